@@ -1,0 +1,1 @@
+"""Agents: one algorithm per file. None imports another; what two share lives in `metarl`."""

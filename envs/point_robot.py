@@ -1,0 +1,114 @@
+"""A point that has to find a goal in the plane: the smallest family, for quick experiments and tests.
+
+The observation is the position (x, y); the action is the displacement, each component clipped to [-0.1, 0.1];
+every episode starts at the origin. With d the distance to the goal after the step:
+
+| family | hidden parameter | reward | ends | horizon | as in |
+|---|---|---|---|---|---|
+| point-robot | goal in U(-0.5, 0.5)^2 | -d | within 0.01 of the goal, in each coordinate | 100 | pytorch-maml-rl |
+| sparse-point-robot | goal on the upper half circle of radius 1 | 1 - d if d <= 0.2, else 0 | never | 20 | oyster |
+
+An episode succeeds where `point-robot` ends and where `sparse-point-robot` earns.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+
+import numpy as np
+from gymnasium import spaces
+
+from metarl.tasks import ContinuousTasks, Family, Parameter, uniform
+from metarl.types import Bools, Floats, Task
+from metarl.vector import TaskVecEnv
+
+MAX_STEP = 0.1
+GOAL_TOLERANCE = 0.01
+SPARSE_RADIUS = 0.2
+
+
+class PointEnvs(TaskVecEnv):
+    """Points in the plane; the reward is a subclass's.
+
+    Args:
+        num_tasks: `M`.
+        episodes: `E`.
+        horizon: `T`.
+    """
+
+    def __init__(self, num_tasks: int, episodes: int, horizon: int) -> None:
+        super().__init__(
+            num_tasks,
+            episodes,
+            horizon,
+            spaces.Box(-np.inf, np.inf, (2,), np.float64),
+            spaces.Box(-MAX_STEP, MAX_STEP, (2,), np.float32),
+        )
+        self._position = np.zeros((self.num_envs, 2))
+        self._goal = np.zeros((self.num_envs, 2))
+
+    @abstractmethod
+    def _judge(self, offset: Floats) -> tuple[Floats, Bools, Bools]:
+        """Reward, terminated and success, `[rows]`, from the offset to the goal `[rows, 2]`."""
+
+    def _apply_tasks(self, tasks: Sequence[Task]) -> None:
+        self._goal = self.task_values(tasks, "goal")
+
+    def _reset_rows(self, rows: np.ndarray, rng: np.random.Generator) -> None:
+        self._position[rows] = 0.0
+
+    def _step_rows(self, rows: np.ndarray, actions: Floats) -> tuple[Floats, Bools, Bools, dict[str, np.ndarray]]:
+        self._position[rows] += np.clip(actions, -MAX_STEP, MAX_STEP)
+        reward, terminated, success = self._judge(self._position[rows] - self._goal[rows])
+        return reward, terminated, np.zeros(len(rows), dtype=np.bool_), {"success": success}
+
+    def _observe(self, rows: np.ndarray) -> Floats:
+        return self._position[rows]
+
+
+class PointRobot(PointEnvs):
+    """Dense reward, `-d`; arriving ends the episode."""
+
+    def _judge(self, offset: Floats) -> tuple[Floats, Bools, Bools]:
+        arrived = np.all(np.abs(offset) < GOAL_TOLERANCE, axis=1)
+        return -np.linalg.norm(offset, axis=1), arrived, arrived
+
+
+class SparsePointRobot(PointEnvs):
+    """Reward only near the goal: `1 - d` within 0.2."""
+
+    def _judge(self, offset: Floats) -> tuple[Floats, Bools, Bools]:
+        distance = np.linalg.norm(offset, axis=1)
+        near = distance <= SPARSE_RADIUS
+        return np.where(near, 1.0 - distance, 0.0), np.zeros(len(offset), dtype=np.bool_), near
+
+
+def point_robot() -> Family:
+    """Goals in a square around the start."""
+    goal = uniform("goal", -0.5, 0.5, size=2, meaning="position to reach, length units")
+    return Family(
+        name="point-robot",
+        summary="reach a point of the square U(-0.5, 0.5)^2, dense reward",
+        distribution=ContinuousTasks("point-robot", (goal,)),
+        horizon=100,
+        make_envs=PointRobot,
+    )
+
+
+def sparse_point_robot() -> Family:
+    """Goals on a half circle, rewarded only when near."""
+    goal = Parameter(
+        name="goal",
+        meaning="position to reach, length units; uniform on the upper half of the unit circle",
+        hidden=True,
+        variates=1,
+        transform=lambda u: np.concatenate([np.cos(np.pi * u), np.sin(np.pi * u)], axis=1),
+    )
+    return Family(
+        name="sparse-point-robot",
+        summary="reach a point of the upper half circle of radius 1, rewarded within 0.2 of it",
+        distribution=ContinuousTasks("sparse-point-robot", (goal,)),
+        horizon=20,
+        make_envs=SparsePointRobot,
+    )

@@ -1,0 +1,57 @@
+"""metarl: meta-reinforcement learning for robot agents.
+
+Names are imported when first used, so that `import metarl` costs nothing and needs no torch.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from metarl.agent import MetaAgent as MetaAgent
+    from metarl.evaluation import evaluate as evaluate
+    from metarl.registry import make_family as make_family
+    from metarl.rollout import TrajectoryBuilder as TrajectoryBuilder
+    from metarl.rollout import collect as collect
+    from metarl.runs import load as load
+    from metarl.seeding import Streams as Streams
+    from metarl.tasks import ContinuousTasks as ContinuousTasks
+    from metarl.tasks import DiscreteTasks as DiscreteTasks
+    from metarl.tasks import Family as Family
+    from metarl.tasks import Parameter as Parameter
+    from metarl.tasks import uniform as uniform
+    from metarl.train import meta_train as meta_train
+    from metarl.types import Action as Action
+    from metarl.types import EvalResult as EvalResult
+    from metarl.types import MetaBatch as MetaBatch
+    from metarl.types import Spaces as Spaces
+    from metarl.types import Step as Step
+    from metarl.types import Task as Task
+    from metarl.types import Trajectories as Trajectories
+    from metarl.vector import TaskVecEnv as TaskVecEnv
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "metarl.agent": ("MetaAgent",),
+    "metarl.evaluation": ("evaluate",),
+    "metarl.registry": ("make_family",),
+    "metarl.rollout": ("TrajectoryBuilder", "collect"),
+    "metarl.runs": ("load",),
+    "metarl.seeding": ("Streams",),
+    "metarl.tasks": ("ContinuousTasks", "DiscreteTasks", "Family", "Parameter", "uniform"),
+    "metarl.train": ("meta_train",),
+    "metarl.types": ("Action", "EvalResult", "MetaBatch", "Spaces", "Step", "Task", "Trajectories"),
+    "metarl.vector": ("TaskVecEnv",),
+}
+_MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
+__all__ = ["__version__", *sorted(_MODULE_OF)]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _MODULE_OF:
+        return getattr(import_module(_MODULE_OF[name]), name)
+    raise AttributeError(f"module 'metarl' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__

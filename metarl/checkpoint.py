@@ -1,0 +1,110 @@
+"""Checkpoints: all that training changes, in one file that is whole or not there at all."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from metarl.agent import MetaAgent
+from metarl.seeding import Streams
+from metarl.storage import read_tensors, write_tensors
+
+SUFFIX = ".safetensors"
+
+
+@dataclass(frozen=True)
+class Progress:
+    """The two counters of a run.
+
+    Args:
+        iteration: Meta-updates done.
+        env_steps: Environment steps made by them, those of adaptation included.
+    """
+
+    iteration: int = 0
+    env_steps: int = 0
+
+
+def _digest(tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> str:
+    """SHA-256 over names, types, shapes and bytes of the arrays, and over the rest as JSON."""
+    sha = hashlib.sha256(json.dumps(state, sort_keys=True).encode())
+    for name in sorted(tensors):
+        tensor = tensors[name].detach().cpu().contiguous()
+        sha.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        sha.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
+    return sha.hexdigest()
+
+
+def list_checkpoints(folder: Path) -> list[Path]:
+    """The checkpoints of a run, oldest first; files still being written (dot-prefixed) are none."""
+    return sorted(p for p in folder.glob(f"*{SUFFIX}") if not p.name.startswith("."))
+
+
+def save_checkpoint(folder: Path, agent: MetaAgent[Any], streams: Streams, progress: Progress, keep: int) -> Path:
+    """Writes `folder/<iteration>.safetensors`, then removes all but the newest `keep`.
+
+    Args:
+        folder: The run's `checkpoints/`.
+        agent: Whose parameters, statistics and counters are saved.
+        streams: Whose random number generators are saved.
+        progress: The counters.
+        keep: Checkpoints to keep, at least 2.
+    """
+    tensors = agent.tensors()
+    state = {
+        "iteration": progress.iteration,
+        "env_steps": progress.env_steps,
+        "streams": streams.state(),
+        "agent": agent.counters(),
+    }
+    path = folder / f"{progress.iteration:07d}{SUFFIX}"
+    write_tensors(path, tensors, {"state": state, "sha256": _digest(tensors, state)})
+    for old in list_checkpoints(folder)[: -max(keep, 2)]:
+        old.unlink(missing_ok=True)
+    return path
+
+
+def load_checkpoint(path: Path, agent: MetaAgent[Any], streams: Streams | None = None) -> Progress:
+    """Puts a checkpoint's content into the agent and the streams.
+
+    Nothing is changed unless the whole file is sound.
+
+    Raises:
+        ValueError: The file is cut short, altered, or of another agent or configuration.
+    """
+    tensors, description = read_tensors(path)
+    try:
+        state = description["state"]
+        if description["sha256"] != _digest(tensors, state):
+            raise ValueError("its checksum does not fit its content")
+        progress = Progress(int(state["iteration"]), int(state["env_steps"]))
+        agent.restore(tensors, state["agent"])
+        if streams is not None:
+            streams.restore(state["streams"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path}: got a damaged checkpoint ({error})") from error
+    return progress
+
+
+def load_newest(
+    folder: Path, agent: MetaAgent[Any], streams: Streams | None = None
+) -> tuple[Progress | None, list[str]]:
+    """Loads the newest whole checkpoint.
+
+    Returns:
+        Its counters (None if there is none), and a line for each newer one that was damaged.
+    """
+    complaints: list[str] = []
+    for path in reversed(list_checkpoints(folder)):
+        try:
+            return load_checkpoint(path, agent, streams), complaints
+        except (ValueError, OSError) as error:
+            complaints.append(f"{error}; falling back to the one before")
+    return None, complaints

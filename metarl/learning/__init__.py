@@ -1,0 +1,1 @@
+"""What agents are made of: networks as functions of flat parameters, returns, inner loop, trust region."""

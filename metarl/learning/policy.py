@@ -1,0 +1,165 @@
+"""The Gaussian policy of the gradient-based agents, and the samples they learn from."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from metarl.learning.distributions import Gaussian
+from metarl.learning.networks import Activation, Layout, mlp, mlp_init, mlp_layout
+from metarl.types import Floats, Spaces
+
+CPU_CACHE_BYTES = 2 * 2**20
+"""Activations of one layer that a chunk of tasks may hold on the CPU (measured: docs/architecture.md)."""
+GRAPH_TENSORS = 32
+"""Copies of a sample's activations that the graph of a whole meta-update holds, rounded up."""
+
+
+class GaussianPolicy:
+    """A perceptron for the mean, a free parameter per action component for the logarithm of the deviation.
+
+    Args:
+        spaces: Sizes and action bounds.
+        hidden: Units of each hidden layer.
+        activation: Between the layers.
+        init_std: Standard deviation at the start, in units of the policy's output.
+        min_std: Lower bound, in the same unit.
+        action_scale: Policy output that stands for the largest action; see `to_environment`.
+    """
+
+    def __init__(
+        self,
+        spaces: Spaces,
+        *,
+        hidden: tuple[int, ...],
+        activation: Activation,
+        init_std: float,
+        min_std: float,
+        action_scale: float,
+    ) -> None:
+        self._sizes = (spaces.observation_size, *hidden, spaces.action_size)
+        self._activation: Activation = activation
+        self._log_std_start, self._log_std_floor = math.log(init_std), math.log(min_std)
+        self.layout = Layout((*mlp_layout(self._sizes), ("log_std", (spaces.action_size,))))
+        self.low = np.asarray(spaces.action_low, dtype=np.float32)
+        self.high = np.asarray(spaces.action_high, dtype=np.float32)
+        self.action_scale = action_scale
+        self._bounded = bool(np.isfinite(self.low).all() and np.isfinite(self.high).all())
+
+    def initial(self, rng: np.random.Generator) -> Tensor:
+        """Initial parameters, `[P]`."""
+        log_std = torch.full((self._sizes[-1],), self._log_std_start)
+        return torch.cat([mlp_init(self._sizes, rng), log_std])
+
+    def __call__(self, parameters: Tensor, observations: Tensor) -> Gaussian:
+        """Action distributions of each task's policy.
+
+        Args:
+            parameters: `[M, P]`.
+            observations: `[M, B, O]`.
+
+        Returns:
+            Mean `[M, B, A]`, log-std `[M, 1, A]`.
+        """
+        weights = self.layout.split(parameters)
+        log_std = weights.pop("log_std").clamp_min(self._log_std_floor).unsqueeze(1)
+        return Gaussian(mlp(weights, observations, self._activation), log_std)
+
+    def to_environment(self, output: Floats) -> Floats:
+        """The environment's action for a policy output, `[..., A]`.
+
+        With bounds [low, high] it is `centre + half_width * output / action_scale`, clipped to them, so an
+        output of `action_scale` is a full action (rllab's normalised environment: 1 for its default, 10 in
+        the MAML experiments). Without bounds it is the output itself.
+        """
+        if not self._bounded:
+            return output
+        centre, half_width = (self.high + self.low) / 2, (self.high - self.low) / 2
+        return np.clip(centre + half_width * (output / np.float32(self.action_scale)), self.low, self.high)
+
+    def sample(self, parameters: Tensor, observations: Floats, rng: np.random.Generator) -> Floats:
+        """Random outputs of each task's policy, `[M, E, A]` float32.
+
+        Args:
+            parameters: `[M, P]`.
+            observations: `[M, E, O]`, as the policy is to see them.
+            rng: Source of the noise.
+        """
+        with torch.inference_mode():
+            mean, log_std = self(parameters, torch.tensor(observations, device=parameters.device))
+            mean, std = mean.cpu(), log_std.exp().cpu()
+        return mean.numpy() + std.numpy() * rng.standard_normal(mean.shape, dtype=np.float32)
+
+    def export(self, parameters: Tensor) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Arrays and description of one task's policy, for use without metarl.
+
+        Args:
+            parameters: `[P]`.
+        """
+        tensors = {name: t[0].clone() for name, t in self.layout.split(parameters.detach().cpu()[None]).items()}
+        tensors["log_std"].clamp_(min=self._log_std_floor)
+        tensors |= {"action_low": torch.tensor(self.low), "action_high": torch.tensor(self.high)}
+        return tensors, {
+            "activation": self._activation,
+            "action_scale": self.action_scale,
+            "bounded": self._bounded,
+        }
+
+
+class Samples(NamedTuple):
+    """What one collect teaches, flat over episodes and steps: `B = E * T`.
+
+    Attributes:
+        observations: `[M, B, O]`, as the policy saw them.
+        actions: Policy outputs, `[M, B, A]`.
+        advantages: `[M, B]`.
+        weights: `[M, B]`: 1 / (number of steps of the task) on steps that happened, else 0.
+    """
+
+    observations: Tensor
+    actions: Tensor
+    advantages: Tensor
+    weights: Tensor
+
+    def tasks(self, chunk: slice) -> Samples:
+        """The same of some of the tasks."""
+        return Samples(*(t[chunk] for t in self))
+
+    @classmethod
+    def of(cls, arrays: Mapping[str, Floats], device: torch.device) -> Samples:
+        """Samples on the device, from NumPy arrays `[M, E, T, ...]` of the same names."""
+
+        def flat(a: Floats) -> Tensor:
+            m, e, t = a.shape[:3]
+            # torch.tensor copies into memory aligned the same way every time, so results repeat bit for bit.
+            return torch.tensor(np.reshape(a, (m, e * t, *a.shape[3:])), dtype=torch.float32, device=device)
+
+        return cls(*(flat(arrays[name]) for name in cls._fields))
+
+
+def task_chunks(num_tasks: int, samples: int, widths: tuple[int, ...], device: torch.device) -> list[slice]:
+    """Chunks of tasks that are updated at once, sized by the device.
+
+    On the CPU a chunk's activations should stay in the cache, and a batched matrix product spreads its tasks
+    over the threads, so a chunk is a multiple of their number. On a GPU, all tasks go at once as long as the
+    graph of the update fits into half of the free memory.
+
+    Args:
+        num_tasks: `M`.
+        samples: `B`, samples per task.
+        widths: Layer sizes of the network.
+        device: Where the update runs.
+    """
+    if device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(device)
+        size = (free // 2) // (4 * samples * sum(widths) * GRAPH_TENSORS)
+    else:
+        threads = torch.get_num_threads()
+        size = max(CPU_CACHE_BYTES // (4 * samples * max(widths)) // threads, 1) * threads
+    size = min(max(size, 1), num_tasks)
+    return [slice(start, min(start + size, num_tasks)) for start in range(0, num_tasks, size)]

@@ -1,0 +1,149 @@
+"""The natural-gradient step inside a trust region (Schulman et al. 2015, arXiv:1502.05477, appendix C)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from metarl.learning.distributions import Gaussian
+
+
+class Linearisation:
+    """Outputs of a network, with products by their Jacobian; the graph is built once and serves every product.
+
+    Args:
+        outputs: Functions of `parameters`, with their history.
+        parameters: `[M, P]`, a leaf.
+    """
+
+    def __init__(self, outputs: Sequence[Tensor], parameters: Tensor) -> None:
+        self._outputs, self._parameters = tuple(outputs), parameters
+        # J^T c is linear in c, so its derivative along c gives J u: two reverse passes make a forward one.
+        self._cotangents = tuple(torch.zeros_like(o, requires_grad=True) for o in self._outputs)
+        with torch.enable_grad():
+            (self._transposed,) = torch.autograd.grad(
+                self._outputs, self._parameters, self._cotangents, create_graph=True
+            )
+
+    def push(self, u: Tensor) -> tuple[Tensor, ...]:
+        """`J u` for each output; `u` is `[M, P]`."""
+        return torch.autograd.grad(self._transposed, self._cotangents, u, retain_graph=True)
+
+    def pull(self, cotangents: Sequence[Tensor]) -> Tensor:
+        """`J^T c`, summed over the outputs, `[M, P]`."""
+        (product,) = torch.autograd.grad(self._outputs, self._parameters, cotangents, retain_graph=True)
+        return product
+
+
+class GaussianCurvature:
+    """The Hessian of the mean KL divergence of a Gaussian policy from itself: its Fisher information.
+
+    With the network's Jacobian J and the divergence's Hessian D over its outputs (`1 / std^2` for means, 2 for
+    logarithms of standard deviations), the Hessian is `J^T D J`: the term with the divergence's gradient
+    vanishes where the two policies are equal.
+
+    Args:
+        policy: Distributions over the batch, with history: mean `[M, B, A]`, log-std `[M, 1, A]`.
+        parameters: `[M, P]`, a leaf.
+        weight: Weight of each sample in its task's mean, `[M, B]`; each row sums to 1.
+    """
+
+    def __init__(self, policy: Gaussian, parameters: Tensor, weight: Tensor) -> None:
+        self._linear = Linearisation(policy, parameters)
+        self._metric = weight.unsqueeze(-1) * torch.exp(-2.0 * policy.log_std.detach())  # [M, B, A]
+
+    def product(self, u: Tensor) -> Tensor:
+        """`J^T D J u`, `[M, P]`."""
+        mean, log_std = self._linear.push(u)
+        return self._linear.pull((self._metric * mean, 2.0 * log_std))
+
+
+def conjugate_gradient(product: Callable[[Tensor], Tensor], target: Tensor, iterations: int) -> tuple[Tensor, Tensor]:
+    """Approximately solves `F x = target` for symmetric positive definite `F`, starting at zero.
+
+    It always makes all iterations and never reads a number back from the device; once the residual is gone,
+    further iterations change nothing.
+
+    Args:
+        product: `v -> F v`.
+        target: Right-hand side, `[P]`.
+        iterations: How many.
+
+    Returns:
+        `x`, and the residual `target - F x`, both `[P]`.
+    """
+    x, residual, direction = torch.zeros_like(target), target.clone(), target.clone()
+    squared = residual @ residual
+    floor = torch.finfo(target.dtype).tiny
+    for _ in range(iterations):
+        image = product(direction)
+        curvature = direction @ image
+        step = torch.where(curvature > floor, squared / curvature.clamp_min(floor), torch.zeros_like(squared))
+        x = x + step * direction
+        residual = residual - step * image
+        new_squared = residual @ residual
+        ratio = torch.where(squared > floor, new_squared / squared.clamp_min(floor), torch.zeros_like(squared))
+        direction = residual + ratio * direction
+        squared = new_squared
+    return x, residual
+
+
+class TrustRegionResult(NamedTuple):
+    """Where the step led, and how.
+
+    Attributes:
+        parameters: `[P]`, the old ones if nothing was accepted.
+        accepted: Whether a candidate was accepted.
+        surrogate: Its objective (of the old parameters, if none was).
+        kl: Its mean divergence, in nats.
+        backtracks: Candidates that were refused before it.
+    """
+
+    parameters: Tensor
+    accepted: bool
+    surrogate: float
+    kl: float
+    backtracks: int
+
+
+def trust_region_step(
+    parameters: Tensor,
+    gradient: Tensor,
+    product: Callable[[Tensor], Tensor],
+    evaluate: Callable[[Tensor], tuple[float, float]],
+    *,
+    old_surrogate: float,
+    max_kl: float,
+    iterations: int,
+    backtracks: int,
+    decay: float,
+) -> TrustRegionResult:
+    """Maximises a surrogate subject to a mean divergence of at most `max_kl`.
+
+    The direction solves `F x = gradient`; its length is where the quadratic model of the divergence reaches
+    `max_kl`; a backtracking line search then looks for the first candidate whose true divergence is within the
+    limit and whose surrogate is better. If there is none, the parameters stay.
+
+    Args:
+        parameters: `[P]`.
+        gradient: Of the surrogate at the parameters, `[P]`.
+        product: `v -> F v` with the (damped) curvature of the divergence.
+        evaluate: `parameters -> (surrogate, mean divergence)`.
+        old_surrogate: The surrogate at the parameters.
+        max_kl: Limit of the mean divergence, in nats.
+        iterations: Of conjugate gradients.
+        backtracks: Candidates to try.
+        decay: Factor between two candidates' lengths.
+    """
+    direction, residual = conjugate_gradient(product, gradient, iterations)
+    curvature = direction @ (gradient - residual)  # x^T F x, without another product
+    full_step = direction * torch.sqrt(2.0 * max_kl / curvature.clamp_min(torch.finfo(gradient.dtype).tiny))
+    for attempt in range(backtracks):
+        candidate = parameters + decay**attempt * full_step
+        surrogate, kl = evaluate(candidate)
+        if surrogate > old_surrogate and kl <= max_kl:  # False for NaN
+            return TrustRegionResult(candidate, True, surrogate, kl, attempt)
+    return TrustRegionResult(parameters, False, old_surrogate, 0.0, backtracks)

@@ -1,0 +1,150 @@
+"""`collect`: the one rollout, used by training, evaluation and benchmarks alike."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TypeVar
+
+import numpy as np
+import torch
+
+from metarl.agent import MetaAgent
+from metarl.seeding import Streams
+from metarl.types import Action, Bools, Floats, Spaces, Step, Trajectories
+from metarl.vector import TaskVecEnv
+
+StateT = TypeVar("StateT")
+
+
+class TrajectoryBuilder:
+    """Records one episode per row, step by step; `collect` uses it, and so can a loop of one's own.
+
+    Args:
+        num_tasks: `M`.
+        episodes: `E`.
+        spaces: Sizes of observation and action, and the horizon `T`.
+        observation: `[M, E, O]`, the first observation of the episodes.
+    """
+
+    def __init__(self, num_tasks: int, episodes: int, spaces: Spaces, observation: Floats) -> None:
+        m, e, t = num_tasks, episodes, spaces.horizon
+        self._rows = (m, e)
+        self._t = 0
+        self._observations = np.zeros((m, e, t + 1, spaces.observation_size), dtype=np.float32)
+        self._observations[:, :, 0] = np.reshape(observation, (m, e, -1))
+        self._actions = np.zeros((m, e, t, spaces.action_size), dtype=np.float32)
+        self._rewards = np.zeros((m, e, t), dtype=np.float32)
+        self._flags = np.zeros((4, m, e, t), dtype=np.bool_)  # mask, terminated, truncated, success
+        self._knows_success = False
+        self._diverged = np.zeros((m, e), dtype=np.bool_)
+        self._extras: dict[str, Floats] = {}
+        self.live: Bools = np.ones((m, e), dtype=np.bool_)
+
+    @property
+    def step(self) -> Step:
+        """What the agent sees now."""
+        t = self._t
+        return Step(
+            observation=self._observations[:, :, t],
+            previous_action=self._actions[:, :, t - 1] if t else np.zeros_like(self._actions[:, :, 0]),
+            previous_reward=self._rewards[:, :, t - 1] if t else np.zeros_like(self._rewards[:, :, 0]),
+            first=np.full(self._rows, t == 0),
+            live=self.live,
+        )
+
+    @property
+    def unfinished(self) -> bool:
+        """Whether any episode still goes on."""
+        return self._t < self._rewards.shape[2] and bool(self.live.any())
+
+    def add(
+        self,
+        action: Action,
+        observation: Floats,
+        reward: Floats | float,
+        terminated: Bools | bool,
+        truncated: Bools | bool,
+        *,
+        success: Bools | None = None,
+        diverged: Bools | bool = False,
+    ) -> None:
+        """Records the step that followed `action`; every array is reshaped to `[M, E, ...]`.
+
+        Rows whose episode is over are masked, whatever the arguments say of them.
+        """
+        t, live, rows = self._t, self.live, self._rows
+        self._observations[:, :, t + 1] = np.reshape(observation, (*rows, -1))
+        self._actions[:, :, t] = np.where(live[..., None], action.environment, 0.0)
+        self._rewards[:, :, t] = np.where(live, np.reshape(reward, rows), 0.0)
+        self._flags[0, :, :, t] = live
+        self._flags[1, :, :, t] = live & np.reshape(terminated, rows)
+        self._flags[2, :, :, t] = live & np.reshape(truncated, rows)
+        if success is not None:
+            self._knows_success = True
+            self._flags[3, :, :, t] = live & np.reshape(success, rows)
+        self._diverged |= live & np.reshape(diverged, rows)
+        for name, value in action.extras.items():
+            if name not in self._extras:
+                self._extras[name] = np.zeros((*rows, self._rewards.shape[2], *value.shape[2:]), dtype=value.dtype)
+            self._extras[name][:, :, t] = np.where(live.reshape(*rows, *[1] * (value.ndim - 2)), value, 0)
+        self.live = live & ~self._flags[1, :, :, t] & ~self._flags[2, :, :, t]
+        self._t += 1
+
+    def build(self) -> Trajectories:
+        """The recording so far, padded to the horizon."""
+        t = self._t
+        self._observations[:, :, t + 1 :] = self._observations[:, :, t : t + 1]
+        return Trajectories(
+            all_observations=self._observations,
+            actions=self._actions,
+            rewards=self._rewards,
+            mask=self._flags[0],
+            terminated=self._flags[1],
+            truncated=self._flags[2],
+            success=self._flags[3] if self._knows_success else None,
+            diverged=self._diverged,
+            extras=self._extras,
+        )
+
+
+@contextmanager
+def _one_torch_thread() -> Iterator[None]:
+    """Keeps torch's thread pool asleep, whose idle threads otherwise spin on the cores that step the physics."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+def collect(envs: TaskVecEnv, agent: MetaAgent[StateT], state: StateT, streams: Streams) -> tuple[Trajectories, StateT]:
+    """Plays one episode in every environment.
+
+    Args:
+        envs: `M * E` environments whose tasks are set.
+        agent: Whose policy acts.
+        state: What the agent acts with: adapted or not.
+        streams: Source of the reset seed (`envs`) and of the policy's noise (`policy`).
+
+    Returns:
+        Trajectories `[M, E, T, ...]`, and the agent's state after acting.
+    """
+    m, e = envs.num_tasks, envs.episodes
+    observation, _ = envs.reset(seed=int(streams.envs.integers(2**31)))
+    builder = TrajectoryBuilder(m, e, envs.spaces, observation)
+    with _one_torch_thread():
+        while builder.unfinished:
+            action, state = agent.act(state, builder.step, streams.policy)
+            observation, reward, terminated, truncated, infos = envs.step(action.environment.reshape(m * e, -1))
+            builder.add(
+                action,
+                observation,
+                reward,
+                terminated,
+                truncated,
+                success=infos.get("success"),
+                diverged=infos["diverged"],
+            )
+    return builder.build(), state

@@ -1,0 +1,236 @@
+"""The folder of a run: its configuration, versions, metrics and checkpoints; and loading an agent from it."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.metadata
+import json
+import os
+import platform
+import subprocess
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from metarl import config as settings
+from metarl.agent import MetaAgent
+from metarl.checkpoint import Progress, load_checkpoint, load_newest
+from metarl.registry import agent_class
+from metarl.storage import read_json, write_bytes, write_json
+from metarl.train import TrainConfig
+from metarl.types import Spaces
+
+PACKAGES = ("metarl", "torch", "gymnasium", "mujoco", "metaworld", "numpy", "scipy", "safetensors")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """Everything that decides what a run computes: the content of `config.json`.
+
+    Args:
+        agent: Name of the agent.
+        family: Name of the family, or the user's own `module:function`.
+        training: Settings of the run.
+        agent_config: Settings of the agent, of the agent's `Config`.
+        spaces: Sizes and bounds of the environments it was built for.
+    """
+
+    agent: str
+    family: str
+    training: TrainConfig
+    agent_config: Any
+    spaces: Spaces
+
+    def to_json(self) -> dict[str, Any]:
+        """The content of `config.json`."""
+        return {
+            "agent": self.agent,
+            "family": self.family,
+            "training": settings.to_json(self.training),
+            "agent_config": settings.to_json(self.agent_config),
+            "spaces": dataclasses.asdict(self.spaces),
+        }
+
+    def write(self, run_dir: Path) -> None:
+        """Writes `config.json`."""
+        write_json(run_dir / "config.json", self.to_json())
+
+    @classmethod
+    def read(cls, run_dir: Path) -> RunConfig:
+        """Reads and checks `config.json`.
+
+        Raises:
+            ValueError: The folder is no run, or its configuration is damaged.
+        """
+        path = Path(run_dir) / "config.json"
+        if not path.is_file():
+            raise ValueError(
+                f"{run_dir}: got a folder that is no run (it has no config.json), expected one that `metarl train` made"
+            )
+        value = read_json(path)
+        try:
+            return cls(
+                agent=value["agent"],
+                family=value["family"],
+                training=settings.from_json(TrainConfig, value["training"], "training."),
+                agent_config=settings.from_json(agent_class(value["agent"]).Config, value["agent_config"], "agent."),
+                spaces=settings.from_json(Spaces, value["spaces"], "spaces."),
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"{path}: got a configuration that does not fit this version ({error})") from error
+
+    def build_agent(self, device: torch.device, rng: np.random.Generator) -> MetaAgent[Any]:
+        """A new, untrained agent of this configuration."""
+        kind: Any = agent_class(self.agent)
+        agent: MetaAgent[Any] = kind(self.agent_config, self.spaces, device=device, rng=rng)
+        return agent
+
+    def changed_fields(self, other: RunConfig, may_change: tuple[str, ...]) -> list[str]:
+        """Names of the settings in which two configurations differ, without those that may."""
+
+        def flat(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+            pairs: dict[str, Any] = {}
+            for key, item in value.items():
+                pairs |= flat(item, f"{prefix}{key}.") if isinstance(item, dict) else {f"{prefix}{key}": item}
+            return pairs
+
+        mine, theirs = (
+            flat(json.loads(json.dumps(self.to_json()))),
+            flat(json.loads(json.dumps(other.to_json()))),
+        )
+        names = sorted(set(mine) | set(theirs))
+        return [name for name in names if mine.get(name) != theirs.get(name) and name not in may_change]
+
+
+def resolve_device(name: str) -> torch.device:
+    """The device that a name stands for; `auto` is CUDA where there is one.
+
+    Raises:
+        ValueError: CUDA is asked for and absent.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if name == "cuda" and not torch.cuda.is_available():
+        raise ValueError("device: got 'cuda', but torch finds no CUDA device here; expected 'cpu' or 'auto'")
+    return torch.device(name)
+
+
+def load(run_dir: str | Path, *, device: str = "cpu", checkpoint: str | Path | None = None) -> MetaAgent[Any]:
+    """The trained agent of a run.
+
+    Args:
+        run_dir: A folder that `metarl train` made.
+        device: `cpu`, `cuda` or `auto`.
+        checkpoint: A checkpoint file of the run; the newest whole one by default.
+
+    Raises:
+        ValueError: The folder is no run, or holds no whole checkpoint.
+    """
+    return load_with_progress(Path(run_dir), device=device, checkpoint=checkpoint)[0]
+
+
+def load_with_progress(
+    run_dir: Path, *, device: str = "cpu", checkpoint: str | Path | None = None
+) -> tuple[MetaAgent[Any], Progress]:
+    """As `load`, with the counters of the checkpoint."""
+    run = RunConfig.read(run_dir)
+    agent = run.build_agent(resolve_device(device), np.random.default_rng(0))
+    if checkpoint is not None:
+        path = Path(checkpoint)
+        if not path.is_file():
+            raise ValueError(f"checkpoint: got {path}, which is no file; expected one of {run_dir / 'checkpoints'}")
+        return agent, load_checkpoint(path, agent)
+    progress, complaints = load_newest(run_dir / "checkpoints", agent)
+    for line in complaints:
+        warnings.warn(line, stacklevel=2)
+    if progress is None:
+        raise ValueError(f"{run_dir}: got a run without a whole checkpoint, expected one in {run_dir / 'checkpoints'}")
+    return agent, progress
+
+
+class MetricsLog:
+    """`metrics.jsonl`: one JSON object a line, one line an iteration.
+
+    Args:
+        path: The file.
+        after: Keep the lines up to this iteration and drop what came later: a resumed run writes it again.
+    """
+
+    def __init__(self, path: Path, after: int = 0) -> None:
+        kept = []
+        if path.exists():
+            for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+                try:
+                    if json.loads(line)["iteration"] <= after:
+                        kept.append(line + "\n")
+                except (json.JSONDecodeError, KeyError, TypeError):
+                    continue  # a line cut short by a kill
+        write_bytes(path, "".join(kept).encode())
+        self._file = open(path, "a", encoding="utf-8")  # noqa: SIM115  # stays open for the run
+
+    def add(self, progress: Progress, metrics: Mapping[str, float]) -> None:
+        """Appends a line; numbers that are not finite become null."""
+        finite = {k: v if np.isfinite(v) else None for k, v in metrics.items()}
+        line = {"iteration": progress.iteration, "env_steps": progress.env_steps, **finite}
+        self._file.write(json.dumps(line, allow_nan=False) + "\n")
+        self._file.flush()
+
+    def sync(self) -> None:
+        """Forces what was written to disk: before a checkpoint that relies on it."""
+        os.fsync(self._file.fileno())
+
+    def close(self) -> None:
+        """Closes the file."""
+        self._file.close()
+
+
+def versions() -> dict[str, Any]:
+    """Packages, Python, git commit and machine: what a result stands next to."""
+    packages = {}
+    for name in PACKAGES:
+        try:
+            packages[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            packages[name] = "not installed"
+    return {
+        "packages": packages,
+        "python": platform.python_version(),
+        "commit": _git_commit(),
+        "machine": {
+            "system": platform.platform(),
+            "processor": _processor(),
+            "cores": os.cpu_count(),
+            "torch_threads": torch.get_num_threads(),
+            "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        },
+    }
+
+
+def _git_commit() -> str | None:
+    """The commit of the checkout this code runs from, `+` where it has changes; None outside a checkout."""
+    folder = Path(__file__).resolve().parent.parent
+    if not (folder / ".git").exists():
+        return None
+    try:
+        commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=folder, capture_output=True, text=True, timeout=10)
+        status = subprocess.run(
+            ["git", "status", "--porcelain"], cwd=folder, capture_output=True, text=True, timeout=10
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return commit.stdout.strip() + ("+" if status.stdout.strip() else "") if commit.returncode == 0 else None
+
+
+def _processor() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    except OSError:
+        pass
+    return platform.processor()

@@ -1,0 +1,236 @@
+"""Where tasks come from: parameters that vary, distributions of tasks, and the families that own them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Protocol
+
+import numpy as np
+from scipy.stats import qmc
+
+from metarl.types import Floats, Task
+from metarl.vector import TaskVecEnv
+
+HELD_OUT = 100
+"""Held-out tasks of a family whose parameters are continuous."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parameter:
+    """One declared number (or vector) in which the tasks of a family differ.
+
+    Args:
+        name: Name under which a `Task` carries it.
+        meaning: What it is, with unit and range, in words.
+        hidden: True if the agent has to find it out; a hidden parameter never reaches an observation.
+        variates: How many numbers uniform on [0, 1) one value is made from.
+        transform: Maps those, `[n, variates]`, to values, `[n, size]`.
+    """
+
+    name: str
+    meaning: str
+    hidden: bool
+    variates: int
+    transform: Callable[[Floats], Floats]
+
+
+def uniform(name: str, low: float, high: float, *, size: int = 1, meaning: str, hidden: bool = True) -> Parameter:
+    """A parameter whose `size` components are uniform on [low, high)."""
+    return Parameter(
+        name=name,
+        meaning=f"{meaning}; uniform on [{low:g}, {high:g})" + (f" in each of {size} components" if size > 1 else ""),
+        hidden=hidden,
+        variates=size,
+        transform=lambda u: low + (high - low) * u,
+    )
+
+
+class TaskDistribution(Protocol):
+    """What the training loop and the evaluation ask of a distribution of tasks."""
+
+    @property
+    def family(self) -> str:
+        """Name that its tasks carry."""
+        ...
+
+    @property
+    def parameters(self) -> tuple[Parameter, ...]:
+        """The declared parameters, hidden and visible."""
+        ...
+
+    @property
+    def splits(self) -> bool:
+        """False if the family is too small to split: its "held-out" tasks are then its training tasks, and every
+        curve says so.
+        """
+        ...
+
+    def sample(self, n: int, rng: np.random.Generator) -> list[Task]:
+        """`n` training tasks. None of them is held out, unless `splits` is False."""
+        ...
+
+    def train_tasks(self, n: int) -> list[Task]:
+        """`n` enumerated training tasks, the same at every call (all of them, where there are fewer)."""
+        ...
+
+    def held_out(self, n: int | None = None) -> list[Task]:
+        """The first `n` of the fixed held-out tasks; all of them by default, or where there are fewer."""
+        ...
+
+
+@dataclass(frozen=True)
+class ContinuousTasks:
+    """Tasks with continuous parameters: training tasks at random, held-out tasks evenly spread.
+
+    The held-out set is the start of the Halton sequence (Halton 1960) through each parameter's transform, so
+    every prefix of it covers the family evenly and no random number is involved. A training task that
+    coincides with a held-out one is drawn again: the two are disjoint by construction.
+
+    Args:
+        family: Name of the family.
+        parameters: The parameters that vary.
+        finite: 0 to draw a new task each time; otherwise all training tasks come from a fixed set of this
+            size, as PEARL wants it.
+    """
+
+    family: str
+    parameters: tuple[Parameter, ...]
+    finite: int = 0
+    splits: bool = field(default=True, init=False)
+
+    def _tasks(self, u: Floats) -> list[Task]:
+        """Tasks from uniform variates `[n, sum of variates]`."""
+        columns = np.split(u, np.cumsum([p.variates for p in self.parameters])[:-1], axis=1)
+        values = [p.transform(c) for p, c in zip(self.parameters, columns, strict=True)]
+        names = [p.name for p in self.parameters]
+        return [Task.of(self.family, **dict(zip(names, row, strict=True))) for row in zip(*values, strict=True)]
+
+    @cached_property
+    def _held_out(self) -> tuple[Task, ...]:
+        points = qmc.Halton(sum(p.variates for p in self.parameters), scramble=False).random(HELD_OUT + 1)
+        return tuple(self._tasks(points[1:]))  # the sequence starts at 0, the edge of every range
+
+    def _draw(self, n: int, rng: np.random.Generator) -> list[Task]:
+        held_out, tasks = set(self._held_out), list[Task]()
+        while len(tasks) < n:
+            variates = sum(p.variates for p in self.parameters)
+            tasks += [t for t in self._tasks(rng.random((n - len(tasks), variates))) if t not in held_out]
+        return tasks
+
+    @cached_property
+    def _finite_set(self) -> tuple[Task, ...]:
+        return tuple(self._draw(self.finite, np.random.default_rng(0)))
+
+    def sample(self, n: int, rng: np.random.Generator) -> list[Task]:
+        """`n` training tasks; from a finite set without repetition, as long as it has enough."""
+        if not self.finite:
+            return self._draw(n, rng)
+        return [self._finite_set[i] for i in balanced_choice(len(self._finite_set), n, rng)]
+
+    def train_tasks(self, n: int) -> list[Task]:
+        """`n` enumerated training tasks, the same at every call."""
+        return list(self._finite_set[:n]) if self.finite else self._draw(n, np.random.default_rng(0))
+
+    def held_out(self, n: int | None = None) -> list[Task]:
+        """The first `n` held-out tasks (all 100 by default)."""
+        return list(self._held_out[:n])
+
+
+@dataclass(frozen=True)
+class DiscreteTasks:
+    """A family of a few tasks, of which some are withheld from training.
+
+    Args:
+        family: Name of the family.
+        parameters: The parameters that vary (for the description; the values stand in the tasks).
+        train: The training tasks.
+        withheld: The held-out tasks. None for a family too small to split: it is evaluated on its training
+            tasks, and says so (`splits` is False).
+
+    Raises:
+        ValueError: A task is in both sets, or there is no training task.
+    """
+
+    family: str
+    parameters: tuple[Parameter, ...]
+    train: tuple[Task, ...]
+    withheld: tuple[Task, ...] | None
+
+    def __post_init__(self) -> None:
+        both = set(self.train) & set(self.withheld or ())
+        if both or not self.train:
+            raise ValueError(
+                f"DiscreteTasks {self.family!r}: got {len(self.train)} training tasks, of which {len(both)} are "
+                "withheld too, expected at least one and none in both sets"
+            )
+
+    @property
+    def splits(self) -> bool:
+        """Whether there are held-out tasks that training never sees."""
+        return self.withheld is not None
+
+    def sample(self, n: int, rng: np.random.Generator) -> list[Task]:
+        """`n` training tasks, each as often as the others, in random order."""
+        return [self.train[i] for i in balanced_choice(len(self.train), n, rng)]
+
+    def train_tasks(self, n: int) -> list[Task]:
+        """The first `n` training tasks."""
+        return list(self.train[:n])
+
+    def held_out(self, n: int | None = None) -> list[Task]:
+        """The first `n` held-out tasks; the training tasks where the family is too small to split."""
+        return list((self.train if self.withheld is None else self.withheld)[:n])
+
+
+def balanced_choice(size: int, n: int, rng: np.random.Generator) -> list[int]:
+    """`n` indices below `size` in random order, none drawn twice more often than another."""
+    rounds = [rng.permutation(size) for _ in range(-(-n // size))]
+    return [int(i) for i in np.concatenate(rounds)[:n]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Family:
+    """A task distribution and the environments that play its tasks: what `metarl train AGENT FAMILY` names.
+
+    Args:
+        name: Name of the family, as on the command line.
+        summary: One line for `metarl list`.
+        distribution: Where its tasks come from.
+        horizon: Steps of an episode, unless the run says otherwise.
+        make_envs: `(M, E, horizon) ->` the batch of environments.
+    """
+
+    name: str
+    summary: str
+    distribution: TaskDistribution
+    horizon: int
+    make_envs: Callable[[int, int, int], TaskVecEnv]
+
+    def with_finite_train_set(self, size: int) -> Family:
+        """The same family, its training tasks drawn from a fixed set of `size` (0: unchanged).
+
+        Raises:
+            ValueError: The family's tasks are enumerated already.
+        """
+        if not size:
+            return self
+        if not isinstance(self.distribution, ContinuousTasks):
+            raise ValueError(
+                f"train_tasks: got {size}, but the training tasks of {self.name!r} are a fixed set already; use 0"
+            )
+        return replace(self, distribution=replace(self.distribution, finite=size))
+
+
+def split_tasks(distribution: TaskDistribution, split: str, n: int) -> Sequence[Task]:
+    """The first `n` enumerated tasks of a split, `train` or `test`.
+
+    Raises:
+        ValueError: There is no such split.
+    """
+    if split == "test":
+        return distribution.held_out(n)
+    if split == "train":
+        return distribution.train_tasks(n)
+    raise ValueError(f"split: got {split!r}, expected 'train' or 'test'")

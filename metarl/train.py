@@ -1,0 +1,106 @@
+"""`meta_train`: the one loop that trains every agent."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from metarl.agent import MetaAgent
+from metarl.checkpoint import Progress
+from metarl.config import Count, Whole
+from metarl.rollout import collect
+from metarl.seeding import Streams
+from metarl.tasks import TaskDistribution
+from metarl.types import MetaBatch, Trajectories
+from metarl.vector import TaskVecEnv
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """Settings of a run that do not belong to its agent."""
+
+    seed: Whole = 0
+    """Seed of everything random in the run."""
+    iterations: Count = 100
+    """Meta-updates to make in all; a resumed run may raise it."""
+    tasks: Count = 20
+    """Tasks of a meta-batch (M); usually 10 to 100."""
+    episodes: Count = 20
+    """Environments per task, each one episode per collect (E); usually 2 to 40."""
+    horizon: Whole = 0
+    """Steps of an episode (T); 0 takes the family's own."""
+    train_tasks: Whole = 0
+    """Size of a fixed set that training tasks are drawn from; 0 draws new ones from the whole range."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where the agent computes; auto is CUDA where there is one."""
+    eval_every: Whole = 10
+    """Evaluate on held-out tasks every so many iterations; 0 never. A resumed run may change it."""
+    eval_tasks: Count = 40
+    """Held-out tasks of these evaluations."""
+    checkpoint_every: Count = 5
+    """Save every so many iterations (and at the end)."""
+    checkpoints_kept: Count = 2
+    """Newest checkpoints to keep; at least two are."""
+
+
+@dataclass(frozen=True)
+class IterationReport:
+    """What one iteration did.
+
+    Args:
+        progress: The counters after it.
+        metrics: Numbers for the log: returns before and after adaptation, times, what the agent reports.
+    """
+
+    progress: Progress
+    metrics: dict[str, float]
+
+
+def meta_train(
+    agent: MetaAgent[Any],
+    envs: TaskVecEnv,
+    distribution: TaskDistribution,
+    streams: Streams,
+    *,
+    iterations: int,
+    start: Progress | None = None,
+) -> Iterator[IterationReport]:
+    """Trains an agent and yields after every iteration, when its state is whole and can be saved.
+
+    Args:
+        agent: The agent; it changes.
+        envs: `M * E` environments of the distribution's family.
+        distribution: Where the training tasks come from.
+        streams: Source of all random numbers.
+        iterations: Meta-updates in all, those before `start` included.
+        start: The counters to go on from.
+    """
+    progress = start or Progress()
+    while progress.iteration < iterations:
+        clock = time.perf_counter()
+        tasks = distribution.sample(envs.num_tasks, streams.tasks)
+        envs.set_tasks(tasks)
+        state = agent.begin(tasks, envs.episodes)
+        trajectories: list[Trajectories] = []
+        for k in range(agent.adaptation_steps + 1):
+            if k:
+                state = agent.adapt(state, trajectories[-1])
+            collected, state = collect(envs, agent, state, streams)
+            trajectories.append(collected)
+        sampled = time.perf_counter()
+        reported = agent.meta_update(MetaBatch(tuple(tasks), tuple(trajectories)))
+        updated = time.perf_counter()
+
+        steps = sum(t.env_steps for t in trajectories)
+        progress = Progress(progress.iteration + 1, progress.env_steps + steps)
+        metrics = {f"return/{k}": float(t.returns().mean()) for k, t in enumerate(trajectories)}
+        metrics |= {
+            f"success/{k}": float(np.mean(s)) for k, t in enumerate(trajectories) if (s := t.successes()) is not None
+        }
+        metrics["diverged_episodes"] = float(sum(t.diverged.sum() for t in trajectories))
+        metrics |= {"time/sample_s": sampled - clock, "time/update_s": updated - sampled, **reported}
+        yield IterationReport(progress, metrics)

@@ -1,0 +1,265 @@
+"""The values that flow through metarl, and the letters of their axes.
+
+Every array names its axes in a comment, with these letters:
+
+| letter | axis |
+|---|---|
+| `M` | tasks of a meta-batch |
+| `E` | environments per task, each playing one episode |
+| `N` | flat environments, `N = M * E`, task-major |
+| `T` | steps of an episode |
+| `K` | adaptation steps |
+| `O`, `A` | observation and action features |
+| `H`, `Z` | hidden units, latent features |
+| `P` | parameters of a network, flattened |
+
+Learner arrays are `[M, E, T, ...]`. `terminated` (the task ended: nothing more to earn) and `truncated`
+(the clock ran out: there was more) are never merged.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[Any]
+Bools = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Task:
+    """One task of a family: a name and the numbers that tell it apart. Hashable; equal numbers, equal task.
+
+    Args:
+        family: Name of the family, such as `half-cheetah-vel`.
+        parameters: Pairs of parameter name and values (a tuple of floats, in the unit that the family
+            declares). `Task.of` builds them from keywords.
+    """
+
+    family: str
+    parameters: tuple[tuple[str, tuple[float, ...]], ...] = ()
+
+    @classmethod
+    def of(cls, family: str, **parameters: float | Iterable[float]) -> Task:
+        """A task from keywords: `Task.of("point-robot", goal=(0.1, -0.3))`.
+
+        Raises:
+            ValueError: A value is not a finite number.
+        """
+        pairs = []
+        for name, value in parameters.items():
+            values = tuple(float(v) for v in np.ravel(np.asarray(value, dtype=np.float64)))
+            if not all(math.isfinite(v) for v in values):
+                raise ValueError(f"Task parameter {name!r}: got {value!r}, expected finite numbers")
+            pairs.append((name, values))
+        return cls(family, tuple(sorted(pairs)))
+
+    def __getitem__(self, name: str) -> tuple[float, ...]:
+        """The values of one parameter; `KeyError` names the ones there are."""
+        for key, values in self.parameters:
+            if key == name:
+                return values
+        raise KeyError(f"task of {self.family!r} has no parameter {name!r}; it has {[k for k, _ in self.parameters]}")
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON value from which `from_json` makes an equal task, bit for bit."""
+        return {"family": self.family, "parameters": {key: list(values) for key, values in self.parameters}}
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Task:
+        """The task that `to_json` wrote.
+
+        Raises:
+            ValueError: The value has another form.
+        """
+        try:
+            return cls.of(str(value["family"]), **value["parameters"])
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"Task: got {value!r}, expected {{'family': ..., 'parameters': {{...}}}}") from error
+
+
+@dataclass(frozen=True)
+class Spaces:
+    """What an agent needs to know of an environment: sizes and bounds, plain numbers, JSON in and out.
+
+    Args:
+        observation_size: `O`, features of one observation.
+        action_low: Lower bound of each action component, length `A`, in the environment's unit.
+        action_high: Upper bound, likewise. Both may be infinite.
+        horizon: `T`, steps after which an episode is truncated.
+    """
+
+    observation_size: int
+    action_low: tuple[float, ...]
+    action_high: tuple[float, ...]
+    horizon: int
+
+    @property
+    def action_size(self) -> int:
+        """`A`, components of one action."""
+        return len(self.action_low)
+
+
+@dataclass(frozen=True)
+class Step:
+    """What an agent sees before it acts, for all rows of the batch.
+
+    Args:
+        observation: `[M, E, O]` float32.
+        previous_action: `[M, E, A]` float32, as the environment received it; zeros before the first step.
+        previous_reward: `[M, E]` float32; zeros before the first step.
+        first: `[M, E]`, True where this is the first step of an episode.
+        live: `[M, E]`, False where the episode is over (the action is then ignored).
+    """
+
+    observation: Floats
+    previous_action: Floats
+    previous_reward: Floats
+    first: Bools
+    live: Bools
+
+
+@dataclass(frozen=True)
+class Action:
+    """What an agent answers to a `Step`.
+
+    Args:
+        environment: `[M, E, A]`, what the environment receives, in its unit.
+        extras: Further arrays `[M, E, ...]` that the agent wants to find in the `Trajectories`, such as the
+            policy's output before it was scaled and clipped.
+    """
+
+    environment: Floats
+    extras: Mapping[str, Floats] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Trajectories:
+    """One episode per row, padded to the same length; `mask` tells the steps that happened.
+
+    After an early end the arrays hold zeros (observations: the last one, repeated).
+
+    Args:
+        all_observations: `[M, E, T + 1, O]` float32, the last one included.
+        actions: `[M, E, T, A]` float32, as the environment received them.
+        rewards: `[M, E, T]` float32.
+        terminated: `[M, E, T]`, the task itself ended here.
+        truncated: `[M, E, T]`, the time limit cut here.
+        mask: `[M, E, T]`, True where the step happened.
+        success: `[M, E, T]` or None where the family knows no success.
+        diverged: `[M, E]`, the simulation blew up and the episode was ended for it.
+        extras: What the agent added while acting, each `[M, E, T, ...]`.
+    """
+
+    all_observations: Floats
+    actions: Floats
+    rewards: Floats
+    terminated: Bools
+    truncated: Bools
+    mask: Bools
+    success: Bools | None
+    diverged: Bools
+    extras: Mapping[str, Floats]
+
+    @property
+    def observations(self) -> Floats:
+        """`[M, E, T, O]`, what was seen before each step (a view)."""
+        return self.all_observations[:, :, :-1]
+
+    @property
+    def next_observations(self) -> Floats:
+        """`[M, E, T, O]`, what was seen after each step (a view)."""
+        return self.all_observations[:, :, 1:]
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """`(M, E, T)`."""
+        m, e, t = self.rewards.shape
+        return m, e, t
+
+    @property
+    def env_steps(self) -> int:
+        """Number of environment steps that were really made."""
+        return int(self.mask.sum())
+
+    def returns(self) -> Floats:
+        """Undiscounted sum of rewards of each episode, `[M, E]` float64."""
+        return np.sum(self.rewards, axis=2, dtype=np.float64)
+
+    def successes(self) -> Floats | None:
+        """1.0 where an episode succeeded at any step, `[M, E]` float64; None where success is unknown."""
+        return None if self.success is None else np.any(self.success, axis=2).astype(np.float64)
+
+    @classmethod
+    def join_episodes(cls, parts: Sequence[Trajectories]) -> Trajectories:
+        """Several recordings of the same tasks as one, joined along the axis of episodes `E`.
+
+        Args:
+            parts: Trajectories with the same `M` and `T`.
+
+        Raises:
+            ValueError: There is no part, or the sizes differ.
+        """
+        if not parts or any((p.shape[0], p.shape[2]) != (parts[0].shape[0], parts[0].shape[2]) for p in parts):
+            raise ValueError(
+                f"Trajectories.join_episodes: got shapes {[p.shape for p in parts]}, expected the same M and T"
+            )
+
+        def join(arrays: list[Any]) -> Any:
+            return None if any(a is None for a in arrays) else np.concatenate(arrays, axis=1)
+
+        names = (
+            "all_observations",
+            "actions",
+            "rewards",
+            "terminated",
+            "truncated",
+            "mask",
+            "success",
+            "diverged",
+        )
+        return cls(
+            **{name: join([getattr(p, name) for p in parts]) for name in names},
+            extras={key: join([p.extras[key] for p in parts]) for key in parts[0].extras},
+        )
+
+
+@dataclass(frozen=True)
+class MetaBatch:
+    """The whole experience of one iteration, from which an agent updates itself.
+
+    Args:
+        tasks: The `M` tasks.
+        trajectories: `K + 1` recordings: before adaptation, after one step, ..., after `K`.
+    """
+
+    tasks: tuple[Task, ...]
+    trajectories: tuple[Trajectories, ...]
+
+
+@dataclass(frozen=True)
+class EvalResult:
+    """What an agent earned on each task, with nothing averaged away.
+
+    Args:
+        family: Family of the tasks.
+        split: `test` (held-out tasks) or `train` (training tasks).
+        tasks: The evaluated tasks.
+        returns: `[task, k, repeat]` float64: undiscounted return of each episode in the `k`-th collect.
+        success: The same shape, 1.0 where the episode succeeded at any step; None where unknown.
+        episodes: For each `k`, the adaptation episodes used up before it.
+        diverged: Episodes that a blown-up simulation ended.
+    """
+
+    family: str
+    split: str
+    tasks: tuple[Task, ...]
+    returns: Floats
+    success: Floats | None
+    episodes: tuple[int, ...]
+    diverged: int = 0

@@ -1,0 +1,166 @@
+"""`TaskVecEnv`: M tasks times E environments behind one Gymnasium vector environment."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from gymnasium import spaces
+from gymnasium.vector import AutoresetMode, VectorEnv
+from gymnasium.vector.utils import batch_space
+
+from metarl.types import Bools, Floats, Spaces, Task
+
+
+class TaskVecEnv(VectorEnv[Floats, Floats, Any], ABC):
+    """`N = M * E` environments, task-major, stepped as one batch; row `m * E + e` plays task `m`.
+
+    It keeps the time limit itself and does not reset rows on its own (Gymnasium's autoreset mode
+    `DISABLED`): a row whose episode is over stays as it is, costs nothing and earns nothing until `reset`. A
+    family implements four methods: `_apply_tasks`, `_reset_rows`, `_step_rows` and `_observe`.
+
+    Step infos, all of shape `[N]`: `diverged` (this step's simulation blew up; the row is terminated with
+    reward 0 and its last sound observation), `success` where the family has it, and the family's own terms.
+
+    Args:
+        num_tasks: `M`.
+        episodes: `E`, environments per task.
+        horizon: `T`, steps after which an episode is truncated.
+        observation_space: Of a single environment, a `Box` of one axis.
+        action_space: Of a single environment, a `Box` of one axis.
+
+    Raises:
+        ValueError: A size is below 1.
+    """
+
+    single_observation_space: spaces.Box
+    single_action_space: spaces.Box
+
+    def __init__(
+        self,
+        num_tasks: int,
+        episodes: int,
+        horizon: int,
+        observation_space: spaces.Box,
+        action_space: spaces.Box,
+    ) -> None:
+        for name, value in (("num_tasks", num_tasks), ("episodes", episodes), ("horizon", horizon)):
+            if value < 1:
+                raise ValueError(f"TaskVecEnv: got {name} = {value}, expected at least 1")
+        self.num_tasks, self.episodes, self.horizon = num_tasks, episodes, horizon
+        self.num_envs = num_tasks * episodes
+        self.single_observation_space, self.single_action_space = observation_space, action_space
+        self.observation_space = batch_space(observation_space, self.num_envs)
+        self.action_space = batch_space(action_space, self.num_envs)
+        self.metadata = {"autoreset_mode": AutoresetMode.DISABLED}
+        self.tasks: tuple[Task, ...] = ()
+        self._elapsed = np.zeros(self.num_envs, dtype=np.int64)  # [N]
+        self._over = np.ones(self.num_envs, dtype=np.bool_)  # [N], True until the first reset
+        self._observations = np.zeros((self.num_envs, *observation_space.shape), dtype=observation_space.dtype)
+
+    # What a family implements ---------------------------------------------------------------------------
+
+    @abstractmethod
+    def _apply_tasks(self, tasks: Sequence[Task]) -> None:
+        """Takes over the parameters of the `M` tasks."""
+
+    @abstractmethod
+    def _reset_rows(self, rows: np.ndarray, rng: np.random.Generator) -> None:
+        """Puts the rows at the start of an episode; draws the reset noise from `rng`."""
+
+    @abstractmethod
+    def _step_rows(self, rows: np.ndarray, actions: Floats) -> tuple[Floats, Bools, Bools, dict[str, np.ndarray]]:
+        """Steps the rows with `actions` `[rows, A]`; returns reward, terminated, diverged and infos, `[rows]` each."""
+
+    @abstractmethod
+    def _observe(self, rows: np.ndarray) -> Floats:
+        """The observations of the rows, `[rows, O]`."""
+
+    # ----------------------------------------------------------------------------------------------------
+
+    @property
+    def spaces(self) -> Spaces:
+        """Sizes and bounds, for an agent."""
+        return Spaces(
+            observation_size=int(self.single_observation_space.shape[0]),
+            action_low=tuple(float(v) for v in self.single_action_space.low),
+            action_high=tuple(float(v) for v in self.single_action_space.high),
+            horizon=self.horizon,
+        )
+
+    def set_tasks(self, tasks: Sequence[Task]) -> None:
+        """Gives each group of `E` rows its task; every row then has to be reset.
+
+        Raises:
+            ValueError: There are not exactly `M` tasks.
+        """
+        if len(tasks) != self.num_tasks:
+            raise ValueError(f"set_tasks: got {len(tasks)} tasks, expected {self.num_tasks}")
+        self._apply_tasks(tasks)
+        self.tasks = tuple(tasks)
+        self._over[:] = True
+
+    def task_values(self, tasks: Sequence[Task], name: str) -> Floats:
+        """One parameter of the tasks, repeated for the rows of each: `[N, size]`."""
+        return np.repeat(np.array([task[name] for task in tasks]), self.episodes, axis=0)
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Floats, dict[str, Any]]:
+        """Starts new episodes in all rows, or in those of `options["reset_mask"]` `[N]`.
+
+        Raises:
+            RuntimeError: No tasks were set.
+            ValueError: The mask has another shape or type.
+        """
+        if not self.tasks:
+            raise RuntimeError("TaskVecEnv.reset: no tasks yet; call set_tasks first")
+        super().reset(seed=seed)
+        mask = np.ones(self.num_envs, dtype=np.bool_) if options is None else options.get("reset_mask")
+        if not isinstance(mask, np.ndarray) or mask.shape != (self.num_envs,) or mask.dtype != np.bool_:
+            raise ValueError(f"reset_mask: got {mask!r}, expected a boolean array of shape ({self.num_envs},)")
+        rows = np.flatnonzero(mask)
+        self._reset_rows(rows, self.np_random)
+        self._elapsed[rows] = 0
+        self._over[rows] = False
+        self._observations[rows] = self._observe(rows)
+        return self._observations.copy(), {}
+
+    def step(self, actions: Floats) -> tuple[Floats, Floats, Bools, Bools, dict[str, Any]]:
+        """Steps every row whose episode is not over.
+
+        Args:
+            actions: `[N, A]`; what stands in rows that are over is ignored.
+
+        Returns:
+            Observations `[N, O]`, rewards, terminated, truncated `[N]`, and infos. Rows that were over
+            repeat their last observation with reward 0 and both flags False.
+
+        Raises:
+            ValueError: The shape is another one, or a live row's action is not finite.
+        """
+        actions = np.asarray(actions)
+        if actions.shape != self.action_space.shape:
+            raise ValueError(f"step: got actions of shape {actions.shape}, expected {self.action_space.shape}")
+        rows = np.flatnonzero(~self._over)
+        live_actions = actions[rows]
+        if not np.isfinite(live_actions).all():
+            bad = rows[~np.isfinite(live_actions).all(axis=1)]
+            raise ValueError(f"step: got an action that is not finite in row {bad[0]} (task {bad[0] // self.episodes})")
+        reward, ended, blown, terms = self._step_rows(rows, live_actions)
+        self._elapsed[rows] += 1
+
+        rewards = np.zeros(self.num_envs)
+        terminated, truncated, diverged = (np.zeros(self.num_envs, dtype=np.bool_) for _ in range(3))
+        sound = rows[~blown]
+        self._observations[sound] = self._observe(sound)
+        rewards[rows] = np.where(blown, 0.0, reward)
+        terminated[rows] = ended | blown
+        diverged[rows] = blown
+        truncated[rows] = ~terminated[rows] & (self._elapsed[rows] >= self.horizon)
+        self._over = self._over | terminated | truncated
+        infos: dict[str, Any] = {"diverged": diverged}
+        for name, values in terms.items():
+            infos[name] = np.zeros((self.num_envs, *values.shape[1:]), dtype=values.dtype)
+            infos[name][rows] = values
+        return self._observations.copy(), rewards, terminated, truncated, infos

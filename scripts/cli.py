@@ -1,0 +1,57 @@
+"""The command `metarl`: finds the subcommand; imports nothing heavy before it is needed."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import sys
+from collections.abc import Sequence
+
+import metarl
+
+COMMANDS = {
+    "train": "train an agent on a family of tasks",
+    "evaluate": "adaptation curve of a trained agent on held-out tasks",
+    "list": "agents, families and presets",
+    "bench": "measure sampling speed",
+}
+MODULES = {"train": "train", "evaluate": "evaluate", "list": "catalogue", "bench": "bench"}
+
+HELP = f"""usage: metarl COMMAND ...
+
+Meta-reinforcement learning for robot agents.
+
+commands:
+{chr(10).join(f"  {name:<10} {meaning}" for name, meaning in COMMANDS.items())}
+
+  metarl COMMAND --help   options of a command
+  metarl --version        version
+
+two commands to start with:
+  metarl train maml-trpo half-cheetah-vel --out runs/first
+  metarl evaluate runs/first
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs a subcommand; returns its exit code."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if not words or words[0] in ("-h", "--help"):
+        print(HELP)
+        return 0 if words else 2
+    if words[0] == "--version":
+        print(f"metarl {metarl.__version__}")
+        return 0
+    if words[0] not in COMMANDS:
+        near = difflib.get_close_matches(words[0], COMMANDS, n=1, cutoff=0.0)[0]
+        print(
+            f"metarl: error: unknown command {words[0]!r}. Did you mean {near!r}? There are: {', '.join(COMMANDS)}",
+            file=sys.stderr,
+        )
+        return 2
+    code: int = importlib.import_module(f"metarl.scripts.{MODULES[words[0]]}").main(words[1:])
+    return code
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,64 @@
+"""What the commands share: reading arguments, refusing bad input in one line, ending with JSON."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import re
+import sys
+from collections.abc import Iterator, Sequence
+from typing import Any, NoReturn, TypeVar
+
+import tyro
+
+T = TypeVar("T")
+
+
+def refuse(message: object) -> NoReturn:
+    """Ends the command with one line on stderr and exit code 2."""
+    print(f"metarl: error: {' '.join(str(message).split())}", file=sys.stderr)
+    raise SystemExit(2)
+
+
+@contextlib.contextmanager
+def border() -> Iterator[None]:
+    """Turns what a check of outside input raises into one line and exit code 2."""
+    try:
+        yield
+    except (ValueError, OSError) as error:
+        refuse(error)
+
+
+def parse(kind: Any, prog: str, arguments: Sequence[str], default: Any = None) -> Any:
+    """Reads a command line into a dataclass; a mistake in it becomes one line.
+
+    Args:
+        kind: The dataclass.
+        prog: The command so far, for the help.
+        arguments: What follows it.
+        default: An instance to take defaults from.
+    """
+    complaints = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(complaints):
+            extra = {} if default is None else {"default": default}
+            return tyro.cli(kind, prog=prog, args=list(arguments), **extra)
+    except SystemExit as stop:
+        if stop.code in (0, None):
+            raise
+        refuse(f"{_plain(complaints.getvalue())}; see {prog} --help")
+
+
+def _plain(text: str) -> str:
+    """A boxed, coloured message as plain words on one line, without its pointer to the help."""
+    text = re.sub(r"\x1b\[[0-9;]*m", "", text)
+    text = re.sub(r"[\u2500-\u257f]+", " ", text)
+    words = " ".join(text.split())
+    words = re.sub(r"For full helptext, (see|run) .*$", "", words)
+    return re.sub(r"^(Parsing error|Unrecognized options?|Required options?)\s*", r"\1: ", words).rstrip(" .:")
+
+
+def end_with_json(value: Any) -> None:
+    """Prints one JSON value on one line, the last of stdout."""
+    print(json.dumps(value, allow_nan=False), flush=True)

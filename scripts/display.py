@@ -1,0 +1,84 @@
+"""Progress on the terminal: a live table where there is one, plain lines where not."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Mapping
+from types import TracebackType
+
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+
+from metarl.checkpoint import Progress
+
+PLAIN_LINE_SECONDS = 5.0
+
+
+def clock(seconds: float) -> str:
+    """`1:02:03` or `2:03`."""
+    minutes, s = divmod(round(seconds), 60)
+    hours, m = divmod(minutes, 60)
+    return f"{hours}:{m:02d}:{s:02d}" if hours else f"{m}:{s:02d}"
+
+
+class TrainingDisplay:
+    """Iteration, environment steps, steps per second, returns before and after adaptation, time left.
+
+    Args:
+        title: What is being trained.
+        iterations: How many there will be in all.
+        start: The counters the run starts from.
+    """
+
+    def __init__(self, title: str, iterations: int, start: Progress) -> None:
+        self._title, self._iterations, self._start = title, iterations, start
+        self._began = time.perf_counter()
+        self._last_line = -PLAIN_LINE_SECONDS
+        self._console = Console(file=sys.stderr)
+        self._live = Live(console=self._console, auto_refresh=False) if self._console.is_terminal else None
+
+    def __enter__(self) -> TrainingDisplay:
+        if self._live:
+            self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._live:
+            self._live.stop()
+
+    def update(self, progress: Progress, metrics: Mapping[str, float]) -> None:
+        """Shows the state after an iteration; plain lines come every five seconds, and for the first and last."""
+        elapsed = time.perf_counter() - self._began
+        done = progress.iteration - self._start.iteration
+        last = max(int(key.split("/")[1]) for key in metrics if key.startswith("return/"))
+        rows = {
+            "iteration": f"{progress.iteration} of {self._iterations}",
+            "env steps": f"{progress.env_steps:,}",
+            "steps/s": f"{(progress.env_steps - self._start.env_steps) / elapsed:,.0f}",
+            "return before": f"{metrics['return/0']:.1f}",
+            "after adaptation": f"{metrics[f'return/{last}']:.1f}",
+            "time left": clock(elapsed / done * (self._iterations - progress.iteration)),
+        }
+        evaluated = [metrics.get(f"evaluation/return/{k}") for k in (0, last)]
+        if None not in evaluated:
+            rows["held out"] = " -> ".join(f"{v:.1f}" for v in evaluated)
+        if self._live:
+            table = Table(title=self._title, show_header=False)
+            for name, value in rows.items():
+                table.add_row(name, value)
+            self._live.update(table, refresh=True)
+        elif (
+            elapsed - self._last_line >= PLAIN_LINE_SECONDS
+            or progress.iteration == self._iterations
+            or "held out" in rows
+        ):
+            self._last_line = elapsed
+            print("  ".join(f"{name} {value}" for name, value in rows.items()), file=sys.stderr, flush=True)
+
+    def note(self, line: str) -> None:
+        """Prints a line that stays."""
+        self._console.print(line, highlight=False, soft_wrap=True)

@@ -1,0 +1,175 @@
+"""`metarl evaluate RUN_DIR`: the adaptation curve of a trained agent, as a picture, a table and JSON."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tyro
+
+from metarl.agent import MetaAgent
+from metarl.checkpoint import Progress
+from metarl.config import Count, Whole
+from metarl.evaluation import adaptation_curve, adaptation_differences, evaluate
+from metarl.registry import make_family
+from metarl.report import curve_json, differences_json, tasks_label, write_report
+from metarl.runs import RunConfig, load_with_progress, resolve_device, versions
+from metarl.scripts.common import border, end_with_json, parse
+from metarl.seeding import Streams
+from metarl.tasks import Family, split_tasks
+from metarl.types import EvalResult, Task
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateCommand:
+    """Adapts a trained agent to tasks and draws its adaptation curve."""
+
+    run_dir: Annotated[Path, tyro.conf.Positional]
+    """Folder that `metarl train` made."""
+    split: Literal["test", "train"] = "test"
+    """Held-out tasks, or training tasks."""
+    family: str | None = None
+    """Family to evaluate on; the run's own by default (name it again if it is your own module:function)."""
+    tasks: Count = 40
+    """Number of tasks; the whole set where it is smaller."""
+    adapt_steps: Whole | None = None
+    """Adaptation steps (K); as trained by default."""
+    episodes: Count | None = None
+    """Episodes per task and collect (E); as trained by default."""
+    seed: Whole = 0
+    """Seed of the evaluation."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where the agent computes."""
+    checkpoint: Path | None = None
+    """Checkpoint file; the newest whole one by default."""
+    reference: tuple[Path, ...] = ()
+    """Further runs to draw on the same axes."""
+    out: Path | None = None
+    """Folder for the results; a new one inside the run by default."""
+    json: bool = False
+    """End stdout with one line of JSON."""
+
+
+def _family(command: EvaluateCommand, run: RunConfig) -> Family:
+    """The family to evaluate on; code of the user's own is only run if the command line names it."""
+    if command.family is None and ":" in run.family:
+        raise ValueError(
+            f"--family: got none, but the run's family {run.family!r} is code of your own; name it again with --family"
+        )
+    return make_family(command.family or run.family).with_finite_train_set(run.training.train_tasks)
+
+
+def _out_dir(command: EvaluateCommand) -> Path:
+    """Where the results go; earlier ones are not overwritten."""
+    if command.out is not None:
+        if (command.out / "evaluation.json").exists() or (command.out / "config.json").exists():
+            raise ValueError(f"--out: got {command.out}, which holds results already; expected another folder")
+        return command.out
+    candidates = (command.run_dir / f"evaluation{suffix}" for suffix in ("", *(f"-{i}" for i in range(2, 10_000))))
+    return next(path for path in candidates if not path.exists())
+
+
+def _progress(label: str) -> Any:
+    def show(done: int, total: int) -> None:
+        end = "\n" if done == total else "\r" if sys.stderr.isatty() else "\n"
+        if sys.stderr.isatty() or done == total:
+            print(f"{label}: {done} of {total} collects", end=end, file=sys.stderr, flush=True)
+
+    return show
+
+
+def _evaluate(
+    agent: MetaAgent[Any],
+    label: str,
+    family: Family,
+    tasks: Sequence[Task],
+    split: str,
+    command: EvaluateCommand,
+    run: RunConfig,
+) -> EvalResult:
+    return evaluate(
+        agent,
+        family,
+        tasks,
+        Streams.for_evaluation(command.seed),
+        split=split,
+        adapt_steps=command.adapt_steps,
+        episodes=command.episodes or run.training.episodes,
+        horizon=run.spaces.horizon,
+        on_progress=_progress(label),
+    )
+
+
+def _print(result: EvalResult, label: str) -> None:
+    success = [point["success"] for point in curve_json(result)]
+    print(f"{label}, {len(result.tasks)} {tasks_label(result.split)}, mean [95 % bootstrap interval over tasks]")
+    for k, point in enumerate(adaptation_curve(result)):
+        rate = "" if success[k] is None else f"   success {success[k]:.2f}"
+        print(
+            f"  k = {k}, {result.episodes[k]:4d} episodes: {point.mean:9.2f} [{point.low:.2f}, {point.high:.2f}]{rate}"
+        )
+    for k, point in enumerate(adaptation_differences(result), start=1):
+        print(f"  k = {k} minus k = 0, paired: {point.mean:+9.2f} [{point.low:+.2f}, {point.high:+.2f}]")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command; returns its exit code."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    with border():
+        command: EvaluateCommand = parse(EvaluateCommand, "metarl evaluate", words)
+        check_options(command)
+        run = RunConfig.read(command.run_dir)
+        agent, progress = load_with_progress(command.run_dir, device=command.device, checkpoint=command.checkpoint)
+        family = _family(command, run)
+        references = {str(path): load_with_progress(path, device=command.device)[0] for path in command.reference}
+        tasks = split_tasks(family.distribution, command.split, command.tasks)
+        split = command.split if family.distribution.splits else "train"
+        out = _out_dir(command)
+        untrained = run.build_agent(resolve_device(command.device), Streams(run.training.seed).learner)
+        result = _evaluate(agent, "trained", family, tasks, split, command, run)
+        others = {"untrained": _evaluate(untrained, "untrained", family, tasks, split, command, run)}
+        for label, other in references.items():
+            others[label] = _evaluate(other, label, family, tasks, split, command, run)
+        summary = _summary(run, family, result, progress)
+        title = f"{run.agent} on {family.name} after {progress.env_steps / 1e6:.2f} M steps, {tasks_label(split)}"
+        write_report(out, {**summary, "command": words, "seed": command.seed}, result, others, title)
+    _print(result, "trained")
+    for label, compared in others.items():
+        _print(compared, label)
+    print(f"picture: {out / 'adaptation.png'}")
+    if command.json:
+        end_with_json(summary)
+    return 0
+
+
+def check_options(command: EvaluateCommand) -> None:
+    """Checks the numbers of the command.
+
+    Raises:
+        ValueError: One is out of range.
+    """
+    for name in ("tasks", "episodes", "adapt_steps", "seed"):
+        value, low = getattr(command, name), 1 if name in ("tasks", "episodes") else 0
+        if value is not None and value < low:
+            raise ValueError(f"--{name.replace('_', '-')}: got {value}, expected a whole number >= {low}")
+
+
+def _summary(run: RunConfig, family: Family, result: EvalResult, progress: Progress) -> dict[str, Any]:
+    return {
+        "agent": run.agent,
+        "family": family.name,
+        "split": result.split,
+        "tasks": len(result.tasks),
+        "iteration": progress.iteration,
+        "env_steps": progress.env_steps,
+        "curve": curve_json(result),
+        "differences": differences_json(result),
+        "versions": versions(),
+    }
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

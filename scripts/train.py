@@ -1,0 +1,312 @@
+"""`metarl train AGENT FAMILY`: trains an agent on a family, into a folder that can be resumed and evaluated."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import fcntl
+import json
+import signal
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Annotated, Any
+
+import tyro
+
+from metarl.agent import MetaAgent
+from metarl.checkpoint import Progress, load_newest, save_checkpoint
+from metarl.config import check
+from metarl.evaluation import evaluate
+from metarl.registry import AGENTS, FAMILIES, agent_class, make_family, names
+from metarl.report import training_picture
+from metarl.runs import MetricsLog, RunConfig, resolve_device, versions
+from metarl.scripts.common import border, end_with_json, parse, refuse
+from metarl.scripts.display import TrainingDisplay
+from metarl.scripts.presets import default_settings
+from metarl.seeding import Streams
+from metarl.storage import read_json, remove_partial, write_bytes, write_json
+from metarl.tasks import Family, split_tasks
+from metarl.train import TrainConfig, meta_train
+
+MAY_CHANGE = ("training.iterations", "training.eval_every")
+"""The settings that a resumed run may change: neither touches what an iteration computes."""
+
+USAGE = """usage: metarl train AGENT FAMILY [--out DIR] [--resume] [--seed S] [--iterations N] [--json] [options]
+
+Trains an agent on a family of tasks. All options, with meaning, range and the preset's value:
+  metarl train AGENT FAMILY --help
+
+agents:   {agents}
+families: {families}
+          or your own, as module:function
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Door:
+    """Where the run goes, and how it starts and ends."""
+
+    out: Path | None = None
+    """Folder of the run; a new one under runs/ by default."""
+    resume: bool = False
+    """Go on from the newest whole checkpoint in --out."""
+    json: bool = False
+    """End stdout with one line of JSON."""
+
+
+def _command_type(agent: str) -> Any:
+    """The dataclass of the whole command line: the door and the run's settings flat, the agent's under --agent."""
+    kind = agent_class(agent).Config
+    return dataclasses.make_dataclass(
+        "TrainCommand",
+        [
+            ("door", Annotated[Door, tyro.conf.arg(name="")]),
+            ("training", Annotated[TrainConfig, tyro.conf.arg(name="")]),
+            ("agent", kind),
+        ],
+        frozen=True,
+        kw_only=True,
+    )
+
+
+def _read_command(agent: str, family: str, arguments: Sequence[str]) -> tuple[Door, TrainConfig, Any]:
+    """The command line; with --resume, what it does not say comes from the run's own configuration."""
+    kind, prog = _command_type(agent), f"metarl train {agent} {family}"
+    training, agent_config = default_settings(agent, family)
+    command = parse(kind, prog, arguments, kind(door=Door(), training=training, agent=agent_config))
+    door: Door = command.door
+    if door.resume and door.out is None:
+        raise ValueError("--resume: got no --out, expected the folder of the run to go on with")
+    if door.resume and door.out is not None and (door.out / "config.json").is_file():
+        saved = RunConfig.read(door.out)
+        if saved.agent == agent:
+            command = parse(kind, prog, arguments, kind(door=Door(), training=saved.training, agent=saved.agent_config))
+    check(command.training)
+    check(command.agent, "agent.")
+    return door, command.training, command.agent
+
+
+def _new_run_dir(agent: str, family: str) -> Path:
+    """A folder under `runs/` that does not exist yet."""
+    stem = f"{time.strftime('%Y%m%d-%H%M%S')}-{agent}-{family.replace(':', '-')}"
+    for suffix in ("", *(f"-{i}" for i in range(2, 1000))):
+        path = Path("runs") / f"{stem}{suffix}"
+        try:
+            path.mkdir(parents=True)
+            return path
+        except FileExistsError:
+            continue
+    raise ValueError(f"runs/{stem}: got 999 runs of that name, expected a free one")
+
+
+class StopRequest:
+    """Set by the first Ctrl-C (or SIGTERM): finish the iteration, save, leave. The second leaves at once."""
+
+    def __init__(self) -> None:
+        self.requested = False
+
+    def __enter__(self) -> StopRequest:
+        self._previous = {s: signal.signal(s, self._handle) for s in (signal.SIGINT, signal.SIGTERM)}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        if self.requested:
+            raise KeyboardInterrupt
+        self.requested = True
+        print(
+            "\nfinishing this iteration, then saving (Ctrl-C again leaves at once)",
+            file=sys.stderr,
+            flush=True,
+        )
+
+
+def _prepare(door: Door, run: RunConfig) -> Path:
+    """The run's folder, made or checked; nothing that is there is overwritten."""
+    out = door.out
+    if out is None:
+        out = _new_run_dir(run.agent, run.family)
+    elif (out / "config.json").exists() and not door.resume:
+        raise ValueError(
+            f"--out: got {out}, which already holds a run; use --resume to go on with it, or another folder"
+        )
+    elif out.exists() and not out.is_dir():
+        raise ValueError(f"--out: got {out}, which is a file; expected a folder or a new name")
+    elif (out / "config.json").exists():
+        changed = RunConfig.read(out).changed_fields(run, MAY_CHANGE)
+        if changed:
+            fields = ", ".join(name.replace("agent_config.", "agent.").replace("training.", "") for name in changed)
+            raise ValueError(
+                f"--resume: got a configuration that differs from that of {out} in {fields}; "
+                "only --iterations and --eval-every may change"
+            )
+    (out / "checkpoints").mkdir(parents=True, exist_ok=True)
+    return out
+
+
+@contextlib.contextmanager
+def _sole_writer(out: Path) -> Iterator[None]:
+    """Holds the run's lock; the system gives it up when the process ends, however it ends."""
+    with open(out / ".lock", "w", encoding="utf-8") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise ValueError(
+                f"--out: got {out}, in which another process is training; wait for it, or stop it"
+            ) from error
+        yield
+
+
+def _describe(out: Path, run: RunConfig) -> None:
+    """Writes the configuration, and the versions of this start beside those of earlier ones."""
+    remove_partial(out)
+    remove_partial(out / "checkpoints")
+    run.write(out)
+    earlier = read_json(out / "versions.json") if (out / "versions.json").exists() else None
+    starts = [*earlier["starts"], versions()] if earlier else [versions()]
+    write_json(out / "versions.json", {"starts": starts})
+
+
+def train(run: RunConfig, family: Family, out: Path, *, resume: bool) -> Progress:
+    """Trains a run in its folder: metrics, held-out evaluations, checkpoints, display.
+
+    Args:
+        run: The configuration.
+        family: Its family.
+        out: Its folder, prepared.
+        resume: Go on from the newest whole checkpoint.
+
+    Returns:
+        The counters at the end, or where Ctrl-C stopped it.
+    """
+    config = run.training
+    streams = Streams(config.seed)
+    agent = run.build_agent(resolve_device(config.device), streams.learner)
+    envs = family.make_envs(config.tasks, config.episodes, run.spaces.horizon)
+    start: Progress | None = None
+    if resume:
+        start, complaints = load_newest(out / "checkpoints", agent, streams)
+        for line in complaints:
+            print(f"warning: {line}", file=sys.stderr)
+        print(
+            f"resuming after iteration {start.iteration}" if start else f"no checkpoint in {out}: starting afresh",
+            file=sys.stderr,
+        )
+    progress = start or Progress()
+    log = MetricsLog(out / "metrics.jsonl", after=progress.iteration)
+    from torch.utils.tensorboard import SummaryWriter  # slow to import
+
+    board = SummaryWriter(str(out / "tensorboard"), purge_step=progress.iteration + 1)
+    title = f"{run.agent} on {run.family}: {out}"
+    try:
+        with TrainingDisplay(title, config.iterations, progress) as display, StopRequest() as stop:
+            display.note(title)
+            for report in meta_train(
+                agent, envs, family.distribution, streams, iterations=config.iterations, start=progress
+            ):
+                progress, metrics = report.progress, report.metrics
+                if config.eval_every and progress.iteration % config.eval_every == 0:
+                    metrics = metrics | _held_out(agent, family, run, progress)
+                log.add(progress, metrics)
+                for name, value in metrics.items():
+                    board.add_scalar(name, value, progress.iteration)
+                ended = stop.requested or progress.iteration == config.iterations
+                if ended or progress.iteration % config.checkpoint_every == 0:
+                    log.sync()
+                    save_checkpoint(out / "checkpoints", agent, streams, progress, config.checkpoints_kept)
+                display.update(progress, metrics)
+                if stop.requested:
+                    break
+    finally:
+        log.close()
+        board.close()
+        envs.close()
+    rows = [json.loads(line) for line in (out / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+    if rows:
+        write_bytes(out / "training.png", training_picture(rows, f"{run.agent} on {run.family}, seed {config.seed}"))
+    return progress
+
+
+def _held_out(agent: MetaAgent[Any], family: Family, run: RunConfig, progress: Progress) -> dict[str, float]:
+    """Mean return on held-out tasks before and after adaptation, for the log."""
+    config = run.training
+    result = evaluate(
+        agent,
+        family,
+        split_tasks(family.distribution, "test", config.eval_tasks),
+        Streams.for_evaluation(config.seed, progress.iteration),
+        episodes=config.episodes,
+        horizon=run.spaces.horizon,
+    )
+    return {f"evaluation/return/{k}": float(v) for k, v in enumerate(result.returns.mean(axis=(0, 2)))}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command; returns its exit code."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if len(words) < 2 or words[0].startswith("-") or words[1].startswith("-"):
+        usage = USAGE.format(agents=", ".join(names(AGENTS)), families=", ".join(names(FAMILIES)))
+        if words and words[0] in ("-h", "--help"):
+            print(usage)
+            return 0
+        refuse(
+            f"train: got {' '.join(words) or 'nothing'}, expected AGENT and FAMILY; "
+            f"agents: {', '.join(names(AGENTS))}; families: {', '.join(names(FAMILIES))}"
+        )
+    agent_name, family_name = words[:2]
+    with border():
+        agent_class(agent_name)
+        family = make_family(family_name)
+        door, training, agent_config = _read_command(agent_name, family_name, words[2:])
+        device = "cuda" if resolve_device(training.device).type == "cuda" else "cpu"
+        training = dataclasses.replace(training, device=device)  # recorded as used
+        family = family.with_finite_train_set(training.train_tasks)
+        probe = family.make_envs(1, 1, training.horizon or family.horizon)
+        run = RunConfig(
+            agent=agent_name,
+            family=family_name,
+            training=training,
+            agent_config=agent_config,
+            spaces=probe.spaces,
+        )
+        probe.close()
+        out = _prepare(door, run)
+        lock = contextlib.ExitStack()
+        lock.enter_context(_sole_writer(out))
+        _describe(out, run)
+    try:
+        with lock:
+            progress = train(run, family, out, resume=door.resume)
+    except OSError as error:
+        refuse(
+            f"{error}; the last checkpoint in {out / 'checkpoints'} is whole. "
+            f"Once that is mended, go on with: metarl train {agent_name} {family_name} --out {out} --resume"
+        )
+    except KeyboardInterrupt:
+        print(
+            f"left at once; go on with: metarl train {agent_name} {family_name} --out {out} --resume",
+            file=sys.stderr,
+        )
+        return 130
+    if progress.iteration < training.iterations:
+        print(
+            f"saved after iteration {progress.iteration}; go on with: "
+            f"metarl train {agent_name} {family_name} --out {out} --resume",
+            file=sys.stderr,
+        )
+    else:
+        print(f"run: {out}\ntraining curve: {out / 'training.png'}")
+    if door.json:
+        end_with_json({"run": str(out), "iteration": progress.iteration, "env_steps": progress.env_steps})
+    return 0 if progress.iteration == training.iterations else 130
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
