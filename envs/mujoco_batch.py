@@ -137,6 +137,11 @@ class MujocoBatch:
         np.concatenate(self._warning_views, out=self._warnings.reshape(-1))
         return np.any(self._warnings[rows][:, FATAL_WARNINGS], axis=1)
 
+    def set_controls(self, ctrl: Floats) -> None:
+        """Sets the controls `[N, nu]` that `bare_physics` then steps with."""
+        for view, values in zip(self._ctrl, ctrl, strict=True):
+            view[:] = values
+
     def bare_physics(self) -> None:
         """Steps all rows, and copies out what an observation needs: the floor under the cost of a step."""
         model, data, frame_skip, mj_step = self.model, self.data, self.frame_skip, mujoco.mj_step

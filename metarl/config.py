@@ -93,7 +93,7 @@ def _check_value(name: str, value: Any, hint: Any) -> None:
 
 def to_json(config: object) -> dict[str, Any]:
     """A configuration as a JSON value; tuples become lists."""
-    return dataclasses.asdict(config)  # type: ignore[call-overload,no-any-return]  # any dataclass instance
+    return dataclasses.asdict(config)  # type: ignore[call-overload]  # any dataclass instance
 
 
 def from_json(kind: type[ConfigT], value: Any, prefix: str = "") -> ConfigT:

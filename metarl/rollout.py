@@ -69,27 +69,32 @@ class TrajectoryBuilder:
         success: Bools | None = None,
         diverged: Bools | bool = False,
     ) -> None:
-        """Records the step that followed `action`; every array is reshaped to `[M, E, ...]`.
+        """Records the step that followed `action`.
 
-        Rows whose episode is over are masked, whatever the arguments say of them.
+        Arrays are reshaped to `[M, E, ...]`, and a single number or truth value stands for all rows. Rows
+        whose episode is over are masked, whatever the arguments say of them.
         """
         t, live, rows = self._t, self.live, self._rows
         self._observations[:, :, t + 1] = np.reshape(observation, (*rows, -1))
         self._actions[:, :, t] = np.where(live[..., None], action.environment, 0.0)
-        self._rewards[:, :, t] = np.where(live, np.reshape(reward, rows), 0.0)
+        self._rewards[:, :, t] = np.where(live, self._by_row(reward), 0.0)
         self._flags[0, :, :, t] = live
-        self._flags[1, :, :, t] = live & np.reshape(terminated, rows)
-        self._flags[2, :, :, t] = live & np.reshape(truncated, rows)
+        self._flags[1, :, :, t] = live & self._by_row(terminated)
+        self._flags[2, :, :, t] = live & self._by_row(truncated)
         if success is not None:
             self._knows_success = True
-            self._flags[3, :, :, t] = live & np.reshape(success, rows)
-        self._diverged |= live & np.reshape(diverged, rows)
+            self._flags[3, :, :, t] = live & self._by_row(success)
+        self._diverged |= live & self._by_row(diverged)
         for name, value in action.extras.items():
             if name not in self._extras:
                 self._extras[name] = np.zeros((*rows, self._rewards.shape[2], *value.shape[2:]), dtype=value.dtype)
             self._extras[name][:, :, t] = np.where(live.reshape(*rows, *[1] * (value.ndim - 2)), value, 0)
         self.live = live & ~self._flags[1, :, :, t] & ~self._flags[2, :, :, t]
         self._t += 1
+
+    def _by_row(self, value: Floats | float) -> Floats:
+        array = np.asarray(value)
+        return np.full(self._rows, array) if array.ndim == 0 else array.reshape(self._rows)
 
     def build(self) -> Trajectories:
         """The recording so far, padded to the horizon."""

@@ -62,9 +62,7 @@ class TaskDistribution(Protocol):
 
     @property
     def splits(self) -> bool:
-        """False if the family is too small to split: its "held-out" tasks are then its training tasks, and every
-        curve says so.
-        """
+        """Whether there are held-out tasks; if not, evaluation uses the training tasks, and every curve says so."""
         ...
 
     def sample(self, n: int, rng: np.random.Generator) -> list[Task]:

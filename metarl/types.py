@@ -189,7 +189,7 @@ class Trajectories:
 
     def returns(self) -> Floats:
         """Undiscounted sum of rewards of each episode, `[M, E]` float64."""
-        return np.sum(self.rewards, axis=2, dtype=np.float64)
+        return np.asarray(self.rewards.sum(axis=2, dtype=np.float64))
 
     def successes(self) -> Floats | None:
         """1.0 where an episode succeeded at any step, `[M, E]` float64; None where success is unknown."""

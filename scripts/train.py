@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import tyro
 
@@ -265,7 +265,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         agent_class(agent_name)
         family = make_family(family_name)
         door, training, agent_config = _read_command(agent_name, family_name, words[2:])
-        device = "cuda" if resolve_device(training.device).type == "cuda" else "cpu"
+        device: Literal["cpu", "cuda"] = "cuda" if resolve_device(training.device).type == "cuda" else "cpu"
         training = dataclasses.replace(training, device=device)  # recorded as used
         family = family.with_finite_train_set(training.train_tasks)
         probe = family.make_envs(1, 1, training.horizon or family.horizon)

@@ -1,0 +1,111 @@
+"""MAML-TRPO as it is usually written: task after task in a Python loop, with double backward through everything.
+
+It takes the samples of one meta-batch and makes the same update as `metarl.agents.maml_trpo`, only slower. The
+adapted parameters stay in the autograd graph, and the curvature product differentiates the gradient of the mean
+divergence once more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from metarl.agents.maml_trpo import MamlTrpoConfig, inner_loss, mean_divergence, surrogate_objective
+from metarl.learning.distributions import Gaussian
+from metarl.learning.policy import GaussianPolicy, Samples
+
+
+def adapt_one(
+    policy: GaussianPolicy, parameters: Tensor, samples: Sequence[Samples], inner_lr: float, create_graph: bool
+) -> Tensor:
+    """One task's adapted parameters, `[1, P]`, differentiable in the initial ones `[P]` if asked to."""
+    adapted = parameters[None]
+    for one in samples[:-1]:
+        loss = inner_loss(policy, one, adapted).sum()
+        (gradient,) = torch.autograd.grad(loss, adapted, create_graph=create_graph)
+        adapted = adapted - inner_lr * gradient
+    return adapted
+
+
+def old_policies(
+    policy: GaussianPolicy, parameters: Tensor, samples: Sequence[Samples], inner_lr: float
+) -> list[Gaussian]:
+    """Each task's adapted policy at the old parameters, without history."""
+    start, policies = parameters.detach().requires_grad_(), []
+    for i in range(len(samples[0].weights)):
+        one = [s.tasks(slice(i, i + 1)) for s in samples]
+        adapted = adapt_one(policy, start, one, inner_lr, create_graph=False)
+        policies.append(policy(adapted, one[-1].observations).detach())
+    return policies
+
+
+def objective_and_divergence(
+    policy: GaussianPolicy,
+    parameters: Tensor,
+    samples: Sequence[Samples],
+    old: Sequence[Gaussian],
+    inner_lr: float,
+    create_graph: bool,
+) -> tuple[Tensor, Tensor]:
+    """Mean surrogate and mean divergence over the tasks, scalars, one task after the other."""
+    surrogates, divergences = [], []
+    for i, before in enumerate(old):
+        one = [s.tasks(slice(i, i + 1)) for s in samples]
+        new = policy(adapt_one(policy, parameters, one, inner_lr, create_graph), one[-1].observations)
+        surrogates.append(surrogate_objective(new, before, one[-1]))
+        divergences.append(mean_divergence(new, before, one[-1]))
+    return torch.cat(surrogates).mean(), torch.cat(divergences).mean()
+
+
+def curvature_product(
+    policy: GaussianPolicy, parameters: Tensor, samples: Sequence[Samples], old: Sequence[Gaussian], inner_lr: float
+) -> Callable[[Tensor], Tensor]:
+    """`v -> H v` with `H` the full Hessian of the mean divergence at the parameters, by double backward each time."""
+
+    def product(v: Tensor) -> Tensor:
+        leaf = parameters.detach().requires_grad_()
+        _, kl = objective_and_divergence(policy, leaf, samples, old, inner_lr, create_graph=True)
+        (gradient,) = torch.autograd.grad(kl, leaf, create_graph=True)
+        (hessian_product,) = torch.autograd.grad(gradient @ v, leaf)
+        return hessian_product
+
+    return product
+
+
+def meta_gradient(
+    policy: GaussianPolicy, parameters: Tensor, samples: Sequence[Samples], inner_lr: float
+) -> tuple[Tensor, float]:
+    """Gradient of the mean surrogate, `[P]`, and its value."""
+    old = old_policies(policy, parameters, samples, inner_lr)
+    leaf = parameters.detach().requires_grad_()
+    surrogate, _ = objective_and_divergence(policy, leaf, samples, old, inner_lr, create_graph=True)
+    (gradient,) = torch.autograd.grad(surrogate, leaf)
+    return gradient, surrogate.item()
+
+
+def update(policy: GaussianPolicy, parameters: Tensor, samples: Sequence[Samples], config: MamlTrpoConfig) -> Tensor:
+    """One whole meta-update: the new initial parameters, `[P]`; the old ones if no candidate is accepted."""
+    old = old_policies(policy, parameters, samples, config.inner_lr)
+    gradient, old_surrogate = meta_gradient(policy, parameters, samples, config.inner_lr)
+    hessian = curvature_product(policy, parameters, samples, old, config.inner_lr)
+
+    def product(v: Tensor) -> Tensor:
+        return hessian(v) + config.damping * v
+
+    direction, residual, conjugate = torch.zeros_like(gradient), gradient.clone(), gradient.clone()
+    for _ in range(config.cg_iterations):
+        image = product(conjugate)
+        step = (residual @ residual) / (conjugate @ image)
+        direction = direction + step * conjugate
+        new_residual = residual - step * image
+        conjugate = new_residual + (new_residual @ new_residual) / (residual @ residual) * conjugate
+        residual = new_residual
+    full_step = direction * torch.sqrt(2.0 * config.max_kl / (direction @ product(direction)))
+    for attempt in range(config.line_search_steps):
+        candidate = (parameters + config.line_search_decay**attempt * full_step).detach().requires_grad_()
+        surrogate, kl = objective_and_divergence(policy, candidate, samples, old, config.inner_lr, create_graph=False)
+        if surrogate.item() > old_surrogate and kl.item() <= config.max_kl:
+            return candidate.detach()
+    return parameters

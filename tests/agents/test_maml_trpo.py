@@ -1,0 +1,213 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from metarl.agents import maml_trpo
+from metarl.agents.maml_trpo import ChunkLinearisation, MamlTrpo, MamlTrpoConfig, inner_loss, mean_divergence
+from metarl.checkpoint import Progress, load_newest, save_checkpoint
+from metarl.learning.inner_loop import inner_loop
+from metarl.registry import make_family
+from metarl.rollout import collect
+from metarl.scripts.reference import maml_trpo as reference
+from metarl.seeding import Streams
+from metarl.types import MetaBatch, Spaces, Task
+
+DOUBLE = torch.float64
+LR = 0.1
+
+
+@pytest.fixture(params=[1, 2], ids=["one inner step", "two inner steps"])
+def problem(request, make_agent, random_samples, spaces: Spaces):
+    """A policy, its parameters in float64, samples of three tasks, and a linearisation."""
+    agent = make_agent(1)
+    parameters = agent.tensors()["parameters"].double()
+    samples = [random_samples(3, 11, spaces, seed) for seed in range(request.param + 1)]
+    return agent._policy, parameters, samples, ChunkLinearisation(agent._policy, parameters, samples, LR)
+
+
+def outer(policy, samples, old, parameters: Tensor) -> Tensor:
+    """Surrogate and divergence, summed over the tasks, after adaptation from `parameters`: `[2]`."""
+    losses = [lambda p, s=s: inner_loss(policy, s, p) for s in samples[:-1]]
+    adapted = inner_loop(losses, parameters.expand(3, -1), LR, differentiable=False)[-1].end
+    new = policy(adapted, samples[-1].observations)
+    surrogate = maml_trpo.surrogate_objective(new, old, samples[-1])
+    return torch.stack([surrogate.sum(), mean_divergence(new, old, samples[-1]).sum()])
+
+
+def test_the_meta_gradient_agrees_with_finite_differences(problem) -> None:
+    policy, parameters, samples, chunk = problem
+    numbers = []
+    for i in range(len(parameters)):
+        unit = torch.zeros_like(parameters)
+        unit[i] = 1.0
+
+        def slope(h: float, unit: Tensor = unit) -> Tensor:
+            ends = [outer(policy, samples, chunk._old, parameters + s * h * unit)[0] for s in (1, -1)]
+            return (ends[0] - ends[1]) / (2 * h)
+
+        numbers.append((4 * slope(5e-5) - slope(1e-4)) / 3)  # Richardson: an error of fourth order
+    torch.testing.assert_close(chunk.gradient, torch.stack(numbers), rtol=1e-6, atol=1e-8)
+
+
+def test_the_curvature_product_agrees_with_finite_differences_of_the_divergence(problem) -> None:
+    """Second difference of the mean KL along v: v^T H v; and by polarisation u^T H v."""
+    policy, parameters, samples, chunk = problem
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(5):
+        u, v = (torch.randn(parameters.shape, generator=generator, dtype=DOUBLE) for _ in range(2))
+
+        def second(direction: Tensor, h: float) -> Tensor:
+            ends = [outer(policy, samples, chunk._old, parameters + s * h * direction)[1] for s in (1, -1, 0)]
+            return (ends[0] + ends[1] - 2 * ends[2]) / h**2
+
+        coarse, fine = ((second(u + v, h) - second(u - v, h)) / 4 for h in (1e-3, 5e-4))
+        by_difference = (4 * fine - coarse) / 3
+        torch.testing.assert_close(u @ chunk.curvature_product(v), by_difference, rtol=1e-5, atol=1e-6)
+
+
+def test_gradient_and_curvature_equal_the_plain_loop_with_double_backward(problem) -> None:
+    policy, parameters, samples, chunk = problem
+    gradient, _ = reference.meta_gradient(policy, parameters, samples, LR)
+    torch.testing.assert_close(chunk.gradient / 3, gradient)
+    old = reference.old_policies(policy, parameters, samples, LR)
+    product = reference.curvature_product(policy, parameters, samples, old, LR)
+    v = torch.randn(parameters.shape, dtype=DOUBLE)
+    torch.testing.assert_close(chunk.curvature_product(v) / 3, product(v))
+
+
+def test_first_order_would_be_noticed(problem) -> None:
+    """The test above has teeth: without the Hessian the gradient is another one."""
+    policy, parameters, samples, chunk = problem
+    losses = [lambda p, s=s: inner_loss(policy, s, p) for s in samples[:-1]]
+    end = inner_loop(losses, parameters.expand(3, -1), LR, differentiable=False)[-1].end.requires_grad_()
+    new = policy(end, samples[-1].observations)
+    objective = maml_trpo.surrogate_objective(new, new.detach(), samples[-1]).sum()
+    (first_order,) = torch.autograd.grad(objective, end)
+    assert (first_order.sum(dim=0) - chunk.gradient).norm() > 1e-3 * chunk.gradient.norm()
+
+
+@pytest.fixture
+def real_batch() -> tuple[MamlTrpo, MetaBatch]:
+    """A meta-batch of point-robot; some goals are one step away, so that episodes end early."""
+    family = make_family("point-robot")
+    envs = family.make_envs(4, 5, 20)
+    config = MamlTrpoConfig(hidden=(16, 16), action_scale=0.3)
+    agent = MamlTrpo(config, envs.spaces, device=torch.device("cpu"), rng=np.random.default_rng(0))
+    streams = Streams(0)
+    goals = ((0.1, 0.1), (-0.1, 0.1), (0.1, -0.1), (0.3, 0.2))
+    tasks = [Task.of("point-robot", goal=goal) for goal in goals]
+    envs.set_tasks(tasks)
+    state = agent.begin(tasks, 5)
+    before, state = collect(envs, agent, state, streams)
+    after, _ = collect(envs, agent, agent.adapt(state, before), streams)
+    return agent, MetaBatch(tuple(tasks), (before, after))
+
+
+def test_a_whole_update_equals_the_plain_loops(real_batch) -> None:
+    agent, batch = real_batch
+    start = agent.tensors()["parameters"]
+    samples = [agent._samples(t) for t in batch.trajectories]
+    expected = reference.update(agent._policy, start, samples, agent.config)
+    metrics = agent.meta_update(batch)
+    moved = (agent.tensors()["parameters"] - start).norm()
+    assert metrics["update/accepted"] == 1.0
+    assert moved > 0
+    # Conjugate gradients amplify float32 rounding: hold the two steps against the length of the step.
+    assert (agent.tensors()["parameters"] - expected).norm() < 2e-3 * moved
+
+
+@pytest.mark.parametrize("size", [1, 3, 4])
+def test_the_size_of_the_chunks_changes_nothing_but_rounding(real_batch, monkeypatch, size: int) -> None:
+    agent, batch = real_batch
+    twin = MamlTrpo(agent.config, agent.spaces, device=torch.device("cpu"), rng=np.random.default_rng(1))
+    twin.restore(agent.tensors(), agent.counters())
+    agent.meta_update(batch)
+    chunks = [slice(i, min(i + size, 4)) for i in range(0, 4, size)]
+    monkeypatch.setattr(maml_trpo, "task_chunks", lambda *_: chunks)
+    twin.meta_update(batch)
+    torch.testing.assert_close(twin.tensors()["parameters"], agent.tensors()["parameters"], rtol=1e-3, atol=1e-5)
+
+
+def test_an_update_stays_within_the_trust_region_and_improves(real_batch) -> None:
+    agent, batch = real_batch
+    for _ in range(3):
+        metrics = agent.meta_update(batch)
+        assert metrics["update/kl"] <= agent.config.max_kl
+        assert metrics["update/surrogate_gain"] > 0 or not metrics["update/accepted"]
+
+
+def test_when_no_candidate_is_acceptable_the_parameters_stay_and_the_metrics_say_so(real_batch, monkeypatch) -> None:
+    agent, batch = real_batch
+    monkeypatch.setattr(ChunkLinearisation, "evaluate", lambda self, parameters: torch.tensor([0.0, 1.0]))
+    before = agent.tensors()["parameters"].clone()
+    metrics = agent.meta_update(batch)
+    assert metrics["update/accepted"] == 0.0
+    assert metrics["update/backtracks"] == agent.config.line_search_steps
+    assert torch.equal(agent.tensors()["parameters"], before)
+
+
+def test_adapting_is_a_gradient_step_and_leaves_agent_and_old_state_alone(real_batch) -> None:
+    agent, batch = real_batch
+    state = agent.begin(batch.tasks, 5)
+    kept, meta = state.parameters.clone(), agent.tensors()["parameters"].clone()
+    adapted = agent.adapt(state, batch.trajectories[0])
+    samples = agent._samples(batch.trajectories[0])
+    leaf = kept.clone().requires_grad_()
+    inner_loss(agent._policy, samples, leaf).sum().backward()
+    torch.testing.assert_close(adapted.parameters, kept - 0.1 * leaf.grad)
+    assert torch.equal(state.parameters, kept)
+    assert torch.equal(agent.tensors()["parameters"], meta)
+    assert not torch.equal(adapted.parameters[0], adapted.parameters[1]), "each task has its own"
+
+
+def test_masked_steps_teach_nothing(real_batch) -> None:
+    agent, batch = real_batch
+    one = batch.trajectories[0]
+    assert not one.mask.all(), "some episodes ended early"
+    junk = {"policy_output": np.where(one.mask[..., None], one.extras["policy_output"], 7.0).astype(np.float32)}
+    first, second = agent._samples(one), agent._samples(replace(one, extras=junk))
+    parameters = agent.tensors()["parameters"].expand(4, -1)
+    torch.testing.assert_close(
+        inner_loss(agent._policy, first, parameters), inner_loss(agent._policy, second, parameters)
+    )
+
+
+def test_running_statistics_are_off_by_default_used_when_on_and_saved(tmp_path: Path, real_batch) -> None:
+    plain, batch = real_batch
+    plain.meta_update(batch)
+    assert plain.tensors()["observation_moments.count"].item() == 0
+
+    config = replace(plain.config, normalise_observations=True, normalise_rewards=True)
+    agent, twin = (
+        MamlTrpo(config, plain.spaces, device=torch.device("cpu"), rng=np.random.default_rng(i)) for i in (1, 2)
+    )
+    agent.meta_update(batch)
+    steps = sum(t.env_steps for t in batch.trajectories)
+    assert agent.tensors()["observation_moments.count"].item() == steps
+    assert agent.tensors()["return_moments.count"].item() == steps
+    seen = np.concatenate([t.observations[t.mask] for t in batch.trajectories])
+    assert np.allclose(agent.tensors()["observation_moments.mean"], seen.mean(axis=0), atol=1e-6)
+    save_checkpoint(tmp_path, agent, Streams(0), Progress(1, 1), keep=2)
+    load_newest(tmp_path, twin)
+    step_seen = twin._seen(seen[:5])
+    assert np.allclose(step_seen, (seen[:5] - seen.mean(axis=0)) / seen.std(axis=0), atol=1e-3)
+
+
+def test_without_a_baseline_advantages_are_the_normalised_returns(real_batch) -> None:
+    agent, batch = real_batch
+    bare = MamlTrpo(
+        replace(agent.config, baseline="none"), agent.spaces, device=torch.device("cpu"), rng=np.random.default_rng(0)
+    )
+    one = batch.trajectories[0]
+    samples = bare._samples(one)
+    rewards = one.rewards[0].astype(float)
+    returns = np.array([[sum(0.99**i * r for i, r in enumerate(row[t:])) for t in range(20)] for row in rewards])
+    valid = returns[one.mask[0]]
+    by_hand = (valid - valid.mean()) / valid.std()
+    assert np.allclose(samples.advantages[0].numpy()[one.mask[0].reshape(-1)], by_hand, atol=1e-4)

@@ -1,0 +1,110 @@
+"""Fixtures that several tests share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from metarl.agents.maml_trpo import MamlTrpo, MamlTrpoConfig
+from metarl.learning.policy import Samples
+from metarl.types import Spaces
+
+
+@pytest.fixture(autouse=True)
+def one_torch_thread() -> None:
+    """Tests may run side by side: torch's threads would slow one another down."""
+    torch.set_num_threads(1)
+
+
+@pytest.fixture
+def run_metarl(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., Any]:
+    """Runs `metarl WORDS` in this process, in an empty folder: `(exit code, stdout, stderr)`."""
+    from metarl.scripts.cli import main
+
+    monkeypatch.chdir(tmp_path)
+
+    def run(*words: str) -> tuple[int, str, str]:
+        try:
+            code = main([str(w) for w in words])
+        except SystemExit as stop:
+            code = stop.code if isinstance(stop.code, int) else 0
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return run
+
+
+TINY = (
+    "--iterations",
+    "3",
+    "--tasks",
+    "3",
+    "--episodes",
+    "2",
+    "--horizon",
+    "12",
+    "--eval-every",
+    "2",
+    "--eval-tasks",
+    "3",
+)
+"""Options under which a run takes a second."""
+
+
+@pytest.fixture
+def tiny() -> tuple[str, ...]:
+    return TINY
+
+
+@pytest.fixture
+def trained_run(run_metarl: Callable[..., Any], tmp_path: Path) -> Path:
+    """A tiny finished run of maml-trpo on point-robot."""
+    out = tmp_path / "run"
+    code, _, err = run_metarl("train", "maml-trpo", "point-robot", "--out", out, *TINY)
+    assert code == 0, err
+    return out
+
+
+@pytest.fixture
+def spaces() -> Spaces:
+    return Spaces(observation_size=3, action_low=(-1.0, -2.0), action_high=(1.0, 4.0), horizon=5)
+
+
+@pytest.fixture
+def random_samples() -> Callable[..., Samples]:
+    """Makes samples of a random policy with random advantages, some steps masked."""
+
+    def make(m: int, b: int, spaces: Spaces, seed: int, dtype: torch.dtype = torch.float64) -> Samples:
+        rng = np.random.default_rng(seed)
+        mask = rng.random((m, b)) < 0.8
+        arrays = (
+            rng.standard_normal((m, b, spaces.observation_size)),
+            rng.standard_normal((m, b, spaces.action_size)),
+            rng.standard_normal((m, b)) * mask,
+            mask / mask.sum(axis=1, keepdims=True),
+        )
+        return Samples(*(torch.tensor(a, dtype=dtype) for a in arrays))
+
+    return make
+
+
+@pytest.fixture
+def make_agent(spaces: Spaces) -> Callable[..., MamlTrpo]:
+    """Makes an agent with a small network, none of whose parameters is zero."""
+
+    def make(seed: int = 0, **settings: Any) -> MamlTrpo:
+        config = MamlTrpoConfig(**{"hidden": (5, 4), **settings})
+        agent = MamlTrpo(config, spaces, device=torch.device("cpu"), rng=np.random.default_rng(seed))
+        tensors = agent.tensors()
+        noise = torch.randn(tensors["parameters"].shape, generator=torch.Generator().manual_seed(seed))
+        agent.restore({**tensors, "parameters": tensors["parameters"] + 0.1 * noise}, {})
+        return agent
+
+    return make

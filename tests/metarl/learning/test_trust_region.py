@@ -1,0 +1,106 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from metarl.learning.distributions import Gaussian
+from metarl.learning.trust_region import GaussianCurvature, conjugate_gradient, trust_region_step
+
+FLOAT = torch.float64
+
+
+def positive(n: int) -> Tensor:
+    x = torch.randn(n, n, dtype=FLOAT, generator=torch.Generator().manual_seed(0))
+    return x @ x.T + torch.eye(n, dtype=FLOAT)
+
+
+def test_conjugate_gradients_solve_in_as_many_steps_as_dimensions() -> None:
+    f, b = positive(6), torch.randn(6, dtype=FLOAT)
+    x, residual = conjugate_gradient(lambda v: f @ v, b, 6)
+    torch.testing.assert_close(x, torch.linalg.solve(f, b))
+    torch.testing.assert_close(residual, b - f @ x, rtol=0, atol=1e-8)
+
+
+def test_iterations_after_convergence_change_nothing() -> None:
+    f, b = positive(3), torch.randn(3, dtype=FLOAT)
+    x, _ = conjugate_gradient(lambda v: f @ v, b, 50)
+    torch.testing.assert_close(x, torch.linalg.solve(f, b))
+    zero, _ = conjugate_gradient(lambda v: f @ v, torch.zeros(3, dtype=FLOAT), 10)
+    assert zero.tolist() == [0.0] * 3
+
+
+def test_the_curvature_is_the_hessian_of_the_mean_divergence() -> None:
+    """A network mean = tanh(W x), free log-std: product against the autograd Hessian of the mean KL."""
+    x, weight = torch.randn(1, 7, 3, dtype=FLOAT), torch.rand(1, 7, dtype=FLOAT)
+    weight = weight / weight.sum()
+
+    def policy(p: Tensor) -> Gaussian:
+        return Gaussian(torch.tanh(x @ p[:, :6].reshape(1, 3, 2)), p[:, 6:].unsqueeze(1))
+
+    start = 0.5 * torch.randn(1, 8, dtype=FLOAT)
+    old = policy(start)
+
+    def divergence(p: Tensor) -> Tensor:
+        return (weight * policy(p[None]).kl_from(old)).sum()
+
+    hessian = torch.autograd.functional.hessian(divergence, start[0])
+    leaf = start.clone().requires_grad_()
+    curvature = GaussianCurvature(policy(leaf), leaf, weight)
+    for i in range(8):
+        unit = torch.zeros(1, 8, dtype=FLOAT)
+        unit[0, i] = 1.0
+        torch.testing.assert_close(curvature.product(unit)[0], hessian[:, i])
+
+
+def step(evaluate, **changes):
+    """A step on maximise g^T p subject to 1/2 p^T F p <= 0.01, with F = diag(1, 4), g = (1, 1)."""
+    f, g = torch.tensor([1.0, 4.0], dtype=FLOAT), torch.ones(2, dtype=FLOAT)
+    settings = {"old_surrogate": 0.0, "max_kl": 0.01, "iterations": 5, "backtracks": 15, "decay": 0.8, **changes}
+    return trust_region_step(torch.zeros(2, dtype=FLOAT), g, lambda v: f * v, evaluate, **settings)
+
+
+def quadratic(p: Tensor) -> tuple[float, float]:
+    return p.sum().item(), (0.5 * (torch.tensor([1.0, 4.0]) * p * p).sum()).item()
+
+
+def test_the_step_is_the_natural_gradient_scaled_to_the_limit() -> None:
+    """F^-1 g = (1, 1/4); x^T F x = 5/4; scale sqrt(2 * 0.01 / 1.25)."""
+    result = step(quadratic, max_kl=0.01)
+    scale = math.sqrt(0.02 / 1.25)
+    candidate = [scale, scale / 4]
+    if result.backtracks:  # rounding may put the full step a hair over the limit
+        candidate = [0.8 * c for c in candidate]
+    assert result.accepted
+    assert result.parameters.tolist() == pytest.approx(candidate)
+    assert result.kl <= 0.01
+
+
+def test_a_candidate_over_the_limit_is_refused_however_good() -> None:
+    result = step(lambda p: (1e9, 0.011 if p.norm() > 0.05 else 0.001))
+    assert result.accepted
+    assert result.backtracks > 0
+    assert result.kl == 0.001
+
+
+@pytest.mark.parametrize(
+    "outcome", [(-1.0, 0.0), (0.0, 0.0), (float("nan"), 0.0), (1.0, float("nan")), (1.0, 0.02)],
+    ids=["worse", "no better", "surrogate nan", "divergence nan", "too far"],
+)  # fmt: skip
+def test_when_nothing_is_acceptable_the_parameters_stay(outcome: tuple[float, float]) -> None:
+    result = step(lambda p: outcome)
+    assert not result.accepted
+    assert result.parameters.tolist() == [0.0, 0.0]
+    assert result.backtracks == 15
+
+
+def test_a_gradient_that_is_not_a_number_changes_nothing() -> None:
+    nan = torch.full((2,), float("nan"), dtype=FLOAT)
+    result = trust_region_step(
+        torch.zeros(2, dtype=FLOAT), nan, lambda v: v, quadratic,
+        old_surrogate=0.0, max_kl=0.01, iterations=3, backtracks=3, decay=0.5,
+    )  # fmt: skip
+    assert not result.accepted
+    assert result.parameters.tolist() == [0.0, 0.0]

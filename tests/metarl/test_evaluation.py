@@ -1,0 +1,119 @@
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+
+from metarl.evaluation import (
+    adaptation_curve,
+    adaptation_differences,
+    bootstrap_means,
+    evaluate,
+    success_rates,
+)
+from metarl.registry import make_family
+from metarl.seeding import Streams
+from metarl.types import Action, EvalResult, Spaces, Step, Task, Trajectories
+
+
+@dataclass
+class Walker:
+    """Walks along x with `0.01 * state`; each adaptation adds one. Pools no episodes."""
+
+    spaces: Spaces
+    adaptation_steps: int = 2
+
+    def episodes_per_adaptation(self, episodes: int) -> int:
+        return 1
+
+    def begin(self, tasks: list[Task], episodes: int) -> np.ndarray:
+        return np.zeros(len(tasks))
+
+    def act(self, state: np.ndarray, step: Step, rng: np.random.Generator) -> tuple[Action, np.ndarray]:
+        m, e, _ = step.observation.shape
+        speed = np.broadcast_to(0.01 * state[:, None, None], (m, e, 1))
+        return Action(np.concatenate([speed, np.zeros((m, e, 1))], axis=2).astype(np.float32)), state
+
+    def adapt(self, state: np.ndarray, trajectories: Trajectories) -> np.ndarray:
+        return state + 1
+
+
+@pytest.fixture
+def family():
+    return make_family("point-robot")
+
+
+def run(family, tasks, **changes):
+    agent = Walker(family.make_envs(1, 1, 4).spaces)
+    settings = {"episodes": 3, "horizon": 4, **changes}
+    return evaluate(agent, family, tasks, Streams.for_evaluation(0), **settings)
+
+
+def test_every_task_gets_the_same_number_of_episodes_and_the_raw_returns_are_kept(family) -> None:
+    tasks = [Task.of("point-robot", goal=(0.3, 0.0)), Task.of("point-robot", goal=(0.0, 0.4))]
+    result = run(family, tasks)
+    assert result.returns.shape == (2, 3, 3)
+    assert result.episodes == (0, 1, 2)
+    by_hand = [-sum(0.3 - 0.01 * k * t for t in range(1, 5)) for k in range(3)]
+    assert np.allclose(result.returns[0], np.array(by_hand)[:, None], atol=1e-5)
+    assert np.allclose(result.returns[1, 0], -1.6)
+
+
+def test_more_tasks_than_fit_at_once_are_all_evaluated_in_order(family) -> None:
+    tasks = family.distribution.held_out(100)
+    result = run(family, tasks, adapt_steps=0)
+    by_hand = [-4 * math.hypot(*task["goal"]) for task in tasks]
+    assert np.allclose(result.returns[:, 0, 0], by_hand, atol=1e-5)
+    assert result.episodes == (0,)
+
+
+def test_quick_successes_are_not_counted_twice(family) -> None:
+    """One of ten tasks succeeds, at the first step: the rate is 0.1, however early its episodes end."""
+    tasks = [Task.of("point-robot", goal=(0.0, 0.0))] + [Task.of("point-robot", goal=(0.4, 0.4))] * 9
+    assert success_rates(run(family, tasks, adapt_steps=1)) == [pytest.approx(0.1)] * 2
+
+
+def test_an_agent_of_other_spaces_and_an_empty_set_are_refused(family) -> None:
+    with pytest.raises(ValueError, match="the agent was built for"):
+        run(family, family.distribution.held_out(1), horizon=5)
+    with pytest.raises(ValueError, match="expected at least one"):
+        run(family, [])
+
+
+def result(returns: np.ndarray, success: np.ndarray | None = None) -> EvalResult:
+    tasks = tuple(Task.of("f", i=i) for i in range(len(returns)))
+    return EvalResult("f", "test", tasks, returns, success, tuple(range(returns.shape[1])))
+
+
+def test_the_interval_agrees_with_the_normal_one_for_many_tasks() -> None:
+    values = np.random.default_rng(0).standard_normal((400, 1))
+    (interval,) = bootstrap_means(values)
+    assert interval.mean == values.mean()
+    half = 1.96 * values.std() / 20
+    assert interval.low == pytest.approx(values.mean() - half, abs=0.01)
+    assert interval.high == pytest.approx(values.mean() + half, abs=0.01)
+
+
+def test_a_paired_difference_is_sharp_where_tasks_differ_more_than_adaptation_brings() -> None:
+    rng = np.random.default_rng(1)
+    difficulty = 100 * rng.standard_normal((30, 1, 1))
+    gain = np.array([0.0, 5.0])[None, :, None] + rng.standard_normal((30, 2, 4))
+    one = result(difficulty + gain)
+    before, after = adaptation_curve(one)
+    (difference,) = adaptation_differences(one)
+    assert before.high > after.low, "the curves' own intervals overlap"
+    assert 4 < difference.low < 5 < difference.high < 6
+
+
+def test_a_single_task_and_a_single_point_have_no_interval_and_no_difference() -> None:
+    one = result(np.ones((1, 1, 3)))
+    assert math.isnan(adaptation_curve(one)[0].low)
+    assert adaptation_differences(one) == []
+    assert success_rates(one) == [None]
+
+
+def test_equal_tasks_have_an_interval_of_width_zero() -> None:
+    (interval,) = bootstrap_means(np.full((5, 1), 2.0))
+    assert (interval.mean, interval.low, interval.high) == (2.0, 2.0, 2.0)

@@ -1,0 +1,107 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from metarl.registry import FAMILIES, make_family, names
+from metarl.tasks import ContinuousTasks, DiscreteTasks, balanced_choice, split_tasks, uniform
+from metarl.types import Task
+
+GOAL = uniform("goal", -2.0, 6.0, size=2, meaning="a place, m")
+
+
+@pytest.fixture(params=names(FAMILIES))
+def family(request: pytest.FixtureRequest):
+    return make_family(request.param)
+
+
+def test_held_out_tasks_are_fixed_and_disjoint_from_training_tasks(family) -> None:
+    distribution = family.distribution
+    held_out = distribution.held_out()
+    assert held_out == make_family(family.name).distribution.held_out()
+    assert len(set(held_out)) == len(held_out)
+    assert distribution.held_out(1) == held_out[:1]
+    if distribution.splits:
+        assert not set(held_out) & set(distribution.sample(500, np.random.default_rng(0)))
+        assert not set(held_out) & set(distribution.train_tasks(200))
+    else:
+        assert set(held_out) == set(distribution.train_tasks(10**6))
+
+
+def test_a_training_task_that_is_held_out_is_drawn_again() -> None:
+    held_out = ContinuousTasks("f", (GOAL,)).held_out(3)
+    variates = (np.array([task["goal"] for task in held_out]) + 2.0) / 8.0
+
+    class Collides:
+        """Draws the held-out tasks first, then something else."""
+
+        calls = 0
+
+        def random(self, shape):
+            Collides.calls += 1
+            return variates if Collides.calls == 1 else np.full(shape, 0.123)
+
+    tasks = ContinuousTasks("f", (GOAL,)).sample(3, Collides())
+    assert Collides.calls == 2
+    assert tasks == [Task.of("f", goal=(-2.0 + 8.0 * 0.123,) * 2)] * 3
+
+
+def test_uniform_parameters_stay_in_their_range_and_fill_it() -> None:
+    goals = np.array([t["goal"] for t in ContinuousTasks("f", (GOAL,)).sample(4000, np.random.default_rng(1))])
+    assert goals.min() >= -2.0
+    assert goals.max() < 6.0
+    assert np.allclose(goals.mean(axis=0), 2.0, atol=0.15)
+    assert np.allclose(goals.std(axis=0), 8.0 / np.sqrt(12), atol=0.1)
+
+
+def test_every_prefix_of_the_held_out_set_covers_the_range() -> None:
+    goals = np.array([t["goal"] for t in ContinuousTasks("f", (GOAL,)).held_out()])
+    assert len(goals) == 100
+    assert np.allclose(goals[:1], [[2.0, -2.0 + 8 / 3]]), "Halton: 1/2 in base 2, 1/3 in base 3"
+    for n in (10, 40, 100):
+        assert np.abs(goals[:n].mean(axis=0) - 2.0).max() < 0.8
+
+
+def test_a_finite_training_set_is_the_same_for_everyone_and_drawn_without_repetition() -> None:
+    one, two = (ContinuousTasks("f", (GOAL,), finite=6) for _ in range(2))
+    everything = set(one.train_tasks(100))
+    assert len(everything) == 6
+    assert set(two.sample(6, np.random.default_rng(5))) == everything
+    assert set(one.sample(50, np.random.default_rng(6))) == everything
+
+
+def test_two_parameters_each_get_their_own_variates() -> None:
+    speed = uniform("speed", 10.0, 11.0, meaning="m/s")
+    task = ContinuousTasks("f", (GOAL, speed)).sample(1, np.random.default_rng(0))[0]
+    u = np.random.default_rng(0).random((1, 3))[0]
+    assert task == Task.of("f", goal=-2.0 + 8.0 * u[:2], speed=10.0 + u[2])
+
+
+def test_discrete_tasks_refuse_an_overlap_and_an_empty_set() -> None:
+    a, b = Task.of("f", x=1), Task.of("f", x=2)
+    with pytest.raises(ValueError, match="of which 1 are withheld"):
+        DiscreteTasks("f", (), train=(a, b), withheld=(b,))
+    with pytest.raises(ValueError, match="got 0 training tasks"):
+        DiscreteTasks("f", (), train=(), withheld=(b,))
+    distribution = DiscreteTasks("f", (), train=(a,), withheld=(b,))
+    assert distribution.splits
+    assert distribution.held_out() == [b]
+    assert distribution.sample(3, np.random.default_rng(0)) == [a, a, a]
+
+
+def test_directions_come_equally_often() -> None:
+    tasks = make_family("half-cheetah-dir").distribution.sample(20, np.random.default_rng(3))
+    assert sorted(t["direction"][0] for t in tasks) == [-1.0] * 10 + [1.0] * 10
+    counts = np.bincount(balanced_choice(3, 10, np.random.default_rng(0)))
+    assert sorted(counts.tolist()) == [3, 3, 4]
+
+
+def test_splits_and_finite_sets_are_checked() -> None:
+    family = make_family("point-robot")
+    assert split_tasks(family.distribution, "test", 2) == family.distribution.held_out(2)
+    assert split_tasks(family.distribution, "train", 2) == family.distribution.train_tasks(2)
+    with pytest.raises(ValueError, match="expected 'train' or 'test'"):
+        split_tasks(family.distribution, "validation", 2)
+    assert len(set(family.with_finite_train_set(4).distribution.sample(40, np.random.default_rng(0)))) == 4
+    with pytest.raises(ValueError, match="fixed set already"):
+        make_family("half-cheetah-dir").with_finite_train_set(2)

@@ -1,0 +1,113 @@
+"""The shape of the project: import names, which way imports run, what importing costs."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+import time
+import tomllib
+from pathlib import Path
+
+import pytest
+
+import metarl
+
+ROOT = Path(__file__).resolve().parent.parent
+FOLDERS = {"metarl": "metarl", "envs": "metarl.envs", "agents": "metarl.agents", "scripts": "metarl.scripts"}
+LAYER = {"metarl": 0, "metarl.envs": 1, "metarl.agents": 1, "metarl.scripts": 2}
+
+
+def layer_of(name: str) -> str | None:
+    """The part of the project that a module belongs to."""
+    found = [layer for layer in LAYER if name == layer or name.startswith(layer + ".")]
+    return max(found, key=len) if found else None
+
+
+def modules() -> list[tuple[str, Path]]:
+    """Every module of the project: import name and file."""
+    return [
+        (".".join((package, *path.relative_to(ROOT / folder).with_suffix("").parts)), path)
+        for folder, package in FOLDERS.items()
+        for path in sorted((ROOT / folder).rglob("*.py"))
+        if not (folder == "metarl" and path.relative_to(ROOT / folder).parts[0] in ("envs", "agents", "scripts"))
+    ]
+
+
+def imports_of(path: Path) -> set[str]:
+    """Names that a file imports, wherever in the file."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative imports hide which way an import runs"
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+def test_imports_run_from_scripts_to_envs_and_agents_to_metarl() -> None:
+    breaches = []
+    for module, path in modules():
+        mine = layer_of(module)
+        for name in imports_of(path):
+            theirs = layer_of(name)
+            if mine and theirs and theirs != mine and LAYER[theirs] >= LAYER[mine]:
+                breaches.append(f"{module} imports {name}")
+    assert not breaches
+
+
+def test_no_agent_imports_another_and_no_family_imports_torch() -> None:
+    for module, path in modules():
+        if module.startswith("metarl.agents."):
+            assert not [n for n in imports_of(path) if n.startswith("metarl.agents.")], module
+        if module.startswith("metarl.envs"):
+            assert not [n for n in imports_of(path) if n.split(".")[0] == "torch"], module
+
+
+def test_nothing_unpickles() -> None:
+    for module, path in modules():
+        assert not {n.split(".")[0] for n in imports_of(path)} & {"pickle", "dill", "cloudpickle", "joblib"}, module
+        assert "torch.load" not in path.read_text(encoding="utf-8"), module
+
+
+def test_pyproject_lists_every_package() -> None:
+    with open(ROOT / "pyproject.toml", "rb") as file:
+        settings = tomllib.load(file)["tool"]["setuptools"]
+    packages = {name.removesuffix(".__init__") for name, _ in modules() if name.endswith(".__init__")}
+    assert packages == set(settings["packages"]) == set(settings["package-dir"])
+
+
+def run_elsewhere(tmp_path: Path, code: str) -> subprocess.CompletedProcess[str]:
+    """Runs Python outside the checkout, so that only what is installed can be imported."""
+    return subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize("name", ["metarl", "metarl.envs", "metarl.agents", "metarl.scripts"])
+def test_import_names_resolve_when_installed(tmp_path: Path, name: str) -> None:
+    assert run_elsewhere(tmp_path, f"import {name}").returncode == 0
+
+
+@pytest.mark.parametrize("name", ["envs", "agents", "scripts"])
+def test_top_level_names_stay_free_for_users(tmp_path: Path, name: str) -> None:
+    assert "ModuleNotFoundError" in run_elsewhere(tmp_path, f"import {name}").stderr
+
+
+def test_importing_metarl_imports_no_torch(tmp_path: Path) -> None:
+    code = "import metarl, sys; metarl.__version__; assert 'torch' not in sys.modules"
+    assert run_elsewhere(tmp_path, code).returncode == 0
+
+
+def test_help_answers_in_under_a_second(tmp_path: Path) -> None:
+    command = [str(Path(sys.executable).parent / "metarl"), "--help"]
+    clock = time.perf_counter()
+    shown = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert time.perf_counter() - clock < 1.0
+    assert "metarl COMMAND --help" in shown.stdout
+
+
+def test_every_public_name_resolves() -> None:
+    for name in metarl.__all__:
+        assert getattr(metarl, name) is not None
+    with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
+        metarl.nonsense  # noqa: B018
