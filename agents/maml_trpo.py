@@ -17,13 +17,13 @@ import torch
 from torch import Tensor
 
 from metarl.config import Count, NonNegative, Positive, Shrinking, UnitInterval
-from metarl.learning.distributions import Gaussian
+from metarl.learning.distributions import Distribution
 from metarl.learning.inner_loop import InnerStep, inner_loop, pull_back, push_forward
 from metarl.learning.networks import Activation
 from metarl.learning.normalisation import RunningMoments
-from metarl.learning.policy import GaussianPolicy, Samples, task_chunks
+from metarl.learning.policy import Samples, StackedPolicy, task_chunks
 from metarl.learning.returns import discounted_sums, policy_advantages
-from metarl.learning.trust_region import GaussianCurvature, trust_region_step
+from metarl.learning.trust_region import DivergenceCurvature, trust_region_step
 from metarl.storage import write_tensors
 from metarl.types import Action, MetaBatch, Spaces, Step, Task, Trajectories
 
@@ -77,19 +77,19 @@ class AdaptedPolicy:
     parameters: Tensor
 
 
-def inner_loss(policy: GaussianPolicy, samples: Samples, parameters: Tensor) -> Tensor:
+def inner_loss(policy: StackedPolicy, samples: Samples, parameters: Tensor) -> Tensor:
     """Loss of the adaptation step: minus the mean of log-probability times advantage, `[M]` (equation 4)."""
     log_prob = policy(parameters, samples.observations).log_prob(samples.actions)
     return -(samples.weights * log_prob * samples.advantages).sum(dim=1)
 
 
-def surrogate_objective(new: Gaussian, old: Gaussian, samples: Samples) -> Tensor:
+def surrogate_objective(new: Distribution, old: Distribution, samples: Samples) -> Tensor:
     """Mean of probability ratio times advantage, `[M]` (TRPO, equation 14)."""
     ratio = torch.exp(new.log_prob(samples.actions) - old.log_prob(samples.actions))
     return (samples.weights * ratio * samples.advantages).sum(dim=1)
 
 
-def mean_divergence(new: Gaussian, old: Gaussian, samples: Samples) -> Tensor:
+def mean_divergence(new: Distribution, old: Distribution, samples: Samples) -> Tensor:
     """Mean KL(old || new) over the samples, `[M]`."""
     return (samples.weights * new.kl_from(old)).sum(dim=1)
 
@@ -104,7 +104,7 @@ class ChunkLinearisation:
         inner_lr: Step size of the inner loop.
     """
 
-    def __init__(self, policy: GaussianPolicy, parameters: Tensor, samples: Sequence[Samples], inner_lr: float) -> None:
+    def __init__(self, policy: StackedPolicy, parameters: Tensor, samples: Sequence[Samples], inner_lr: float) -> None:
         self._policy, self._samples, self._inner_lr = policy, samples, inner_lr
         self._num_tasks = len(samples[0].observations)
         self._steps = self._adapt(parameters, differentiable=True)
@@ -115,7 +115,7 @@ class ChunkLinearisation:
             self._old = new.detach()
             objective = surrogate_objective(new, self._old, last).sum()
             (gradient,) = torch.autograd.grad(objective, adapted, retain_graph=True)
-        self._curvature = GaussianCurvature(new, adapted, last.weights)
+        self._curvature = DivergenceCurvature(new, adapted, last.weights)
         self.gradient = pull_back(self._steps, gradient).sum(dim=0)  # [P]
 
     def _adapt(self, parameters: Tensor, *, differentiable: bool) -> list[InnerStep]:
@@ -160,7 +160,7 @@ class MamlTrpo:
         self, config: MamlTrpoConfig, spaces: Spaces, *, device: torch.device, rng: np.random.Generator
     ) -> None:
         self.config, self.spaces, self._device = config, spaces, device
-        self._policy = GaussianPolicy(
+        self._policy = StackedPolicy(
             spaces,
             hidden=config.hidden,
             activation=config.activation,
@@ -205,10 +205,9 @@ class MamlTrpo:
         """One trust-region step on the mean surrogate of the adapted policies."""
         config, num_tasks = self.config, len(batch.tasks)
         samples = [self._samples(t) for t in batch.trajectories]
-        widths = (self.spaces.observation_size, *config.hidden, self.spaces.action_size)
         chunks = [
             ChunkLinearisation(self._policy, self._parameters, [s.tasks(part) for s in samples], config.inner_lr)
-            for part in task_chunks(num_tasks, samples[0].weights.shape[1], widths, self._device)
+            for part in task_chunks(num_tasks, samples[0].weights.shape[1], self._policy.widths, self._device)
         ]
 
         def product(v: Tensor) -> Tensor:
@@ -234,14 +233,13 @@ class MamlTrpo:
         )
         self._parameters = result.parameters
         self._update_statistics(batch.trajectories)
-        policy_std = self._policy(self._parameters[None], samples[0].observations[:1, :1]).log_std.exp().mean()
         return {
             "update/accepted": float(result.accepted),
             "update/kl": result.kl,
             "update/surrogate_gain": result.surrogate - old_surrogate,
             "update/backtracks": float(result.backtracks),
             "update/gradient_norm": float(gradient.norm()),
-            "policy/std": float(policy_std),
+            "policy/std": self._policy.std(self._parameters),
         }
 
     # Samples and statistics -----------------------------------------------------------------------------

@@ -142,7 +142,9 @@ def collect(envs: TaskVecEnv, agent: MetaAgent[StateT], state: StateT, streams: 
     with _one_torch_thread():
         while builder.unfinished:
             action, state = agent.act(state, builder.step, streams.policy)
-            observation, reward, terminated, truncated, infos = envs.step(action.environment.reshape(m * e, -1))
+            observation, reward, terminated, truncated, infos = envs.step(
+                action.environment.reshape(envs.action_space.shape)
+            )
             builder.add(
                 action,
                 observation,

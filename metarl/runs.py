@@ -131,26 +131,27 @@ def load(run_dir: str | Path, *, device: str = "cpu", checkpoint: str | Path | N
     Raises:
         ValueError: The folder is no run, or holds no whole checkpoint.
     """
-    return load_with_progress(Path(run_dir), device=device, checkpoint=checkpoint)[0]
+    agent, _, complaints = load_with_progress(Path(run_dir), device=device, checkpoint=checkpoint)
+    for line in complaints:
+        warnings.warn(line, stacklevel=2)
+    return agent
 
 
 def load_with_progress(
     run_dir: Path, *, device: str = "cpu", checkpoint: str | Path | None = None
-) -> tuple[MetaAgent[Any], Progress]:
-    """As `load`, with the counters of the checkpoint."""
+) -> tuple[MetaAgent[Any], Progress, list[str]]:
+    """As `load`, with the checkpoint's counters and a line for each newer checkpoint that was damaged."""
     run = RunConfig.read(run_dir)
     agent = run.build_agent(resolve_device(device), np.random.default_rng(0))
     if checkpoint is not None:
         path = Path(checkpoint)
         if not path.is_file():
             raise ValueError(f"checkpoint: got {path}, which is no file; expected one of {run_dir / 'checkpoints'}")
-        return agent, load_checkpoint(path, agent)
+        return agent, load_checkpoint(path, agent), []
     progress, complaints = load_newest(run_dir / "checkpoints", agent)
-    for line in complaints:
-        warnings.warn(line, stacklevel=2)
     if progress is None:
         raise ValueError(f"{run_dir}: got a run without a whole checkpoint, expected one in {run_dir / 'checkpoints'}")
-    return agent, progress
+    return agent, progress, complaints
 
 
 class MetricsLog:

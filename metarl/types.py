@@ -92,17 +92,25 @@ class Spaces:
         action_low: Lower bound of each action component, length `A`, in the environment's unit.
         action_high: Upper bound, likewise. Both may be infinite.
         horizon: `T`, steps after which an episode is truncated.
+        choices: Number of actions to choose from where actions are discrete: an action is then one component,
+            the index of the choice, with bounds 0 and `choices - 1`. 0 where actions are continuous.
     """
 
     observation_size: int
     action_low: tuple[float, ...]
     action_high: tuple[float, ...]
     horizon: int
+    choices: int = 0
 
     @property
     def action_size(self) -> int:
-        """`A`, components of one action."""
+        """`A`, components of one action: 1 where actions are discrete."""
         return len(self.action_low)
+
+    @property
+    def policy_outputs(self) -> int:
+        """What a policy network puts out: a mean per component, or a logit per choice."""
+        return self.choices or self.action_size
 
 
 @dataclass(frozen=True)

@@ -29,14 +29,14 @@ class TaskVecEnv(VectorEnv[Floats, Floats, Any], ABC):
         episodes: `E`, environments per task.
         horizon: `T`, steps after which an episode is truncated.
         observation_space: Of a single environment, a `Box` of one axis.
-        action_space: Of a single environment, a `Box` of one axis.
+        action_space: Of a single environment: a `Box` of one axis, or a `Discrete` that starts at 0.
 
     Raises:
         ValueError: A size is below 1.
     """
 
     single_observation_space: spaces.Box
-    single_action_space: spaces.Box
+    single_action_space: spaces.Box | spaces.Discrete
 
     def __init__(
         self,
@@ -83,12 +83,10 @@ class TaskVecEnv(VectorEnv[Floats, Floats, Any], ABC):
     @property
     def spaces(self) -> Spaces:
         """Sizes and bounds, for an agent."""
-        return Spaces(
-            observation_size=int(self.single_observation_space.shape[0]),
-            action_low=tuple(float(v) for v in self.single_action_space.low),
-            action_high=tuple(float(v) for v in self.single_action_space.high),
-            horizon=self.horizon,
-        )
+        space, size = self.single_action_space, int(self.single_observation_space.shape[0])
+        if isinstance(space, spaces.Discrete):
+            return Spaces(size, (0.0,), (float(space.n - 1),), self.horizon, choices=int(space.n))
+        return Spaces(size, tuple(map(float, space.low)), tuple(map(float, space.high)), self.horizon)
 
     def set_tasks(self, tasks: Sequence[Task]) -> None:
         """Gives each group of `E` rows its task; every row then has to be reset.
@@ -130,7 +128,7 @@ class TaskVecEnv(VectorEnv[Floats, Floats, Any], ABC):
         """Steps every row whose episode is not over.
 
         Args:
-            actions: `[N, A]`; what stands in rows that are over is ignored.
+            actions: `[N, A]`, or `[N]` where they are discrete; what stands in rows that are over is ignored.
 
         Returns:
             Observations `[N, O]`, rewards, terminated, truncated `[N]`, and infos. Rows that were over

@@ -12,6 +12,7 @@ from typing import Any
 
 import gymnasium
 import numpy as np
+from gymnasium import spaces
 from gymnasium.vector import AsyncVectorEnv, SyncVectorEnv, VectorEnv
 
 from metarl.config import Count, Whole, check
@@ -71,19 +72,25 @@ def _time_physics(envs: TaskVecEnv, actions: np.ndarray, seed: int) -> float | N
     if not isinstance(envs, MujocoTaskEnv):
         return None
     envs.reset(seed=seed)
-    seconds = 0.0
+    seconds, rows = 0.0, np.arange(envs.num_envs)
     for action in actions:
-        envs.batch.set_controls(action)
+        envs.batch.set_controls(rows, action)
         clock = time.perf_counter()
-        envs.batch.bare_physics()
+        envs.batch.bare_physics(rows)
         seconds += time.perf_counter() - clock
     return len(actions) * envs.num_envs / seconds
 
 
+def _random_actions(space: Any, steps: int, rows: int, rng: np.random.Generator) -> np.ndarray:
+    """Uniform random actions, `[steps, rows, ...]`."""
+    if isinstance(space, spaces.Discrete):
+        return rng.integers(space.n, size=(steps, rows))
+    return rng.uniform(space.low, space.high, (steps, rows, *space.shape)).astype(np.float32)
+
+
 def _time_vector_env(envs: VectorEnv[Any, Any, Any], rng: np.random.Generator, seed: int) -> float:
     """Steps per second of a Gymnasium vector environment."""
-    space: Any = envs.single_action_space
-    actions = rng.uniform(space.low, space.high, (REFERENCE_STEPS, envs.num_envs, *space.shape)).astype(np.float32)
+    actions = _random_actions(envs.single_action_space, REFERENCE_STEPS, envs.num_envs, rng)
     clock = time.perf_counter()
     envs.reset(seed=seed)
     for action in actions:
@@ -104,12 +111,10 @@ def bench_rollout(family: Family, command: RolloutCommand) -> dict[str, Any]:
     make = _single_env(family)
     sync: VectorEnv[Any, Any, Any] = SyncVectorEnv([make] * REFERENCE_ROWS)
     parallel: VectorEnv[Any, Any, Any] = AsyncVectorEnv([make] * REFERENCE_ROWS)
-    space = envs.single_action_space
     rounds = []
     try:
         for i in range(command.rounds + 1):
-            actions = rng.uniform(space.low, space.high, (family.horizon, envs.num_envs, *space.shape))
-            actions = actions.astype(np.float32)
+            actions = _random_actions(envs.single_action_space, family.horizon, envs.num_envs, rng)
             rounds.append(
                 {
                     "env_steps_per_s": _time_ours(envs, actions, i),

@@ -72,6 +72,14 @@ def _out_dir(command: EvaluateCommand) -> Path:
     return next(path for path in candidates if not path.exists())
 
 
+def _load(run_dir: Path, command: EvaluateCommand, checkpoint: Path | None = None) -> tuple[MetaAgent[Any], Progress]:
+    """The agent of a run and its counters; says which checkpoints were damaged."""
+    agent, progress, complaints = load_with_progress(run_dir, device=command.device, checkpoint=checkpoint)
+    for line in complaints:
+        print(f"warning: {line}", file=sys.stderr)
+    return agent, progress
+
+
 def _progress(label: str) -> Any:
     def show(done: int, total: int) -> None:
         end = "\n" if done == total else "\r" if sys.stderr.isatty() else "\n"
@@ -122,9 +130,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         command: EvaluateCommand = parse(EvaluateCommand, "metarl evaluate", words)
         check_options(command)
         run = RunConfig.read(command.run_dir)
-        agent, progress = load_with_progress(command.run_dir, device=command.device, checkpoint=command.checkpoint)
+        agent, progress = _load(command.run_dir, command, command.checkpoint)
         family = _family(command, run)
-        references = {str(path): load_with_progress(path, device=command.device)[0] for path in command.reference}
+        references = {str(path): _load(path, command)[0] for path in command.reference}
         tasks = split_tasks(family.distribution, command.split, command.tasks)
         split = command.split if family.distribution.splits else "train"
         out = _out_dir(command)

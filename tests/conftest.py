@@ -41,20 +41,8 @@ def run_metarl(
     return run
 
 
-TINY = (
-    "--iterations",
-    "3",
-    "--tasks",
-    "3",
-    "--episodes",
-    "2",
-    "--horizon",
-    "12",
-    "--eval-every",
-    "2",
-    "--eval-tasks",
-    "3",
-)
+TINY = ("--iterations", "3", "--tasks", "3", "--episodes", "2", "--horizon", "12")
+TINY += ("--eval-every", "2", "--eval-tasks", "3", "--checkpoint-every", "1")
 """Options under which a run takes a second."""
 
 
@@ -86,7 +74,9 @@ def random_samples() -> Callable[..., Samples]:
         mask = rng.random((m, b)) < 0.8
         arrays = (
             rng.standard_normal((m, b, spaces.observation_size)),
-            rng.standard_normal((m, b, spaces.action_size)),
+            rng.integers(spaces.choices, size=(m, b, 1))
+            if spaces.choices
+            else rng.standard_normal((m, b, spaces.action_size)),
             rng.standard_normal((m, b)) * mask,
             mask / mask.sum(axis=1, keepdims=True),
         )
@@ -96,10 +86,15 @@ def random_samples() -> Callable[..., Samples]:
 
 
 @pytest.fixture
+def discrete_spaces() -> Spaces:
+    return Spaces(observation_size=3, action_low=(0.0,), action_high=(3.0,), horizon=5, choices=4)
+
+
+@pytest.fixture
 def make_agent(spaces: Spaces) -> Callable[..., MamlTrpo]:
     """Makes an agent with a small network, none of whose parameters is zero."""
 
-    def make(seed: int = 0, **settings: Any) -> MamlTrpo:
+    def make(seed: int = 0, spaces: Spaces = spaces, **settings: Any) -> MamlTrpo:
         config = MamlTrpoConfig(**{"hidden": (5, 4), **settings})
         agent = MamlTrpo(config, spaces, device=torch.device("cpu"), rng=np.random.default_rng(seed))
         tensors = agent.tensors()

@@ -1,4 +1,4 @@
-"""The Gaussian policy of the gradient-based agents, and the samples they learn from."""
+"""The policy of the gradient-based agents, one set of parameters per task, and the samples they learn from."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from metarl.learning.distributions import Gaussian
+from metarl.learning.distributions import Categorical, Distribution, Gaussian
 from metarl.learning.networks import Activation, Layout, mlp, mlp_init, mlp_layout
 from metarl.types import Floats, Spaces
 
@@ -20,14 +20,17 @@ GRAPH_TENSORS = 32
 """Copies of a sample's activations that the graph of a whole meta-update holds, rounded up."""
 
 
-class GaussianPolicy:
-    """A perceptron for the mean, a free parameter per action component for the logarithm of the deviation.
+class StackedPolicy:
+    """A perceptron policy whose parameters are stacked over tasks; Gaussian, or categorical for discrete actions.
+
+    The network puts out the mean, with a free parameter per action component for the logarithm of the deviation;
+    or one logit per choice.
 
     Args:
         spaces: Sizes and action bounds.
         hidden: Units of each hidden layer.
         activation: Between the layers.
-        init_std: Standard deviation at the start, in units of the policy's output.
+        init_std: Standard deviation at the start, in units of the policy's output (Gaussian only).
         min_std: Lower bound, in the same unit.
         action_scale: Policy output that stands for the largest action; see `to_environment`.
     """
@@ -42,21 +45,30 @@ class GaussianPolicy:
         min_std: float,
         action_scale: float,
     ) -> None:
-        self._sizes = (spaces.observation_size, *hidden, spaces.action_size)
+        self._spaces = spaces
+        self._sizes = (spaces.observation_size, *hidden, spaces.policy_outputs)
         self._activation: Activation = activation
         self._log_std_start, self._log_std_floor = math.log(init_std), math.log(min_std)
-        self.layout = Layout((*mlp_layout(self._sizes), ("log_std", (spaces.action_size,))))
+        log_std = () if spaces.choices else (("log_std", (spaces.action_size,)),)
+        self.layout = Layout((*mlp_layout(self._sizes), *log_std))
         self.low = np.asarray(spaces.action_low, dtype=np.float32)
         self.high = np.asarray(spaces.action_high, dtype=np.float32)
         self.action_scale = action_scale
         self._bounded = bool(np.isfinite(self.low).all() and np.isfinite(self.high).all())
 
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Units of every layer, input and output included."""
+        return self._sizes
+
     def initial(self, rng: np.random.Generator) -> Tensor:
         """Initial parameters, `[P]`."""
-        log_std = torch.full((self._sizes[-1],), self._log_std_start)
-        return torch.cat([mlp_init(self._sizes, rng), log_std])
+        network = mlp_init(self._sizes, rng)
+        if self._spaces.choices:
+            return network
+        return torch.cat([network, torch.full((self._spaces.action_size,), self._log_std_start)])
 
-    def __call__(self, parameters: Tensor, observations: Tensor) -> Gaussian:
+    def __call__(self, parameters: Tensor, observations: Tensor) -> Distribution:
         """Action distributions of each task's policy.
 
         Args:
@@ -64,9 +76,11 @@ class GaussianPolicy:
             observations: `[M, B, O]`.
 
         Returns:
-            Mean `[M, B, A]`, log-std `[M, 1, A]`.
+            Mean `[M, B, A]` and log-std `[M, 1, A]`, or logits `[M, B, choices]`.
         """
         weights = self.layout.split(parameters)
+        if self._spaces.choices:
+            return Categorical(mlp(weights, observations, self._activation))
         log_std = weights.pop("log_std").clamp_min(self._log_std_floor).unsqueeze(1)
         return Gaussian(mlp(weights, observations, self._activation), log_std)
 
@@ -75,9 +89,9 @@ class GaussianPolicy:
 
         With bounds [low, high] it is `centre + half_width * output / action_scale`, clipped to them, so an
         output of `action_scale` is a full action (rllab's normalised environment: 1 for its default, 10 in
-        the MAML experiments). Without bounds it is the output itself.
+        the MAML experiments). Without bounds, and for discrete actions, it is the output itself.
         """
-        if not self._bounded:
+        if self._spaces.choices or not self._bounded:
             return output
         centre, half_width = (self.high + self.low) / 2, (self.high - self.low) / 2
         return np.clip(centre + half_width * (output / np.float32(self.action_scale)), self.low, self.high)
@@ -91,9 +105,13 @@ class GaussianPolicy:
             rng: Source of the noise.
         """
         with torch.inference_mode():
-            mean, log_std = self(parameters, torch.tensor(observations, device=parameters.device))
-            mean, std = mean.cpu(), log_std.exp().cpu()
-        return mean.numpy() + std.numpy() * rng.standard_normal(mean.shape, dtype=np.float32)
+            return sample(self(parameters, torch.tensor(observations, device=parameters.device)), rng)
+
+    def std(self, parameters: Tensor) -> float:
+        """Mean standard deviation of the policy's output; 0 where actions are discrete. `parameters` is `[P]`."""
+        if self._spaces.choices:
+            return 0.0
+        return float(parameters[-self._spaces.action_size :].clamp_min(self._log_std_floor).exp().mean())
 
     def export(self, parameters: Tensor) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Arrays and description of one task's policy, for use without metarl.
@@ -102,13 +120,29 @@ class GaussianPolicy:
             parameters: `[P]`.
         """
         tensors = {name: t[0].clone() for name, t in self.layout.split(parameters.detach().cpu()[None]).items()}
-        tensors["log_std"].clamp_(min=self._log_std_floor)
+        if "log_std" in tensors:
+            tensors["log_std"].clamp_(min=self._log_std_floor)
         tensors |= {"action_low": torch.tensor(self.low), "action_high": torch.tensor(self.high)}
-        return tensors, {
+        description = {
+            "distribution": "categorical" if self._spaces.choices else "gaussian",
             "activation": self._activation,
             "action_scale": self.action_scale,
             "bounded": self._bounded,
         }
+        return tensors, description
+
+
+def sample(distribution: Distribution, rng: np.random.Generator) -> Floats:
+    """Random actions of a distribution, as float32 `[..., A]`, with noise from a NumPy generator.
+
+    The noise is NumPy's so that a run draws the same numbers on every device. A choice is drawn by the Gumbel
+    trick: the largest logit plus Gumbel noise.
+    """
+    if isinstance(distribution, Categorical):
+        logits = distribution.logits.cpu().numpy()
+        return np.argmax(logits + rng.gumbel(size=logits.shape), axis=-1, keepdims=True).astype(np.float32)
+    mean, std = distribution.mean.cpu().numpy(), distribution.log_std.exp().cpu().numpy()
+    return mean + std * rng.standard_normal(mean.shape, dtype=np.float32)
 
 
 class Samples(NamedTuple):

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from metarl.learning.distributions import Gaussian
+from metarl.learning.distributions import Distribution
 
 
 class Linearisation:
@@ -38,27 +38,25 @@ class Linearisation:
         return product
 
 
-class GaussianCurvature:
-    """The Hessian of the mean KL divergence of a Gaussian policy from itself: its Fisher information.
+class DivergenceCurvature:
+    """The Hessian of the mean KL divergence of a policy from itself: its Fisher information.
 
-    With the network's Jacobian J and the divergence's Hessian D over its outputs (`1 / std^2` for means, 2 for
-    logarithms of standard deviations), the Hessian is `J^T D J`: the term with the divergence's gradient
-    vanishes where the two policies are equal.
+    With the network's Jacobian J and the divergence's Hessian D over the distribution's parameters, the Hessian
+    is `J^T D J`: the term with the divergence's gradient vanishes where the two policies are equal.
 
     Args:
-        policy: Distributions over the batch, with history: mean `[M, B, A]`, log-std `[M, 1, A]`.
+        policy: Distributions over the batch, with history.
         parameters: `[M, P]`, a leaf.
         weight: Weight of each sample in its task's mean, `[M, B]`; each row sums to 1.
     """
 
-    def __init__(self, policy: Gaussian, parameters: Tensor, weight: Tensor) -> None:
+    def __init__(self, policy: Distribution, parameters: Tensor, weight: Tensor) -> None:
         self._linear = Linearisation(policy, parameters)
-        self._metric = weight.unsqueeze(-1) * torch.exp(-2.0 * policy.log_std.detach())  # [M, B, A]
+        self._policy, self._weight = policy.detach(), weight
 
     def product(self, u: Tensor) -> Tensor:
         """`J^T D J u`, `[M, P]`."""
-        mean, log_std = self._linear.push(u)
-        return self._linear.pull((self._metric * mean, 2.0 * log_std))
+        return self._linear.pull(self._policy.metric_product(self._linear.push(u), self._weight))
 
 
 def conjugate_gradient(product: Callable[[Tensor], Tensor], target: Tensor, iterations: int) -> tuple[Tensor, Tensor]:

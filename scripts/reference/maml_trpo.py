@@ -13,12 +13,12 @@ import torch
 from torch import Tensor
 
 from metarl.agents.maml_trpo import MamlTrpoConfig, inner_loss, mean_divergence, surrogate_objective
-from metarl.learning.distributions import Gaussian
-from metarl.learning.policy import GaussianPolicy, Samples
+from metarl.learning.distributions import Distribution
+from metarl.learning.policy import Samples, StackedPolicy
 
 
 def adapt_one(
-    policy: GaussianPolicy, parameters: Tensor, samples: Sequence[Samples], inner_lr: float, create_graph: bool
+    policy: StackedPolicy, parameters: Tensor, samples: Sequence[Samples], inner_lr: float, create_graph: bool
 ) -> Tensor:
     """One task's adapted parameters, `[1, P]`, differentiable in the initial ones `[P]` if asked to."""
     adapted = parameters[None]
@@ -30,8 +30,8 @@ def adapt_one(
 
 
 def old_policies(
-    policy: GaussianPolicy, parameters: Tensor, samples: Sequence[Samples], inner_lr: float
-) -> list[Gaussian]:
+    policy: StackedPolicy, parameters: Tensor, samples: Sequence[Samples], inner_lr: float
+) -> list[Distribution]:
     """Each task's adapted policy at the old parameters, without history."""
     start, policies = parameters.detach().requires_grad_(), []
     for i in range(len(samples[0].weights)):
@@ -42,10 +42,10 @@ def old_policies(
 
 
 def objective_and_divergence(
-    policy: GaussianPolicy,
+    policy: StackedPolicy,
     parameters: Tensor,
     samples: Sequence[Samples],
-    old: Sequence[Gaussian],
+    old: Sequence[Distribution],
     inner_lr: float,
     create_graph: bool,
 ) -> tuple[Tensor, Tensor]:
@@ -60,7 +60,7 @@ def objective_and_divergence(
 
 
 def curvature_product(
-    policy: GaussianPolicy, parameters: Tensor, samples: Sequence[Samples], old: Sequence[Gaussian], inner_lr: float
+    policy: StackedPolicy, parameters: Tensor, samples: Sequence[Samples], old: Sequence[Distribution], inner_lr: float
 ) -> Callable[[Tensor], Tensor]:
     """`v -> H v` with `H` the full Hessian of the mean divergence at the parameters, by double backward each time."""
 
@@ -75,7 +75,7 @@ def curvature_product(
 
 
 def meta_gradient(
-    policy: GaussianPolicy, parameters: Tensor, samples: Sequence[Samples], inner_lr: float
+    policy: StackedPolicy, parameters: Tensor, samples: Sequence[Samples], inner_lr: float
 ) -> tuple[Tensor, float]:
     """Gradient of the mean surrogate, `[P]`, and its value."""
     old = old_policies(policy, parameters, samples, inner_lr)
@@ -85,7 +85,7 @@ def meta_gradient(
     return gradient, surrogate.item()
 
 
-def update(policy: GaussianPolicy, parameters: Tensor, samples: Sequence[Samples], config: MamlTrpoConfig) -> Tensor:
+def update(policy: StackedPolicy, parameters: Tensor, samples: Sequence[Samples], config: MamlTrpoConfig) -> Tensor:
     """One whole meta-update: the new initial parameters, `[P]`; the old ones if no candidate is accepted."""
     old = old_policies(policy, parameters, samples, config.inner_lr)
     gradient, old_surrogate = meta_gradient(policy, parameters, samples, config.inner_lr)

@@ -22,10 +22,16 @@ DOUBLE = torch.float64
 LR = 0.1
 
 
+@pytest.fixture(params=["continuous", "discrete"])
+def some_spaces(request, spaces: Spaces, discrete_spaces: Spaces) -> Spaces:
+    return spaces if request.param == "continuous" else discrete_spaces
+
+
 @pytest.fixture(params=[1, 2], ids=["one inner step", "two inner steps"])
-def problem(request, make_agent, random_samples, spaces: Spaces):
+def problem(request, make_agent, random_samples, some_spaces: Spaces):
     """A policy, its parameters in float64, samples of three tasks, and a linearisation."""
-    agent = make_agent(1)
+    spaces = some_spaces
+    agent = make_agent(1, spaces)
     parameters = agent.tensors()["parameters"].double()
     samples = [random_samples(3, 11, spaces, seed) for seed in range(request.param + 1)]
     return agent._policy, parameters, samples, ChunkLinearisation(agent._policy, parameters, samples, LR)

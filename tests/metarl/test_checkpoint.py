@@ -141,4 +141,10 @@ def test_adapted_policies_can_be_read_without_metarl(tmp_path: Path, make_agent)
     ours = agent._policy(state.parameters[1:], torch.tensor(x).reshape(1, 1, 3))
     assert np.allclose(mean, ours.mean[0, 0].numpy(), atol=1e-6)
     assert np.allclose(weights["log_std"], ours.log_std[0, 0].numpy())
-    assert about == {"activation": "tanh", "action_scale": 1.0, "bounded": True, "normalise_observations": False}
+    assert about == {
+        "distribution": "gaussian",
+        "activation": "tanh",
+        "action_scale": 1.0,
+        "bounded": True,
+        "normalise_observations": False,
+    }

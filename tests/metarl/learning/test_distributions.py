@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.distributions import Independent, Normal, kl_divergence
 
-from metarl.learning.distributions import Gaussian
+from metarl.learning.distributions import Categorical, Gaussian
 
 
 def pair(seed: int) -> tuple[Gaussian, Independent]:
@@ -22,6 +22,26 @@ def test_log_probability_entropy_and_divergence_are_torchs() -> None:
     torch.testing.assert_close(ours.log_prob(x), theirs.log_prob(x))
     torch.testing.assert_close(ours.entropy(), theirs.entropy())
     torch.testing.assert_close(ours.kl_from(old), kl_divergence(their_old, theirs))
+
+
+def test_the_categorical_is_torchs() -> None:
+    generator = torch.Generator().manual_seed(0)
+    logits, old_logits = torch.randn(2, 2, 5, 3, generator=generator, dtype=torch.float64)
+    ours, theirs = Categorical(logits), torch.distributions.Categorical(logits=logits)
+    x = torch.randint(3, (2, 5), generator=generator)
+    torch.testing.assert_close(ours.log_prob(x[..., None].float()), theirs.log_prob(x))
+    torch.testing.assert_close(ours.entropy(), theirs.entropy())
+    old = torch.distributions.Categorical(logits=old_logits)
+    torch.testing.assert_close(ours.kl_from(Categorical(old_logits)), kl_divergence(old, theirs))
+
+
+def test_the_metric_is_the_hessian_of_the_divergence() -> None:
+    weight = torch.ones(1, 1, dtype=torch.float64)
+    logits = torch.randn(3, dtype=torch.float64)
+    hessian = torch.autograd.functional.hessian(lambda other: Categorical(other).kl_from(Categorical(logits)), logits)
+    u = torch.randn(3, dtype=torch.float64)
+    (product,) = Categorical(logits.reshape(1, 1, 3)).metric_product((u.reshape(1, 1, 3),), weight)
+    torch.testing.assert_close(product.flatten(), hessian @ u)
 
 
 def test_numbers_by_hand() -> None:

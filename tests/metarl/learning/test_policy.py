@@ -4,13 +4,14 @@ import numpy as np
 import pytest
 import torch
 
-from metarl.learning.policy import GaussianPolicy, task_chunks
+from metarl.learning.distributions import Categorical
+from metarl.learning.policy import StackedPolicy, sample, task_chunks
 from metarl.types import Spaces
 
 
-def make(spaces: Spaces, **changes: object) -> GaussianPolicy:
+def make(spaces: Spaces, **changes: object) -> StackedPolicy:
     settings = {"hidden": (4,), "activation": "tanh", "init_std": 0.5, "min_std": 0.1, "action_scale": 1.0, **changes}
-    return GaussianPolicy(spaces, **settings)
+    return StackedPolicy(spaces, **settings)
 
 
 def test_an_output_of_the_action_scale_is_a_full_action(spaces: Spaces) -> None:
@@ -47,3 +48,13 @@ def test_chunks_cover_every_task_once() -> None:
     for m, b in ((1, 10), (20, 2000), (7, 100_000), (640, 10)):
         chunks = task_chunks(m, b, (17, 64, 64, 6), torch.device("cpu"))
         assert [i for c in chunks for i in range(c.start, c.stop)] == list(range(m))
+
+
+def test_choices_are_drawn_with_their_probabilities(discrete_spaces: Spaces) -> None:
+    logits = torch.log(torch.tensor([0.1, 0.2, 0.3, 0.4])).expand(1, 40_000, 4)
+    drawn = sample(Categorical(logits), np.random.default_rng(0))
+    assert drawn.shape == (1, 40_000, 1)
+    assert np.allclose(np.bincount(drawn.astype(int).ravel()) / 40_000, [0.1, 0.2, 0.3, 0.4], atol=0.01)
+    policy = make(discrete_spaces)
+    assert policy.to_environment(drawn) is drawn
+    assert policy(policy.initial(np.random.default_rng(0))[None], torch.zeros(1, 2, 3)).logits.shape == (1, 2, 4)

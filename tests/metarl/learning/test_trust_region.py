@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from metarl.learning.distributions import Gaussian
-from metarl.learning.trust_region import GaussianCurvature, conjugate_gradient, trust_region_step
+from metarl.learning.trust_region import DivergenceCurvature, conjugate_gradient, trust_region_step
 
 FLOAT = torch.float64
 
@@ -48,7 +48,7 @@ def test_the_curvature_is_the_hessian_of_the_mean_divergence() -> None:
 
     hessian = torch.autograd.functional.hessian(divergence, start[0])
     leaf = start.clone().requires_grad_()
-    curvature = GaussianCurvature(policy(leaf), leaf, weight)
+    curvature = DivergenceCurvature(policy(leaf), leaf, weight)
     for i in range(8):
         unit = torch.zeros(1, 8, dtype=FLOAT)
         unit[0, i] = 1.0

@@ -1,0 +1,131 @@
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import metarl
+from metarl.checkpoint import list_checkpoints
+
+
+def evaluate(run_metarl, *words: object) -> dict:
+    code, out, err = run_metarl("evaluate", *words, "--json")
+    assert code == 0, err
+    return json.loads(out.splitlines()[-1])
+
+
+def test_the_json_has_the_promised_keys_and_the_numbers_of_the_file(run_metarl, trained_run: Path) -> None:
+    value = evaluate(run_metarl, trained_run, "--tasks", "5")
+    assert set(value) == {
+        "agent", "family", "split", "tasks", "iteration", "env_steps", "curve", "differences", "versions",
+    }  # fmt: skip
+    assert (value["agent"], value["family"], value["split"], value["tasks"]) == ("maml-trpo", "point-robot", "test", 5)
+    assert value["iteration"] == 3
+    assert [set(point) for point in value["curve"]] == [{"k", "episodes", "mean", "ci_low", "ci_high", "success"}] * 2
+    assert [(p["k"], p["episodes"]) for p in value["curve"]] == [(0, 0), (1, 2)]
+    assert [set(d) for d in value["differences"]] == [{"k", "mean", "ci_low", "ci_high"}]
+    saved = json.loads((trained_run / "evaluation" / "evaluation.json").read_text())
+    assert saved["curve"] == value["curve"]
+    returns = np.array(saved["returns"])
+    assert returns.shape == (5, 2, 2)
+    assert returns[:, 1].mean() == pytest.approx(value["curve"][1]["mean"])
+    assert (returns[:, 1] - returns[:, 0]).mean() == pytest.approx(value["differences"][0]["mean"])
+    assert "untrained" in saved["others"]
+
+
+def test_by_default_forty_held_out_tasks_and_results_are_kept_apart(run_metarl, trained_run: Path) -> None:
+    assert evaluate(run_metarl, trained_run)["tasks"] == 40
+    assert evaluate(run_metarl, trained_run, "--tasks", "1000")["tasks"] == 100, "the whole set"
+    assert (trained_run / "evaluation-2" / "adaptation.png").exists()
+
+
+def test_options_reach_the_evaluation(run_metarl, trained_run: Path, tmp_path: Path) -> None:
+    words = (trained_run, "--tasks", "3", "--adapt-steps", "3", "--episodes", "4", "--split", "train")
+    value = evaluate(run_metarl, *words, "--out", tmp_path / "a", "--reference", trained_run)
+    assert [p["episodes"] for p in value["curve"]] == [0, 4, 8, 12]
+    assert value["split"] == "train"
+    assert str(trained_run) in json.loads((tmp_path / "a" / "evaluation.json").read_text())["others"]
+    again = evaluate(run_metarl, *words, "--out", tmp_path / "b")
+    assert again["curve"] == value["curve"], "the same seed gives the same evaluation"
+    other = evaluate(run_metarl, *words, "--out", tmp_path / "c", "--seed", "1")
+    assert other["curve"] != value["curve"]
+    older = list_checkpoints(trained_run / "checkpoints")[0]
+    assert evaluate(run_metarl, *words, "--out", tmp_path / "d", "--checkpoint", older)["iteration"] == 2
+
+
+def test_a_family_too_small_to_split_is_labelled_training_tasks(run_metarl, tmp_path: Path, tiny) -> None:
+    assert run_metarl("train", "maml-trpo", "half-cheetah-dir", "--out", tmp_path / "run", *tiny)[0] == 0
+    code, out, _ = run_metarl("evaluate", tmp_path / "run", "--json")
+    assert code == 0
+    value = json.loads(out.splitlines()[-1])
+    assert (value["split"], value["tasks"]) == ("train", 2)
+    assert "2 training tasks" in out
+    assert "held-out" not in out
+    assert value["curve"][0]["success"] is None
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (("--family", "half-cheetah-vel"), "the agent was built for"),
+        (("--tasks", "0"), "--tasks: got 0"),
+        (("--adapt-steps", "-1"), "--adapt-steps: got -1"),
+        (("--checkpoint", "nowhere"), "which is no file"),
+        (("--reference", "nowhere"), "no run"),
+        (("--out", "run"), "holds results already"),
+        (("--split", "validation"), "validation"),
+    ],
+)
+def test_bad_options_are_refused_and_leave_nothing(run_metarl, trained_run: Path, words, expected: str) -> None:
+    before = sorted(trained_run.rglob("*"))
+    code, _, err = run_metarl("evaluate", trained_run, *words)
+    assert code == 2
+    assert expected in err
+    assert len(err.strip().splitlines()) == 1
+    assert sorted(trained_run.rglob("*")) == before
+
+
+def test_a_damaged_newest_checkpoint_falls_back_and_says_so(run_metarl, trained_run: Path) -> None:
+    newest = list_checkpoints(trained_run / "checkpoints")[-1]
+    newest.write_bytes(newest.read_bytes()[:-10])
+    code, out, err = run_metarl("evaluate", trained_run, "--tasks", "2", "--json")
+    assert code == 0
+    assert json.loads(out.splitlines()[-1])["iteration"] == 2
+    assert "0000003.safetensors" in err
+    assert "falling back" in err
+    for path in list_checkpoints(trained_run / "checkpoints"):
+        path.unlink()
+    code, _, err = run_metarl("evaluate", trained_run)
+    assert code == 2
+    assert "without a whole checkpoint" in err
+
+
+def test_a_damaged_configuration_is_refused(run_metarl, trained_run: Path) -> None:
+    path = trained_run / "config.json"
+    value = json.loads(path.read_text())
+    for damaged in ("{", "[]", json.dumps({**value, "agent": "none"}), json.dumps({**value, "training": {}})):
+        path.write_text(damaged)
+        code, _, err = run_metarl("evaluate", trained_run)
+        assert code == 2
+        assert "config.json" in err
+        assert len(err.strip().splitlines()) == 1
+
+
+def test_code_of_ones_own_runs_only_if_the_command_line_names_it(
+    run_metarl, tmp_path: Path, tiny, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code = "from metarl.registry import make_family\ndef mine():\n    return make_family('point-robot')\n"
+    (tmp_path / "own_family.py").write_text(code)
+    monkeypatch.syspath_prepend(tmp_path)
+    assert run_metarl("train", "maml-trpo", "own_family:mine", "--out", tmp_path / "run", *tiny)[0] == 0
+    sys.modules.pop("own_family")
+    code, _, err = run_metarl("evaluate", tmp_path / "run")
+    assert code == 2
+    assert "name it again with --family" in err
+    assert "own_family" not in sys.modules
+    assert metarl.load(tmp_path / "run").spaces.observation_size == 2, "loading the agent needs no family"
+    assert "own_family" not in sys.modules
+    assert evaluate(run_metarl, tmp_path / "run", "--family", "own_family:mine", "--tasks", "2")["tasks"] == 2
