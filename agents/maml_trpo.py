@@ -307,10 +307,10 @@ class MamlTrpo:
         self._observation_moments.restore("observation_moments", tensors)
         self._return_moments.restore("return_moments", tensors)
 
-    def save_policy(self, state: AdaptedPolicy, path: Path, task: int = 0) -> None:
+    def save_policy(self, state: AdaptedPolicy, path: str | Path, task: int = 0) -> None:
         """Writes one task's adapted policy: weights, deviation, action bounds, observation statistics."""
         tensors, description = self._policy.export(state.parameters[task])
         if self.config.normalise_observations:
             tensors |= self._observation_moments.tensors("observation")
         description["normalise_observations"] = self.config.normalise_observations
-        write_tensors(path, tensors, description)
+        write_tensors(Path(path), tensors, description)

@@ -83,6 +83,6 @@ class MetaAgent(Protocol, Generic[StateT]):
         """
         ...
 
-    def save_policy(self, state: StateT, path: Path, task: int = 0) -> None:
+    def save_policy(self, state: StateT, path: str | Path, task: int = 0) -> None:
         """Writes the adapted policy of one task as a self-describing safetensors file."""
         ...

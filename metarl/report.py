@@ -106,6 +106,11 @@ def _picture(result: EvalResult, others: Mapping[str, EvalResult], title: str) -
         "tab:blue",
         linewidth=2,
     )
+    differences = adaptation_differences(result)
+    if differences:
+        last = differences[-1]
+        gain = f"after minus before, paired by task: {last.mean:+.1f} [{last.low:+.1f}, {last.high:+.1f}]"
+        axes.text(0.02, 0.02, gain, transform=axes.transAxes, fontsize="small")
     axes.set_xlabel("adaptation episodes per task")
     axes.set_ylabel(f"return per episode, {tasks_label(result.split)}")
     axes.set_xticks(sorted({n for one in (result, *others.values()) for n in one.episodes}))
@@ -115,15 +120,21 @@ def _picture(result: EvalResult, others: Mapping[str, EvalResult], title: str) -
     return _png(figure)
 
 
-def training_picture(rows: Sequence[Mapping[str, Any]], title: str) -> bytes:
-    """A PNG of returns over environment steps, before and after adaptation, from the lines of `metrics.jsonl`."""
+def training_picture(rows: Sequence[Mapping[str, Any]], title: str, evaluated: str) -> bytes:
+    """A PNG of returns over environment steps, before and after adaptation.
+
+    Args:
+        rows: The lines of `metrics.jsonl`.
+        title: Of the picture.
+        evaluated: What the tasks of the evaluations are: held-out tasks or training tasks.
+    """
     figure = Figure(figsize=(7.5, 4.5), dpi=150, layout="constrained")
     axes = figure.add_subplot()
     last = max(int(key.split("/")[1]) for key in rows[-1] if key.startswith("return/"))
     for k, colour in ((0, "0.55"), (last, "tab:blue")):
         name = "before adaptation" if k == 0 else f"after {k} adaptation step{'s' if k > 1 else ''}"
         steps = np.array([row["env_steps"] for row in rows]) / 1e6
-        axes.plot(steps, [row[f"return/{k}"] for row in rows], color=colour, label=f"training tasks, {name}")
+        axes.plot(steps, [row[f"return/{k}"] for row in rows], color=colour, label=f"while training, {name}")
         held = [row for row in rows if row.get(f"evaluation/return/{k}") is not None]
         if held:
             axes.plot(
@@ -132,7 +143,7 @@ def training_picture(rows: Sequence[Mapping[str, Any]], title: str) -> bytes:
                 color=colour,
                 linestyle="none",
                 marker="o",
-                label=f"evaluation tasks, {name}",
+                label=f"evaluated on {evaluated}, {name}",
             )
     axes.set_xlabel("environment steps, millions")
     axes.set_ylabel("return per episode")

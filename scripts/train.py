@@ -22,7 +22,7 @@ from metarl.checkpoint import Progress, load_newest, save_checkpoint
 from metarl.config import check
 from metarl.evaluation import evaluate
 from metarl.registry import AGENTS, FAMILIES, agent_class, make_family, names
-from metarl.report import training_picture
+from metarl.report import tasks_label, training_picture
 from metarl.runs import MetricsLog, RunConfig, resolve_device, versions
 from metarl.scripts.common import border, end_with_json, parse, refuse
 from metarl.scripts.display import TrainingDisplay
@@ -230,7 +230,9 @@ def train(run: RunConfig, family: Family, out: Path, *, resume: bool) -> Progres
         envs.close()
     rows = [json.loads(line) for line in (out / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
     if rows:
-        write_bytes(out / "training.png", training_picture(rows, f"{run.agent} on {run.family}, seed {config.seed}"))
+        evaluated = tasks_label("test" if family.distribution.splits else "train")
+        title = f"{run.agent} on {run.family}, seed {config.seed}"
+        write_bytes(out / "training.png", training_picture(rows, title, evaluated))
     return progress
 
 

@@ -41,4 +41,4 @@ def test_a_single_task_is_drawn_without_interval(tmp_path: Path) -> None:
 def test_training_is_drawn_with_its_evaluations() -> None:
     rows = [{"env_steps": i, "return/0": 0.0, "return/1": i, "evaluation/return/1": None} for i in range(3)]
     rows[1] |= {"evaluation/return/0": 1.0, "evaluation/return/1": 2.0}
-    assert training_picture(rows, "title").startswith(PNG)
+    assert training_picture(rows, "title", "held-out tasks").startswith(PNG)

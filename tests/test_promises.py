@@ -1,0 +1,102 @@
+"""What the README and the documents promise of whole runs, measured through the command line."""
+
+from __future__ import annotations
+
+import json
+import statistics
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+METARL = str(Path(sys.executable).parent / "metarl")
+
+
+def run(*words: object, cwd: Path = ROOT) -> str:
+    done = subprocess.run([str(w) for w in words], cwd=cwd, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout
+
+
+def train_and_evaluate(out: Path, *words: object) -> tuple[dict[str, Any], float]:
+    """The JSON of `metarl evaluate`, and the median seconds of an iteration."""
+    run(METARL, "train", "maml-trpo", *words, "--out", out)
+    rows = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    seconds = statistics.median(r["time/sample_s"] + r["time/update_s"] for r in rows)
+    return json.loads(run(METARL, "evaluate", out, "--json").splitlines()[-1]), seconds
+
+
+@pytest.mark.parametrize("door", ["train", "evaluate"])
+def test_the_scripts_are_doors_to_the_same_functions(tmp_path: Path, trained_run: Path, tiny, door: str) -> None:
+    script = ROOT / "scripts" / f"{door}.py"
+    if door == "train":
+        out = run(sys.executable, script, "maml-trpo", "point-robot", "--out", tmp_path / "new", *tiny, "--json")
+        assert json.loads(out.splitlines()[-1])["iteration"] == 3
+    else:
+        out = run(sys.executable, script, trained_run, "--tasks", "2", "--json")
+        assert json.loads(out.splitlines()[-1])["tasks"] == 2
+
+
+@pytest.mark.slow
+def test_point_robot_in_50_iterations(tmp_path: Path) -> None:
+    value, seconds = train_and_evaluate(tmp_path / "run", "point-robot", "--iterations", "50")
+    before, after = (point["mean"] for point in value["curve"])
+    assert after >= -18
+    assert before < -30
+    assert seconds <= 2.0
+
+
+@pytest.mark.slow
+def test_half_cheetah_vel_in_90_iterations(tmp_path: Path) -> None:
+    value, seconds = train_and_evaluate(tmp_path / "run", "half-cheetah-vel", "--iterations", "90")
+    assert value["split"] == "test"
+    assert value["tasks"] == 40
+    assert value["curve"][1]["mean"] >= -45
+    assert value["differences"][0]["mean"] >= 10
+    assert value["differences"][0]["ci_low"] > 0
+    assert seconds <= 4.0
+
+
+@pytest.mark.slow
+def test_half_cheetah_dir_in_60_iterations(tmp_path: Path) -> None:
+    value, _ = train_and_evaluate(tmp_path / "run", "half-cheetah-dir", "--iterations", "60")
+    assert value["split"] == "train", "two tasks: no held-out ones"
+    assert value["curve"][1]["mean"] >= 80
+
+
+@pytest.mark.slow
+def test_sampling_stays_near_bare_physics() -> None:
+    words = ("bench", "rollout", "--family", "half-cheetah-vel", "--tasks", "20", "--episodes", "20", "--json")
+    value = json.loads(run(METARL, *words).splitlines()[-1])
+    assert value["fraction_of_physics"] >= 0.80
+    assert value["ratio_vs_sync"] >= 2.2
+    assert value["ratio_vs_async"] >= 5
+
+
+@pytest.mark.slow
+def test_the_wheel_holds_every_package_under_its_import_name(tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    subprocess.run(["git", "clone", "--quiet", str(ROOT), str(source)], check=True)
+    run(sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", tmp_path, source)
+    (wheel,) = tmp_path.glob("*.whl")
+    names = set(zipfile.ZipFile(wheel).namelist())
+    for name in ("__init__", "envs/half_cheetah", "agents/maml_trpo", "scripts/cli", "scripts/reference/maml_trpo"):
+        assert f"metarl/{name}.py" in names
+    assert "metarl/py.typed" in names
+    assert not [n for n in names if n.split("/")[0] in ("envs", "agents", "scripts", "tests")]
+    site = tmp_path / "site"
+    run(sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", site, wheel)
+    code = "import metarl, metarl.envs.half_cheetah as f, metarl.agents, metarl.scripts.cli; print(f.__file__)"
+    installed = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        env={"PYTHONPATH": str(site)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert installed.stdout.strip() == str(site / "metarl" / "envs" / "half_cheetah.py")
