@@ -104,6 +104,26 @@ def test_the_same_streams_give_the_same_trajectories_and_others_do_not() -> None
     assert np.array_equal(one.extras["noise"], two.extras["noise"])
 
 
+def test_a_blown_up_simulation_is_recorded_and_ends_its_row_only() -> None:
+    family = make_family("half-cheetah-vel")
+    envs = family.make_envs(1, 3, 6)
+    envs.set_tasks(family.distribution.held_out(1))
+
+    class Poisons(Scripted):
+        def act(self, state: int, step: Step, rng: np.random.Generator) -> tuple[Action, int]:
+            if state == 2:
+                envs.batch.data[1].qvel[0] = np.nan
+            return super().act(state, step, rng)
+
+    trajectories, _ = collect(envs, Poisons(np.zeros((6, 3, 6), dtype=np.float32), []), 0, Streams(0))
+    envs.close()
+    assert trajectories.diverged.tolist() == [[False, True, False]]
+    assert trajectories.mask.sum(axis=2).tolist() == [[6, 3, 6]]
+    assert trajectories.terminated[0, 1].tolist() == [False, False, True, False, False, False]
+    assert np.isfinite(trajectories.all_observations).all()
+    assert np.isfinite(trajectories.rewards).all()
+
+
 def test_nothing_is_recorded_of_a_row_that_is_over() -> None:
     spaces = Spaces(observation_size=1, action_low=(-1,), action_high=(1,), horizon=3)
     builder = TrajectoryBuilder(1, 2, spaces, np.zeros((1, 2, 1)))
