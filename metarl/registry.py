@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import inspect
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
@@ -41,23 +42,34 @@ def agent_class(name: str) -> type[MetaAgent[Any]]:
     return loaded
 
 
-def make_family(spec: str) -> Family:
-    """A family from its name, or from `module:function` where the user named one.
+def is_own_code(spec: str) -> bool:
+    """Whether a family is given as the user's own `module:function`, and not by an announced name."""
+    return ":" in spec and spec.partition(":")[0] not in names(FAMILIES)
 
-    Only ever call this with `module:function` from the command line, never from a file: importing runs code.
+
+def make_family(spec: str) -> Family:
+    """A family from its name, its name with options (`bandit:arms=10,pulls=100`), or `module:function`.
+
+    Only ever call this with `module:function` from the command line, never from a file: importing runs code
+    (`is_own_code` tells).
 
     Raises:
-        ValueError: There is none of that name (the message has the nearest), or the function gives no family.
+        ValueError: There is none of that name (the message has the nearest), it takes no such options, or the
+            function gives no family.
     """
-    if ":" in spec:
-        module, _, function = spec.partition(":")
+    name, _, argument = spec.partition(":")
+    if is_own_code(spec):
+        module, function = name, argument
         try:
             factory = getattr(importlib.import_module(module), function)
         except (ImportError, AttributeError, ValueError) as error:
             raise ValueError(f"family {spec!r}: got {error}, expected an importable module:function") from error
+        family = factory()
     else:
-        factory = _find(FAMILIES, "family", spec).load()
-    family = factory()
+        factory = _find(FAMILIES, "family", name).load()
+        if argument and not inspect.signature(factory).parameters:
+            raise ValueError(f"family {spec!r}: got options {argument!r}, but {name!r} takes none")
+        family = factory(argument) if argument else factory()
     if not isinstance(family, Family):
         raise ValueError(f"family {spec!r}: got a {type(family).__name__}, expected a metarl.Family")
     return family

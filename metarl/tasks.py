@@ -13,8 +13,10 @@ from scipy.stats import qmc
 from metarl.types import Floats, Task
 from metarl.vector import TaskVecEnv
 
-HELD_OUT = 100
-"""Held-out tasks of a family whose parameters are continuous."""
+HELD_OUT_SEED = 20_160_000
+"""Seed of held-out sets that are drawn at random; no training stream uses it."""
+HALTON_DIMENSIONS = 4
+"""Most variates for which the start of a Halton sequence is spread evenly."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,10 +82,11 @@ class TaskDistribution(Protocol):
 
 @dataclass(frozen=True)
 class ContinuousTasks:
-    """Tasks with continuous parameters: training tasks at random, held-out tasks evenly spread.
+    """Tasks with continuous parameters: training tasks at random, held-out tasks fixed.
 
     The held-out set is the start of the Halton sequence (Halton 1960) through each parameter's transform, so
-    every prefix of it covers the family evenly and no random number is involved. A training task that
+    every prefix of it covers the family evenly and no random number is involved. With more than four variates
+    that start is not even any more, and the set is drawn with a fixed seed of its own. A training task that
     coincides with a held-out one is drawn again: the two are disjoint by construction.
 
     Args:
@@ -91,11 +94,13 @@ class ContinuousTasks:
         parameters: The parameters that vary.
         finite: 0 to draw a new task each time; otherwise all training tasks come from a fixed set of this
             size, as PEARL wants it.
+        held_out_size: Held-out tasks there are.
     """
 
     family: str
     parameters: tuple[Parameter, ...]
     finite: int = 0
+    held_out_size: int = 100
     splits: bool = field(default=True, init=False)
 
     def _tasks(self, u: Floats) -> list[Task]:
@@ -107,7 +112,10 @@ class ContinuousTasks:
 
     @cached_property
     def _held_out(self) -> tuple[Task, ...]:
-        points = qmc.Halton(sum(p.variates for p in self.parameters), scramble=False).random(HELD_OUT + 1)
+        variates, n = sum(p.variates for p in self.parameters), self.held_out_size
+        if variates > HALTON_DIMENSIONS:
+            return tuple(self._tasks(np.random.Generator(np.random.PCG64(HELD_OUT_SEED)).random((n, variates))))
+        points = qmc.Halton(variates, scramble=False).random(n + 1)
         return tuple(self._tasks(points[1:]))  # the sequence starts at 0, the edge of every range
 
     def _draw(self, n: int, rng: np.random.Generator) -> list[Task]:
@@ -132,7 +140,7 @@ class ContinuousTasks:
         return list(self._finite_set[:n]) if self.finite else self._draw(n, np.random.default_rng(0))
 
     def held_out(self, n: int | None = None) -> list[Task]:
-        """The first `n` held-out tasks (all 100 by default)."""
+        """The first `n` held-out tasks (all by default)."""
         return list(self._held_out[:n])
 
 
@@ -219,6 +227,27 @@ class Family:
                 f"train_tasks: got {size}, but the training tasks of {self.name!r} are a fixed set already; use 0"
             )
         return replace(self, distribution=replace(self.distribution, finite=size))
+
+
+def read_options(family: str, argument: str, **defaults: int) -> dict[str, int]:
+    """Whole numbers from `name=value,name=value`, as they follow a family's name on the command line.
+
+    Args:
+        family: Name of the family, for the message.
+        argument: What follows its name; may be empty.
+        **defaults: The options there are, with their defaults; each has to be at least 1.
+
+    Raises:
+        ValueError: An option is unknown, or its value is no whole number of at least 1.
+    """
+    values = dict(defaults)
+    for part in filter(None, argument.split(",")):
+        name, _, text = part.partition("=")
+        if name not in defaults or not text.isdecimal() or int(text) < 1:
+            known = ", ".join(f"{key}=INT >= 1" for key in defaults)
+            raise ValueError(f"family {family!r}: got option {part!r}, expected {known}")
+        values[name] = int(text)
+    return values
 
 
 def split_tasks(distribution: TaskDistribution, split: str, n: int) -> Sequence[Task]:

@@ -44,7 +44,7 @@ class TaskVecEnv(VectorEnv[Floats, Floats, Any], ABC):
         episodes: int,
         horizon: int,
         observation_space: spaces.Box,
-        action_space: spaces.Box,
+        action_space: spaces.Box | spaces.Discrete,
     ) -> None:
         for name, value in (("num_tasks", num_tasks), ("episodes", episodes), ("horizon", horizon)):
             if value < 1:
@@ -72,7 +72,10 @@ class TaskVecEnv(VectorEnv[Floats, Floats, Any], ABC):
 
     @abstractmethod
     def _step_rows(self, rows: np.ndarray, actions: Floats) -> tuple[Floats, Bools, Bools, dict[str, np.ndarray]]:
-        """Steps the rows with `actions` `[rows, A]`; returns reward, terminated, diverged and infos, `[rows]` each."""
+        """Steps the rows with `actions` `[rows, A]`, or whole numbers `[rows]` where they are discrete.
+
+        Returns reward, terminated, diverged and infos, `[rows]` each. Noise comes from `self.np_random`.
+        """
 
     @abstractmethod
     def _observe(self, rows: np.ndarray) -> Floats:
@@ -138,13 +141,20 @@ class TaskVecEnv(VectorEnv[Floats, Floats, Any], ABC):
             ValueError: The shape is another one, or a live row's action is not finite.
         """
         actions = np.asarray(actions)
+        space = self.single_action_space
         if actions.shape != self.action_space.shape:
             raise ValueError(f"step: got actions of shape {actions.shape}, expected {self.action_space.shape}")
         rows = np.flatnonzero(~self._over)
         live_actions = actions[rows]
-        if not np.isfinite(live_actions).all():
-            bad = rows[~np.isfinite(live_actions).all(axis=1)]
-            raise ValueError(f"step: got an action that is not finite in row {bad[0]} (task {bad[0] // self.episodes})")
+        allowed = np.isfinite(live_actions)
+        if isinstance(space, spaces.Discrete):
+            allowed = allowed & (live_actions >= 0) & (live_actions < space.n) & (live_actions == np.rint(live_actions))
+        if not allowed.all():
+            row = rows[np.flatnonzero(~allowed.reshape(len(rows), -1).all(axis=1))[0]]
+            kind = f"no choice below {space.n}" if isinstance(space, spaces.Discrete) else "not finite"
+            raise ValueError(f"step: got an action that is {kind} in row {row} (task {row // self.episodes})")
+        if isinstance(space, spaces.Discrete):
+            live_actions = live_actions.astype(np.int64)
         reward, ended, blown, terms = self._step_rows(rows, live_actions)
         self._elapsed[rows] += 1
 

@@ -14,7 +14,7 @@ from metarl.agent import MetaAgent
 from metarl.checkpoint import Progress
 from metarl.config import Count, Whole
 from metarl.evaluation import adaptation_curve, adaptation_differences, evaluate
-from metarl.registry import make_family
+from metarl.registry import is_own_code, make_family
 from metarl.report import curve_json, differences_json, tasks_label, write_report
 from metarl.runs import RunConfig, load_with_progress, resolve_device, versions
 from metarl.scripts.common import border, end_with_json, parse
@@ -55,7 +55,7 @@ class EvaluateCommand:
 
 def _family(command: EvaluateCommand, run: RunConfig) -> Family:
     """The family to evaluate on; code of the user's own is only run if the command line names it."""
-    if command.family is None and ":" in run.family:
+    if command.family is None and is_own_code(run.family):
         raise ValueError(
             f"--family: got none, but the run's family {run.family!r} is code of your own; name it again with --family"
         )

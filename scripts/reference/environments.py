@@ -58,12 +58,56 @@ class HalfCheetahEnv(gymnasium.Wrapper[Any, Any, Any, Any]):
         return observation, reward, terminated, truncated, info
 
 
+class BanditEnv(gymnasium.Env[np.ndarray, int]):
+    """One bandit."""
+
+    def __init__(self, task: Task) -> None:
+        self._probabilities = task["probabilities"]
+        self.observation_space = spaces.Box(0.0, 0.0, (1,), np.float64)
+        self.action_space = spaces.Discrete(len(self._probabilities))  # type: ignore[assignment]
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        """A bandit has no state."""
+        super().reset(seed=seed)
+        return np.zeros(1), {}
+
+    def step(self, action: int) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        """Pulls an arm."""
+        return np.zeros(1), float(self.np_random.random() < self._probabilities[action]), False, False, {}
+
+
+class TabularMdpEnv(gymnasium.Env[np.ndarray, int]):
+    """One tabular process."""
+
+    def __init__(self, task: Task) -> None:
+        states = len(task["transitions"]) // len(task["rewards"])
+        self._rewards = np.reshape(task["rewards"], (states, -1))
+        self._transitions = np.reshape(task["transitions"], (*self._rewards.shape, states))
+        self._state = 0
+        self.observation_space = spaces.Box(0.0, 1.0, (states,), np.float64)
+        self.action_space = spaces.Discrete(self._rewards.shape[1])  # type: ignore[assignment]
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        """Back to state 0."""
+        super().reset(seed=seed)
+        self._state = 0
+        return np.eye(len(self._rewards))[0], {}
+
+    def step(self, action: int) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        """Earns a noisy reward and moves to a random state."""
+        reward = self.np_random.normal(self._rewards[self._state, action], 1.0)
+        self._state = int(self.np_random.choice(len(self._rewards), p=self._transitions[self._state, action]))
+        return np.eye(len(self._rewards))[self._state], reward, False, False, {}
+
+
 SINGLE_ENVS: dict[str, Callable[[Task], gymnasium.Env[Any, Any]]] = {
     "point-robot": PointRobotEnv,
     "sparse-point-robot": lambda task: PointRobotEnv(task, sparse=True),
     "half-cheetah-dir": HalfCheetahEnv,
     "half-cheetah-vel": HalfCheetahEnv,
     "half-cheetah-vel-3": HalfCheetahEnv,
+    "bandit": BanditEnv,
+    "tabular-mdp": TabularMdpEnv,
 }
 """By family: a task's environment."""
 

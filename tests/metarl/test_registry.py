@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from metarl.registry import agent_class, make_family
+from metarl.registry import agent_class, is_own_code, make_family
 
 
 def test_a_mistyped_name_gets_the_nearest_one() -> None:
@@ -13,6 +13,19 @@ def test_a_mistyped_name_gets_the_nearest_one() -> None:
         agent_class("maml_trpo")
     with pytest.raises(ValueError, match=r"Did you mean 'half-cheetah-vel'.*point-robot"):
         make_family("halfcheetah-vel")
+
+
+def test_options_follow_a_familys_name() -> None:
+    family = make_family("bandit:arms=3,pulls=7")
+    assert (family.name, family.horizon) == ("bandit:arms=3,pulls=7", 7)
+    assert family.make_envs(1, 1, 7).spaces.choices == 3
+    assert not is_own_code("bandit:arms=3")
+    assert is_own_code("os:system")
+    for spec in ("bandit:arms=0", "bandit:legs=3", "bandit:arms", "bandit:arms=x"):
+        with pytest.raises(ValueError, match=r"expected arms=INT >= 1, pulls=INT >= 1"):
+            make_family(spec)
+    with pytest.raises(ValueError, match=r"'point-robot' takes none"):
+        make_family("point-robot:size=3")
 
 
 def test_a_family_of_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -66,6 +66,12 @@ def test_misuse_is_named(envs) -> None:
     bad[3, 1] = np.nan
     with pytest.raises(ValueError, match=r"not finite in row 3 \(task 1\)"):
         envs.step(bad)
+    bandits = make_family("bandit").make_envs(1, 2, 3)
+    bandits.set_tasks(make_family("bandit").distribution.held_out(1))
+    bandits.reset(seed=0)
+    for wrong in (5, -1, 0.5, np.nan):
+        with pytest.raises(ValueError, match=r"no choice below 5 in row 1 \(task 0\)"):
+            bandits.step(np.array([0, wrong]))
     with pytest.raises(ValueError, match="reset_mask"):
         envs.reset(options={"reset_mask": np.ones(3, dtype=bool)})
     with pytest.raises(ValueError, match="got episodes = 0"):
@@ -78,6 +84,10 @@ def test_hidden_parameters_never_reach_an_observation(name: str) -> None:
     envs = family.make_envs(2, 1, family.horizon)
     tasks = family.distribution.held_out(2)
     actions = np.random.default_rng(0).uniform(-0.1, 0.1, (3, 1, envs.spaces.action_size)).astype(np.float32)
+    if envs.spaces.choices:
+        actions = np.zeros((3, 1), dtype=np.int64)
+    if name == "tabular-mdp":
+        actions = actions[:0]  # where it goes next is how a task shows itself
     seen = []
     for pair in (tasks, tasks[::-1]):  # the same rows under exchanged tasks see the same
         envs.set_tasks(pair)

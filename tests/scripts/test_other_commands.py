@@ -29,6 +29,7 @@ def test_list_names_agents_families_and_presets(run_metarl) -> None:
     families = {f["name"]: f for f in value["families"]}
     assert set(families) == {
         "point-robot", "sparse-point-robot", "half-cheetah-dir", "half-cheetah-vel", "half-cheetah-vel-3",
+        "bandit", "tabular-mdp",
     }  # fmt: skip
     assert families["half-cheetah-dir"]["splits"] is False
     assert families["point-robot"]["parameters"][0]["hidden"] is True
