@@ -68,7 +68,7 @@ class ChunkLinearisation:
 
     def __init__(self, policy: StackedPolicy, adaptation: Adaptation, last: Samples) -> None:
         self._policy, self._adaptation, self._last = policy, adaptation, last
-        adapted = adaptation.end.requires_grad_()
+        adapted = adaptation.end.detach().requires_grad_()
         with torch.enable_grad():
             new = policy(adapted, last.observations)
             self._old = new.detach()
