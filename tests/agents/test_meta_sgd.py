@@ -8,7 +8,7 @@ from torch import Tensor
 from metarl.agents import maml_trpo
 from metarl.agents.meta_sgd import MetaSgd, MetaSgdAdaptation, MetaSgdConfig, linearise
 from metarl.learning.losses import inner_loss
-from metarl.types import Spaces
+from metarl.types import Spaces, Task
 
 DOUBLE = torch.float64
 LR = 0.1
@@ -88,10 +88,13 @@ def test_each_parameter_moves_by_its_own_step_size(problem) -> None:
     torch.testing.assert_close(adaptation.end, parameters - rates * leaf.grad)
 
 
-def test_step_sizes_start_at_the_setting_and_a_step_of_the_agent_uses_those_restored(spaces: Spaces) -> None:
-    agent = MetaSgd(
-        MetaSgdConfig(hidden=(4,), inner_lr=0.2), spaces, device=torch.device("cpu"), rng=np.random.default_rng(0)
-    )
+def make_meta_sgd(spaces: Spaces) -> MetaSgd:
+    config = MetaSgdConfig(hidden=(4,), inner_lr=0.2)
+    return MetaSgd(config, spaces, device=torch.device("cpu"), rng=np.random.default_rng(0))
+
+
+def test_step_sizes_start_at_the_setting_and_are_restored(spaces: Spaces) -> None:
+    agent = make_meta_sgd(spaces)
     tensors = agent.tensors()
     assert torch.equal(tensors["rates"], torch.full_like(tensors["parameters"], 0.2))
     ramp = torch.linspace(-1, 1, len(tensors["rates"]))
@@ -99,3 +102,17 @@ def test_step_sizes_start_at_the_setting_and_a_step_of_the_agent_uses_those_rest
     assert torch.equal(agent.tensors()["rates"], ramp)
     with pytest.raises(ValueError, match="rates"):
         agent.restore({**tensors, "rates": ramp[:-1]}, {})
+
+
+def test_adapting_takes_the_learned_step_sizes(spaces: Spaces, random_samples, monkeypatch) -> None:
+    agent = make_meta_sgd(spaces)
+    tensors = agent.tensors()
+    ramp = torch.linspace(-1, 1, len(tensors["rates"]))
+    agent.restore({**tensors, "rates": ramp}, {})
+    samples = random_samples(2, 11, spaces, 0, dtype=torch.float32)
+    monkeypatch.setattr(agent, "_samples", lambda _: samples)
+    tasks = [Task.of("toy", index=i) for i in range(2)]
+    leaf = tensors["parameters"].expand(2, -1).clone().requires_grad_()
+    inner_loss(agent._policy, samples, leaf).sum().backward()
+    adapted = agent.adapt(agent.begin(tasks, 11), None)
+    torch.testing.assert_close(adapted.parameters, tensors["parameters"] - ramp * leaf.grad)

@@ -22,6 +22,8 @@ from metarl.types import MetaBatch, Spaces, Task, Trajectories
 GRADIENT_AGENTS = [name for name in names(AGENTS) if issubclass(agent_class(name), GradientAgent)]
 M, E = 3, 8
 TASKS = tuple(Task.of("toy", index=i) for i in range(M))
+BRISK: dict[str, dict[str, Any]] = {"promp": {"lr": 0.02}}
+"""Settings that learn within a few updates, where the defaults take more."""
 Reward = Callable[[np.ndarray], np.ndarray]
 
 
@@ -35,9 +37,14 @@ def some_spaces(request, spaces: Spaces, discrete_spaces: Spaces) -> Spaces:
 
 
 @pytest.fixture(params=GRADIENT_AGENTS)
-def make(request, some_spaces: Spaces) -> Callable[..., MetaAgent[Any]]:
+def name(request) -> str:
+    return request.param
+
+
+@pytest.fixture
+def make(name: str, some_spaces: Spaces) -> Callable[..., MetaAgent[Any]]:
     def make(seed: int = 0, **settings: Any) -> MetaAgent[Any]:
-        kind = agent_class(request.param)
+        kind = agent_class(name)
         config = kind.Config(hidden=(6,), **settings)
         return kind(config, some_spaces, device=torch.device("cpu"), rng=np.random.default_rng(seed))
 
@@ -113,8 +120,8 @@ def test_adapting_changes_neither_the_agent_nor_the_state_and_each_task_goes_its
     assert torch.equal(agent.adapt(state, trajectories).parameters, adapted.parameters), "it draws nothing"
 
 
-def test_it_learns_what_pays(make) -> None:
-    agent = make(0, **({"lr": 0.02} if "lr" in {f.name for f in make().config.__dataclass_fields__.values()} else {}))
+def test_it_learns_what_pays(name: str, make) -> None:
+    agent = make(0, **BRISK.get(name, {}))
     first = experience(agent, 0, liking_two)
     for seed in range(25):
         metrics = agent.meta_update(experience(agent, seed, liking_two))
