@@ -26,6 +26,10 @@ class Preset:
 
 MAML_SOURCE = "sizes and settings of pytorch-maml-rl (configs/maml) and ProMP (run_scripts/maml_run_mujoco.py)"
 
+AS_MAML = "settings of maml-trpo's preset; not tried at length here"
+OWN_RUNS = "own runs with seed 0"
+PROMP_SOURCE = "ProMP (run_scripts): Adam 1e-3, 5 steps, clip 0.3, penalty 5e-4; sizes of maml-trpo"
+
 PRESETS: dict[tuple[str, str], Preset] = {
     ("maml-trpo", "point-robot"): Preset(
         training={"iterations": 50},
@@ -45,6 +49,29 @@ PRESETS: dict[tuple[str, str], Preset] = {
     ),
     ("maml-trpo", "half-cheetah-dir"): Preset(
         training={"iterations": 60}, agent={"action_scale": 10.0}, source="as half-cheetah-vel"
+    ),
+    ("fomaml", "point-robot"): Preset(
+        training={"iterations": 50}, source=f"as maml-trpo; {OWN_RUNS}: still improving slowly at 25"
+    ),
+    ("fomaml", "half-cheetah-vel"): Preset(training={"iterations": 90}, agent={"action_scale": 10.0}, source=AS_MAML),
+    ("fomaml", "half-cheetah-dir"): Preset(training={"iterations": 60}, agent={"action_scale": 10.0}, source=AS_MAML),
+    ("meta-sgd", "point-robot"): Preset(
+        training={"iterations": 50}, source=f"as maml-trpo; {OWN_RUNS}: nearly flat from 20 on"
+    ),
+    ("meta-sgd", "half-cheetah-vel"): Preset(training={"iterations": 90}, agent={"action_scale": 10.0}, source=AS_MAML),
+    ("meta-sgd", "half-cheetah-dir"): Preset(training={"iterations": 60}, agent={"action_scale": 10.0}, source=AS_MAML),
+    ("reptile", "point-robot"): Preset(
+        training={"iterations": 100},
+        source=f"sizes of maml-trpo; {OWN_RUNS}: slower than maml-trpo, no inner curvature",
+    ),
+    ("promp", "point-robot"): Preset(
+        training={"iterations": 100}, source=f"{PROMP_SOURCE}; {OWN_RUNS}: slower than maml-trpo, still improving at 25"
+    ),
+    ("promp", "half-cheetah-vel"): Preset(
+        training={"iterations": 200}, agent={"action_scale": 10.0}, source=f"{PROMP_SOURCE}; not tried at length here"
+    ),
+    ("promp", "half-cheetah-dir"): Preset(
+        training={"iterations": 200}, agent={"action_scale": 10.0}, source=f"{PROMP_SOURCE}; not tried at length here"
     ),
 }
 

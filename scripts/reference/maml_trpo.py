@@ -12,8 +12,9 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from metarl.agents.maml_trpo import MamlTrpoConfig, inner_loss, mean_divergence, surrogate_objective
+from metarl.agents.maml_trpo import MamlTrpoConfig
 from metarl.learning.distributions import Distribution
+from metarl.learning.losses import inner_loss, mean_divergence, surrogate_objective
 from metarl.learning.policy import Samples, StackedPolicy
 
 

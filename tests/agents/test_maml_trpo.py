@@ -9,9 +9,11 @@ import torch
 from torch import Tensor
 
 from metarl.agents import maml_trpo
-from metarl.agents.maml_trpo import ChunkLinearisation, MamlTrpo, MamlTrpoConfig, inner_loss, mean_divergence
+from metarl.agents.maml_trpo import MamlTrpo, MamlTrpoConfig, linearise
 from metarl.checkpoint import Progress, load_newest, save_checkpoint
 from metarl.learning.inner_loop import inner_loop
+from metarl.learning.losses import inner_loss, mean_divergence, surrogate_objective
+from metarl.learning.meta_trust_region import ChunkLinearisation
 from metarl.registry import make_family
 from metarl.rollout import collect
 from metarl.scripts.reference import maml_trpo as reference
@@ -34,7 +36,7 @@ def problem(request, make_agent, random_samples, some_spaces: Spaces):
     agent = make_agent(1, spaces)
     parameters = agent.tensors()["parameters"].double()
     samples = [random_samples(3, 11, spaces, seed) for seed in range(request.param + 1)]
-    return agent._policy, parameters, samples, ChunkLinearisation(agent._policy, parameters, samples, LR)
+    return agent._policy, parameters, samples, linearise(agent._policy, parameters, samples, LR)
 
 
 def outer(policy, samples, old, parameters: Tensor) -> Tensor:
@@ -42,7 +44,7 @@ def outer(policy, samples, old, parameters: Tensor) -> Tensor:
     losses = [lambda p, s=s: inner_loss(policy, s, p) for s in samples[:-1]]
     adapted = inner_loop(losses, parameters.expand(3, -1), LR, differentiable=False)[-1].end
     new = policy(adapted, samples[-1].observations)
-    surrogate = maml_trpo.surrogate_objective(new, old, samples[-1])
+    surrogate = surrogate_objective(new, old, samples[-1])
     return torch.stack([surrogate.sum(), mean_divergence(new, old, samples[-1]).sum()])
 
 
@@ -93,7 +95,7 @@ def test_first_order_would_be_noticed(problem) -> None:
     losses = [lambda p, s=s: inner_loss(policy, s, p) for s in samples[:-1]]
     end = inner_loop(losses, parameters.expand(3, -1), LR, differentiable=False)[-1].end.requires_grad_()
     new = policy(end, samples[-1].observations)
-    objective = maml_trpo.surrogate_objective(new, new.detach(), samples[-1]).sum()
+    objective = surrogate_objective(new, new.detach(), samples[-1]).sum()
     (first_order,) = torch.autograd.grad(objective, end)
     assert (first_order.sum(dim=0) - chunk.gradient).norm() > 1e-3 * chunk.gradient.norm()
 

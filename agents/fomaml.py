@@ -1,0 +1,93 @@
+"""First-order MAML with a trust-region outer step: MAML that takes the Jacobian of the adaptation to be the identity.
+
+Finn, Abbeel and Levine 2017 (arXiv:1703.03400), section 5.2 (the first-order approximation), with the outer step of
+MAML-TRPO. The page `docs/fomaml.md` has the equations and every detail that changes a result.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import Tensor
+
+from metarl.learning.gradient_agent import AdaptedPolicy, GradientAgent, GradientAgentConfig
+from metarl.learning.losses import policy_gradient_steps
+from metarl.learning.meta_trust_region import ChunkLinearisation, TrustRegionConfig, meta_trust_region_step
+from metarl.learning.policy import Samples, StackedPolicy, task_chunks
+from metarl.types import MetaBatch, Trajectories
+
+
+@dataclass(frozen=True, kw_only=True)
+class FomamlConfig(TrustRegionConfig, GradientAgentConfig):
+    """Settings of first-order MAML."""
+
+
+class FirstOrderAdaptation:
+    """Some tasks' adaptation from shared initial parameters, its Jacobian taken to be the identity.
+
+    Args:
+        policy: The policy.
+        parameters: The initial parameters, `[P]`.
+        samples: One per step, of these tasks.
+        inner_lr: Step size of the inner loop.
+    """
+
+    def __init__(self, policy: StackedPolicy, parameters: Tensor, samples: Sequence[Samples], inner_lr: float) -> None:
+        self._policy, self._samples, self._inner_lr = policy, samples, inner_lr
+        self._num_tasks = len(samples[0].observations)
+        self._end = self.adapted_from(parameters)
+
+    @property
+    def end(self) -> Tensor:
+        """Parameters after the last step, `[M, P]`."""
+        return self._end
+
+    def push(self, v: Tensor) -> Tensor:
+        """`v` for each task, `[M, P]`; `v` is `[P]`."""
+        return v.expand(self._num_tasks, -1)
+
+    def pull(self, w: Tensor) -> Tensor:
+        """Sum over the tasks of `w` `[M, P]`: `[P]`."""
+        return w.sum(dim=0)
+
+    def adapted_from(self, meta_parameters: Tensor) -> Tensor:
+        """Where the same samples lead from other initial parameters, `[M, P]`."""
+        start = meta_parameters.expand(self._num_tasks, -1).contiguous()
+        return policy_gradient_steps(self._policy, self._samples, start, self._inner_lr, differentiable=False)[-1].end
+
+
+def linearise(
+    policy: StackedPolicy, parameters: Tensor, samples: Sequence[Samples], inner_lr: float
+) -> ChunkLinearisation:
+    """The outer objective of some tasks around the initial parameters `[P]`; `samples` are one per collect."""
+    adaptation = FirstOrderAdaptation(policy, parameters, samples[:-1], inner_lr)
+    return ChunkLinearisation(policy, adaptation, samples[-1])
+
+
+class Fomaml(GradientAgent[FomamlConfig]):
+    """First-order MAML as a `metarl.agent.MetaAgent`; its state is an `AdaptedPolicy`."""
+
+    Config: ClassVar[type] = FomamlConfig
+    summary: ClassVar[str] = "maml-trpo without second derivatives (Finn et al. 2017, section 5.2)"
+
+    def adapt(self, state: AdaptedPolicy, trajectories: Trajectories) -> AdaptedPolicy:
+        """One inner gradient step per task."""
+        samples = [self._samples(trajectories)]
+        (step,) = policy_gradient_steps(
+            self._policy, samples, state.parameters, self.config.inner_lr, differentiable=False
+        )
+        return AdaptedPolicy(step.end)
+
+    def meta_update(self, batch: MetaBatch) -> dict[str, float]:
+        """One trust-region step along the gradients at the adapted parameters."""
+        num_tasks = len(batch.tasks)
+        samples = [self._samples(t) for t in batch.trajectories]
+        chunks = [
+            linearise(self._policy, self._parameters, [s.tasks(part) for s in samples], self.config.inner_lr)
+            for part in task_chunks(num_tasks, samples[0].weights.shape[1], self._policy.widths, self._device)
+        ]
+        self._parameters, metrics = meta_trust_region_step(self._parameters, chunks, num_tasks, self.config)
+        self._update_statistics(batch.trajectories)
+        return {**metrics, "policy/std": self._policy.std(self._parameters)}

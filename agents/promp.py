@@ -1,0 +1,195 @@
+"""ProMP: MAML whose inner loss gives low-variance curvature, with clipped proximal outer steps.
+
+Rothfuss, Lee, Clavera, Asfour and Abbeel 2019, "ProMP: Proximal Meta-Policy Search" (arXiv:1810.06784), algorithm 1.
+The page `docs/promp.md` has the equations and every detail that changes a result.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from metarl.config import Count, NonNegative, Positive, Shrinking
+from metarl.learning.adam import Adam
+from metarl.learning.distributions import Distribution
+from metarl.learning.gradient_agent import AdaptedPolicy, GradientAgent, GradientAgentConfig
+from metarl.learning.inner_loop import InnerStep, inner_step
+from metarl.learning.losses import mean_divergence, probability_ratio, surrogate_objective
+from metarl.learning.policy import Samples, StackedPolicy, task_chunks
+from metarl.types import MetaBatch, Spaces, Trajectories
+
+
+@dataclass(frozen=True, kw_only=True)
+class PrompConfig(GradientAgentConfig):
+    """Settings of ProMP."""
+
+    lr: Positive = 1e-3
+    """Step size of Adam in the outer loop; usually 3e-4 to 1e-3."""
+    epochs: Count = 5
+    """Outer steps per iteration, each on the whole meta-batch; usually 5."""
+    clip: Shrinking = 0.3
+    """Probability ratios beyond 1 - clip and 1 + clip earn nothing more; usually 0.2 to 0.3."""
+    inner_kl_penalty: NonNegative = 5e-4
+    """Weight of the divergence of the policies before each inner step from the old ones; usually 5e-4."""
+
+
+def ratio_loss(policy: StackedPolicy, samples: Samples, old: Distribution, parameters: Tensor) -> Tensor:
+    """Inner loss: minus the mean of probability ratio times advantage, `[M]` (J^LR of the paper).
+
+    At the old policy its gradient is that of the log-probability's loss, sample by sample, but its Hessian also
+    has the products of scores that the latter lacks: the paper's low-variance curvature estimator.
+    """
+    return -surrogate_objective(policy(parameters, samples.observations), old, samples)
+
+
+def clipped_objective(ratio: Tensor, samples: Samples, clip: float) -> Tensor:
+    """Mean of min(ratio * A, clip(ratio, 1 - clip, 1 + clip) * A), `[M]` (J^CLIP of the paper); `ratio` is `[M, B]`."""
+    bounded = ratio.clamp(1.0 - clip, 1.0 + clip)
+    return (samples.weights * torch.minimum(ratio * samples.advantages, bounded * samples.advantages)).sum(dim=1)
+
+
+class ChunkObjective:
+    """The outer objective of some tasks, around the policies that collected their samples.
+
+    Args:
+        policy: The policy.
+        parameters: The initial parameters that the samples were collected with, `[P]`.
+        samples: One per collect, of the chunk's tasks.
+        config: Step size, clipping, penalty.
+    """
+
+    def __init__(
+        self, policy: StackedPolicy, parameters: Tensor, samples: Sequence[Samples], config: PrompConfig
+    ) -> None:
+        self._policy, self._samples, self._config = policy, samples, config
+        self._num_tasks = len(samples[0].observations)
+        self._old: list[Distribution] = []  # of each collect
+        at = self._start(parameters)
+        for one in samples[:-1]:
+            self._old.append(policy(at, one.observations).detach())
+            at = self._step(len(self._old) - 1, at, differentiable=False).end
+        self._old.append(policy(at, samples[-1].observations).detach())
+
+    def _start(self, parameters: Tensor) -> Tensor:
+        return parameters.expand(self._num_tasks, -1).contiguous()
+
+    def _step(self, k: int, start: Tensor, *, differentiable: bool) -> InnerStep:
+        one, old = self._samples[k], self._old[k]
+        return inner_step(
+            lambda p: ratio_loss(self._policy, one, old, p), start, self._config.inner_lr, differentiable=differentiable
+        )
+
+    def _adapt(self, parameters: Tensor, *, differentiable: bool) -> list[InnerStep]:
+        steps: list[InnerStep] = []
+        for k in range(len(self._samples) - 1):
+            start = steps[-1].end if steps else self._start(parameters)
+            steps.append(self._step(k, start, differentiable=differentiable))
+        return steps
+
+    def _divergence(self, k: int, parameters: Tensor) -> Tensor:
+        """Mean divergence of the `k`-th collect's policy, summed over the tasks."""
+        one = self._samples[k]
+        return mean_divergence(self._policy(parameters, one.observations), self._old[k], one).sum()
+
+    def gradient(self, parameters: Tensor) -> Tensor:
+        """Gradient of the objective (what `evaluate` gives first) with respect to the initial parameters, `[P]`."""
+        steps, last = self._adapt(parameters, differentiable=True), self._samples[-1]
+        penalty = self._config.inner_kl_penalty / len(steps)
+        with torch.enable_grad():
+            adapted = steps[-1].end.requires_grad_()
+            ratio = probability_ratio(self._policy(adapted, last.observations), self._old[-1], last)
+            (cotangent,) = torch.autograd.grad(clipped_objective(ratio, last, self._config.clip).sum(), adapted)
+            for k in reversed(range(len(steps))):
+                leaf = steps[k].start.detach().requires_grad_()
+                (divergence,) = torch.autograd.grad(self._divergence(k, leaf), leaf)
+                cotangent = steps[k].pull(cotangent) - penalty * divergence
+        return cotangent.sum(dim=0)
+
+    def evaluate(self, parameters: Tensor) -> Tensor:
+        """Summed over the tasks: objective, divergence after and before adaptation, clipped fraction, `[4]`."""
+        steps, last, clip = self._adapt(parameters, differentiable=False), self._samples[-1], self._config.clip
+        with torch.no_grad():
+            ratio = probability_ratio(self._policy(steps[-1].end, last.observations), self._old[-1], last)
+            inner = torch.stack([self._divergence(k, step.start) for k, step in enumerate(steps)]).mean()
+            objective = clipped_objective(ratio, last, clip).sum() - self._config.inner_kl_penalty * inner
+            outer = self._divergence(len(steps), steps[-1].end)
+            clipped = (last.weights * ((ratio - 1.0).abs() > clip)).sum()
+            return torch.stack([objective, outer, inner, clipped])
+
+
+class Promp(GradientAgent[PrompConfig]):
+    """ProMP as a `metarl.agent.MetaAgent`; its state is an `AdaptedPolicy`.
+
+    Args:
+        config: The settings.
+        spaces: Sizes and action bounds of the environments.
+        device: Where the meta-update and the policy run.
+        rng: Source of the initial parameters.
+    """
+
+    Config: ClassVar[type] = PrompConfig
+    summary: ClassVar[str] = "MAML with low-variance curvature and clipped outer steps (Rothfuss et al. 2019)"
+
+    def __init__(self, config: PrompConfig, spaces: Spaces, *, device: torch.device, rng: np.random.Generator):
+        super().__init__(config, spaces, device=device, rng=rng)
+        self._adam = Adam(self._parameters, config.lr)
+
+    def adapt(self, state: AdaptedPolicy, trajectories: Trajectories) -> AdaptedPolicy:
+        """One inner gradient step per task; the old policy is the one that acted."""
+        samples = self._samples(trajectories)
+        with torch.no_grad():
+            old = self._policy(state.parameters, samples.observations)
+        step = inner_step(
+            lambda p: ratio_loss(self._policy, samples, old, p),
+            state.parameters,
+            self.config.inner_lr,
+            differentiable=False,
+        )
+        return AdaptedPolicy(step.end)
+
+    def meta_update(self, batch: MetaBatch) -> dict[str, float]:
+        """Several steps of Adam on the clipped objective of the adapted policies."""
+        num_tasks = len(batch.tasks)
+        samples = [self._samples(t) for t in batch.trajectories]
+        chunks = [
+            ChunkObjective(self._policy, self._parameters, [s.tasks(part) for s in samples], self.config)
+            for part in task_chunks(num_tasks, samples[0].weights.shape[1], self._policy.widths, self._device)
+        ]
+
+        def evaluate() -> list[float]:
+            numbers = torch.stack([c.evaluate(self._parameters) for c in chunks]).sum(dim=0) / num_tasks
+            return [float(x) for x in numbers]
+
+        before, norms = evaluate()[0], []
+        for _ in range(self.config.epochs):
+            gradient = torch.stack([c.gradient(self._parameters) for c in chunks]).sum(dim=0) / num_tasks
+            norms.append(gradient.norm())
+            self._parameters = self._adam.step(self._parameters, -gradient)
+        after, outer, inner, clipped = evaluate()
+        self._update_statistics(batch.trajectories)
+        return {
+            "update/objective_gain": after - before,
+            "update/kl": outer,
+            "update/inner_kl": inner,
+            "update/clipped": clipped,
+            "update/gradient_norm": float(torch.stack(norms).mean()),
+            "policy/std": self._policy.std(self._parameters),
+        }
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Parameters, running statistics and Adam's state."""
+        return {**super().tensors(), **self._adam.tensors("adam")}
+
+    def restore(self, tensors: Mapping[str, Tensor], counters: Mapping[str, Any]) -> None:
+        """Takes back what `tensors` gave.
+
+        Raises:
+            ValueError: Names or shapes do not fit this agent.
+        """
+        super().restore(tensors, counters)
+        self._adam.restore("adam", tensors)

@@ -1,0 +1,193 @@
+"""What agents that adapt by gradient steps on a policy have in common: everything around the update itself."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Generic, Literal, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from metarl.config import Count, NonNegative, Positive, UnitInterval
+from metarl.learning.networks import Activation
+from metarl.learning.normalisation import RunningMoments
+from metarl.learning.policy import Samples, StackedPolicy
+from metarl.learning.returns import discounted_sums, policy_advantages
+from metarl.storage import write_tensors
+from metarl.types import Action, MetaBatch, Spaces, Step, Task, Trajectories
+
+
+@dataclass(frozen=True, kw_only=True)
+class GradientAgentConfig:
+    """Settings that every gradient-based agent has: inner loop, advantages, policy, running statistics."""
+
+    inner_lr: NonNegative = 0.1
+    """Step size of the inner loop (alpha in the papers); usually 0.01 to 0.5."""
+    inner_steps: Count = 1
+    """Adaptation steps of the inner loop, each after a fresh collect; usually 1 to 3."""
+    gamma: UnitInterval = 0.99
+    """Discount per step."""
+    gae_lambda: UnitInterval = 1.0
+    """Decay of generalised advantage estimation; 1 is the return minus the baseline."""
+    baseline: Literal["linear", "none"] = "linear"
+    """Baseline of the advantages: ridge regression on observation and time per task and collect, or none."""
+    baseline_ridge: Positive = 1e-5
+    """Regularisation of the linear baseline."""
+    hidden: tuple[Count, ...] = (64, 64)
+    """Units of each hidden layer of the policy."""
+    activation: Activation = "tanh"
+    """Between the layers of the policy."""
+    init_std: Positive = 1.0
+    """Standard deviation of the policy's output at the start."""
+    min_std: Positive = 1e-6
+    """Lower bound of that standard deviation."""
+    action_scale: Positive = 1.0
+    """Policy output that stands for a full action; 10 is the setting of the MAML experiments on MuJoCo."""
+    normalise_observations: bool = False
+    """Show the policy observations normalised by running statistics."""
+    normalise_rewards: bool = False
+    """Divide the rewards that the learner sees by the running standard deviation of the return."""
+
+
+ConfigT = TypeVar("ConfigT", bound=GradientAgentConfig)
+
+
+@dataclass(frozen=True)
+class AdaptedPolicy:
+    """The state of a gradient-based agent: each task's own policy parameters, `[M, P]`."""
+
+    parameters: Tensor
+
+
+class GradientAgent(ABC, Generic[ConfigT]):
+    """Begins with the meta-learned parameters, acts with each task's own, saves and restores them.
+
+    An algorithm is a subclass with its own `adapt` and `meta_update`. What it trains beyond the initial
+    parameters and the running statistics, it adds to `tensors` and `restore`.
+
+    Args:
+        config: The settings.
+        spaces: Sizes and action bounds of the environments.
+        device: Where the meta-update and the policy run.
+        rng: Source of the initial parameters.
+    """
+
+    Config: ClassVar[type]
+    summary: ClassVar[str]
+
+    def __init__(self, config: ConfigT, spaces: Spaces, *, device: torch.device, rng: np.random.Generator) -> None:
+        self.config, self.spaces, self._device = config, spaces, device
+        self._policy = StackedPolicy(
+            spaces,
+            hidden=config.hidden,
+            activation=config.activation,
+            init_std=config.init_std,
+            min_std=config.min_std,
+            action_scale=config.action_scale,
+        )
+        self._parameters = self._policy.initial(rng).to(device)  # [P]
+        self._observation_moments = RunningMoments(spaces.observation_size)
+        self._return_moments = RunningMoments(1)
+
+    @abstractmethod
+    def adapt(self, state: AdaptedPolicy, trajectories: Trajectories) -> AdaptedPolicy:
+        """One inner step per task."""
+
+    @abstractmethod
+    def meta_update(self, batch: MetaBatch) -> dict[str, float]:
+        """The outer step."""
+
+    @property
+    def adaptation_steps(self) -> int:
+        """`K`, the steps of the inner loop."""
+        return self.config.inner_steps
+
+    def episodes_per_adaptation(self, episodes: int) -> int:
+        """One step pools all episodes of a task."""
+        return episodes
+
+    def begin(self, tasks: Sequence[Task], episodes: int) -> AdaptedPolicy:
+        """Every task starts from the meta-learned parameters."""
+        return AdaptedPolicy(self._parameters.expand(len(tasks), -1).contiguous())
+
+    def act(self, state: AdaptedPolicy, step: Step, rng: np.random.Generator) -> tuple[Action, AdaptedPolicy]:
+        """Samples each row's action from its task's policy."""
+        output = self._policy.sample(state.parameters, self._seen(step.observation), rng)
+        return Action(self._policy.to_environment(output), extras={"policy_output": output}), state
+
+    # Samples and statistics -----------------------------------------------------------------------------
+
+    def _seen(self, observations: np.ndarray) -> np.ndarray:
+        """Observations as the policy sees them."""
+        return self._observation_moments.normalise(observations) if self.config.normalise_observations else observations
+
+    def _samples(self, trajectories: Trajectories) -> Samples:
+        """Observations, policy outputs, normalised advantages and weights of one collect, on the device."""
+        config, mask = self.config, trajectories.mask
+        seen = self._seen(trajectories.observations)
+        scale = self._return_moments.std[0] if config.normalise_rewards else 1.0
+        advantages = policy_advantages(
+            seen,
+            trajectories.rewards / scale,
+            trajectories,
+            gamma=config.gamma,
+            lam=config.gae_lambda,
+            ridge=config.baseline_ridge if config.baseline == "linear" else None,
+        )
+        arrays = {
+            "observations": seen,
+            "actions": trajectories.extras["policy_output"],
+            "advantages": advantages,
+            "weights": mask / mask.sum(axis=(1, 2), keepdims=True),
+        }
+        return Samples.of(arrays, self._device)
+
+    def _update_statistics(self, trajectories: Sequence[Trajectories]) -> None:
+        """To be called after the update, so that they stay as they are within an iteration."""
+        for t in trajectories:
+            if self.config.normalise_observations:
+                self._observation_moments.update(t.observations, t.mask)
+            if self.config.normalise_rewards:
+                continues = (~(t.terminated | t.truncated)).astype(np.float64)
+                returns = discounted_sums(t.rewards.astype(np.float64), continues, self.config.gamma)
+                self._return_moments.update(returns[..., None], t.mask)
+
+    # Saving ---------------------------------------------------------------------------------------------
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Parameters and running statistics."""
+        return {
+            "parameters": self._parameters.detach().cpu(),
+            **self._observation_moments.tensors("observation_moments"),
+            **self._return_moments.tensors("return_moments"),
+        }
+
+    def counters(self) -> dict[str, Any]:
+        """Nothing: the arrays are all there is."""
+        return {}
+
+    def restore(self, tensors: Mapping[str, Tensor], counters: Mapping[str, Any]) -> None:
+        """Takes back what `tensors` gave.
+
+        Raises:
+            ValueError: Names or shapes do not fit this agent.
+        """
+        expected = {name: tuple(t.shape) for name, t in self.tensors().items()}
+        got = {name: tuple(t.shape) for name, t in tensors.items()}
+        if got != expected:
+            raise ValueError(f"checkpoint of {type(self).__name__}: got tensors {got}, expected {expected}")
+        self._parameters = tensors["parameters"].to(self._device)
+        self._observation_moments.restore("observation_moments", tensors)
+        self._return_moments.restore("return_moments", tensors)
+
+    def save_policy(self, state: AdaptedPolicy, path: str | Path, task: int = 0) -> None:
+        """Writes one task's adapted policy: weights, deviation, action bounds, observation statistics."""
+        tensors, description = self._policy.export(state.parameters[task])
+        if self.config.normalise_observations:
+            tensors |= self._observation_moments.tensors("observation")
+        description["normalise_observations"] = self.config.normalise_observations
+        write_tensors(Path(path), tensors, description)

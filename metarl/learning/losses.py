@@ -1,0 +1,48 @@
+"""The losses that policy-gradient agents share; each is a weighted mean over one task's samples, `[M]`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor, exp
+
+from metarl.learning.distributions import Distribution
+from metarl.learning.inner_loop import InnerStep, inner_loop
+from metarl.learning.policy import Samples, StackedPolicy
+
+
+def inner_loss(policy: StackedPolicy, samples: Samples, parameters: Tensor) -> Tensor:
+    """Minus the mean of log-probability times advantage, `[M]` (Finn et al. 2017, arXiv:1703.03400, equation 4)."""
+    log_prob = policy(parameters, samples.observations).log_prob(samples.actions)
+    return -(samples.weights * log_prob * samples.advantages).sum(dim=1)
+
+
+def probability_ratio(new: Distribution, old: Distribution, samples: Samples) -> Tensor:
+    """Probability of each action under the new policy over that under the old one, `[M, B]`."""
+    return exp(new.log_prob(samples.actions) - old.log_prob(samples.actions))
+
+
+def surrogate_objective(new: Distribution, old: Distribution, samples: Samples) -> Tensor:
+    """Mean of probability ratio times advantage, `[M]` (Schulman et al. 2015, arXiv:1502.05477, equation 14)."""
+    return (samples.weights * probability_ratio(new, old, samples) * samples.advantages).sum(dim=1)
+
+
+def mean_divergence(new: Distribution, old: Distribution, samples: Samples) -> Tensor:
+    """Mean KL(old || new) over the samples, `[M]`."""
+    return (samples.weights * new.kl_from(old)).sum(dim=1)
+
+
+def policy_gradient_steps(
+    policy: StackedPolicy, samples: Sequence[Samples], start: Tensor, rate: float | Tensor, *, differentiable: bool
+) -> list[InnerStep]:
+    """One step on `inner_loss` per collect, each from where the last one ended.
+
+    Args:
+        policy: The policy.
+        samples: One per step.
+        start: Parameters, `[M, P]`.
+        rate: Step size: a number, or one per parameter, `[P]`.
+        differentiable: Keep the graphs that products with the steps' Jacobians need.
+    """
+    losses = [lambda p, s=s: inner_loss(policy, s, p) for s in samples]
+    return inner_loop(losses, start, rate, differentiable=differentiable)

@@ -1,0 +1,194 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from metarl.agents.promp import ChunkObjective, Promp, PrompConfig, clipped_objective, ratio_loss
+from metarl.learning.losses import inner_loss, mean_divergence, probability_ratio
+from metarl.learning.policy import Samples, StackedPolicy
+from metarl.registry import make_family
+from metarl.rollout import collect
+from metarl.seeding import Streams
+from metarl.types import MetaBatch, Spaces
+
+DOUBLE = torch.float64
+CONFIG = PrompConfig(inner_kl_penalty=0.5, hidden=(5, 4))
+
+
+@pytest.fixture(params=["continuous", "discrete"])
+def some_spaces(request, spaces: Spaces, discrete_spaces: Spaces) -> Spaces:
+    return spaces if request.param == "continuous" else discrete_spaces
+
+
+@pytest.fixture(params=[1, 2], ids=["one inner step", "two inner steps"])
+def problem(request, make_agent, random_samples, some_spaces: Spaces):
+    """A policy, its parameters in float64, samples of three tasks."""
+    agent = make_agent(1, some_spaces)
+    samples = [random_samples(3, 11, some_spaces, seed) for seed in range(request.param + 1)]
+    return agent._policy, agent.tensors()["parameters"].double(), samples
+
+
+def nearby(parameters: Tensor, size: float = 0.1) -> Tensor:
+    return parameters + size * torch.randn(parameters.shape, generator=torch.Generator().manual_seed(5), dtype=DOUBLE)
+
+
+def test_at_the_old_policy_the_inner_gradient_is_that_of_the_log_probability_sample_by_sample(problem) -> None:
+    policy, parameters, samples = problem
+    start = parameters.expand(3, -1)
+    old = policy(start, samples[0].observations).detach()
+    for b in range(11):
+        alone = samples[0]._replace(weights=torch.nn.functional.one_hot(torch.full((3,), b), 11).double())
+        gradients = []
+        for loss in (
+            lambda p, s=alone: ratio_loss(policy, s, old, p),
+            lambda p, s=alone: inner_loss(policy, s, p),
+        ):
+            leaf = start.clone().requires_grad_()
+            gradients.append(torch.autograd.grad(loss(leaf).sum(), leaf)[0])
+        torch.testing.assert_close(*gradients)
+        assert gradients[0].norm() > 0 or not alone.advantages[:, b].any()
+
+
+def test_its_hessian_has_the_products_of_scores_that_the_log_probability_lacks(problem) -> None:
+    """H_ratio v = H_log v - sum over samples of weight * A * score (score . v)."""
+    policy, parameters, samples = problem
+    one = samples[0].tasks(slice(0, 1))
+    old = policy(parameters[None], one.observations).detach()
+    v = nearby(torch.zeros_like(parameters), 1.0)
+
+    def hessian_product(loss) -> Tensor:
+        leaf = parameters[None].clone().requires_grad_()
+        (gradient,) = torch.autograd.grad(loss(leaf).sum(), leaf, create_graph=True)
+        return torch.autograd.grad(gradient, leaf, v[None])[0][0]
+
+    products = torch.zeros_like(parameters)
+    for b in range(11):
+        leaf = parameters[None].clone().requires_grad_()
+        (score,) = torch.autograd.grad(policy(leaf, one.observations).log_prob(one.actions)[0, b], leaf)
+        products += one.weights[0, b] * one.advantages[0, b] * score[0] * (score[0] @ v)
+    ratio = hessian_product(lambda p: ratio_loss(policy, one, old, p))
+    assert products.norm() > 1e-3
+    torch.testing.assert_close(ratio, hessian_product(lambda p: inner_loss(policy, one, p)) - products)
+
+
+def test_clipping_by_hand() -> None:
+    """A ratio that already went the way the advantage points earns nothing more; the other way it always counts."""
+    ratio = torch.tensor([[1.5, 1.5, 0.5, 0.5, 1.1, 9.0]])
+    samples = Samples(
+        observations=torch.zeros(1, 6, 1),
+        actions=torch.zeros(1, 6, 1),
+        advantages=torch.tensor([[1.0, -1.0, 1.0, -1.0, 2.0, 7.0]]),
+        weights=torch.tensor([[0.2, 0.2, 0.2, 0.2, 0.2, 0.0]]),
+    )
+    expected = 0.2 * (1.3 - 1.5 + 0.5 - 0.7 + 2.2)
+    assert clipped_objective(ratio, samples, 0.3).tolist() == pytest.approx([expected])
+    leaf = ratio.clone().requires_grad_()
+    clipped_objective(leaf, samples, 0.3).sum().backward()
+    torch.testing.assert_close(leaf.grad, torch.tensor([[0.0, -0.2, 0.2, 0.0, 0.4, 0.0]]))
+
+
+@pytest.mark.parametrize("where", ["at the old parameters", "away from them"])
+def test_the_outer_gradient_agrees_with_finite_differences(problem, where: str) -> None:
+    policy, parameters, samples = problem
+    chunk = ChunkObjective(policy, parameters, samples, CONFIG)
+    at = parameters if where == "at the old parameters" else nearby(parameters)
+    _, outer, inner, clipped = chunk.evaluate(at).tolist()
+    if at is not parameters:
+        assert min(outer, inner) > 1e-3, "the penalty counts"
+        assert 0.0 < clipped < 3.0, "some samples are clipped, some are not"
+    numbers = []
+    for i in range(len(at)):
+        unit = torch.zeros_like(at)
+        unit[i] = 1.0
+
+        def slope(h: float, unit: Tensor = unit) -> Tensor:
+            return (chunk.evaluate(at + h * unit)[0] - chunk.evaluate(at - h * unit)[0]) / (2 * h)
+
+        numbers.append((4 * slope(5e-6) - slope(1e-5)) / 3)  # Richardson: an error of fourth order
+    torch.testing.assert_close(chunk.gradient(at), torch.stack(numbers), rtol=1e-5, atol=1e-7)
+
+
+def test_at_the_old_parameters_nothing_is_clipped_and_nothing_diverges(problem) -> None:
+    policy, parameters, samples = problem
+    chunk = ChunkObjective(policy, parameters, samples, CONFIG)
+    mean_advantage = (samples[-1].weights * samples[-1].advantages).sum()
+    torch.testing.assert_close(chunk.evaluate(parameters), torch.stack([mean_advantage, *torch.zeros(3).double()]))
+
+
+def plain_objective(
+    policy: StackedPolicy, old_parameters: Tensor, parameters: Tensor, samples: list[Samples], config: PrompConfig
+) -> Tensor:
+    """ProMP's objective, task after task with everything in one graph: mean over the tasks."""
+    values = []
+    for i in range(len(samples[0].weights)):
+        one = [s.tasks(slice(i, i + 1)) for s in samples]
+        was, now = old_parameters[None], parameters[None]
+        penalties = []
+        for s in one[:-1]:
+            before = policy(was, s.observations).detach()
+            penalties.append(mean_divergence(policy(now, s.observations), before, s).sum())
+            leaf = was.detach().requires_grad_()
+            (at_old,) = torch.autograd.grad(ratio_loss(policy, s, before, leaf).sum(), leaf)
+            (at_new,) = torch.autograd.grad(ratio_loss(policy, s, before, now).sum(), now, create_graph=True)
+            was, now = was - config.inner_lr * at_old, now - config.inner_lr * at_new
+        ratio = probability_ratio(
+            policy(now, one[-1].observations), policy(was, one[-1].observations).detach(), one[-1]
+        )
+        penalty = config.inner_kl_penalty * torch.stack(penalties).mean()
+        values.append(clipped_objective(ratio, one[-1], config.clip).sum() - penalty)
+    return torch.stack(values).mean()
+
+
+def test_gradient_and_value_equal_the_plain_loop_with_double_backward(problem) -> None:
+    policy, parameters, samples = problem
+    chunk = ChunkObjective(policy, parameters, samples, CONFIG)
+    leaf = nearby(parameters).requires_grad_()
+    value = plain_objective(policy, parameters, leaf, samples, CONFIG)
+    (gradient,) = torch.autograd.grad(value, leaf)
+    torch.testing.assert_close(chunk.evaluate(leaf.detach())[0] / 3, value.detach())
+    torch.testing.assert_close(chunk.gradient(leaf.detach()) / 3, gradient)
+
+
+@pytest.fixture
+def real_batch() -> tuple[Promp, MetaBatch]:
+    family = make_family("point-robot")
+    envs = family.make_envs(4, 3, 15)
+    agent = Promp(PrompConfig(hidden=(8,)), envs.spaces, device=torch.device("cpu"), rng=np.random.default_rng(0))
+    streams = Streams(0)
+    tasks = family.distribution.sample(4, streams.tasks)
+    envs.set_tasks(tasks)
+    before, state = collect(envs, agent, agent.begin(tasks, 3), streams)
+    after, _ = collect(envs, agent, agent.adapt(state, before), streams)
+    return agent, MetaBatch(tuple(tasks), (before, after))
+
+
+def test_a_whole_update_is_five_steps_of_adam_on_the_plain_objective(real_batch) -> None:
+    agent, batch = real_batch
+    start = agent.tensors()["parameters"].clone()
+    samples = [agent._samples(t) for t in batch.trajectories]
+    leaf = start.clone().requires_grad_()
+    adam = torch.optim.Adam([leaf], lr=agent.config.lr)
+    for _ in range(5):
+        adam.zero_grad()
+        (-plain_objective(agent._policy, start, leaf, samples, agent.config)).backward()
+        adam.step()
+    metrics = agent.meta_update(batch)
+    moved = (leaf.detach() - start).norm()
+    # Adam turns a gradient of nearly zero into a whole step: hold the difference against the length of the step.
+    assert (agent.tensors()["parameters"] - leaf.detach()).norm() < 1e-2 * moved
+    assert metrics["update/objective_gain"] > 0
+    assert 0 < metrics["update/kl"] < 1
+
+
+def test_the_state_of_adam_matters_to_what_comes_next(real_batch) -> None:
+    agent, batch = real_batch
+    agent.meta_update(batch)
+    assert agent.tensors()["adam.steps"].item() == 5
+    fresh = Promp(agent.config, agent.spaces, device=torch.device("cpu"), rng=np.random.default_rng(1))
+    empty = {name: t for name, t in fresh.tensors().items() if name.startswith("adam.")}
+    fresh.restore({**agent.tensors(), **empty}, {})
+    agent.meta_update(batch)
+    fresh.meta_update(batch)
+    assert not torch.equal(fresh.tensors()["parameters"], agent.tensors()["parameters"])

@@ -1,0 +1,147 @@
+"""What every gradient-based agent promises, tried on each of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from metarl.agent import MetaAgent
+from metarl.checkpoint import Progress, load_newest, save_checkpoint
+from metarl.learning.gradient_agent import GradientAgent
+from metarl.registry import AGENTS, agent_class, names
+from metarl.rollout import TrajectoryBuilder
+from metarl.seeding import Streams
+from metarl.storage import read_tensors
+from metarl.types import MetaBatch, Spaces, Task, Trajectories
+
+GRADIENT_AGENTS = [name for name in names(AGENTS) if issubclass(agent_class(name), GradientAgent)]
+M, E = 3, 8
+TASKS = tuple(Task.of("toy", index=i) for i in range(M))
+BRISK: dict[str, dict[str, Any]] = {"promp": {"lr": 0.02}}
+"""Settings that learn within a few updates, where the defaults take more."""
+Reward = Callable[[np.ndarray], np.ndarray]
+
+
+def test_the_family_is_complete() -> None:
+    assert {"maml-trpo", "fomaml", "meta-sgd", "reptile", "promp"} <= set(GRADIENT_AGENTS)
+
+
+@pytest.fixture(params=["continuous", "discrete"])
+def some_spaces(request, spaces: Spaces, discrete_spaces: Spaces) -> Spaces:
+    return spaces if request.param == "continuous" else discrete_spaces
+
+
+@pytest.fixture(params=GRADIENT_AGENTS)
+def name(request) -> str:
+    return request.param
+
+
+@pytest.fixture
+def make(name: str, some_spaces: Spaces) -> Callable[..., MetaAgent[Any]]:
+    def make(seed: int = 0, **settings: Any) -> MetaAgent[Any]:
+        kind = agent_class(name)
+        config = kind.Config(hidden=(6,), **settings)
+        return kind(config, some_spaces, device=torch.device("cpu"), rng=np.random.default_rng(seed))
+
+    return make
+
+
+def play(agent: MetaAgent[Any], state: Any, rng: np.random.Generator, reward: Reward) -> Trajectories:
+    """Episodes with random observations, rewarded by the action alone."""
+    spaces = agent.spaces
+
+    def look() -> np.ndarray:
+        return rng.standard_normal((M, E, spaces.observation_size))
+
+    builder, t = TrajectoryBuilder(M, E, spaces, look()), 0
+    while builder.unfinished:
+        action, state = agent.act(state, builder.step, rng)
+        t += 1
+        builder.add(action, look(), reward(action.environment), rng.random((M, E)) < 0.02, t == spaces.horizon)
+    return builder.build()
+
+
+def experience(agent: MetaAgent[Any], seed: int, reward: Reward) -> MetaBatch:
+    rng, state, trajectories = np.random.default_rng(seed), agent.begin(TASKS, E), []
+    for k in range(agent.adaptation_steps + 1):
+        if k:
+            state = agent.adapt(state, trajectories[-1])
+        trajectories.append(play(agent, state, rng, reward))
+    return MetaBatch(TASKS, tuple(trajectories))
+
+
+def liking_two(action: np.ndarray) -> np.ndarray:
+    """Best at choice 2, or with the last component at 2."""
+    return -np.abs(action[..., -1] - 2.0)
+
+
+def test_saved_and_restored_it_goes_on_bit_for_bit(make, tmp_path: Path) -> None:
+    settings = {"normalise_observations": True, "normalise_rewards": True}
+    agent, twin = make(0, **settings), make(1, **settings)
+    untrained = agent.tensors()
+    for seed in range(2):
+        agent.meta_update(experience(agent, seed, liking_two))
+    for name, tensor in agent.tensors().items():
+        assert not torch.equal(tensor, untrained[name]), f"{name} is trained"
+    save_checkpoint(tmp_path, agent, Streams(0), Progress(2, 2), keep=2)
+    load_newest(tmp_path, twin)
+    for seed in (2, 3):
+        batches = [experience(one, seed, liking_two) for one in (agent, twin)]
+        assert np.array_equal(batches[0].trajectories[-1].actions, batches[1].trajectories[-1].actions)
+        assert agent.meta_update(batches[0]) == twin.meta_update(batches[1])
+    assert agent.counters() == twin.counters()
+    for name, tensor in agent.tensors().items():
+        assert torch.equal(tensor, twin.tensors()[name]), name
+
+
+def test_a_checkpoint_that_does_not_fit_is_refused_and_changes_nothing(make) -> None:
+    agent, other = make(0), make(1)
+    before = agent.tensors()
+    for name, tensor in other.tensors().items():
+        with pytest.raises(ValueError, match=name):
+            agent.restore({**other.tensors(), name: torch.cat([tensor, tensor])}, {})
+    assert all(torch.equal(t, agent.tensors()[name]) for name, t in before.items())
+
+
+def test_adapting_changes_neither_the_agent_nor_the_state_and_each_task_goes_its_own_way(make) -> None:
+    agent = make(0)
+    state = agent.begin(TASKS, E)
+    trajectories = play(agent, state, np.random.default_rng(0), liking_two)
+    kept, before = state.parameters.clone(), agent.tensors()
+    adapted = agent.adapt(state, trajectories)
+    assert torch.equal(state.parameters, kept)
+    assert all(torch.equal(t, agent.tensors()[name]) for name, t in before.items())
+    assert not torch.equal(adapted.parameters[0], adapted.parameters[1])
+    assert torch.equal(agent.adapt(state, trajectories).parameters, adapted.parameters), "it draws nothing"
+
+
+def test_it_learns_what_pays(name: str, make) -> None:
+    agent = make(0, **BRISK.get(name, {}))
+    first = experience(agent, 0, liking_two)
+    for seed in range(25):
+        metrics = agent.meta_update(experience(agent, seed, liking_two))
+        assert all(np.isfinite(v) for v in metrics.values())
+    last = experience(agent, 0, liking_two)
+    gain = last.trajectories[0].returns().mean() - first.trajectories[0].returns().mean()
+    assert gain > 0.25 * -first.trajectories[0].returns().mean()
+
+
+def test_one_inner_step_takes_all_episodes_of_a_task(make) -> None:
+    agent = make(0, inner_steps=2)
+    assert agent.adaptation_steps == 2
+    assert agent.episodes_per_adaptation(7) == 7
+
+
+def test_the_saved_policy_is_the_one_of_the_task_asked_for(make, tmp_path: Path) -> None:
+    agent = make(0)
+    state = agent.adapt(agent.begin(TASKS, E), experience(agent, 0, liking_two).trajectories[0])
+    agent.save_policy(state, tmp_path / "policy.safetensors", task=1)
+    tensors, description = read_tensors(tmp_path / "policy.safetensors")
+    expected = state.parameters[1, : tensors["weight_0"].numel()].view(tensors["weight_0"].shape)
+    assert torch.equal(tensors["weight_0"], expected)
+    assert description["normalise_observations"] is False
