@@ -216,7 +216,7 @@ class PpoLearner:
         Raises:
             ValueError: The counters are not those of this learner; nothing is changed then.
         """
-        steps, generator = counters.get("adam_steps"), counters.get("generator")
+        steps, generator = counters.get("adam_steps"), counters.get("generator", {})
         if not isinstance(steps, int) or isinstance(steps, bool) or steps < 0:
             raise ValueError(f"checkpoint: got {steps!r} steps of Adam, expected a whole number >= 0")
         try:
@@ -244,5 +244,5 @@ def check_tensors(agent: str, got: Mapping[str, Tensor], expected: Mapping[str, 
         differ = sorted(name for name in wanted.keys() | found.keys() if wanted.get(name) != found.get(name))
         shown = {name: found.get(name) for name in differ}
         raise ValueError(
-            f"checkpoint of {agent}: got tensors {shown}, expected {({name: wanted.get(name) for name in differ})}"
+            f"checkpoint of {agent}: got tensors {shown}, expected { ({name: wanted.get(name) for name in differ}) }"
         )

@@ -110,7 +110,7 @@ def unroll(network: RecurrentActorCritic, x: Tensor, span: int = 0) -> tuple[Dis
     """
     memory = network.fresh_memory(len(x))
     distributions, values = [], []
-    for piece in x.split(span or x.shape[1], dim=1):
+    for piece in torch.split(x, span or x.shape[1], dim=1):
         distribution, value, memory = network(piece, memory.detach())
         distributions.append(distribution)
         values.append(value)
