@@ -26,6 +26,9 @@ class Preset:
 
 MAML_SOURCE = "sizes and settings of pytorch-maml-rl (configs/maml) and ProMP (run_scripts/maml_run_mujoco.py)"
 
+RL2_SOURCE = "ProMP (run_scripts/rl2_run_mujoco.py): 2 episodes per trial, learning rate 1e-3, 5 epochs, gamma 0.99"
+REFERENCE_SOURCE = "the PPO settings of rl2 on this family, so that the two can be compared"
+
 PRESETS: dict[tuple[str, str], Preset] = {
     ("maml-trpo", "point-robot"): Preset(
         training={"iterations": 50},
@@ -45,6 +48,41 @@ PRESETS: dict[tuple[str, str], Preset] = {
     ),
     ("maml-trpo", "half-cheetah-dir"): Preset(
         training={"iterations": 60}, agent={"action_scale": 10.0}, source="as half-cheetah-vel"
+    ),
+    ("rl2", "point-robot"): Preset(
+        training={"iterations": 150, "tasks": 40, "episodes": 2},
+        agent={"learning_rate": 1e-3},
+        source=f"{RL2_SOURCE}; 80 trials of 40 tasks in place of 100, GRU 128 as in varibad",
+    ),
+    ("rl2", "half-cheetah-vel"): Preset(
+        training={"iterations": 200, "tasks": 40, "episodes": 2},
+        agent={"learning_rate": 1e-3, "normalise_observations": True},
+        source=f"{RL2_SOURCE}; 80 trials of 40 tasks in place of 100, horizon 100, GRU 128 as in varibad",
+    ),
+    ("rl2", "half-cheetah-vel-3"): Preset(
+        training={"iterations": 200, "tasks": 40, "episodes": 2},
+        agent={"learning_rate": 1e-3, "normalise_observations": True},
+        source="as half-cheetah-vel",
+    ),
+    ("multitask", "point-robot"): Preset(
+        training={"iterations": 150, "tasks": 40, "episodes": 4},
+        agent={"learning_rate": 1e-3},
+        source=REFERENCE_SOURCE,
+    ),
+    ("multitask", "half-cheetah-vel-3"): Preset(
+        training={"iterations": 200, "tasks": 40, "episodes": 4},
+        agent={"learning_rate": 1e-3, "normalise_observations": True},
+        source=REFERENCE_SOURCE,
+    ),
+    ("oracle", "point-robot"): Preset(
+        training={"iterations": 150, "tasks": 40, "episodes": 4},
+        agent={"learning_rate": 1e-3, "task_parameters": 2},
+        source=f"{REFERENCE_SOURCE}; two coordinates of the goal",
+    ),
+    ("oracle", "half-cheetah-vel-3"): Preset(
+        training={"iterations": 200, "tasks": 40, "episodes": 4},
+        agent={"learning_rate": 1e-3, "normalise_observations": True, "task_parameters": 1},
+        source=f"{REFERENCE_SOURCE}; one target velocity",
     ),
 }
 

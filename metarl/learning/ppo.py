@@ -168,7 +168,8 @@ class PpoLearner:
             part = samples.rows(rows)
             weights = part.mask / part.mask.sum().clamp_min(1.0)
             distribution, values = forward(rows)
-            log_probs = distribution.log_prob(part.actions)
+            # On padding the ratio is 1: it has no weight, but zero times an overflow would be no number.
+            log_probs = torch.where(part.mask > 0, distribution.log_prob(part.actions), part.log_probs)
             policy_loss = clipped_surrogate_loss(log_probs, part.log_probs, part.advantages, weights, settings.clip)
             if settings.value_clip:
                 error = clipped_value_loss(values, part.values, part.targets, weights, settings.value_clip)
