@@ -29,6 +29,8 @@ MAML_SOURCE = "sizes and settings of pytorch-maml-rl (configs/maml) and ProMP (r
 AS_MAML = "settings of maml-trpo's preset; not tried at length here"
 OWN_RUNS = "own runs with seed 0"
 PROMP_SOURCE = "ProMP (run_scripts): Adam 1e-3, 5 steps, clip 0.3, penalty 5e-4; sizes of maml-trpo"
+RL2_SOURCE = "ProMP (full_code): 2 episodes per trial, learning rate 1e-3, 5 epochs, gamma 0.99"
+REFERENCE_SOURCE = "the PPO settings of rl2 on this family, so that the two can be compared"
 
 PRESETS: dict[tuple[str, str], Preset] = {
     ("maml-trpo", "point-robot"): Preset(
@@ -72,6 +74,41 @@ PRESETS: dict[tuple[str, str], Preset] = {
     ),
     ("promp", "half-cheetah-dir"): Preset(
         training={"iterations": 200}, agent={"action_scale": 10.0}, source=f"{PROMP_SOURCE}; not tried at length here"
+    ),
+    ("rl2", "point-robot"): Preset(
+        training={"iterations": 150, "tasks": 40, "episodes": 2},
+        agent={"learning_rate": 1e-3},
+        source=f"{RL2_SOURCE}; 80 trials of 40 tasks in place of 100, GRU 128 as in varibad",
+    ),
+    ("rl2", "half-cheetah-vel"): Preset(
+        training={"iterations": 200, "tasks": 40, "episodes": 2},
+        agent={"learning_rate": 1e-3, "normalise_observations": True},
+        source=f"{RL2_SOURCE}; 80 trials of 40 tasks in place of 100, horizon 100, GRU 128 as in varibad",
+    ),
+    ("rl2", "half-cheetah-vel-3"): Preset(
+        training={"iterations": 200, "tasks": 40, "episodes": 2},
+        agent={"learning_rate": 1e-3, "normalise_observations": True},
+        source="as half-cheetah-vel",
+    ),
+    ("multitask", "point-robot"): Preset(
+        training={"iterations": 150, "tasks": 40, "episodes": 4},
+        agent={"learning_rate": 1e-3},
+        source=REFERENCE_SOURCE,
+    ),
+    ("multitask", "half-cheetah-vel-3"): Preset(
+        training={"iterations": 200, "tasks": 40, "episodes": 4},
+        agent={"learning_rate": 1e-3, "normalise_observations": True},
+        source=REFERENCE_SOURCE,
+    ),
+    ("oracle", "point-robot"): Preset(
+        training={"iterations": 150, "tasks": 40, "episodes": 4},
+        agent={"learning_rate": 1e-3, "task_parameters": 2},
+        source=f"{REFERENCE_SOURCE}; two coordinates of the goal",
+    ),
+    ("oracle", "half-cheetah-vel-3"): Preset(
+        training={"iterations": 200, "tasks": 40, "episodes": 4},
+        agent={"learning_rate": 1e-3, "normalise_observations": True, "task_parameters": 1},
+        source=f"{REFERENCE_SOURCE}; one target velocity",
     ),
 }
 

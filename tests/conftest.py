@@ -12,7 +12,8 @@ import torch
 
 from metarl.agents.maml_trpo import MamlTrpo, MamlTrpoConfig
 from metarl.learning.policy import Samples
-from metarl.types import Spaces
+from metarl.rollout import TrajectoryBuilder
+from metarl.types import Spaces, Task, Trajectories
 
 
 @pytest.fixture(autouse=True)
@@ -103,3 +104,38 @@ def make_agent(spaces: Spaces) -> Callable[..., MamlTrpo]:
         return agent
 
     return make
+
+
+@pytest.fixture
+def play() -> Callable[..., list[Trajectories]]:
+    """Lets an agent play a trial in a world of random observations and rewards, whose episodes end when told to.
+
+    `lengths` is `[K, M, E]`: the steps of each row's episode in each collect; one shorter than the horizon ends
+    by termination. Without `adapt` between them the collects would be separate trials.
+    """
+
+    def run(agent: Any, lengths: Any, seed: int = 0, tasks: list[Task] | None = None) -> list[Trajectories]:
+        lengths = np.asarray(lengths)
+        _, m, e = lengths.shape
+        rng, spaces = np.random.default_rng(seed), agent.spaces
+        state = agent.begin(tasks or [Task.of("noise", number=i) for i in range(m)], e)
+        trajectories: list[Trajectories] = []
+        for k, length in enumerate(lengths):
+            if k:
+                state = agent.adapt(state, trajectories[-1])
+            builder = TrajectoryBuilder(m, e, spaces, rng.standard_normal((m, e, spaces.observation_size)))
+            t = 0
+            while builder.unfinished:
+                action, state = agent.act(state, builder.step, rng)
+                t += 1
+                builder.add(
+                    action,
+                    rng.standard_normal((m, e, spaces.observation_size)),
+                    rng.standard_normal((m, e)),
+                    (length == t) & (length < spaces.horizon),
+                    (length == t) & (length == spaces.horizon),
+                )
+            trajectories.append(builder.build())
+        return trajectories
+
+    return run

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from metarl.learning.actions import ActionMap
 from metarl.learning.distributions import Categorical, Distribution, Gaussian
 from metarl.learning.networks import Activation, Layout, mlp, mlp_init, mlp_layout
 from metarl.types import Floats, Spaces
@@ -51,10 +52,7 @@ class StackedPolicy:
         self._log_std_start, self._log_std_floor = math.log(init_std), math.log(min_std)
         log_std = () if spaces.choices else (("log_std", (spaces.action_size,)),)
         self.layout = Layout((*mlp_layout(self._sizes), *log_std))
-        self.low = np.asarray(spaces.action_low, dtype=np.float32)
-        self.high = np.asarray(spaces.action_high, dtype=np.float32)
-        self.action_scale = action_scale
-        self._bounded = bool(np.isfinite(self.low).all() and np.isfinite(self.high).all())
+        self._actions = ActionMap(spaces, action_scale)
 
     @property
     def widths(self) -> tuple[int, ...]:
@@ -85,16 +83,8 @@ class StackedPolicy:
         return Gaussian(mlp(weights, observations, self._activation), log_std)
 
     def to_environment(self, output: Floats) -> Floats:
-        """The environment's action for a policy output, `[..., A]`.
-
-        With bounds [low, high] it is `centre + half_width * output / action_scale`, clipped to them, so an
-        output of `action_scale` is a full action (rllab's normalised environment: 1 for its default, 10 in
-        the MAML experiments). Without bounds, and for discrete actions, it is the output itself.
-        """
-        if self._spaces.choices or not self._bounded:
-            return output
-        centre, half_width = (self.high + self.low) / 2, (self.high - self.low) / 2
-        return np.clip(centre + half_width * (output / np.float32(self.action_scale)), self.low, self.high)
+        """The environment's action for a policy output, `[..., A]`; see `ActionMap.to_environment`."""
+        return self._actions.to_environment(output)
 
     def sample(self, parameters: Tensor, observations: Floats, rng: np.random.Generator) -> Floats:
         """Random outputs of each task's policy, `[M, E, A]` float32.
@@ -122,14 +112,7 @@ class StackedPolicy:
         tensors = {name: t[0].clone() for name, t in self.layout.split(parameters.detach().cpu()[None]).items()}
         if "log_std" in tensors:
             tensors["log_std"].clamp_(min=self._log_std_floor)
-        tensors |= {"action_low": torch.tensor(self.low), "action_high": torch.tensor(self.high)}
-        description = {
-            "distribution": "categorical" if self._spaces.choices else "gaussian",
-            "activation": self._activation,
-            "action_scale": self.action_scale,
-            "bounded": self._bounded,
-        }
-        return tensors, description
+        return tensors | self._actions.tensors(), {"activation": self._activation, **self._actions.description()}
 
 
 def sample(distribution: Distribution, rng: np.random.Generator) -> Floats:

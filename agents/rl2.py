@@ -1,0 +1,253 @@
+"""RL2: a recurrent policy that carries its memory through the episodes of a trial and so learns to learn.
+
+Duan et al. 2016, "RL^2: Fast Reinforcement Learning via Slow Reinforcement Learning" (arXiv:1611.02779), and Wang
+et al. 2016, "Learning to reinforcement learn" (arXiv:1611.05763), trained by PPO (Schulman et al. 2017,
+arXiv:1707.06347). The page `docs/rl2.md` has the equations and every detail that changes a result.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from metarl.config import Count, Positive, Whole
+from metarl.learning.actions import ActionMap
+from metarl.learning.distributions import Distribution
+from metarl.learning.networks import Activation
+from metarl.learning.normalisation import RunningMoments
+from metarl.learning.policy import sample
+from metarl.learning.ppo import PpoLearner, PpoSamples, PpoSettings, check_tensors, normalise_over_steps
+from metarl.learning.recurrent import (
+    Cell,
+    RecurrentActorCritic,
+    Trials,
+    pack_trials,
+    trial_advantages,
+    trial_ends,
+    trial_returns,
+    unroll,
+)
+from metarl.storage import write_tensors
+from metarl.types import Action, Floats, MetaBatch, Spaces, Step, Task, Trajectories
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rl2Config(PpoSettings):
+    """Settings of RL2."""
+
+    episodes_per_trial: Count = 2
+    """Episodes of one task that a memory lives through; usually 2 to 10."""
+    cell: Cell = "gru"
+    """Kind of recurrent cell."""
+    units: Count = 128
+    """Size of the memory; usually 64 to 256."""
+    encoder: tuple[Count, ...] = (64,)
+    """Units of each layer before the cell; there may be none."""
+    activation: Activation = "tanh"
+    """After each of these layers."""
+    reward_input_scale: Positive = 1.0
+    """Factor of the previous reward where it is an input; Meta-World+ uses 0.1."""
+    episodes_cut_returns: bool = False
+    """Let the learner's returns end with each episode, in place of going on to the end of the trial."""
+    backpropagation_steps: Whole = 0
+    """Steps that gradients flow back through (truncated back-propagation through time); 0 for the whole trial."""
+
+
+@dataclass(frozen=True)
+class Memory:
+    """The state of the agent.
+
+    Args:
+        cell: The recurrent cell's memory of each row, `[S, M * E, H]` (`S` = 2 for the LSTM, 1 for the GRU).
+        feedback: Inputs about the step before the next episode's first, `[M, E, F]`; zeros at the start of a trial.
+    """
+
+    cell: Tensor
+    feedback: Floats
+
+
+class Rl2:
+    """RL2 as a `metarl.agent.MetaAgent`; its state is a `Memory`.
+
+    Args:
+        config: The settings.
+        spaces: Sizes and action bounds of the environments.
+        device: Where the policy and its training run.
+        rng: Source of the initial parameters and of the minibatches.
+    """
+
+    Config: ClassVar[type] = Rl2Config
+    summary: ClassVar[str] = "a recurrent policy whose memory spans the episodes of a task (Duan et al. 2016)"
+
+    def __init__(self, config: Rl2Config, spaces: Spaces, *, device: torch.device, rng: np.random.Generator) -> None:
+        self.config, self.spaces, self._device = config, spaces, device
+        self._actions = ActionMap(spaces, config.action_scale)
+        self._feedback_size = self._actions.features + 2  # action, reward, done
+        self._network = RecurrentActorCritic(
+            spaces.observation_size + self._feedback_size,
+            spaces,
+            encoder=config.encoder,
+            activation=config.activation,
+            cell=config.cell,
+            units=config.units,
+            init_std=config.init_std,
+            min_std=config.min_std,
+            rng=rng,
+        ).to(device)
+        self._learner = PpoLearner(self._network, config, rng)
+        self._observation_moments = RunningMoments(spaces.observation_size)
+        self._return_moments = RunningMoments(1)
+
+    @property
+    def adaptation_steps(self) -> int:
+        """`K`: one fewer than the episodes of a trial."""
+        return self.config.episodes_per_trial - 1
+
+    def episodes_per_adaptation(self, episodes: int) -> int:
+        """The environments of a task are independent trials."""
+        return 1
+
+    # Acting ---------------------------------------------------------------------------------------------
+
+    def begin(self, tasks: Sequence[Task], episodes: int) -> Memory:
+        """An empty memory in every row: a new trial."""
+        feedback = np.zeros((len(tasks), episodes, self._feedback_size), dtype=np.float32)
+        return Memory(self._network.fresh_memory(len(tasks) * episodes), feedback)
+
+    def act(self, state: Memory, step: Step, rng: np.random.Generator) -> tuple[Action, Memory]:
+        """Takes in observation and feedback, and samples; rows whose episode is over keep their memory."""
+        m, e, _ = step.observation.shape
+        going_on = self._feedback(step.previous_action, step.previous_reward, np.zeros((m, e), dtype=np.bool_))
+        feedback = np.where(step.first[..., None], state.feedback, going_on)
+        x = torch.tensor(self._inputs(step.observation, feedback), device=self._device)
+        live = torch.tensor(step.live.reshape(1, m * e, 1), device=self._device)
+        with torch.no_grad():
+            distribution, values, cell = self._network(x.reshape(m * e, 1, -1), state.cell)
+            output = sample(distribution, rng)  # [N, 1, A]
+            log_probs = distribution.log_prob(torch.tensor(output, device=self._device))
+            memory = replace(state, cell=torch.where(live, cell, state.cell))
+        output = output.reshape(m, e, -1)
+        extras = {
+            "policy_output": output,
+            "log_prob": log_probs.cpu().numpy().reshape(m, e),
+            "value": values.cpu().numpy().reshape(m, e),
+        }
+        return Action(self._actions.to_environment(output), extras), memory
+
+    def adapt(self, state: Memory, trajectories: Trajectories) -> Memory:
+        """Keeps the memory, and carries the last action, its reward and the end of the episode over to the next."""
+        last = trajectories.mask.sum(axis=2) - 1  # [M, E]
+        action = np.take_along_axis(trajectories.actions, last[..., None, None], axis=2)[:, :, 0]
+        reward = np.take_along_axis(trajectories.rewards, last[..., None], axis=2)[:, :, 0]
+        return replace(state, feedback=self._feedback(action, reward, np.ones(last.shape, dtype=np.bool_)))
+
+    def _feedback(self, action: Floats, reward: Floats, done: Floats) -> Floats:
+        """What the network is told of the step before, `[..., F]`: action, reward, whether the episode ended there."""
+        reward = self.config.reward_input_scale * reward
+        parts = [self._actions.to_features(action), reward[..., None], done[..., None]]
+        return np.concatenate(parts, axis=-1, dtype=np.float32)
+
+    def _inputs(self, observations: Floats, feedback: Floats) -> Floats:
+        """Inputs of the network, `[..., O + F]`."""
+        if self.config.normalise_observations:
+            observations = self._observation_moments.normalise(observations)
+        return np.concatenate([observations, feedback], axis=-1, dtype=np.float32)
+
+    # Training -------------------------------------------------------------------------------------------
+
+    def meta_update(self, batch: MetaBatch) -> dict[str, float]:
+        """PPO over whole trials."""
+        config, trials = self.config, pack_trials(batch.trajectories)
+        ends = trial_ends(trials, config.episodes_cut_returns)
+        if config.normalise_rewards:
+            returns = trial_returns(trials.rewards.astype(np.float64), ends, config.gamma)
+            self._return_moments.update(returns[..., None], trials.mask)
+        samples, x = self._samples(trials), self._trial_inputs(trials)
+
+        def forward(rows: Tensor) -> tuple[Distribution, Tensor]:
+            return unroll(self._network, x[rows], config.backpropagation_steps)
+
+        report = self._learner.update(samples, forward)
+        if config.normalise_observations:  # after the update, so that acting and learning see the same inputs
+            self._observation_moments.update(trials.observations, trials.mask)
+        return report | {"policy/std": self._network.policy.std()}
+
+    def _trial_inputs(self, trials: Trials) -> Tensor:
+        """What the network was shown at each step of the trials, `[B, L, I]`."""
+        after = self._feedback(trials.actions, trials.rewards, trials.over)
+        before = np.zeros_like(after)
+        before[:, 1:] = after[:, :-1]
+        return torch.tensor(self._inputs(trials.observations, before), device=self._device)
+
+    def _samples(self, trials: Trials) -> PpoSamples:
+        """What PPO learns from, `[B, L, ...]`, on the device."""
+        config = self.config
+        scale = self._return_moments.std[0] if config.normalise_rewards else 1.0
+        values = trials.extras["value"].astype(np.float64)
+        advantages = trial_advantages(
+            trials.rewards / scale,
+            values,
+            trial_ends(trials, config.episodes_cut_returns),
+            config.gamma,
+            config.gae_lambda,
+        )
+        arrays = {
+            "actions": trials.extras["policy_output"],
+            "log_probs": trials.extras["log_prob"],
+            "values": values,
+            "targets": advantages + values,
+            "advantages": normalise_over_steps(advantages, trials.mask) if config.normalise_advantages else advantages,
+            "mask": trials.mask,
+        }
+        return PpoSamples.of(arrays, self._device)
+
+    # Saving ---------------------------------------------------------------------------------------------
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Parameters, Adam's moments and running statistics."""
+        return {
+            **self._learner.tensors(),
+            **self._observation_moments.tensors("observation_moments"),
+            **self._return_moments.tensors("return_moments"),
+        }
+
+    def counters(self) -> dict[str, Any]:
+        """Adam's step count and the generator of the minibatches."""
+        return self._learner.counters()
+
+    def restore(self, tensors: Mapping[str, Tensor], counters: Mapping[str, Any]) -> None:
+        """Takes back what `tensors` and `counters` gave.
+
+        Raises:
+            ValueError: Names or shapes do not fit this agent.
+        """
+        check_tensors("rl2", tensors, self.tensors())
+        self._learner.restore(tensors, counters)
+        self._observation_moments.restore("observation_moments", tensors)
+        self._return_moments.restore("return_moments", tensors)
+
+    def save_policy(self, state: Memory, path: Path, task: int = 0) -> None:
+        """Writes the network and the memories of one task's rows (`memory` `[S, E, H]`, `feedback` `[E, F]`)."""
+        m, e, _ = state.feedback.shape
+        cell = state.cell.reshape(len(state.cell), m, e, -1)[:, task]
+        tensors = {f"network.{name}": t.detach() for name, t in self._network.named_parameters()}
+        tensors |= {"memory": cell.clone(), "feedback": torch.tensor(state.feedback[task])}
+        if self.config.normalise_observations:
+            tensors |= self._observation_moments.tensors("observation")
+        description = {
+            "agent": "rl2",
+            "inputs": "observation, previous action, previous reward, previous done",
+            "cell": self.config.cell,
+            "activation": self.config.activation,
+            "reward_input_scale": self.config.reward_input_scale,
+            "normalise_observations": self.config.normalise_observations,
+            "min_std": self.config.min_std,
+            **self._actions.description(),
+        }
+        write_tensors(path, tensors | self._actions.tensors(), description)

@@ -1,0 +1,205 @@
+"""PPO for a policy without memory: what the references `multitask` and `oracle` are made of."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from metarl.config import Count
+from metarl.learning.actions import ActionMap
+from metarl.learning.actor_critic import ActorCritic
+from metarl.learning.distributions import Distribution
+from metarl.learning.networks import Activation
+from metarl.learning.normalisation import RunningMoments
+from metarl.learning.policy import sample
+from metarl.learning.ppo import PpoLearner, PpoSamples, PpoSettings, check_tensors, normalise_over_steps
+from metarl.learning.recurrent import last_steps
+from metarl.learning.returns import discounted_sums, generalised_advantages
+from metarl.storage import write_tensors
+from metarl.types import Action, Floats, Spaces, Trajectories
+
+
+@dataclass(frozen=True, kw_only=True)
+class FeedForwardSettings(PpoSettings):
+    """Settings of PPO with a policy without memory."""
+
+    hidden: tuple[Count, ...] = (64, 64)
+    """Units of each hidden layer, of the policy and of the value function."""
+    activation: Activation = "tanh"
+    """After each of these layers."""
+
+
+class FeedForwardPpo:
+    """A policy and a value function of the current input alone, with the learner and the statistics.
+
+    What the input consists of is the agent's affair: the observation, or more.
+
+    Args:
+        name: Of the agent, for messages and exported files.
+        settings: The settings.
+        inputs: `I`, size of the input.
+        spaces: Sizes and action bounds of the environments.
+        device: Where the policy and its training run.
+        rng: Source of the initial parameters and of the minibatches.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        settings: FeedForwardSettings,
+        inputs: int,
+        spaces: Spaces,
+        *,
+        device: torch.device,
+        rng: np.random.Generator,
+    ) -> None:
+        self._name, self._settings, self._device = name, settings, device
+        self._actions = ActionMap(spaces, settings.action_scale)
+        self._network = ActorCritic(
+            inputs,
+            spaces,
+            hidden=settings.hidden,
+            activation=settings.activation,
+            init_std=settings.init_std,
+            min_std=settings.min_std,
+            rng=rng,
+        ).to(device)
+        self._learner = PpoLearner(self._network, settings, rng)
+        self._input_moments = RunningMoments(inputs)
+        self._return_moments = RunningMoments(1)
+
+    def act(self, inputs: Floats, rng: np.random.Generator) -> Action:
+        """Samples an action for each row of `[M, E, I]`; log-probability and value go into the extras."""
+        with torch.no_grad():
+            distribution, values = self._network(self._seen(inputs))
+            output = sample(distribution, rng)
+            log_probs = distribution.log_prob(torch.tensor(output, device=self._device))
+        extras = {"policy_output": output, "log_prob": log_probs.cpu().numpy(), "value": values.cpu().numpy()}
+        return Action(self._actions.to_environment(output), extras)
+
+    def update(self, inputs: Floats, final_inputs: Floats, trajectories: Trajectories) -> dict[str, float]:
+        """PPO on the steps that happened.
+
+        Args:
+            inputs: `[M, E, T, I]`, as `act` was given them.
+            final_inputs: `[M, E, I]`, after the last step of each episode.
+            trajectories: What acting recorded.
+        """
+        settings, mask = self._settings, trajectories.mask
+        over = last_steps(mask)
+        rewards = trajectories.rewards.astype(np.float64)
+        if settings.normalise_rewards:
+            returns = discounted_sums(rewards, (~over).astype(np.float64), settings.gamma)
+            self._return_moments.update(returns[..., None], mask)
+            rewards = rewards / self._return_moments.std[0]
+        with torch.no_grad():
+            final_values = self._network(self._seen(final_inputs))[1].cpu().numpy().astype(np.float64)
+        values = trajectories.extras["value"].astype(np.float64)
+        advantages = bootstrapped_advantages(
+            rewards, values, final_values, trajectories.terminated, mask, settings.gamma, settings.gae_lambda
+        )
+        arrays = {
+            "actions": trajectories.extras["policy_output"],
+            "log_probs": trajectories.extras["log_prob"],
+            "values": values,
+            "targets": advantages + values,
+            "advantages": normalise_over_steps(advantages, mask) if settings.normalise_advantages else advantages,
+            "mask": mask,
+        }
+        samples = PpoSamples.of({name: array[mask] for name, array in arrays.items()}, self._device)
+        x = self._seen(inputs[mask])
+
+        def forward(rows: Tensor) -> tuple[Distribution, Tensor]:
+            distribution, value = self._network(x[rows])
+            return distribution, value
+
+        report = self._learner.update(samples, forward)
+        if settings.normalise_observations:  # after the update, so that acting and learning see the same inputs
+            self._input_moments.update(inputs, mask)
+        return report | {"policy/std": self._network.policy.std()}
+
+    def _seen(self, inputs: Floats) -> Tensor:
+        """Inputs as the networks see them, on the device."""
+        seen = self._input_moments.normalise(inputs) if self._settings.normalise_observations else inputs
+        return torch.tensor(seen, dtype=torch.float32, device=self._device)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Parameters, Adam's moments and running statistics."""
+        return {
+            **self._learner.tensors(),
+            **self._input_moments.tensors("input_moments"),
+            **self._return_moments.tensors("return_moments"),
+        }
+
+    def counters(self) -> dict[str, Any]:
+        """Adam's step count and the generator of the minibatches."""
+        return self._learner.counters()
+
+    def restore(self, tensors: Mapping[str, Tensor], counters: Mapping[str, Any]) -> None:
+        """Takes back what `tensors` and `counters` gave.
+
+        Raises:
+            ValueError: Names or shapes do not fit.
+        """
+        check_tensors(self._name, tensors, self.tensors())
+        self._learner.restore(tensors, counters)
+        self._input_moments.restore("input_moments", tensors)
+        self._return_moments.restore("return_moments", tensors)
+
+    def save(self, path: Path, inputs: str, more: Mapping[str, Tensor]) -> None:
+        """Writes the networks with a description.
+
+        Args:
+            path: The file.
+            inputs: What the input consists of, in words.
+            more: Further arrays for the file.
+        """
+        tensors = {f"network.{name}": t.detach() for name, t in self._network.named_parameters()}
+        if self._settings.normalise_observations:
+            tensors |= self._input_moments.tensors("input")
+        description = {
+            "agent": self._name,
+            "inputs": inputs,
+            "activation": self._settings.activation,
+            "normalise_observations": self._settings.normalise_observations,
+            "min_std": self._settings.min_std,
+            **self._actions.description(),
+        }
+        write_tensors(path, tensors | self._actions.tensors() | dict(more), description)
+
+
+def bootstrapped_advantages(
+    rewards: Floats,
+    values: Floats,
+    final_values: Floats,
+    terminated: Floats,
+    mask: Floats,
+    gamma: float,
+    lam: float,
+) -> Floats:
+    """Generalised advantages of single episodes, zero on padding.
+
+    A terminated episode earns nothing more. One that a time limit cut is worth what the value function says of
+    its last observation (Pardo et al. 2018, arXiv:1712.00378): without memory or clock it cannot know the limit.
+
+    Args:
+        rewards: `[M, E, T]`.
+        values: Of what was seen before each step, `[M, E, T]`.
+        final_values: Of what was seen after the last step, `[M, E]`.
+        terminated: `[M, E, T]`.
+        mask: `[M, E, T]`.
+        gamma: Discount per step.
+        lam: Decay of the multi-step estimators.
+    """
+    over = last_steps(mask)
+    next_values = np.zeros_like(values)
+    next_values[..., :-1] = values[..., 1:]
+    next_values = np.where(over, final_values[..., None], next_values)
+    advantages = generalised_advantages(rewards, values, next_values, terminated, over & ~terminated, gamma, lam)
+    return np.where(mask, advantages, 0.0)

@@ -1,0 +1,249 @@
+"""Proximal policy optimisation (Schulman et al. 2017, arXiv:1707.06347): losses, minibatches, and the learner.
+
+The learner does not know what a row of its samples is: one step for a policy without memory, a whole trial for
+one with memory. Padded steps are masked and have no weight in any mean.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from metarl.config import Count, NonNegative, Positive, UnitInterval
+from metarl.learning.distributions import Distribution
+from metarl.types import Bools, Floats
+
+
+@dataclass(frozen=True, kw_only=True)
+class PpoSettings:
+    """What the agents that are trained by PPO have in common."""
+
+    learning_rate: Positive = 7e-4
+    """Step size of Adam; usually 3e-4 to 1e-3."""
+    epochs: Count = 5
+    """Passes over the experience of one iteration; usually 3 to 10."""
+    minibatches: Count = 4
+    """Parts of each pass, one step of Adam each; usually 1 to 32."""
+    clip: Positive = 0.2
+    """How far the probability ratio may leave 1 before its gradient ends; usually 0.1 to 0.3."""
+    value_clip: NonNegative = 0.0
+    """How far a value may leave its old estimate before its gradient ends, in units of the value; 0 does not clip."""
+    value_weight: NonNegative = 0.5
+    """Weight of the value loss; usually 0.5 to 1."""
+    entropy_weight: NonNegative = 0.0
+    """Weight of the entropy bonus, per nat; usually 0 to 0.01."""
+    gamma: UnitInterval = 0.99
+    """Discount per step; usually 0.97 to 0.99."""
+    gae_lambda: UnitInterval = 0.95
+    """Decay of generalised advantage estimation; usually 0.9 to 1."""
+    max_gradient_norm: NonNegative = 0.5
+    """Gradients are shortened to this Euclidean norm; 0 leaves them as they are."""
+    normalise_advantages: bool = True
+    """Give the advantages of an iteration mean 0 and standard deviation 1."""
+    normalise_rewards: bool = True
+    """Divide the rewards that the learner sees by the running standard deviation of the return."""
+    normalise_observations: bool = False
+    """Show the networks observations normalised by running statistics."""
+    init_std: Positive = 1.0
+    """Standard deviation of the policy's output at the start."""
+    min_std: Positive = 1e-6
+    """Lower bound of that standard deviation."""
+    action_scale: Positive = 1.0
+    """Policy output that stands for a full action."""
+
+
+class PpoSamples(NamedTuple):
+    """What one iteration teaches; the first axis is what minibatches are drawn from.
+
+    Attributes:
+        actions: Policy outputs, `[B, ..., A]`.
+        log_probs: Their log-probability when they were drawn, `[B, ...]`.
+        values: Estimated when acting, `[B, ...]`.
+        advantages: `[B, ...]`.
+        targets: What the values should have been, `[B, ...]`.
+        mask: `[B, ...]`, 1 on steps that happened, else 0.
+    """
+
+    actions: Tensor
+    log_probs: Tensor
+    values: Tensor
+    advantages: Tensor
+    targets: Tensor
+    mask: Tensor
+
+    def rows(self, index: Tensor) -> PpoSamples:
+        """The same of some of the rows."""
+        return PpoSamples(*(t[index] for t in self))
+
+    @classmethod
+    def of(cls, arrays: Mapping[str, Floats], device: torch.device) -> PpoSamples:
+        """Samples on the device, from NumPy arrays of the same names."""
+        return cls(*(torch.tensor(arrays[name], dtype=torch.float32, device=device) for name in cls._fields))
+
+
+def clipped_surrogate_loss(
+    log_probs: Tensor, old_log_probs: Tensor, advantages: Tensor, weights: Tensor, clip: float
+) -> Tensor:
+    """Minus the clipped surrogate objective (equation 7): a weighted sum of `min(r A, clip(r, 1 - c, 1 + c) A)`.
+
+    Args:
+        log_probs: Of the actions under the policy that learns, `[...]`.
+        old_log_probs: Under the policy that acted, `[...]`.
+        advantages: `[...]`.
+        weights: Of each step, `[...]`, adding up to 1.
+        clip: `c`.
+    """
+    ratio = torch.exp(log_probs - old_log_probs)
+    clipped = ratio.clamp(1.0 - clip, 1.0 + clip)
+    return -(weights * torch.minimum(ratio * advantages, clipped * advantages)).sum()
+
+
+def value_loss(values: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
+    """Weighted sum of squared errors (the middle term of equation 9). All arguments are `[...]`."""
+    return (weights * (values - targets).square()).sum()
+
+
+def clipped_value_loss(values: Tensor, old_values: Tensor, targets: Tensor, weights: Tensor, clip: float) -> Tensor:
+    """As `value_loss`, of whichever is worse: the value, or the value held within `clip` of the old estimate."""
+    held = old_values + (values - old_values).clamp(-clip, clip)
+    return (weights * torch.maximum((values - targets).square(), (held - targets).square())).sum()
+
+
+def minibatches(rows: int, parts: int, epochs: int, rng: np.random.Generator) -> Iterator[NDIndex]:
+    """Random parts of nearly equal size that cover all rows once per epoch.
+
+    Args:
+        rows: How many there are.
+        parts: How many minibatches to make of them, or as many as there are rows.
+        epochs: How often to go over them.
+        rng: Source of the order.
+    """
+    for _ in range(epochs):
+        yield from np.array_split(rng.permutation(rows), min(parts, rows))
+
+
+def normalise_over_steps(advantages: Floats, mask: Bools, epsilon: float = 1e-8) -> Floats:
+    """Advantages with mean 0 and standard deviation 1 over all steps that happened, zero elsewhere."""
+    chosen = advantages[mask]
+    return np.where(mask, (advantages - chosen.mean()) / (chosen.std() + epsilon), 0.0)
+
+
+Forward = Callable[[Tensor], tuple[Distribution, Tensor]]
+"""From indices of rows to the policy at their steps, and the values `[rows, ...]`."""
+NDIndex = np.ndarray[Any, np.dtype[np.int64]]
+
+
+class PpoLearner:
+    """A network, its Adam state, and the generator that draws the minibatches.
+
+    Args:
+        network: Whose parameters learn.
+        settings: The settings.
+        rng: Source of the minibatches. Its state is part of the checkpoint.
+    """
+
+    def __init__(self, network: nn.Module, settings: PpoSettings, rng: np.random.Generator) -> None:
+        self._parameters = dict(network.named_parameters())
+        self._settings, self._rng = settings, rng
+        self._adam = torch.optim.Adam(self._parameters.values(), lr=settings.learning_rate, eps=1e-5)
+        for parameter in self._parameters.values():  # made now, so that checkpoints always have the same names
+            self._adam.state[parameter] = {
+                "step": torch.tensor(0.0),
+                "exp_avg": torch.zeros_like(parameter),
+                "exp_avg_sq": torch.zeros_like(parameter),
+            }
+
+    def update(self, samples: PpoSamples, forward: Forward) -> dict[str, float]:
+        """All epochs of one iteration; returns means over the minibatches (of the last epoch, for `kl`)."""
+        settings, device = self._settings, samples.mask.device
+        reports = []
+        parts = min(settings.minibatches, len(samples.mask))
+        for index in minibatches(len(samples.mask), settings.minibatches, settings.epochs, self._rng):
+            rows = torch.tensor(index, device=device)
+            part = samples.rows(rows)
+            weights = part.mask / part.mask.sum().clamp_min(1.0)
+            distribution, values = forward(rows)
+            # On padding the ratio is 1: it has no weight, but zero times an overflow would be no number.
+            log_probs = torch.where(part.mask > 0, distribution.log_prob(part.actions), part.log_probs)
+            policy_loss = clipped_surrogate_loss(log_probs, part.log_probs, part.advantages, weights, settings.clip)
+            if settings.value_clip:
+                error = clipped_value_loss(values, part.values, part.targets, weights, settings.value_clip)
+            else:
+                error = value_loss(values, part.targets, weights)
+            entropy = (weights * distribution.entropy()).sum()
+            loss = policy_loss + settings.value_weight * error - settings.entropy_weight * entropy
+            self._adam.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            norm = nn.utils.clip_grad_norm_(
+                list(self._parameters.values()), settings.max_gradient_norm or torch.inf, foreach=False
+            )
+            self._adam.step()
+            with torch.no_grad():
+                log_ratio = log_probs - part.log_probs
+                kl = (weights * (log_ratio.exp() - 1.0 - log_ratio)).sum()
+                clipped = (weights * ((log_ratio.exp() - 1.0).abs() > settings.clip)).sum()
+                reports.append(torch.stack([policy_loss, error, entropy, norm, clipped, kl]).detach())
+        means, last = torch.stack(reports).mean(dim=0).tolist(), torch.stack(reports[-parts:]).mean(dim=0).tolist()
+        names = ("policy_loss", "value_loss", "entropy", "gradient_norm", "clipped", "kl")
+        report = {f"update/{name}": value for name, value in zip(names, means, strict=True)}
+        mask = samples.mask.bool()
+        targets, errors = samples.targets[mask], (samples.targets - samples.values)[mask]
+        unexplained = errors.var(unbiased=False) / targets.var(unbiased=False).clamp_min(1e-12)
+        return report | {"update/kl": last[-1], "update/explained_variance": 1.0 - float(unexplained)}
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Parameters, and Adam's two moments of each."""
+        found = {}
+        for name, parameter in self._parameters.items():
+            state = self._adam.state[parameter]
+            found[f"parameters.{name}"] = parameter.detach().cpu().clone()
+            found[f"adam.first.{name}"] = state["exp_avg"].detach().cpu().clone()
+            found[f"adam.second.{name}"] = state["exp_avg_sq"].detach().cpu().clone()
+        return found
+
+    def counters(self) -> dict[str, Any]:
+        """Adam's step count, and the state of the generator."""
+        first = next(iter(self._parameters.values()))
+        return {"adam_steps": int(self._adam.state[first]["step"]), "generator": self._rng.bit_generator.state}
+
+    def restore(self, tensors: Mapping[str, Tensor], counters: Mapping[str, Any]) -> None:
+        """Takes back what `tensors` and `counters` gave; names and shapes have been checked.
+
+        Raises:
+            ValueError: The counters are not those of this learner; nothing is changed then.
+        """
+        steps, generator = counters.get("adam_steps"), counters.get("generator", {})
+        if not isinstance(steps, int) or isinstance(steps, bool) or steps < 0:
+            raise ValueError(f"checkpoint: got {steps!r} steps of Adam, expected a whole number >= 0")
+        try:
+            self._rng.bit_generator.state = generator
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"checkpoint: got generator {generator!r}, expected a PCG64 state") from error
+        with torch.no_grad():
+            for name, parameter in self._parameters.items():
+                state = self._adam.state[parameter]
+                parameter.copy_(tensors[f"parameters.{name}"])
+                state["exp_avg"].copy_(tensors[f"adam.first.{name}"])
+                state["exp_avg_sq"].copy_(tensors[f"adam.second.{name}"])
+                state["step"].fill_(float(steps))
+
+
+def check_tensors(agent: str, got: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
+    """Checks that a checkpoint's arrays have the names and shapes of an agent's own.
+
+    Raises:
+        ValueError: They do not; the message names those that differ.
+    """
+    wanted = {name: tuple(t.shape) for name, t in expected.items()}
+    found = {name: tuple(t.shape) for name, t in got.items()}
+    if found != wanted:
+        differ = sorted(name for name in wanted.keys() | found.keys() if wanted.get(name) != found.get(name))
+        shown = {name: found.get(name) for name in differ}
+        raise ValueError(
+            f"checkpoint of {agent}: got tensors {shown}, expected { ({name: wanted.get(name) for name in differ}) }"
+        )

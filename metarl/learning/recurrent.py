@@ -1,0 +1,210 @@
+"""Recurrent policies over whole trials: the network, the packing of episodes into trials, advantages across them.
+
+A trial is all episodes that one environment plays of one task, in order. Packing moves the steps that happened to
+the front, so that a recurrence over a packed trial passes through the memories that acting passed through, and
+padding, all at the end, never touches them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from metarl.learning.actor_critic import PolicyHead, hidden_layers, linear, orthogonal
+from metarl.learning.distributions import Categorical, Distribution, Gaussian
+from metarl.learning.networks import Activation
+from metarl.learning.returns import discounted_sums, generalised_advantages
+from metarl.types import Bools, Floats, Spaces, Trajectories
+
+Cell = Literal["gru", "lstm"]
+GATES = {"gru": 3, "lstm": 4}
+PARTS = {"gru": 1, "lstm": 2}
+"""Arrays that a memory consists of: the hidden state, and the LSTM's cell state."""
+
+
+class RecurrentActorCritic(nn.Module):
+    """Encoder, recurrent cell, and on its output a policy and a value.
+
+    Args:
+        inputs: Size of the input, `I`.
+        spaces: Sizes of the actions.
+        encoder: Units of each layer before the cell; there may be none.
+        activation: After each of them.
+        cell: `gru` (Cho et al. 2014, arXiv:1406.1078) or `lstm` (Hochreiter and Schmidhuber 1997).
+        units: `H`, size of the memory.
+        init_std: Standard deviation of the policy's output at the start.
+        min_std: Its lower bound.
+        rng: Source of the initial weights: orthogonal, gate by gate in the cell; biases are 0, those of the
+            LSTM's forget gate 1.
+    """
+
+    def __init__(
+        self,
+        inputs: int,
+        spaces: Spaces,
+        *,
+        encoder: tuple[int, ...],
+        activation: Activation,
+        cell: Cell,
+        units: int,
+        init_std: float,
+        min_std: float,
+        rng: np.random.Generator,
+    ) -> None:
+        super().__init__()
+        self.inputs, self.units, self._cell = inputs, units, cell
+        sizes = (inputs, *encoder)
+        self.encoder = hidden_layers(sizes, activation, rng)
+        kind = {"gru": nn.GRU, "lstm": nn.LSTM}[cell]
+        self.cell = kind(sizes[-1], units, batch_first=True, device="meta").to_empty(device="cpu")
+        with torch.no_grad():
+            for name, parameter in self.cell.named_parameters():
+                if name.startswith("weight"):
+                    gates = [orthogonal(units, parameter.shape[1], 1.0, rng) for _ in range(GATES[cell])]
+                    parameter.copy_(torch.cat(gates))
+                else:
+                    parameter.zero_()
+            if cell == "lstm":
+                self.cell.bias_ih_l0[units : 2 * units] = 1.0  # gates in torch's order: input, forget, cell, output
+        self.policy = PolicyHead(units, spaces, init_std=init_std, min_std=min_std, rng=rng)
+        self.value = linear(units, 1, 1.0, rng)
+
+    def fresh_memory(self, rows: int) -> Tensor:
+        """The memory at the start of a trial: zeros `[S, rows, H]`, with `S` = 2 for the LSTM and 1 for the GRU."""
+        return torch.zeros(PARTS[self._cell], rows, self.units, device=self.value.weight.device)
+
+    def forward(self, x: Tensor, memory: Tensor) -> tuple[Distribution, Tensor, Tensor]:
+        """Goes on from a memory over `L` steps.
+
+        Args:
+            x: `[B, L, I]`.
+            memory: `[S, B, H]`.
+
+        Returns:
+            The policy at each step, the values `[B, L]`, and the memory after the last step.
+        """
+        features = self.encoder(x)
+        if self._cell == "gru":
+            features, memory = self.cell(features, memory)
+        else:
+            features, ends = self.cell(features, (memory[0:1].contiguous(), memory[1:2].contiguous()))
+            memory = torch.cat(ends)
+        return self.policy(features), self.value(features).squeeze(-1), memory
+
+
+def unroll(network: RecurrentActorCritic, x: Tensor, span: int = 0) -> tuple[Distribution, Tensor]:
+    """Policy and values over whole packed trials, from a fresh memory.
+
+    Args:
+        network: The network.
+        x: `[B, L, I]`.
+        span: Steps that gradients flow back through; 0 for the whole trial. The values are the same.
+
+    Returns:
+        The policy at each step, and the values `[B, L]`.
+    """
+    memory = network.fresh_memory(len(x))
+    distributions, values = [], []
+    for piece in torch.split(x, span or x.shape[1], dim=1):
+        distribution, value, memory = network(piece, memory.detach())
+        distributions.append(distribution)
+        values.append(value)
+    return _joined(distributions), torch.cat(values, dim=1)
+
+
+def _joined(pieces: Sequence[Distribution]) -> Distribution:
+    """Distributions over consecutive steps `[B, L, ...]` as one."""
+    first = pieces[0]
+    if isinstance(first, Gaussian):
+        return Gaussian(torch.cat([p.mean for p in pieces if isinstance(p, Gaussian)], dim=1), first.log_std)
+    return Categorical(torch.cat([p.logits for p in pieces if isinstance(p, Categorical)], dim=1))
+
+
+@dataclass(frozen=True)
+class Trials:
+    """The episodes of each environment in order, without gaps: `B = M * E` trials of up to `L` steps.
+
+    Args:
+        observations: `[B, L, O]`.
+        actions: `[B, L, A]`, as the environment received them.
+        rewards: `[B, L]`.
+        over: `[B, L]`, True on the last step of each episode.
+        mask: `[B, L]`, True on the steps that happened, which come first.
+        extras: What the agent added while acting, each `[B, L, ...]`.
+    """
+
+    observations: Floats
+    actions: Floats
+    rewards: Floats
+    over: Bools
+    mask: Bools
+    extras: Mapping[str, Floats]
+
+
+def pack_trials(trajectories: Sequence[Trajectories]) -> Trials:
+    """Joins the collects of a meta-batch along time and moves the steps that happened to the front.
+
+    Args:
+        trajectories: One per episode of the trial, each `[M, E, T, ...]`.
+    """
+    rows = trajectories[0].mask.shape[0] * trajectories[0].mask.shape[1]
+
+    def joined(arrays: Sequence[Floats]) -> Floats:
+        long = np.concatenate(arrays, axis=2)  # [M, E, (K + 1) * T, ...]
+        return long.reshape(rows, *long.shape[2:])
+
+    mask = joined([t.mask for t in trajectories])
+    order = np.argsort(~mask, axis=1, kind="stable")[:, : mask.sum(axis=1).max()]
+
+    def packed(arrays: Sequence[Floats]) -> Floats:
+        long = joined(arrays)
+        return np.take_along_axis(long, order.reshape(*order.shape, *[1] * (long.ndim - 2)), axis=1)
+
+    return Trials(
+        observations=packed([t.observations for t in trajectories]),
+        actions=packed([t.actions for t in trajectories]),
+        rewards=packed([t.rewards for t in trajectories]),
+        over=packed([last_steps(t.mask) for t in trajectories]),
+        mask=packed([t.mask for t in trajectories]),
+        extras={key: packed([t.extras[key] for t in trajectories]) for key in trajectories[0].extras},
+    )
+
+
+def last_steps(mask: Bools) -> Bools:
+    """True on the last step that happened along the last axis; the mask has no gaps."""
+    after = np.zeros_like(mask)
+    after[..., :-1] = mask[..., 1:]
+    return mask & ~after
+
+
+def trial_ends(trials: Trials, cut_episodes: bool) -> Bools:
+    """Where a return ends, `[B, L]`: at the trial's last step, or at every episode's."""
+    return trials.over if cut_episodes else last_steps(trials.mask)
+
+
+def trial_advantages(rewards: Floats, values: Floats, ends: Bools, gamma: float, lam: float) -> Floats:
+    """Generalised advantages over trials, `[B, L]`: the return goes on into the next episode unless it ends.
+
+    Nothing is earned after an end, be it a time limit: a trial is a problem of finite length, and the number of
+    its episodes and their horizon are part of it.
+
+    Args:
+        rewards: `[B, L]`.
+        values: Of the memory and observation before each step, `[B, L]`, zero on padding.
+        ends: `[B, L]`, as `trial_ends` has them.
+        gamma: Discount per step.
+        lam: Decay of the multi-step estimators.
+    """
+    next_values = np.zeros_like(values)
+    next_values[:, :-1] = values[:, 1:]
+    return generalised_advantages(rewards, values, next_values, ends, np.zeros_like(ends), gamma, lam)
+
+
+def trial_returns(rewards: Floats, ends: Bools, gamma: float) -> Floats:
+    """Discounted returns over trials, `[B, L]`; the arguments are as in `trial_advantages`."""
+    return discounted_sums(rewards, (~ends).astype(np.float64), gamma)

@@ -1,0 +1,310 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from metarl.agents.rl2 import Memory, Rl2, Rl2Config
+from metarl.checkpoint import Progress, load_newest, save_checkpoint
+from metarl.learning.recurrent import pack_trials, unroll
+from metarl.registry import make_family
+from metarl.rollout import collect
+from metarl.seeding import Streams
+from metarl.storage import read_tensors
+from metarl.types import MetaBatch, Spaces, Step, Task, Trajectories
+
+LENGTHS = [[[5, 2], [1, 5], [3, 4]], [[4, 5], [5, 1], [5, 5]], [[5, 5], [2, 3], [1, 5]]]
+"""Steps of the episodes `[K + 1, M, E]`, horizon 5: many end early."""
+
+
+def make(spaces: Spaces, seed: int = 0, **settings: Any) -> Rl2:
+    """A small agent none of whose parameters is zero."""
+    config = Rl2Config(**{"units": 6, "encoder": (5,), "episodes_per_trial": 3, **settings})
+    agent = Rl2(config, spaces, device=torch.device("cpu"), rng=np.random.default_rng(seed))
+    generator = torch.Generator().manual_seed(seed)
+    tensors = {
+        name: t + 0.3 * torch.randn(t.shape, generator=generator) if name.startswith("parameters") else t
+        for name, t in agent.tensors().items()
+    }
+    agent.restore(tensors, agent.counters())
+    return agent
+
+
+def batch_of(trajectories: list[Trajectories]) -> MetaBatch:
+    tasks = tuple(Task.of("noise", number=i) for i in range(len(trajectories[0].mask)))
+    return MetaBatch(tasks, tuple(trajectories))
+
+
+def step_of(agent: Rl2, m: int, e: int, **changes: Any) -> Step:
+    """A step in the middle of an episode."""
+    rng = np.random.default_rng(8)
+    step = Step(
+        observation=rng.standard_normal((m, e, agent.spaces.observation_size)).astype(np.float32),
+        previous_action=np.full((m, e, agent.spaces.action_size), 1.0, dtype=np.float32),
+        previous_reward=np.full((m, e), 2.0, dtype=np.float32),
+        first=np.zeros((m, e), dtype=np.bool_),
+        live=np.ones((m, e), dtype=np.bool_),
+    )
+    return replace(step, **changes)
+
+
+@pytest.fixture(params=["continuous", "discrete"])
+def some_spaces(request, spaces: Spaces, discrete_spaces: Spaces) -> Spaces:
+    return spaces if request.param == "continuous" else discrete_spaces
+
+
+@pytest.mark.parametrize("cell", ["gru", "lstm"])
+@pytest.mark.parametrize("normalise", [False, True], ids=["raw", "normalised observations"])
+def test_learning_reproduces_the_log_probabilities_and_values_of_acting(
+    some_spaces: Spaces, play: Callable[..., Any], cell: str, normalise: bool
+) -> None:
+    agent = make(some_spaces, cell=cell, normalise_observations=normalise)
+    agent.meta_update(batch_of(play(agent, LENGTHS, seed=7)))  # so that there are statistics
+    trials = pack_trials(play(agent, LENGTHS))
+    samples = agent._samples(trials)
+    with torch.no_grad():
+        distribution, values = unroll(agent._network, agent._trial_inputs(trials))
+    live = samples.mask.bool()
+    assert 0 < live.sum() < live.numel(), "some trials are shorter than others"
+    torch.testing.assert_close(distribution.log_prob(samples.actions)[live], samples.log_probs[live])
+    torch.testing.assert_close(values[live], samples.values[live])
+    ratio = torch.exp(distribution.log_prob(samples.actions) - samples.log_probs)[live]
+    torch.testing.assert_close(ratio, torch.ones_like(ratio), atol=1e-5, rtol=0)
+    assert values[live].std() > 0.05, "the network is no constant"
+
+
+def test_feedback_is_action_reward_and_done_of_the_step_before_and_nothing_at_the_start(spaces, play) -> None:
+    """Bounds (-1, 1) and (-2, 4); the second episode's first step is told of the first one's last."""
+    agent = make(spaces, reward_input_scale=0.1)
+    trajectories = play(agent, LENGTHS)
+    x = agent._trial_inputs(pack_trials(trajectories)).numpy()
+    assert not x[:, 0, 3:].any()
+    for row, (task, episode) in enumerate(np.ndindex(3, 2)):
+        position = 0
+        for k, t in enumerate(trajectories):
+            for step in range(LENGTHS[k][task][episode]):
+                assert np.array_equal(x[row, position, :3], t.observations[task, episode, step])
+                if position:
+                    from_k, at = (k, step - 1) if step else (k - 1, LENGTHS[k - 1][task][episode] - 1)
+                    action = trajectories[from_k].actions[task, episode, at]
+                    reward = trajectories[from_k].rewards[task, episode, at]
+                    expected = [action[0], (action[1] - 1) / 3, 0.1 * reward, float(step == 0)]
+                    assert x[row, position, 3:] == pytest.approx(expected, abs=1e-6)
+                position += 1
+
+
+def test_a_choice_is_fed_back_one_hot_and_none_at_the_start(discrete_spaces: Spaces, play) -> None:
+    agent = make(discrete_spaces)
+    trajectories = play(agent, LENGTHS)
+    x = agent._trial_inputs(pack_trials(trajectories)).numpy()
+    assert x.shape[-1] == 3 + 4 + 2
+    assert not x[:, 0, 3:].any()
+    assert np.array_equal(np.argmax(x[0, 1:5, 3:7], axis=-1), trajectories[0].actions[0, 0, :4, 0])
+    assert np.array_equal(x[0, 1:5, 3:7].sum(axis=-1), np.ones(4))
+
+
+def test_the_memory_survives_the_end_of_an_episode_and_not_that_of_a_trial(spaces: Spaces) -> None:
+    agent, rng = make(spaces), np.random.default_rng(0)
+    start = agent.begin([Task.of("noise")], 2)
+    assert not start.cell.any()
+    assert not start.feedback.any()
+    _, lived = agent.act(start, step_of(agent, 1, 2, first=np.ones((1, 2), dtype=np.bool_)), rng)
+    episode = Trajectories(
+        all_observations=np.zeros((1, 2, 6, 3), dtype=np.float32),
+        actions=np.float32([[[[0, 0], [1, 4], [0, 0], [0, 0], [0, 0]], [[0, 1]] * 4 + [[-1, -2]]]]),
+        rewards=np.float32([[[0, 7, 0, 0, 0], [0, 0, 0, 0, 5]]]),
+        terminated=np.zeros((1, 2, 5), dtype=np.bool_),
+        truncated=np.zeros((1, 2, 5), dtype=np.bool_),
+        mask=np.array([[[1, 1, 0, 0, 0], [1, 1, 1, 1, 1]]], dtype=np.bool_),
+        success=None,
+        diverged=np.zeros((1, 2), dtype=np.bool_),
+        extras={},
+    )
+    kept = lived.cell.clone()
+    adapted = agent.adapt(lived, episode)
+    assert torch.equal(adapted.cell, kept)
+    assert kept.abs().sum() > 0
+    assert adapted.feedback.tolist() == [[[1, 1, 7, 1], [-1, -1, 5, 1]]]
+    again = agent.begin([Task.of("noise")], 2)
+    assert not again.cell.any()
+    assert not again.feedback.any()
+
+
+@pytest.mark.parametrize("cell", ["gru", "lstm"])
+def test_a_row_whose_episode_is_over_keeps_its_memory(spaces: Spaces, cell: str) -> None:
+    agent, rng = make(spaces, cell=cell), np.random.default_rng(0)
+    state = agent.begin([Task.of("noise")] * 2, 2)
+    _, state = agent.act(state, step_of(agent, 2, 2), rng)
+    live = np.array([[True, False], [False, True]])
+    before = state.cell.clone()
+    _, after = agent.act(state, step_of(agent, 2, 2, live=live), rng)
+    same = (after.cell == state.cell).all(dim=-1)
+    assert same.tolist() == [[False, True, True, False]] * (2 if cell == "lstm" else 1)
+    assert torch.equal(state.cell, before), "the old state is a value"
+
+
+def test_the_first_step_of_an_episode_is_told_what_the_state_carries(spaces: Spaces) -> None:
+    """At the first step of an episode `Step` has zeros; what counts is what `adapt` put into the state."""
+    agent = make(spaces)
+    carried = np.float32([[[0.5, -0.5, 3.0, 1.0]]])
+    empty = agent.begin([Task.of("noise")], 1)
+    first = step_of(agent, 1, 1, first=np.ones((1, 1), dtype=np.bool_))
+    memories = [
+        agent.act(state, step, np.random.default_rng(0))[1].cell
+        for state, step in (
+            (empty, first),
+            (Memory(empty.cell, carried), first),
+            (Memory(empty.cell, carried), step_of(agent, 1, 1)),
+            (empty, step_of(agent, 1, 1)),
+        )
+    ]
+    assert not torch.allclose(memories[0], memories[1])
+    assert torch.equal(memories[2], memories[3]), "later steps are told by Step alone"
+
+
+def test_padded_steps_teach_nothing(spaces: Spaces, play) -> None:
+    ends = []
+    for junk in (0.0, 9.0):
+        agent = make(spaces, normalise_observations=True, entropy_weight=0.01)
+        polluted = []
+        for t in play(agent, LENGTHS):
+            pad = ~t.mask
+            assert pad.any()
+            polluted.append(
+                replace(
+                    t,
+                    actions=np.where(pad[..., None], junk, t.actions),
+                    rewards=np.where(pad, junk, t.rewards),
+                    extras={
+                        k: np.where(pad.reshape(*pad.shape, *[1] * (v.ndim - 3)), junk, v) for k, v in t.extras.items()
+                    },
+                )
+            )
+        agent.meta_update(batch_of(polluted))
+        ends.append(agent.tensors())
+    assert ends[0]["return_moments.count"].item() == np.sum(LENGTHS)
+    for name, tensor in ends[0].items():
+        assert torch.equal(tensor, ends[1][name]), name
+
+
+def test_rewards_are_divided_by_the_deviation_of_the_trials_returns(spaces: Spaces, play) -> None:
+    agent = make(spaces, gamma=0.5, gae_lambda=1.0, normalise_advantages=False)
+    trajectories = play(agent, LENGTHS)
+    agent.meta_update(batch_of(trajectories))
+    trials, returns = pack_trials(trajectories), []
+    for rewards, mask in zip(trials.rewards, trials.mask, strict=True):
+        real = rewards[mask].astype(float)
+        returns.append([sum(0.5**i * r for i, r in enumerate(real[t:])) for t in range(len(real))])
+    std = np.concatenate(returns).std()
+    assert agent._return_moments.std[0] == pytest.approx(std)
+    targets = agent._samples(trials).targets.numpy()  # with lambda 1 the targets are the returns
+    assert targets[0, : len(returns[0])] == pytest.approx(np.array(returns[0]) / std, abs=1e-5)
+
+
+def test_options_that_cut_returns_and_gradients_change_what_is_learnt(spaces: Spaces, play) -> None:
+    ends = []
+    for settings in ({}, {"episodes_cut_returns": True}, {"backpropagation_steps": 2}):
+        agent = make(spaces, **settings)
+        agent.meta_update(batch_of(play(agent, LENGTHS)))
+        ends.append(agent.tensors()["parameters.cell.weight_hh_l0"])
+    assert not torch.equal(ends[0], ends[1])
+    assert not torch.equal(ends[0], ends[2])
+
+
+@pytest.mark.parametrize("cell", ["gru", "lstm"])
+def test_a_restored_agent_goes_on_bit_for_bit(tmp_path: Path, some_spaces: Spaces, play, cell: str) -> None:
+    settings = {"cell": cell, "normalise_observations": True}
+    agent, twin = make(some_spaces, **settings), make(some_spaces, 5, **settings)
+    agent.meta_update(batch_of(play(agent, LENGTHS)))
+    save_checkpoint(tmp_path, agent, Streams(0), Progress(1, 1), keep=2)
+    assert load_newest(tmp_path, twin)[0] == Progress(1, 1)
+    for one in (agent, twin):
+        one.meta_update(batch_of(play(one, LENGTHS, seed=3)))
+    assert agent.counters() == twin.counters()
+    assert agent.counters()["adam_steps"] == 2 * 5 * 4
+    for name, tensor in agent.tensors().items():
+        assert torch.equal(tensor, twin.tensors()[name]), name
+
+
+def test_a_checkpoint_of_another_size_is_refused(spaces: Spaces) -> None:
+    agent, other = make(spaces), make(spaces, units=7)
+    with pytest.raises(ValueError, match=r"checkpoint of rl2.*cell.weight_hh_l0"):
+        agent.restore(other.tensors(), other.counters())
+
+
+def test_trials_are_counted_as_the_protocol_wants(spaces: Spaces) -> None:
+    agent = make(spaces, episodes_per_trial=4)
+    assert agent.adaptation_steps == 3
+    assert agent.episodes_per_adaptation(20) == 1
+
+
+def test_an_exported_policy_has_network_memory_and_description(tmp_path: Path, spaces: Spaces) -> None:
+    agent = make(spaces, normalise_observations=True)
+    _, state = agent.act(agent.begin([Task.of("noise")] * 2, 3), step_of(agent, 2, 3), np.random.default_rng(0))
+    agent.save_policy(state, tmp_path / "policy.safetensors", task=1)
+    tensors, description = read_tensors(tmp_path / "policy.safetensors")
+    assert torch.equal(tensors["memory"], state.cell[:, 3:])
+    assert torch.equal(tensors["network.policy.log_std"], agent.tensors()["parameters.policy.log_std"])
+    assert tensors["action_high"].tolist() == [1.0, 4.0]
+    assert "observation.mean" in tensors
+    assert json.dumps(description)
+    assert description["cell"] == "gru"
+
+
+def test_an_agent_that_must_remember_the_first_episode_learns_to(tmp_path: Path) -> None:
+    """A bandit of two arms: the first pull is a guess, the second can be right every time (Duan et al., 4.1)."""
+    spaces = Spaces(observation_size=1, action_low=(0.0,), action_high=(1.0,), horizon=1, choices=2)
+    config = Rl2Config(units=16, encoder=(), learning_rate=0.01, minibatches=2, gamma=1.0)
+    agent = Rl2(config, spaces, device=torch.device("cpu"), rng=np.random.default_rng(0))
+    rng, m = np.random.default_rng(1), 64
+    means = []
+    for _ in range(30):
+        good = rng.integers(2, size=(m, 1))
+        state, trajectories = agent.begin([Task.of("bandit", arm=float(a)) for a in good[:, 0]], 1), []
+        for k in range(2):
+            if k:
+                state = agent.adapt(state, trajectories[-1])
+            zeros = np.zeros((m, 1, 1), dtype=np.float32)
+            step = Step(zeros, zeros, zeros[..., 0], np.ones((m, 1), np.bool_), np.ones((m, 1), np.bool_))
+            action, state = agent.act(state, step, rng)
+            reward = (action.environment[..., 0] == good).astype(np.float32)
+            trajectories.append(
+                Trajectories(
+                    all_observations=np.zeros((m, 1, 2, 1), dtype=np.float32),
+                    actions=action.environment[:, :, None],
+                    rewards=reward[:, :, None],
+                    terminated=np.zeros((m, 1, 1), dtype=np.bool_),
+                    truncated=np.ones((m, 1, 1), dtype=np.bool_),
+                    mask=np.ones((m, 1, 1), dtype=np.bool_),
+                    success=None,
+                    diverged=np.zeros((m, 1), dtype=np.bool_),
+                    extras={name: value[:, :, None] for name, value in action.extras.items()},
+                )
+            )
+        agent.meta_update(batch_of(trajectories))
+        means.append([float(t.rewards.mean()) for t in trajectories])
+    first, second = np.mean(means[-5:], axis=0)
+    assert 0.35 < first < 0.65
+    assert second > 0.95
+
+
+def test_it_trains_and_adapts_further_than_it_was_trained_to_on_a_real_family(spaces: Spaces) -> None:
+    family = make_family("point-robot")
+    envs, streams = family.make_envs(2, 2, 10), Streams(0)
+    agent = make(envs.spaces, episodes_per_trial=2, action_scale=0.3)
+    tasks = [Task.of("point-robot", goal=goal) for goal in ((0.1, 0.1), (-0.3, 0.2))]
+    envs.set_tasks(tasks)
+    state, trajectories = agent.begin(tasks, 2), []
+    for k in range(4):
+        if k:
+            state = agent.adapt(state, trajectories[-1])
+        collected, state = collect(envs, agent, state, streams)
+        trajectories.append(collected)
+    report = agent.meta_update(MetaBatch(tuple(tasks), tuple(trajectories)))
+    assert all(np.isfinite(value) for value in report.values())

@@ -1,0 +1,183 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from metarl.learning.distributions import Gaussian
+from metarl.learning.recurrent import (
+    RecurrentActorCritic,
+    Trials,
+    last_steps,
+    pack_trials,
+    trial_advantages,
+    trial_ends,
+    trial_returns,
+    unroll,
+)
+from metarl.types import Spaces, Trajectories
+
+
+def make(spaces: Spaces, cell: str = "gru", encoder: tuple[int, ...] = (4,)) -> RecurrentActorCritic:
+    network = RecurrentActorCritic(
+        5, spaces, encoder=encoder, activation="tanh", cell=cell, units=6, init_std=0.5, min_std=0.1,
+        rng=np.random.default_rng(0),
+    )  # fmt: skip
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.add_(0.3 * torch.randn(parameter.shape, generator=generator))
+    return network
+
+
+def plain(network: RecurrentActorCritic, cell: str, x: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
+    """Means `[L, A]` and values `[L]` of one trial by the equations of the cells, step by step in float64."""
+    w = {name: p.detach().double().numpy() for name, p in network.named_parameters()}
+
+    def sigmoid(a: np.ndarray) -> np.ndarray:
+        return 1 / (1 + np.exp(-a))
+
+    h, c, means, values = np.zeros(6), np.zeros(6), [], []
+    for row in x.double().numpy():
+        z = np.tanh(w["encoder.0.weight"] @ row + w["encoder.0.bias"])
+        a = np.split(w["cell.weight_ih_l0"] @ z + w["cell.bias_ih_l0"], 3 if cell == "gru" else 4)
+        b = np.split(w["cell.weight_hh_l0"] @ h + w["cell.bias_hh_l0"], 3 if cell == "gru" else 4)
+        if cell == "gru":
+            reset, update = sigmoid(a[0] + b[0]), sigmoid(a[1] + b[1])
+            h = (1 - update) * np.tanh(a[2] + reset * b[2]) + update * h
+        else:
+            c = sigmoid(a[1] + b[1]) * c + sigmoid(a[0] + b[0]) * np.tanh(a[2] + b[2])
+            h = sigmoid(a[3] + b[3]) * np.tanh(c)
+        means.append(w["policy.output.weight"] @ h + w["policy.output.bias"])
+        values.append((w["value.weight"] @ h + w["value.bias"])[0])
+    return np.array(means), np.array(values)
+
+
+@pytest.mark.parametrize("cell", ["gru", "lstm"])
+@pytest.mark.parametrize("span", [0, 3, 1, 50])
+def test_a_trial_unrolled_at_once_or_in_pieces_follows_the_equations_of_the_cell(spaces, cell: str, span: int) -> None:
+    network = make(spaces, cell)
+    x = torch.randn(2, 7, 5, generator=torch.Generator().manual_seed(1))
+    distribution, values = unroll(network, x, span)
+    assert isinstance(distribution, Gaussian)
+    for row in range(2):
+        means, by_hand = plain(network, cell, x[row])
+        assert distribution.mean[row].detach().numpy() == pytest.approx(means, abs=1e-5)
+        assert values[row].detach().numpy() == pytest.approx(by_hand, abs=1e-5)
+
+
+@pytest.mark.parametrize("cell", ["gru", "lstm"])
+def test_gradients_flow_back_through_the_span_and_no_further(spaces, cell: str) -> None:
+    network = make(spaces, cell)
+    reached = {}
+    for span in (0, 3):
+        x = torch.randn(1, 7, 5, generator=torch.Generator().manual_seed(1)).requires_grad_()
+        _, values = unroll(network, x, span)
+        values[0, 5].backward()  # the third step of the second piece of three
+        reached[span] = x.grad.abs().sum(dim=-1)[0] > 0
+    assert reached[0].tolist() == [True] * 6 + [False]
+    assert reached[3].tolist() == [False] * 3 + [True] * 3 + [False]
+
+
+def test_discrete_pieces_join_and_an_encoder_is_optional(discrete_spaces: Spaces) -> None:
+    network = make(discrete_spaces, encoder=())
+    x = torch.randn(2, 7, 5, generator=torch.Generator().manual_seed(1))
+    whole, pieces = unroll(network, x)[0], unroll(network, x, 2)[0]
+    torch.testing.assert_close(whole.logits, pieces.logits)
+    assert whole.logits.shape == (2, 7, 4)
+
+
+def test_the_cells_start_is_orthogonal_gate_by_gate_and_an_lstm_remembers(spaces: Spaces) -> None:
+    before = torch.random.get_rng_state()
+    network = RecurrentActorCritic(
+        5, spaces, encoder=(4,), activation="tanh", cell="lstm", units=6, init_std=0.5, min_std=0.1,
+        rng=np.random.default_rng(0),
+    )  # fmt: skip
+    assert torch.equal(torch.random.get_rng_state(), before)
+    for gate in network.cell.weight_hh_l0.detach().split(6):
+        torch.testing.assert_close(gate @ gate.T, torch.eye(6), atol=1e-5, rtol=0)
+    assert network.cell.bias_ih_l0.tolist() == [0.0] * 6 + [1.0] * 6 + [0.0] * 12
+    assert network.fresh_memory(3).shape == (2, 3, 6)
+
+
+def recording(lengths: list[list[int]], base: float) -> Trajectories:
+    """Episodes of the given lengths `[M, E]` out of at most 3 steps; rewards count up from `base`."""
+    mask = np.arange(3) < np.array(lengths)[..., None]
+    rewards = np.where(mask, base + np.arange(3) + 10 * np.arange(mask[..., 0].size).reshape(*mask.shape[:2], 1), 0)
+    none = np.zeros_like(mask)
+    observations = np.where(np.pad(mask, ((0, 0), (0, 0), (0, 1))), np.pad(rewards, ((0, 0), (0, 0), (0, 1))), -1.0)
+    return Trajectories(
+        all_observations=observations[..., None],
+        actions=-rewards[..., None],
+        rewards=rewards,
+        terminated=none,
+        truncated=none,
+        mask=mask,
+        success=None,
+        diverged=none[..., 0],
+        extras={"value": 2 * rewards},
+    )
+
+
+def test_packing_joins_the_episodes_of_each_row_without_gaps() -> None:
+    trials = pack_trials([recording([[2, 3], [1, 3]], 1), recording([[3, 1], [1, 3]], 5)])
+    assert trials.rewards.tolist() == [
+        [1, 2, 5, 6, 7, 0],
+        [11, 12, 13, 15, 0, 0],
+        [21, 25, 0, 0, 0, 0],
+        [31, 32, 33, 35, 36, 37],
+    ]
+    assert trials.mask.sum(axis=1).tolist() == [5, 4, 2, 6]
+    assert trials.over.astype(int).tolist() == [
+        [0, 1, 0, 0, 1, 0],
+        [0, 0, 1, 1, 0, 0],
+        [1, 1, 0, 0, 0, 0],
+        [0, 0, 1, 0, 0, 1],
+    ]
+    assert np.array_equal(trials.observations[..., 0][trials.mask], trials.rewards[trials.mask])
+    assert np.array_equal(trials.actions[..., 0], -trials.rewards)
+    assert np.array_equal(trials.extras["value"], 2 * trials.rewards)
+
+
+def test_packing_stops_at_the_longest_trial() -> None:
+    assert pack_trials([recording([[1, 2]], 1), recording([[1, 1]], 1)]).rewards.shape == (2, 3)
+
+
+def test_last_steps_are_those_before_the_padding_or_the_end() -> None:
+    mask = np.array([[True, True, False], [True, True, True], [False, False, False]])
+    assert last_steps(mask).astype(int).tolist() == [[0, 1, 0], [0, 0, 1], [0, 0, 0]]
+
+
+def two_episodes() -> tuple[Trials, np.ndarray]:
+    """One trial of two episodes with two steps each, one step of padding; and values."""
+    mask = np.array([[True, True, True, True, False]])
+    over = np.array([[False, True, False, True, False]])
+    rewards = np.array([[1.0, 2.0, 3.0, 4.0, 0.0]])
+    trials = Trials(rewards[..., None], rewards[..., None], rewards, over, mask, {})
+    return trials, np.array([[10.0, 20.0, 30.0, 40.0, 0.0]])
+
+
+def test_advantages_cross_the_end_of_an_episode_and_stop_at_the_trials() -> None:
+    trials, values = two_episodes()
+    d = [1 + 0.5 * 20 - 10, 2 + 0.5 * 30 - 20, 3 + 0.5 * 40 - 30, 4 - 40]
+    a3 = d[3]
+    a2 = d[2] + 0.4 * a3
+    a1 = d[1] + 0.4 * a2
+    a0 = d[0] + 0.4 * a1
+    got = trial_advantages(trials.rewards, values, trial_ends(trials, cut_episodes=False), 0.5, 0.8)
+    assert got[0].tolist() == pytest.approx([a0, a1, a2, a3, 0.0])
+
+
+def test_advantages_end_with_each_episode_when_told_to() -> None:
+    trials, values = two_episodes()
+    d = [1 + 0.5 * 20 - 10, 2 - 20, 3 + 0.5 * 40 - 30, 4 - 40]
+    got = trial_advantages(trials.rewards, values, trial_ends(trials, cut_episodes=True), 0.5, 0.8)
+    assert got[0].tolist() == pytest.approx([d[0] + 0.4 * d[1], d[1], d[2] + 0.4 * d[3], d[3], 0.0])
+
+
+def test_returns_cross_the_end_of_an_episode_unless_told_not_to() -> None:
+    trials, _ = two_episodes()
+    whole = trial_returns(trials.rewards, trial_ends(trials, cut_episodes=False), 0.5)
+    assert whole[0].tolist() == [1 + 0.5 * 4.5, 2 + 0.5 * 5, 3 + 0.5 * 4, 4, 0]
+    cut = trial_returns(trials.rewards, trial_ends(trials, cut_episodes=True), 0.5)
+    assert cut[0].tolist() == [2, 2, 5, 4, 0]
