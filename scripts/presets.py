@@ -26,6 +26,28 @@ class Preset:
 
 MAML_SOURCE = "sizes and settings of pytorch-maml-rl (configs/maml) and ProMP (run_scripts/maml_run_mujoco.py)"
 
+PEARL_SOURCE = "Rakelly et al. 2019 and oyster (configs/), with networks, batches and updates cut to size for two cores"
+PEARL_POINT = {
+    "hidden": (128, 128),
+    "encoder_hidden": (64, 64),
+    "gradient_steps": 400,
+    "meta_batch": 10,
+    "batch": 64,
+    "context_batch": 64,
+    "warmup_iterations": 4,
+    "learning_rate": 1e-3,
+    "reward_scale": 20.0,
+    "replay_size": 10_000,
+}
+PEARL_CHEETAH = {
+    "hidden": (128, 128, 128),
+    "encoder_hidden": (100, 100, 100),
+    "gradient_steps": 400,
+    "meta_batch": 8,
+    "batch": 128,
+    "replay_size": 10_000,
+}
+
 PRESETS: dict[tuple[str, str], Preset] = {
     ("maml-trpo", "point-robot"): Preset(
         training={"iterations": 50},
@@ -45,6 +67,23 @@ PRESETS: dict[tuple[str, str], Preset] = {
     ),
     ("maml-trpo", "half-cheetah-dir"): Preset(
         training={"iterations": 60}, agent={"action_scale": 10.0}, source="as half-cheetah-vel"
+    ),
+    ("pearl", "point-robot"): Preset(
+        training={"iterations": 40, "tasks": 20, "episodes": 2, "train_tasks": 80},
+        agent=PEARL_POINT,
+        source=f"{PEARL_SOURCE}; 80 training tasks",
+    ),
+    ("pearl", "half-cheetah-vel-3"): Preset(
+        training={
+            "iterations": 250,
+            "checkpoint_every": 25,
+            "tasks": 5,
+            "episodes": 2,
+            "horizon": 200,
+            "train_tasks": 100,
+        },
+        agent=PEARL_CHEETAH,
+        source=f"{PEARL_SOURCE}; 100 training tasks, 5 collected per iteration, as published",
     ),
 }
 
