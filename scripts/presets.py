@@ -47,6 +47,14 @@ PEARL_CHEETAH = {
     "batch": 128,
     "replay_size": 10_000,
 }
+PEARL_CHEETAH_RUN = {
+    "iterations": 250,
+    "tasks": 5,
+    "episodes": 2,
+    "horizon": 200,
+    "train_tasks": 100,
+    "checkpoint_every": 25,
+}
 
 PRESETS: dict[tuple[str, str], Preset] = {
     ("maml-trpo", "point-robot"): Preset(
@@ -73,17 +81,23 @@ PRESETS: dict[tuple[str, str], Preset] = {
         agent=PEARL_POINT,
         source=f"{PEARL_SOURCE}; 80 training tasks",
     ),
+    ("pearl", "sparse-point-robot"): Preset(
+        training={"iterations": 100, "tasks": 20, "episodes": 2, "train_tasks": 80},
+        agent={**PEARL_POINT, "gamma": 0.9, "kl_weight": 1.0, "context_collects": 3},
+        source=f"{PEARL_SOURCE}; 80 training tasks, discount, bottleneck and posterior context as published",
+    ),
+    ("pearl", "half-cheetah-vel"): Preset(
+        training=PEARL_CHEETAH_RUN, agent=PEARL_CHEETAH, source="as half-cheetah-vel-3"
+    ),
     ("pearl", "half-cheetah-vel-3"): Preset(
-        training={
-            "iterations": 250,
-            "checkpoint_every": 25,
-            "tasks": 5,
-            "episodes": 2,
-            "horizon": 200,
-            "train_tasks": 100,
-        },
+        training=PEARL_CHEETAH_RUN,
         agent=PEARL_CHEETAH,
-        source=f"{PEARL_SOURCE}; 100 training tasks, 5 collected per iteration, as published",
+        source=f"{PEARL_SOURCE}; 100 training tasks, 5 collected per iteration, horizon 200, as published",
+    ),
+    ("pearl", "half-cheetah-dir"): Preset(
+        training={**PEARL_CHEETAH_RUN, "tasks": 2, "episodes": 5, "train_tasks": 0},
+        agent={**PEARL_CHEETAH, "warmup_iterations": 2, "replay_size": 100_000, "replay_tasks": 2},
+        source=f"{PEARL_SOURCE}; both tasks collected in every iteration",
     ),
 }
 

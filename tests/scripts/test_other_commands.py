@@ -25,7 +25,7 @@ def test_list_names_agents_families_and_presets(run_metarl) -> None:
     code, out, _ = run_metarl("list", "--json")
     value = json.loads(out.splitlines()[-1])
     assert code == 0
-    assert [a["name"] for a in value["agents"]] == ["maml-trpo"]
+    assert [a["name"] for a in value["agents"]] == ["maml-trpo", "pearl"]
     families = {f["name"]: f for f in value["families"]}
     assert set(families) == {
         "point-robot", "sparse-point-robot", "half-cheetah-dir", "half-cheetah-vel", "half-cheetah-vel-3",
