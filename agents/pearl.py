@@ -189,7 +189,7 @@ def _network(parameters: Tensor, sizes: Sequence[int], columns: Sequence[Tensor]
 
 
 def natural_parameters(mean: Tensor, variance: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
-    """Sums over the context of 1 / variance and mean / variance: the product of Gaussians (equation in section 4.1).
+    """Sums over the context of 1 / variance and mean / variance: the product of Gaussians (section 4.1).
 
     Args:
         mean: `[..., B, Z]`.
@@ -246,7 +246,7 @@ def policy_loss(
 ) -> tuple[Tensor, Tensor]:
     """Mean of `temperature * log pi - min Q` over actions drawn anew, and the log-probabilities `[M, B]`.
 
-    Only the policy gets a gradient: neither the critics nor, through z, the encoder (algorithm 1, line 19).
+    Only the policy gets a gradient: neither the critics nor, through z, the encoder (section 5.1).
     """
     latent = latent.detach()
     mean, log_std = networks.policy(p.policy, batch.observations, latent)
