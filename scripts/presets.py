@@ -31,6 +31,35 @@ OWN_RUNS = "own runs with seed 0"
 PROMP_SOURCE = "ProMP (run_scripts): Adam 1e-3, 5 steps, clip 0.3, penalty 5e-4; sizes of maml-trpo"
 RL2_SOURCE = "ProMP (full_code): 2 episodes per trial, learning rate 1e-3, 5 epochs, gamma 0.99"
 REFERENCE_SOURCE = "the PPO settings of rl2 on this family, so that the two can be compared"
+PEARL_SOURCE = "Rakelly et al. 2019 and oyster (configs/), with networks, batches and updates cut to size for two cores"
+PEARL_POINT = {
+    "hidden": (128, 128),
+    "encoder_hidden": (64, 64),
+    "gradient_steps": 400,
+    "meta_batch": 10,
+    "batch": 64,
+    "context_batch": 64,
+    "warmup_iterations": 4,
+    "learning_rate": 1e-3,
+    "reward_scale": 20.0,
+    "replay_size": 10_000,
+}
+PEARL_CHEETAH = {
+    "hidden": (128, 128, 128),
+    "encoder_hidden": (100, 100, 100),
+    "gradient_steps": 400,
+    "meta_batch": 8,
+    "batch": 128,
+    "replay_size": 10_000,
+}
+PEARL_CHEETAH_RUN = {
+    "iterations": 250,
+    "tasks": 5,
+    "episodes": 2,
+    "horizon": 200,
+    "train_tasks": 100,
+    "checkpoint_every": 25,
+}
 
 PRESETS: dict[tuple[str, str], Preset] = {
     ("maml-trpo", "point-robot"): Preset(
@@ -109,6 +138,29 @@ PRESETS: dict[tuple[str, str], Preset] = {
         training={"iterations": 200, "tasks": 40, "episodes": 4},
         agent={"learning_rate": 1e-3, "normalise_observations": True, "task_parameters": 1},
         source=f"{REFERENCE_SOURCE}; one target velocity",
+    ),
+    ("pearl", "point-robot"): Preset(
+        training={"iterations": 40, "tasks": 20, "episodes": 2, "train_tasks": 80},
+        agent=PEARL_POINT,
+        source=f"{PEARL_SOURCE}; 80 training tasks",
+    ),
+    ("pearl", "sparse-point-robot"): Preset(
+        training={"iterations": 100, "tasks": 20, "episodes": 2, "train_tasks": 80},
+        agent={**PEARL_POINT, "gamma": 0.9, "kl_weight": 1.0, "context_collects": 3},
+        source=f"{PEARL_SOURCE}; 80 training tasks, discount, bottleneck and posterior context as published",
+    ),
+    ("pearl", "half-cheetah-vel"): Preset(
+        training=PEARL_CHEETAH_RUN, agent=PEARL_CHEETAH, source="as half-cheetah-vel-3"
+    ),
+    ("pearl", "half-cheetah-vel-3"): Preset(
+        training=PEARL_CHEETAH_RUN,
+        agent=PEARL_CHEETAH,
+        source=f"{PEARL_SOURCE}; 100 training tasks, 5 collected per iteration, horizon 200, as published",
+    ),
+    ("pearl", "half-cheetah-dir"): Preset(
+        training={**PEARL_CHEETAH_RUN, "tasks": 2, "episodes": 5, "train_tasks": 0},
+        agent={**PEARL_CHEETAH, "warmup_iterations": 2, "replay_size": 100_000, "replay_tasks": 2},
+        source=f"{PEARL_SOURCE}; both tasks collected in every iteration",
     ),
 }
 

@@ -15,6 +15,8 @@ from pathlib import Path
 from types import FrameType
 from typing import Annotated, Any, Literal
 
+import numpy as np
+import torch
 import tyro
 
 from metarl.agent import MetaAgent
@@ -279,6 +281,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             spaces=probe.spaces,
         )
         probe.close()
+        # What an agent has to say about the family or its settings, it says now, before anything is written.
+        run.build_agent(torch.device("cpu"), np.random.default_rng(0)).begin(family.distribution.train_tasks(1), 1)
         out = _prepare(door, run)
         lock = contextlib.ExitStack()
         lock.enter_context(_sole_writer(out))

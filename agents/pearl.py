@@ -1,0 +1,501 @@
+"""PEARL: infers what the task is from a few episodes, and acts by soft actor-critic on that belief.
+
+Rakelly, Zhou, Quillen, Finn and Levine 2019, "Efficient Off-Policy Meta-Reinforcement Learning via Probabilistic
+Context Variables" (arXiv:1903.08254), algorithms 1 and 2, on soft actor-critic (Haarnoja et al. 2018,
+arXiv:1801.01290 and arXiv:1812.05905). The page `docs/pearl.md` has the equations and every detail that changes a
+result.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import softplus
+
+from metarl.config import Count, NonNegative, Positive, UnitInterval, Whole
+from metarl.learning.networks import Layout, mlp, mlp_init, mlp_layout
+from metarl.learning.optimisers import adam_tensors, restore_adam
+from metarl.learning.replay import Slots, TaskReplay, Transitions, transition_rows
+from metarl.learning.squashed import squashed_sample
+from metarl.storage import write_tensors
+from metarl.types import Action, Floats, MetaBatch, Spaces, Step, Task, Trajectories
+
+MIN_VARIANCE = 1e-7
+"""Smallest variance of a factor of the posterior."""
+LOG_STD_RANGE = (-20.0, 2.0)
+"""Bounds of the policy's log standard deviation, before the tanh."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PearlConfig:
+    """Settings of PEARL; the defaults are the published ones for half-cheetah-vel."""
+
+    adaptation_steps: Count = 2
+    """Episodes after the first (K), each acted with a belief from all episodes before it; usually 1 to 3."""
+    latent: Count = 5
+    """Components of the task variable z (Z); usually 5 to 10."""
+    encoder_hidden: tuple[Count, ...] = (200, 200, 200)
+    """Units of each hidden layer of the context encoder."""
+    hidden: tuple[Count, ...] = (300, 300, 300)
+    """Units of each hidden layer of the policy and of the two critics."""
+    context_next_observation: bool = False
+    """Show the encoder the observation after the step too: for tasks that differ in their dynamics."""
+    context_collects: Count = 1
+    """Of the K + 1 collects of an iteration, the first so many feed the encoder in training; usually 1 (only what
+    was collected with z from the prior) to K + 1."""
+    gradient_steps: Count = 2000
+    """Gradient steps per iteration; usually 200 to 4000."""
+    meta_batch: Count = 16
+    """Tasks of one gradient step, drawn from those in the replay (all of them while there are fewer)."""
+    batch: Count = 256
+    """Transitions per task in one gradient step; usually 64 to 256."""
+    context_batch: Count = 100
+    """Transitions per task from which the encoder infers z in one gradient step; usually 64 to 256."""
+    warmup_iterations: Whole = 20
+    """Iterations that only collect data before the first gradient step; usually enough to meet most training tasks."""
+    learning_rate: Positive = 3e-4
+    """Step size of Adam, for all networks."""
+    gamma: UnitInterval = 0.99
+    """Discount per step."""
+    reward_scale: Positive = 5.0
+    """Factor of the rewards that the critics learn from: the weight of reward against entropy; usually 1 to 100."""
+    kl_weight: NonNegative = 0.1
+    """Weight of the information bottleneck, KL(posterior || prior) summed over the tasks; usually 0.1 to 1."""
+    tau: UnitInterval = 0.005
+    """Share of the way that the target critics go to the critics after each gradient step."""
+    temperature: Positive = 1.0
+    """Weight of the entropy against the scaled reward; where it is tuned automatically, its start."""
+    tune_temperature: bool = False
+    """Tune the temperature so that the policy's entropy stays at minus the number of action components, in nats."""
+    replay_size: Count = 20_000
+    """Ring buffer per task for the critics, transitions; older ones are overwritten."""
+    context_size: Count = 2_000
+    """Ring buffer per task for the encoder, transitions; emptied whenever the task is collected anew."""
+    replay_tasks: Count = 100
+    """Most training tasks that the replay has room for: at least the run's `train_tasks`."""
+
+
+@dataclass(frozen=True)
+class Belief:
+    """The state: what each environment's own episodes say about its task, and the z it acts with.
+
+    The posterior is kept as natural parameters, which are sums over the context: their order does not matter and
+    further context only adds to them.
+
+    Attributes:
+        precision: Sum of the factors' 1 / variance, `[M, E, Z]`; zero before any context.
+        weighted_mean: Sum of the factors' mean / variance, `[M, E, Z]`.
+        latent: z of the current episode, `[M, E, Z]`.
+    """
+
+    precision: Tensor
+    weighted_mean: Tensor
+    latent: Tensor
+
+
+class Parameters(NamedTuple):
+    """All that is learned.
+
+    Attributes:
+        encoder: `[1, P]`.
+        policy: `[1, P]`.
+        critics: The two critics, `[2, P]`.
+        targets: Their slow copies, `[2, P]`.
+        log_temperature: `[1]`.
+    """
+
+    encoder: Tensor
+    policy: Tensor
+    critics: Tensor
+    targets: Tensor
+    log_temperature: Tensor
+
+
+class Noise(NamedTuple):
+    """Standard normal numbers of one gradient step.
+
+    Attributes:
+        latent: `[M, Z]`.
+        next_action: `[M, B, A]`.
+        action: `[M, B, A]`.
+    """
+
+    latent: Tensor
+    next_action: Tensor
+    action: Tensor
+
+
+class PearlNetworks:
+    """Encoder, policy and critics as functions of their parameters.
+
+    Args:
+        config: The settings.
+        spaces: Sizes.
+    """
+
+    def __init__(self, config: PearlConfig, spaces: Spaces) -> None:
+        o, a, z = spaces.observation_size, spaces.action_size, config.latent
+        self._next = config.context_next_observation
+        self.encoder_sizes = (o + a + 1 + o * self._next, *config.encoder_hidden, 2 * z)
+        self.policy_sizes = (o + z, *config.hidden, 2 * a)
+        self.critic_sizes = (o + a + z, *config.hidden, 1)
+
+    def initial(self, config: PearlConfig, rng: np.random.Generator) -> Parameters:
+        """Initial parameters; the targets start equal to the critics."""
+        encoder, policy = (mlp_init(sizes, rng)[None] for sizes in (self.encoder_sizes, self.policy_sizes))
+        critics = torch.stack([mlp_init(self.critic_sizes, rng) for _ in range(2)])
+        return Parameters(encoder, policy, critics, critics.clone(), torch.tensor([math.log(config.temperature)]))
+
+    def factors(self, encoder: Tensor, context: Transitions) -> tuple[Tensor, Tensor]:
+        """Mean and variance of each transition's factor of the posterior, `[M, B, Z]` each."""
+        columns = [context.observations, context.actions, context.rewards.unsqueeze(-1)]
+        if self._next:
+            columns.append(context.next_observations)
+        mean, raw = _network(encoder, self.encoder_sizes, columns)[0].chunk(2, dim=-1)
+        return mean, softplus(raw).clamp_min(MIN_VARIANCE)
+
+    def policy(self, policy: Tensor, observations: Tensor, latent: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and log standard deviation before the tanh, `[M, B, A]` each.
+
+        Args:
+            policy: `[1, P]`.
+            observations: `[M, B, O]`.
+            latent: `[M, B, Z]` or `[M, 1, Z]`.
+        """
+        mean, log_std = _network(policy, self.policy_sizes, [observations, latent])[0].chunk(2, dim=-1)
+        return mean, log_std.clamp(*LOG_STD_RANGE)
+
+    def critics(self, critics: Tensor, observations: Tensor, actions: Tensor, latent: Tensor) -> Tensor:
+        """Values of both critics, `[2, M, B]`; `actions` in [-1, 1], `latent` as for `policy`."""
+        return _network(critics, self.critic_sizes, [observations, actions, latent]).squeeze(-1)
+
+
+def _network(parameters: Tensor, sizes: Sequence[int], columns: Sequence[Tensor]) -> Tensor:
+    """Networks `[n, P]` over the same inputs, joined from columns `[M, B, ...]`: `[n, M, B, out]`."""
+    rows = columns[0].shape[:-1]
+    x = torch.cat([c.expand(*rows, c.shape[-1]) for c in columns], dim=-1).flatten(0, -2)
+    outputs = mlp(Layout(mlp_layout(sizes)).split(parameters), x.expand(len(parameters), *x.shape), "relu")
+    return outputs.view(len(parameters), *rows, sizes[-1])
+
+
+# The belief -----------------------------------------------------------------------------------------------
+
+
+def natural_parameters(mean: Tensor, variance: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+    """Sums over the context of 1 / variance and mean / variance: the product of Gaussians (section 4.1).
+
+    Args:
+        mean: `[..., B, Z]`.
+        variance: `[..., B, Z]`.
+        weight: 1 where the factor counts, else 0, `[..., B]`.
+    """
+    precision = weight.unsqueeze(-1) / variance
+    return precision.sum(dim=-2), (precision * mean).sum(dim=-2)
+
+
+def posterior(precision: Tensor, weighted_mean: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and variance of q(z | c); those of the prior, 0 and 1, where there is no context."""
+    variance = 1.0 / torch.where(precision > 0, precision, torch.ones_like(precision))
+    return weighted_mean * variance, variance
+
+
+def infer(networks: PearlNetworks, encoder: Tensor, context: Transitions) -> tuple[Tensor, Tensor]:
+    """Mean and variance of q(z | c) from whole contexts `[M, B, ...]`: `[M, Z]` each."""
+    mean, variance = networks.factors(encoder, context)
+    return posterior(*natural_parameters(mean, variance, torch.ones_like(context.rewards)))
+
+
+def kl_from_prior(mean: Tensor, variance: Tensor) -> Tensor:
+    """KL(N(mean, variance) || N(0, 1)) in nats, summed over the last axis."""
+    return 0.5 * (variance + mean.square() - 1.0 - variance.log()).sum(dim=-1)
+
+
+# Losses ---------------------------------------------------------------------------------------------------
+
+
+def critic_targets(
+    networks: PearlNetworks, p: Parameters, batch: Transitions, latent: Tensor, noise: Tensor, config: PearlConfig
+) -> Tensor:
+    """What the critics are to predict, without history, `[M, B]`.
+
+    `y = scale * r + gamma * (1 - terminated) * (min Q'(s', a', z) - temperature * log pi(a' | s', z))` with a' drawn
+    from the policy (arXiv:1812.05905, equations 3 and 5).
+    """
+    with torch.no_grad():
+        mean, log_std = networks.policy(p.policy, batch.next_observations, latent)
+        actions, log_prob = squashed_sample(mean, log_std, noise)
+        values = networks.critics(p.targets, batch.next_observations, actions, latent).amin(dim=0)
+        soft_values = values - p.log_temperature.exp() * log_prob
+        return config.reward_scale * batch.rewards + config.gamma * (1.0 - batch.terminated) * soft_values
+
+
+def critic_loss(values: Tensor, targets: Tensor) -> Tensor:
+    """Mean squared error of each critic `[2, M, B]`, summed over the two."""
+    return (values - targets).square().mean(dim=(1, 2)).sum()
+
+
+def policy_loss(
+    networks: PearlNetworks, p: Parameters, batch: Transitions, latent: Tensor, noise: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Mean of `temperature * log pi - min Q` over actions drawn anew, and the log-probabilities `[M, B]`.
+
+    Only the policy gets a gradient: neither the critics nor, through z, the encoder (section 5.1).
+    """
+    latent = latent.detach()
+    mean, log_std = networks.policy(p.policy, batch.observations, latent)
+    actions, log_prob = squashed_sample(mean, log_std, noise)
+    values = networks.critics(p.critics.detach(), batch.observations, actions, latent).amin(dim=0)
+    return (p.log_temperature.exp().detach() * log_prob - values).mean(), log_prob
+
+
+def temperature_loss(log_temperature: Tensor, log_prob: Tensor, target_entropy: float) -> Tensor:
+    """Mean of `-temperature * (log pi + target entropy)` (arXiv:1812.05905, equation 18)."""
+    return -(log_temperature.exp() * (log_prob.detach() + target_entropy)).mean()
+
+
+# The agent ------------------------------------------------------------------------------------------------
+
+
+class Pearl:
+    """PEARL as a `metarl.agent.MetaAgent`; its state is a `Belief`.
+
+    Args:
+        config: The settings.
+        spaces: Sizes and action bounds of the environments.
+        device: Where networks and replay lie.
+        rng: Source of the initial parameters; the generator of what the updates draw is spawned from it.
+
+    Raises:
+        ValueError: Actions are discrete or unbounded.
+    """
+
+    Config: ClassVar[type] = PearlConfig
+    summary: ClassVar[str] = "infers the task as a latent variable, off-policy (Rakelly et al. 2019)"
+
+    def __init__(self, config: PearlConfig, spaces: Spaces, *, device: torch.device, rng: np.random.Generator) -> None:
+        if spaces.choices:
+            raise ValueError(f"pearl: got {spaces.choices} discrete actions, expected continuous actions")
+        self._low, self._high = (np.asarray(b, dtype=np.float32) for b in (spaces.action_low, spaces.action_high))
+        if not np.isfinite([self._low, self._high]).all():
+            raise ValueError(
+                f"pearl: got action bounds {spaces.action_low}, {spaces.action_high}, expected finite ones"
+            )
+        self.config, self.spaces, self._device = config, spaces, device
+        self._networks = PearlNetworks(config, spaces)
+        self._parameters = Parameters(*(t.to(device) for t in self._networks.initial(config, rng)))
+        trained = self._parameters._asdict()
+        del trained["targets"]
+        self._optimisers = {
+            name: torch.optim.Adam([tensor.requires_grad_()], lr=config.learning_rate)
+            for name, tensor in trained.items()
+        }
+        self._rng = rng.spawn(1)[0]
+        width = Transitions.width(spaces.observation_size, spaces.action_size)
+        self._replay = TaskReplay(config.replay_tasks, config.replay_size, width, device)
+        self._context = TaskReplay(config.replay_tasks, config.context_size, width, device)
+        self._slots: dict[Task, int] = {}
+        self._iteration = 0
+
+    @property
+    def adaptation_steps(self) -> int:
+        """`K`, the episodes after the first."""
+        return self.config.adaptation_steps
+
+    def episodes_per_adaptation(self, episodes: int) -> int:
+        """Every environment is a trial of its own, and one episode adds to its context."""
+        return 1
+
+    def begin(self, tasks: Sequence[Task], episodes: int) -> Belief:
+        """Every trial starts with the prior."""
+        zeros = torch.zeros(len(tasks), episodes, self.config.latent, device=self._device)
+        return Belief(zeros, zeros, zeros)
+
+    @torch.no_grad()
+    def act(self, state: Belief, step: Step, rng: np.random.Generator) -> tuple[Action, Belief]:
+        """Draws z at the start of an episode, and an action from the policy given z."""
+        if step.first.any():
+            mean, variance = posterior(state.precision, state.weighted_mean)
+            drawn = mean + variance.sqrt() * self._normal(rng, *mean.shape)
+            first = torch.tensor(step.first, device=self._device).unsqueeze(-1)
+            state = Belief(state.precision, state.weighted_mean, torch.where(first, drawn, state.latent))
+        observations = torch.tensor(step.observation, dtype=torch.float32, device=self._device)
+        mean, log_std = self._networks.policy(self._parameters.policy, observations, state.latent)
+        output = torch.tanh(mean + log_std.exp() * self._normal(rng, *mean.shape)).cpu().numpy()
+        return Action(self._to_environment(output), extras={"policy_output": output}), state
+
+    @torch.no_grad()
+    def adapt(self, state: Belief, trajectories: Trajectories) -> Belief:
+        """Multiplies the episode's factors into each environment's posterior."""
+        m, e, t = trajectories.shape
+        rows = torch.tensor(self._rows(trajectories), device=self._device).flatten(1, 2)  # [M, E * T, ...]
+        mean, variance = self._networks.factors(self._parameters.encoder, self._unpack(rows))
+        mask = torch.tensor(trajectories.mask, dtype=mean.dtype, device=self._device)
+        by_episode = (m, e, t, self.config.latent)
+        precision, weighted_mean = natural_parameters(mean.view(by_episode), variance.view(by_episode), mask)
+        return Belief(state.precision + precision, state.weighted_mean + weighted_mean, state.latent)
+
+    def meta_update(self, batch: MetaBatch) -> dict[str, float]:
+        """Stores what was collected, then makes the gradient steps.
+
+        Raises:
+            ValueError: There are more training tasks than the replay has room for.
+        """
+        self._store(batch)
+        self._iteration += 1
+        metrics = {
+            "replay/tasks": float(len(self._slots)),
+            "replay/transitions": float(self._replay.sizes.sum()),
+        }
+        if self._iteration <= self.config.warmup_iterations:
+            return metrics
+        sums = torch.zeros(6, device=self._device)
+        for _ in range(self.config.gradient_steps):
+            sums += self._gradient_step()
+        names = ("critic_loss", "policy_loss", "kl", "value", "entropy", "temperature")
+        means = (sums / self.config.gradient_steps).tolist()
+        return metrics | {f"update/{name}": value for name, value in zip(names, means, strict=True)}
+
+    # Learning -------------------------------------------------------------------------------------------
+
+    def _store(self, batch: MetaBatch) -> None:
+        """Appends every step that happened to the replay, and starts the tasks' contexts anew."""
+        new = len(set(batch.tasks) - set(self._slots))
+        if len(self._slots) + new > self.config.replay_tasks:
+            raise ValueError(
+                f"pearl: got {len(self._slots) + new} training tasks, expected at most replay_tasks = "
+                f"{self.config.replay_tasks}; draw the tasks from a fixed set (--train-tasks) or raise it"
+            )
+        slots = np.array([self._slots.setdefault(task, len(self._slots)) for task in batch.tasks], dtype=np.int64)
+        self._context.clear(np.unique(slots))
+        for k, t in enumerate(batch.trajectories):
+            rows, owners = self._rows(t)[t.mask], np.broadcast_to(slots[:, None, None], t.shape)[t.mask]
+            self._replay.add(owners, rows)
+            if k < self.config.context_collects:
+                self._context.add(owners, rows)
+
+    def _gradient_step(self) -> Tensor:
+        """One step of everything on one meta-batch; returns the numbers that `meta_update` reports."""
+        c, p, rng = self.config, self._parameters, self._rng
+        known = len(self._slots)
+        slots: Slots = rng.choice(known, min(c.meta_batch, known), replace=False)
+        context = self._unpack(self._context.sample(slots, c.context_batch, rng))
+        batch = self._unpack(self._replay.sample(slots, c.batch, rng))
+        m, a = len(slots), self.spaces.action_size
+        noise = Noise(self._normal(rng, m, c.latent), *(self._normal(rng, m, c.batch, a) for _ in range(2)))
+
+        mean, variance = infer(self._networks, p.encoder, context)
+        latent = (mean + variance.sqrt() * noise.latent).unsqueeze(1)  # [M, 1, Z]: one z per task
+        kl = kl_from_prior(mean, variance).sum()
+        targets = critic_targets(self._networks, p, batch, latent, noise.next_action, c)
+        values = self._networks.critics(p.critics, batch.observations, batch.actions, latent)
+        loss = critic_loss(values, targets)
+        self._step(loss + c.kl_weight * kl, "encoder", "critics")
+
+        actor_loss, log_prob = policy_loss(self._networks, p, batch, latent, noise.action)
+        self._step(actor_loss, "policy")
+        if c.tune_temperature:
+            self._step(temperature_loss(p.log_temperature, log_prob, -float(a)), "log_temperature")
+        with torch.no_grad():
+            p.targets.lerp_(p.critics, c.tau)
+            parts = (loss, actor_loss, kl / m, values.mean(), -log_prob.mean(), p.log_temperature.exp().squeeze())
+            return torch.stack(parts)
+
+    def _step(self, loss: Tensor, *names: str) -> None:
+        """One step of Adam on the named parameters, along the gradient of `loss`."""
+        tensors = [getattr(self._parameters, name) for name in names]
+        for name, tensor, gradient in zip(names, tensors, torch.autograd.grad(loss, tensors), strict=True):
+            tensor.grad = gradient
+            self._optimisers[name].step()
+            tensor.grad = None
+
+    # Arrays ---------------------------------------------------------------------------------------------
+
+    def _rows(self, trajectories: Trajectories) -> Floats:
+        """The steps as the replay stores them, actions in [-1, 1]."""
+        return transition_rows(trajectories, trajectories.extras["policy_output"])
+
+    def _unpack(self, rows: Tensor) -> Transitions:
+        return Transitions.unpack(rows, self.spaces.observation_size, self.spaces.action_size)
+
+    def _normal(self, rng: np.random.Generator, *shape: int) -> Tensor:
+        """Standard normal numbers on the device, from NumPy: the same on every device."""
+        return torch.tensor(rng.standard_normal(shape, dtype=np.float32), device=self._device)
+
+    def _to_environment(self, output: Floats) -> Floats:
+        """Actions in the environment's unit for outputs in [-1, 1]."""
+        centre, half_width = (self._high + self._low) / 2, (self._high - self._low) / 2
+        return np.clip(centre + half_width * output, self._low, self._high)
+
+    # Saving ---------------------------------------------------------------------------------------------
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Parameters, Adam's state and both buffers."""
+        used = len(self._slots)
+        return self._fixed_tensors() | self._replay.tensors("replay", used) | self._context.tensors("context", used)
+
+    def _fixed_tensors(self) -> dict[str, Tensor]:
+        """Those whose shapes do not depend on what was collected."""
+        saved = {name: t.detach().cpu().clone() for name, t in self._parameters._asdict().items()}
+        for name, optimiser in self._optimisers.items():
+            saved |= adam_tensors(f"adam.{name}", optimiser)
+        return saved
+
+    def counters(self) -> dict[str, Any]:
+        """Iterations done, the tasks in the order of their slots, and the state of the updates' generator."""
+        return {
+            "iteration": self._iteration,
+            "tasks": [task.to_json() for task in self._slots],
+            "rng": self._rng.bit_generator.state,
+        }
+
+    def restore(self, tensors: Mapping[str, Tensor], counters: Mapping[str, Any]) -> None:
+        """Takes back what `tensors` and `counters` gave.
+
+        Raises:
+            ValueError: Names, shapes, tasks or generator do not fit this agent.
+        """
+        expected = {name: tuple(t.shape) for name, t in self._fixed_tensors().items()}
+        buffers = {f"{buffer}.{key}" for buffer in ("replay", "context") for key in ("rows", "sizes", "next")}
+        got = {name: tuple(t.shape) for name, t in tensors.items() if name not in buffers}
+        if got != expected:
+            raise ValueError(f"checkpoint of pearl: got tensors {got}, expected {expected}")
+        slots = {Task.from_json(task): i for i, task in enumerate(counters["tasks"])}
+        for name, buffer in (("replay", self._replay), ("context", self._context)):
+            buffer.check(name, tensors, len(slots))
+        iteration = int(counters["iteration"])
+        self._rng.bit_generator.state = counters["rng"]
+        with torch.no_grad():
+            for name, tensor in self._parameters._asdict().items():
+                tensor.copy_(tensors[name])
+        for name, optimiser in self._optimisers.items():
+            restore_adam(f"adam.{name}", optimiser, tensors)
+        self._replay.restore("replay", tensors)
+        self._context.restore("context", tensors)
+        self._slots, self._iteration = slots, iteration
+
+    def save_policy(self, state: Belief, path: Path, task: int = 0) -> None:
+        """Writes the policy, its action bounds, and what was inferred in the first environment of one task.
+
+        The policy's input is the observation followed by `latent` (the posterior's mean); its output is the mean
+        and the log standard deviation before the tanh, and -1 and 1 stand for the action bounds.
+        """
+        mean, variance = (t[task, 0].clone() for t in posterior(state.precision, state.weighted_mean))
+        weights = Layout(mlp_layout(self._networks.policy_sizes)).split(self._parameters.policy.detach().cpu())
+        tensors = {name: t[0].clone() for name, t in weights.items()}
+        tensors |= {"latent": mean, "latent_variance": variance}
+        tensors |= {"action_low": torch.tensor(self._low), "action_high": torch.tensor(self._high)}
+        description = {
+            "distribution": "tanh-gaussian",
+            "activation": "relu",
+            "inputs": ["observation", "latent"],
+            "outputs": ["mean", "log_std"],
+            "log_std_range": list(LOG_STD_RANGE),
+        }
+        write_tensors(path, tensors, description)
