@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import types
 import typing
 from dataclasses import dataclass
 from typing import Annotated, Any, TypeVar
@@ -68,21 +69,24 @@ def check(config: object, prefix: str = "") -> None:
 
 
 def _check_value(name: str, value: Any, hint: Any) -> None:
-    if typing.get_origin(hint) is tuple:
-        item = typing.get_args(hint)[0]
+    kind, limits = hint, None
+    if typing.get_origin(kind) in (typing.Union, types.UnionType) and type(None) in typing.get_args(kind):
+        if value is None:
+            return
+        (kind,) = (part for part in typing.get_args(kind) if part is not type(None))
+    if typing.get_origin(kind) is Annotated:
+        kind, *extras = typing.get_args(kind)
+        limits = next((e for e in extras if isinstance(e, Range)), None)
+    if typing.get_origin(kind) is tuple:
         if not isinstance(value, tuple):
             raise ValueError(f"{name}: got {value!r}, expected a sequence")
         for entry in value:
-            _check_value(name, entry, item)
+            _check_value(name, entry, typing.get_args(kind)[0])
         return
-    if typing.get_origin(hint) is typing.Literal:
-        if value not in typing.get_args(hint):
-            raise ValueError(f"{name}: got {value!r}, expected one of {', '.join(map(str, typing.get_args(hint)))}")
+    if typing.get_origin(kind) is typing.Literal:
+        if value not in typing.get_args(kind):
+            raise ValueError(f"{name}: got {value!r}, expected one of {', '.join(map(str, typing.get_args(kind)))}")
         return
-    kind, limits = hint, None
-    if typing.get_origin(hint) is Annotated:
-        kind, *extras = typing.get_args(hint)
-        limits = next((e for e in extras if isinstance(e, Range)), None)
     right_type = isinstance(value, int | float) if kind is float else isinstance(value, kind)
     if kind in (int, float) and isinstance(value, bool):
         right_type = False

@@ -23,7 +23,8 @@ def _number(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def _interval(interval: Interval) -> dict[str, float | None]:
+def interval_json(interval: Interval) -> dict[str, float | None]:
+    """A mean and its bounds as JSON; null for a bound that there is none of."""
     return {
         "mean": _number(interval.mean),
         "ci_low": _number(interval.low),
@@ -34,12 +35,12 @@ def _interval(interval: Interval) -> dict[str, float | None]:
 def curve_json(result: EvalResult) -> list[dict[str, Any]]:
     """The adaptation curve, one object per `k`."""
     points = zip(result.episodes, adaptation_curve(result), success_rates(result), strict=True)
-    return [{"k": k, "episodes": n, **_interval(i), "success": s} for k, (n, i, s) in enumerate(points)]
+    return [{"k": k, "episodes": n, **interval_json(i), "success": s} for k, (n, i, s) in enumerate(points)]
 
 
 def differences_json(result: EvalResult) -> list[dict[str, Any]]:
     """Return at each `k >= 1` minus that at `k = 0`, paired by task."""
-    return [{"k": k, **_interval(i)} for k, i in enumerate(adaptation_differences(result), start=1)]
+    return [{"k": k, **interval_json(i)} for k, i in enumerate(adaptation_differences(result), start=1)]
 
 
 def tasks_label(split: str) -> str:
@@ -115,6 +116,34 @@ def _picture(result: EvalResult, others: Mapping[str, EvalResult], title: str) -
     axes.set_ylabel(f"return per episode, {tasks_label(result.split)}")
     axes.set_xticks(sorted({n for one in (result, *others.values()) for n in one.episodes}))
     axes.set_title(title)
+    axes.grid(alpha=0.3)
+    axes.legend(loc="best", fontsize="small")
+    return _png(figure)
+
+
+def comparison_picture(
+    curves: Mapping[str, tuple[Sequence[int], Sequence[Interval]]], lines: Sequence[str], title: str
+) -> bytes:
+    """A PNG of several adaptation curves over the adaptation episodes they used.
+
+    Args:
+        curves: By label: the episodes and the interval of each `k`.
+        lines: Labels whose last point is drawn as a horizontal line.
+        title: Of the picture.
+    """
+    figure = Figure(figsize=(7.5, 4.5), dpi=150, layout="constrained")
+    axes = figure.add_subplot()
+    for label, (episodes, curve) in curves.items():
+        if label in lines:
+            axes.axhline(curve[-1].mean, color="0.3", linestyle=("--", ":")[lines.index(label) % 2], label=label)
+            continue
+        (line,) = axes.plot(episodes, [i.mean for i in curve], marker="o", label=label)
+        axes.fill_between(
+            episodes, [i.low for i in curve], [i.high for i in curve], color=line.get_color(), alpha=0.2, linewidth=0
+        )
+    axes.set_xlabel("adaptation episodes per task")
+    axes.set_ylabel("return per episode")
+    axes.set_title(title, fontsize="medium")
     axes.grid(alpha=0.3)
     axes.legend(loc="best", fontsize="small")
     return _png(figure)

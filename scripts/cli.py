@@ -12,10 +12,11 @@ import metarl
 COMMANDS = {
     "train": "train an agent on a family of tasks",
     "evaluate": "adaptation curve of a trained agent on held-out tasks",
+    "compare": "several runs in one table and one picture",
     "list": "agents, families and presets",
     "bench": "measure sampling speed",
 }
-MODULES = {"train": "train", "evaluate": "evaluate", "list": "catalogue", "bench": "bench"}
+MODULES = {"train": "train", "evaluate": "evaluate", "compare": "compare", "list": "catalogue", "bench": "bench"}
 
 HELP = f"""usage: metarl COMMAND ...
 

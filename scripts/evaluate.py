@@ -12,12 +12,12 @@ import tyro
 
 from metarl.agent import MetaAgent
 from metarl.checkpoint import Progress
-from metarl.config import Count, Whole
+from metarl.config import Count, Whole, check
 from metarl.evaluation import adaptation_curve, adaptation_differences, evaluate
-from metarl.registry import is_own_code, make_family
 from metarl.report import curve_json, differences_json, tasks_label, write_report
 from metarl.runs import RunConfig, load_with_progress, resolve_device, versions
 from metarl.scripts.common import border, end_with_json, parse
+from metarl.scripts.families import family_of_run
 from metarl.seeding import Streams
 from metarl.tasks import Family, split_tasks
 from metarl.types import EvalResult, Task
@@ -51,15 +51,6 @@ class EvaluateCommand:
     """Folder for the results; a new one inside the run by default."""
     json: bool = False
     """End stdout with one line of JSON."""
-
-
-def _family(command: EvaluateCommand, run: RunConfig) -> Family:
-    """The family to evaluate on; code of the user's own is only run if the command line names it."""
-    if command.family is None and is_own_code(run.family):
-        raise ValueError(
-            f"--family: got none, but the run's family {run.family!r} is code of your own; name it again with --family"
-        )
-    return make_family(command.family or run.family).with_finite_train_set(run.training.train_tasks)
 
 
 def _out_dir(command: EvaluateCommand) -> Path:
@@ -128,10 +119,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments)
     with border():
         command: EvaluateCommand = parse(EvaluateCommand, "metarl evaluate", words)
-        check_options(command)
+        check(command)
         run = RunConfig.read(command.run_dir)
         agent, progress = _load(command.run_dir, command, command.checkpoint)
-        family = _family(command, run)
+        family = family_of_run(run, command.family)
         references = {str(path): _load(path, command)[0] for path in command.reference}
         tasks = split_tasks(family.distribution, command.split, command.tasks)
         split = command.split if family.distribution.splits else "train"
@@ -151,18 +142,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if command.json:
         end_with_json(summary)
     return 0
-
-
-def check_options(command: EvaluateCommand) -> None:
-    """Checks the numbers of the command.
-
-    Raises:
-        ValueError: One is out of range.
-    """
-    for name in ("tasks", "episodes", "adapt_steps", "seed"):
-        value, low = getattr(command, name), 1 if name in ("tasks", "episodes") else 0
-        if value is not None and value < low:
-            raise ValueError(f"--{name.replace('_', '-')}: got {value}, expected a whole number >= {low}")
 
 
 def _summary(run: RunConfig, family: Family, result: EvalResult, progress: Progress) -> dict[str, Any]:

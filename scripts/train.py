@@ -21,7 +21,7 @@ import tyro
 
 from metarl.agent import MetaAgent
 from metarl.checkpoint import Progress, load_newest, save_checkpoint
-from metarl.config import check
+from metarl.config import Whole, check
 from metarl.evaluation import evaluate
 from metarl.registry import AGENTS, FAMILIES, agent_class, make_family, names
 from metarl.report import tasks_label, training_picture
@@ -56,6 +56,8 @@ class Door:
     """Folder of the run; a new one under runs/ by default."""
     resume: bool = False
     """Go on from the newest whole checkpoint in --out."""
+    seeds: Whole = 0
+    """Train this many runs one after another, with seeds from --seed on, in OUT/seed-S; 0 trains one in OUT."""
     json: bool = False
     """End stdout with one line of JSON."""
 
@@ -87,6 +89,7 @@ def _read_command(agent: str, family: str, arguments: Sequence[str]) -> tuple[Do
         saved = RunConfig.read(door.out)
         if saved.agent == agent:
             command = parse(kind, prog, arguments, kind(door=Door(), training=saved.training, agent=saved.agent_config))
+    check(command.door)
     check(command.training)
     check(command.agent, "agent.")
     return door, command.training, command.agent
@@ -283,35 +286,56 @@ def main(arguments: Sequence[str] | None = None) -> int:
         probe.close()
         # What an agent has to say about the family or its settings, it says now, before anything is written.
         run.build_agent(torch.device("cpu"), np.random.default_rng(0)).begin(family.distribution.train_tasks(1), 1)
+        runs = _one_per_seed(door, run)
+    ends, code = [], 0
+    for one_door, one_run in runs:
+        code, end = _train_here(one_door, one_run, family)
+        ends.append(end)
+        if code:
+            break
+    if door.json:
+        end_with_json(ends if door.seeds else ends[0])
+    return code
+
+
+def _one_per_seed(door: Door, run: RunConfig) -> list[tuple[Door, RunConfig]]:
+    """The run itself; with --seeds, one for each seed from the run's own on, in folders side by side."""
+    if not door.seeds:
+        return [(door, run)]
+    parent, first = door.out or _new_run_dir(run.agent, run.family), run.training.seed
+    if (parent / "config.json").exists():
+        raise ValueError(f"--seeds: got --out {parent}, which is a single run; expected a folder for several")
+    return [
+        (
+            dataclasses.replace(door, out=parent / f"seed-{seed}"),
+            dataclasses.replace(run, training=dataclasses.replace(run.training, seed=seed)),
+        )
+        for seed in range(first, first + door.seeds)
+    ]
+
+
+def _train_here(door: Door, run: RunConfig, family: Family) -> tuple[int, dict[str, Any]]:
+    """Trains one run in its folder; returns the exit code, and where the run stands."""
+    with border():
         out = _prepare(door, run)
         lock = contextlib.ExitStack()
         lock.enter_context(_sole_writer(out))
         _describe(out, run)
+    go_on = f"go on with: metarl train {run.agent} {run.family} --out {out} --resume"
     try:
         with lock:
             progress = train(run, family, out, resume=door.resume)
     except OSError as error:
-        refuse(
-            f"{error}; the last checkpoint in {out / 'checkpoints'} is whole. "
-            f"Once that is mended, go on with: metarl train {agent_name} {family_name} --out {out} --resume"
-        )
+        refuse(f"{error}; the last checkpoint in {out / 'checkpoints'} is whole. Once that is mended, {go_on}")
     except KeyboardInterrupt:
-        print(
-            f"left at once; go on with: metarl train {agent_name} {family_name} --out {out} --resume",
-            file=sys.stderr,
-        )
-        return 130
-    if progress.iteration < training.iterations:
-        print(
-            f"saved after iteration {progress.iteration}; go on with: "
-            f"metarl train {agent_name} {family_name} --out {out} --resume",
-            file=sys.stderr,
-        )
-    else:
-        print(f"run: {out}\ntraining curve: {out / 'training.png'}")
-    if door.json:
-        end_with_json({"run": str(out), "iteration": progress.iteration, "env_steps": progress.env_steps})
-    return 0 if progress.iteration == training.iterations else 130
+        print(f"left at once; {go_on}", file=sys.stderr)
+        return 130, {"run": str(out), "iteration": None, "env_steps": None}
+    end = {"run": str(out), "iteration": progress.iteration, "env_steps": progress.env_steps}
+    if progress.iteration < run.training.iterations:
+        print(f"saved after iteration {progress.iteration}; {go_on}", file=sys.stderr)
+        return 130, end
+    print(f"run: {out}\ntraining curve: {out / 'training.png'}")
+    return 0, end
 
 
 if __name__ == "__main__":

@@ -71,8 +71,8 @@ def test_a_family_too_small_to_split_is_labelled_training_tasks(run_metarl, tmp_
     ("words", "expected"),
     [
         (("--family", "half-cheetah-vel"), "the agent was built for"),
-        (("--tasks", "0"), "--tasks: got 0"),
-        (("--adapt-steps", "-1"), "--adapt-steps: got -1"),
+        (("--tasks", "0"), "tasks: got 0"),
+        (("--adapt-steps", "-1"), "adapt_steps: got -1"),
         (("--checkpoint", "nowhere"), "which is no file"),
         (("--reference", "nowhere"), "no run"),
         (("--out", "run"), "holds results already"),
