@@ -10,7 +10,10 @@ import pytest
 
 from metarl.agents.maml_trpo import MamlTrpoConfig
 from metarl.config import Range, check, from_json, to_json
+from metarl.registry import AGENTS, agent_class, names
 from metarl.train import TrainConfig
+
+CONFIGS = [TrainConfig, *(agent_class(name).Config for name in names(AGENTS))]
 
 
 @pytest.mark.parametrize(
@@ -55,10 +58,11 @@ def test_json_of_another_form_is_refused() -> None:
             from_json(TrainConfig, damaged)
 
 
-@pytest.mark.parametrize("kind", [TrainConfig, MamlTrpoConfig])
+@pytest.mark.parametrize("kind", CONFIGS)
 def test_every_field_has_a_string_under_it_and_configurations_are_frozen(kind: type) -> None:
-    source = inspect.getsource(kind)
     for field in dataclasses.fields(kind):
+        owner = next(c for c in kind.__mro__ if field.name in inspect.get_annotations(c))
+        source = inspect.getsource(owner)
         declaration = source.index(f"\n    {field.name}: ")
         following = source[declaration + 1 :].split("\n", 2)[1].strip()
         assert following.startswith('"""'), field.name
@@ -66,7 +70,7 @@ def test_every_field_has_a_string_under_it_and_configurations_are_frozen(kind: t
         kind().seed = 1  # type: ignore[attr-defined]
 
 
-@pytest.mark.parametrize("kind", [TrainConfig, MamlTrpoConfig])
+@pytest.mark.parametrize("kind", CONFIGS)
 def test_help_shows_the_range_that_is_checked(kind: type) -> None:
     for hint in typing.get_type_hints(kind, include_extras=True).values():
         if typing.get_origin(hint) is typing.Annotated:
