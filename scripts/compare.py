@@ -120,7 +120,8 @@ def _rows(contenders: Sequence[Contender], command: CompareCommand) -> list[dict
     rows = []
     for one in contenders:
         curve, scores = scored[one.label], one.scores
-        difference = intervals(scores[..., 1:] - scores[..., :1], command.over, command.statistic)
+        adapts = scores.shape[-1] > 1
+        difference = intervals(scores - scores[..., :1], command.over, command.statistic)[-1] if adapts else None
         known = len(ends) == 2 and one.label not in REFERENCES and ends[0] != ends[1]
         rows.append(
             {
@@ -128,7 +129,7 @@ def _rows(contenders: Sequence[Contender], command: CompareCommand) -> list[dict
                 "seeds": len(one.results),
                 "episodes": list(one.results[0].episodes),
                 "curve": [interval_json(point) for point in curve],
-                "difference": interval_json(difference[-1]) if difference else None,
+                "difference": interval_json(difference) if difference else None,
                 "share_of_gap": share_of_the_gap(curve[-1].mean, *ends) if known else None,
             }
         )

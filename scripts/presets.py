@@ -93,10 +93,10 @@ PRESETS: dict[tuple[str, str], Preset] = {
     ("meta-sgd", "half-cheetah-dir"): Preset(training={"iterations": 60}, agent={"action_scale": 10.0}, source=AS_MAML),
     ("reptile", "point-robot"): Preset(
         training={"iterations": 100},
-        source=f"sizes of maml-trpo; {OWN_RUNS}: slower than maml-trpo, no inner curvature",
+        source=f"sizes of maml-trpo; {OWN_RUNS}: still improving at 100",
     ),
     ("promp", "point-robot"): Preset(
-        training={"iterations": 100}, source=f"{PROMP_SOURCE}; {OWN_RUNS}: slower than maml-trpo, still improving at 25"
+        training={"iterations": 60}, source=f"{PROMP_SOURCE}; {OWN_RUNS}: flat from 50 on"
     ),
     ("promp", "half-cheetah-vel"): Preset(
         training={"iterations": 200}, agent={"action_scale": 10.0}, source=f"{PROMP_SOURCE}; not tried at length here"

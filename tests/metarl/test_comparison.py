@@ -1,0 +1,37 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from metarl.comparison import aggregate, intervals, share_of_the_gap
+
+
+def test_the_interquartile_mean_leaves_out_the_outer_quarters_over_seeds_and_tasks_together() -> None:
+    scores = np.array([[0.0, 1.0, 2.0, 3.0], [4.0, 5.0, 6.0, 1000.0]])[..., None]  # [seed, task, k]
+    assert aggregate(scores, "mean").tolist() == [1021 / 8]
+    assert aggregate(scores, "iqm").tolist() == [(2 + 3 + 4 + 5) / 4]
+
+
+def test_an_interval_over_tasks_sees_tasks_and_one_over_seeds_sees_seeds() -> None:
+    rng = np.random.default_rng(0)
+    tasks_differ = 10 * rng.standard_normal((1, 30, 1)) + 0.1 * rng.standard_normal((5, 30, 1))
+    (over_tasks,) = intervals(tasks_differ, "tasks", "mean")
+    (over_seeds,) = intervals(tasks_differ, "seeds", "mean")
+    assert over_tasks.mean == over_seeds.mean == pytest.approx(tasks_differ.mean())
+    half = 1.96 * tasks_differ.mean(axis=0).std() / math.sqrt(30)
+    assert over_tasks.high - over_tasks.low == pytest.approx(2 * half, rel=0.15)
+    assert over_seeds.high - over_seeds.low < 0.05
+
+
+def test_one_seed_has_no_interval_over_seeds() -> None:
+    (interval,) = intervals(np.ones((1, 3, 1)), "seeds", "mean")
+    assert interval.mean == 1.0
+    assert math.isnan(interval.low)
+
+
+def test_the_share_of_the_gap_is_zero_at_multitask_and_one_at_the_oracle() -> None:
+    assert share_of_the_gap(-40.0, -40.0, -10.0) == 0.0
+    assert share_of_the_gap(-10.0, -40.0, -10.0) == 1.0
+    assert share_of_the_gap(-25.0, -40.0, -10.0) == 0.5
