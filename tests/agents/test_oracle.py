@@ -57,6 +57,17 @@ def test_learning_uses_what_begin_was_told_and_not_the_batch(spaces: Spaces, pla
     assert ends[0]["adam.first.actor.0.weight"][:, 3:].any(), "the weights of the parameters learn"
 
 
+def test_the_value_after_a_time_limit_is_that_of_the_task_it_was_told(spaces: Spaces, play, monkeypatch) -> None:
+    agent, seen = make(spaces), []
+    monkeypatch.setattr(agent._ppo, "update", lambda *arguments: seen.append(arguments) or {})
+    (trajectories,) = play(agent, LENGTHS, tasks=TASKS)
+    agent.meta_update(MetaBatch(tuple(TASKS), (trajectories,)))
+    inputs, final, _ = seen[0]
+    told = agent.begin(TASKS, 2).parameters
+    assert np.array_equal(final, np.concatenate([trajectories.all_observations[:, :, -1], told], axis=-1))
+    assert np.array_equal(inputs[:, :, 0], np.concatenate([trajectories.observations[:, :, 0], told], axis=-1))
+
+
 @pytest.mark.parametrize(
     "task", [Task.of("noise", goal=(1.0, 2.0)), Task.of("noise"), Task.of("noise", a=[1, 2, 3, 4])]
 )
