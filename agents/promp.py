@@ -15,11 +15,11 @@ import torch
 from torch import Tensor
 
 from metarl.config import Count, NonNegative, Positive, Shrinking
-from metarl.learning.adam import Adam
 from metarl.learning.distributions import Distribution
 from metarl.learning.gradient_agent import AdaptedPolicy, GradientAgent, GradientAgentConfig
 from metarl.learning.inner_loop import InnerStep, inner_step
 from metarl.learning.losses import mean_divergence, probability_ratio, surrogate_objective
+from metarl.learning.optimisers import adam_tensors, restore_adam
 from metarl.learning.policy import Samples, StackedPolicy, task_chunks
 from metarl.types import MetaBatch, Spaces, Trajectories
 
@@ -137,7 +137,8 @@ class Promp(GradientAgent[PrompConfig]):
 
     def __init__(self, config: PrompConfig, spaces: Spaces, *, device: torch.device, rng: np.random.Generator):
         super().__init__(config, spaces, device=device, rng=rng)
-        self._adam = Adam(self._parameters, config.lr)
+        self._leaf = self._parameters.clone().requires_grad_()  # Adam moves it; the policy reads `_parameters`
+        self._adam = torch.optim.Adam([self._leaf], lr=config.lr)
 
     def adapt(self, state: AdaptedPolicy, trajectories: Trajectories) -> AdaptedPolicy:
         """One inner gradient step per task; the old policy is the one that acted."""
@@ -169,7 +170,9 @@ class Promp(GradientAgent[PrompConfig]):
         for _ in range(self.config.epochs):
             gradient = torch.stack([c.gradient(self._parameters) for c in chunks]).sum(dim=0) / num_tasks
             norms.append(gradient.norm())
-            self._parameters = self._adam.step(self._parameters, -gradient)
+            self._leaf.grad = -gradient
+            self._adam.step()
+            self._parameters = self._leaf.detach().clone()
         after, outer, inner, clipped = evaluate()
         self._update_statistics(batch.trajectories)
         return {
@@ -183,7 +186,7 @@ class Promp(GradientAgent[PrompConfig]):
 
     def tensors(self) -> dict[str, Tensor]:
         """Parameters, running statistics and Adam's state."""
-        return {**super().tensors(), **self._adam.tensors("adam")}
+        return {**super().tensors(), **adam_tensors("adam", self._adam)}
 
     def restore(self, tensors: Mapping[str, Tensor], counters: Mapping[str, Any]) -> None:
         """Takes back what `tensors` gave.
@@ -192,4 +195,6 @@ class Promp(GradientAgent[PrompConfig]):
             ValueError: Names or shapes do not fit this agent.
         """
         super().restore(tensors, counters)
-        self._adam.restore("adam", tensors)
+        with torch.no_grad():
+            self._leaf.copy_(self._parameters)
+        restore_adam("adam", self._adam, tensors)

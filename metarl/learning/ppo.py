@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from metarl.config import Count, NonNegative, Positive, UnitInterval
 from metarl.learning.distributions import Distribution
+from metarl.learning.optimisers import adam_tensors, restore_adam
 from metarl.types import Bools, Floats
 
 
@@ -151,12 +152,6 @@ class PpoLearner:
         self._parameters = dict(network.named_parameters())
         self._settings, self._rng = settings, rng
         self._adam = torch.optim.Adam(self._parameters.values(), lr=settings.learning_rate, eps=1e-5)
-        for parameter in self._parameters.values():  # made now, so that checkpoints always have the same names
-            self._adam.state[parameter] = {
-                "step": torch.tensor(0.0),
-                "exp_avg": torch.zeros_like(parameter),
-                "exp_avg_sq": torch.zeros_like(parameter),
-            }
 
     def update(self, samples: PpoSamples, forward: Forward) -> dict[str, float]:
         """All epochs of one iteration; returns means over the minibatches (of the last epoch, for `kl`)."""
@@ -197,19 +192,13 @@ class PpoLearner:
         return report | {"update/kl": last[-1], "update/explained_variance": 1.0 - float(unexplained)}
 
     def tensors(self) -> dict[str, Tensor]:
-        """Parameters, and Adam's two moments of each."""
-        found = {}
-        for name, parameter in self._parameters.items():
-            state = self._adam.state[parameter]
-            found[f"parameters.{name}"] = parameter.detach().cpu().clone()
-            found[f"adam.first.{name}"] = state["exp_avg"].detach().cpu().clone()
-            found[f"adam.second.{name}"] = state["exp_avg_sq"].detach().cpu().clone()
-        return found
+        """Parameters, and Adam's state of each."""
+        parameters = {f"parameters.{name}": p.detach().cpu().clone() for name, p in self._parameters.items()}
+        return parameters | adam_tensors("adam", self._adam)
 
     def counters(self) -> dict[str, Any]:
-        """Adam's step count, and the state of the generator."""
-        first = next(iter(self._parameters.values()))
-        return {"adam_steps": int(self._adam.state[first]["step"]), "generator": self._rng.bit_generator.state}
+        """The state of the generator."""
+        return {"generator": self._rng.bit_generator.state}
 
     def restore(self, tensors: Mapping[str, Tensor], counters: Mapping[str, Any]) -> None:
         """Takes back what `tensors` and `counters` gave; names and shapes have been checked.
@@ -217,20 +206,15 @@ class PpoLearner:
         Raises:
             ValueError: The counters are not those of this learner; nothing is changed then.
         """
-        steps, generator = counters.get("adam_steps"), counters.get("generator", {})
-        if not isinstance(steps, int) or isinstance(steps, bool) or steps < 0:
-            raise ValueError(f"checkpoint: got {steps!r} steps of Adam, expected a whole number >= 0")
+        generator = counters.get("generator", {})
         try:
             self._rng.bit_generator.state = generator
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(f"checkpoint: got generator {generator!r}, expected a PCG64 state") from error
         with torch.no_grad():
             for name, parameter in self._parameters.items():
-                state = self._adam.state[parameter]
                 parameter.copy_(tensors[f"parameters.{name}"])
-                state["exp_avg"].copy_(tensors[f"adam.first.{name}"])
-                state["exp_avg_sq"].copy_(tensors[f"adam.second.{name}"])
-                state["step"].fill_(float(steps))
+        restore_adam("adam", self._adam, tensors)
 
 
 def check_tensors(agent: str, got: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:

@@ -185,7 +185,7 @@ def test_a_whole_update_is_five_steps_of_adam_on_the_plain_objective(real_batch)
 def test_the_state_of_adam_matters_to_what_comes_next(real_batch) -> None:
     agent, batch = real_batch
     agent.meta_update(batch)
-    assert agent.tensors()["adam.steps"].item() == 5
+    assert agent.tensors()["adam.0.step"].item() == 5
     fresh = Promp(agent.config, agent.spaces, device=torch.device("cpu"), rng=np.random.default_rng(1))
     empty = {name: t for name, t in fresh.tensors().items() if name.startswith("adam.")}
     fresh.restore({**agent.tensors(), **empty}, {})

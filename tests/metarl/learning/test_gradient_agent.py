@@ -104,7 +104,7 @@ def test_a_checkpoint_that_does_not_fit_is_refused_and_changes_nothing(make) -> 
     before = agent.tensors()
     for name, tensor in other.tensors().items():
         with pytest.raises(ValueError, match=name):
-            agent.restore({**other.tensors(), name: torch.cat([tensor, tensor])}, {})
+            agent.restore({**other.tensors(), name: torch.stack([tensor, tensor])}, {})
     assert all(torch.equal(t, agent.tensors()[name]) for name, t in before.items())
 
 
