@@ -12,11 +12,11 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from metarl.learning.gradient_agent import AdaptedPolicy, GradientAgent, GradientAgentConfig
+from metarl.learning.gradient_agent import GradientAgent, GradientAgentConfig
 from metarl.learning.losses import policy_gradient_steps
 from metarl.learning.meta_trust_region import ChunkLinearisation, TrustRegionConfig, meta_trust_region_step
 from metarl.learning.policy import Samples, StackedPolicy, task_chunks
-from metarl.types import MetaBatch, Trajectories
+from metarl.types import MetaBatch
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,14 +71,6 @@ class Fomaml(GradientAgent[FomamlConfig]):
 
     Config: ClassVar[type] = FomamlConfig
     summary: ClassVar[str] = "maml-trpo without second derivatives (Finn et al. 2017, section 5.2)"
-
-    def adapt(self, state: AdaptedPolicy, trajectories: Trajectories) -> AdaptedPolicy:
-        """One inner gradient step per task."""
-        samples = [self._samples(trajectories)]
-        (step,) = policy_gradient_steps(
-            self._policy, samples, state.parameters, self.config.inner_lr, differentiable=False
-        )
-        return AdaptedPolicy(step.end)
 
     def meta_update(self, batch: MetaBatch) -> dict[str, float]:
         """One trust-region step along the gradients at the adapted parameters."""

@@ -13,12 +13,12 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from metarl.learning.gradient_agent import AdaptedPolicy, GradientAgent, GradientAgentConfig
+from metarl.learning.gradient_agent import GradientAgent, GradientAgentConfig
 from metarl.learning.inner_loop import pull_back, push_forward
 from metarl.learning.losses import policy_gradient_steps
 from metarl.learning.meta_trust_region import ChunkLinearisation, TrustRegionConfig, meta_trust_region_step
 from metarl.learning.policy import Samples, StackedPolicy, task_chunks
-from metarl.types import MetaBatch, Trajectories
+from metarl.types import MetaBatch
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,14 +74,6 @@ class MamlTrpo(GradientAgent[MamlTrpoConfig]):
 
     Config: ClassVar[type] = MamlTrpoConfig
     summary: ClassVar[str] = "adapts by policy gradient from meta-learned parameters (Finn et al. 2017)"
-
-    def adapt(self, state: AdaptedPolicy, trajectories: Trajectories) -> AdaptedPolicy:
-        """One inner gradient step per task."""
-        samples = [self._samples(trajectories)]
-        (step,) = policy_gradient_steps(
-            self._policy, samples, state.parameters, self.config.inner_lr, differentiable=False
-        )
-        return AdaptedPolicy(step.end)
 
     def meta_update(self, batch: MetaBatch) -> dict[str, float]:
         """One trust-region step on the mean surrogate of the adapted policies."""

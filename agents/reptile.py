@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 
 from metarl.config import Count, Positive
-from metarl.learning.gradient_agent import AdaptedPolicy, GradientAgent, GradientAgentConfig
+from metarl.learning.gradient_agent import GradientAgent, GradientAgentConfig
 from metarl.learning.losses import policy_gradient_steps
 from metarl.learning.policy import task_chunks
-from metarl.types import MetaBatch, Trajectories
+from metarl.types import MetaBatch
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,14 +39,6 @@ class Reptile(GradientAgent[ReptileConfig]):
 
     Config: ClassVar[type] = ReptileConfig
     summary: ClassVar[str] = "moves toward the mean of the adapted parameters (Nichol et al. 2018)"
-
-    def adapt(self, state: AdaptedPolicy, trajectories: Trajectories) -> AdaptedPolicy:
-        """One inner gradient step per task."""
-        samples = [self._samples(trajectories)]
-        (step,) = policy_gradient_steps(
-            self._policy, samples, state.parameters, self.config.inner_lr, differentiable=False
-        )
-        return AdaptedPolicy(step.end)
 
     def meta_update(self, batch: MetaBatch) -> dict[str, float]:
         """One step toward the mean of the adapted parameters.

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from metarl.config import Count, NonNegative, Positive, UnitInterval
+from metarl.learning.losses import policy_gradient_steps
 from metarl.learning.networks import Activation
 from metarl.learning.normalisation import RunningMoments
 from metarl.learning.policy import Samples, StackedPolicy
@@ -66,8 +67,8 @@ class AdaptedPolicy:
 class GradientAgent(ABC, Generic[ConfigT]):
     """Begins with the meta-learned parameters, acts with each task's own, saves and restores them.
 
-    An algorithm is a subclass with its own `adapt` and `meta_update`. What it trains beyond the initial
-    parameters and the running statistics, it adds to `tensors` and `restore`.
+    An algorithm is a subclass with its own `meta_update`, and its own `adapt` where that is not MAML's step. What it
+    trains beyond the initial parameters and the running statistics, it adds to `tensors` and `restore`.
 
     Args:
         config: The settings.
@@ -94,10 +95,6 @@ class GradientAgent(ABC, Generic[ConfigT]):
         self._return_moments = RunningMoments(1)
 
     @abstractmethod
-    def adapt(self, state: AdaptedPolicy, trajectories: Trajectories) -> AdaptedPolicy:
-        """One inner step per task."""
-
-    @abstractmethod
     def meta_update(self, batch: MetaBatch) -> dict[str, float]:
         """The outer step."""
 
@@ -118,6 +115,13 @@ class GradientAgent(ABC, Generic[ConfigT]):
         """Samples each row's action from its task's policy."""
         output = self._policy.sample(state.parameters, self._seen(step.observation), rng)
         return Action(self._policy.to_environment(output), extras={"policy_output": output}), state
+
+    def adapt(self, state: AdaptedPolicy, trajectories: Trajectories) -> AdaptedPolicy:
+        """One policy-gradient step per task, with step size `inner_lr` (Finn et al. 2017, equation 1)."""
+        (step,) = policy_gradient_steps(
+            self._policy, [self._samples(trajectories)], state.parameters, self.config.inner_lr, differentiable=False
+        )
+        return AdaptedPolicy(step.end)
 
     # Samples and statistics -----------------------------------------------------------------------------
 
