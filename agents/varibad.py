@@ -92,13 +92,13 @@ class VaribadConfig(PpoSettings):
     """Weight of the KL between consecutive beliefs, per nat; usually 0.01 to 1."""
     vae_learning_rate: Positive = 1e-3
     """Step size of Adam for encoder and decoders."""
-    vae_updates: Whole = 10
-    """Steps of Adam on encoder and decoders per iteration; usually 3 to 20."""
+    vae_updates: Whole = 30
+    """Steps of Adam on encoder and decoders per iteration; usually 1 to 50."""
     vae_trials: Count = 25
     """Trials of one such step, drawn from the buffer (all of them while there are fewer)."""
-    elbo_terms: Whole = 50
+    elbo_terms: Whole = 25
     """Prefixes of each trial whose belief is decoded in one step, drawn at random; 0 for all."""
-    decoded_steps: Whole = 50
+    decoded_steps: Whole = 25
     """Steps of each trial that these beliefs decode, drawn at random; 0 for all."""
     buffer_trials: Count = 1000
     """Trials that the buffer of encoder and decoders holds; older ones are overwritten."""
