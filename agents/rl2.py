@@ -22,15 +22,18 @@ from metarl.learning.distributions import Distribution
 from metarl.learning.networks import Activation
 from metarl.learning.normalisation import RunningMoments
 from metarl.learning.policy import sample
-from metarl.learning.ppo import PpoLearner, PpoSamples, PpoSettings, check_tensors, normalise_over_steps
+from metarl.learning.ppo import PpoLearner, PpoSamples, PpoSettings, check_tensors
 from metarl.learning.recurrent import (
     Cell,
     RecurrentActorCritic,
     Trials,
+    feedback,
+    last_action_and_reward,
+    one_step_later,
     pack_trials,
-    trial_advantages,
     trial_ends,
     trial_returns,
+    trial_samples,
     unroll,
 )
 from metarl.storage import write_tensors
@@ -117,15 +120,15 @@ class Rl2:
 
     def begin(self, tasks: Sequence[Task], episodes: int) -> Memory:
         """An empty memory in every row: a new trial."""
-        feedback = np.zeros((len(tasks), episodes, self._feedback_size), dtype=np.float32)
-        return Memory(self._network.fresh_memory(len(tasks) * episodes), feedback)
+        nothing = np.zeros((len(tasks), episodes, self._feedback_size), dtype=np.float32)
+        return Memory(self._network.fresh_memory(len(tasks) * episodes), nothing)
 
     def act(self, state: Memory, step: Step, rng: np.random.Generator) -> tuple[Action, Memory]:
         """Takes in observation and feedback, and samples; rows whose episode is over keep their memory."""
         m, e, _ = step.observation.shape
         going_on = self._feedback(step.previous_action, step.previous_reward, np.zeros((m, e), dtype=np.bool_))
-        feedback = np.where(step.first[..., None], state.feedback, going_on)
-        x = torch.tensor(self._inputs(step.observation, feedback), device=self._device)
+        told = np.where(step.first[..., None], state.feedback, going_on)
+        x = torch.tensor(self._inputs(step.observation, told), device=self._device)
         live = torch.tensor(step.live.reshape(1, m * e, 1), device=self._device)
         with torch.no_grad():
             distribution, values, cell = self._network(x.reshape(m * e, 1, -1), state.cell)
@@ -142,16 +145,12 @@ class Rl2:
 
     def adapt(self, state: Memory, trajectories: Trajectories) -> Memory:
         """Keeps the memory, and carries the last action, its reward and the end of the episode over to the next."""
-        last = trajectories.mask.sum(axis=2) - 1  # [M, E]
-        action = np.take_along_axis(trajectories.actions, last[..., None, None], axis=2)[:, :, 0]
-        reward = np.take_along_axis(trajectories.rewards, last[..., None], axis=2)[:, :, 0]
-        return replace(state, feedback=self._feedback(action, reward, np.ones(last.shape, dtype=np.bool_)))
+        action, reward = last_action_and_reward(trajectories)
+        return replace(state, feedback=self._feedback(action, reward, np.ones(reward.shape, dtype=np.bool_)))
 
     def _feedback(self, action: Floats, reward: Floats, done: Floats) -> Floats:
         """What the network is told of the step before, `[..., F]`: action, reward, whether the episode ended there."""
-        reward = self.config.reward_input_scale * reward
-        parts = [self._actions.to_features(action), reward[..., None], done[..., None]]
-        return np.concatenate(parts, axis=-1, dtype=np.float32)
+        return feedback(self._actions, action, self.config.reward_input_scale * reward, done)
 
     def _inputs(self, observations: Floats, feedback: Floats) -> Floats:
         """Inputs of the network, `[..., O + F]`."""
@@ -181,31 +180,13 @@ class Rl2:
     def _trial_inputs(self, trials: Trials) -> Tensor:
         """What the network was shown at each step of the trials, `[B, L, I]`."""
         after = self._feedback(trials.actions, trials.rewards, trials.over)
-        before = np.zeros_like(after)
-        before[:, 1:] = after[:, :-1]
-        return torch.tensor(self._inputs(trials.observations, before), device=self._device)
+        return torch.tensor(self._inputs(trials.observations, one_step_later(after)), device=self._device)
 
     def _samples(self, trials: Trials) -> PpoSamples:
         """What PPO learns from, `[B, L, ...]`, on the device."""
-        config = self.config
-        scale = self._return_moments.std[0] if config.normalise_rewards else 1.0
-        values = trials.extras["value"].astype(np.float64)
-        advantages = trial_advantages(
-            trials.rewards / scale,
-            values,
-            trial_ends(trials, config.episodes_cut_returns),
-            config.gamma,
-            config.gae_lambda,
-        )
-        arrays = {
-            "actions": trials.extras["policy_output"],
-            "log_probs": trials.extras["log_prob"],
-            "values": values,
-            "targets": advantages + values,
-            "advantages": normalise_over_steps(advantages, trials.mask) if config.normalise_advantages else advantages,
-            "mask": trials.mask,
-        }
-        return PpoSamples.of(arrays, self._device)
+        scale = self._return_moments.std[0] if self.config.normalise_rewards else 1.0
+        ends = trial_ends(trials, self.config.episodes_cut_returns)
+        return trial_samples(trials, ends, scale, self.config, self._device)
 
     # Saving ---------------------------------------------------------------------------------------------
 

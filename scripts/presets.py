@@ -30,6 +30,10 @@ AS_MAML = "settings of maml-trpo's preset; not tried at length here"
 OWN_RUNS = "own runs with seed 0"
 PROMP_SOURCE = "ProMP (run_scripts): Adam 1e-3, 5 steps, clip 0.3, penalty 5e-4; sizes of maml-trpo"
 RL2_SOURCE = "ProMP (full_code): 2 episodes per trial, learning rate 1e-3, 5 epochs, gamma 0.99"
+VARIBAD_SOURCE = (
+    "Zintgraf et al. 2020: GRU 128, latent 5, policy 128 x 128, learning rates 7e-4 and 1e-3, gamma 0.97, lambda 0.9, "
+    "KL weight 0.1, clip 0.1, entropy 0.01, 2 episodes"
+)
 REFERENCE_SOURCE = "the PPO settings of rl2 on this family, so that the two can be compared"
 PEARL_SOURCE = "Rakelly et al. 2019 and oyster (configs/), with networks, batches and updates cut to size for two cores"
 PEARL_POINT = {
@@ -118,6 +122,16 @@ PRESETS: dict[tuple[str, str], Preset] = {
         training={"iterations": 200, "tasks": 40, "episodes": 2},
         agent={"learning_rate": 1e-3, "normalise_observations": True},
         source="as half-cheetah-vel",
+    ),
+    ("varibad", "point-robot"): Preset(
+        training={"iterations": 150, "tasks": 40, "episodes": 2},
+        agent={"normalise_observations": True, "learning_rate": 1e-3, "vae_learning_rate": 3e-3, "entropy_weight": 0.0},
+        source=f"{VARIBAD_SOURCE}; sizes and PPO's learning rate of rl2 here; 3e-3 and no entropy: {OWN_RUNS}",
+    ),
+    ("varibad", "half-cheetah-vel-3"): Preset(
+        training={"iterations": 200, "tasks": 40, "episodes": 2, "horizon": 200},
+        agent={"normalise_observations": True, "buffer_trials": 500},
+        source=f"{VARIBAD_SOURCE}, horizon 200; 80 trials of 40 tasks as rl2 here; not tried at length",
     ),
     ("multitask", "point-robot"): Preset(
         training={"iterations": 150, "tasks": 40, "episodes": 4},

@@ -15,9 +15,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from metarl.learning.actions import ActionMap
 from metarl.learning.actor_critic import PolicyHead, hidden_layers, linear, orthogonal
 from metarl.learning.distributions import Categorical, Distribution, Gaussian
 from metarl.learning.networks import Activation
+from metarl.learning.ppo import PpoSamples, PpoSettings, normalise_over_steps
 from metarl.learning.returns import discounted_sums, generalised_advantages
 from metarl.types import Bools, Floats, Spaces, Trajectories
 
@@ -25,6 +27,29 @@ Cell = Literal["gru", "lstm"]
 GATES = {"gru": 3, "lstm": 4}
 PARTS = {"gru": 1, "lstm": 2}
 """Arrays that a memory consists of: the hidden state, and the LSTM's cell state."""
+
+
+def recurrent_cell(cell: Cell, inputs: int, units: int, rng: np.random.Generator) -> nn.GRU | nn.LSTM:
+    """A recurrent layer with orthogonal weights, gate by gate; biases are 0, those of the LSTM's forget gate 1.
+
+    Args:
+        cell: Its kind.
+        inputs: Size of the input.
+        units: `H`, size of the memory.
+        rng: Source of the weights.
+    """
+    kind = {"gru": nn.GRU, "lstm": nn.LSTM}[cell]
+    layer = kind(inputs, units, batch_first=True, device="meta").to_empty(device="cpu")
+    with torch.no_grad():
+        for name, parameter in layer.named_parameters():
+            if name.startswith("weight"):
+                gates = [orthogonal(units, parameter.shape[1], 1.0, rng) for _ in range(GATES[cell])]
+                parameter.copy_(torch.cat(gates))
+            else:
+                parameter.zero_()
+        if cell == "lstm":
+            layer.bias_ih_l0[units : 2 * units] = 1.0  # gates in torch's order: input, forget, cell, output
+    return layer
 
 
 class RecurrentActorCritic(nn.Module):
@@ -39,8 +64,7 @@ class RecurrentActorCritic(nn.Module):
         units: `H`, size of the memory.
         init_std: Standard deviation of the policy's output at the start.
         min_std: Its lower bound.
-        rng: Source of the initial weights: orthogonal, gate by gate in the cell; biases are 0, those of the
-            LSTM's forget gate 1.
+        rng: Source of the initial weights.
     """
 
     def __init__(
@@ -60,17 +84,7 @@ class RecurrentActorCritic(nn.Module):
         self.inputs, self.units, self._cell = inputs, units, cell
         sizes = (inputs, *encoder)
         self.encoder = hidden_layers(sizes, activation, rng)
-        kind = {"gru": nn.GRU, "lstm": nn.LSTM}[cell]
-        self.cell = kind(sizes[-1], units, batch_first=True, device="meta").to_empty(device="cpu")
-        with torch.no_grad():
-            for name, parameter in self.cell.named_parameters():
-                if name.startswith("weight"):
-                    gates = [orthogonal(units, parameter.shape[1], 1.0, rng) for _ in range(GATES[cell])]
-                    parameter.copy_(torch.cat(gates))
-                else:
-                    parameter.zero_()
-            if cell == "lstm":
-                self.cell.bias_ih_l0[units : 2 * units] = 1.0  # gates in torch's order: input, forget, cell, output
+        self.cell = recurrent_cell(cell, sizes[-1], units, rng)
         self.policy = PolicyHead(units, spaces, init_std=init_std, min_std=min_std, rng=rng)
         self.value = linear(units, 1, 1.0, rng)
 
@@ -130,7 +144,8 @@ class Trials:
     """The episodes of each environment in order, without gaps: `B = M * E` trials of up to `L` steps.
 
     Args:
-        observations: `[B, L, O]`.
+        observations: `[B, L, O]`, before each step.
+        next_observations: `[B, L, O]`, after each step: at the end of an episode its last one, not the next's first.
         actions: `[B, L, A]`, as the environment received them.
         rewards: `[B, L]`.
         over: `[B, L]`, True on the last step of each episode.
@@ -139,6 +154,7 @@ class Trials:
     """
 
     observations: Floats
+    next_observations: Floats
     actions: Floats
     rewards: Floats
     over: Bools
@@ -167,12 +183,39 @@ def pack_trials(trajectories: Sequence[Trajectories]) -> Trials:
 
     return Trials(
         observations=packed([t.observations for t in trajectories]),
+        next_observations=packed([t.next_observations for t in trajectories]),
         actions=packed([t.actions for t in trajectories]),
         rewards=packed([t.rewards for t in trajectories]),
         over=packed([last_steps(t.mask) for t in trajectories]),
         mask=packed([t.mask for t in trajectories]),
         extras={key: packed([t.extras[key] for t in trajectories]) for key in trajectories[0].extras},
     )
+
+
+def feedback(actions: ActionMap, action: Floats, reward: Floats, done: Floats) -> Floats:
+    """What a network is told of the step before, `[..., F]`: action, reward, whether the episode ended there.
+
+    Args:
+        actions: Makes inputs of actions.
+        action: `[..., A]`, as the environment received it.
+        reward: `[...]`, in the scale that the network is to see.
+        done: `[...]`.
+    """
+    return np.concatenate([actions.to_features(action), reward[..., None], done[..., None]], axis=-1, dtype=np.float32)
+
+
+def one_step_later(values: Floats) -> Floats:
+    """What was known one step before, `[B, L, ...]`: zeros at the start of a trial."""
+    later = np.zeros_like(values)
+    later[:, 1:] = values[:, :-1]
+    return later
+
+
+def last_action_and_reward(trajectories: Trajectories) -> tuple[Floats, Floats]:
+    """Those of the last step of each episode, `[M, E, A]` and `[M, E]`."""
+    last = trajectories.mask.sum(axis=2) - 1  # [M, E]
+    action = np.take_along_axis(trajectories.actions, last[..., None, None], axis=2)[:, :, 0]
+    return action, np.take_along_axis(trajectories.rewards, last[..., None], axis=2)[:, :, 0]
 
 
 def last_steps(mask: Bools) -> Bools:
@@ -208,3 +251,29 @@ def trial_advantages(rewards: Floats, values: Floats, ends: Bools, gamma: float,
 def trial_returns(rewards: Floats, ends: Bools, gamma: float) -> Floats:
     """Discounted returns over trials, `[B, L]`; the arguments are as in `trial_advantages`."""
     return discounted_sums(rewards, (~ends).astype(np.float64), gamma)
+
+
+def trial_samples(
+    trials: Trials, ends: Bools, reward_scale: float, settings: PpoSettings, device: torch.device
+) -> PpoSamples:
+    """What PPO learns from whole trials, `[B, L, ...]`, on the device.
+
+    Args:
+        trials: With what acting recorded: `policy_output`, `log_prob`, `value`.
+        ends: As `trial_ends` has them.
+        reward_scale: What the rewards are divided by.
+        settings: Discount and estimator.
+        device: Where to.
+    """
+    values = trials.extras["value"].astype(np.float64)
+    rewards = trials.rewards / reward_scale
+    advantages = trial_advantages(rewards, values, ends, settings.gamma, settings.gae_lambda)
+    arrays = {
+        "actions": trials.extras["policy_output"],
+        "log_probs": trials.extras["log_prob"],
+        "values": values,
+        "targets": advantages + values,
+        "advantages": normalise_over_steps(advantages, trials.mask) if settings.normalise_advantages else advantages,
+        "mask": trials.mask,
+    }
+    return PpoSamples.of(arrays, device)

@@ -25,7 +25,7 @@ def test_list_names_agents_families_and_presets(run_metarl) -> None:
     code, out, _ = run_metarl("list", "--json")
     value = json.loads(out.splitlines()[-1])
     assert code == 0
-    agents = {"maml-trpo", "fomaml", "meta-sgd", "reptile", "promp", "rl2", "pearl", "multitask", "oracle"}
+    agents = {"maml-trpo", "fomaml", "meta-sgd", "reptile", "promp", "rl2", "varibad", "pearl", "multitask", "oracle"}
     assert agents == {a["name"] for a in value["agents"]}
     families = {f["name"]: f for f in value["families"]}
     assert set(families) == {

@@ -9,6 +9,7 @@ from metarl.checkpoint import list_checkpoints
 
 AGENTS = {
     "rl2": ("--agent.units", "8", "--agent.encoder", "8"),
+    "varibad": ("--agent.units", "8", "--agent.encoder", "8", "--agent.hidden", "8", "--agent.vae-updates", "2"),
     "multitask": ("--agent.hidden", "8"),
     "oracle": ("--agent.hidden", "8"),
 }

@@ -135,6 +135,7 @@ def test_packing_joins_the_episodes_of_each_row_without_gaps() -> None:
         [0, 0, 1, 0, 0, 1],
     ]
     assert np.array_equal(trials.observations[..., 0][trials.mask], trials.rewards[trials.mask])
+    assert trials.next_observations[1, :4, 0].tolist() == [12, 13, -1, -1], "the end of an episode, not the next start"
     assert np.array_equal(trials.actions[..., 0], -trials.rewards)
     assert np.array_equal(trials.extras["value"], 2 * trials.rewards)
 
@@ -153,7 +154,7 @@ def two_episodes() -> tuple[Trials, np.ndarray]:
     mask = np.array([[True, True, True, True, False]])
     over = np.array([[False, True, False, True, False]])
     rewards = np.array([[1.0, 2.0, 3.0, 4.0, 0.0]])
-    trials = Trials(rewards[..., None], rewards[..., None], rewards, over, mask, {})
+    trials = Trials(*[rewards[..., None]] * 3, rewards, over, mask, {})
     return trials, np.array([[10.0, 20.0, 30.0, 40.0, 0.0]])
 
 
