@@ -1,18 +1,26 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
+from metarl.learning.actions import ActionMap
 from metarl.learning.distributions import Gaussian
+from metarl.learning.ppo import PpoSettings
 from metarl.learning.recurrent import (
     RecurrentActorCritic,
     Trials,
+    feedback,
+    last_action_and_reward,
     last_steps,
+    one_step_later,
     pack_trials,
     trial_advantages,
     trial_ends,
     trial_returns,
+    trial_samples,
     unroll,
 )
 from metarl.types import Spaces, Trajectories
@@ -174,6 +182,36 @@ def test_advantages_end_with_each_episode_when_told_to() -> None:
     d = [1 + 0.5 * 20 - 10, 2 - 20, 3 + 0.5 * 40 - 30, 4 - 40]
     got = trial_advantages(trials.rewards, values, trial_ends(trials, cut_episodes=True), 0.5, 0.8)
     assert got[0].tolist() == pytest.approx([d[0] + 0.4 * d[1], d[1], d[2] + 0.4 * d[3], d[3], 0.0])
+
+
+def test_feedback_is_action_reward_and_end_and_comes_one_step_later(spaces: Spaces, discrete_spaces: Spaces) -> None:
+    """Bounds (-1, 1) and (-2, 4); a choice is one-hot."""
+    told = feedback(ActionMap(spaces, 1.0), np.array([[[0.5, 4.0], [0, 1]]]), np.array([[3.0, 4.0]]), np.eye(2)[:1])
+    assert told.tolist() == [[[0.5, 1, 3, 1], [0, 0, 4, 0]]]
+    assert one_step_later(told).tolist() == [[[0, 0, 0, 0], [0.5, 1, 3, 1]]]
+    choice = feedback(ActionMap(discrete_spaces, 1.0), np.array([2.0]), np.array(7.0), np.array(False))
+    assert choice.tolist() == [0, 0, 1, 0, 7, 0]
+
+
+def test_the_last_action_and_reward_are_those_before_the_padding() -> None:
+    action, reward = last_action_and_reward(recording([[2, 3], [1, 3]], 1))
+    assert reward.tolist() == [[2, 13], [21, 33]]
+    assert np.array_equal(action[..., 0], -reward)
+
+
+def test_samples_of_trials_hold_what_acting_recorded_and_advantages_of_scaled_rewards() -> None:
+    trials, values = two_episodes()
+    extras = {"policy_output": np.ones((1, 5, 2)), "log_prob": -np.ones((1, 5)), "value": values}
+    trials = replace(trials, extras=extras)
+    settings, cpu = PpoSettings(gamma=1.0, gae_lambda=1.0, normalise_advantages=False), torch.device("cpu")
+    samples = trial_samples(trials, trial_ends(trials, False), 2.0, settings, cpu)
+    assert samples.targets[0, :4].tolist() == [5.0, 4.5, 3.5, 2.0]
+    assert samples.advantages[0, :4].tolist() == [-5.0, -15.5, -26.5, -38.0]
+    assert samples.mask.tolist() == [[1, 1, 1, 1, 0]]
+    assert samples.log_probs.tolist() == [[-1.0] * 5]
+    normalised = trial_samples(trials, trial_ends(trials, False), 2.0, PpoSettings(gamma=1.0, gae_lambda=1.0), cpu)
+    assert normalised.advantages[0, :4].mean().item() == pytest.approx(0.0, abs=1e-6)
+    assert normalised.advantages[0, 4] == 0
 
 
 def test_returns_cross_the_end_of_an_episode_unless_told_not_to() -> None:
