@@ -126,7 +126,7 @@ PRESETS: dict[tuple[str, str], Preset] = {
     ("varibad", "point-robot"): Preset(
         training={"iterations": 150, "tasks": 40, "episodes": 2},
         agent={"normalise_observations": True, "learning_rate": 1e-3, "vae_learning_rate": 3e-3, "entropy_weight": 0.0},
-        source=f"{VARIBAD_SOURCE}; sizes and PPO's learning rate of rl2 here; 3e-3 and no entropy: {OWN_RUNS}",
+        source=f"{VARIBAD_SOURCE}; sizes, PPO's learning rate and entropy of rl2 here; VAE 3e-3: {OWN_RUNS}",
     ),
     ("varibad", "half-cheetah-vel-3"): Preset(
         training={"iterations": 200, "tasks": 40, "episodes": 2, "horizon": 200},
