@@ -75,11 +75,11 @@ class Multitask:
         return self._ppo.update(episodes.observations, episodes.all_observations[:, :, -1], episodes)
 
     def tensors(self) -> dict[str, Tensor]:
-        """Parameters, Adam's moments and running statistics."""
+        """Parameters, Adam's state and running statistics."""
         return self._ppo.tensors()
 
     def counters(self) -> dict[str, Any]:
-        """Adam's step count and the generator of the minibatches."""
+        """The generator of the minibatches."""
         return self._ppo.counters()
 
     def restore(self, tensors: Mapping[str, Tensor], counters: Mapping[str, Any]) -> None:
@@ -90,6 +90,6 @@ class Multitask:
         """
         self._ppo.restore(tensors, counters)
 
-    def save_policy(self, state: Nothing, path: Path, task: int = 0) -> None:
+    def save_policy(self, state: Nothing, path: str | Path, task: int = 0) -> None:
         """Writes the policy, the same for every task."""
         self._ppo.save(path, "observation", {})

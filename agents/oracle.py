@@ -96,11 +96,11 @@ class Oracle:
         return self._ppo.update(inputs, final, episodes)
 
     def tensors(self) -> dict[str, Tensor]:
-        """Parameters, Adam's moments and running statistics."""
+        """Parameters, Adam's state and running statistics."""
         return self._ppo.tensors()
 
     def counters(self) -> dict[str, Any]:
-        """Adam's step count and the generator of the minibatches."""
+        """The generator of the minibatches."""
         return self._ppo.counters()
 
     def restore(self, tensors: Mapping[str, Tensor], counters: Mapping[str, Any]) -> None:
@@ -111,7 +111,7 @@ class Oracle:
         """
         self._ppo.restore(tensors, counters)
 
-    def save_policy(self, state: ToldTasks, path: Path, task: int = 0) -> None:
+    def save_policy(self, state: ToldTasks, path: str | Path, task: int = 0) -> None:
         """Writes the policy and the parameters that it is told in one task."""
         self._ppo.save(
             path, "observation, task parameters", {"task_parameters": torch.tensor(state.parameters[task, 0])}

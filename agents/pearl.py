@@ -480,7 +480,7 @@ class Pearl:
         self._context.restore("context", tensors)
         self._slots, self._iteration = slots, iteration
 
-    def save_policy(self, state: Belief, path: Path, task: int = 0) -> None:
+    def save_policy(self, state: Belief, path: str | Path, task: int = 0) -> None:
         """Writes the policy, its action bounds, and what was inferred in the first environment of one task.
 
         The policy's input is the observation followed by `latent` (the posterior's mean); its output is the mean

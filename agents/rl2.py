@@ -191,7 +191,7 @@ class Rl2:
     # Saving ---------------------------------------------------------------------------------------------
 
     def tensors(self) -> dict[str, Tensor]:
-        """Parameters, Adam's moments and running statistics."""
+        """Parameters, Adam's state and running statistics."""
         return {
             **self._learner.tensors(),
             **self._observation_moments.tensors("observation_moments"),
@@ -199,7 +199,7 @@ class Rl2:
         }
 
     def counters(self) -> dict[str, Any]:
-        """Adam's step count and the generator of the minibatches."""
+        """The generator of the minibatches."""
         return self._learner.counters()
 
     def restore(self, tensors: Mapping[str, Tensor], counters: Mapping[str, Any]) -> None:
@@ -213,7 +213,7 @@ class Rl2:
         self._observation_moments.restore("observation_moments", tensors)
         self._return_moments.restore("return_moments", tensors)
 
-    def save_policy(self, state: Memory, path: Path, task: int = 0) -> None:
+    def save_policy(self, state: Memory, path: str | Path, task: int = 0) -> None:
         """Writes the network and the memories of one task's rows (`memory` `[S, E, H]`, `feedback` `[E, F]`)."""
         m, e, _ = state.feedback.shape
         cell = state.cell.reshape(len(state.cell), m, e, -1)[:, task]

@@ -440,7 +440,7 @@ class Varibad:
         self._return_moments.restore("return_moments", tensors)
         self._replay.restore("buffer", tensors)
 
-    def save_policy(self, state: Memory, path: Path, task: int = 0) -> None:
+    def save_policy(self, state: Memory, path: str | Path, task: int = 0) -> None:
         """Writes encoder, policy and the memories of one task's rows (`memory` `[1, E, H]`, `feedback` `[E, F]`)."""
         m, e, _ = state.feedback.shape
         cell = state.cell.reshape(1, m, e, -1)[:, task]

@@ -58,10 +58,10 @@ def read_json(path: Path) -> Any:
         raise ValueError(f"{path}: got a file that is not JSON ({error})") from error
 
 
-def write_tensors(path: Path, tensors: Mapping[str, Tensor], description: Mapping[str, Any]) -> None:
+def write_tensors(path: str | Path, tensors: Mapping[str, Tensor], description: Mapping[str, Any]) -> None:
     """Writes arrays with a JSON description in the file's header (key `metarl`)."""
     contiguous = {name: t.detach().cpu().contiguous() for name, t in tensors.items()}
-    write_bytes(path, safetensors.torch.save(contiguous, metadata={"metarl": json.dumps(description)}))
+    write_bytes(Path(path), safetensors.torch.save(contiguous, metadata={"metarl": json.dumps(description)}))
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], Any]:

@@ -130,7 +130,7 @@ class FeedForwardPpo:
         return torch.tensor(seen, dtype=torch.float32, device=self._device)
 
     def tensors(self) -> dict[str, Tensor]:
-        """Parameters, Adam's moments and running statistics."""
+        """Parameters, Adam's state and running statistics."""
         return {
             **self._learner.tensors(),
             **self._input_moments.tensors("input_moments"),
@@ -138,7 +138,7 @@ class FeedForwardPpo:
         }
 
     def counters(self) -> dict[str, Any]:
-        """Adam's step count and the generator of the minibatches."""
+        """The generator of the minibatches."""
         return self._learner.counters()
 
     def restore(self, tensors: Mapping[str, Tensor], counters: Mapping[str, Any]) -> None:
@@ -152,7 +152,7 @@ class FeedForwardPpo:
         self._input_moments.restore("input_moments", tensors)
         self._return_moments.restore("return_moments", tensors)
 
-    def save(self, path: Path, inputs: str, more: Mapping[str, Tensor]) -> None:
+    def save(self, path: str | Path, inputs: str, more: Mapping[str, Tensor]) -> None:
         """Writes the networks with a description.
 
         Args:

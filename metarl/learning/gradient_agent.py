@@ -194,4 +194,4 @@ class GradientAgent(ABC, Generic[ConfigT]):
         if self.config.normalise_observations:
             tensors |= self._observation_moments.tensors("observation")
         description["normalise_observations"] = self.config.normalise_observations
-        write_tensors(Path(path), tensors, description)
+        write_tensors(path, tensors, description)
