@@ -3,11 +3,6 @@ from __future__ import annotations
 import errno
 import json
 import os
-import random
-import signal
-import subprocess
-import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,41 +15,23 @@ from metarl.storage import read_tensors
 
 OPTIONS = ("--tasks", "3", "--episodes", "3", "--horizon", "30", "--eval-every", "4", "--eval-tasks", "2")
 OPTIONS += ("--checkpoint-every", "2", "--agent.hidden", "16", "16", "--agent.normalise-observations")
-ITERATIONS = 14
 
 
-def lines(out: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
-
-
-def final_tensors(out: Path) -> dict[str, torch.Tensor]:
-    return read_tensors(list_checkpoints(out / "checkpoints")[-1])[0]
-
-
-def assert_same_run(one: Path, two: Path) -> None:
-    """Same parameters and statistics, bit for bit; same metrics but for the times."""
-    mine, theirs = final_tensors(one), final_tensors(two)
-    assert mine.keys() == theirs.keys()
-    for name, tensor in mine.items():
-        assert torch.equal(tensor, theirs[name]), name
-    for a, b in zip(lines(one), lines(two), strict=True):
-        for row in (a, b):
-            for key in [k for k in row if k.startswith("time/")]:
-                del row[key]
-        assert a == b
+def final_parameters(out: Path) -> torch.Tensor:
+    return read_tensors(list_checkpoints(out / "checkpoints")[-1])[0]["parameters"]
 
 
 # The run folder ---------------------------------------------------------------------------------------------
 
 
-def test_a_run_leaves_configuration_versions_metrics_checkpoints_and_a_picture(trained_run: Path) -> None:
+def test_a_run_leaves_configuration_versions_metrics_checkpoints_and_a_picture(trained_run: Path, logged) -> None:
     config = json.loads((trained_run / "config.json").read_text())
     assert (config["agent"], config["family"], config["training"]["tasks"]) == ("maml-trpo", "point-robot", 3)
     assert config["training"]["device"] in ("cpu", "cuda"), "as used, not auto"
     assert config["spaces"]["horizon"] == 12
     (start,) = json.loads((trained_run / "versions.json").read_text())["starts"]
     assert start["packages"]["torch"] == torch.__version__
-    rows = lines(trained_run)
+    rows = logged(trained_run)
     assert [r["iteration"] for r in rows] == [1, 2, 3]
     assert rows[0]["env_steps"] <= 2 * 3 * 2 * 12
     for key in ("return/0", "return/1", "time/sample_s", "time/update_s", "update/kl", "diverged_episodes"):
@@ -78,11 +55,13 @@ def test_by_default_every_run_gets_a_new_folder(run_metarl: Callable[..., Any], 
     assert len(list((tmp_path / "runs").iterdir())) == 2
 
 
-def test_the_same_seed_gives_the_same_run_and_another_seed_another(run_metarl, tmp_path: Path, tiny) -> None:
+def test_the_same_seed_gives_the_same_run_and_another_seed_another(
+    run_metarl, assert_same_run, tmp_path: Path, tiny
+) -> None:
     for name, seed in (("a", "5"), ("b", "5"), ("c", "6")):
         assert run_metarl("train", "maml-trpo", "point-robot", "--out", tmp_path / name, "--seed", seed, *tiny)[0] == 0
     assert_same_run(tmp_path / "a", tmp_path / "b")
-    assert not torch.equal(final_tensors(tmp_path / "a")["parameters"], final_tensors(tmp_path / "c")["parameters"])
+    assert not torch.equal(final_parameters(tmp_path / "a"), final_parameters(tmp_path / "c"))
 
 
 def test_held_out_evaluations_do_not_change_the_run(run_metarl, tmp_path: Path, tiny) -> None:
@@ -91,7 +70,7 @@ def test_held_out_evaluations_do_not_change_the_run(run_metarl, tmp_path: Path, 
             "train", "maml-trpo", "point-robot", "--out", tmp_path / name, *tiny, "--eval-every", every
         )
         assert code == 0
-    assert torch.equal(final_tensors(tmp_path / "a")["parameters"], final_tensors(tmp_path / "b")["parameters"])
+    assert torch.equal(final_parameters(tmp_path / "a"), final_parameters(tmp_path / "b"))
 
 
 # Bad input --------------------------------------------------------------------------------------------------
@@ -185,7 +164,7 @@ def test_help_shows_meaning_range_and_the_presets_value(run_metarl) -> None:
 # Going on ---------------------------------------------------------------------------------------------------
 
 
-def test_resuming_continues_bit_for_bit_and_may_change_iterations(run_metarl, tmp_path: Path) -> None:
+def test_resuming_continues_bit_for_bit_and_may_change_iterations(run_metarl, assert_same_run, tmp_path: Path) -> None:
     base = ("train", "maml-trpo", "point-robot", *OPTIONS)
     assert run_metarl(*base, "--out", tmp_path / "whole", "--iterations", "6")[0] == 0
     assert run_metarl(*base, "--out", tmp_path / "parts", "--iterations", "3")[0] == 0
@@ -198,7 +177,7 @@ def test_resuming_continues_bit_for_bit_and_may_change_iterations(run_metarl, tm
 
 
 def test_resuming_without_a_checkpoint_starts_afresh_and_says_so(
-    run_metarl, tmp_path: Path, trained_run: Path, tiny
+    run_metarl, logged, tmp_path: Path, trained_run: Path, tiny
 ) -> None:
     for path in list_checkpoints(trained_run / "checkpoints"):
         path.write_bytes(path.read_bytes()[:100])
@@ -206,13 +185,15 @@ def test_resuming_without_a_checkpoint_starts_afresh_and_says_so(
     assert code == 0
     assert "falling back" in err
     assert "starting afresh" in err
-    assert [row["iteration"] for row in lines(trained_run)] == [1, 2, 3]
+    assert [row["iteration"] for row in logged(trained_run)] == [1, 2, 3]
     code, _, err = run_metarl("train", "maml-trpo", "point-robot", "--out", tmp_path / "new", "--resume", *tiny)
     assert code == 0
     assert "starting afresh" in err
 
 
-def test_a_full_disk_stops_training_and_leaves_the_last_checkpoint(run_metarl, tmp_path: Path, monkeypatch) -> None:
+def test_a_full_disk_stops_training_and_leaves_the_last_checkpoint(
+    run_metarl, assert_same_run, tmp_path: Path, monkeypatch
+) -> None:
     out, fsync = tmp_path / "run", os.fsync
 
     def full(descriptor: int) -> None:
@@ -232,108 +213,3 @@ def test_a_full_disk_stops_training_and_leaves_the_last_checkpoint(run_metarl, t
         run_metarl("train", "maml-trpo", "point-robot", "--out", tmp_path / "b", *OPTIONS, "--iterations", "6")[0] == 0
     )
     assert_same_run(out, tmp_path / "b")
-
-
-def start(out: Path, *more: str, code: str = "") -> subprocess.Popen[str]:
-    """Trains in a process of its own; `code` runs first."""
-    words = ["train", "maml-trpo", "point-robot", "--out", str(out), *OPTIONS, "--iterations", str(ITERATIONS), *more]
-    program = f"{code}\nfrom metarl.scripts.cli import main\nraise SystemExit(main({words!r}))"
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen([sys.executable, "-c", program], stderr=subprocess.PIPE, text=True, env=environment)
-
-
-def finish(process: subprocess.Popen[str]) -> int:
-    """Waits for the end; the exit code."""
-    _, err = process.communicate(timeout=120)
-    sys.stderr.write(err)
-    return process.returncode
-
-
-@pytest.fixture(scope="module")
-def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    out = tmp_path_factory.mktemp("whole") / "run"
-    assert finish(start(out)) == 0
-    return out
-
-
-def wait_for_line(process: subprocess.Popen[str], out: Path, line: int) -> None:
-    """Waits until the run has logged a line (or is over)."""
-    path = out / "metrics.jsonl"
-    while process.poll() is None and not (path.exists() and path.read_bytes().count(b"\n") >= line):
-        time.sleep(0.002)
-
-
-@pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.slow), pytest.param(2, marks=pytest.mark.slow)])
-def test_a_run_killed_at_random_moments_ends_like_one_that_never_was(
-    uninterrupted: Path, tmp_path: Path, seed: int
-) -> None:
-    rng, out = random.Random(seed), tmp_path / "run"
-    for line in sorted(rng.sample(range(1, ITERATIONS), 3)):
-        process = start(out, "--resume")
-        wait_for_line(process, out, line)
-        time.sleep(rng.random() * 0.05)
-        process.kill()
-        process.communicate()
-    assert finish(start(out, "--resume")) == 0
-    assert_same_run(out, uninterrupted)
-
-
-# Dies at the n-th call, after half of a checkpoint is written, before its rename, and right after it.
-DIE = """
-import os, signal, metarl.storage as s
-calls, {name}_ = [], os.{name}
-def die(*a):
-    if "safetensors" not in str(a[0] if "{name}" != "fsync" else os.readlink(f"/proc/self/fd/{{a[0]}}")):
-        return {name}_(*a)
-    calls.append(1)
-    if len(calls) == 3:
-        {before}
-        os.kill(os.getpid(), signal.SIGKILL)
-    return {name}_(*a)
-os.{name} = die
-"""
-
-
-@pytest.mark.parametrize(
-    ("name", "before"),
-    [("fsync", "os.ftruncate(a[0], os.fstat(a[0]).st_size // 2)"), ("replace", "pass"), ("replace", "replace_(*a)")],
-    ids=["half written", "before the rename", "after the rename"],
-)
-def test_a_run_killed_while_it_writes_a_checkpoint_goes_on(uninterrupted: Path, tmp_path: Path, name, before) -> None:
-    out = tmp_path / "run"
-    process = start(out, code=DIE.format(name=name, before=before))
-    assert finish(process) == -signal.SIGKILL
-    names = [p.name for p in list_checkpoints(out / "checkpoints")]
-    assert names[-1] == ("0000006.safetensors" if before.startswith("replace_") else "0000004.safetensors")
-    assert finish(start(out, "--resume")) == 0
-    assert_same_run(out, uninterrupted)
-    assert not list((out / "checkpoints").glob(".*"))
-
-
-def test_ctrl_c_saves_and_says_how_to_go_on(uninterrupted: Path, tmp_path: Path) -> None:
-    out = tmp_path / "run"
-    process = start(out)
-    wait_for_line(process, out, 3)
-    process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=60)
-    assert process.returncode == 130, err
-    done = len(lines(out))
-    assert done < ITERATIONS
-    assert f"saved after iteration {done}" in err
-    assert f"--out {out} --resume" in err
-    assert "Traceback" not in err
-    assert list_checkpoints(out / "checkpoints")[-1].stem == f"{done:07d}"
-    assert finish(start(out, "--resume")) == 0
-    assert_same_run(out, uninterrupted)
-
-
-def test_two_processes_cannot_train_in_one_folder(tmp_path: Path) -> None:
-    out = tmp_path / "run"
-    first = start(out, "--iterations", "500")
-    wait_for_line(first, out, 1)
-    second = start(out, "--resume", "--iterations", "500")
-    _, err = second.communicate(timeout=60)
-    first.kill()
-    first.communicate()
-    assert second.returncode == 2
-    assert "another process is training" in err

@@ -1,0 +1,187 @@
+"""Runs that are killed, stopped or started twice, each in a process of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from metarl.checkpoint import list_checkpoints
+
+OPTIONS = ("--tasks", "3", "--episodes", "3", "--horizon", "30", "--eval-every", "4", "--eval-tasks", "2")
+OPTIONS += ("--checkpoint-every", "2", "--agent.hidden", "16", "16", "--agent.normalise-observations")
+ITERATIONS = 14
+
+
+def run_in_a_process(words: Sequence[str], code: str = "") -> subprocess.Popen[str]:
+    """Runs `metarl WORDS` in a process of its own; `code` runs first."""
+    program = f"{code}\nfrom metarl.scripts.cli import main\nraise SystemExit(main({list(words)!r}))"
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen([sys.executable, "-c", program], stderr=subprocess.PIPE, text=True, env=environment)
+
+
+def start(out: Path, *more: str, code: str = "") -> subprocess.Popen[str]:
+    """Trains maml-trpo in a process of its own; `code` runs first."""
+    words = ("train", "maml-trpo", "point-robot", "--out", str(out), *OPTIONS, "--iterations", str(ITERATIONS), *more)
+    return run_in_a_process(words, code)
+
+
+def finish(process: subprocess.Popen[str]) -> int:
+    """Waits for the end; the exit code."""
+    _, err = process.communicate(timeout=120)
+    sys.stderr.write(err)
+    return process.returncode
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("whole") / "run"
+    assert finish(start(out)) == 0
+    return out
+
+
+def wait_for_line(process: subprocess.Popen[str], out: Path, line: int) -> None:
+    """Waits until the run has logged a line (or is over)."""
+    path = out / "metrics.jsonl"
+    while process.poll() is None and not (path.exists() and path.read_bytes().count(b"\n") >= line):
+        time.sleep(0.002)
+
+
+@pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.slow), pytest.param(2, marks=pytest.mark.slow)])
+def test_a_run_killed_at_random_moments_ends_like_one_that_never_was(
+    uninterrupted: Path, tmp_path: Path, assert_same_run, seed: int
+) -> None:
+    rng, out = random.Random(seed), tmp_path / "run"
+    for line in sorted(rng.sample(range(1, ITERATIONS), 3)):
+        process = start(out, "--resume")
+        wait_for_line(process, out, line)
+        time.sleep(rng.random() * 0.05)
+        process.kill()
+        process.communicate()
+    assert finish(start(out, "--resume")) == 0
+    assert_same_run(out, uninterrupted)
+
+
+# Dies at the n-th call, after half of a checkpoint is written, before its rename, and right after it.
+DIE = """
+import os, signal, metarl.storage as s
+calls, {name}_ = [], os.{name}
+def die(*a):
+    if "safetensors" not in str(a[0] if "{name}" != "fsync" else os.readlink(f"/proc/self/fd/{{a[0]}}")):
+        return {name}_(*a)
+    calls.append(1)
+    if len(calls) == 3:
+        {before}
+        os.kill(os.getpid(), signal.SIGKILL)
+    return {name}_(*a)
+os.{name} = die
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "before"),
+    [("fsync", "os.ftruncate(a[0], os.fstat(a[0]).st_size // 2)"), ("replace", "pass"), ("replace", "replace_(*a)")],
+    ids=["half written", "before the rename", "after the rename"],
+)
+def test_a_run_killed_while_it_writes_a_checkpoint_goes_on(
+    uninterrupted: Path, tmp_path: Path, assert_same_run, name, before
+) -> None:
+    out = tmp_path / "run"
+    process = start(out, code=DIE.format(name=name, before=before))
+    assert finish(process) == -signal.SIGKILL
+    names = [p.name for p in list_checkpoints(out / "checkpoints")]
+    assert names[-1] == ("0000006.safetensors" if before.startswith("replace_") else "0000004.safetensors")
+    assert finish(start(out, "--resume")) == 0
+    assert_same_run(out, uninterrupted)
+    assert not list((out / "checkpoints").glob(".*"))
+
+
+def test_ctrl_c_saves_and_says_how_to_go_on(uninterrupted: Path, tmp_path: Path, assert_same_run, logged) -> None:
+    out = tmp_path / "run"
+    process = start(out)
+    wait_for_line(process, out, 3)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    done = len(logged(out))
+    assert done < ITERATIONS
+    assert f"saved after iteration {done}" in err
+    assert f"--out {out} --resume" in err
+    assert "Traceback" not in err
+    assert list_checkpoints(out / "checkpoints")[-1].stem == f"{done:07d}"
+    assert finish(start(out, "--resume")) == 0
+    assert_same_run(out, uninterrupted)
+
+
+def test_two_processes_cannot_train_in_one_folder(tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    first = start(out, "--iterations", "500")
+    wait_for_line(first, out, 1)
+    second = start(out, "--resume", "--iterations", "500")
+    _, err = second.communicate(timeout=60)
+    first.kill()
+    first.communicate()
+    assert second.returncode == 2
+    assert "another process is training" in err
+
+
+# Every agent ------------------------------------------------------------------------------------------------
+
+SMALL = ("--agent.hidden", "8")
+RECURRENT = ("--agent.units", "8", "--agent.encoder", "8")
+REPLAY = ("--train-tasks", "5", "--agent.encoder-hidden", "8", "--agent.warmup-iterations", "2", "--agent.batch", "8")
+REPLAY += ("--agent.gradient-steps", "3", "--agent.replay-size", "40", "--agent.context-size", "30")
+AGENTS = {
+    "fomaml": SMALL,
+    "meta-sgd": SMALL,
+    "reptile": SMALL,
+    "promp": SMALL,
+    "rl2": RECURRENT,
+    "varibad": (*SMALL, *RECURRENT, "--agent.vae-updates", "2", "--agent.buffer-trials", "10"),
+    "pearl": (*SMALL, *REPLAY),
+    "multitask": SMALL,
+    "oracle": SMALL,
+}
+"""Small networks; buffers that overflow within the run."""
+
+# Dies some milliseconds after the fifth iteration is logged: in the middle of whatever is going on then.
+DIE_SOON = """
+import os, signal, threading, metarl.runs
+add = metarl.runs.MetricsLog.add
+def log(self, progress, metrics):
+    add(self, progress, metrics)
+    if progress.iteration == 5:
+        threading.Timer({delay}, os.kill, (os.getpid(), signal.SIGKILL)).start()
+metarl.runs.MetricsLog.add = log
+"""
+
+
+@pytest.mark.parametrize("agent", AGENTS)
+def test_every_agent_killed_and_resumed_ends_like_one_that_never_was(
+    run_metarl, tmp_path: Path, assert_same_run, tiny, agent: str
+) -> None:
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    words = ("train", agent, "point-robot", *tiny, "--eval-every", "0", "--iterations", "25", *AGENTS[agent])
+    code, _, err = run_metarl(*words, "--out", whole)
+    assert code == 0, err
+    delay = random.Random(agent).uniform(0.0, 0.05)
+    process = run_in_a_process((*words, "--out", str(killed)), DIE_SOON.format(delay=delay))
+    assert finish(process) == -signal.SIGKILL
+    code, _, err = run_metarl("train", agent, "point-robot", "--resume", "--out", killed)
+    assert code == 0, err
+    assert "resuming after iteration" in err
+    assert_same_run(whole, killed)
+
+    code, out, err = run_metarl("evaluate", killed, "--adapt-steps", "2", "--tasks", "3", "--json")
+    assert code == 0, err
+    curve = json.loads(out.splitlines()[-1])["curve"]
+    pooled = 2 if agent in ("fomaml", "meta-sgd", "reptile", "promp") else 1  # episodes per adaptation step
+    assert [point["episodes"] for point in curve] == [0, pooled, 2 * pooled]
