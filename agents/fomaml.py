@@ -14,8 +14,8 @@ from torch import Tensor
 
 from metarl.learning.gradient_agent import GradientAgent, GradientAgentConfig
 from metarl.learning.losses import policy_gradient_steps
-from metarl.learning.meta_trust_region import ChunkLinearisation, TrustRegionConfig, meta_trust_region_step
-from metarl.learning.policy import Samples, StackedPolicy, task_chunks
+from metarl.learning.meta_trust_region import TrustRegionConfig, linearise, meta_trust_region_step
+from metarl.learning.policy import Samples, StackedPolicy
 from metarl.types import MetaBatch
 
 
@@ -58,14 +58,6 @@ class FirstOrderAdaptation:
         return policy_gradient_steps(self._policy, self._samples, start, self._inner_lr, differentiable=False)[-1].end
 
 
-def linearise(
-    policy: StackedPolicy, parameters: Tensor, samples: Sequence[Samples], inner_lr: float
-) -> ChunkLinearisation:
-    """The outer objective of some tasks around the initial parameters `[P]`; `samples` are one per collect."""
-    adaptation = FirstOrderAdaptation(policy, parameters, samples[:-1], inner_lr)
-    return ChunkLinearisation(policy, adaptation, samples[-1])
-
-
 class Fomaml(GradientAgent[FomamlConfig]):
     """First-order MAML as a `metarl.agent.MetaAgent`; its state is an `AdaptedPolicy`."""
 
@@ -74,12 +66,12 @@ class Fomaml(GradientAgent[FomamlConfig]):
 
     def meta_update(self, batch: MetaBatch) -> dict[str, float]:
         """One trust-region step along the gradients at the adapted parameters."""
-        num_tasks = len(batch.tasks)
         samples = [self._samples(t) for t in batch.trajectories]
-        chunks = [
-            linearise(self._policy, self._parameters, [s.tasks(part) for s in samples], self.config.inner_lr)
-            for part in task_chunks(num_tasks, samples[0].weights.shape[1], self._policy.widths, self._device)
-        ]
-        self._parameters, metrics = meta_trust_region_step(self._parameters, chunks, num_tasks, self.config)
+        chunks = linearise(
+            self._policy,
+            lambda own: FirstOrderAdaptation(self._policy, self._parameters, own, self.config.inner_lr),
+            samples,
+        )
+        self._parameters, metrics = meta_trust_region_step(self._parameters, chunks, len(batch.tasks), self.config)
         self._update_statistics(batch.trajectories)
         return {**metrics, "policy/std": self._policy.std(self._parameters)}

@@ -18,8 +18,8 @@ from torch import Tensor
 from metarl.config import NonNegative
 from metarl.learning.gradient_agent import AdaptedPolicy, GradientAgent, GradientAgentConfig
 from metarl.learning.losses import policy_gradient_steps
-from metarl.learning.meta_trust_region import ChunkLinearisation, TrustRegionConfig, meta_trust_region_step
-from metarl.learning.policy import Samples, StackedPolicy, task_chunks
+from metarl.learning.meta_trust_region import TrustRegionConfig, linearise, meta_trust_region_step
+from metarl.learning.policy import Samples, StackedPolicy
 from metarl.types import MetaBatch, Spaces, Trajectories
 
 
@@ -78,11 +78,6 @@ class MetaSgdAdaptation:
         return policy_gradient_steps(self._policy, self._samples, start, rates, differentiable=False)[-1].end
 
 
-def linearise(policy: StackedPolicy, meta_parameters: Tensor, samples: Sequence[Samples]) -> ChunkLinearisation:
-    """The outer objective of some tasks around the meta-parameters `[2 P]`; `samples` are one per collect."""
-    return ChunkLinearisation(policy, MetaSgdAdaptation(policy, meta_parameters, samples[:-1]), samples[-1])
-
-
 class MetaSgd(GradientAgent[MetaSgdConfig]):
     """Meta-SGD as a `metarl.agent.MetaAgent`; its state is an `AdaptedPolicy`.
 
@@ -108,14 +103,10 @@ class MetaSgd(GradientAgent[MetaSgdConfig]):
 
     def meta_update(self, batch: MetaBatch) -> dict[str, float]:
         """One trust-region step over initial parameters and step sizes together."""
-        num_tasks = len(batch.tasks)
         samples = [self._samples(t) for t in batch.trajectories]
         meta_parameters = torch.cat([self._parameters, self._rates])
-        chunks = [
-            linearise(self._policy, meta_parameters, [s.tasks(part) for s in samples])
-            for part in task_chunks(num_tasks, samples[0].weights.shape[1], self._policy.widths, self._device)
-        ]
-        meta_parameters, metrics = meta_trust_region_step(meta_parameters, chunks, num_tasks, self.config)
+        chunks = linearise(self._policy, lambda own: MetaSgdAdaptation(self._policy, meta_parameters, own), samples)
+        meta_parameters, metrics = meta_trust_region_step(meta_parameters, chunks, len(batch.tasks), self.config)
         self._parameters, self._rates = (part.clone() for part in meta_parameters.chunk(2))
         self._update_statistics(batch.trajectories)
         return {

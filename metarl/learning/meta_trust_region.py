@@ -16,7 +16,7 @@ from torch import Tensor
 
 from metarl.config import Count, NonNegative, Positive, Shrinking
 from metarl.learning.losses import mean_divergence, surrogate_objective
-from metarl.learning.policy import Samples, StackedPolicy
+from metarl.learning.policy import Samples, StackedPolicy, task_chunks
 from metarl.learning.trust_region import DivergenceCurvature, trust_region_step
 
 
@@ -94,6 +94,24 @@ class ChunkLinearisation:
             return torch.stack(
                 [surrogate_objective(new, self._old, last).sum(), mean_divergence(new, self._old, last).sum()]
             )
+
+
+def linearise(
+    policy: StackedPolicy, adaptation: Callable[[Sequence[Samples]], Adaptation], samples: Sequence[Samples]
+) -> list[ChunkLinearisation]:
+    """The outer objective of all tasks around the meta-parameters, as many tasks at a time as the device likes.
+
+    Args:
+        policy: The policy.
+        adaptation: Makes the adaptation of some tasks from their samples, one per adaptation step.
+        samples: Of all tasks, one per collect.
+    """
+    num_tasks, steps = samples[0].weights.shape
+    chunks = []
+    for part in task_chunks(num_tasks, steps, policy.widths, samples[0].weights.device):
+        *before, last = (s.tasks(part) for s in samples)
+        chunks.append(ChunkLinearisation(policy, adaptation(before), last))
+    return chunks
 
 
 def mean_over_tasks(

@@ -4,8 +4,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from metarl.agents import fomaml, maml_trpo
+from metarl.agents.fomaml import FirstOrderAdaptation
+from metarl.agents.maml_trpo import MamlAdaptation
 from metarl.learning.losses import inner_loss, mean_divergence, surrogate_objective
+from metarl.learning.meta_trust_region import ChunkLinearisation
 from metarl.learning.policy import Samples, StackedPolicy
 from metarl.types import Spaces
 
@@ -19,6 +21,10 @@ def problem(request, make_agent, random_samples, spaces: Spaces):
     agent = make_agent(1, spaces)
     samples = [random_samples(3, 11, spaces, seed) for seed in range(request.param + 1)]
     return agent._policy, agent.tensors()["parameters"].double(), samples
+
+
+def linearised(adaptation, policy: StackedPolicy, parameters: Tensor, samples: list[Samples]) -> ChunkLinearisation:
+    return ChunkLinearisation(policy, adaptation(policy, parameters, samples[:-1], LR), samples[-1])
 
 
 def adapted_by_hand(policy: StackedPolicy, parameters: Tensor, samples: list[Samples]) -> Tensor:
@@ -35,14 +41,14 @@ def test_the_gradient_is_the_one_at_the_adapted_parameters(problem) -> None:
     leaf = adapted_by_hand(policy, parameters, samples).requires_grad_()
     new = policy(leaf, samples[-1].observations)
     surrogate_objective(new, new.detach(), samples[-1]).sum().backward()
-    chunk = fomaml.linearise(policy, parameters, samples, LR)
+    chunk = linearised(FirstOrderAdaptation, policy, parameters, samples)
     torch.testing.assert_close(chunk.gradient, leaf.grad.sum(dim=0))
 
 
 def test_the_gradient_is_not_mamls_where_the_inner_loss_bends(problem) -> None:
     policy, parameters, samples = problem
-    first = fomaml.linearise(policy, parameters, samples, LR).gradient
-    second = maml_trpo.linearise(policy, parameters, samples, LR).gradient
+    first = linearised(FirstOrderAdaptation, policy, parameters, samples).gradient
+    second = linearised(MamlAdaptation, policy, parameters, samples).gradient
     assert (first - second).norm() > 1e-3 * second.norm()
 
 
@@ -71,7 +77,7 @@ def test_gradient_and_curvature_are_mamls_where_the_inner_loss_is_linear(
     moved = adapted_by_hand(policy, parameters, samples) - start
     assert moved.norm(dim=1).min() > 1e-3, "the inner gradient is not zero"
 
-    first, second = (of(policy, parameters, samples, LR) for of in (fomaml.linearise, maml_trpo.linearise))
+    first, second = (linearised(of, policy, parameters, samples) for of in (FirstOrderAdaptation, MamlAdaptation))
     assert first.gradient.norm() > 1e-3
     torch.testing.assert_close(first.gradient, second.gradient)
     v = torch.randn(parameters.shape, generator=torch.Generator().manual_seed(0), dtype=DOUBLE)
@@ -82,7 +88,7 @@ def test_the_curvature_is_that_of_the_divergence_around_the_adapted_parameters(p
     policy, parameters, samples = problem
     end = adapted_by_hand(policy, parameters, samples)
     old = policy(end, samples[-1].observations)
-    chunk = fomaml.linearise(policy, parameters, samples, LR)
+    chunk = linearised(FirstOrderAdaptation, policy, parameters, samples)
     v = torch.randn(parameters.shape, generator=torch.Generator().manual_seed(0), dtype=DOUBLE)
 
     def second(h: float) -> Tensor:
@@ -95,7 +101,7 @@ def test_the_curvature_is_that_of_the_divergence_around_the_adapted_parameters(p
 
 def test_candidates_of_the_line_search_are_judged_after_real_adaptation(problem) -> None:
     policy, parameters, samples = problem
-    chunk = fomaml.linearise(policy, parameters, samples, LR)
+    chunk = linearised(FirstOrderAdaptation, policy, parameters, samples)
     candidate = parameters + 0.05
     old, new = (policy(adapted_by_hand(policy, p, samples), samples[-1].observations) for p in (parameters, candidate))
     expected = [f(new, old, samples[-1]).sum() for f in (surrogate_objective, mean_divergence)]

@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from metarl.agents import maml_trpo
-from metarl.agents.maml_trpo import MamlTrpo, MamlTrpoConfig, linearise
+from metarl.agents.maml_trpo import MamlAdaptation, MamlTrpo, MamlTrpoConfig
 from metarl.checkpoint import Progress, load_newest, save_checkpoint
+from metarl.learning import meta_trust_region
 from metarl.learning.inner_loop import inner_loop
 from metarl.learning.losses import inner_loss, mean_divergence, surrogate_objective
 from metarl.learning.meta_trust_region import ChunkLinearisation
@@ -36,7 +36,8 @@ def problem(request, make_agent, random_samples, some_spaces: Spaces):
     agent = make_agent(1, spaces)
     parameters = agent.tensors()["parameters"].double()
     samples = [random_samples(3, 11, spaces, seed) for seed in range(request.param + 1)]
-    return agent._policy, parameters, samples, linearise(agent._policy, parameters, samples, LR)
+    adaptation = MamlAdaptation(agent._policy, parameters, samples[:-1], LR)
+    return agent._policy, parameters, samples, ChunkLinearisation(agent._policy, adaptation, samples[-1])
 
 
 def outer(policy, samples, old, parameters: Tensor) -> Tensor:
@@ -137,7 +138,7 @@ def test_the_size_of_the_chunks_changes_nothing_but_rounding(real_batch, monkeyp
     twin.restore(agent.tensors(), agent.counters())
     agent.meta_update(batch)
     chunks = [slice(i, min(i + size, 4)) for i in range(0, 4, size)]
-    monkeypatch.setattr(maml_trpo, "task_chunks", lambda *_: chunks)
+    monkeypatch.setattr(meta_trust_region, "task_chunks", lambda *_: chunks)
     twin.meta_update(batch)
     torch.testing.assert_close(twin.tensors()["parameters"], agent.tensors()["parameters"], rtol=1e-3, atol=1e-5)
 

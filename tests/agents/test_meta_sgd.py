@@ -5,9 +5,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from metarl.agents import maml_trpo
-from metarl.agents.meta_sgd import MetaSgd, MetaSgdAdaptation, MetaSgdConfig, linearise
+from metarl.agents.maml_trpo import MamlAdaptation
+from metarl.agents.meta_sgd import MetaSgd, MetaSgdAdaptation, MetaSgdConfig
 from metarl.learning.losses import inner_loss
+from metarl.learning.meta_trust_region import ChunkLinearisation
+from metarl.learning.policy import Samples, StackedPolicy
 from metarl.types import Spaces, Task
 
 DOUBLE = torch.float64
@@ -30,18 +32,23 @@ def problem(request, make_agent, random_samples, some_spaces: Spaces):
     return agent._policy, parameters, rates, samples
 
 
+def linearised(policy: StackedPolicy, joined: Tensor, samples: list[Samples]) -> ChunkLinearisation:
+    return ChunkLinearisation(policy, MetaSgdAdaptation(policy, joined, samples[:-1]), samples[-1])
+
+
 def test_with_equal_step_sizes_the_gradient_for_the_parameters_is_mamls(problem) -> None:
     policy, parameters, _, samples = problem
     joined = torch.cat([parameters, torch.full_like(parameters, LR)])
-    gradient = linearise(policy, joined, samples).gradient
-    expected = maml_trpo.linearise(policy, parameters, samples, LR).gradient
+    gradient = linearised(policy, joined, samples).gradient
+    maml = MamlAdaptation(policy, parameters, samples[:-1], LR)
+    expected = ChunkLinearisation(policy, maml, samples[-1]).gradient
     torch.testing.assert_close(gradient[: len(parameters)], expected)
 
 
 def test_the_gradient_for_parameters_and_step_sizes_agrees_with_finite_differences(problem) -> None:
     policy, parameters, rates, samples = problem
     joined = torch.cat([parameters, rates])
-    chunk = linearise(policy, joined, samples)
+    chunk = linearised(policy, joined, samples)
     numbers = []
     for i in range(len(joined)):
         unit = torch.zeros_like(joined)
@@ -58,7 +65,7 @@ def test_the_gradient_for_parameters_and_step_sizes_agrees_with_finite_differenc
 def test_the_curvature_product_agrees_with_finite_differences_of_the_divergence(problem) -> None:
     policy, parameters, rates, samples = problem
     joined = torch.cat([parameters, rates])
-    chunk = linearise(policy, joined, samples)
+    chunk = linearised(policy, joined, samples)
     generator = torch.Generator().manual_seed(0)
     for _ in range(3):
         u, v = (torch.randn(joined.shape, generator=generator, dtype=DOUBLE) for _ in range(2))
