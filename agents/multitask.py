@@ -6,16 +6,15 @@ arXiv:1707.06347). The page `docs/references.md` has the details.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import torch
-from torch import Tensor
 
-from metarl.learning.feed_forward import FeedForwardPpo, FeedForwardSettings
+from metarl.learning.feed_forward import FeedForwardAgent, FeedForwardSettings
 from metarl.types import Action, MetaBatch, Spaces, Step, Task, Trajectories
 
 
@@ -29,7 +28,7 @@ class Nothing:
     """The state of an agent that keeps none."""
 
 
-class Multitask:
+class Multitask(FeedForwardAgent):
     """A policy for all tasks as a `metarl.agent.MetaAgent`; its state is `Nothing`.
 
     Args:
@@ -45,17 +44,8 @@ class Multitask:
     def __init__(
         self, config: MultitaskConfig, spaces: Spaces, *, device: torch.device, rng: np.random.Generator
     ) -> None:
-        self.config, self.spaces = config, spaces
-        self._ppo = FeedForwardPpo("multitask", config, spaces.observation_size, spaces, device=device, rng=rng)
-
-    @property
-    def adaptation_steps(self) -> int:
-        """None."""
-        return 0
-
-    def episodes_per_adaptation(self, episodes: int) -> int:
-        """Every environment counts its own episodes."""
-        return 1
+        super().__init__("multitask", config, spaces.observation_size, spaces, device=device, rng=rng)
+        self.config = config
 
     def begin(self, tasks: Sequence[Task], episodes: int) -> Nothing:
         """Nothing: the tasks are not looked at."""
@@ -63,7 +53,7 @@ class Multitask:
 
     def act(self, state: Nothing, step: Step, rng: np.random.Generator) -> tuple[Action, Nothing]:
         """Samples from the one policy."""
-        return self._ppo.act(step.observation, rng), state
+        return self._sample(step.observation, rng), state
 
     def adapt(self, state: Nothing, trajectories: Trajectories) -> Nothing:
         """Changes nothing."""
@@ -72,24 +62,8 @@ class Multitask:
     def meta_update(self, batch: MetaBatch) -> dict[str, float]:
         """PPO on all episodes of all tasks."""
         episodes = Trajectories.join_episodes(batch.trajectories)
-        return self._ppo.update(episodes.observations, episodes.all_observations[:, :, -1], episodes)
-
-    def tensors(self) -> dict[str, Tensor]:
-        """Parameters, Adam's state and running statistics."""
-        return self._ppo.tensors()
-
-    def counters(self) -> dict[str, Any]:
-        """The generator of the minibatches."""
-        return self._ppo.counters()
-
-    def restore(self, tensors: Mapping[str, Tensor], counters: Mapping[str, Any]) -> None:
-        """Takes back what `tensors` and `counters` gave.
-
-        Raises:
-            ValueError: Names or shapes do not fit this agent.
-        """
-        self._ppo.restore(tensors, counters)
+        return self._learn(episodes.observations, episodes.all_observations[:, :, -1], episodes)
 
     def save_policy(self, state: Nothing, path: str | Path, task: int = 0) -> None:
         """Writes the policy, the same for every task."""
-        self._ppo.save(path, "observation", {})
+        self._export(path, "observation", {})

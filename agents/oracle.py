@@ -6,17 +6,16 @@ as RL2 (Schulman et al. 2017, arXiv:1707.06347). The page `docs/references.md` h
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from metarl.config import Count
-from metarl.learning.feed_forward import FeedForwardPpo, FeedForwardSettings
+from metarl.learning.feed_forward import FeedForwardAgent, FeedForwardSettings
 from metarl.types import Action, Floats, MetaBatch, Spaces, Step, Task, Trajectories
 
 
@@ -35,7 +34,7 @@ class ToldTasks:
     parameters: Floats
 
 
-class Oracle:
+class Oracle(FeedForwardAgent):
     """A policy of observation and task as a `metarl.agent.MetaAgent`; its state is `ToldTasks`.
 
     Args:
@@ -49,18 +48,9 @@ class Oracle:
     summary: ClassVar[str] = "reference: a policy that is told the task's parameters (PPO)"
 
     def __init__(self, config: OracleConfig, spaces: Spaces, *, device: torch.device, rng: np.random.Generator) -> None:
-        self.config, self.spaces = config, spaces
         inputs = spaces.observation_size + config.task_parameters
-        self._ppo = FeedForwardPpo("oracle", config, inputs, spaces, device=device, rng=rng)
-
-    @property
-    def adaptation_steps(self) -> int:
-        """None."""
-        return 0
-
-    def episodes_per_adaptation(self, episodes: int) -> int:
-        """Every environment counts its own episodes."""
-        return 1
+        super().__init__("oracle", config, inputs, spaces, device=device, rng=rng)
+        self.config = config
 
     def begin(self, tasks: Sequence[Task], episodes: int) -> ToldTasks:
         """Reads the tasks' parameters, sorted by name.
@@ -80,7 +70,7 @@ class Oracle:
 
     def act(self, state: ToldTasks, step: Step, rng: np.random.Generator) -> tuple[Action, ToldTasks]:
         """Samples from the policy, given observation and task."""
-        action = self._ppo.act(np.concatenate([step.observation, state.parameters], axis=-1), rng)
+        action = self._sample(np.concatenate([step.observation, state.parameters], axis=-1), rng)
         return Action(action.environment, {**action.extras, "task_parameters": state.parameters}), state
 
     def adapt(self, state: ToldTasks, trajectories: Trajectories) -> ToldTasks:
@@ -93,26 +83,8 @@ class Oracle:
         told = episodes.extras["task_parameters"]  # [M, E, T, Z], zero on padding
         inputs = np.concatenate([episodes.observations, told], axis=-1)
         final = np.concatenate([episodes.all_observations[:, :, -1], told[:, :, 0]], axis=-1)
-        return self._ppo.update(inputs, final, episodes)
-
-    def tensors(self) -> dict[str, Tensor]:
-        """Parameters, Adam's state and running statistics."""
-        return self._ppo.tensors()
-
-    def counters(self) -> dict[str, Any]:
-        """The generator of the minibatches."""
-        return self._ppo.counters()
-
-    def restore(self, tensors: Mapping[str, Tensor], counters: Mapping[str, Any]) -> None:
-        """Takes back what `tensors` and `counters` gave.
-
-        Raises:
-            ValueError: Names or shapes do not fit this agent.
-        """
-        self._ppo.restore(tensors, counters)
+        return self._learn(inputs, final, episodes)
 
     def save_policy(self, state: ToldTasks, path: str | Path, task: int = 0) -> None:
         """Writes the policy and the parameters that it is told in one task."""
-        self._ppo.save(
-            path, "observation, task parameters", {"task_parameters": torch.tensor(state.parameters[task, 0])}
-        )
+        self._export(path, "observation, task parameters", {"task_parameters": torch.tensor(state.parameters[task, 0])})

@@ -25,11 +25,10 @@ from metarl.learning.policy import sample
 from metarl.learning.ppo import PpoLearner, PpoSamples, PpoSettings, check_tensors
 from metarl.learning.recurrent import (
     Cell,
+    Feedback,
+    Memory,
     RecurrentActorCritic,
     Trials,
-    feedback,
-    last_action_and_reward,
-    one_step_later,
     pack_trials,
     trial_ends,
     trial_returns,
@@ -62,19 +61,6 @@ class Rl2Config(PpoSettings):
     """Steps that gradients flow back through (truncated back-propagation through time); 0 for the whole trial."""
 
 
-@dataclass(frozen=True)
-class Memory:
-    """The state of the agent.
-
-    Args:
-        cell: The recurrent cell's memory of each row, `[S, M * E, H]` (`S` = 2 for the LSTM, 1 for the GRU).
-        feedback: Inputs about the step before the next episode's first, `[M, E, F]`; zeros at the start of a trial.
-    """
-
-    cell: Tensor
-    feedback: Floats
-
-
 class Rl2:
     """RL2 as a `metarl.agent.MetaAgent`; its state is a `Memory`.
 
@@ -91,9 +77,9 @@ class Rl2:
     def __init__(self, config: Rl2Config, spaces: Spaces, *, device: torch.device, rng: np.random.Generator) -> None:
         self.config, self.spaces, self._device = config, spaces, device
         self._actions = ActionMap(spaces, config.action_scale)
-        self._feedback_size = self._actions.features + 2  # action, reward, done
+        self._feedback = Feedback(self._actions, config.reward_input_scale)
         self._network = RecurrentActorCritic(
-            spaces.observation_size + self._feedback_size,
+            spaces.observation_size + self._feedback.size,
             spaces,
             encoder=config.encoder,
             activation=config.activation,
@@ -120,14 +106,13 @@ class Rl2:
 
     def begin(self, tasks: Sequence[Task], episodes: int) -> Memory:
         """An empty memory in every row: a new trial."""
-        nothing = np.zeros((len(tasks), episodes, self._feedback_size), dtype=np.float32)
-        return Memory(self._network.fresh_memory(len(tasks) * episodes), nothing)
+        cell = self._network.fresh_memory(len(tasks) * episodes)
+        return Memory(cell, self._feedback.at_the_start(len(tasks), episodes))
 
     def act(self, state: Memory, step: Step, rng: np.random.Generator) -> tuple[Action, Memory]:
         """Takes in observation and feedback, and samples; rows whose episode is over keep their memory."""
         m, e, _ = step.observation.shape
-        going_on = self._feedback(step.previous_action, step.previous_reward, np.zeros((m, e), dtype=np.bool_))
-        told = np.where(step.first[..., None], state.feedback, going_on)
+        told = self._feedback.while_acting(step, state.feedback)
         x = torch.tensor(self._inputs(step.observation, told), device=self._device)
         live = torch.tensor(step.live.reshape(1, m * e, 1), device=self._device)
         with torch.no_grad():
@@ -145,12 +130,7 @@ class Rl2:
 
     def adapt(self, state: Memory, trajectories: Trajectories) -> Memory:
         """Keeps the memory, and carries the last action, its reward and the end of the episode over to the next."""
-        action, reward = last_action_and_reward(trajectories)
-        return replace(state, feedback=self._feedback(action, reward, np.ones(reward.shape, dtype=np.bool_)))
-
-    def _feedback(self, action: Floats, reward: Floats, done: Floats) -> Floats:
-        """What the network is told of the step before, `[..., F]`: action, reward, whether the episode ended there."""
-        return feedback(self._actions, action, self.config.reward_input_scale * reward, done)
+        return replace(state, feedback=self._feedback.at_the_end(trajectories))
 
     def _inputs(self, observations: Floats, feedback: Floats) -> Floats:
         """Inputs of the network, `[..., O + F]`."""
@@ -179,8 +159,8 @@ class Rl2:
 
     def _trial_inputs(self, trials: Trials) -> Tensor:
         """What the network was shown at each step of the trials, `[B, L, I]`."""
-        after = self._feedback(trials.actions, trials.rewards, trials.over)
-        return torch.tensor(self._inputs(trials.observations, one_step_later(after)), device=self._device)
+        told = self._feedback.along(trials.actions, trials.rewards, trials.over)
+        return torch.tensor(self._inputs(trials.observations, told), device=self._device)
 
     def _samples(self, trials: Trials) -> PpoSamples:
         """What PPO learns from, `[B, L, ...]`, on the device."""

@@ -36,10 +36,9 @@ from metarl.learning.optimisers import adam_tensors, restore_adam
 from metarl.learning.policy import sample
 from metarl.learning.ppo import PpoLearner, PpoSettings, check_tensors
 from metarl.learning.recurrent import (
+    Feedback,
+    Memory,
     Trials,
-    feedback,
-    last_action_and_reward,
-    one_step_later,
     pack_trials,
     trial_ends,
     trial_returns,
@@ -102,19 +101,6 @@ class VaribadConfig(PpoSettings):
     """Steps of each trial that these beliefs decode, drawn at random; 0 for all."""
     buffer_trials: Count = 1000
     """Trials that the buffer of encoder and decoders holds; older ones are overwritten."""
-
-
-@dataclass(frozen=True)
-class Memory:
-    """The state of the agent.
-
-    Args:
-        cell: The encoder's memory of each row, `[1, M * E, H]`; the belief is a function of it.
-        feedback: Inputs about the step before the next episode's first, `[M, E, F]`; zeros at the start of a trial.
-    """
-
-    cell: Tensor
-    feedback: Floats
 
 
 class TrialTensors(NamedTuple):
@@ -223,9 +209,9 @@ class Varibad:
     ) -> None:
         self.config, self.spaces, self._device = config, spaces, device
         self._actions = ActionMap(spaces, config.action_scale)
-        self._feedback_size = self._actions.features + 2  # action, reward, done
+        self._feedback = Feedback(self._actions, config.reward_input_scale)
         o, z = spaces.observation_size, config.latent
-        self._vae = Vae(config, o + self._feedback_size, o, self._actions.features, rng).to(device)
+        self._vae = Vae(config, o + self._feedback.size, o, self._actions.features, rng).to(device)
         self._vae_adam = torch.optim.Adam(self._vae.parameters(), lr=config.vae_learning_rate)
         self._network = ActorCritic(
             o + 2 * z,
@@ -259,15 +245,14 @@ class Varibad:
 
     def begin(self, tasks: Sequence[Task], episodes: int) -> Memory:
         """An empty memory in every row: a new trial."""
-        nothing = np.zeros((len(tasks), episodes, self._feedback_size), dtype=np.float32)
-        return Memory(self._vae.encoder.fresh_memory(len(tasks) * episodes), nothing)
+        cell = self._vae.encoder.fresh_memory(len(tasks) * episodes)
+        return Memory(cell, self._feedback.at_the_start(len(tasks), episodes))
 
     @torch.no_grad()
     def act(self, state: Memory, step: Step, rng: np.random.Generator) -> tuple[Action, Memory]:
         """Infers the belief and samples an action; rows whose episode is over keep their memory."""
         m, e, _ = step.observation.shape
-        going_on = self._feedback(step.previous_action, step.previous_reward, np.zeros((m, e), dtype=np.bool_))
-        told = np.where(step.first[..., None], state.feedback, going_on)
+        told = self._feedback.while_acting(step, state.feedback)
         x = torch.tensor(self._encoder_inputs(step.observation, told), device=self._device)
         belief, cell = self._vae.encoder(x.reshape(m * e, 1, -1), state.cell)
         live = torch.tensor(step.live.reshape(1, m * e, 1), device=self._device)
@@ -287,12 +272,7 @@ class Varibad:
 
     def adapt(self, state: Memory, trajectories: Trajectories) -> Memory:
         """Keeps the memory, and carries the last action, its reward and the end of the episode over to the next."""
-        action, reward = last_action_and_reward(trajectories)
-        return replace(state, feedback=self._feedback(action, reward, np.ones(reward.shape, dtype=np.bool_)))
-
-    def _feedback(self, action: Floats, reward: Floats, done: Floats) -> Floats:
-        """What the encoder is told of the step before, `[..., F]`: action, reward, whether the episode ended there."""
-        return feedback(self._actions, action, self.config.reward_input_scale * reward, done)
+        return replace(state, feedback=self._feedback.at_the_end(trajectories))
 
     def _seen(self, observations: Floats) -> Floats:
         """Observations as the networks see them."""
@@ -384,7 +364,7 @@ class Varibad:
     def _trial_tensors(self, rows: Floats, mask: Bools) -> TrialTensors:
         """Stored trials as encoder and decoders see them, on the device."""
         observations, actions, rewards, over, after = np.split(rows, np.cumsum(self._columns)[:-1], axis=-1)
-        told = one_step_later(self._feedback(actions, rewards[..., 0], over[..., 0]))
+        told = self._feedback.along(actions, rewards[..., 0], over[..., 0])
         arrays = (
             self._encoder_inputs(observations, told),
             self._seen(observations),

@@ -1,4 +1,4 @@
-"""PPO for a policy without memory: what the references `multitask` and `oracle` are made of."""
+"""Agents with a policy without memory, trained by PPO: everything but what the policy is shown."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ class FeedForwardSettings(PpoSettings):
     """After each of these layers."""
 
 
-class FeedForwardPpo:
-    """A policy and a value function of the current input alone, with the learner and the statistics.
+class FeedForwardAgent:
+    """An agent that does not adapt: a policy and a value function of the current input, learner and statistics.
 
-    What the input consists of is the agent's affair: the observation, or more.
+    What the input consists of is a subclass's affair: the observation, or more.
 
     Args:
         name: Of the agent, for messages and exported files.
@@ -59,6 +59,7 @@ class FeedForwardPpo:
         device: torch.device,
         rng: np.random.Generator,
     ) -> None:
+        self.spaces = spaces
         self._name, self._settings, self._device = name, settings, device
         self._actions = ActionMap(spaces, settings.action_scale)
         self._network = ActorCritic(
@@ -74,7 +75,16 @@ class FeedForwardPpo:
         self._input_moments = RunningMoments(inputs)
         self._return_moments = RunningMoments(1)
 
-    def act(self, inputs: Floats, rng: np.random.Generator) -> Action:
+    @property
+    def adaptation_steps(self) -> int:
+        """None."""
+        return 0
+
+    def episodes_per_adaptation(self, episodes: int) -> int:
+        """Every environment counts its own episodes."""
+        return 1
+
+    def _sample(self, inputs: Floats, rng: np.random.Generator) -> Action:
         """Samples an action for each row of `[M, E, I]`; log-probability and value go into the extras."""
         with torch.no_grad():
             distribution, values = self._network(self._seen(inputs))
@@ -83,11 +93,11 @@ class FeedForwardPpo:
         extras = {"policy_output": output, "log_prob": log_probs.cpu().numpy(), "value": values.cpu().numpy()}
         return Action(self._actions.to_environment(output), extras)
 
-    def update(self, inputs: Floats, final_inputs: Floats, trajectories: Trajectories) -> dict[str, float]:
+    def _learn(self, inputs: Floats, final_inputs: Floats, trajectories: Trajectories) -> dict[str, float]:
         """PPO on the steps that happened.
 
         Args:
-            inputs: `[M, E, T, I]`, as `act` was given them.
+            inputs: `[M, E, T, I]`, as `_sample` was given them.
             final_inputs: `[M, E, I]`, after the last step of each episode.
             trajectories: What acting recorded.
         """
@@ -152,7 +162,7 @@ class FeedForwardPpo:
         self._input_moments.restore("input_moments", tensors)
         self._return_moments.restore("return_moments", tensors)
 
-    def save(self, path: str | Path, inputs: str, more: Mapping[str, Tensor]) -> None:
+    def _export(self, path: str | Path, inputs: str, more: Mapping[str, Tensor]) -> None:
         """Writes the networks with a description.
 
         Args:

@@ -21,7 +21,7 @@ from metarl.learning.distributions import Categorical, Distribution, Gaussian
 from metarl.learning.networks import Activation
 from metarl.learning.ppo import PpoSamples, PpoSettings, normalise_over_steps
 from metarl.learning.returns import discounted_sums, generalised_advantages
-from metarl.types import Bools, Floats, Spaces, Trajectories
+from metarl.types import Bools, Floats, Spaces, Step, Trajectories
 
 Cell = Literal["gru", "lstm"]
 GATES = {"gru": 3, "lstm": 4}
@@ -192,16 +192,58 @@ def pack_trials(trajectories: Sequence[Trajectories]) -> Trials:
     )
 
 
-def feedback(actions: ActionMap, action: Floats, reward: Floats, done: Floats) -> Floats:
-    """What a network is told of the step before, `[..., F]`: action, reward, whether the episode ended there.
+@dataclass(frozen=True)
+class Memory:
+    """The state of an agent that remembers.
+
+    Args:
+        cell: The recurrent cell's memory of each row, `[S, M * E, H]` (`S` = 2 for the LSTM, 1 for the GRU).
+        feedback: Inputs about the step before the next episode's first, `[M, E, F]`; zeros at the start of a trial.
+    """
+
+    cell: Tensor
+    feedback: Floats
+
+
+class Feedback:
+    """What a network that remembers is told of the step before: action, reward, whether the episode ended there.
 
     Args:
         actions: Makes inputs of actions.
-        action: `[..., A]`, as the environment received it.
-        reward: `[...]`, in the scale that the network is to see.
-        done: `[...]`.
+        reward_scale: Factor of the reward.
+
+    Attributes:
+        size: `F`, numbers that it consists of.
     """
-    return np.concatenate([actions.to_features(action), reward[..., None], done[..., None]], axis=-1, dtype=np.float32)
+
+    def __init__(self, actions: ActionMap, reward_scale: float) -> None:
+        self._actions, self._reward_scale = actions, reward_scale
+        self.size = actions.features + 2
+
+    def of(self, action: Floats, reward: Floats, done: Bools | Floats) -> Floats:
+        """The inputs, `[..., F]`: actions `[..., A]` as the environment received them, the other two `[...]`."""
+        told = (self._actions.to_features(action), self._reward_scale * reward[..., None], done[..., None])
+        return np.concatenate(told, axis=-1, dtype=np.float32)
+
+    def at_the_start(self, num_tasks: int, episodes: int) -> Floats:
+        """Nothing has happened yet in a new trial: zeros, `[M, E, F]`."""
+        return np.zeros((num_tasks, episodes, self.size), dtype=np.float32)
+
+    def while_acting(self, step: Step, before_the_episode: Floats) -> Floats:
+        """At the first step of an episode what was carried over, `[M, E, F]`; then what the last step brought."""
+        going_on = self.of(step.previous_action, step.previous_reward, np.zeros_like(step.first))
+        return np.where(step.first[..., None], before_the_episode, going_on)
+
+    def at_the_end(self, trajectories: Trajectories) -> Floats:
+        """What the next episode's first step is told: the last action, its reward, and that the episode is over."""
+        last = trajectories.mask.sum(axis=2) - 1  # [M, E]
+        action = np.take_along_axis(trajectories.actions, last[..., None, None], axis=2)[:, :, 0]
+        reward = np.take_along_axis(trajectories.rewards, last[..., None], axis=2)[:, :, 0]
+        return self.of(action, reward, np.ones_like(reward))
+
+    def along(self, actions: Floats, rewards: Floats, over: Bools | Floats) -> Floats:
+        """The inputs at each step of packed trials, `[B, L, F]`, from what each step was and brought, `[B, L, ...]`."""
+        return one_step_later(self.of(actions, rewards, over))
 
 
 def one_step_later(values: Floats) -> Floats:
@@ -209,13 +251,6 @@ def one_step_later(values: Floats) -> Floats:
     later = np.zeros_like(values)
     later[:, 1:] = values[:, :-1]
     return later
-
-
-def last_action_and_reward(trajectories: Trajectories) -> tuple[Floats, Floats]:
-    """Those of the last step of each episode, `[M, E, A]` and `[M, E]`."""
-    last = trajectories.mask.sum(axis=2) - 1  # [M, E]
-    action = np.take_along_axis(trajectories.actions, last[..., None, None], axis=2)[:, :, 0]
-    return action, np.take_along_axis(trajectories.rewards, last[..., None], axis=2)[:, :, 0]
 
 
 def last_steps(mask: Bools) -> Bools:

@@ -60,7 +60,7 @@ def test_learning_uses_what_begin_was_told_and_not_the_batch(spaces: Spaces, pla
 
 def test_the_value_after_a_time_limit_is_that_of_the_task_it_was_told(spaces: Spaces, play, monkeypatch) -> None:
     agent, seen = make(spaces), []
-    monkeypatch.setattr(agent._ppo, "update", lambda *arguments: seen.append(arguments) or {})
+    monkeypatch.setattr(agent, "_learn", lambda *arguments: seen.append(arguments) or {})
     (trajectories,) = play(agent, LENGTHS, tasks=TASKS)
     agent.meta_update(MetaBatch(tuple(TASKS), (trajectories,)))
     inputs, final, _ = seen[0]

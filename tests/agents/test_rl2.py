@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import torch
 
-from metarl.agents.rl2 import Memory, Rl2, Rl2Config
+from metarl.agents.rl2 import Rl2, Rl2Config
 from metarl.checkpoint import Progress, load_newest, save_checkpoint
-from metarl.learning.recurrent import pack_trials, unroll
+from metarl.learning.recurrent import Memory, pack_trials, unroll
 from metarl.registry import make_family
 from metarl.rollout import collect
 from metarl.seeding import Streams

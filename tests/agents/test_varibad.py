@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import torch
 
-from metarl.agents.varibad import Memory, TrialTensors, Varibad, VaribadConfig
+from metarl.agents.varibad import TrialTensors, Varibad, VaribadConfig
 from metarl.checkpoint import Progress, load_newest, save_checkpoint
 from metarl.learning.belief import choose_steps
-from metarl.learning.recurrent import pack_trials
+from metarl.learning.recurrent import Memory, pack_trials
 from metarl.registry import make_family
 from metarl.rollout import collect
 from metarl.seeding import Streams

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from metarl.learning import ppo
-from metarl.learning.feed_forward import FeedForwardPpo, FeedForwardSettings, bootstrapped_advantages
+from metarl.learning.feed_forward import FeedForwardAgent, FeedForwardSettings, bootstrapped_advantages
 from metarl.learning.ppo import PpoSamples
 from metarl.types import Spaces, Trajectories
 
@@ -30,18 +30,20 @@ def test_advantages_by_hand_terminated_stops_the_bootstrap_and_truncated_does_no
     assert got[0, 2].tolist() == pytest.approx([d0 + 0.4 * d1, d1, 0])
 
 
-def make(spaces: Spaces, **changes) -> FeedForwardPpo:
+def make(spaces: Spaces, **changes) -> FeedForwardAgent:
     settings = FeedForwardSettings(**{"hidden": (5,), **changes})
-    return FeedForwardPpo("test", settings, 3, spaces, device=torch.device("cpu"), rng=np.random.default_rng(0))
+    return FeedForwardAgent("test", settings, 3, spaces, device=torch.device("cpu"), rng=np.random.default_rng(0))
 
 
-def recording(agent: FeedForwardPpo, spaces: Spaces, junk: float = 0.0) -> tuple[np.ndarray, np.ndarray, Trajectories]:
+def recording(
+    agent: FeedForwardAgent, spaces: Spaces, junk: float = 0.0
+) -> tuple[np.ndarray, np.ndarray, Trajectories]:
     """Inputs, final inputs, and episodes of 2 tasks and 3 environments, some of which end early."""
     rng = np.random.default_rng(1)
     lengths = np.array([[5, 2, 1], [3, 5, 4]])
     mask = np.arange(5) < lengths[..., None]
     inputs = rng.standard_normal((2, 3, 6, 3)).astype(np.float32)
-    actions = [agent.act(inputs[:, :, t], rng) for t in range(5)]
+    actions = [agent._sample(inputs[:, :, t], rng) for t in range(5)]
 
     def padded(arrays: list[np.ndarray]) -> np.ndarray:
         long = np.stack(arrays, axis=2)
@@ -67,7 +69,7 @@ def test_the_ratio_is_one_before_the_first_step_and_only_real_steps_are_learnt_f
     spaces: Spaces, monkeypatch
 ) -> None:
     agent = make(spaces, normalise_observations=True)
-    agent.update(*recording(agent, spaces))
+    agent._learn(*recording(agent, spaces))
     seen: list[tuple[torch.Tensor, PpoSamples]] = []
 
     def look(self, samples, forward):
@@ -77,7 +79,7 @@ def test_the_ratio_is_one_before_the_first_step_and_only_real_steps_are_learnt_f
         return {}
 
     monkeypatch.setattr(ppo.PpoLearner, "update", look)
-    agent.update(*recording(agent, spaces))
+    agent._learn(*recording(agent, spaces))
     log_probs, samples = seen[0]
     assert len(samples.mask) == 20
     assert samples.mask.all()
@@ -92,7 +94,7 @@ def test_padded_steps_teach_nothing(spaces: Spaces) -> None:
         rewards = np.nan_to_num(trajectories.rewards, nan=4.0)  # a NaN would pass through sums over time
         values = np.nan_to_num(trajectories.extras["value"], nan=4.0)
         trajectories = replace(trajectories, rewards=rewards, extras={**trajectories.extras, "value": values})
-        agent.update(inputs, final, trajectories)
+        agent._learn(inputs, final, trajectories)
         ends.append(agent.tensors())
     assert ends[0]["input_moments.count"].item() == ends[0]["return_moments.count"].item() == 20
     for other in ends[1:]:
@@ -102,7 +104,7 @@ def test_padded_steps_teach_nothing(spaces: Spaces) -> None:
 def test_the_statistics_are_those_of_inputs_and_returns(spaces: Spaces) -> None:
     agent = make(spaces, normalise_observations=True, gamma=0.5)
     inputs, final, trajectories = recording(agent, spaces)
-    agent.update(inputs, final, trajectories)
+    agent._learn(inputs, final, trajectories)
     seen, returns = inputs[trajectories.mask], []
     for row in np.ndindex(2, 3):
         rewards = trajectories.rewards[row][trajectories.mask[row]].astype(float)
@@ -110,5 +112,5 @@ def test_the_statistics_are_those_of_inputs_and_returns(spaces: Spaces) -> None:
     assert agent.tensors()["input_moments.mean"].numpy() == pytest.approx(seen.mean(axis=0), abs=1e-6)
     assert agent.tensors()["return_moments.variance"].item() == pytest.approx(np.var(returns))
     bare = make(spaces, normalise_rewards=False)
-    bare.update(*recording(bare, spaces))
+    bare._learn(*recording(bare, spaces))
     assert bare.tensors()["return_moments.count"].item() == bare.tensors()["input_moments.count"].item() == 0

@@ -10,12 +10,10 @@ from metarl.learning.actions import ActionMap
 from metarl.learning.distributions import Gaussian
 from metarl.learning.ppo import PpoSettings
 from metarl.learning.recurrent import (
+    Feedback,
     RecurrentActorCritic,
     Trials,
-    feedback,
-    last_action_and_reward,
     last_steps,
-    one_step_later,
     pack_trials,
     trial_advantages,
     trial_ends,
@@ -186,17 +184,18 @@ def test_advantages_end_with_each_episode_when_told_to() -> None:
 
 def test_feedback_is_action_reward_and_end_and_comes_one_step_later(spaces: Spaces, discrete_spaces: Spaces) -> None:
     """Bounds (-1, 1) and (-2, 4); a choice is one-hot."""
-    told = feedback(ActionMap(spaces, 1.0), np.array([[[0.5, 4.0], [0, 1]]]), np.array([[3.0, 4.0]]), np.eye(2)[:1])
-    assert told.tolist() == [[[0.5, 1, 3, 1], [0, 0, 4, 0]]]
-    assert one_step_later(told).tolist() == [[[0, 0, 0, 0], [0.5, 1, 3, 1]]]
-    choice = feedback(ActionMap(discrete_spaces, 1.0), np.array([2.0]), np.array(7.0), np.array(False))
+    feedback = Feedback(ActionMap(spaces, 1.0), reward_scale=10.0)
+    actions, rewards, over = np.array([[[0.5, 4.0], [0, 1]]]), np.array([[3.0, 4.0]]), np.eye(2)[:1]
+    assert feedback.of(actions, rewards, over).tolist() == [[[0.5, 1, 30, 1], [0, 0, 40, 0]]]
+    assert feedback.along(actions, rewards, over).tolist() == [[[0, 0, 0, 0], [0.5, 1, 30, 1]]]
+    choice = Feedback(ActionMap(discrete_spaces, 1.0), 1.0).of(np.array([2.0]), np.array(7.0), np.array(False))
     assert choice.tolist() == [0, 0, 1, 0, 7, 0]
 
 
-def test_the_last_action_and_reward_are_those_before_the_padding() -> None:
-    action, reward = last_action_and_reward(recording([[2, 3], [1, 3]], 1))
-    assert reward.tolist() == [[2, 13], [21, 33]]
-    assert np.array_equal(action[..., 0], -reward)
+def test_the_next_episode_is_told_of_the_last_step_before_the_padding() -> None:
+    unbounded = Spaces(observation_size=1, action_low=(-np.inf,), action_high=(np.inf,), horizon=3)
+    told = Feedback(ActionMap(unbounded, 1.0), reward_scale=1.0).at_the_end(recording([[2, 3], [1, 3]], 1))
+    assert told.tolist() == [[[-2, 2, 1], [-13, 13, 1]], [[-21, 21, 1], [-33, 33, 1]]]
 
 
 def test_samples_of_trials_hold_what_acting_recorded_and_advantages_of_scaled_rewards() -> None:
