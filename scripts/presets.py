@@ -77,7 +77,7 @@ PRESETS: dict[tuple[str, str], Preset] = {
     ("maml-trpo", "half-cheetah-vel"): Preset(
         training={"iterations": 90},
         agent={"action_scale": 10.0},
-        source=f"{MAML_SOURCE}; 20 tasks in place of 40, action scale of rllab's MAML experiments",
+        source=f"{MAML_SOURCE}; 20 tasks in place of 40, action scale 10 as there",
     ),
     ("maml-trpo", "half-cheetah-vel-3"): Preset(
         training={"iterations": 90}, agent={"action_scale": 10.0}, source="as half-cheetah-vel"
