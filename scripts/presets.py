@@ -156,12 +156,13 @@ PRESETS: dict[tuple[str, str], Preset] = {
     ("pearl", "point-robot"): Preset(
         training={"iterations": 40, "tasks": 20, "episodes": 2, "train_tasks": 80},
         agent=PEARL_POINT,
-        source=f"{PEARL_SOURCE}; 80 training tasks",
+        source=f"{PEARL_SOURCE}; 80 training tasks; learning rate 1e-3 and reward scale 20 in place of 3e-4 and 100",
     ),
     ("pearl", "sparse-point-robot"): Preset(
         training={"iterations": 100, "tasks": 20, "episodes": 2, "train_tasks": 80},
         agent={**PEARL_POINT, "gamma": 0.9, "kl_weight": 1.0, "context_collects": 3},
-        source=f"{PEARL_SOURCE}; 80 training tasks, discount, bottleneck and posterior context as published",
+        source=f"{PEARL_SOURCE}; 80 training tasks, discount, bottleneck and posterior context as published; "
+        "learning rate 1e-3 and reward scale 20 in place of 3e-4 and 100",
     ),
     ("pearl", "half-cheetah-vel"): Preset(
         training=PEARL_CHEETAH_RUN, agent=PEARL_CHEETAH, source="as half-cheetah-vel-3"
