@@ -31,8 +31,8 @@ OWN_RUNS = "own runs with seed 0"
 PROMP_SOURCE = "ProMP (run_scripts): Adam 1e-3, 5 steps, clip 0.3, penalty 5e-4; sizes of maml-trpo"
 RL2_SOURCE = "ProMP (full_code): 2 episodes per trial, learning rate 1e-3, 5 epochs, gamma 0.99"
 VARIBAD_SOURCE = (
-    "Zintgraf et al. 2020: GRU 128, latent 5, policy 128 x 128, learning rates 7e-4 and 1e-3, gamma 0.97, lambda 0.9, "
-    "KL weight 0.1, clip 0.1, entropy 0.01, 2 episodes"
+    "Zintgraf et al. 2020 and varibad (config/): GRU 128, latent 5, policy 128 x 128, learning rates 7e-4 and 1e-3, "
+    "gamma 0.97, lambda 0.9, KL weight 0.1 (1 in the first config files), clip 0.1, entropy 0.01, 2 episodes"
 )
 REFERENCE_SOURCE = "the PPO settings of rl2 on this family, so that the two can be compared"
 PEARL_SOURCE = "Rakelly et al. 2019 and oyster (configs/), with networks, batches and updates cut to size for two cores"
