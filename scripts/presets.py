@@ -116,7 +116,7 @@ PRESETS: dict[tuple[str, str], Preset] = {
     ("rl2", "half-cheetah-vel"): Preset(
         training={"iterations": 200, "tasks": 40, "episodes": 2},
         agent={"learning_rate": 1e-3, "normalise_observations": True},
-        source=f"{RL2_SOURCE}; 80 trials of 40 tasks in place of 100, horizon 100, GRU 128 as in varibad",
+        source=f"{RL2_SOURCE}; 80 trials of 40 tasks in place of 100, horizon 100, not 200, GRU 128 as in varibad",
     ),
     ("rl2", "half-cheetah-vel-3"): Preset(
         training={"iterations": 200, "tasks": 40, "episodes": 2},
