@@ -35,7 +35,7 @@ LOG_STD_RANGE = (-20.0, 2.0)
 
 @dataclass(frozen=True, kw_only=True)
 class PearlConfig:
-    """Settings of PEARL; the defaults are the published ones for half-cheetah-vel."""
+    """Settings of PEARL; networks, batches, rates and weights are by default those of oyster for half-cheetah-vel."""
 
     adaptation_steps: Count = 2
     """Episodes after the first (K), each acted with a belief from all episodes before it; usually 1 to 3."""

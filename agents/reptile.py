@@ -1,7 +1,7 @@
 """Reptile: moves the initial parameters toward the mean of what the tasks adapted them to.
 
-Nichol, Achiam and Schulman 2018, "On First-Order Meta-Learning Algorithms" (arXiv:1803.02999), algorithm 2. The page
-`docs/reptile.md` has the equations and every detail that changes a result.
+Nichol, Achiam and Schulman 2018, "On First-Order Meta-Learning Algorithms" (arXiv:1803.02999), the batched version. The
+page `docs/reptile.md` has the equations and every detail that changes a result.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class ReptileConfig(GradientAgentConfig):
 
 
 def reptile_step(parameters: Tensor, adapted_mean: Tensor, outer_lr: float) -> Tensor:
-    """`theta + epsilon * mean over tasks of (theta_i - theta)`, `[P]` (algorithm 2)."""
+    """`theta + epsilon * mean over tasks of (theta_i - theta)`, `[P]` (equation 5 of the third arXiv version)."""
     return parameters + outer_lr * (adapted_mean - parameters)
 
 

@@ -137,7 +137,7 @@ class Elbo(NamedTuple):
     kl: Tensor
 
     def loss(self, config: VaribadConfig) -> Tensor:
-        """Minus the bound (section 3.1 of the paper), up to a constant; mean over the trials."""
+        """Minus the bound (sections 3.1 and 3.2 of the paper), up to a constant; mean over the trials."""
         errors = config.reward_weight * self.rewards + config.transition_weight * self.observations
         return (errors + config.kl_weight * self.kl).mean()
 

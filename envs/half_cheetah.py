@@ -19,7 +19,8 @@ With v the velocity along x over one step (0.05 s) and a the action:
 | half-cheetah-vel | velocity v* in U(0, 2) m/s (garage, pytorch-maml-rl) | -|v - v*| - 0.05 |a|^2 |
 | half-cheetah-vel-3 | velocity v* in U(0, 3) m/s (ProMP, oyster, varibad) | -|v - v*| - 0.05 |a|^2 |
 
-An episode is never terminated. Horizon 100, as in Finn et al. 2017 (arXiv:1703.03400).
+An episode is never terminated. Horizon 100, as in garage, pytorch-maml-rl and ProMP; it is 200 in Finn et al. 2017
+(arXiv:1703.03400), in oyster and in varibad.
 """
 
 from __future__ import annotations

@@ -31,8 +31,8 @@ OWN_RUNS = "own runs with seed 0"
 PROMP_SOURCE = "ProMP (run_scripts): Adam 1e-3, 5 steps, clip 0.3, penalty 5e-4; sizes of maml-trpo"
 RL2_SOURCE = "ProMP (full_code): 2 episodes per trial, learning rate 1e-3, 5 epochs, gamma 0.99"
 VARIBAD_SOURCE = (
-    "Zintgraf et al. 2020: GRU 128, latent 5, policy 128 x 128, learning rates 7e-4 and 1e-3, gamma 0.97, lambda 0.9, "
-    "KL weight 0.1, clip 0.1, entropy 0.01, 2 episodes"
+    "Zintgraf et al. 2020 and varibad (config/): GRU 128, latent 5, policy 128 x 128, learning rates 7e-4 and 1e-3, "
+    "gamma 0.97, lambda 0.9, KL weight 0.1 (1 in the first config files), clip 0.1, entropy 0.01, 2 episodes"
 )
 REFERENCE_SOURCE = "the PPO settings of rl2 on this family, so that the two can be compared"
 PEARL_SOURCE = "Rakelly et al. 2019 and oyster (configs/), with networks, batches and updates cut to size for two cores"
@@ -77,7 +77,7 @@ PRESETS: dict[tuple[str, str], Preset] = {
     ("maml-trpo", "half-cheetah-vel"): Preset(
         training={"iterations": 90},
         agent={"action_scale": 10.0},
-        source=f"{MAML_SOURCE}; 20 tasks in place of 40, action scale of rllab's MAML experiments",
+        source=f"{MAML_SOURCE}; 20 tasks in place of 40, action scale 10 as there",
     ),
     ("maml-trpo", "half-cheetah-vel-3"): Preset(
         training={"iterations": 90}, agent={"action_scale": 10.0}, source="as half-cheetah-vel"
@@ -116,7 +116,7 @@ PRESETS: dict[tuple[str, str], Preset] = {
     ("rl2", "half-cheetah-vel"): Preset(
         training={"iterations": 200, "tasks": 40, "episodes": 2},
         agent={"learning_rate": 1e-3, "normalise_observations": True},
-        source=f"{RL2_SOURCE}; 80 trials of 40 tasks in place of 100, horizon 100, GRU 128 as in varibad",
+        source=f"{RL2_SOURCE}; 80 trials of 40 tasks in place of 100, horizon 100, not 200, GRU 128 as in varibad",
     ),
     ("rl2", "half-cheetah-vel-3"): Preset(
         training={"iterations": 200, "tasks": 40, "episodes": 2},
@@ -156,12 +156,13 @@ PRESETS: dict[tuple[str, str], Preset] = {
     ("pearl", "point-robot"): Preset(
         training={"iterations": 40, "tasks": 20, "episodes": 2, "train_tasks": 80},
         agent=PEARL_POINT,
-        source=f"{PEARL_SOURCE}; 80 training tasks",
+        source=f"{PEARL_SOURCE}; 80 training tasks; learning rate 1e-3 and reward scale 20 in place of 3e-4 and 100",
     ),
     ("pearl", "sparse-point-robot"): Preset(
         training={"iterations": 100, "tasks": 20, "episodes": 2, "train_tasks": 80},
         agent={**PEARL_POINT, "gamma": 0.9, "kl_weight": 1.0, "context_collects": 3},
-        source=f"{PEARL_SOURCE}; 80 training tasks, discount, bottleneck and posterior context as published",
+        source=f"{PEARL_SOURCE}; 80 training tasks, discount, bottleneck and posterior context as published; "
+        "learning rate 1e-3 and reward scale 20 in place of 3e-4 and 100",
     ),
     ("pearl", "half-cheetah-vel"): Preset(
         training=PEARL_CHEETAH_RUN, agent=PEARL_CHEETAH, source="as half-cheetah-vel-3"

@@ -34,8 +34,8 @@ class ActionMap:
         """The environment's action for a policy output, `[..., A]`.
 
         With bounds [low, high] it is `centre + half_width * output / scale`, clipped to them, so an output of
-        `scale` is a full action (rllab's normalised environment: 1 for its default, 10 in the MAML
-        experiments). Without bounds, and for discrete actions, it is the output itself.
+        `scale` is a full action (1 in rllab's normalised environment; 10 in those of ProMP, pytorch-maml-rl and
+        garage on MuJoCo). Without bounds, and for discrete actions, it is the output itself.
         """
         if self.choices or not self.bounded:
             return output

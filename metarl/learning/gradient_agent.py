@@ -47,7 +47,7 @@ class GradientAgentConfig:
     min_std: Positive = 1e-6
     """Lower bound of that standard deviation."""
     action_scale: Positive = 1.0
-    """Policy output that stands for a full action; 10 is the setting of the MAML experiments on MuJoCo."""
+    """Policy output that stands for a full action; 10 is the setting of ProMP, pytorch-maml-rl and garage on MuJoCo."""
     normalise_observations: bool = False
     """Show the policy observations normalised by running statistics."""
     normalise_rewards: bool = False
@@ -117,7 +117,7 @@ class GradientAgent(ABC, Generic[ConfigT]):
         return Action(self._policy.to_environment(output), extras={"policy_output": output}), state
 
     def adapt(self, state: AdaptedPolicy, trajectories: Trajectories) -> AdaptedPolicy:
-        """One policy-gradient step per task, with step size `inner_lr` (Finn et al. 2017, equation 1)."""
+        """One policy-gradient step per task, with step size `inner_lr` (Finn et al. 2017, section 2.2)."""
         (step,) = policy_gradient_steps(
             self._policy, [self._samples(trajectories)], state.parameters, self.config.inner_lr, differentiable=False
         )

@@ -55,7 +55,7 @@ class InnerStep:
 
 
 def inner_step(loss: Loss, start: Tensor, rate: float | Tensor, *, differentiable: bool) -> InnerStep:
-    """Takes one gradient step on each task's loss (Finn et al. 2017, arXiv:1703.03400, equation 1).
+    """Takes one gradient step on each task's loss (Finn et al. 2017, arXiv:1703.03400, section 2.2).
 
     Args:
         loss: One loss per task.

@@ -12,7 +12,10 @@ from metarl.learning.policy import Samples, StackedPolicy
 
 
 def inner_loss(policy: StackedPolicy, samples: Samples, parameters: Tensor) -> Tensor:
-    """Minus the mean of log-probability times advantage, `[M]` (Finn et al. 2017, arXiv:1703.03400, equation 4)."""
+    """Minus the mean of log-probability times advantage, `[M]`.
+
+    Its gradient estimates that of minus the return (Finn et al. 2017, arXiv:1703.03400, equation 4).
+    """
     log_prob = policy(parameters, samples.observations).log_prob(samples.actions)
     return -(samples.weights * log_prob * samples.advantages).sum(dim=1)
 

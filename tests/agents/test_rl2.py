@@ -258,7 +258,7 @@ def test_an_exported_policy_has_network_memory_and_description(tmp_path: Path, s
 
 
 def test_an_agent_that_must_remember_the_first_episode_learns_to(tmp_path: Path) -> None:
-    """A bandit of two arms: the first pull is a guess, the second can be right every time (Duan et al., 4.1)."""
+    """A bandit of two arms: the first pull is a guess, the second can be right every time (Duan et al., 3.1)."""
     spaces = Spaces(observation_size=1, action_low=(0.0,), action_high=(1.0,), horizon=1, choices=2)
     config = Rl2Config(units=16, encoder=(), learning_rate=0.01, minibatches=2, gamma=1.0)
     agent = Rl2(config, spaces, device=torch.device("cpu"), rng=np.random.default_rng(0))
