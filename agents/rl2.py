@@ -16,20 +16,22 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from metarl.config import Count, Positive, Whole
+from metarl.config import Count, Whole
 from metarl.learning.actions import ActionMap
 from metarl.learning.distributions import Distribution
 from metarl.learning.networks import Activation
 from metarl.learning.normalisation import RunningMoments
 from metarl.learning.policy import sample
-from metarl.learning.ppo import PpoLearner, PpoSamples, PpoSettings, check_tensors
+from metarl.learning.ppo import PpoLearner, PpoSamples, check_tensors
 from metarl.learning.recurrent import (
     Cell,
     Feedback,
     Memory,
     RecurrentActorCritic,
     Trials,
+    TrialSettings,
     pack_trials,
+    step_after,
     trial_ends,
     trial_returns,
     trial_samples,
@@ -40,11 +42,9 @@ from metarl.types import Action, Floats, MetaBatch, Spaces, Step, Task, Trajecto
 
 
 @dataclass(frozen=True, kw_only=True)
-class Rl2Config(PpoSettings):
+class Rl2Config(TrialSettings):
     """Settings of RL2."""
 
-    episodes_per_trial: Count = 2
-    """Episodes of one task that a memory lives through; usually 2 to 10."""
     cell: Cell = "gru"
     """Kind of recurrent cell."""
     units: Count = 128
@@ -53,10 +53,6 @@ class Rl2Config(PpoSettings):
     """Units of each layer before the cell; there may be none."""
     activation: Activation = "tanh"
     """After each of these layers."""
-    reward_input_scale: Positive = 1.0
-    """Factor of the previous reward where it is an input; Meta-World+ uses 0.1."""
-    episodes_cut_returns: bool = False
-    """Let the learner's returns end with each episode, in place of going on to the end of the trial."""
     backpropagation_steps: Whole = 0
     """Steps that gradients flow back through (truncated back-propagation through time); 0 for the whole trial."""
 
@@ -166,7 +162,15 @@ class Rl2:
         """What PPO learns from, `[B, L, ...]`, on the device."""
         scale = self._return_moments.std[0] if self.config.normalise_rewards else 1.0
         ends = trial_ends(trials, self.config.episodes_cut_returns)
-        return trial_samples(trials, ends, scale, self.config, self._device)
+        final_values = None if self.config.finite_trials else self._final_values(trials)
+        return trial_samples(trials, ends, scale, self.config, self._device, final_values)
+
+    def _final_values(self, trials: Trials) -> Floats:
+        """What the value function says of the observation after each trial's last step, `[B]`."""
+        x = torch.tensor(self._inputs(*self._feedback.beyond(trials)), device=self._device)
+        with torch.no_grad():
+            _, values = unroll(self._network, x)
+        return step_after(values, trials.mask).cpu().numpy().astype(np.float64)
 
     # Saving ---------------------------------------------------------------------------------------------
 

@@ -34,12 +34,14 @@ from metarl.learning.networks import Activation
 from metarl.learning.normalisation import RunningMoments
 from metarl.learning.optimisers import adam_tensors, restore_adam
 from metarl.learning.policy import sample
-from metarl.learning.ppo import PpoLearner, PpoSettings, check_tensors
+from metarl.learning.ppo import PpoLearner, check_tensors
 from metarl.learning.recurrent import (
     Feedback,
     Memory,
     Trials,
+    TrialSettings,
     pack_trials,
+    step_after,
     trial_ends,
     trial_returns,
     trial_samples,
@@ -49,7 +51,7 @@ from metarl.types import Action, Bools, Floats, MetaBatch, Spaces, Step, Task, T
 
 
 @dataclass(frozen=True, kw_only=True)
-class VaribadConfig(PpoSettings):
+class VaribadConfig(TrialSettings):
     """Settings of VariBAD; discount, clipping and entropy are the published ones."""
 
     clip: Positive = 0.1
@@ -60,10 +62,6 @@ class VaribadConfig(PpoSettings):
     """Discount per step; usually 0.95 to 0.99."""
     gae_lambda: UnitInterval = 0.9
     """Decay of generalised advantage estimation; usually 0.9 to 1."""
-    episodes_per_trial: Count = 2
-    """Episodes of one task that a belief lives through; usually 2 to 10."""
-    episodes_cut_returns: bool = False
-    """Let the learner's returns end with each episode, in place of going on to the end of the trial."""
     hidden: tuple[Count, ...] = (128, 128)
     """Units of each hidden layer, of the policy and of the value function."""
     activation: Activation = "tanh"
@@ -76,8 +74,6 @@ class VaribadConfig(PpoSettings):
     """Size of the encoder's memory; usually 64 to 256."""
     encoder: tuple[Count, ...] = (64,)
     """Units of each layer (ReLU) before the encoder's recurrent cell; there may be none."""
-    reward_input_scale: Positive = 1.0
-    """Factor of the previous reward where it is an input; the decoded reward is not scaled."""
     decoder: tuple[Count, ...] = (64, 32)
     """Units of each hidden layer (ReLU) of the decoders."""
     reward_sees_transition: bool = True
@@ -316,7 +312,8 @@ class Varibad:
             returns = trial_returns(trials.rewards.astype(np.float64), ends, config.gamma)
             self._return_moments.update(returns[..., None], trials.mask)
         scale = self._return_moments.std[0] if config.normalise_rewards else 1.0
-        samples = trial_samples(trials, ends, scale, config, self._device)
+        final_values = None if config.finite_trials else self._final_values(trials)
+        samples = trial_samples(trials, ends, scale, config, self._device, final_values)
         samples = samples.rows(samples.mask.bool())  # [steps that happened, ...]
         x = self._policy_inputs(trials.observations[trials.mask], trials.extras["belief"][trials.mask])
 
@@ -325,6 +322,18 @@ class Varibad:
             return distribution, values
 
         return self._learner.update(samples, forward)
+
+    def _final_values(self, trials: Trials) -> Floats:
+        """What the value function says of observation and belief after each trial's last step, `[B]`."""
+        observations, told = self._feedback.beyond(trials)
+        encoder = self._vae.encoder
+        with torch.no_grad():
+            x = torch.tensor(self._encoder_inputs(observations, told), device=self._device)
+            belief, _ = encoder(x, encoder.fresh_memory(len(x)))
+            beliefs = step_after(torch.cat(belief, dim=-1), trials.mask).cpu().numpy()
+            last = step_after(torch.tensor(observations), trials.mask).numpy()
+            _, values = self._network(self._policy_inputs(last, beliefs))
+        return values.cpu().numpy().astype(np.float64)
 
     def _update_vae(self) -> dict[str, float]:
         """Steps of Adam on the bound; returns means over them, of single errors and beliefs."""

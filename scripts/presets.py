@@ -51,18 +51,31 @@ PEARL_POINT = {
 PEARL_CHEETAH = {
     "hidden": (128, 128, 128),
     "encoder_hidden": (100, 100, 100),
-    "gradient_steps": 400,
+    "gradient_steps": 600,
     "meta_batch": 8,
-    "batch": 128,
+    "batch": 64,
+    "learning_rate": 1e-3,
+    "tune_temperature": True,
     "replay_size": 10_000,
 }
 PEARL_CHEETAH_RUN = {
-    "iterations": 250,
+    "iterations": 100,
     "tasks": 5,
     "episodes": 2,
     "horizon": 200,
     "train_tasks": 100,
     "checkpoint_every": 25,
+}
+
+REFERENCE_CHEETAH_RUN = {"iterations": 200, "tasks": 40, "episodes": 2, "horizon": 200, "eval_every": 20}
+REFERENCE_CHEETAH = {
+    "learning_rate": 7e-4,
+    "anneal_iterations": 200,
+    "minibatches": 16,
+    "gamma": 0.97,
+    "normalise_observations": True,
+    "init_std": 0.6,
+    "min_std": 0.1,
 }
 
 PRESETS: dict[tuple[str, str], Preset] = {
@@ -119,9 +132,38 @@ PRESETS: dict[tuple[str, str], Preset] = {
         source=f"{RL2_SOURCE}; 80 trials of 40 tasks in place of 100, horizon 100, not 200, GRU 128 as in varibad",
     ),
     ("rl2", "half-cheetah-vel-3"): Preset(
-        training={"iterations": 200, "tasks": 40, "episodes": 2},
-        agent={"learning_rate": 1e-3, "normalise_observations": True},
-        source="as half-cheetah-vel",
+        training={"iterations": 400, "tasks": 40, "episodes": 1, "horizon": 200, "eval_every": 20},
+        agent={
+            "learning_rate": 7e-4,
+            "anneal_iterations": 400,
+            "minibatches": 8,
+            "gamma": 0.97,
+            "normalise_observations": True,
+            "init_std": 0.6,
+            "min_std": 0.1,
+        },
+        source=f"horizon, learning rate, discount and 2 episodes of varibad's RL2; the rest: {OWN_RUNS}",
+    ),
+    ("rl2", "bandit"): Preset(
+        training={"iterations": 100, "tasks": 500, "episodes": 4},
+        agent={
+            "episodes_per_trial": 1,
+            "finite_trials": True,
+            "learning_rate": 3e-3,
+            "minibatches": 8,
+            "gamma": 1.0,
+        },
+        source=f"{OWN_RUNS}: flat from 60 on; a trial is one episode of all pulls",
+    ),
+    ("rl2", "tabular-mdp"): Preset(
+        training={"iterations": 150, "tasks": 500, "episodes": 1},
+        agent={
+            "episodes_per_trial": 10,
+            "finite_trials": True,
+            "learning_rate": 3e-3,
+            "minibatches": 8,
+        },
+        source="10 episodes of 10 steps as in Duan et al. 2016; the rest as on bandit",
     ),
     ("varibad", "point-robot"): Preset(
         training={"iterations": 150, "tasks": 40, "episodes": 2},
@@ -129,9 +171,19 @@ PRESETS: dict[tuple[str, str], Preset] = {
         source=f"{VARIBAD_SOURCE}; sizes, PPO's learning rate and entropy of rl2 here; VAE 3e-3: {OWN_RUNS}",
     ),
     ("varibad", "half-cheetah-vel-3"): Preset(
-        training={"iterations": 200, "tasks": 40, "episodes": 2, "horizon": 200},
-        agent={"normalise_observations": True, "buffer_trials": 500},
-        source=f"{VARIBAD_SOURCE}, horizon 200; 80 trials of 40 tasks as rl2 here; not tried at length",
+        training={"iterations": 400, "tasks": 40, "episodes": 1, "horizon": 200, "eval_every": 20},
+        agent={
+            "normalise_observations": True,
+            "anneal_iterations": 400,
+            "minibatches": 16,
+            "init_std": 0.6,
+            "min_std": 0.1,
+            "entropy_weight": 0.0,
+            "vae_learning_rate": 2e-3,
+            "vae_updates": 12,
+            "buffer_trials": 500,
+        },
+        source=f"{VARIBAD_SOURCE}, horizon 200; entropy, step sizes and numbers of steps: {OWN_RUNS}",
     ),
     ("multitask", "point-robot"): Preset(
         training={"iterations": 150, "tasks": 40, "episodes": 4},
@@ -139,8 +191,8 @@ PRESETS: dict[tuple[str, str], Preset] = {
         source=REFERENCE_SOURCE,
     ),
     ("multitask", "half-cheetah-vel-3"): Preset(
-        training={"iterations": 200, "tasks": 40, "episodes": 4},
-        agent={"learning_rate": 1e-3, "normalise_observations": True},
+        training=REFERENCE_CHEETAH_RUN,
+        agent=REFERENCE_CHEETAH,
         source=REFERENCE_SOURCE,
     ),
     ("oracle", "point-robot"): Preset(
@@ -149,8 +201,8 @@ PRESETS: dict[tuple[str, str], Preset] = {
         source=f"{REFERENCE_SOURCE}; two coordinates of the goal",
     ),
     ("oracle", "half-cheetah-vel-3"): Preset(
-        training={"iterations": 200, "tasks": 40, "episodes": 4},
-        agent={"learning_rate": 1e-3, "normalise_observations": True, "task_parameters": 1},
+        training=REFERENCE_CHEETAH_RUN,
+        agent={**REFERENCE_CHEETAH, "task_parameters": 1},
         source=f"{REFERENCE_SOURCE}; one target velocity",
     ),
     ("pearl", "point-robot"): Preset(

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from metarl.config import Count, NonNegative, Positive, UnitInterval
+from metarl.config import Count, NonNegative, Positive, UnitInterval, Whole
 from metarl.learning.distributions import Distribution
 from metarl.learning.optimisers import adam_tensors, restore_adam
 from metarl.types import Bools, Floats
@@ -26,6 +26,9 @@ class PpoSettings:
 
     learning_rate: Positive = 7e-4
     """Step size of Adam; usually 3e-4 to 1e-3."""
+    anneal_iterations: Whole = 0
+    """Iterations over which the step size falls in a line to zero; 0 keeps it. As the policy's deviation shrinks, the
+    same step changes the policy more."""
     epochs: Count = 5
     """Passes over the experience of one iteration; usually 3 to 10."""
     minibatches: Count = 4
@@ -128,6 +131,11 @@ def minibatches(rows: int, parts: int, epochs: int, rng: np.random.Generator) ->
         yield from np.array_split(rng.permutation(rows), min(parts, rows))
 
 
+def annealed(learning_rate: float, iteration: int, iterations: int) -> float:
+    """The step size of an iteration (from 0): it falls in a line to zero at `iterations`; where that is 0 it stays."""
+    return learning_rate * max(1.0 - iteration / iterations, 0.0) if iterations else learning_rate
+
+
 def normalise_over_steps(advantages: Floats, mask: Bools, epsilon: float = 1e-8) -> Floats:
     """Advantages with mean 0 and standard deviation 1 over all steps that happened, zero elsewhere."""
     chosen = advantages[mask]
@@ -152,11 +160,15 @@ class PpoLearner:
         self._parameters = dict(network.named_parameters())
         self._settings, self._rng = settings, rng
         self._adam = torch.optim.Adam(self._parameters.values(), lr=settings.learning_rate, eps=1e-5)
+        self._iteration = 0
 
     def update(self, samples: PpoSamples, forward: Forward) -> dict[str, float]:
         """All epochs of one iteration; returns means over the minibatches (of the last epoch, for `kl`)."""
         settings, device = self._settings, samples.mask.device
         reports = []
+        for group in self._adam.param_groups:
+            group["lr"] = annealed(settings.learning_rate, self._iteration, settings.anneal_iterations)
+        self._iteration += 1
         parts = min(settings.minibatches, len(samples.mask))
         for index in minibatches(len(samples.mask), settings.minibatches, settings.epochs, self._rng):
             rows = torch.tensor(index, device=device)
@@ -197,8 +209,8 @@ class PpoLearner:
         return parameters | adam_tensors("adam", self._adam)
 
     def counters(self) -> dict[str, Any]:
-        """The state of the generator."""
-        return {"generator": self._rng.bit_generator.state}
+        """Iterations done, and the state of the generator."""
+        return {"iteration": self._iteration, "generator": self._rng.bit_generator.state}
 
     def restore(self, tensors: Mapping[str, Tensor], counters: Mapping[str, Any]) -> None:
         """Takes back what `tensors` and `counters` gave; names and shapes have been checked.
@@ -206,11 +218,14 @@ class PpoLearner:
         Raises:
             ValueError: The counters are not those of this learner; nothing is changed then.
         """
-        generator = counters.get("generator", {})
+        generator, iteration = counters.get("generator", {}), counters.get("iteration")
+        if not isinstance(iteration, int) or iteration < 0:
+            raise ValueError(f"checkpoint: got iteration {iteration!r}, expected a whole number of at least 0")
         try:
             self._rng.bit_generator.state = generator
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(f"checkpoint: got generator {generator!r}, expected a PCG64 state") from error
+        self._iteration = iteration
         with torch.no_grad():
             for name, parameter in self._parameters.items():
                 parameter.copy_(tensors[f"parameters.{name}"])

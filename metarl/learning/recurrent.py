@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from metarl.config import Count, Positive
 from metarl.learning.actions import ActionMap
 from metarl.learning.actor_critic import PolicyHead, hidden_layers, linear, orthogonal
 from metarl.learning.distributions import Categorical, Distribution, Gaussian
@@ -149,6 +150,7 @@ class Trials:
         actions: `[B, L, A]`, as the environment received them.
         rewards: `[B, L]`.
         over: `[B, L]`, True on the last step of each episode.
+        truncated: `[B, L]`, True where the clock ended it.
         mask: `[B, L]`, True on the steps that happened, which come first.
         extras: What the agent added while acting, each `[B, L, ...]`.
     """
@@ -158,6 +160,7 @@ class Trials:
     actions: Floats
     rewards: Floats
     over: Bools
+    truncated: Bools
     mask: Bools
     extras: Mapping[str, Floats]
 
@@ -187,9 +190,25 @@ def pack_trials(trajectories: Sequence[Trajectories]) -> Trials:
         actions=packed([t.actions for t in trajectories]),
         rewards=packed([t.rewards for t in trajectories]),
         over=packed([last_steps(t.mask) for t in trajectories]),
+        truncated=packed([t.truncated for t in trajectories]),
         mask=packed([t.mask for t in trajectories]),
         extras={key: packed([t.extras[key] for t in trajectories]) for key in trajectories[0].extras},
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrialSettings(PpoSettings):
+    """What the agents that act and learn in trials have in common."""
+
+    episodes_per_trial: Count = 2
+    """Episodes of one task that a memory lives through; usually 2 to 10."""
+    reward_input_scale: Positive = 1.0
+    """Factor of the previous reward where it is an input; Meta-World+ uses 0.1."""
+    episodes_cut_returns: bool = False
+    """Let the learner's returns end with each episode, in place of going on to the end of the trial."""
+    finite_trials: bool = False
+    """Nothing is left to earn after a trial, as where its steps are counted (bandits); else, where the clock cut it,
+    the value function says what was."""
 
 
 @dataclass(frozen=True)
@@ -245,6 +264,20 @@ class Feedback:
         """The inputs at each step of packed trials, `[B, L, F]`, from what each step was and brought, `[B, L, ...]`."""
         return one_step_later(self.of(actions, rewards, over))
 
+    def beyond(self, trials: Trials) -> tuple[Floats, Floats]:
+        """Observations `[B, L + 1, O]` and inputs `[B, L + 1, F]` of trials with one more step after the last.
+
+        There the last episode goes on, as if no clock had cut it: for what there was still to earn.
+        """
+        rows, steps = np.arange(len(trials.mask)), trials.mask.sum(axis=1)
+        observations, actions, rewards, over = (
+            np.concatenate([a, np.zeros_like(a[:, :1])], axis=1)
+            for a in (trials.observations, trials.actions, trials.rewards, trials.over)
+        )
+        observations[rows, steps] = trials.next_observations[rows, steps - 1]
+        over[rows, steps - 1] = False
+        return observations, self.along(actions, rewards, over)
+
 
 def one_step_later(values: Floats) -> Floats:
     """What was known one step before, `[B, L, ...]`: zeros at the start of a trial."""
@@ -265,11 +298,21 @@ def trial_ends(trials: Trials, cut_episodes: bool) -> Bools:
     return trials.over if cut_episodes else last_steps(trials.mask)
 
 
-def trial_advantages(rewards: Floats, values: Floats, ends: Bools, gamma: float, lam: float) -> Floats:
-    """Generalised advantages over trials, `[B, L]`: the return goes on into the next episode unless it ends.
+def cut_short(trials: Trials) -> Bools:
+    """Where the clock cut a whole trial, `[B, L]`: at its last step, if its last episode did not end by itself."""
+    return last_steps(trials.mask) & trials.truncated
 
-    Nothing is earned after an end, be it a time limit: a trial is a problem of finite length, and the number of
-    its episodes and their horizon are part of it.
+
+def trial_advantages(
+    rewards: Floats,
+    values: Floats,
+    ends: Bools,
+    gamma: float,
+    lam: float,
+    cut: Bools | None = None,
+    final_values: Floats | None = None,
+) -> Floats:
+    """Generalised advantages over trials, `[B, L]`: the return goes on into the next episode unless it ends.
 
     Args:
         rewards: `[B, L]`.
@@ -277,10 +320,15 @@ def trial_advantages(rewards: Floats, values: Floats, ends: Bools, gamma: float,
         ends: `[B, L]`, as `trial_ends` has them.
         gamma: Discount per step.
         lam: Decay of the multi-step estimators.
+        cut: Ends after which there was more to earn, `[B, L]`, as `cut_short` has them; none by default.
+        final_values: What there was to earn after each trial's last step, `[B]`; counts where `cut` is True.
     """
     next_values = np.zeros_like(values)
     next_values[:, :-1] = values[:, 1:]
-    return generalised_advantages(rewards, values, next_values, ends, np.zeros_like(ends), gamma, lam)
+    if cut is None or final_values is None:
+        return generalised_advantages(rewards, values, next_values, ends, np.zeros_like(ends), gamma, lam)
+    next_values = np.where(cut, final_values[:, None], next_values)
+    return generalised_advantages(rewards, values, next_values, ends & ~cut, cut, gamma, lam)
 
 
 def trial_returns(rewards: Floats, ends: Bools, gamma: float) -> Floats:
@@ -288,8 +336,18 @@ def trial_returns(rewards: Floats, ends: Bools, gamma: float) -> Floats:
     return discounted_sums(rewards, (~ends).astype(np.float64), gamma)
 
 
+def step_after(values: Tensor, mask: Bools) -> Tensor:
+    """What stands right after each trial's last step, `[B, ...]`, of `[B, L + 1, ...]`."""
+    return values[torch.arange(len(mask)), torch.tensor(mask.sum(axis=1))]
+
+
 def trial_samples(
-    trials: Trials, ends: Bools, reward_scale: float, settings: PpoSettings, device: torch.device
+    trials: Trials,
+    ends: Bools,
+    reward_scale: float,
+    settings: PpoSettings,
+    device: torch.device,
+    final_values: Floats | None = None,
 ) -> PpoSamples:
     """What PPO learns from whole trials, `[B, L, ...]`, on the device.
 
@@ -299,10 +357,14 @@ def trial_samples(
         reward_scale: What the rewards are divided by.
         settings: Discount and estimator.
         device: Where to.
+        final_values: What there was to earn after each trial's last step, `[B]`, had the clock not cut it; by default
+            a trial is a problem of finite length, after which there is nothing.
     """
     values = trials.extras["value"].astype(np.float64)
     rewards = trials.rewards / reward_scale
-    advantages = trial_advantages(rewards, values, ends, settings.gamma, settings.gae_lambda)
+    advantages = trial_advantages(
+        rewards, values, ends, settings.gamma, settings.gae_lambda, cut_short(trials), final_values
+    )
     arrays = {
         "actions": trials.extras["policy_output"],
         "log_probs": trials.extras["log_prob"],

@@ -14,7 +14,7 @@ from metarl.agents.rl2 import Rl2, Rl2Config
 from metarl.checkpoint import Progress, load_newest, save_checkpoint
 from metarl.learning.recurrent import Memory, pack_trials, unroll
 from metarl.registry import make_family
-from metarl.rollout import collect
+from metarl.rollout import TrajectoryBuilder, collect
 from metarl.seeding import Streams
 from metarl.storage import read_tensors
 from metarl.types import MetaBatch, Spaces, Step, Task, Trajectories
@@ -194,7 +194,7 @@ def test_padded_steps_teach_nothing(spaces: Spaces, play) -> None:
 
 
 def test_rewards_are_divided_by_the_deviation_of_the_trials_returns(spaces: Spaces, play) -> None:
-    agent = make(spaces, gamma=0.5, gae_lambda=1.0, normalise_advantages=False)
+    agent = make(spaces, gamma=0.5, gae_lambda=1.0, normalise_advantages=False, finite_trials=True)
     trajectories = play(agent, LENGTHS)
     agent.meta_update(batch_of(trajectories))
     trials, returns = pack_trials(trajectories), []
@@ -205,6 +205,29 @@ def test_rewards_are_divided_by_the_deviation_of_the_trials_returns(spaces: Spac
     assert agent._return_moments.std[0] == pytest.approx(std)
     targets = agent._samples(trials).targets.numpy()  # with lambda 1 the targets are the returns
     assert targets[0, : len(returns[0])] == pytest.approx(np.array(returns[0]) / std, abs=1e-5)
+
+
+@pytest.mark.parametrize("cell", ["gru", "lstm"])
+def test_what_a_trial_cut_by_the_clock_had_left_is_the_value_of_going_on(spaces: Spaces, cell: str) -> None:
+    agent = make(spaces, episodes_per_trial=2, cell=cell, normalise_rewards=False, gamma=0.5, gae_lambda=0.0)
+    rng, state, episodes = np.random.default_rng(0), agent.begin([Task.of("noise")], 2), []
+    for k in range(2):
+        if k:
+            state = agent.adapt(state, episodes[-1])
+        builder = TrajectoryBuilder(1, 2, spaces, rng.standard_normal((1, 2, 3)))
+        for t in range(spaces.horizon):
+            action, state = agent.act(state, builder.step, rng)
+            ended = np.array([[False, k == 1 and t == 2]])  # the second row's last episode ends by itself
+            seen = rng.standard_normal((1, 2, 3))
+            builder.add(action, seen, rng.standard_normal((1, 2)), ended, np.full((1, 2), t == 4) & ~ended)
+        episodes.append(builder.build())
+    going_on, _ = agent.act(state, builder.step, rng)
+    trials = pack_trials(episodes)
+    values = agent._final_values(trials)
+    assert values[0] == pytest.approx(going_on.extras["value"][0, 0], abs=1e-6)
+    targets = agent._samples(trials).targets.numpy()
+    assert targets[0, 9] == pytest.approx(trials.rewards[0, 9] + 0.5 * values[0], abs=1e-5)
+    assert targets[1, 7] == pytest.approx(trials.rewards[1, 7], abs=1e-5), "a termination leaves nothing to earn"
 
 
 def test_options_that_cut_returns_and_gradients_change_what_is_learnt(spaces: Spaces, play) -> None:
@@ -260,7 +283,7 @@ def test_an_exported_policy_has_network_memory_and_description(tmp_path: Path, s
 def test_an_agent_that_must_remember_the_first_episode_learns_to(tmp_path: Path) -> None:
     """A bandit of two arms: the first pull is a guess, the second can be right every time (Duan et al., 3.1)."""
     spaces = Spaces(observation_size=1, action_low=(0.0,), action_high=(1.0,), horizon=1, choices=2)
-    config = Rl2Config(units=16, encoder=(), learning_rate=0.01, minibatches=2, gamma=1.0)
+    config = Rl2Config(units=16, encoder=(), learning_rate=0.01, minibatches=2, gamma=1.0, finite_trials=True)
     agent = Rl2(config, spaces, device=torch.device("cpu"), rng=np.random.default_rng(0))
     rng, m = np.random.default_rng(1), 64
     means = []

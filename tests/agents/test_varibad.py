@@ -14,7 +14,7 @@ from metarl.checkpoint import Progress, load_newest, save_checkpoint
 from metarl.learning.belief import choose_steps
 from metarl.learning.recurrent import Memory, pack_trials
 from metarl.registry import make_family
-from metarl.rollout import collect
+from metarl.rollout import TrajectoryBuilder, collect
 from metarl.seeding import Streams
 from metarl.storage import read_tensors
 from metarl.types import MetaBatch, Spaces, Step, Task, Trajectories
@@ -289,7 +289,7 @@ def test_longer_padding_changes_no_bound(spaces: Spaces, play) -> None:
 
 
 def test_rewards_are_divided_by_the_deviation_of_the_trials_returns(spaces: Spaces, play, monkeypatch) -> None:
-    agent = make(spaces, gamma=0.5, gae_lambda=1.0, normalise_advantages=False)
+    agent = make(spaces, gamma=0.5, gae_lambda=1.0, normalise_advantages=False, finite_trials=True)
     trajectories, seen = play(agent, LENGTHS), []
     monkeypatch.setattr(agent._learner, "update", lambda samples, forward: seen.append((samples, forward)) or {})
     agent._update_policy(pack_trials(trajectories))
@@ -303,6 +303,21 @@ def test_rewards_are_divided_by_the_deviation_of_the_trials_returns(spaces: Spac
         distribution, values = forward(torch.arange(len(returns)))
     torch.testing.assert_close(distribution.log_prob(samples.actions), samples.log_probs)
     torch.testing.assert_close(values, samples.values)
+
+
+@pytest.mark.parametrize("normalise", [False, True])
+def test_what_a_trial_cut_by_the_clock_had_left_is_the_value_of_going_on(spaces: Spaces, play, normalise) -> None:
+    agent = make(spaces, episodes_per_trial=1, normalise_belief=normalise, normalise_observations=normalise)
+    agent.meta_update(batch_of(play(agent, LENGTHS[:1])))  # so that there are statistics
+    rng, state = np.random.default_rng(0), agent.begin([Task.of("noise")], 2)
+    builder = TrajectoryBuilder(1, 2, spaces, rng.standard_normal((1, 2, 3)))
+    for t in range(spaces.horizon):
+        action, state = agent.act(state, builder.step, rng)
+        seen, never = rng.standard_normal((1, 2, 3)), np.zeros((1, 2), dtype=np.bool_)
+        builder.add(action, seen, rng.standard_normal((1, 2)), never, np.full((1, 2), t == 4))
+    going_on, _ = agent.act(state, builder.step, rng)
+    values = agent._final_values(pack_trials([builder.build()]))
+    assert values == pytest.approx(going_on.extras["value"][0], abs=1e-6)
 
 
 @pytest.mark.parametrize("transitions", [0.0, 1.0])
@@ -383,7 +398,7 @@ def test_an_agent_that_must_infer_the_good_arm_learns_to() -> None:
     spaces = Spaces(observation_size=1, action_low=(0.0,), action_high=(1.0,), horizon=1, choices=2)
     config = VaribadConfig(
         **{**SMALL, "units": 16, "hidden": (16,), "decoder": (16,), "episodes_per_trial": 2},
-        **{"learning_rate": 0.01, "vae_learning_rate": 0.01, "minibatches": 2, "gamma": 1.0},
+        **{"learning_rate": 0.01, "vae_learning_rate": 0.01, "minibatches": 2, "gamma": 1.0, "finite_trials": True},
     )
     config = replace(config, vae_updates=10, vae_trials=64, kl_weight=0.01)
     agent = Varibad(config, spaces, device=torch.device("cpu"), rng=np.random.default_rng(0))

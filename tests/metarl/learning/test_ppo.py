@@ -13,6 +13,7 @@ from metarl.learning.ppo import (
     PpoLearner,
     PpoSamples,
     PpoSettings,
+    annealed,
     clipped_surrogate_loss,
     clipped_value_loss,
     minibatches,
@@ -57,6 +58,11 @@ def test_minibatches_cover_every_row_once_an_epoch_in_an_order_of_the_generators
     again = list(minibatches(10, 4, 3, np.random.default_rng(0)))
     assert all(np.array_equal(a, b) for a, b in zip(parts, again, strict=True))
     assert [len(p) for p in minibatches(2, 4, 1, np.random.default_rng(0))] == [1, 1]
+
+
+def test_an_annealed_step_size_falls_in_a_line_to_zero() -> None:
+    assert [annealed(0.4, i, 4) for i in range(6)] == pytest.approx([0.4, 0.3, 0.2, 0.1, 0.0, 0.0])
+    assert annealed(0.4, 1000, 0) == 0.4
 
 
 def test_advantages_are_normalised_over_the_steps_that_happened() -> None:
@@ -161,7 +167,7 @@ def test_the_clip_of_values_is_used_when_set() -> None:
 
 def test_a_restored_learner_goes_on_bit_for_bit() -> None:
     network, x, samples = problem()
-    settings = replace(PLAIN, epochs=3, minibatches=3)
+    settings = replace(PLAIN, epochs=3, minibatches=3, anneal_iterations=3)
     learner = PpoLearner(network, settings, np.random.default_rng(0))
     learner.update(samples, forward_of(network, x))
     twin_network, _, _ = problem()
@@ -174,7 +180,19 @@ def test_a_restored_learner_goes_on_bit_for_bit() -> None:
     assert learner.counters() == twin.counters()
 
 
-@pytest.mark.parametrize("counters", [{}, {"generator": {}}, {"generator": {"bit_generator": "MT19937"}}])
+GENERATOR = np.random.default_rng(1).bit_generator.state
+
+
+@pytest.mark.parametrize(
+    "counters",
+    [
+        {},
+        {"iteration": 1, "generator": {}},
+        {"iteration": 1, "generator": {"bit_generator": "MT19937"}},
+        {"generator": GENERATOR},
+        {"iteration": -1, "generator": GENERATOR},
+    ],
+)
 def test_counters_of_another_kind_are_refused_and_change_nothing(counters) -> None:
     network, _, _ = problem()
     learner = PpoLearner(network, PLAIN, np.random.default_rng(0))

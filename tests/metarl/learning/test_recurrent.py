@@ -13,8 +13,10 @@ from metarl.learning.recurrent import (
     Feedback,
     RecurrentActorCritic,
     Trials,
+    cut_short,
     last_steps,
     pack_trials,
+    step_after,
     trial_advantages,
     trial_ends,
     trial_returns,
@@ -160,7 +162,7 @@ def two_episodes() -> tuple[Trials, np.ndarray]:
     mask = np.array([[True, True, True, True, False]])
     over = np.array([[False, True, False, True, False]])
     rewards = np.array([[1.0, 2.0, 3.0, 4.0, 0.0]])
-    trials = Trials(*[rewards[..., None]] * 3, rewards, over, mask, {})
+    trials = Trials(*[rewards[..., None]] * 3, rewards, over, over, mask, {})
     return trials, np.array([[10.0, 20.0, 30.0, 40.0, 0.0]])
 
 
@@ -180,6 +182,28 @@ def test_advantages_end_with_each_episode_when_told_to() -> None:
     d = [1 + 0.5 * 20 - 10, 2 - 20, 3 + 0.5 * 40 - 30, 4 - 40]
     got = trial_advantages(trials.rewards, values, trial_ends(trials, cut_episodes=True), 0.5, 0.8)
     assert got[0].tolist() == pytest.approx([d[0] + 0.4 * d[1], d[1], d[2] + 0.4 * d[3], d[3], 0.0])
+
+
+def test_a_trial_that_the_clock_cut_is_worth_what_came_after() -> None:
+    """The last of two trials ended by itself, and an episode's end inside a trial is no cut."""
+    trials, values = two_episodes()
+    assert cut_short(trials)[0].tolist() == [False, False, False, True, False]
+    itself = replace(trials, truncated=np.zeros_like(trials.truncated))
+    assert not cut_short(itself).any()
+    ends, final = trial_ends(trials, cut_episodes=False), np.array([100.0])
+    for one, last in ((trials, 4 + 0.5 * 100 - 40), (itself, 4 - 40)):
+        got = trial_advantages(one.rewards, values, ends, 0.5, 0.8, cut_short(one), final)
+        assert got[0, 2:].tolist() == pytest.approx([3 + 0.5 * 40 - 30 + 0.4 * last, last, 0.0])
+
+
+def test_going_beyond_a_trial_shows_its_last_observation_and_no_end_there() -> None:
+    trials, _ = two_episodes()
+    trials = replace(trials, next_observations=trials.observations + 0.5)
+    unbounded = Spaces(observation_size=1, action_low=(-np.inf,), action_high=(np.inf,), horizon=3)
+    observations, told = Feedback(ActionMap(unbounded, 1.0), reward_scale=1.0).beyond(trials)
+    assert observations[0, :, 0].tolist() == [1, 2, 3, 4, 4.5, 0]
+    assert told[0, :5].tolist() == [[0, 0, 0], [1, 1, 0], [2, 2, 1], [3, 3, 0], [4, 4, 0]]
+    assert step_after(torch.tensor(observations), trials.mask).tolist() == [[4.5]]
 
 
 def test_feedback_is_action_reward_and_end_and_comes_one_step_later(spaces: Spaces, discrete_spaces: Spaces) -> None:
