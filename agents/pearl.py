@@ -57,7 +57,7 @@ class PearlConfig:
     batch: Count = 256
     """Transitions per task in one gradient step; usually 64 to 256."""
     context_batch: Count = 100
-    """Transitions per task from which the encoder infers z in one gradient step; usually 64 to 256."""
+    """Transitions from which the encoder infers each task's z in one gradient step; usually 64 to 256."""
     warmup_iterations: Whole = 20
     """Iterations that only collect data before the first gradient step; usually enough to meet most training tasks."""
     learning_rate: Positive = 3e-4
@@ -76,8 +76,8 @@ class PearlConfig:
     """Tune the temperature so that the policy's entropy stays at minus the number of action components, in nats."""
     replay_size: Count = 20_000
     """Ring buffer per task for the critics, transitions; older ones are overwritten."""
-    context_size: Count = 2_000
-    """Ring buffer per task for the encoder, transitions; emptied whenever the task is collected anew."""
+    context_size: Count = 1_000
+    """Ring buffer per trial for the encoder, transitions; emptied whenever the task is collected anew."""
     replay_tasks: Count = 100
     """Most training tasks that the replay has room for: at least the run's `train_tasks`."""
 
@@ -299,7 +299,7 @@ class Pearl:
         self._rng = rng.spawn(1)[0]
         width = Transitions.width(spaces.observation_size, spaces.action_size)
         self._replay = TaskReplay(config.replay_tasks, config.replay_size, width, device)
-        self._context = TaskReplay(config.replay_tasks, config.context_size, width, device)
+        self._trials, self._context = 0, self._make_context(0)  # until the number of trials per task is known
         self._slots: dict[Task, int] = {}
         self._iteration = 0
 
@@ -373,19 +373,24 @@ class Pearl:
                 f"{self.config.replay_tasks}; draw the tasks from a fixed set (--train-tasks) or raise it"
             )
         slots = np.array([self._slots.setdefault(task, len(self._slots)) for task in batch.tasks], dtype=np.int64)
-        self._context.clear(np.unique(slots))
+        trials = batch.trajectories[0].shape[1]
+        if trials != self._trials:
+            self._trials, self._context = trials, self._make_context(trials)
+        contexts = slots[:, None] * trials + np.arange(trials)  # [M, E]
+        self._context.clear(np.unique(contexts))
         for k, t in enumerate(batch.trajectories):
-            rows, owners = self._rows(t)[t.mask], np.broadcast_to(slots[:, None, None], t.shape)[t.mask]
-            self._replay.add(owners, rows)
+            rows = self._rows(t)[t.mask]
+            self._replay.add(np.broadcast_to(slots[:, None, None], t.shape)[t.mask], rows)
             if k < self.config.context_collects:
-                self._context.add(owners, rows)
+                self._context.add(np.broadcast_to(contexts[..., None], t.shape)[t.mask], rows)
 
     def _gradient_step(self) -> Tensor:
         """One step of everything on one meta-batch; returns the numbers that `meta_update` reports."""
         c, p, rng = self.config, self._parameters, self._rng
         known = len(self._slots)
         slots: Slots = rng.choice(known, min(c.meta_batch, known), replace=False)
-        context = self._unpack(self._context.sample(slots, c.context_batch, rng))
+        trials = slots * self._trials + rng.integers(self._trials, size=len(slots))
+        context = self._unpack(self._context.sample(trials, c.context_batch, rng))
         batch = self._unpack(self._replay.sample(slots, c.batch, rng))
         m, a = len(slots), self.spaces.action_size
         noise = Noise(self._normal(rng, m, c.latent), *(self._normal(rng, m, c.batch, a) for _ in range(2)))
@@ -421,6 +426,11 @@ class Pearl:
         """The steps as the replay stores them, actions in [-1, 1]."""
         return transition_rows(trajectories, trajectories.extras["policy_output"])
 
+    def _make_context(self, trials: int) -> TaskReplay:
+        """Room for the contexts of so many trials of each task."""
+        width = Transitions.width(self.spaces.observation_size, self.spaces.action_size)
+        return TaskReplay(self.config.replay_tasks * trials, self.config.context_size, width, self._device)
+
     def _unpack(self, rows: Tensor) -> Transitions:
         return Transitions.unpack(rows, self.spaces.observation_size, self.spaces.action_size)
 
@@ -438,7 +448,8 @@ class Pearl:
     def tensors(self) -> dict[str, Tensor]:
         """Parameters, Adam's state and both buffers."""
         used = len(self._slots)
-        return self._fixed_tensors() | self._replay.tensors("replay", used) | self._context.tensors("context", used)
+        contexts = self._context.tensors("context", used * self._trials)
+        return self._fixed_tensors() | self._replay.tensors("replay", used) | contexts
 
     def _fixed_tensors(self) -> dict[str, Tensor]:
         """Those whose shapes do not depend on what was collected."""
@@ -448,9 +459,10 @@ class Pearl:
         return saved
 
     def counters(self) -> dict[str, Any]:
-        """Iterations done, the tasks in the order of their slots, and the state of the updates' generator."""
+        """Iterations done, tasks in the order of their slots, trials of each, the state of the updates' generator."""
         return {
             "iteration": self._iteration,
+            "trials": self._trials,
             "tasks": [task.to_json() for task in self._slots],
             "rng": self._rng.bit_generator.state,
         }
@@ -467,9 +479,10 @@ class Pearl:
         if got != expected:
             raise ValueError(f"checkpoint of pearl: got tensors {got}, expected {expected}")
         slots = {Task.from_json(task): i for i, task in enumerate(counters["tasks"])}
-        for name, buffer in (("replay", self._replay), ("context", self._context)):
-            buffer.check(name, tensors, len(slots))
-        iteration = int(counters["iteration"])
+        iteration, trials = int(counters["iteration"]), int(counters["trials"])
+        context = self._make_context(trials)
+        self._replay.check("replay", tensors, len(slots))
+        context.check("context", tensors, len(slots) * trials)
         self._rng.bit_generator.state = counters["rng"]
         with torch.no_grad():
             for name, tensor in self._parameters._asdict().items():
@@ -477,7 +490,8 @@ class Pearl:
         for name, optimiser in self._optimisers.items():
             restore_adam(f"adam.{name}", optimiser, tensors)
         self._replay.restore("replay", tensors)
-        self._context.restore("context", tensors)
+        context.restore("context", tensors)
+        self._context, self._trials = context, trials
         self._slots, self._iteration = slots, iteration
 
     def save_policy(self, state: Belief, path: str | Path, task: int = 0) -> None:

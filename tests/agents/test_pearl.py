@@ -13,7 +13,7 @@ from torch import Tensor
 from metarl.agents import pearl
 from metarl.agents.pearl import Noise, Parameters, Pearl, PearlConfig, PearlNetworks
 from metarl.checkpoint import Progress, load_newest, save_checkpoint
-from metarl.learning.replay import Transitions
+from metarl.learning.replay import TaskReplay, Transitions
 from metarl.registry import make_family
 from metarl.rollout import TrajectoryBuilder, collect
 from metarl.scripts.reference import pearl as reference
@@ -242,9 +242,10 @@ def test_a_gradient_step_is_adam_on_these_losses_and_the_targets_follow(point, m
     after = agent._parameters
 
     slots = twin.choice(4, 3, replace=False)
+    trials = 3 * slots + twin.integers(3, size=3)
     context, batch = (
-        agent._unpack(buffer.gather(slots, twin.integers(0, buffer.sizes[slots, None], size=(3, n))))
-        for buffer, n in ((agent._context, 6), (agent._replay, 8))
+        agent._unpack(buffer.gather(chosen, twin.integers(0, buffer.sizes[chosen, None], size=(3, n))))
+        for buffer, chosen, n in ((agent._context, trials, 6), (agent._replay, slots, 8))
     )
     noise = Noise(*(torch.tensor(twin.standard_normal(s, dtype=np.float32)) for s in ((3, 3), (3, 8, 2), (3, 8, 2))))
     first = reference.losses(agent._networks, before, context, batch, noise, agent.config)
@@ -276,6 +277,10 @@ def test_a_gradient_step_is_adam_on_these_losses_and_the_targets_follow(point, m
     assert numbers[1].item() == pytest.approx(second.policy.item(), rel=1e-4)
 
 
+def held(buffer: TaskReplay, slot: int) -> np.ndarray:
+    return buffer.gather(np.array([slot]), np.arange(buffer.sizes[slot])[None])[0].numpy()
+
+
 def test_the_replay_gets_every_step_that_happened_and_no_padding(point) -> None:
     _, envs, tasks = point
     agent = small_agent(envs.spaces, replay_size=500, warmup_iterations=9)
@@ -284,13 +289,14 @@ def test_the_replay_gets_every_step_that_happened_and_no_padding(point) -> None:
     assert not all(t.mask.all() for t in batch.trajectories), "some episodes ended early"
     for m, task in enumerate(tasks):
         slot = agent._slots[task]
-        for buffer, parts in ((agent._replay, batch.trajectories), (agent._context, batch.trajectories[:1])):
-            happened = np.concatenate([agent._rows(t)[m][t.mask[m]] for t in parts])
-            held = buffer.gather(np.array([slot]), np.arange(buffer.sizes[slot])[None])[0].numpy()
-            assert np.array_equal(held, happened)
+        happened = np.concatenate([agent._rows(t)[m][t.mask[m]] for t in batch.trajectories])
+        assert np.array_equal(held(agent._replay, slot), happened)
+        for e in range(3):
+            first = batch.trajectories[0]
+            assert np.array_equal(held(agent._context, 3 * slot + e), agent._rows(first)[m, e][first.mask[m, e]])
 
 
-def test_the_context_holds_the_newest_collection_and_the_replay_all(point) -> None:
+def test_the_context_holds_each_trial_of_the_newest_collection_and_the_replay_all(point) -> None:
     _, envs, tasks = point
     agent = small_agent(envs.spaces, replay_size=1000, context_size=1000, context_collects=2, warmup_iterations=9)
     first = one_iteration(agent, envs, tasks, Streams(0))
@@ -298,8 +304,9 @@ def test_the_context_holds_the_newest_collection_and_the_replay_all(point) -> No
     agent.meta_update(first)
     agent.meta_update(second)
     steps = lambda batch, m, n: sum(int(t.mask[m].sum()) for t in batch.trajectories[:n])  # noqa: E731
+    sizes = agent._context.sizes[:12].reshape(4, 3).sum(axis=1)
     twice = [steps(second, 0, 2) + steps(second, 1, 2), steps(second, 2, 2) + steps(second, 3, 2)]
-    assert agent._context.sizes[:4].tolist() == [*twice, steps(first, 2, 2), steps(first, 3, 2)]
+    assert sizes.tolist() == [*twice, steps(first, 2, 2), steps(first, 3, 2)]
     every = [steps(second, 0, 3) + steps(second, 1, 3), steps(second, 2, 3) + steps(second, 3, 3), 0, 0]
     assert agent._replay.sizes[:4].tolist() == [steps(first, m, 3) + every[m] for m in range(4)]
 
