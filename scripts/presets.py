@@ -123,7 +123,7 @@ PRESETS: dict[tuple[str, str], Preset] = {
         training={"iterations": 200}, agent={"action_scale": 10.0}, source=f"{PROMP_SOURCE}; not tried at length here"
     ),
     ("rl2", "point-robot"): Preset(
-        training={"iterations": 150, "tasks": 40, "episodes": 2},
+        training={"iterations": 100, "tasks": 40, "episodes": 2},
         agent={"learning_rate": 1e-3},
         source=f"{RL2_SOURCE}; 80 trials of 40 tasks in place of 100, GRU 128 as in varibad",
     ),
@@ -167,7 +167,7 @@ PRESETS: dict[tuple[str, str], Preset] = {
         source="10 episodes of 10 steps as in Duan et al. 2016; the rest as on bandit",
     ),
     ("varibad", "point-robot"): Preset(
-        training={"iterations": 150, "tasks": 40, "episodes": 2},
+        training={"iterations": 80, "tasks": 40, "episodes": 2},
         agent={"normalise_observations": True, "learning_rate": 1e-3, "vae_learning_rate": 3e-3, "entropy_weight": 0.0},
         source=f"{VARIBAD_SOURCE}; sizes, PPO's learning rate and entropy of rl2 here; VAE 3e-3: {OWN_RUNS}",
     ),
