@@ -51,6 +51,9 @@ class Rl2Config(TrialSettings):
     """Size of the memory; usually 64 to 256."""
     encoder: tuple[Count, ...] = (64,)
     """Units of each layer before the cell; there may be none."""
+    hidden: tuple[Count, ...] = ()
+    """Units of each layer after the cell, of policy and value each, which see the cell's input too; usually none, as
+    published, or one of 64 to 128."""
     activation: Activation = "tanh"
     """After each of these layers."""
     backpropagation_steps: Whole = 0
@@ -81,6 +84,7 @@ class Rl2:
             activation=config.activation,
             cell=config.cell,
             units=config.units,
+            hidden=config.hidden,
             init_std=config.init_std,
             min_std=config.min_std,
             rng=rng,

@@ -56,6 +56,9 @@ def recurrent_cell(cell: Cell, inputs: int, units: int, rng: np.random.Generator
 class RecurrentActorCritic(nn.Module):
     """Encoder, recurrent cell, and on its output a policy and a value.
 
+    With `hidden` layers, policy and value have a perceptron each, on the cell's output joined with its input: what
+    only depends on the present then need not pass through the memory.
+
     Args:
         inputs: Size of the input, `I`.
         spaces: Sizes of the actions.
@@ -63,6 +66,7 @@ class RecurrentActorCritic(nn.Module):
         activation: After each of them.
         cell: `gru` (Cho et al. 2014, arXiv:1406.1078) or `lstm` (Hochreiter and Schmidhuber 1997).
         units: `H`, size of the memory.
+        hidden: Units of each layer after the cell, of policy and value each; there may be none.
         init_std: Standard deviation of the policy's output at the start.
         min_std: Its lower bound.
         rng: Source of the initial weights.
@@ -77,6 +81,7 @@ class RecurrentActorCritic(nn.Module):
         activation: Activation,
         cell: Cell,
         units: int,
+        hidden: tuple[int, ...],
         init_std: float,
         min_std: float,
         rng: np.random.Generator,
@@ -86,8 +91,10 @@ class RecurrentActorCritic(nn.Module):
         sizes = (inputs, *encoder)
         self.encoder = hidden_layers(sizes, activation, rng)
         self.cell = recurrent_cell(cell, sizes[-1], units, rng)
-        self.policy = PolicyHead(units, spaces, init_std=init_std, min_std=min_std, rng=rng)
-        self.value = linear(units, 1, 1.0, rng)
+        joined = (units + sizes[-1] if hidden else units, *hidden)
+        self.actor, self.critic = (hidden_layers(joined, activation, rng) for _ in range(2))
+        self.policy = PolicyHead(joined[-1], spaces, init_std=init_std, min_std=min_std, rng=rng)
+        self.value = linear(joined[-1], 1, 1.0, rng)
 
     def fresh_memory(self, rows: int) -> Tensor:
         """The memory at the start of a trial: zeros `[S, rows, H]`, with `S` = 2 for the LSTM and 1 for the GRU."""
@@ -103,13 +110,15 @@ class RecurrentActorCritic(nn.Module):
         Returns:
             The policy at each step, the values `[B, L]`, and the memory after the last step.
         """
-        features = self.encoder(x)
+        encoded = self.encoder(x)
         if self._cell == "gru":
-            features, memory = self.cell(features, memory)
+            features, memory = self.cell(encoded, memory)
         else:
-            features, ends = self.cell(features, (memory[0:1].contiguous(), memory[1:2].contiguous()))
+            features, ends = self.cell(encoded, (memory[0:1].contiguous(), memory[1:2].contiguous()))
             memory = torch.cat(ends)
-        return self.policy(features), self.value(features).squeeze(-1), memory
+        if len(self.actor):
+            features = torch.cat([features, encoded], dim=-1)
+        return self.policy(self.actor(features)), self.value(self.critic(features)).squeeze(-1), memory
 
 
 def unroll(network: RecurrentActorCritic, x: Tensor, span: int = 0) -> tuple[Distribution, Tensor]:

@@ -26,9 +26,11 @@ from metarl.learning.recurrent import (
 from metarl.types import Spaces, Trajectories
 
 
-def make(spaces: Spaces, cell: str = "gru", encoder: tuple[int, ...] = (4,)) -> RecurrentActorCritic:
+def make(
+    spaces: Spaces, cell: str = "gru", encoder: tuple[int, ...] = (4,), hidden: tuple[int, ...] = ()
+) -> RecurrentActorCritic:
     network = RecurrentActorCritic(
-        5, spaces, encoder=encoder, activation="tanh", cell=cell, units=6, init_std=0.5, min_std=0.1,
+        5, spaces, encoder=encoder, activation="tanh", cell=cell, units=6, hidden=hidden, init_std=0.5, min_std=0.1,
         rng=np.random.default_rng(0),
     )  # fmt: skip
     generator = torch.Generator().manual_seed(0)
@@ -56,15 +58,20 @@ def plain(network: RecurrentActorCritic, cell: str, x: torch.Tensor) -> tuple[np
         else:
             c = sigmoid(a[1] + b[1]) * c + sigmoid(a[0] + b[0]) * np.tanh(a[2] + b[2])
             h = sigmoid(a[3] + b[3]) * np.tanh(c)
-        means.append(w["policy.output.weight"] @ h + w["policy.output.bias"])
-        values.append((w["value.weight"] @ h + w["value.bias"])[0])
+        actor = critic = h
+        if "actor.0.weight" in w:
+            actor = np.tanh(w["actor.0.weight"] @ np.concatenate([h, z]) + w["actor.0.bias"])
+            critic = np.tanh(w["critic.0.weight"] @ np.concatenate([h, z]) + w["critic.0.bias"])
+        means.append(w["policy.output.weight"] @ actor + w["policy.output.bias"])
+        values.append((w["value.weight"] @ critic + w["value.bias"])[0])
     return np.array(means), np.array(values)
 
 
 @pytest.mark.parametrize("cell", ["gru", "lstm"])
+@pytest.mark.parametrize("hidden", [(), (7,)], ids=["heads", "layers"])
 @pytest.mark.parametrize("span", [0, 3, 1, 50])
-def test_a_trial_unrolled_at_once_or_in_pieces_follows_the_equations_of_the_cell(spaces, cell: str, span: int) -> None:
-    network = make(spaces, cell)
+def test_a_trial_unrolled_at_once_or_in_pieces_follows_the_equations(spaces, cell: str, hidden, span: int) -> None:
+    network = make(spaces, cell, hidden=hidden)
     x = torch.randn(2, 7, 5, generator=torch.Generator().manual_seed(1))
     distribution, values = unroll(network, x, span)
     assert isinstance(distribution, Gaussian)
@@ -98,7 +105,7 @@ def test_discrete_pieces_join_and_an_encoder_is_optional(discrete_spaces: Spaces
 def test_the_cells_start_is_orthogonal_gate_by_gate_and_an_lstm_remembers(spaces: Spaces) -> None:
     before = torch.random.get_rng_state()
     network = RecurrentActorCritic(
-        5, spaces, encoder=(4,), activation="tanh", cell="lstm", units=6, init_std=0.5, min_std=0.1,
+        5, spaces, encoder=(4,), activation="tanh", cell="lstm", units=6, hidden=(), init_std=0.5, min_std=0.1,
         rng=np.random.default_rng(0),
     )  # fmt: skip
     assert torch.equal(torch.random.get_rng_state(), before)
