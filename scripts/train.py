@@ -37,7 +37,7 @@ from metarl.scripts.display import TrainingDisplay
 from metarl.scripts.presets import default_settings
 from metarl.seeding import Streams
 from metarl.storage import read_json, remove_partial, write_bytes, write_json
-from metarl.tasks import Family, split_tasks
+from metarl.tasks import ContinuousTasks, Family, split_tasks
 from metarl.train import TrainConfig, meta_train
 
 MAY_CHANGE = ("training.iterations", "training.eval_every", *STEPPING_FIELDS)
@@ -98,24 +98,28 @@ def _read_command(agent: str, name: str, arguments: Sequence[str]) -> tuple[Door
     from_gym = name.startswith(PREFIX)  # its command line has to be read before there is a family
     family = None if from_gym else make_family(name)
     stepping = stepping_of(family) if family else Stepping()
-    door_type, prog = (GymDoor if from_gym else Door), f"metarl train {agent} {name}"
-    kind = _command_type(agent, door_type, stepping is not None)
+    door_type: type[Door] = GymDoor if from_gym else Door
+    kind, prog = _command_type(agent, door_type, stepping is not None), f"metarl train {agent} {name}"
 
     def read(training: TrainConfig, agent_config: Any, stepping: Stepping | None) -> Any:
         mine = {"stepping": stepping} if stepping else {}
         return parse(kind, prog, arguments, kind(door=door_type(), training=training, agent=agent_config, **mine))
 
-    command = read(*default_settings(agent, name), stepping)
-    door: Any = command.door
-    spec = gym_spec(name, door.vary) if from_gym else name
+    training, agent_config = default_settings(agent, name)
+    door: Any = read(training, agent_config, stepping).door
     if door.resume and door.out is None:
         raise ValueError("--resume: got no --out, expected the folder of the run to go on with")
-    if door.resume and door.out is not None and (door.out / "config.json").is_file():
-        saved = RunConfig.read(door.out)
-        if saved.family.startswith(f"{spec}?"):
-            spec = saved.family
-        if saved.agent == agent:
-            command = read(saved.training, saved.agent_config, saved.stepping or stepping)
+    goes_on = door.resume and (door.out / "config.json").is_file()
+    saved = RunConfig.read(door.out) if goes_on else None
+    spec = gym_spec(name, door.vary) if from_gym else name
+    if saved and saved.family.startswith(f"{spec}?"):
+        spec = saved.family
+    family = family or make_family(spec)
+    if saved and saved.agent == agent:
+        training, agent_config, stepping = saved.training, saved.agent_config, saved.stepping or stepping
+    elif not isinstance(family.distribution, ContinuousTasks):
+        training = dataclasses.replace(training, train_tasks=0)  # a fixed set already
+    command = read(training, agent_config, stepping)
     settings = {"training": command.training, "agent_config": command.agent}
     if stepping:
         settings["stepping"] = command.stepping
@@ -123,7 +127,7 @@ def _read_command(agent: str, name: str, arguments: Sequence[str]) -> tuple[Door
     check(door)
     check(command.training)
     check(command.agent, "agent.")
-    return door, family or make_family(spec), {"family": spec, **settings}
+    return door, family, {"family": spec, **settings}
 
 
 def _new_run_dir(agent: str, family: str) -> Path:

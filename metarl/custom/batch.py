@@ -332,7 +332,7 @@ class GymnasiumBatch(TaskVecEnv):
     def _step_rows(self, rows: np.ndarray, actions: Floats) -> tuple[Floats, Bools, Bools, dict[str, np.ndarray]]:
         assert self._rows is not None
         everyone = np.full((self.num_envs, self._layout.action_size), np.nan)  # [N, A], not a number: stand still
-        everyone[rows] = actions.reshape(len(rows), -1)
+        everyone[rows] = actions.reshape(len(rows), self._layout.action_size)
         self._reports[:] = self._rows.step(everyone)
         reports = self._reports[rows]
         reward, terminated, truncated, success = reports[:, -VERDICT:].T
