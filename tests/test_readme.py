@@ -38,7 +38,7 @@ def test_an_agent_adapts_in_a_loop_of_ones_own_and_its_policy_needs_no_metarl(ru
 
 
 def test_the_family_of_the_readme_trains(run_metarl, tmp_path: Path, tiny, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "my_robots.py").write_text(BLOCKS[2])
+    (tmp_path / "my_robots.py").write_text(BLOCKS[3])
     monkeypatch.syspath_prepend(tmp_path)
     code, _, err = run_metarl("train", "maml-trpo", "my_robots:spring", "--out", tmp_path / "run", *tiny)
     assert code == 0, err
