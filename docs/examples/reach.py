@@ -61,6 +61,4 @@ def make_family() -> Family:
 def by_options() -> Family:
     """Tasks from a distribution of one's own, handed over at reset."""
     tasks = ContinuousTasks("reach-by-options", (GOAL,), finite=50, held_out_size=20)
-    return gymnasium_family(
-        ReachByOptions, name="reach-by-options", distribution=tasks, horizon=50, task_by="options"
-    )
+    return gymnasium_family(ReachByOptions, name="reach-by-options", distribution=tasks, horizon=50, task_by="options")

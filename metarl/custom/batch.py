@@ -39,7 +39,8 @@ from metarl.vector import TaskVecEnv
 
 START_METHOD = "forkserver"
 """How worker processes start: from a clean process, since this one may hold threads, which do not survive a fork."""
-PRELOADED = ("metarl.custom.rows",)
+PRELOADED = ("metarl.custom.family",)
+"""What that process imports once for all: what a family of one's own imports anyway."""
 LOOKS = 4
 """How often within the time limit one looks whether an environment still makes progress."""
 FAREWELL_SECONDS = 5.0
@@ -141,7 +142,7 @@ class Workers(AsyncVectorEnv[Floats, Floats]):
                 with contextlib.suppress(OSError):
                     pipe.send(("close", None))
         end = time.monotonic() + (0.0 if terminate else FAREWELL_SECONDS if timeout is None else timeout)
-        for process in processes:
+        for process in (p for p in processes if p.pid is not None):
             process.join(max(end - time.monotonic(), 0.0))
             if process.exitcode is None:
                 process.kill()

@@ -63,15 +63,17 @@ class Recording:
 
 def check_family(family: Family) -> list[Problem]:
     """Everything found wrong with a family; Gymnasium environments are also put through Gymnasium's `check_env`."""
-    problems = list(_tasks_apart(family))
     tasks = _some_tasks(family)
+    if not tasks:
+        return [Problem("overlap", "got no task at all; TaskDistribution has to give training and held-out tasks")]
+    problems = list(_tasks_apart(family))
     if isinstance(family.make_envs, GymnasiumEnvs):
         problems += _single_environment(family.make_envs, tasks[0])
+        if any(p.kind in ("space", "fault") for p in problems):
+            return problems
         problems += _in_a_worker(family, tasks[0])
         stepping = replace(family.make_envs.stepping, workers="sync")
         family = replace(family, make_envs=replace(family.make_envs, stepping=stepping))
-    if any(p.kind in ("space", "fault") for p in problems):
-        return problems
     envs = family.make_envs(1, ROWS, min(family.horizon, LONGEST_EPISODE))
     try:
         problems += _batch(envs, family, tasks)
@@ -136,10 +138,11 @@ def _single_environment(make: GymnasiumEnvs, task: Task) -> list[Problem]:
 def _returned(env: Env) -> Iterator[Problem]:
     """Observations and rewards that are not what the spaces say."""
     observation, _ = env.reset(seed=0)
-    yield from (Problem("space", m) for m in _mismatch(env.observation_space, observation, "the observation at reset"))
+    wrong = list(_mismatch(env.observation_space, observation, "the observation at reset"))
     env.action_space.seed(0)
     observation, reward, *_ = env.step(env.action_space.sample())
-    yield from (Problem("space", m) for m in _mismatch(env.observation_space, observation, "the observation at step"))
+    wrong = wrong or list(_mismatch(env.observation_space, observation, "the observation at step"))
+    yield from (Problem("space", message) for message in wrong)
     shape = np.shape(np.asarray(reward))
     if shape:
         yield Problem("space", f"the reward has shape {shape}; return a single number, float(reward)")

@@ -164,7 +164,7 @@ def _is_number(holder: Any, key: str) -> bool:
 def _keywords(make_env: Callable[..., Any]) -> list[str]:
     """Keyword arguments that a function or class names in its signature, or that a registered id takes."""
     if isinstance(make_env, partial) and make_env.func is gymnasium.make:
-        point = gymnasium.spec(make_env.args[0]).entry_point
+        point = gymnasium.spec(make_env.args[0].rpartition(":")[2]).entry_point
         if isinstance(point, str):
             module, _, attribute = point.partition(":")
             point = getattr(importlib.import_module(module), attribute)
