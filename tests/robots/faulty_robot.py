@@ -71,3 +71,7 @@ def raising() -> Family:
 
 def hanging() -> Family:
     return family("hang", after=90, workers="async")
+
+
+def breaking() -> Family:
+    return family("raise", after=0)
