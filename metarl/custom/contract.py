@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -18,7 +19,7 @@ from metarl.tasks import ContinuousTasks, Family
 from metarl.types import Bools, Floats, Task
 from metarl.vector import TaskVecEnv
 
-TASKS, ROWS, LONGEST_EPISODE = 6, 32, 200
+TASKS, ROWS, LONGEST_EPISODE = 6, 20, 100
 """How much is played: so many tasks, episodes of each, and steps of an episode."""
 COMPARED_TASKS = 1000
 """Training tasks that are compared with the held-out ones."""
@@ -128,8 +129,8 @@ def _single_environment(make: GymnasiumEnvs, task: Task) -> list[Problem]:
         wrong = list(_returned(env))
         return wrong or list(_gymnasium_check(env, make.maker))
     except Exception as error:
-        failure = EnvError(f"the environment raised {type(error).__name__} ({error}), task: {describe(task)}")
-        return [Problem("fault", str(failure))]
+        message = f"the environment raised {type(error).__name__} ({error}), task: {describe(task)}"
+        return [Problem("fault", message, traceback.format_exc())]
     finally:
         if env is not None:
             env.close()
