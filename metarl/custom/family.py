@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import importlib
 import inspect
 import time
-from collections.abc import Callable, Sequence
+import traceback
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Literal
@@ -16,7 +18,7 @@ import numpy as np
 from gymnasium import spaces
 
 from metarl.custom.batch import GymnasiumBatch, Stepping, available_cores
-from metarl.custom.rows import Env, Layout, Maker
+from metarl.custom.rows import Env, EnvError, Layout, Maker
 from metarl.custom.vary import distribution_of, parse_variations
 from metarl.tasks import ContinuousTasks, Family, Parameter, TaskDistribution
 
@@ -87,26 +89,38 @@ def gymnasium_family(
 
     Raises:
         ValueError: There is no parameter, nothing that takes it, or a space that no agent can use.
+        EnvError: The environment cannot be made.
     """
     if (distribution is None) == (not parameters):
         raise ValueError(f"family {name!r}: got both or neither of parameters and distribution, expected one of them")
     tasks = distribution or ContinuousTasks(name, tuple(parameters))
     first = tasks.train_tasks(1)[0]
     maker = _maker(name, make_env, [key for key, _ in first.parameters], task_by, tuple(integers))
-    env = maker.play(None, first)
-    try:
+    with _made(name, lambda: maker.play(None, first)) as env:
         layout = Layout(env.observation_space, env.action_space)
         _check_spaces(name, layout)
-    finally:
-        env.close()
     stepping = Stepping(workers=workers, timeout=timeout)
     return Family(
         name=name,
-        summary=summary or (inspect.getdoc(make_env) or name).split("\n")[0],
+        summary=summary or (inspect.getdoc(getattr(make_env, "func", make_env)) or name).split("\n")[0],
         distribution=tasks,
         horizon=horizon,
         make_envs=GymnasiumEnvs(maker, layout, stepping),
     )
+
+
+@contextlib.contextmanager
+def _made(name: str, make_env: Callable[[], Env]) -> Iterator[Env]:
+    """An environment to look at, closed afterwards."""
+    try:
+        env = make_env()
+    except Exception as error:
+        message = f"family {name!r}: the environment raised {type(error).__name__} when it was made ({error})"
+        raise EnvError(message, traceback.format_exc()) from error
+    try:
+        yield env
+    finally:
+        env.close()
 
 
 def _check_spaces(name: str, layout: Layout) -> None:
@@ -131,19 +145,14 @@ def _maker(
     if task_by == "arguments":
         _refuse_strangers(name, parameters, taken, "keywords of make_env", ())
         return Maker(make_env=make_env, delivery="attributes", arguments=tuple(parameters), integers=integers)
-    env = make_env()
-    try:
+    with _made(name, make_env) as env:
         if task_by == "auto" and _has(env, "set_task"):
             return Maker(make_env=make_env, delivery="set_task", integers=integers)
         arguments = () if task_by == "attributes" else tuple(p for p in parameters if p in taken)
-        attributes = sorted(key for key in dir(env.unwrapped) if _is_number(env.unwrapped, key))
-        numbers = [key for key in attributes if not key.startswith("_")]
-        rest = [p for p in parameters if p not in arguments]
-        if not set(rest) <= set(attributes):
+        numbers = _numbers(env)
+        if not set(parameters) - set(arguments) <= {*numbers, *vars(env.unwrapped)}:
             _refuse_strangers(name, parameters, [*taken, *numbers], "arguments", numbers)
-        return Maker(make_env=make_env, delivery="attributes", arguments=arguments, integers=integers)
-    finally:
-        env.close()
+    return Maker(make_env=make_env, delivery="attributes", arguments=arguments, integers=integers)
 
 
 def _has(env: Env, method: str) -> bool:
@@ -153,12 +162,14 @@ def _has(env: Env, method: str) -> bool:
         return False
 
 
-def _is_number(holder: Any, key: str) -> bool:
-    """Whether an attribute holds numbers, and could be set."""
-    if isinstance(getattr(type(holder), key, None), property):
-        return False
-    value = getattr(holder, key, None)
-    return isinstance(value, int | float | np.ndarray | np.number) and not isinstance(value, bool)
+def _numbers(env: Env) -> list[str]:
+    """The public attributes of the bare environment that hold numbers, and can be set."""
+    bare, kind = env.unwrapped, type(env.unwrapped)
+    names = [k for k in dir(bare) if not k.startswith("_") and not isinstance(getattr(kind, k, None), property)]
+    values = {k: getattr(bare, k, None) for k in names}
+    return [
+        k for k, v in values.items() if isinstance(v, int | float | np.ndarray | np.number) and not isinstance(v, bool)
+    ]
 
 
 def _keywords(make_env: Callable[..., Any]) -> list[str]:
@@ -224,8 +235,8 @@ def gym_family(spec: str) -> Family:
     variations = parse_variations([part for part in query.split("&") if part])
     if not variations:
         raise ValueError(
-            f'family {spec!r}: got nothing that varies, expected --vary "NAME=uniform(LOW,HIGH)"; '
-            f"{_what_could_vary(make_env)}"
+            f'family {spec!r}: got nothing that varies, expected --vary "NAME=uniform(LOW,HIGH)" or {spec}?NAME=uniform(LOW,HIGH); '
+            f"{_what_could_vary(spec, make_env)}"
         )
     return gymnasium_family(
         make_env,
@@ -238,12 +249,11 @@ def gym_family(spec: str) -> Family:
     )
 
 
-def _what_could_vary(make_env: Callable[..., Env]) -> str:
+def _what_could_vary(name: str, make_env: Callable[..., Env]) -> str:
     """Arguments and attributes, for a message."""
-    env = make_env()
-    numbers = [k for k in sorted(vars(env.unwrapped)) if _is_number(env.unwrapped, k) and not k.startswith("_")]
-    env.close()
-    return f"its arguments: {', '.join(_keywords(make_env)) or 'none'}; its attributes: {', '.join(numbers) or 'none'}"
+    with _made(name, make_env) as env:
+        attributes = ", ".join(_numbers(env)) or "none"
+    return f"its arguments: {', '.join(_keywords(make_env)) or 'none'}; its attributes: {attributes}"
 
 
 def _environment(name: str) -> tuple[Callable[..., Env], int]:

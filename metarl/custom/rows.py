@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import faulthandler
 import os
+import shutil
 import signal
 import threading
 import traceback
@@ -50,11 +51,11 @@ class EnvError(RuntimeError):
 
 
 def describe(task: Task | None) -> str:
-    """A task in words, for messages."""
+    """A task in words, every number to its last digit."""
     if task is None:
         return "no task yet"
     return ", ".join(
-        f"{name} = {values[0]:g}" if len(values) == 1 else f"{name} = ({', '.join(f'{v:g}' for v in values)})"
+        f"{name} = {values[0]!r}" if len(values) == 1 else f"{name} = ({', '.join(map(repr, values))})"
         for name, values in task.parameters
     )
 
@@ -305,7 +306,7 @@ class PartMaker:
         """The part; in a worker process, that process is prepared first."""
         if os.getpid() == self.owner:  # Gymnasium asks there for the spaces
             return Part(self.maker, self.layout, self.rows, self.size, np.zeros(2, dtype=np.int64))
-        prepare_worker(trace_file(self.black_box))
+        prepare_worker(self.black_box)
         return Part(self.maker, self.layout, self.rows, self.size, open_progress(self.black_box))
 
 
@@ -332,19 +333,20 @@ def open_progress(black_box: Path) -> Floats:
     return np.memmap(progress_file(black_box), dtype=np.int64, mode="r+", shape=(2,))
 
 
-def prepare_worker(trace: Path) -> None:
+def prepare_worker(black_box: Path) -> None:
     """Makes a worker process leave Ctrl-C to its owner, end with it, and say where it is when it dies or hangs."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    file = open(trace, "w", encoding="utf-8")  # noqa: SIM115  # stays open for the process
+    file = open(trace_file(black_box), "w", encoding="utf-8")  # noqa: SIM115  # stays open for the process
     faulthandler.enable(file=file, all_threads=False)
     faulthandler.register(signal.SIGUSR1, file=file, all_threads=False)
-    threading.Thread(target=_end_with_owner, daemon=True).start()
+    threading.Thread(target=_end_with_owner, args=(black_box.parent,), daemon=True).start()
 
 
-def _end_with_owner() -> None:
-    """Ends this process when the one that started it does, even in the middle of a step."""
+def _end_with_owner(folder: Path) -> None:
+    """Ends this process when the one that started it does, even in the middle of a step, and clears up after it."""
     owner = parent_process()
     if owner is not None:
         owner.join()
+        shutil.rmtree(folder, ignore_errors=True)
         os._exit(1)

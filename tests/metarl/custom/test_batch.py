@@ -177,7 +177,7 @@ def test_what_breaks_in_a_worker_arrives_with_its_task_and_traceback(stepped, fa
     envs.reset(seed=0)
     with pytest.raises(EnvError, match=message) as caught:
         steps(envs)
-    in_row = [f"row {row}, task: goal = {tasks[row // 2]['goal'][0]:g}" for row in range(4)]
+    in_row = [f"row {row}, task: goal = {tasks[row // 2]['goal'][0]!r}" for row in range(4)]
     assert any(text in str(caught.value) for text in in_row)
     assert trace in caught.value.trace
     assert not multiprocessing.active_children()

@@ -14,6 +14,7 @@ import metarl.custom.family as home
 from metarl import Family, gymnasium_family, uniform
 from metarl.custom.batch import Stepping
 from metarl.custom.family import gym_family, gym_spec, settled, stepping_of, with_stepping
+from metarl.custom.rows import EnvError
 from metarl.registry import is_own_code, make_family
 
 GOAL = uniform("goal", -1.0, 1.0, meaning="m")
@@ -105,6 +106,15 @@ def test_spaces_that_no_agent_can_use_are_refused() -> None:
     sequence = spaces.Sequence(spaces.Discrete(2))
     with pytest.raises(ValueError, match="expected one that flattens"):
         gymnasium_family(lambda goal=0.0: Blank(goal, sequence), name="f", parameters=[GOAL])
+
+
+def test_an_environment_that_cannot_be_made_is_said_with_its_traceback() -> None:
+    def make_env(goal: float = 0.0) -> Blank:
+        raise OSError("no such simulator")
+
+    with pytest.raises(EnvError, match="raised OSError when it was made") as caught:
+        gymnasium_family(make_env, name="f", parameters=[GOAL])
+    assert "in make_env" in caught.value.trace
 
 
 # gym:ID ---------------------------------------------------------------------------------------------------
