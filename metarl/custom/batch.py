@@ -190,7 +190,8 @@ class WorkerRows:
             self._folder.cleanup()
             raise EnvError(
                 f"the environment cannot be started in a worker process ({type(error).__name__}: {error}); "
-                "make_env has to be importable by name or picklable, with all that it refers to; --workers sync needs neither"
+                "make_env has to be importable by name or picklable, with all that it refers to "
+                "(--workers sync needs neither)"
             ) from error
 
     def reset(self, tasks: Sequence[Task], seeds: np.ndarray) -> Floats:

@@ -21,6 +21,7 @@ from metarl.custom.batch import GymnasiumBatch, Stepping, available_cores
 from metarl.custom.rows import Env, EnvError, Layout, Maker
 from metarl.custom.vary import distribution_of, parse_variations
 from metarl.tasks import ContinuousTasks, Family, Parameter, TaskDistribution
+from metarl.types import Task
 
 PREFIX = "gym:"
 """How the name of a family begins that is a Gymnasium environment and what varies in it."""
@@ -95,7 +96,7 @@ def gymnasium_family(
         raise ValueError(f"family {name!r}: got both or neither of parameters and distribution, expected one of them")
     tasks = distribution or ContinuousTasks(name, tuple(parameters))
     first = tasks.train_tasks(1)[0]
-    maker = _maker(name, make_env, [key for key, _ in first.parameters], task_by, tuple(integers))
+    maker = _maker(name, make_env, first, task_by, tuple(integers))
     with _made(name, lambda: maker.play(None, first)) as env:
         layout = Layout(env.observation_space, env.action_space)
         _check_spaces(name, layout)
@@ -135,24 +136,23 @@ def _check_spaces(name: str, layout: Layout) -> None:
         )
 
 
-def _maker(
-    name: str, make_env: Callable[..., Env], parameters: Sequence[str], task_by: Delivery, integers: tuple[str, ...]
-) -> Maker:
-    """How the parameters reach an environment."""
+def _maker(name: str, make_env: Callable[..., Env], task: Task, task_by: Delivery, integers: tuple[str, ...]) -> Maker:
+    """How the parameters of tasks like this one reach an environment."""
+    told = Maker(make_env=make_env, delivery="set_task", integers=integers)
     if task_by in ("set_task", "options"):
-        return Maker(make_env=make_env, delivery=task_by, integers=integers)
-    taken = _keywords(make_env)
+        return replace(told, delivery=task_by)
+    parameters, taken = [key for key, _ in task.parameters], _keywords(make_env)
     if task_by == "arguments":
-        _refuse_strangers(name, parameters, taken, "keywords of make_env", ())
-        return Maker(make_env=make_env, delivery="attributes", arguments=tuple(parameters), integers=integers)
-    with _made(name, make_env) as env:
-        if task_by == "auto" and _has(env, "set_task"):
-            return Maker(make_env=make_env, delivery="set_task", integers=integers)
-        arguments = () if task_by == "attributes" else tuple(p for p in parameters if p in taken)
+        _refuse_strangers(name, parameters, list(taken), "keywords of make_env", ())
+    arguments = () if task_by == "attributes" else tuple(p for p in parameters if p in taken)
+    values = told.values(task)
+    with _made(name, lambda: make_env(**{key: values[key] for key in arguments})) as env:
+        if task_by == "auto" and _has(env, "set_task") and not any(taken[key] for key in arguments):
+            return told
         numbers = _numbers(env)
         if not set(parameters) - set(arguments) <= {*numbers, *vars(env.unwrapped)}:
             _refuse_strangers(name, parameters, [*taken, *numbers], "arguments", numbers)
-    return Maker(make_env=make_env, delivery="attributes", arguments=arguments, integers=integers)
+    return replace(told, delivery="attributes", arguments=arguments)
 
 
 def _has(env: Env, method: str) -> bool:
@@ -172,8 +172,8 @@ def _numbers(env: Env) -> list[str]:
     ]
 
 
-def _keywords(make_env: Callable[..., Any]) -> list[str]:
-    """Keyword arguments that a function or class names in its signature, or that a registered id takes."""
+def _keywords(make_env: Callable[..., Any]) -> dict[str, bool]:
+    """Arguments in the signature of a function or class, or of what a registered id makes: whether each is required."""
     if isinstance(make_env, partial) and make_env.func is gymnasium.make:
         point = gymnasium.spec(make_env.args[0].rpartition(":")[2]).entry_point
         if isinstance(point, str):
@@ -183,9 +183,9 @@ def _keywords(make_env: Callable[..., Any]) -> list[str]:
     try:
         found = inspect.signature(make_env).parameters.values()
     except (TypeError, ValueError):
-        return []
-    named = (inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    return [p.name for p in found if p.kind in named and p.name not in ("self", "render_mode")]
+        return {}
+    named = [p for p in found if p.kind in (inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)]
+    return {p.name: p.default is inspect.Parameter.empty for p in named if p.name != "render_mode"}
 
 
 def _refuse_strangers(
@@ -200,7 +200,7 @@ def _refuse_strangers(
         arguments = ", ".join(k for k in known if k not in attributes) or "none"
         more = f"; numbers among its attributes: {', '.join(attributes)}" if attributes else ""
         raise ValueError(
-            f"family {name!r}: got the parameter {parameter!r}, which the environment has not.{hint} "
+            f"family {name!r}: got the parameter {parameter!r}, which the environment does not have.{hint} "
             f"Its {kind}: {arguments}{more}"
         )
 
@@ -235,7 +235,8 @@ def gym_family(spec: str) -> Family:
     variations = parse_variations([part for part in query.split("&") if part])
     if not variations:
         raise ValueError(
-            f'family {spec!r}: got nothing that varies, expected --vary "NAME=uniform(LOW,HIGH)" or {spec}?NAME=uniform(LOW,HIGH); '
+            f'family {spec!r}: got nothing that varies, expected --vary "NAME=uniform(LOW,HIGH)", or '
+            f"{spec}?NAME=uniform(LOW,HIGH) as the name; "
             f"{_what_could_vary(spec, make_env)}"
         )
     return gymnasium_family(
@@ -251,9 +252,11 @@ def gym_family(spec: str) -> Family:
 
 def _what_could_vary(name: str, make_env: Callable[..., Env]) -> str:
     """Arguments and attributes, for a message."""
+    arguments = f"its arguments: {', '.join(_keywords(make_env)) or 'none'}"
+    if any(_keywords(make_env).values()):
+        return arguments  # it cannot be made without them
     with _made(name, make_env) as env:
-        attributes = ", ".join(_numbers(env)) or "none"
-    return f"its arguments: {', '.join(_keywords(make_env)) or 'none'}; its attributes: {attributes}"
+        return f"{arguments}; its attributes: {', '.join(_numbers(env)) or 'none'}"
 
 
 def _environment(name: str) -> tuple[Callable[..., Env], int]:

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+import metarl.scripts.catalogue
 from metarl.checkpoint import list_checkpoints
 from metarl.storage import read_tensors
 
@@ -111,6 +112,22 @@ def test_few_choices_need_no_fixed_set_for_pearl(run_metarl, tmp_path: Path, tin
     assert run_metarl("evaluate", tmp_path / "run")[1].count("training tasks") == 2
 
 
+def test_a_family_that_cannot_be_made_does_not_hide_the_others(run_metarl, monkeypatch: pytest.MonkeyPatch) -> None:
+    def make_family(name: str) -> Any:
+        if name == "bandit":
+            raise ImportError("no such simulator")
+        return honest(name)
+
+    honest = metarl.scripts.catalogue.make_family
+    monkeypatch.setattr("metarl.scripts.catalogue.make_family", make_family)
+    code, out, err = run_metarl("list", "--json")
+    assert code == 0
+    found = {f["name"] for f in json.loads(out.splitlines()[-1])["families"]}
+    assert "point-robot" in found
+    assert "bandit" not in found
+    assert "warning: family 'bandit' cannot be made (ImportError: no such simulator)" in err
+
+
 # metarl check ---------------------------------------------------------------------------------------------
 
 
@@ -140,15 +157,31 @@ def test_check_shows_the_traceback_of_an_environment_that_raises(run_metarl) -> 
 # Breaking down --------------------------------------------------------------------------------------------
 
 
-def start(out: Path, family: str, *more: str) -> subprocess.Popen[str]:
-    """Trains in a session of its own."""
-    words = [Path(sys.executable).parent / "metarl", "train", "maml-trpo", family, "--out", out, "--tasks", "2"]
-    words += ["--episodes", "3", "--eval-every", "0", "--checkpoint-every", "1", *more]
-    path = os.pathsep.join([str(ROOT / "tests" / "robots"), str(ROOT / "docs" / "examples")])
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": path}
-    return subprocess.Popen(
-        [str(w) for w in words], stderr=subprocess.PIPE, text=True, env=environment, start_new_session=True
-    )
+PATIENCE = 300
+"""Seconds for what takes a few on a machine that does nothing else."""
+
+
+@pytest.fixture
+def start() -> Any:
+    """Trains in a session of its own, none of whose processes outlives the test."""
+    started: list[subprocess.Popen[str]] = []
+
+    def train(out: Path, family: str, *more: str) -> subprocess.Popen[str]:
+        words = [Path(sys.executable).parent / "metarl", "train", "maml-trpo", family, "--out", out, "--tasks", "2"]
+        words += ["--episodes", "3", "--eval-every", "0", "--checkpoint-every", "1", *more]
+        path = os.pathsep.join([str(ROOT / "tests" / "robots"), str(ROOT / "docs" / "examples")])
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": path}
+        process = subprocess.Popen(
+            [str(w) for w in words], stderr=subprocess.PIPE, text=True, env=environment, start_new_session=True
+        )
+        started.append(process)
+        return process
+
+    yield train
+    for process in started:
+        for pid in members(process.pid):
+            os.kill(pid, signal.SIGKILL)
+        process.communicate()
 
 
 def members(session: int) -> list[int]:
@@ -165,7 +198,7 @@ def members(session: int) -> list[int]:
 
 
 def assert_nobody_left(session: int) -> None:
-    end = time.monotonic() + 10
+    end = time.monotonic() + PATIENCE / 10
     while members(session) and time.monotonic() < end:
         time.sleep(0.05)
     assert not members(session)
@@ -178,12 +211,17 @@ def wait_for_lines(process: subprocess.Popen[str], out: Path, lines: int) -> Non
 
 
 @pytest.mark.parametrize(
-    ("family", "words"),
-    [("raising", "the gripper is stuck"), pytest.param("hanging", "worker process hangs", marks=pytest.mark.slow)],
+    ("family", "words", "limit"),
+    [
+        ("raising", "the gripper is stuck", "60"),
+        pytest.param("hanging", "worker process hangs", "5", marks=pytest.mark.slow),
+    ],
 )
-def test_what_breaks_ends_the_run_with_its_traceback_and_a_whole_checkpoint(tmp_path: Path, family, words) -> None:
-    process = start(tmp_path / "run", f"faulty_robot:{family}", "--processes", "2", "--timeout", "2")
-    _, err = process.communicate(timeout=60)
+def test_what_breaks_ends_the_run_with_its_traceback_and_a_whole_checkpoint(
+    start, tmp_path: Path, family: str, words: str, limit: str
+) -> None:
+    process = start(tmp_path / "run", f"faulty_robot:{family}", "--processes", "2", "--timeout", limit)
+    _, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == 2, err
     assert "in break_down" in err
     *_, last = err.strip().splitlines()
@@ -196,21 +234,21 @@ def test_what_breaks_ends_the_run_with_its_traceback_and_a_whole_checkpoint(tmp_
     assert_nobody_left(process.pid)
 
 
-def test_a_killed_run_leaves_no_worker_even_one_that_hangs(tmp_path: Path) -> None:
+def test_a_killed_run_leaves_no_worker_even_one_that_hangs(start, tmp_path: Path) -> None:
     process = start(tmp_path / "run", "faulty_robot:hanging", "--processes", "2", "--timeout", "600")
     wait_for_lines(process, tmp_path / "run", 1)
     time.sleep(0.5)
     assert len(members(process.pid)) > 2
     process.kill()
-    process.communicate(timeout=60)
+    process.communicate(timeout=PATIENCE)
     assert_nobody_left(process.pid)
 
 
-def test_ctrl_c_reaches_the_workers_too_and_still_saves(tmp_path: Path) -> None:
+def test_ctrl_c_reaches_the_workers_too_and_still_saves(start, tmp_path: Path) -> None:
     process = start(tmp_path / "run", "reach:make_family", "--workers", "async", "--iterations", "500")
     wait_for_lines(process, tmp_path / "run", 2)
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == 130, err
     assert "saved after iteration" in err
     assert "Traceback" not in err

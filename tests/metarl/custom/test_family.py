@@ -62,10 +62,11 @@ def test_a_task_takes_the_way_that_the_environment_offers() -> None:
     assert maker(family(Blank, task_by="attributes")).arguments == ()
     assert maker(family(Blank, task_by="options")).delivery == "options"
     assert maker(family(Blank, task_by="arguments")).arguments == ("goal",)
-    with pytest.raises(ValueError, match=r"'goals', which the environment has not. Did you mean 'goal'"):
+    with pytest.raises(ValueError, match=r"'goals', which the environment does not have. Did you mean 'goal'"):
         family(Blank, parameters=[uniform("goals", 0, 1, meaning="")])
     with pytest.raises(ValueError, match=r"'level'.*keywords of make_env: goal, observation, action"):
         family(Blank, parameters=[level], task_by="arguments")
+    assert maker(family(lambda goal: Told(goal))).arguments == ("goal",), "it cannot be made without"
     with pytest.raises(ValueError, match="both or neither"):
         family(Blank, parameters=[])
 
