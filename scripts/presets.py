@@ -190,7 +190,17 @@ ANY_FAMILY: dict[str, Preset] = {
     "oracle": PPO_ANY,
     "pearl": Preset(
         training={"tasks": 10, "episodes": 2, "train_tasks": 100},
-        agent={**PEARL_POINT, "meta_batch": 8, "warmup_iterations": 5, "reward_scale": 1.0, "replay_size": 20_000},
+        agent={
+            "hidden": (128, 128),
+            "encoder_hidden": (64, 64),
+            "gradient_steps": 400,
+            "meta_batch": 8,
+            "batch": 64,
+            "context_batch": 64,
+            "warmup_iterations": 5,
+            "learning_rate": 1e-3,
+            "reward_scale": 1.0,
+        },
         source=ANY_SOURCE,
     ),
 }
