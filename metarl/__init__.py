@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from metarl.agent import MetaAgent as MetaAgent
+    from metarl.custom.family import gymnasium_family as gymnasium_family
     from metarl.evaluation import evaluate as evaluate
     from metarl.registry import make_family as make_family
     from metarl.rollout import TrajectoryBuilder as TrajectoryBuilder
@@ -33,6 +34,7 @@ __version__ = "0.1.0"
 
 _HOME = {
     "metarl.agent": ("MetaAgent",),
+    "metarl.custom.family": ("gymnasium_family",),
     "metarl.evaluation": ("evaluate",),
     "metarl.registry": ("make_family",),
     "metarl.rollout": ("TrajectoryBuilder", "collect"),

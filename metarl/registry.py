@@ -13,6 +13,7 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
 from metarl.agent import MetaAgent
+from metarl.custom.family import PREFIX, gym_family
 from metarl.tasks import Family
 
 AGENTS, FAMILIES = "metarl.agents", "metarl.families"
@@ -43,12 +44,14 @@ def agent_class(name: str) -> type[MetaAgent[Any]]:
 
 
 def is_own_code(spec: str) -> bool:
-    """Whether a family is given as the user's own `module:function`, and not by an announced name."""
+    """Whether a family is given as the user's own `module:function` (or `gym:module:ID`), not by an announced name."""
+    if spec.startswith(PREFIX):
+        return ":" in spec.removeprefix(PREFIX).partition("?")[0]
     return ":" in spec and spec.partition(":")[0] not in names(FAMILIES)
 
 
 def make_family(spec: str) -> Family:
-    """A family from its name, its name with options (`bandit:arms=10,pulls=100`), or `module:function`.
+    """A family from its name, its name with options (`bandit:arms=10,pulls=100`), `gym:ID?...`, or `module:function`.
 
     Only ever call this with `module:function` from the command line, never from a file: importing runs code
     (`is_own_code` tells).
@@ -58,7 +61,9 @@ def make_family(spec: str) -> Family:
             function gives no family.
     """
     name, _, argument = spec.partition(":")
-    if is_own_code(spec):
+    if spec.startswith(PREFIX):
+        family: Any = gym_family(spec)
+    elif is_own_code(spec):
         module, function = name, argument
         try:
             factory = getattr(importlib.import_module(module), function)

@@ -20,11 +20,14 @@ import torch
 from metarl import config as settings
 from metarl.agent import MetaAgent
 from metarl.checkpoint import Progress, load_checkpoint, load_newest
+from metarl.custom.batch import Stepping
 from metarl.registry import agent_class
 from metarl.storage import read_json, write_bytes, write_json
 from metarl.train import TrainConfig
 from metarl.types import Spaces
 
+STEPPING_FIELDS = ("stepping.workers", "stepping.processes", "stepping.timeout")
+"""Settings that change who computes a step, and not what comes out."""
 PACKAGES = ("metarl", "torch", "gymnasium", "mujoco", "metaworld", "numpy", "scipy", "safetensors")
 
 
@@ -34,10 +37,11 @@ class RunConfig:
 
     Args:
         agent: Name of the agent.
-        family: Name of the family, or the user's own `module:function`.
+        family: Name of the family, `gym:ID?...`, or the user's own `module:function`.
         training: Settings of the run.
         agent_config: Settings of the agent, of the agent's `Config`.
         spaces: Sizes and bounds of the environments it was built for.
+        stepping: Who steps Gymnasium environments of one's own; None for any other family.
     """
 
     agent: str
@@ -45,6 +49,7 @@ class RunConfig:
     training: TrainConfig
     agent_config: Any
     spaces: Spaces
+    stepping: Stepping | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The content of `config.json`."""
@@ -54,6 +59,7 @@ class RunConfig:
             "training": settings.to_json(self.training),
             "agent_config": settings.to_json(self.agent_config),
             "spaces": dataclasses.asdict(self.spaces),
+            "stepping": settings.to_json(self.stepping) if self.stepping else None,
         }
 
     def write(self, run_dir: Path) -> None:
@@ -74,14 +80,16 @@ class RunConfig:
             )
         value = read_json(path)
         try:
+            stepping = value.get("stepping")  # absent in runs of version 0.1 before it was there
             return cls(
                 agent=value["agent"],
                 family=value["family"],
                 training=settings.from_json(TrainConfig, value["training"], "training."),
                 agent_config=settings.from_json(agent_class(value["agent"]).Config, value["agent_config"], "agent."),
                 spaces=settings.from_json(Spaces, value["spaces"], "spaces."),
+                stepping=settings.from_json(Stepping, stepping, "stepping.") if stepping else None,
             )
-        except (KeyError, TypeError, ValueError) as error:
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise ValueError(f"{path}: got a configuration that does not fit this version ({error})") from error
 
     def build_agent(self, device: torch.device, rng: np.random.Generator) -> MetaAgent[Any]:

@@ -74,7 +74,8 @@ class TaskVecEnv(VectorEnv[Floats, Floats, Any], ABC):
     def _step_rows(self, rows: np.ndarray, actions: Floats) -> tuple[Floats, Bools, Bools, dict[str, np.ndarray]]:
         """Steps the rows with `actions` `[rows, A]`, or whole numbers `[rows]` where they are discrete.
 
-        Returns reward, terminated, diverged and infos, `[rows]` each. Noise comes from `self.np_random`.
+        Returns reward, terminated, diverged and infos, `[rows]` each. Infos may hold `truncated`: the row's own
+        clock ran out before the batch's. Noise comes from `self.np_random`.
         """
 
     @abstractmethod
@@ -165,7 +166,8 @@ class TaskVecEnv(VectorEnv[Floats, Floats, Any], ABC):
         rewards[rows] = np.where(blown, 0.0, reward)
         terminated[rows] = ended | blown
         diverged[rows] = blown
-        truncated[rows] = ~terminated[rows] & (self._elapsed[rows] >= self.horizon)
+        out_of_time = (self._elapsed[rows] >= self.horizon) | terms.pop("truncated", False)
+        truncated[rows] = ~terminated[rows] & out_of_time
         self._over = self._over | terminated | truncated
         infos: dict[str, Any] = {"diverged": diverged}
         for name, values in terms.items():

@@ -25,7 +25,12 @@ class ListCommand:
 
 def catalogue() -> dict[str, Any]:
     """Agents, families and presets as a JSON value."""
-    families = [make_family(name) for name in names(FAMILIES)]
+    families = []
+    for name in names(FAMILIES):
+        try:
+            families.append(make_family(name))
+        except Exception as error:  # another package's code must not hide what else there is
+            print(f"warning: family {name!r} cannot be made ({type(error).__name__}: {error})", file=sys.stderr)
     return {
         "agents": [{"name": name, "summary": agent_class(name).summary} for name in names(AGENTS)],
         "families": [

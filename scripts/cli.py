@@ -14,9 +14,10 @@ COMMANDS = {
     "evaluate": "adaptation curve of a trained agent on held-out tasks",
     "compare": "several runs in one table and one picture",
     "list": "agents, families and presets",
+    "check": "what is wrong with a family, and what to change",
     "bench": "measure sampling speed",
 }
-MODULES = {"train": "train", "evaluate": "evaluate", "compare": "compare", "list": "catalogue", "bench": "bench"}
+MODULES = {name: "catalogue" if name == "list" else name for name in COMMANDS}
 
 HELP = f"""usage: metarl COMMAND ...
 

@@ -12,6 +12,8 @@ from typing import Any, NoReturn, TypeVar
 
 import tyro
 
+from metarl.custom.rows import EnvError
+
 T = TypeVar("T")
 
 
@@ -21,11 +23,20 @@ def refuse(message: object) -> NoReturn:
     raise SystemExit(2)
 
 
+def refuse_environment(failure: EnvError, advice: str = "") -> NoReturn:
+    """Ends the command with the environment's own traceback, one line, and exit code 2."""
+    if failure.trace:
+        print(failure.trace.rstrip(), file=sys.stderr)
+    refuse(f"{failure}{advice}")
+
+
 @contextlib.contextmanager
 def border() -> Iterator[None]:
-    """Turns what a check of outside input raises into one line and exit code 2."""
+    """Turns what a check of outside input raises into one line and exit code 2 (an environment's traceback first)."""
     try:
         yield
+    except EnvError as failure:
+        refuse_environment(failure)
     except (ValueError, OSError) as error:
         refuse(error)
 

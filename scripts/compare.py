@@ -16,7 +16,7 @@ from metarl.comparison import Contender, Statistic, intervals, share_of_the_gap
 from metarl.config import Count, Whole, check
 from metarl.evaluation import Interval, evaluate
 from metarl.report import comparison_picture, interval_json, tasks_label
-from metarl.runs import RunConfig, load_with_progress, versions
+from metarl.runs import STEPPING_FIELDS, RunConfig, load_with_progress, versions
 from metarl.scripts.common import border, end_with_json, parse
 from metarl.scripts.families import family_of_run
 from metarl.seeding import Streams
@@ -82,7 +82,8 @@ def _grouped(runs: Sequence[tuple[Path, RunConfig]]) -> dict[str, list[Path]]:
     groups: list[tuple[RunConfig, list[Path]]] = []
     for path, run in runs:
         for known, paths in groups:
-            if not run.changed_fields(known, ("training.seed", "training.iterations", "training.eval_every")):
+            may_differ = ("training.seed", "training.iterations", "training.eval_every", *STEPPING_FIELDS)
+            if not run.changed_fields(known, may_differ):
                 paths.append(path)
                 break
         else:

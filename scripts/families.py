@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from metarl.custom.family import with_stepping
 from metarl.registry import is_own_code, make_family
 from metarl.runs import RunConfig
 from metarl.tasks import Family
@@ -17,4 +18,5 @@ def family_of_run(run: RunConfig, named: str | None) -> Family:
         raise ValueError(
             f"--family: got none, but the run's family {run.family!r} is code of your own; name it again with --family"
         )
-    return make_family(named or run.family).with_finite_train_set(run.training.train_tasks)
+    family = make_family(named or run.family).with_finite_train_set(run.training.train_tasks)
+    return with_stepping(family, run.stepping)

@@ -234,9 +234,37 @@ PRESETS: dict[tuple[str, str], Preset] = {
 }
 
 
+ANY_SOURCE = "sizes at which an iteration of a light environment takes seconds on two cores; nothing else is tuned"
+PPO_ANY = Preset(training={"tasks": 20, "episodes": 4}, agent={"normalise_observations": True}, source=ANY_SOURCE)
+GRADIENT_ANY = Preset(training={"tasks": 20, "episodes": 10}, source=ANY_SOURCE)
+ANY_FAMILY: dict[str, Preset] = {
+    **dict.fromkeys(("maml-trpo", "fomaml", "meta-sgd", "promp", "reptile"), GRADIENT_ANY),
+    "rl2": PPO_ANY,
+    "varibad": PPO_ANY,
+    "multitask": PPO_ANY,
+    "oracle": PPO_ANY,
+    "pearl": Preset(
+        training={"tasks": 10, "episodes": 2, "train_tasks": 100},
+        agent={
+            "hidden": (128, 128),
+            "encoder_hidden": (64, 64),
+            "gradient_steps": 400,
+            "meta_batch": 8,
+            "batch": 64,
+            "context_batch": 64,
+            "warmup_iterations": 5,
+            "learning_rate": 1e-3,
+            "reward_scale": 1.0,
+        },
+        source=ANY_SOURCE,
+    ),
+}
+"""By agent: where to start on a family without a preset of its own."""
+
+
 def preset(agent: str, family: str) -> Preset:
-    """The preset of an agent on a family; plain defaults where there is none."""
-    return PRESETS.get((agent, family), Preset())
+    """The preset of an agent on a family; where there is none, that for any family, or plain defaults."""
+    return PRESETS.get((agent, family)) or ANY_FAMILY.get(agent, Preset())
 
 
 def default_settings(agent: str, family: str) -> tuple[TrainConfig, Any]:

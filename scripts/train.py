@@ -6,6 +6,8 @@ import contextlib
 import dataclasses
 import fcntl
 import json
+import re
+import shlex
 import signal
 import sys
 import time
@@ -20,22 +22,26 @@ import torch
 import tyro
 
 from metarl.agent import MetaAgent
-from metarl.checkpoint import Progress, load_newest, save_checkpoint
+from metarl.checkpoint import Progress, list_checkpoints, load_newest, save_checkpoint
 from metarl.config import Whole, check
+from metarl.custom.batch import Stepping
+from metarl.custom.family import PREFIX, gym_spec, settled, stepping_of, with_stepping
+from metarl.custom.rows import EnvError
+from metarl.custom.vary import FORMS
 from metarl.evaluation import evaluate
 from metarl.registry import AGENTS, FAMILIES, agent_class, make_family, names
 from metarl.report import tasks_label, training_picture
-from metarl.runs import MetricsLog, RunConfig, resolve_device, versions
-from metarl.scripts.common import border, end_with_json, parse, refuse
+from metarl.runs import STEPPING_FIELDS, MetricsLog, RunConfig, resolve_device, versions
+from metarl.scripts.common import border, end_with_json, parse, refuse, refuse_environment
 from metarl.scripts.display import TrainingDisplay
 from metarl.scripts.presets import default_settings
 from metarl.seeding import Streams
 from metarl.storage import read_json, remove_partial, write_bytes, write_json
-from metarl.tasks import Family, split_tasks
+from metarl.tasks import ContinuousTasks, Family, split_tasks
 from metarl.train import TrainConfig, meta_train
 
-MAY_CHANGE = ("training.iterations", "training.eval_every")
-"""The settings that a resumed run may change: neither touches what an iteration computes."""
+MAY_CHANGE = ("training.iterations", "training.eval_every", *STEPPING_FIELDS)
+"""The settings that a resumed run may change: none touches what an iteration computes."""
 
 USAGE = """usage: metarl train AGENT FAMILY [--out DIR] [--resume] [--seed S] [--iterations N] [--json] [options]
 
@@ -44,6 +50,7 @@ Trains an agent on a family of tasks. All options, with meaning, range and the p
 
 agents:   {agents}
 families: {families}
+          gym:ID --vary "NAME=uniform(LOW,HIGH)", any environment that Gymnasium knows
           or your own, as module:function
 """
 
@@ -62,42 +69,70 @@ class Door:
     """End stdout with one line of JSON."""
 
 
-def _command_type(agent: str) -> Any:
+@dataclass(frozen=True, kw_only=True)
+class GymDoor(Door):
+    """The same, for a family gym:ID."""
+
+    vary: Annotated[tuple[str, ...], tyro.conf.UseAppendAction, tyro.conf.arg(metavar=f'"{FORMS}"')] = ()
+    """What the tasks differ in: an argument of the environment's constructor, or an attribute. May be repeated."""
+
+
+def _command_type(agent: str, door: type[Door], stepping: bool) -> Any:
     """The dataclass of the whole command line: the door and the run's settings flat, the agent's under --agent."""
-    kind = agent_class(agent).Config
-    return dataclasses.make_dataclass(
-        "TrainCommand",
-        [
-            ("door", Annotated[Door, tyro.conf.arg(name="")]),
-            ("training", Annotated[TrainConfig, tyro.conf.arg(name="")]),
-            ("agent", kind),
-        ],
-        frozen=True,
-        kw_only=True,
-    )
+    fields: list[tuple[str, Any]] = [
+        ("door", Annotated[door, tyro.conf.arg(name="")]),
+        ("training", Annotated[TrainConfig, tyro.conf.arg(name="")]),
+        ("agent", agent_class(agent).Config),
+    ]
+    if stepping:
+        fields.insert(2, ("stepping", Annotated[Stepping, tyro.conf.arg(name="")]))
+    return dataclasses.make_dataclass("TrainCommand", fields, frozen=True, kw_only=True)
 
 
-def _read_command(agent: str, family: str, arguments: Sequence[str]) -> tuple[Door, TrainConfig, Any]:
-    """The command line; with --resume, what it does not say comes from the run's own configuration."""
-    kind, prog = _command_type(agent), f"metarl train {agent} {family}"
-    training, agent_config = default_settings(agent, family)
-    command = parse(kind, prog, arguments, kind(door=Door(), training=training, agent=agent_config))
-    door: Door = command.door
+def _read_command(agent: str, name: str, arguments: Sequence[str]) -> tuple[Door, Family, dict[str, Any]]:
+    """The command line: the door, the family, and the settings as `RunConfig` holds them.
+
+    With --resume, what it does not say comes from the run's own configuration.
+    """
+    agent_class(agent)
+    from_gym = name.startswith(PREFIX)  # its command line has to be read before there is a family
+    family = None if from_gym else make_family(name)
+    stepping = stepping_of(family) if family else Stepping()
+    door_type: type[Door] = GymDoor if from_gym else Door
+    kind, prog = _command_type(agent, door_type, stepping is not None), f"metarl train {agent} {name}"
+
+    def read(training: TrainConfig, agent_config: Any, stepping: Stepping | None) -> Any:
+        mine = {"stepping": stepping} if stepping else {}
+        return parse(kind, prog, arguments, kind(door=door_type(), training=training, agent=agent_config, **mine))
+
+    training, agent_config = default_settings(agent, name)
+    door: Any = read(training, agent_config, stepping).door
     if door.resume and door.out is None:
         raise ValueError("--resume: got no --out, expected the folder of the run to go on with")
-    if door.resume and door.out is not None and (door.out / "config.json").is_file():
-        saved = RunConfig.read(door.out)
-        if saved.agent == agent:
-            command = parse(kind, prog, arguments, kind(door=Door(), training=saved.training, agent=saved.agent_config))
-    check(command.door)
+    goes_on = door.resume and (door.out / "config.json").is_file()
+    saved = RunConfig.read(door.out) if goes_on else None
+    spec = gym_spec(name, door.vary) if from_gym else name
+    if saved and saved.family.startswith(f"{spec}?"):
+        spec = saved.family
+    family = family or make_family(spec)
+    if saved and saved.agent == agent:
+        training, agent_config, stepping = saved.training, saved.agent_config, saved.stepping or stepping
+    elif not isinstance(family.distribution, ContinuousTasks):
+        training = dataclasses.replace(training, train_tasks=0)  # a fixed set already
+    command = read(training, agent_config, stepping)
+    settings = {"training": command.training, "agent_config": command.agent}
+    if stepping:
+        settings["stepping"] = command.stepping
+        check(command.stepping)
+    check(door)
     check(command.training)
     check(command.agent, "agent.")
-    return door, command.training, command.agent
+    return door, family, {"family": spec, **settings}
 
 
 def _new_run_dir(agent: str, family: str) -> Path:
     """A folder under `runs/` that does not exist yet."""
-    stem = f"{time.strftime('%Y%m%d-%H%M%S')}-{agent}-{family.replace(':', '-')}"
+    stem = f"{time.strftime('%Y%m%d-%H%M%S')}-{agent}-{re.sub(r'[^A-Za-z0-9._=-]+', '-', family).strip('-')}"
     for suffix in ("", *(f"-{i}" for i in range(2, 1000))):
         path = Path("runs") / f"{stem}{suffix}"
         try:
@@ -269,23 +304,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
     agent_name, family_name = words[:2]
     with border():
-        agent_class(agent_name)
-        family = make_family(family_name)
-        door, training, agent_config = _read_command(agent_name, family_name, words[2:])
+        door, family, settings = _read_command(agent_name, family_name, words[2:])
+        training: TrainConfig = settings["training"]
         device: Literal["cpu", "cuda"] = "cuda" if resolve_device(training.device).type == "cuda" else "cpu"
-        training = dataclasses.replace(training, device=device)  # recorded as used
+        training = settings["training"] = dataclasses.replace(training, device=device)  # recorded as used
         family = family.with_finite_train_set(training.train_tasks)
         probe = family.make_envs(1, 1, training.horizon or family.horizon)
-        run = RunConfig(
-            agent=agent_name,
-            family=family_name,
-            training=training,
-            agent_config=agent_config,
-            spaces=probe.spaces,
-        )
+        run = RunConfig(agent=agent_name, spaces=probe.spaces, **settings)
         probe.close()
         # What an agent has to say about the family or its settings, it says now, before anything is written.
         run.build_agent(torch.device("cpu"), np.random.default_rng(0)).begin(family.distribution.train_tasks(1), 1)
+        stepping = settled(with_stepping(family, run.stepping), training.tasks * training.episodes)
+        family, run = with_stepping(family, stepping), dataclasses.replace(run, stepping=stepping)  # likewise
         runs = _one_per_seed(door, run)
     ends, code = [], 0
     for one_door, one_run in runs:
@@ -314,6 +344,13 @@ def _one_per_seed(door: Door, run: RunConfig) -> list[tuple[Door, RunConfig]]:
     ]
 
 
+def _advice(out: Path, go_on: str) -> str:
+    """What is left of a run that failed, and how to go on."""
+    saved = list_checkpoints(out / "checkpoints")
+    left = f"the last checkpoint, {saved[-1]}, is whole" if saved else "there was no checkpoint yet"
+    return f"; {left}. Once that is mended, {go_on}"
+
+
 def _train_here(door: Door, run: RunConfig, family: Family) -> tuple[int, dict[str, Any]]:
     """Trains one run in its folder; returns the exit code, and where the run stands."""
     with border():
@@ -321,12 +358,14 @@ def _train_here(door: Door, run: RunConfig, family: Family) -> tuple[int, dict[s
         lock = contextlib.ExitStack()
         lock.enter_context(_sole_writer(out))
         _describe(out, run)
-    go_on = f"go on with: metarl train {run.agent} {run.family} --out {out} --resume"
+    go_on = f"go on with: metarl train {run.agent} {shlex.quote(run.family)} --out {out} --resume"
     try:
         with lock:
             progress = train(run, family, out, resume=door.resume)
+    except EnvError as failure:
+        refuse_environment(failure, _advice(out, go_on))
     except OSError as error:
-        refuse(f"{error}; the last checkpoint in {out / 'checkpoints'} is whole. Once that is mended, {go_on}")
+        refuse(f"{error}{_advice(out, go_on)}")
     except KeyboardInterrupt:
         print(f"left at once; {go_on}", file=sys.stderr)
         return 130, {"run": str(out), "iteration": None, "env_steps": None}
