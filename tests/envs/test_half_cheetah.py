@@ -1,17 +1,23 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 from pathlib import Path
 
 import gymnasium
 import numpy as np
 import pytest
 
-from metarl.envs.half_cheetah import HalfCheetahDir, HalfCheetahVel
+from metarl.envs.half_cheetah import HalfCheetah
+from metarl.envs.locomotion import DIRECTION, speed
 from metarl.envs.mujoco_batch import MujocoBatch
 from metarl.types import Task
 
 STEPS = 300
+
+
+HalfCheetahDir = partial(HalfCheetah, goal=DIRECTION)
+HalfCheetahVel = partial(HalfCheetah, goal=speed(0.0, 2.0))
 
 
 def velocity_tasks(*velocities: float) -> list[Task]:
@@ -120,7 +126,7 @@ def test_a_blown_up_simulation_ends_its_own_episode_only(tmp_path: Path, monkeyp
 
 
 def test_what_a_thread_raises_reaches_the_caller() -> None:
-    batch = MujocoBatch(HalfCheetahVel(1, 1, 1).batch.model, 2, 1)
+    batch = MujocoBatch(HalfCheetahVel(1, 2, 1).batch.models, 1)
 
     def work(part) -> None:
         raise RuntimeError(f"row {part[0]}")
