@@ -65,8 +65,9 @@ class Humanoid(Locomotion):
         self._shares = np.repeat(masses / masses.sum(axis=1, keepdims=True), self.episodes, axis=0)  # [N, bodies]
 
     def _position(self, rows: np.ndarray) -> Floats:
-        places = self.batch.outputs["bodies"][rows].reshape(len(rows), -1, 3)
-        return np.einsum("rb,rbx->rx", self._shares[rows], places[:, :, :2])
+        shares = self._shares[rows]
+        places = self.batch.outputs["bodies"][rows].reshape(*shares.shape, 3)
+        return np.einsum("rb,rbx->rx", shares, places[:, :, :2])
 
     def _contact_cost(self, rows: np.ndarray) -> Floats | float:
         forces = self.batch.outputs["contacts"][rows]
