@@ -253,9 +253,7 @@ class _Place:
         self.base = values.reshape(-1)[self.index]
         self._rows = self.index // table.shape[1]
         if not len(self.index):
-            raise ValueError(
-                f"{self._who}: got elements that are all 0, which scaling leaves as they are; use add or set"
-            )
+            raise ValueError(f"{self._who}: got scale for numbers that are all 0 and stay so, expected add or set")
         self.factor = self._make_factor()
 
     @property
