@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 from pathlib import Path
 
 import mujoco
@@ -231,6 +232,22 @@ def test_any_model_gets_a_family_by_declaration_alone(cart: type[Locomotion]) ->
         mujoco.mj_forward(model, data)
         mujoco.mj_step(model, data, 2)
         assert np.array_equal(data.qpos, envs.batch.qpos[row])
+    envs.close()
+
+
+def test_the_family_that_the_page_declares_works() -> None:
+    page = (Path(__file__).resolve().parents[2] / "docs" / "families.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    found: dict = {}
+    exec(block, found)
+    family = found["heavy_cheetah"]()
+    envs = family.make_envs(1, 1, 2)
+    (task,) = family.distribution.held_out(1)
+    envs.set_tasks([task])
+    plain = mujoco.MjModel.from_xml_path(envs.model_path)
+    (model,) = envs.models
+    assert model.body("torso").mass == plain.body("torso").mass * task["body_mass"][0]
+    assert np.array_equal(model.geom_friction, plain.geom_friction * [task["geom_friction"][0], 1, 1])
     envs.close()
 
 
