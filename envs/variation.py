@@ -293,6 +293,11 @@ class _Place:
             raise ValueError(f"{self._who}: got Dead with another operation than scale or shared, expected neither")
 
         def factors(groups: tuple[tuple[str | int, ...], ...]) -> tuple[tuple[float, ...], ...]:
+            for group in groups:
+                if not group or not np.isin(self._find(group), self._rows).all():
+                    raise ValueError(
+                        f"{self._who}: got the dead group {group!r}, expected some of the elements it varies"
+                    )
             return tuple(tuple(np.where(np.isin(self._rows, self._find(group)), 0.0, 1.0)) for group in groups)
 
         self._check(np.zeros(1))

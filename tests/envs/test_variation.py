@@ -172,6 +172,11 @@ HALF = Uniform(0.5, 1.5)
         (lambda: bind(Change("dof_damping", Uniform(-1, 1), "add")), "got values down to -0.7, expected at least 0"),
         (lambda: bind(Change("body_mass", Dead((("cart",),), None))), "got values down to 0, expected above 0"),
         (lambda: bind(Change("actuator_gear", Dead((("pull",),), None))), "got element 'pull', expected one of push"),
+        (
+            lambda: bind(Change("actuator_gear", Dead((("hinge",),), None), elements=("push",))),
+            r"got the dead group \('hinge',\), expected some of the elements",
+        ),
+        (lambda: bind(Change("actuator_gear", Dead(((),), None))), r"got the dead group \(\)"),
         (lambda: bind(Change("actuator_gear", Dead((("push",),), None), "set")), "got Dead with another operation"),
     ],
 )
