@@ -157,6 +157,7 @@ HALF = Uniform(0.5, 1.5)
         (lambda: Variation(Change("body_mas", HALF)), "got field 'body_mas', expected one of body_mass"),
         (lambda: Variation(Change("body_mass", HALF), Change("body_mass", HALF)), "each of a field of its own"),
         (lambda: Variation(Change("body_mass", HALF, "double")), "got operation 'double', expected scale, add, set"),
+        (lambda: Variation(Change("body_mass", HALF, elements="cart")), "got elements 'cart', expected a tuple"),
         (lambda: Variation(Change("wind", HALF), constants={"densty": 1.0}), "got the constant 'densty' = 1.0"),
         (lambda: Variation(Change("wind", HALF), constants={"density": -1.0}), "got the constant 'density' = -1.0"),
         (lambda: Uniform(1.0, 1.0), "got the range 1.0 to 1.0"),
@@ -164,6 +165,10 @@ HALF = Uniform(0.5, 1.5)
         (lambda: Power(0.0, -1, 1), "got base 0.0"),
         (lambda: bind(Change("body_mass", HALF, elements=("torso",))), "got element 'torso', expected one of world, c"),
         (lambda: bind(Change("dof_damping", HALF, elements=(2,))), "got element 2, .*index below 2"),
+        (
+            lambda: Variation(Change("actuator_gear", HALF)).bind(mujoco.MjModel.from_xml_string("<mujoco/>")),
+            "got a model without any actuator",
+        ),
         (lambda: bind(Change("gravity", HALF, elements=("up",))), "got element 'up', expected one of x, y, z"),
         (lambda: bind(Change("geom_friction", HALF, columns=(3,))), r"got columns \(3,\), expected numbers below 3"),
         (lambda: bind(Change("gravity", HALF, elements=("x",))), "got scale for numbers that are all 0"),
