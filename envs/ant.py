@@ -8,7 +8,8 @@ Physics and initial state are those of Gymnasium's `Ant-v5`.
 | velocity of the torso along x, y, z, its angular velocity, joint velocities | 13 to 26 | m/s, rad/s |
 
 These are the 27 numbers of `Ant-v5` without its 78 contact forces, as in oyster and varibad. `ant-goal` also sees
-the torso's position x, y, before the others (29 numbers): else it could not tell where it is.
+the torso's position x, y, before the others (29 numbers; oyster has the contact forces here): else it could not
+tell where it is.
 
 | action | index | range |
 |---|---|---|

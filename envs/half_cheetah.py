@@ -23,9 +23,10 @@ With v the velocity along x over one step (0.05 s) and a the action:
 | half-cheetah-wind | wind along x in U(-20, 20) m/s, in air (1.2 kg/m^3) | v - 0.05 |a|^2 | 200 |
 
 The ranges of the random parameters stand in `metarl.envs.variation.rand_params`. An episode is never terminated.
-Horizon 100 as in Finn et al. 2017 (arXiv:1703.03400). The dead actuator is that of GrBAL (Nagabandi et al. 2019,
-arXiv:1803.11347), whose code never draws the back thigh's in training; here the front foot's is held out too. Wind
-is our own: at 20 m/s it pushes the standing robot with 22 N, a sixth of its weight.
+Horizon 100 as in garage, pytorch-maml-rl and ProMP; it is 200 in Finn et al. 2017 (arXiv:1703.03400), in oyster and
+in varibad. The dead actuator is that of GrBAL (Nagabandi et al. 2019, arXiv:1803.11347), whose code never draws the
+back thigh's in training; here the front foot's is held out too. Wind is our own: at 20 m/s it pushes the standing
+robot with 22 N, a sixth of its weight.
 """
 
 from __future__ import annotations
