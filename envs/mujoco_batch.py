@@ -2,26 +2,28 @@
 
 `mujoco.mj_step` releases the interpreter lock, so a few Python threads keep every core in physics. Each row owns
 an `MjData` for its whole life, which keeps warm starts and contacts, and makes a row's physics equal, bit for
-bit, to that of Gymnasium's environment with the same state and actions.
+bit, to that of Gymnasium's environment with the same state and actions. Where dynamics differ between tasks, each
+task of the batch owns a model, which `set_tasks` changes in place.
 """
 
 from __future__ import annotations
 
+import copy
 import logging
-import os
 from abc import abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import gymnasium
 import mujoco
 import numpy as np
 from gymnasium import spaces
 
-from metarl.types import Bools, Floats
-from metarl.vector import TaskVecEnv
+from metarl.envs.variation import Variation
+from metarl.types import Bools, Floats, Task
+from metarl.vector import TaskVecEnv, available_cores
 
 FATAL_WARNINGS = [
     int(w)
@@ -33,6 +35,9 @@ FATAL_WARNINGS = [
 ]
 """The warnings after which a simulation's state means nothing any more (MuJoCo has reset it by then)."""
 
+Output = Callable[[Any], np.ndarray]
+"""Takes an `MjData` and returns a view of some of its numbers, such as `lambda data: data.xpos[1]`."""
+
 logger = logging.getLogger(__name__)
 
 
@@ -41,34 +46,58 @@ def gymnasium_asset(name: str) -> str:
     return str(Path(gymnasium.__file__).parent / "envs" / "mujoco" / "assets" / name)
 
 
-def available_cores() -> int:
-    """Processor cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
+class _Gathered:
+    """Numbers of every row's data as one array: views taken once, copied out with one call, not one per row."""
+
+    def __init__(self, views: list[np.ndarray]) -> None:
+        self._views = [view.reshape(-1) for view in views]
+        self.array = np.zeros((len(views), len(self._views[0])), dtype=views[0].dtype)  # [N, size]
+
+    def refresh(self, rows: np.ndarray) -> None:
+        """Copies the rows out; the others keep what they had."""
+        if len(rows) == len(self._views):
+            np.concatenate(self._views, out=self.array.reshape(-1))
+        elif len(rows):
+            self.array[rows] = np.concatenate([self._views[i] for i in rows.tolist()]).reshape(len(rows), -1)
 
 
 class MujocoBatch:
-    """`N` simulations of one model, with their positions and velocities as arrays over the batch.
+    """`N` simulations, with what observations and rewards need of them as arrays over the batch.
 
     Args:
-        model: The model, shared by all rows.
-        num_rows: `N`.
+        models: The model of each row, `N` of them, alike but for the values of their fields; rows may share one.
         frame_skip: Physics steps per environment step.
         threads: Threads to step with; all available cores by default.
+        outputs: What else to copy out of the data, by name. It is read as the last physics step left it.
+        contact_forces: Also compute the forces of contacts on bodies (`cfrc_ext`) after each step, as
+            Gymnasium's environments do.
 
     Attributes:
-        qpos: `[N, nq]`, refreshed by `reset` and `step`.
-        qvel: `[N, nv]`, likewise.
+        qpos: Positions `[N, nq]`, refreshed by `reset` and `step`.
+        qvel: Velocities `[N, nv]`, likewise.
+        outputs: By name, the further outputs `[N, size]`, likewise.
     """
 
-    def __init__(self, model: Any, num_rows: int, frame_skip: int, threads: int | None = None) -> None:
-        self.model, self.frame_skip = model, frame_skip
-        self.data = [mujoco.MjData(model) for _ in range(num_rows)]
-        self.qpos, self.qvel = np.zeros((num_rows, model.nq)), np.zeros((num_rows, model.nv))
+    def __init__(
+        self,
+        models: Sequence[Any],
+        frame_skip: int,
+        threads: int | None = None,
+        *,
+        outputs: Mapping[str, Output] | None = None,
+        contact_forces: bool = False,
+    ) -> None:
+        self.models, self.frame_skip = list(models), frame_skip
+        self.data = [mujoco.MjData(model) for model in self.models]
+        self._contact_forces = contact_forces
         # Views into each row's data, taken once: looking them up costs more than copying them.
         self._ctrl = [d.ctrl for d in self.data]
-        self._qpos_views, self._qvel_views = [d.qpos for d in self.data], [d.qvel for d in self.data]
-        self._warning_views = [d.warning.number for d in self.data]
-        self._warnings = np.zeros((num_rows, len(self._warning_views[0])), dtype=self._warning_views[0].dtype)
+        self._state = [(d.qpos, d.qvel) for d in self.data]
+        self._warnings = _Gathered([d.warning.number for d in self.data])
+        named: dict[str, Output] = {"qpos": lambda d: d.qpos, "qvel": lambda d: d.qvel, **(outputs or {})}
+        self._gathered = {name: _Gathered([view(d) for d in self.data]) for name, view in named.items()}
+        self.outputs = {name: gathered.array for name, gathered in self._gathered.items()}
+        self.qpos, self.qvel = self.outputs["qpos"], self.outputs["qvel"]
         self._threads = threads or available_cores()
         self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="mujoco")
         # A blown-up row is reported by `step`; MuJoCo's own log file would only land in the user's folder.
@@ -84,10 +113,9 @@ class MujocoBatch:
         for future in [self._pool.submit(work, part) for part in parts]:
             future.result()
 
-    def _gather(self) -> None:
-        """Copies positions and velocities out of the rows: one call each, far cheaper than one per row."""
-        np.concatenate(self._qpos_views, out=self.qpos.reshape(-1))
-        np.concatenate(self._qvel_views, out=self.qvel.reshape(-1))
+    def _gather(self, rows: np.ndarray) -> None:
+        for gathered in self._gathered.values():
+            gathered.refresh(rows)
 
     def reset(self, rows: np.ndarray, qpos: Floats, qvel: Floats) -> None:
         """Puts rows into a state and runs `mj_forward`, as Gymnasium's `set_state` does.
@@ -101,12 +129,13 @@ class MujocoBatch:
 
         def work(part: Sequence[int]) -> None:
             for i in part:
-                mujoco.mj_resetData(self.model, self.data[i])
-                self._qpos_views[i][:], self._qvel_views[i][:] = states[i]
-                mujoco.mj_forward(self.model, self.data[i])
+                model, data = self.models[i], self.data[i]
+                mujoco.mj_resetData(model, data)
+                self._state[i][0][:], self._state[i][1][:] = states[i]
+                mujoco.mj_forward(model, data)
 
         self._parallel(work, rows)
-        self._gather()
+        self._gather(rows)
 
     def step(self, rows: np.ndarray, ctrl: Floats) -> Bools:
         """Steps rows by `frame_skip` physics steps.
@@ -116,12 +145,15 @@ class MujocoBatch:
             ctrl: Controls, `[R, nu]`.
 
         Returns:
-            `[R]`, True where the simulation blew up (not a number, or a huge value) and MuJoCo reset it.
+            `[R]`, True where the simulation blew up: not a number, or so huge a value that MuJoCo reset it.
         """
         self.set_controls(rows, ctrl)
         self.bare_physics(rows)
-        np.concatenate(self._warning_views, out=self._warnings.reshape(-1))
-        return np.any(self._warnings[rows][:, FATAL_WARNINGS], axis=1)
+        self._warnings.refresh(rows)
+        warned = np.any(self._warnings.array[rows][:, FATAL_WARNINGS], axis=1)
+        # MuJoCo looks at a state before it steps from it: one that the last physics step made is seen here.
+        finite = np.isfinite(self.qpos[rows]).all(axis=1) & np.isfinite(self.qvel[rows]).all(axis=1)
+        return warned | ~finite
 
     def set_controls(self, rows: np.ndarray, ctrl: Floats) -> None:
         """Sets the controls `[R, nu]` that `bare_physics` then steps with.
@@ -135,32 +167,53 @@ class MujocoBatch:
 
     def bare_physics(self, rows: np.ndarray) -> None:
         """Steps rows, and copies out what an observation needs: the floor under the cost of a step."""
-        model, data, frame_skip, mj_step = self.model, self.data, self.frame_skip, mujoco.mj_step
+        models, data, frame_skip, contact_forces = self.models, self.data, self.frame_skip, self._contact_forces
+        mj_step, mj_rne_post_constraint = mujoco.mj_step, mujoco.mj_rnePostConstraint
 
         def work(part: Sequence[int]) -> None:
             for i in part:
-                mj_step(model, data[i], frame_skip)
+                mj_step(models[i], data[i], frame_skip)
+                if contact_forces:
+                    mj_rne_post_constraint(models[i], data[i])
 
         self._parallel(work, rows)
-        self._gather()
+        self._gather(rows)
 
 
 class MujocoTaskEnv(TaskVecEnv):
-    """A batch of one MuJoCo model's environments. A family adds tasks, observation and reward.
+    """A batch of one robot's environments. A robot's class sets the attributes; it adds observation and reward.
 
-    Every reset starts from the model's initial state plus noise: uniform on positions, normal on velocities,
-    as in Gymnasium's v5 environments.
+    Every reset starts from the model's initial state plus noise, as in Gymnasium's v5 environments. All rows share
+    one model, unless a variation of the dynamics is given: then each task has its own, changed in place when
+    tasks are set.
 
     Args:
         num_tasks: `M`.
         episodes: `E`.
         horizon: `T`.
-        model_path: The MuJoCo XML file.
-        frame_skip: Physics steps per environment step.
-        reset_noise_scale: Half-width of the position noise and standard deviation of the velocity noise.
-        observation_size: `O`.
+        variation: How dynamics differ from task to task.
         threads: Threads to step with; all available cores by default.
+
+    Raises:
+        ValueError: The variation names what the model does not have, or leads out of the range of a field.
     """
+
+    model_path: ClassVar[str]
+    """The MuJoCo XML file."""
+    frame_skip: ClassVar[int]
+    """Physics steps per environment step."""
+    observation_size: ClassVar[int]
+    """`O`."""
+    position_noise: ClassVar[float]
+    """Half-width of the uniform noise on the first positions."""
+    velocity_noise: ClassVar[float]
+    """The same of the first velocities; their standard deviation where `normal_velocities`."""
+    normal_velocities: ClassVar[bool] = False
+    """Whether the noise on velocities is normal."""
+    outputs: ClassVar[Mapping[str, Output]] = {}
+    """What else than positions and velocities is copied out of each simulation."""
+    contact_forces: ClassVar[bool] = False
+    """Whether the forces of contacts are computed."""
 
     def __init__(
         self,
@@ -168,43 +221,67 @@ class MujocoTaskEnv(TaskVecEnv):
         episodes: int,
         horizon: int,
         *,
-        model_path: str,
-        frame_skip: int,
-        reset_noise_scale: float,
-        observation_size: int,
+        variation: Variation | None = None,
         threads: int | None = None,
     ) -> None:
-        model = mujoco.MjModel.from_xml_path(model_path)
+        model = mujoco.MjModel.from_xml_path(self.model_path)
         low, high = model.actuator_ctrlrange.astype(np.float32).T
         super().__init__(
             num_tasks,
             episodes,
             horizon,
-            spaces.Box(-np.inf, np.inf, (observation_size,), np.float64),
+            spaces.Box(-np.inf, np.inf, (self.observation_size,), np.float64),
             spaces.Box(low, high, dtype=np.float32),
         )
-        self.batch = MujocoBatch(model, self.num_envs, frame_skip, threads)
-        self.dt = model.opt.timestep * frame_skip
+        self._variation = None if variation is None else variation.bind(model)
+        self.models = [model] * num_tasks if variation is None else [copy.copy(model) for _ in range(num_tasks)]
+        self.batch = MujocoBatch(
+            [model for model in self.models for _ in range(episodes)],
+            self.frame_skip,
+            threads,
+            outputs=self.outputs,
+            contact_forces=self.contact_forces,
+        )
+        self.dt = model.opt.timestep * self.frame_skip
         self._init_qpos, self._init_qvel = self.batch.data[0].qpos.copy(), self.batch.data[0].qvel.copy()
-        self._reset_noise_scale = reset_noise_scale
+
+    def _apply_tasks(self, tasks: Sequence[Task]) -> None:
+        if self._variation is not None:
+            for model, task in zip(self.models, tasks, strict=True):
+                self._variation.apply(model, task)
+
+    @property
+    def varies_dynamics(self) -> bool:
+        """Whether tasks differ in their dynamics, so that what a robot sees after a step depends on its task."""
+        return self._variation is not None
+
+    def _initial_states(self, rows: np.ndarray, rng: np.random.Generator) -> tuple[Floats, Floats]:
+        """First positions `[rows, nq]` and velocities `[rows, nv]`."""
+        shape_p, shape_v = (len(rows), len(self._init_qpos)), (len(rows), len(self._init_qvel))
+        qpos = self._init_qpos + rng.uniform(-self.position_noise, self.position_noise, shape_p)
+        scale = self.velocity_noise
+        noise = scale * rng.standard_normal(shape_v) if self.normal_velocities else rng.uniform(-scale, scale, shape_v)
+        return qpos, self._init_qvel + noise
 
     def _reset_rows(self, rows: np.ndarray, rng: np.random.Generator) -> None:
-        scale, model = self._reset_noise_scale, self.batch.model
-        qpos = self._init_qpos + rng.uniform(-scale, scale, (len(rows), model.nq))
-        qvel = self._init_qvel + scale * rng.standard_normal((len(rows), model.nv))
-        self.batch.reset(rows, qpos, qvel)
+        self.batch.reset(rows, *self._initial_states(rows, rng))
 
     def _step_rows(self, rows: np.ndarray, actions: Floats) -> tuple[Floats, Bools, Bools, dict[str, np.ndarray]]:
-        before = self.batch.qpos[rows]
+        before = self._position(rows)
         blown = self.batch.step(rows, actions)
         reward, terminated, terms = self._judge(rows, before, actions)
         return reward, terminated, blown, terms
 
+    def _position(self, rows: np.ndarray) -> Floats:
+        """Where the robot is, `[rows, D]` in m; a new array. The reward is told this of before and after a step."""
+        return self.batch.qpos[rows, :1]
+
     @abstractmethod
-    def _judge(
-        self, rows: np.ndarray, qpos_before: Floats, actions: Floats
-    ) -> tuple[Floats, Bools, dict[str, np.ndarray]]:
-        """Reward, terminated and info terms, `[rows]` each, after the physics; `qpos_before` is `[rows, nq]`."""
+    def _judge(self, rows: np.ndarray, before: Floats, actions: Floats) -> tuple[Floats, Bools, dict[str, np.ndarray]]:
+        """Reward, terminated and info terms, `[rows]` each, after the physics.
+
+        `before` is `_position` before the step, `[rows, D]`.
+        """
 
     def close_extras(self, **kwargs: Any) -> None:
         """Ends the threads."""

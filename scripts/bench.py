@@ -17,9 +17,9 @@ from gymnasium.vector import AsyncVectorEnv, SyncVectorEnv, VectorEnv
 
 from metarl.config import Count, Whole, check
 from metarl.envs.mujoco_batch import MujocoTaskEnv
-from metarl.registry import make_family
+from metarl.registry import FAMILIES, make_family, names
 from metarl.scripts.common import border, end_with_json, parse, refuse
-from metarl.scripts.reference.environments import GYMNASIUM_IDS, SINGLE_ENVS
+from metarl.scripts.reference.environments import GYMNASIUM_IDS, GYMNASIUM_OPTIONS, SINGLE_ENVS
 from metarl.tasks import Family
 from metarl.vector import TaskVecEnv
 
@@ -32,7 +32,7 @@ class RolloutCommand:
     """Measures sampling with random actions, all contenders in turn, medians over the rounds."""
 
     family: str = "half-cheetah-vel"
-    """Family to sample."""
+    """Family to sample, options and all (`bandit:arms=10`); `all` for a table of every family there is."""
     tasks: Count = 20
     """Tasks of the batch (M)."""
     episodes: Count = 20
@@ -45,41 +45,47 @@ class RolloutCommand:
     """End stdout with one line of JSON."""
 
 
-def _single_env(family: Family) -> Callable[[], gymnasium.Env[Any, Any]]:
-    """The Gymnasium environment to compare with: the registered one, or our plain single environment."""
-    if family.name in GYMNASIUM_IDS:
-        return partial(gymnasium.make, GYMNASIUM_IDS[family.name])
-    if family.name in SINGLE_ENVS:
-        return partial(SINGLE_ENVS[family.name], family.distribution.held_out(1)[0])
-    raise ValueError(f"bench: family {family.name!r} has no single environment to compare with")
+def _single_env(family: Family) -> Callable[[], gymnasium.Env[Any, Any]] | None:
+    """The Gymnasium environment to compare with: the registered one, or our plain single one; None if there is none."""
+    name = family.name.partition(":")[0]  # without the options
+    if name in GYMNASIUM_IDS:
+        env_id = GYMNASIUM_IDS[name]
+        return partial(gymnasium.make, env_id, **GYMNASIUM_OPTIONS.get(env_id, {}))
+    if name in SINGLE_ENVS:
+        return partial(SINGLE_ENVS[name], family.distribution.held_out(1)[0])
+    return None
 
 
-def _time_ours(envs: TaskVecEnv, actions: np.ndarray, seed: int) -> float:
-    """Environment steps per second of one episode in every row, its reset included; only live rows count."""
+def _time_ours(envs: TaskVecEnv, actions: np.ndarray, seed: int) -> tuple[float, list[np.ndarray]]:
+    """Environment steps per second of one episode in every row, its reset included; only live rows count.
+
+    Also returns, for each step, the rows that were live in it.
+    """
     clock = time.perf_counter()
     envs.reset(seed=seed)
-    steps, live = 0, envs.num_envs
+    live, rows = [], np.arange(envs.num_envs)
     for action in actions:
         _, _, terminated, truncated, _ = envs.step(action)
-        steps += live
-        live -= int((terminated | truncated).sum())  # an episode ends once
-        if not live:
+        live.append(rows)
+        rows = rows[~(terminated | truncated)[rows]]
+        if not len(rows):
             break
-    return steps / (time.perf_counter() - clock)
+    seconds = time.perf_counter() - clock
+    return sum(map(len, live)) / seconds, live
 
 
-def _time_physics(envs: TaskVecEnv, actions: np.ndarray, seed: int) -> float | None:
-    """The same episodes in bare physics; None where a family has none."""
+def _time_physics(envs: TaskVecEnv, actions: np.ndarray, live: list[np.ndarray], seed: int) -> float | None:
+    """The same steps of the same episodes in bare physics, without resets; None where a family has none."""
     if not isinstance(envs, MujocoTaskEnv):
         return None
     envs.reset(seed=seed)
-    seconds, rows = 0.0, np.arange(envs.num_envs)
-    for action in actions:
-        envs.batch.set_controls(rows, action)
+    seconds = 0.0
+    for action, rows in zip(actions, live, strict=False):  # all episodes may end before the horizon
+        envs.batch.set_controls(rows, action[rows])
         clock = time.perf_counter()
         envs.batch.bare_physics(rows)
         seconds += time.perf_counter() - clock
-    return len(actions) * envs.num_envs / seconds
+    return sum(map(len, live)) / seconds
 
 
 def _random_actions(space: Any, steps: int, rows: int, rng: np.random.Generator) -> np.ndarray:
@@ -89,14 +95,19 @@ def _random_actions(space: Any, steps: int, rows: int, rng: np.random.Generator)
     return rng.uniform(space.low, space.high, (steps, rows, *space.shape)).astype(np.float32)
 
 
-def _time_vector_env(envs: VectorEnv[Any, Any, Any], rng: np.random.Generator, seed: int) -> float:
-    """Steps per second of a Gymnasium vector environment."""
+def _time_vector_env(envs: VectorEnv[Any, Any, Any] | None, rng: np.random.Generator, seed: int) -> float | None:
+    """Steps per second of a Gymnasium vector environment; a call that resets a row is no step of that row."""
+    if envs is None:
+        return None
     actions = _random_actions(envs.single_action_space, REFERENCE_STEPS, envs.num_envs, rng)
+    steps, resetting = 0, 0
     clock = time.perf_counter()
     envs.reset(seed=seed)
     for action in actions:
-        envs.step(action)
-    return REFERENCE_STEPS * envs.num_envs / (time.perf_counter() - clock)
+        _, _, terminated, truncated, _ = envs.step(action)
+        steps += envs.num_envs - resetting
+        resetting = int((terminated | truncated).sum())
+    return steps / (time.perf_counter() - clock)
 
 
 def bench_rollout(family: Family, command: RolloutCommand) -> dict[str, Any]:
@@ -110,23 +121,24 @@ def bench_rollout(family: Family, command: RolloutCommand) -> dict[str, Any]:
     envs = family.make_envs(command.tasks, command.episodes, family.horizon)
     envs.set_tasks(family.distribution.sample(command.tasks, rng))
     make = _single_env(family)
-    sync: VectorEnv[Any, Any, Any] = SyncVectorEnv([make] * REFERENCE_ROWS)
-    parallel: VectorEnv[Any, Any, Any] = AsyncVectorEnv([make] * REFERENCE_ROWS)
+    sync: VectorEnv[Any, Any, Any] | None = SyncVectorEnv([make] * REFERENCE_ROWS) if make else None
+    parallel: VectorEnv[Any, Any, Any] | None = AsyncVectorEnv([make] * REFERENCE_ROWS) if make else None
     rounds = []
     try:
         for i in range(command.rounds + 1):
             actions = _random_actions(envs.single_action_space, family.horizon, envs.num_envs, rng)
+            speed, live = _time_ours(envs, actions, i)
             rounds.append(
                 {
-                    "env_steps_per_s": _time_ours(envs, actions, i),
-                    "physics_steps_per_s": _time_physics(envs, actions, i),
+                    "env_steps_per_s": speed,
+                    "physics_steps_per_s": _time_physics(envs, actions, live, i),
                     "sync_env_steps_per_s": _time_vector_env(sync, rng, i),
                     "async_env_steps_per_s": _time_vector_env(parallel, rng, i),
                 }
             )
-            print(f"round {i} of {command.rounds}", file=sys.stderr, flush=True)
+            print(f"{family.name}: round {i} of {command.rounds}", file=sys.stderr, flush=True)
     finally:
-        for one in (envs, sync, parallel):
+        for one in filter(None, (envs, sync, parallel)):
             one.close()
 
     def median(values: Sequence[float | None]) -> float | None:
@@ -149,12 +161,31 @@ def bench_rollout(family: Family, command: RolloutCommand) -> dict[str, Any]:
     }
 
 
+COLUMNS = ("family", "env_steps_per_s", "fraction_of_physics", "ratio_vs_sync", "ratio_vs_async")
+"""Of the table over all families."""
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return "-"
+    return f"{value:,.2f}" if isinstance(value, float) else str(value)
+
+
+def _print_table(rows: Sequence[dict[str, Any]]) -> None:
+    """One line per family, columns aligned; `-` where there is nothing to compare with."""
+    lines = [COLUMNS, *(tuple(_cell(row[name]) for name in COLUMNS) for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    for first, *others in lines:
+        cells = [cell.rjust(width) for cell, width in zip(others, widths[1:], strict=True)]
+        print("  ".join([first.ljust(widths[0]), *cells]))
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit code."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     if not words or words[0] in ("-h", "--help"):
         print(
-            "usage: metarl bench rollout [--family F] [--tasks M] [--episodes E] [--json]\n\n"
+            "usage: metarl bench rollout [--family F | --family all] [--tasks M] [--episodes E] [--json]\n\n"
             "  rollout   environment steps per second; options: metarl bench rollout --help"
         )
         return 0 if words else 2
@@ -163,13 +194,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with border():
         command: RolloutCommand = parse(RolloutCommand, "metarl bench rollout", words[1:])
         check(command)
-        family = make_family(command.family)
-        row = bench_rollout(family, command)
+        everything = command.family == "all"
+        families = [make_family(name) for name in (names(FAMILIES) if everything else [command.family])]
+        rows = [bench_rollout(family, command) for family in families]
     if command.json:
-        end_with_json(row)
-        return 0
-    for name, value in row.items():
-        print(f"{name:>24}  {value:,.2f}" if isinstance(value, float) else f"{name:>24}  {value}")
+        end_with_json(rows if everything else rows[0])
+    elif everything:
+        _print_table(rows)
+    else:
+        for name, value in rows[0].items():
+            print(f"{name:>24}  {_cell(value)}")
     return 0
 
 

@@ -35,7 +35,7 @@ from metarl.custom.rows import (
     read_trace,
 )
 from metarl.types import Bools, Floats, Task
-from metarl.vector import TaskVecEnv
+from metarl.vector import TaskVecEnv, available_cores
 
 START_METHOD = "forkserver"
 """How worker processes start: from a clean process, since this one may hold threads, which do not survive a fork."""
@@ -57,11 +57,6 @@ class Stepping:
     """Worker processes; 0 for one per core."""
     timeout: Positive = 60.0
     """Seconds after which one call of an environment (make, reset or step) counts as hung, and ends the run."""
-
-
-def available_cores() -> int:
-    """Processor cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
 
 
 class LocalRows:

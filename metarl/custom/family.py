@@ -17,11 +17,12 @@ import gymnasium
 import numpy as np
 from gymnasium import spaces
 
-from metarl.custom.batch import GymnasiumBatch, Stepping, available_cores
+from metarl.custom.batch import GymnasiumBatch, Stepping
 from metarl.custom.rows import Env, EnvError, Layout, Maker
 from metarl.custom.vary import distribution_of, parse_variations
 from metarl.tasks import ContinuousTasks, Family, Parameter, TaskDistribution
 from metarl.types import Task
+from metarl.vector import available_cores
 
 PREFIX = "gym:"
 """How the name of a family begins that is a Gymnasium environment and what varies in it."""

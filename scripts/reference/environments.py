@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import gymnasium
+import mujoco
 import numpy as np
 from gymnasium import spaces
 
@@ -39,23 +42,112 @@ class PointRobotEnv(gymnasium.Env[np.ndarray, np.ndarray]):
         return np.array(self._position), -distance, arrived, False, {"success": arrived}
 
 
-class HalfCheetahEnv(gymnasium.Wrapper[Any, Any, Any, Any]):
-    """Gymnasium's `HalfCheetah-v5` with the reward of a task."""
+Reward = Callable[[Any, Task, dict[str, Any]], float]
+"""From the environment after the step, the task, and Gymnasium's info: the reward before the cost of control."""
 
-    def __init__(self, task: Task) -> None:
-        super().__init__(gymnasium.make("HalfCheetah-v5"))
-        self._task = dict(task.parameters)
+
+class GymnasiumTaskEnv(gymnasium.Wrapper[Any, Any, Any, Any]):
+    """One of Gymnasium's MuJoCo environments with the reward, the dynamics and the observation of a task."""
+
+    def __init__(
+        self,
+        task: Task,
+        env_id: str,
+        reward: Reward,
+        control_cost: float,
+        change_model: Callable[[Any, Task], None] = lambda model, task: None,
+        observe: Callable[[Any, np.ndarray], np.ndarray] = lambda env, observation: observation,
+        **options: Any,
+    ) -> None:
+        super().__init__(gymnasium.make(env_id, **{**GYMNASIUM_OPTIONS.get(env_id, {}), **options}))
+        self._task, self._reward, self._control_cost, self._observe = task, reward, control_cost, observe
+        change_model(self.env.unwrapped.model, task)  # type: ignore[attr-defined]
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        """As Gymnasium's."""
+        observation, info = self.env.reset(seed=seed, options=options)
+        return self._observe(self.env.unwrapped, observation), info
 
     def step(self, action: np.ndarray) -> tuple[Any, float, bool, bool, dict[str, Any]]:
-        """As `HalfCheetah-v5`, but for the reward."""
+        """As Gymnasium's, but for reward and observation."""
         observation, _, terminated, truncated, info = self.env.step(action)
-        velocity = info["x_velocity"]
-        cost = 0.05 * sum(float(a) ** 2 for a in action)
-        if "direction" in self._task:
-            reward = self._task["direction"][0] * velocity - cost
-        else:
-            reward = -abs(velocity - self._task["velocity"][0]) - cost
-        return observation, reward, terminated, truncated, info
+        env = self.env.unwrapped
+        reward = self._reward(env, self._task, info) - self._control_cost * sum(float(a) ** 2 for a in action)
+        return self._observe(env, observation), reward, terminated, truncated, info
+
+
+def _forward(info: dict[str, Any]) -> float:
+    return float(info["x_velocity"])
+
+
+def _along(direction: float, info: dict[str, Any]) -> float:
+    return direction * float(info["x_velocity"])
+
+
+def _along_angle(angle: float, info: dict[str, Any]) -> float:
+    return math.cos(angle) * float(info["x_velocity"]) + math.sin(angle) * float(info["y_velocity"])
+
+
+def _at_speed(target: float, info: dict[str, Any]) -> float:
+    return -abs(float(info["x_velocity"]) - target)
+
+
+def _ant_place(env: Any, task: Task, info: dict[str, Any]) -> float:
+    x, y, _ = env.data.body("torso").xpos
+    return -abs(x - task["place"][0]) - abs(y - task["place"][1]) - env.contact_cost
+
+
+def _reach(env: Any, task: Task, info: dict[str, Any]) -> float:
+    x, y, _ = env.get_body_com("fingertip")
+    return -math.hypot(x - task["goal"][0], y - task["goal"][1])
+
+
+def _push(env: Any, task: Task, info: dict[str, Any]) -> float:
+    tip, cylinder, goal = (env.get_body_com(name).tolist() for name in ("tips_arm", "object", "goal"))
+    return -math.dist(cylinder, goal) - 0.5 * math.dist(cylinder, tip)
+
+
+def _random_parameters(model: Any, task: Task) -> None:
+    for i, factor in enumerate(task["body_mass"]):
+        model.body_mass[1 + i] *= factor  # body 0 is the world
+    for i, factor in enumerate(task["body_inertia"]):
+        model.body_inertia[1 + i // 3, i % 3] *= factor
+    for i, factor in enumerate(task["geom_friction"]):
+        model.geom_friction[i // 3, i % 3] *= factor
+    for i, factor in enumerate(task["dof_damping"]):
+        model.dof_damping[3 + i] *= factor  # the first three move the torso, undamped
+    mujoco.mj_setConst(model, mujoco.MjData(model))
+
+
+def _gears(model: Any, task: Task) -> None:
+    for i, factor in enumerate(task["actuator_gear"]):
+        model.actuator_gear[i, 0] *= factor
+    mujoco.mj_setConst(model, mujoco.MjData(model))
+
+
+def _wind(model: Any, task: Task) -> None:
+    model.opt.density = 1.2
+    model.opt.wind[0] = task["wind"][0]
+
+
+def _gravity(model: Any, task: Task) -> None:
+    model.opt.gravity[2] *= task["gravity"][0]
+
+
+def _cheetah(reward: Reward, **settings: Any) -> Callable[[Task], gymnasium.Env[Any, Any]]:
+    return partial(GymnasiumTaskEnv, env_id="HalfCheetah-v5", reward=reward, control_cost=0.05, **settings)
+
+
+def _ant(reward: Reward, control_cost: float = 0.5, **settings: Any) -> Callable[[Task], gymnasium.Env[Any, Any]]:
+    return partial(GymnasiumTaskEnv, env_id="Ant-v5", reward=reward, control_cost=control_cost, **settings)
+
+
+def _walker(reward: Reward, **settings: Any) -> Callable[[Task], gymnasium.Env[Any, Any]]:
+    return partial(GymnasiumTaskEnv, env_id="Walker2d-v5", reward=reward, control_cost=1e-3, **settings)
+
+
+def _hopper(reward: Reward, **settings: Any) -> Callable[[Task], gymnasium.Env[Any, Any]]:
+    return partial(GymnasiumTaskEnv, env_id="Hopper-v5", reward=reward, control_cost=1e-3, **settings)
 
 
 class BanditEnv(gymnasium.Env[np.ndarray, int]):
@@ -100,16 +192,105 @@ class TabularMdpEnv(gymnasium.Env[np.ndarray, int]):
         return np.eye(len(self._rewards))[self._state], reward, False, False, {}
 
 
+GYMNASIUM_IDS = {
+    "half-cheetah-dir": "HalfCheetah-v5",
+    "half-cheetah-vel": "HalfCheetah-v5",
+    "half-cheetah-vel-3": "HalfCheetah-v5",
+    "half-cheetah-rand-params": "HalfCheetah-v5",
+    "half-cheetah-crippled": "HalfCheetah-v5",
+    "half-cheetah-wind": "HalfCheetah-v5",
+    "ant-dir": "Ant-v5",
+    "ant-dir-2d": "Ant-v5",
+    "ant-goal": "Ant-v5",
+    "ant-vel": "Ant-v5",
+    "ant-crippled": "Ant-v5",
+    "humanoid-dir-2d": "Humanoid-v5",
+    "walker2d-dir": "Walker2d-v5",
+    "walker2d-vel": "Walker2d-v5",
+    "walker2d-rand-params": "Walker2d-v5",
+    "hopper-vel": "Hopper-v5",
+    "hopper-rand-params": "Hopper-v5",
+    "hopper-gravity": "Hopper-v5",
+    "swimmer-vel": "Swimmer-v5",
+    "reacher-goal": "Reacher-v5",
+    "pusher-goal": "Pusher-v5",
+}
+"""By family: the Gymnasium environment whose physics it uses, where there is one."""
+
+GYMNASIUM_OPTIONS: dict[str, dict[str, Any]] = {
+    "Ant-v5": {"include_cfrc_ext_in_observation": False},
+    "Humanoid-v5": {
+        "include_cinert_in_observation": False,
+        "include_cvel_in_observation": False,
+        "include_qfrc_actuator_in_observation": False,
+        "include_cfrc_ext_in_observation": False,
+    },
+}
+"""By Gymnasium environment: the options under which it observes what our families do."""
+
 SINGLE_ENVS: dict[str, Callable[[Task], gymnasium.Env[Any, Any]]] = {
     "point-robot": PointRobotEnv,
     "sparse-point-robot": lambda task: PointRobotEnv(task, sparse=True),
-    "half-cheetah-dir": HalfCheetahEnv,
-    "half-cheetah-vel": HalfCheetahEnv,
-    "half-cheetah-vel-3": HalfCheetahEnv,
+    "half-cheetah-dir": _cheetah(lambda env, task, info: _along(task["direction"][0], info)),
+    "half-cheetah-vel": _cheetah(lambda env, task, info: _at_speed(task["velocity"][0], info)),
+    "half-cheetah-vel-3": _cheetah(lambda env, task, info: _at_speed(task["velocity"][0], info)),
+    "half-cheetah-rand-params": _cheetah(lambda env, task, info: _forward(info), change_model=_random_parameters),
+    "half-cheetah-crippled": _cheetah(lambda env, task, info: _forward(info), change_model=_gears),
+    "half-cheetah-wind": _cheetah(lambda env, task, info: _forward(info), change_model=_wind),
+    "ant-dir": _ant(
+        lambda env, task, info: _along(task["direction"][0], info) + env.is_healthy - env.contact_cost,
+    ),
+    "ant-dir-2d": _ant(
+        lambda env, task, info: _along_angle(task["angle"][0], info) + env.is_healthy - env.contact_cost,
+    ),
+    "ant-goal": _ant(
+        _ant_place,
+        control_cost=0.1,
+        terminate_when_unhealthy=False,
+        exclude_current_positions_from_observation=False,
+    ),
+    "ant-vel": _ant(
+        lambda env, task, info: _at_speed(task["velocity"][0], info) + 1.05 * env.is_healthy - env.contact_cost,
+        control_cost=0.005,
+    ),
+    "ant-crippled": _ant(
+        lambda env, task, info: _forward(info) + env.is_healthy - env.contact_cost, change_model=_gears
+    ),
+    "humanoid-dir-2d": partial(
+        GymnasiumTaskEnv,
+        env_id="Humanoid-v5",
+        reward=lambda env, task, info: (
+            1.25 * _along_angle(task["angle"][0], info) + 5.0 * env.is_healthy - env.contact_cost
+        ),
+        control_cost=0.1,
+    ),
+    "walker2d-dir": _walker(lambda env, task, info: _along(task["direction"][0], info) + env.is_healthy),
+    "walker2d-vel": _walker(lambda env, task, info: _at_speed(task["velocity"][0], info) + 15.0 * env.is_healthy),
+    "walker2d-rand-params": _walker(
+        lambda env, task, info: _forward(info) + env.is_healthy, change_model=_random_parameters
+    ),
+    "hopper-vel": _hopper(lambda env, task, info: _at_speed(task["velocity"][0], info) + 3.0 * env.is_healthy),
+    "hopper-rand-params": _hopper(
+        lambda env, task, info: _forward(info) + env.is_healthy, change_model=_random_parameters
+    ),
+    "hopper-gravity": _hopper(lambda env, task, info: _forward(info) + env.is_healthy, change_model=_gravity),
+    "swimmer-vel": partial(
+        GymnasiumTaskEnv,
+        env_id="Swimmer-v5",
+        reward=lambda env, task, info: _at_speed(task["velocity"][0], info),
+        control_cost=1e-4,
+    ),
+    "reacher-goal": partial(
+        GymnasiumTaskEnv,
+        env_id="Reacher-v5",
+        reward=_reach,
+        control_cost=1.0,
+        observe=lambda env, seen: np.concatenate([seen[[0, 1, 2, 3, 6, 7]], env.get_body_com("fingertip")[:2]]),
+    ),
+    "pusher-goal": partial(
+        GymnasiumTaskEnv, env_id="Pusher-v5", reward=_push, control_cost=0.1, observe=lambda env, seen: seen[:20]
+    ),
     "bandit": BanditEnv,
     "tabular-mdp": TabularMdpEnv,
 }
 """By family: a task's environment."""
-
-GYMNASIUM_IDS = {name: "HalfCheetah-v5" for name in SINGLE_ENVS if name.startswith("half-cheetah")}
-"""By family: the Gymnasium environment whose physics it uses, where there is one."""

@@ -1,17 +1,23 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 from pathlib import Path
 
 import gymnasium
 import numpy as np
 import pytest
 
-from metarl.envs.half_cheetah import HalfCheetahDir, HalfCheetahVel
+from metarl.envs.half_cheetah import HalfCheetah
+from metarl.envs.locomotion import DIRECTION, speed
 from metarl.envs.mujoco_batch import MujocoBatch
 from metarl.types import Task
 
 STEPS = 300
+
+
+HalfCheetahDir = partial(HalfCheetah, goal=DIRECTION)
+HalfCheetahVel = partial(HalfCheetah, goal=speed(0.0, 2.0))
 
 
 def velocity_tasks(*velocities: float) -> list[Task]:
@@ -119,8 +125,27 @@ def test_a_blown_up_simulation_ends_its_own_episode_only(tmp_path: Path, monkeyp
         one.close()
 
 
+def test_a_state_that_the_last_physics_step_spoiled_is_noticed_at_once(monkeypatch) -> None:
+    envs = HalfCheetahVel(1, 3, 20)
+    envs.set_tasks(velocity_tasks(1.0))
+    first, _ = envs.reset(seed=0)
+    physics = envs.batch.bare_physics
+
+    def spoils(rows) -> None:
+        physics(rows)
+        envs.batch.qpos[0, 2], envs.batch.qvel[1, 4] = np.nan, np.nan
+
+    monkeypatch.setattr(envs.batch, "bare_physics", spoils)
+    seen, rewards, terminated, _, infos = envs.step(np.zeros((3, 6), dtype=np.float32))
+    assert infos["diverged"].tolist() == terminated.tolist() == [True, True, False]
+    assert np.array_equal(seen[:2], first[:2])
+    assert rewards[:2].tolist() == [0.0, 0.0]
+    assert np.isfinite(seen).all()
+    envs.close()
+
+
 def test_what_a_thread_raises_reaches_the_caller() -> None:
-    batch = MujocoBatch(HalfCheetahVel(1, 1, 1).batch.model, 2, 1)
+    batch = MujocoBatch(HalfCheetahVel(1, 2, 1).batch.models, 1)
 
     def work(part) -> None:
         raise RuntimeError(f"row {part[0]}")

@@ -1,12 +1,19 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
+import numpy as np
 import pytest
+from gymnasium import spaces
 
 import metarl
-from metarl.registry import agent_class, make_family
+from metarl.registry import FAMILIES, agent_class, make_family, names
+from metarl.scripts.bench import _time_ours
 from metarl.scripts.presets import PRESETS, default_settings
+from metarl.tasks import DiscreteTasks
+from metarl.types import Task
+from metarl.vector import TaskVecEnv
 
 
 def test_version_and_help(run_metarl) -> None:
@@ -28,10 +35,7 @@ def test_list_names_agents_families_and_presets(run_metarl) -> None:
     agents = {"maml-trpo", "fomaml", "meta-sgd", "reptile", "promp", "rl2", "varibad", "pearl", "multitask", "oracle"}
     assert agents == {a["name"] for a in value["agents"]}
     families = {f["name"]: f for f in value["families"]}
-    assert set(families) == {
-        "point-robot", "sparse-point-robot", "half-cheetah-dir", "half-cheetah-vel", "half-cheetah-vel-3",
-        "bandit", "tabular-mdp",
-    }  # fmt: skip
+    assert {"point-robot", "half-cheetah-vel", "ant-goal", "walker2d-rand-params", "bandit"} <= set(families)
     assert families["half-cheetah-dir"]["splits"] is False
     assert families["point-robot"]["parameters"][0]["hidden"] is True
     assert len(value["presets"]) == len(PRESETS)
@@ -51,7 +55,19 @@ def test_presets_name_what_exists_and_their_source(agent: str, family: str) -> N
         assert config.action_scale == (10.0 if family.startswith("half-cheetah") else 1.0)
 
 
-@pytest.mark.parametrize("family", ["point-robot", "half-cheetah-vel"])
+def test_the_page_of_families_lists_them_all_with_their_horizons() -> None:
+    page = (Path(__file__).resolve().parents[2] / "docs" / "families.md").read_text(encoding="utf-8")
+    tables = page.partition("## What a robot sees")[0]
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in tables.splitlines() if line[:3] == "| `"]
+    assert {row[0].strip("`"): int(row[-2]) for row in rows} == {n: make_family(n).horizon for n in names(FAMILIES)}
+    tasks = {row[0].strip("`"): row[2] for row in rows}
+    for name in names(FAMILIES):
+        distribution = make_family(name).distribution
+        kind = ("split" if distribution.splits else "too few") if isinstance(distribution, DiscreteTasks) else "drawn"
+        assert tasks[name] == kind, name
+
+
+@pytest.mark.parametrize("family", ["point-robot", "hopper-vel", "bandit:arms=3,pulls=4"])
 def test_bench_rollout_prints_its_keys(run_metarl, family: str) -> None:
     words = ("bench", "rollout", "--family", family, "--tasks", "2", "--episodes", "2", "--rounds", "1", "--json")
     code, out, err = run_metarl(*words)
@@ -60,7 +76,55 @@ def test_bench_rollout_prints_its_keys(run_metarl, family: str) -> None:
     physics = {"physics_steps_per_s", "fraction_of_physics"}
     others = {"env_steps_per_s", "sync_env_steps_per_s", "async_env_steps_per_s", "ratio_vs_sync", "ratio_vs_async"}
     assert {"family", "tasks", "episodes"} | physics | others == set(value)
-    for key in others | (physics if family.startswith("half") else set()):
+    for key in others | (physics if family == "hopper-vel" else set()):
         assert value[key] > 0, key
-    if family == "point-robot":
+    if family != "hopper-vel":
         assert {value[key] for key in physics} == {None}
+
+
+def test_bench_over_all_families_prints_one_table(run_metarl, monkeypatch) -> None:
+    def measured(family, command):
+        physics = 0.875 if family.name == "hopper-vel" else None
+        figures = {"fraction_of_physics": physics, "ratio_vs_sync": 2.0, "ratio_vs_async": 5.5}
+        return {"family": family.name, "env_steps_per_s": 12345.678, **figures}
+
+    monkeypatch.setattr("metarl.scripts.bench.bench_rollout", measured)
+    code, out, _ = run_metarl("bench", "rollout", "--family", "all")
+    assert code == 0
+    title, *rows = (line.split() for line in out.splitlines())
+    assert title == ["family", "env_steps_per_s", "fraction_of_physics", "ratio_vs_sync", "ratio_vs_async"]
+    assert [row[0] for row in rows] == names(FAMILIES)
+    assert ["hopper-vel", "12,345.68", "0.88", "2.00", "5.50"] in rows
+    assert ["point-robot", "12,345.68", "-", "2.00", "5.50"] in rows
+    assert len({len(line) for line in out.splitlines()}) == 1, "columns are aligned"
+    code, out, _ = run_metarl("bench", "rollout", "--family", "all", "--json")
+    assert [row["family"] for row in json.loads(out.splitlines()[-1])] == names(FAMILIES)
+
+
+class FallsAtOnce(TaskVecEnv):
+    """Row i ends after i + 1 steps."""
+
+    def __init__(self) -> None:
+        super().__init__(1, 3, 10, spaces.Box(0, 0, (1,)), spaces.Box(-1, 1, (1,)))
+        self.asked = 0
+
+    def _apply_tasks(self, tasks) -> None: ...
+
+    def _reset_rows(self, rows, rng) -> None: ...
+
+    def _observe(self, rows):
+        return np.zeros((len(rows), 1))
+
+    def _step_rows(self, rows, actions):
+        self.asked += len(rows)
+        never = np.zeros(len(rows), dtype=bool)
+        return np.zeros(len(rows)), self._elapsed[rows] >= rows, never, {}
+
+
+def test_bench_counts_only_the_steps_of_live_rows() -> None:
+    envs = FallsAtOnce()
+    envs.set_tasks([Task.of("f", x=0)])
+    speed, live = _time_ours(envs, np.zeros((10, 3, 1)), seed=0)
+    assert [rows.tolist() for rows in live] == [[0, 1, 2], [1, 2], [2]]
+    assert envs.asked == 6
+    assert speed > 0

@@ -1,0 +1,83 @@
+"""Humanoid that has to run in a direction of the plane that it is not told.
+
+Physics and initial state are those of Gymnasium's `Humanoid-v5`.
+
+| observation | index | unit |
+|---|---|---|
+| height of the torso, its orientation (quaternion), 17 joint angles | 0 to 21 | m, 1, rad |
+| velocity of the torso along x, y, z, its angular velocity, joint velocities | 22 to 44 | m/s, rad/s |
+
+These are the first 45 of the 348 numbers of `Humanoid-v5`. The others are contact forces, and what follows from
+these and the action: inertias and velocities of the bodies, forces of the actuators.
+
+| action | index | range |
+|---|---|---|
+| torques at abdomen (3), right leg (4), left leg (4), right arm (3), left arm (3) | 0 to 16 | [-0.4, 0.4] |
+
+With v the velocity of the centre of mass in the plane over one step (0.015 s), e the unit vector along the angle, a
+the action, F the contact forces on all bodies:
+
+| family | hidden parameter | reward | horizon | as in |
+|---|---|---|---|---|
+| humanoid-dir-2d | angle in U(0, 2 pi) | 1.25 v e + 5 - 0.1 |a|^2 - min(5e-7 |F|^2, 10) | 200 | oyster, varibad |
+
+An episode ends where the torso's height leaves (1, 2) m; the constant is not paid in that step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import ClassVar
+
+import numpy as np
+
+from metarl.envs.locomotion import ANGLE, Locomotion, locomotion_family
+from metarl.envs.mujoco_batch import Output, gymnasium_asset
+from metarl.tasks import Family
+from metarl.types import Bools, Floats, Task
+
+CONTACT_COST = 5e-7
+MAX_CONTACT_COST = 10.0
+HEALTHY_HEIGHT = (1.0, 2.0)  # m
+
+
+class Humanoid(Locomotion):
+    """Humanoids."""
+
+    model_path = gymnasium_asset("humanoid.xml")
+    frame_skip = 5
+    observation_size = 45
+    position_noise = velocity_noise = 0.01
+    # Bodies are read where the last physics step left them, as in Humanoid-v5.
+    outputs: ClassVar[Mapping[str, Output]] = {
+        "bodies": lambda data: data.xipos,
+        "contacts": lambda data: data.cfrc_ext,
+    }
+    contact_forces = True
+    skipped_positions = 2
+    progress_weight = 1.25
+    control_cost = 0.1
+    alive = 5.0
+
+    def _apply_tasks(self, tasks: Sequence[Task]) -> None:
+        super()._apply_tasks(tasks)
+        masses = np.array([model.body_mass for model in self.models])
+        self._shares = np.repeat(masses / masses.sum(axis=1, keepdims=True), self.episodes, axis=0)  # [N, bodies]
+
+    def _position(self, rows: np.ndarray) -> Floats:
+        shares = self._shares[rows]
+        places = self.batch.outputs["bodies"][rows].reshape(*shares.shape, 3)
+        return np.einsum("rb,rbx->rx", shares, places[:, :, :2])
+
+    def _contact_cost(self, rows: np.ndarray) -> Floats | float:
+        forces = self.batch.outputs["contacts"][rows]
+        return np.minimum(CONTACT_COST * np.square(forces).sum(axis=1), MAX_CONTACT_COST)
+
+    def _fallen(self, rows: np.ndarray) -> Bools:
+        height = self.batch.qpos[rows, 2]
+        return ~((height > HEALTHY_HEIGHT[0]) & (height < HEALTHY_HEIGHT[1]))
+
+
+def humanoid_dir_2d() -> Family:
+    """Any direction of the plane."""
+    return locomotion_family("humanoid-dir-2d", Humanoid, "run in a direction of the plane", goal=ANGLE)

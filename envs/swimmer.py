@@ -1,0 +1,44 @@
+"""Swimmer of three links that has to swim at a velocity that it is not told.
+
+Physics, observation and initial state are those of Gymnasium's `Swimmer-v5`.
+
+| observation | index | unit |
+|---|---|---|
+| angle of the front link, angles of two joints | 0 to 2 | rad |
+| velocity of the front link along x and y, angular velocities | 3 to 7 | m/s, rad/s |
+
+| action | index | range |
+|---|---|---|
+| torques at the two joints | 0, 1 | [-1, 1] |
+
+With v the velocity along x over one step (0.04 s) and a the action:
+
+| family | hidden parameter | reward | horizon |
+|---|---|---|---|
+| swimmer-vel | velocity v* in U(0.1, 0.2) m/s (ProMP) | -|v - v*| - 0.0001 |a|^2 | 200 |
+
+An episode is never terminated. (The code of ProMP has +|v - v*|, which rewards missing the velocity; the sign here
+is that of its other families.)
+"""
+
+from __future__ import annotations
+
+from metarl.envs.locomotion import Locomotion, locomotion_family, speed
+from metarl.envs.mujoco_batch import gymnasium_asset
+from metarl.tasks import Family
+
+
+class Swimmer(Locomotion):
+    """Swimmers."""
+
+    model_path = gymnasium_asset("swimmer.xml")
+    frame_skip = 4
+    observation_size = 8
+    position_noise = velocity_noise = 0.1
+    skipped_positions = 2
+    control_cost = 1e-4
+
+
+def swimmer_vel() -> Family:
+    """Velocities from U(0.1, 0.2)."""
+    return locomotion_family("swimmer-vel", Swimmer, "swim at a velocity from U(0.1, 0.2) m/s", goal=speed(0.1, 0.2))

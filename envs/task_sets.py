@@ -1,0 +1,122 @@
+"""Tasks of families that combine several parameters, some continuous, some with a few values to choose from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import product
+
+import numpy as np
+
+from metarl.tasks import ContinuousTasks, DiscreteTasks, Parameter, TaskDistribution
+from metarl.types import Floats, Task
+
+
+@dataclass(frozen=True, kw_only=True)
+class Choices:
+    """A hidden parameter with a few values, of which some may be withheld from training.
+
+    Args:
+        name: Name under which a `Task` carries it.
+        meaning: What it is, with its unit, in words.
+        train: Its values in training tasks.
+        withheld: Its values in held-out tasks; None where they are too few to withhold any.
+    """
+
+    name: str
+    meaning: str
+    train: tuple[tuple[float, ...], ...]
+    withheld: tuple[tuple[float, ...], ...] | None = None
+
+    @property
+    def parameter(self) -> Parameter:
+        """Its description; the values stand in the tasks, so it is made from no variates."""
+        return Parameter(name=self.name, meaning=self.meaning, hidden=True, variates=0, transform=lambda u: u)
+
+
+Factor = Parameter | Choices
+"""One thing in which the tasks of a family differ."""
+
+
+def on_disc(name: str, radius: float, *, meaning: str, center: str) -> Parameter:
+    """A hidden place of two coordinates, uniform on a disc: angle `2 pi u`, radius times `sqrt(u')`."""
+
+    def transform(u: Floats) -> Floats:
+        angle, distance = 2 * np.pi * u[:, 0], radius * np.sqrt(u[:, 1])
+        return np.stack([distance * np.cos(angle), distance * np.sin(angle)], axis=1)
+
+    meaning = f"{meaning}; uniform on the disc of radius {radius:g} around {center}"
+    return Parameter(name=name, meaning=meaning, hidden=True, variates=2, transform=transform)
+
+
+@dataclass(frozen=True)
+class MixedTasks:
+    """Tasks with continuous parameters and choices: every choice is met with every continuous value.
+
+    Held-out tasks hold both a held-out continuous value and, where some are withheld, a withheld choice.
+
+    Args:
+        continuous: The tasks in the continuous parameters.
+        discrete: The tasks in the choices, of the same family.
+    """
+
+    continuous: ContinuousTasks
+    discrete: DiscreteTasks
+    splits: bool = True
+
+    @property
+    def family(self) -> str:
+        """Name of the family."""
+        return self.continuous.family
+
+    @property
+    def parameters(self) -> tuple[Parameter, ...]:
+        """The continuous parameters, then the choices."""
+        return self.continuous.parameters + self.discrete.parameters
+
+    def _join(self, pairs: Sequence[tuple[Task, Task]]) -> list[Task]:
+        return [Task(self.family, tuple(sorted(a.parameters + b.parameters))) for a, b in pairs]
+
+    def sample(self, n: int, rng: np.random.Generator) -> list[Task]:
+        """`n` training tasks, each choice as often as the others."""
+        return self._join(list(zip(self.continuous.sample(n, rng), self.discrete.sample(n, rng), strict=True)))
+
+    def train_tasks(self, n: int) -> list[Task]:
+        """`n` enumerated training tasks, the same at every call."""
+        return self._join(list(product(self.continuous.train_tasks(n), self.discrete.train))[:n])
+
+    def held_out(self, n: int | None = None) -> list[Task]:
+        """The first `n` held-out tasks (all by default): each continuous value with all choices, then the next."""
+        return self._join(list(product(self.continuous.held_out(), self.discrete.held_out()))[:n])
+
+
+def combined_tasks(family: str, factors: Sequence[Factor]) -> TaskDistribution:
+    """The tasks of a family that differ in all the factors.
+
+    Args:
+        family: Name of the family.
+        factors: The parameters, with different names.
+
+    Raises:
+        ValueError: There is no factor, or two have the same name.
+    """
+    names = [factor.name for factor in factors]
+    if not names or len(set(names)) < len(names):
+        raise ValueError(f"family {family!r}: got parameters {names}, expected at least one, with different names")
+    continuous = ContinuousTasks(family, tuple(f for f in factors if isinstance(f, Parameter)))
+    choices = [f for f in factors if isinstance(f, Choices)]
+    if not choices:
+        return continuous
+
+    def grid(values: Sequence[tuple[tuple[float, ...], ...]]) -> tuple[Task, ...]:
+        return tuple(
+            Task.of(family, **{c.name: v for c, v in zip(choices, point, strict=True)}) for point in product(*values)
+        )
+
+    discrete = DiscreteTasks(
+        family,
+        tuple(c.parameter for c in choices),
+        train=grid([c.train for c in choices]),
+        withheld=grid([c.withheld or c.train for c in choices]) if any(c.withheld for c in choices) else None,
+    )
+    return MixedTasks(continuous, discrete) if continuous.parameters else discrete
