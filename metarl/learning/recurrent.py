@@ -212,7 +212,7 @@ class TrialSettings(PpoSettings):
     episodes_per_trial: Count = 2
     """Episodes of one task that a memory lives through; usually 2 to 10."""
     reward_input_scale: Positive = 1.0
-    """Factor of the previous reward where it is an input; Meta-World+ uses 0.1."""
+    """Factor of the previous reward where it is an input, and there alone; Meta-World+ uses 0.1."""
     episodes_cut_returns: bool = False
     """Let the learner's returns end with each episode, in place of going on to the end of the trial."""
     finite_trials: bool = False
