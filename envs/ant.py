@@ -38,6 +38,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from metarl.envs.camera import View
 from metarl.envs.locomotion import ANGLE, DIRECTION, Locomotion, locomotion_family, place, speed
 from metarl.envs.mujoco_batch import Output, gymnasium_asset
 from metarl.envs.variation import Change, Dead, Variation
@@ -63,6 +64,7 @@ class Ant(Locomotion):
         "contacts": lambda data: data.cfrc_ext,
     }
     contact_forces = True
+    view = View(body=1, distance=6.0, elevation=-35.0)
     skipped_positions = 2
     control_cost = 0.5
     alive = 1.0

@@ -25,6 +25,9 @@ from metarl.types import Bools, Floats, Task
 
 HORIZON = 200
 """Steps of an episode in oyster and varibad."""
+MARK_AHEAD = 1.0
+"""How far ahead of a robot pictures mark the direction that it should run in, in m."""
+MARK_HEIGHT = 0.15  # m
 
 
 @dataclass(frozen=True)
@@ -35,10 +38,12 @@ class Goal:
         progress: How much it does that: from its velocity `[R, D]` in m/s, its position `[R, D]` in m (both after
             the step) and the task's values `[R, size]`, a number `[R]`.
         factor: The task's parameter; None where every task asks for the same.
+        mark: Where pictures put a ball, `[2]` in m, from the robot's position `[2]` and the task's values `[size]`.
     """
 
     progress: Callable[[Floats, Floats, Floats], Floats]
     factor: Factor | None = None
+    mark: Callable[[Floats, Floats], Floats] | None = None
 
 
 FORWARD = Goal(lambda velocity, position, value: velocity[:, 0])
@@ -47,12 +52,14 @@ FORWARD = Goal(lambda velocity, position, value: velocity[:, 0])
 DIRECTION = Goal(
     lambda velocity, position, value: value[:, 0] * velocity[:, 0],
     Choices(name="direction", meaning="direction to run in along x; -1 or +1", train=((-1.0,), (1.0,))),
+    lambda position, value: position + np.array([MARK_AHEAD * value[0], 0.0]),
 )
 """Run forward or backward: two tasks, too few to withhold one."""
 
 ANGLE = Goal(
     lambda velocity, position, value: np.cos(value[:, 0]) * velocity[:, 0] + np.sin(value[:, 0]) * velocity[:, 1],
     uniform("angle", 0.0, 2 * np.pi, meaning="direction to run in, from the x axis, rad"),
+    lambda position, value: position + MARK_AHEAD * np.array([np.cos(value[0]), np.sin(value[0])]),
 )
 """Run in a direction of the plane."""
 
@@ -70,6 +77,7 @@ def place(radius: float) -> Goal:
     return Goal(
         lambda velocity, position, value: -np.abs(position - value).sum(axis=1),
         on_disc("place", radius, meaning="place to go to, m", center="the start"),
+        lambda position, value: value,
     )
 
 
@@ -118,6 +126,12 @@ class Locomotion(MujocoTaskEnv):
         if self.velocity_limit < np.inf:
             velocity = np.clip(velocity, -self.velocity_limit, self.velocity_limit)
         return np.concatenate([self.batch.qpos[rows, self.skipped_positions :], velocity], axis=1)
+
+    def _mark(self, row: int) -> Floats | None:
+        if self.goal.mark is None:
+            return None
+        place = np.append(self._position(np.array([row]))[0], 0.0)[:2]  # a robot of the x-z plane has y = 0
+        return np.append(self.goal.mark(place, self._values[row]), MARK_HEIGHT)
 
     def _fallen(self, rows: np.ndarray) -> Bools:
         """Where an episode ends, `[rows]`."""

@@ -21,6 +21,7 @@ import mujoco
 import numpy as np
 from gymnasium import spaces
 
+from metarl.envs.camera import Camera, View
 from metarl.envs.variation import Variation
 from metarl.types import Bools, Floats, Task
 from metarl.vector import TaskVecEnv, available_cores
@@ -214,6 +215,8 @@ class MujocoTaskEnv(TaskVecEnv):
     """What else than positions and velocities is copied out of each simulation."""
     contact_forces: ClassVar[bool] = False
     """Whether the forces of contacts are computed."""
+    view: ClassVar[View | None] = None
+    """Where pictures look from; by default the model's own tracking camera."""
 
     def __init__(
         self,
@@ -243,6 +246,8 @@ class MujocoTaskEnv(TaskVecEnv):
             contact_forces=self.contact_forces,
         )
         self.dt = model.opt.timestep * self.frame_skip
+        self.metadata["render_fps"] = round(1.0 / self.dt)
+        self._camera: Camera | None = None
         self._init_qpos, self._init_qvel = self.batch.data[0].qpos.copy(), self.batch.data[0].qvel.copy()
 
     def _apply_tasks(self, tasks: Sequence[Task]) -> None:
@@ -283,6 +288,21 @@ class MujocoTaskEnv(TaskVecEnv):
         `before` is `_position` before the step, `[rows, D]`.
         """
 
+    def render_row(self, row: int, width: int, height: int) -> np.ndarray:
+        """A picture of one row, `[height, width, 3]` bytes, from a camera that follows the robot."""
+        model = self.batch.models[row]
+        if self._camera is None or self._camera.model is not model or self._camera.size != (width, height):
+            if self._camera is not None:
+                self._camera.close()
+            self._camera = Camera(model, width, height, self.view)
+        return self._camera.picture(self.batch.data[row], self._mark(row))
+
+    def _mark(self, row: int) -> Floats | None:
+        """What pictures of a row show of its task: where a ball stands, `[3]` in m; None where the model shows it."""
+        return None
+
     def close_extras(self, **kwargs: Any) -> None:
-        """Ends the threads."""
+        """Ends the threads, and puts the camera away."""
         self.batch.close()
+        if self._camera is not None:
+            self._camera.close()

@@ -15,9 +15,11 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
+from typing import ClassVar
 
 import numpy as np
 from gymnasium import spaces
+from PIL import Image, ImageDraw
 
 from metarl.tasks import ContinuousTasks, Family, Parameter, uniform
 from metarl.types import Bools, Floats, Task
@@ -26,6 +28,8 @@ from metarl.vector import TaskVecEnv
 MAX_STEP = 0.1
 GOAL_TOLERANCE = 0.01
 SPARSE_RADIUS = 0.2
+SHARPNESS = 3
+"""Pictures are drawn this much larger, then shrunk: smooth edges."""
 
 
 class PointEnvs(TaskVecEnv):
@@ -36,6 +40,9 @@ class PointEnvs(TaskVecEnv):
         episodes: `E`.
         horizon: `T`.
     """
+
+    arena: ClassVar[float]
+    """Half the side of the square that pictures show."""
 
     def __init__(self, num_tasks: int, episodes: int, horizon: int) -> None:
         super().__init__(
@@ -66,9 +73,26 @@ class PointEnvs(TaskVecEnv):
     def _observe(self, rows: np.ndarray) -> Floats:
         return self._position[rows]
 
+    def render_row(self, row: int, width: int, height: int) -> np.ndarray:
+        """The goal (red), the start (grey) and the point (blue), `[height, width, 3]` bytes."""
+        wide, high = SHARPNESS * width, SHARPNESS * height
+        unit = min(wide, high) / (2 * self.arena)  # pixels
+        image = Image.new("RGB", (wide, high), (244, 244, 244))
+        draw = ImageDraw.Draw(image)
+        for place, radius, colour in (
+            (self._goal[row], 0.05, (214, 39, 40)),
+            (np.zeros(2), 0.015, (150, 150, 150)),
+            (self._position[row], 0.03, (31, 119, 180)),
+        ):
+            x, y, r = wide / 2 + unit * place[0], high / 2 - unit * place[1], unit * self.arena * radius
+            draw.ellipse((x - r, y - r, x + r, y + r), fill=colour)
+        return np.asarray(image.resize((width, height), Image.Resampling.LANCZOS))
+
 
 class PointRobot(PointEnvs):
     """Dense reward, `-d`; arriving ends the episode."""
+
+    arena = 0.8
 
     def _judge(self, offset: Floats) -> tuple[Floats, Bools, Bools]:
         arrived = np.all(np.abs(offset) < GOAL_TOLERANCE, axis=1)
@@ -77,6 +101,8 @@ class PointRobot(PointEnvs):
 
 class SparsePointRobot(PointEnvs):
     """Reward only near the goal: `1 - d` within 0.2."""
+
+    arena = 1.3
 
     def _judge(self, offset: Floats) -> tuple[Floats, Bools, Bools]:
         distance = np.linalg.norm(offset, axis=1)

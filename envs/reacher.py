@@ -32,6 +32,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from metarl.envs.camera import View
 from metarl.envs.mujoco_batch import MujocoTaskEnv, Output, gymnasium_asset
 from metarl.envs.task_sets import on_disc
 from metarl.tasks import ContinuousTasks, Family
@@ -48,6 +49,7 @@ class Reacher(MujocoTaskEnv):
     observation_size = 8
     position_noise = 0.1
     velocity_noise = 0.005
+    view = View(body=0, distance=0.8, elevation=-75.0)
     # Read where the last physics step left them, as in Reacher-v5.
     outputs: ClassVar[Mapping[str, Output]] = {
         "fingertip": lambda data: data.body("fingertip").xpos,

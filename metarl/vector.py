@@ -110,6 +110,22 @@ class TaskVecEnv(VectorEnv[Floats, Floats, Any], ABC):
         self.tasks = tuple(tasks)
         self._over[:] = True
 
+    def render_row(self, row: int, width: int, height: int) -> np.ndarray:
+        """A picture of one row as it stands now.
+
+        Args:
+            row: Which of the `N` environments.
+            width: Pixels.
+            height: Pixels.
+
+        Returns:
+            `[height, width, 3]`, red, green and blue from 0 to 255; of another size where the environment sets its own.
+
+        Raises:
+            ValueError: There is nothing to see.
+        """
+        raise ValueError(f"{type(self).__name__}: got a wish for a picture, but these environments have nothing to see")
+
     def task_values(self, tasks: Sequence[Task], name: str) -> Floats:
         """One parameter of the tasks, repeated for the rows of each: `[N, size]`."""
         return np.repeat(np.array([task[name] for task in tasks]), self.episodes, axis=0)

@@ -13,6 +13,7 @@ COMMANDS = {
     "train": "train an agent on a family of tasks",
     "evaluate": "adaptation curve of a trained agent on held-out tasks",
     "compare": "several runs in one table and one picture",
+    "render": "a clip of a trained agent before and after adaptation",
     "list": "agents, families and presets",
     "check": "what is wrong with a family, and what to change",
     "bench": "measure sampling speed",

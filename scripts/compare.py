@@ -16,9 +16,9 @@ from metarl.comparison import Contender, Statistic, intervals, share_of_the_gap
 from metarl.config import Count, Whole, check
 from metarl.evaluation import Interval, evaluate
 from metarl.report import comparison_picture, interval_json, tasks_label
-from metarl.runs import STEPPING_FIELDS, RunConfig, load_with_progress, versions
+from metarl.runs import STEPPING_FIELDS, RunConfig, versions
 from metarl.scripts.common import border, end_with_json, parse
-from metarl.scripts.families import family_of_run
+from metarl.scripts.families import agent_of_run, family_of_run
 from metarl.seeding import Streams
 from metarl.storage import write_bytes, write_json
 from metarl.tasks import Family, split_tasks
@@ -96,9 +96,7 @@ def _contender(label: str, paths: Sequence[Path], family: Family, command: Compa
     """Evaluates the runs of one contender."""
     results = []
     for path in paths:
-        agent, progress, complaints = load_with_progress(path, device=command.device)
-        for line in complaints:
-            print(f"warning: {line}", file=sys.stderr)
+        agent, progress = agent_of_run(path, command.device)
         print(f"{label}: {path}, iteration {progress.iteration}", file=sys.stderr, flush=True)
         results.append(
             evaluate(

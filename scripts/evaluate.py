@@ -15,9 +15,9 @@ from metarl.checkpoint import Progress
 from metarl.config import Count, Whole, check
 from metarl.evaluation import adaptation_curve, adaptation_differences, evaluate
 from metarl.report import curve_json, differences_json, tasks_label, write_report
-from metarl.runs import RunConfig, load_with_progress, resolve_device, versions
+from metarl.runs import RunConfig, resolve_device, versions
 from metarl.scripts.common import border, end_with_json, parse
-from metarl.scripts.families import family_of_run
+from metarl.scripts.families import agent_of_run, family_of_run
 from metarl.seeding import Streams
 from metarl.tasks import Family, split_tasks
 from metarl.types import EvalResult, Task
@@ -61,14 +61,6 @@ def _out_dir(command: EvaluateCommand) -> Path:
         return command.out
     candidates = (command.run_dir / f"evaluation{suffix}" for suffix in ("", *(f"-{i}" for i in range(2, 10_000))))
     return next(path for path in candidates if not path.exists())
-
-
-def _load(run_dir: Path, command: EvaluateCommand, checkpoint: Path | None = None) -> tuple[MetaAgent[Any], Progress]:
-    """The agent of a run and its counters; says which checkpoints were damaged."""
-    agent, progress, complaints = load_with_progress(run_dir, device=command.device, checkpoint=checkpoint)
-    for line in complaints:
-        print(f"warning: {line}", file=sys.stderr)
-    return agent, progress
 
 
 def _progress(label: str) -> Any:
@@ -121,9 +113,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         command: EvaluateCommand = parse(EvaluateCommand, "metarl evaluate", words)
         check(command)
         run = RunConfig.read(command.run_dir)
-        agent, progress = _load(command.run_dir, command, command.checkpoint)
+        agent, progress = agent_of_run(command.run_dir, command.device, command.checkpoint)
         family = family_of_run(run, command.family)
-        references = {str(path): _load(path, command)[0] for path in command.reference}
+        references = {str(path): agent_of_run(path, command.device)[0] for path in command.reference}
         tasks = split_tasks(family.distribution, command.split, command.tasks)
         split = command.split if family.distribution.splits else "train"
         out = _out_dir(command)

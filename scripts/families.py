@@ -1,11 +1,27 @@
-"""Which family a finished run is evaluated on."""
+"""What a finished run is looked at with: its agent and its family."""
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+from typing import Any, Literal
+
+from metarl.agent import MetaAgent
+from metarl.checkpoint import Progress
 from metarl.custom.family import with_stepping
 from metarl.registry import is_own_code, make_family
-from metarl.runs import RunConfig
+from metarl.runs import RunConfig, load_with_progress
 from metarl.tasks import Family
+
+
+def agent_of_run(
+    run_dir: Path, device: Literal["auto", "cpu", "cuda"], checkpoint: Path | None = None
+) -> tuple[MetaAgent[Any], Progress]:
+    """The agent of a run and its counters; says on stderr which checkpoints were damaged."""
+    agent, progress, complaints = load_with_progress(run_dir, device=device, checkpoint=checkpoint)
+    for line in complaints:
+        print(f"warning: {line}", file=sys.stderr)
+    return agent, progress
 
 
 def family_of_run(run: RunConfig, named: str | None) -> Family:

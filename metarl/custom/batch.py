@@ -84,6 +84,11 @@ class LocalRows:
         with self._time_limit():
             return self._rows.step(actions)[0]
 
+    def picture(self, row: int) -> np.ndarray:
+        """What one environment draws, `[height, width, 3]`."""
+        with self._time_limit():
+            return self._rows.envs[row].picture()  # type: ignore[attr-defined]
+
     def close(self) -> None:
         """Closes the environments."""
         self._rows.close()
@@ -341,6 +346,17 @@ class GymnasiumBatch(TaskVecEnv):
 
     def _observe(self, rows: np.ndarray) -> Floats:
         return self._reports[rows, :-VERDICT]
+
+    def render_row(self, row: int, width: int, height: int) -> np.ndarray:
+        """What the environment itself draws, in its own size.
+
+        Raises:
+            ValueError: It is stepped in a worker process, or was not made for drawing (`drawing` does both).
+            EnvError: It raised, or drew no picture.
+        """
+        if not isinstance(self._rows, LocalRows):
+            raise ValueError(f"render_row: got row {row} of worker processes, expected environments of this process")
+        return self._rows.picture(row)
 
     def close_extras(self, **kwargs: Any) -> None:
         """Closes the environments, and ends the processes that hold them."""

@@ -173,8 +173,8 @@ def _numbers(env: Env) -> list[str]:
     ]
 
 
-def _keywords(make_env: Callable[..., Any]) -> dict[str, bool]:
-    """Arguments in the signature of a function or class, or of what a registered id makes: whether each is required."""
+def _signature(make_env: Callable[..., Any]) -> Sequence[inspect.Parameter]:
+    """The parameters of a function or class, or of what a registered id makes; none where they cannot be known."""
     if isinstance(make_env, partial) and make_env.func is gymnasium.make:
         point = gymnasium.spec(make_env.args[0].rpartition(":")[2]).entry_point
         if isinstance(point, str):
@@ -182,9 +182,19 @@ def _keywords(make_env: Callable[..., Any]) -> dict[str, bool]:
             point = getattr(importlib.import_module(module), attribute)
         make_env = point or make_env
     try:
-        found = inspect.signature(make_env).parameters.values()
+        return list(inspect.signature(make_env).parameters.values())
     except (TypeError, ValueError):
-        return {}
+        return []
+
+
+def _takes(make_env: Callable[..., Any], keyword: str) -> bool:
+    """Whether there is a keyword of that name, or room for any."""
+    return any(p.name == keyword or p.kind is inspect.Parameter.VAR_KEYWORD for p in _signature(make_env))
+
+
+def _keywords(make_env: Callable[..., Any]) -> dict[str, bool]:
+    """Arguments in the signature of a function or class, or of what a registered id makes: whether each is required."""
+    found = _signature(make_env)
     named = [p for p in found if p.kind in (inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)]
     return {p.name: p.default is inspect.Parameter.empty for p in named if p.name != "render_mode"}
 
@@ -292,6 +302,24 @@ def with_stepping(family: Family, stepping: Stepping | None) -> Family:
     if stepping is None or not isinstance(family.make_envs, GymnasiumEnvs):
         return family
     return replace(family, make_envs=replace(family.make_envs, stepping=stepping))
+
+
+def drawing(family: Family) -> Family:
+    """The family, its Gymnasium environments made with `render_mode="rgb_array"`, in this process; else as it is.
+
+    Raises:
+        ValueError: The environments take no `render_mode`.
+    """
+    made = family.make_envs
+    if not isinstance(made, GymnasiumEnvs):
+        return family
+    if not _takes(made.maker.make_env, "render_mode"):
+        raise ValueError(
+            f"family {family.name!r}: got environments without pictures; add the argument render_mode to what makes "
+            'them, and let render() return an array [height, width, 3] where it is "rgb_array"'
+        )
+    maker = replace(made.maker, make_env=partial(made.maker.make_env, render_mode="rgb_array"))
+    return replace(family, make_envs=replace(made, maker=maker, stepping=replace(made.stepping, workers="sync")))
 
 
 def settled(family: Family, rows: int) -> Stepping | None:

@@ -212,6 +212,21 @@ class TaskRow(gymnasium.Env[Floats, Floats]):
         verdict = [float(reward), float(bool(terminated)), float(bool(truncated)), float(success)]
         return np.concatenate([self._layout.flat(observation), verdict])
 
+    def picture(self) -> np.ndarray:
+        """What its environment draws, `[height, width, 3]`.
+
+        Raises:
+            EnvError: That raised, or is no picture.
+        """
+        assert self._env is not None
+        frame = np.asarray(self._guarded("render", self._env.render))
+        if frame.ndim != 3 or frame.shape[2] != 3:
+            raise EnvError(
+                f"the environment's render returned an array of shape {frame.shape}, expected [height, width, 3]; "
+                'it was made with render_mode="rgb_array"'
+            )
+        return frame
+
     def _guarded(self, name: str, call: Callable[..., Any], *arguments: Any) -> Any:
         """Calls into the environment; what goes wrong there becomes an `EnvError` with its traceback."""
         self._progress[0] = self._index

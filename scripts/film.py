@@ -1,0 +1,173 @@
+"""Films of episodes: taking pictures while an evaluation plays, and laying them side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import imageio.v3 as iio
+import numpy as np
+from gymnasium.vector import VectorWrapper
+from PIL import Image, ImageDraw, ImageFont
+
+from metarl.types import Bools, Floats
+from metarl.vector import TaskVecEnv
+
+NATIVE_FPS = 30
+"""Steps per second of environments that do not say theirs (Gymnasium's metadata `render_fps`)."""
+CAPTION = 44  # pixels above each picture
+TITLE = 26  # pixels above all
+GAP = 8
+MOMENTS = 3
+"""Pictures of each episode in a still."""
+
+
+@dataclass
+class Take:
+    """What was filmed of one episode.
+
+    Attributes:
+        frames: Pictures `[H, W, 3]`.
+        steps: The step after which each was taken.
+        returns: The return by then.
+    """
+
+    frames: list[np.ndarray] = field(default_factory=list)
+    steps: list[int] = field(default_factory=list)
+    returns: list[float] = field(default_factory=list)
+
+
+class Filmed(VectorWrapper[Floats, Floats, Floats, Floats, Any]):
+    """Passes everything on to the environments, and films their first row in some of the episodes.
+
+    Args:
+        envs: The environments.
+        episodes: Which episodes to film: 0 is that after the first reset.
+        size: Width and height of a picture, pixels.
+        fps: Pictures per second, at most; the environment's own steps are thinned out evenly.
+        on_picture: Called after each picture with the number taken so far and the number there will be at most.
+    """
+
+    def __init__(
+        self,
+        envs: TaskVecEnv,
+        episodes: Collection[int],
+        size: tuple[int, int],
+        fps: int,
+        on_picture: Callable[[int, int], None] = lambda done, total: None,
+    ) -> None:
+        self.row_envs = envs
+        super().__init__(envs)
+        self._size, self._on_picture = size, on_picture
+        native = int(envs.metadata.get("render_fps", NATIVE_FPS))
+        self._every = max(1, round(native / fps))
+        self.fps = native / self._every
+        self.takes = {k: Take() for k in episodes}
+        self._episode, self._step, self._return, self._over = -1, 0, 0.0, True
+
+    def __getattr__(self, name: str) -> Any:
+        """What only environments over tasks have: `set_tasks`, `spaces` and the like."""
+        return getattr(self.row_envs, name)
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Floats, dict[str, Any]]:
+        """As the environments'."""
+        result = self.row_envs.reset(seed=seed, options=options)
+        self._episode += 1
+        self._step, self._return, self._over = 0, 0.0, False
+        self._take_picture()
+        return result
+
+    def step(self, actions: Floats) -> tuple[Floats, Floats, Bools, Bools, dict[str, Any]]:
+        """As the environments'."""
+        result = self.row_envs.step(actions)
+        _, rewards, terminated, truncated, _ = result
+        if not self._over:
+            self._step += 1
+            self._return += float(rewards[0])
+            self._over = bool(terminated[0] or truncated[0])
+            if self._over or self._step % self._every == 0:
+                self._take_picture()
+        return result
+
+    def _take_picture(self) -> None:
+        take = self.takes.get(self._episode)
+        if take is None:
+            return
+        take.frames.append(self.row_envs.render_row(0, *self._size))
+        take.steps.append(self._step)
+        take.returns.append(self._return)
+        total = len(self.takes) * (1 + -(-self.row_envs.horizon // self._every))
+        self._on_picture(sum(len(t.frames) for t in self.takes.values()), total)
+
+
+def side_by_side(takes: Sequence[Take], headings: Sequence[str], title: str, size: tuple[int, int]) -> list[np.ndarray]:
+    """The frames of a clip, each with the same moment of every take; a shorter take stays at its end.
+
+    Args:
+        takes: What was filmed.
+        headings: What stands above each.
+        title: What stands above all.
+        size: Width and height that each picture is fitted to, pixels.
+
+    Returns:
+        Frames `[height, width, 3]`, bytes; both even, as video wants it.
+    """
+    lasts = [len(take.frames) - 1 for take in takes]
+    moments = [[(take, min(i, last)) for take, last in zip(takes, lasts, strict=True)] for i in range(max(lasts) + 1)]
+    return [_sheet([moment], headings, title, size) for moment in moments]
+
+
+def still(takes: Sequence[Take], headings: Sequence[str], title: str, size: tuple[int, int]) -> np.ndarray:
+    """One picture: a column for every take, its rows evenly spaced moments of the episode, the last one its end."""
+    rows = [
+        [(take, round((len(take.frames) - 1) * moment / MOMENTS)) for take in takes] for moment in range(1, MOMENTS + 1)
+    ]
+    return _sheet(rows, headings, title, size)
+
+
+def _sheet(
+    rows: Sequence[Sequence[tuple[Take, int]]], headings: Sequence[str], title: str, size: tuple[int, int]
+) -> np.ndarray:
+    """Pictures on white, given as rows of take and index, with their captions."""
+    width, height = size
+    columns = len(rows[0])
+    total = (columns * (width + GAP) + GAP, TITLE + len(rows) * (height + CAPTION) + GAP)
+    sheet = Image.new("RGB", (total[0] + total[0] % 2, total[1] + total[1] % 2), "white")
+    draw = ImageDraw.Draw(sheet)
+    large, small = ImageFont.load_default(15), ImageFont.load_default(13)
+    draw.text((GAP, 5), title, fill="black", font=large)
+    for i, row in enumerate(rows):
+        for j, (take, index) in enumerate(row):
+            x, y = GAP + j * (width + GAP), TITLE + i * (height + CAPTION)
+            draw.text((x, y + 4), headings[j], fill="black", font=small)
+            facts = f"step {take.steps[index]}, return {take.returns[index]:.1f}"
+            draw.text((x, y + 22), facts, fill=(90, 90, 90), font=small)
+            sheet.paste(_fitted(take.frames[index], size), (x, y + CAPTION))
+    return np.asarray(sheet)
+
+
+def _fitted(frame: np.ndarray, size: tuple[int, int]) -> Image.Image:
+    """A picture in the middle of a sheet of that size, as large as it fits, its proportions kept."""
+    image = Image.fromarray(np.ascontiguousarray(frame, dtype=np.uint8))
+    if image.size == size:
+        return image
+    scale = min(size[0] / image.width, size[1] / image.height)
+    image = image.resize((max(1, round(image.width * scale)), max(1, round(image.height * scale))))
+    sheet = Image.new("RGB", size, "white")
+    sheet.paste(image, ((size[0] - image.width) // 2, (size[1] - image.height) // 2))
+    return sheet
+
+
+def encoded(frames: Sequence[np.ndarray], fps: float, ending: str) -> bytes:
+    """A clip as a file of one kind.
+
+    Args:
+        frames: `[H, W, 3]` each, bytes.
+        fps: Frames per second.
+        ending: `.mp4` (H.264) or `.gif`.
+    """
+    stack = np.stack(frames)
+    if ending == ".gif":
+        return iio.imwrite("<bytes>", stack, extension=ending, duration=1000.0 / fps, loop=0)
+    return iio.imwrite("<bytes>", stack, extension=ending, plugin="pyav", codec="h264", fps=round(fps))
