@@ -1,0 +1,12 @@
+"""All classes of Meta-World tasks by name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from metarl.envs.metaworld import reaching
+from metarl.envs.metaworld.scene import Manipulation
+
+MODULES = (reaching,)
+
+MANIPULATIONS: Mapping[str, type[Manipulation]] = {kind.name: kind for module in MODULES for kind in module.CLASSES}

@@ -1,0 +1,126 @@
+"""The shapes that Meta-World's rewards (version 2) are put together from, over rows.
+
+Yu et al. 2019, "Meta-World" (arXiv:1910.10897); the tolerances are those of the DeepMind Control Suite (Tassa et al.
+2018, arXiv:1801.00690). Each function takes and gives arrays `[R]` (points `[R, 3]`), and equals what Meta-World
+computes for one row with plain numbers.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+
+from metarl.envs.metaworld.scene import Scene
+from metarl.types import Floats
+
+VALUE_AT_MARGIN = 0.1
+
+
+def distance(a: Floats, b: Floats) -> Floats:
+    """Euclidean distance between points, `[R]` from `[R, D]` each."""
+    return norm(a - b)
+
+
+def norm(a: Floats) -> Floats:
+    """Euclidean length, `[R]` from `[R, D]`.
+
+    As a product of each row with itself, which is how `numpy.linalg.norm` computes that of a single vector: summing
+    squares along an axis rounds differently.
+    """
+    return np.sqrt(np.einsum("ri,ri->r", a, a))
+
+
+def tolerance(
+    x: Floats,
+    bounds: tuple[Floats | float, Floats | float],
+    margin: Floats | float,
+    sigmoid: Literal["gaussian", "long_tail"] = "gaussian",
+) -> Floats:
+    """1 within the bounds; outside falling with the distance d to the nearer one, to 0.1 where d is the margin.
+
+    With s = d / margin: `gaussian` is 0.1^(s^2), `long_tail` is 1 / (1 + 9 s^2). Where the margin is zero, 0 outside.
+
+    Args:
+        x: `[R]`.
+        bounds: Lower and upper, both included.
+        margin: How far outside the value has fallen to 0.1; not negative.
+        sigmoid: The shape outside.
+    """
+    lower, upper = bounds
+    inside = (lower <= x) & (x <= upper)
+    margin = np.broadcast_to(np.asarray(margin, dtype=np.float64), x.shape)
+    safe = np.where(margin == 0.0, 1.0, margin)
+    scaled = np.where(x < lower, lower - x, x - upper) / safe
+    if sigmoid == "gaussian":
+        outside = np.exp(-0.5 * (scaled * np.sqrt(-2.0 * np.log(VALUE_AT_MARGIN))) ** 2)
+    else:
+        outside = 1.0 / ((scaled * np.sqrt(1.0 / VALUE_AT_MARGIN - 1.0)) ** 2 + 1.0)
+    return np.where(inside, 1.0, np.where(margin == 0.0, 0.0, outside))
+
+
+def hamacher(a: Floats, b: Floats) -> Floats:
+    """The Hamacher product `a b / (a + b - a b)`, a soft "and" of two numbers in [0, 1]; 0 where both are 0."""
+    product = a * b
+    divisor = a + b - product
+    return np.divide(product, divisor, out=np.zeros_like(product), where=divisor > 0.0)
+
+
+def prism(point: Floats, zero: Floats, one: Floats) -> Floats:
+    """In the box between two corners, the product of how far along each axis a point is from `zero` to `one`; else 1.
+
+    Args:
+        point: `[R, 3]`.
+        zero: The corner worth 0, `[R, 3]` or `[3]`.
+        one: The corner worth 1, likewise.
+    """
+    low, high = np.minimum(zero, one), np.maximum(zero, one)
+    inside = np.all((low <= point) & (point <= high), axis=-1)
+    scale = (point - zero) / (one - zero)
+    return np.where(inside, scale[:, 0] * scale[:, 1] * scale[:, 2], 1.0)
+
+
+def gripper_caging(
+    scene: Scene,
+    position: Floats,
+    *,
+    radius: float,
+    pad_threshold: float,
+    reach_radius: float,
+    xz_threshold: float,
+    effort: float = 1.0,
+    density: Literal["low", "medium", "high"] = "low",
+) -> Floats:
+    """How well the gripper encloses an object and closes on it, `[R]`: Meta-World's shared caging reward.
+
+    Needs the goal's constants `obj_init_pos` and `init_tcp`.
+
+    Args:
+        scene: The scene.
+        position: Of the object, `[R, 3]` in m.
+        radius: Of the object, m.
+        pad_threshold: Distance of a finger's pad from the object along y that counts as enclosing, m.
+        reach_radius: Distance of the tcp from the object that counts as reached, m; for `medium` only.
+        xz_threshold: Distance in the x-z plane that counts as enclosing, m.
+        effort: The action's closing that counts as full.
+        density: `high` averages with the enclosing alone, `medium` with reaching.
+    """
+    start, tcp, xz = scene.goal["obj_init_pos"], scene.tcp, [0, 2]
+    sides = []
+    for pad in ("left_pad", "right_pad"):
+        y = scene.sensed[pad][:, 1]
+        margin = np.abs(np.abs(y - start[:, 1]) - pad_threshold)
+        sides.append(tolerance(np.abs(y - position[:, 1]), (radius, pad_threshold), margin, "long_tail"))
+    along_y = hamacher(sides[0], sides[1])
+    xz_margin = distance(start[:, xz], scene.goal["init_tcp"][:, xz]) - xz_threshold
+    in_plane = tolerance(distance(tcp[:, xz], position[:, xz]), (0.0, xz_threshold), xz_margin, "long_tail")
+    caging = hamacher(along_y, in_plane)
+    closed = np.minimum(np.maximum(0.0, scene.actions[:, 3]), effort) / effort
+    result = hamacher(caging, np.where(caging > 0.97, closed, 0.0))
+    if density == "high":
+        result = (result + caging) / 2.0
+    elif density == "medium":
+        reach_margin = np.abs(distance(start, scene.goal["init_tcp"]) - reach_radius)
+        reach = tolerance(distance(position, tcp), (0.0, reach_radius), reach_margin, "long_tail")
+        result = (result + reach) / 2.0
+    return result

@@ -1,0 +1,123 @@
+"""Meta-World's own environments, played step by step and recorded: what ours has to equal."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import metaworld
+import numpy as np
+from metaworld.policies import ENV_POLICY_MAP
+
+from metarl.envs.metaworld.scene import COMMON_SENSORS, Manipulation, Scene
+
+Playing = Literal["scripted", "noisy", "random"]
+"""How actions are chosen: by Meta-World's scripted policy, by that with noise, or at random."""
+NOISE = 0.5
+HOLD = 8  # steps that a random action is held, so that the hand gets somewhere
+
+
+@functools.cache
+def _benchmark(name: str) -> Any:
+    make: Any = metaworld.ML1
+    return make(name, seed=42)
+
+
+def started(name: str, goal: int) -> Any:
+    """Meta-World's environment with a training goal, after its reset."""
+    made = _benchmark(name)
+    env = made.train_classes[name]()
+    env.set_task(made.train_tasks[goal])
+    env.reset()
+    return env
+
+
+class Player:
+    """Chooses actions; in double precision, since Meta-World computes parts of a reward in the precision of the action.
+
+    Args:
+        name: The class of tasks.
+        playing: How actions are chosen.
+        seed: Of the noise and of random actions.
+    """
+
+    def __init__(self, name: str, playing: Playing, seed: int) -> None:
+        make_policy: Any = ENV_POLICY_MAP[name]
+        self._policy, self._playing = make_policy(), playing
+        self._rng = np.random.default_rng(seed)
+        self._held, self._steps = np.zeros(4), 0
+
+    def action(self, env: Any, observation: np.ndarray) -> np.ndarray:
+        """The next action; a scripted policy is shown the goal, which an agent is not."""
+        self._steps += 1
+        if self._playing == "random":
+            if self._steps % HOLD == 1:
+                self._held = self._rng.uniform(-1.0, 1.0, 4)
+            return self._held
+        shown = np.concatenate([observation[:36], np.resize(env._target_pos, 3)])
+        action = np.asarray(self._policy.get_action(shown), dtype=np.float64)
+        noise = self._rng.normal(scale=NOISE, size=4) if self._playing == "noisy" else 0.0
+        return np.clip(action + noise, -1.0, 1.0)
+
+
+@dataclass
+class Recording:
+    """An episode of Meta-World's own environment.
+
+    Attributes:
+        scene: What a judge is shown: a row for every step.
+        objects: Positions and quaternions of the objects as observed, `[T, 14]`.
+        rewards: What Meta-World says, `[T]`.
+        infos: Its infos by name, `[T]` each.
+    """
+
+    scene: Scene
+    objects: np.ndarray
+    rewards: np.ndarray
+    infos: dict[str, np.ndarray]
+
+
+def _constants(env: Any, kind: type[Manipulation]) -> dict[str, np.ndarray]:
+    return {name: np.array(getattr(env, name), dtype=np.float64).reshape(-1) for name in kind.constants}
+
+
+def record(kind: type[Manipulation], goal: int, playing: Playing, steps: int = 500, seed: int = 0) -> Recording:
+    """Plays an episode and records it."""
+    env = started(kind.name, goal)
+    sensors = {**COMMON_SENSORS, **kind.sensors}
+    constants = _constants(env, kind)
+    player = Player(kind.name, playing, seed)
+    observation = env._get_obs()
+    rows: dict[str, list[Any]] = {name: [] for name in (*sensors, "observation", "action", "touching", "reward")}
+    infos: dict[str, list[float]] = {}
+    for _ in range(steps):
+        action = player.action(env, observation)
+        observation, reward, _, _, info = env.step(action)
+        for name, sensor in sensors.items():
+            rows[name].append(np.array(sensor(env.data), dtype=np.float64).reshape(-1))
+        touching = env.touching_object(env.data.geom(kind.main_object).id) if kind.main_object else False
+        for name, value in (
+            ("observation", observation),
+            ("action", action),
+            ("touching", touching),
+            ("reward", reward),
+        ):
+            rows[name].append(value)
+        for name, value in info.items():
+            infos.setdefault(name, []).append(float(value))
+    for name, value in _constants(env, kind).items():
+        assert np.array_equal(value, constants[name]), f"{kind.name}: {name} changes in an episode; sense it instead"
+    arrays = {name: np.array(values) for name, values in rows.items()}
+    return Recording(
+        scene=Scene(
+            sensed={name: arrays[name] for name in sensors},
+            goal={name: np.repeat(value[None], steps, axis=0) for name, value in constants.items()},
+            observation=arrays["observation"],
+            actions=arrays["action"],
+            touching=arrays["touching"].astype(bool),
+        ),
+        objects=arrays["observation"][:, 4:18],
+        rewards=arrays["reward"],
+        infos={name: np.array(values) for name, values in infos.items()},
+    )
