@@ -47,7 +47,7 @@ def gymnasium_asset(name: str) -> str:
     return str(Path(gymnasium.__file__).parent / "envs" / "mujoco" / "assets" / name)
 
 
-class _Gathered:
+class Gathered:
     """Numbers of every row's data as one array: views taken once, copied out with one call, not one per row."""
 
     def __init__(self, views: list[np.ndarray]) -> None:
@@ -94,9 +94,9 @@ class MujocoBatch:
         # Views into each row's data, taken once: looking them up costs more than copying them.
         self._ctrl = [d.ctrl for d in self.data]
         self._state = [(d.qpos, d.qvel) for d in self.data]
-        self._warnings = _Gathered([d.warning.number for d in self.data])
+        self._warnings = Gathered([d.warning.number for d in self.data])
         named: dict[str, Output] = {"qpos": lambda d: d.qpos, "qvel": lambda d: d.qvel, **(outputs or {})}
-        self._gathered = {name: _Gathered([view(d) for d in self.data]) for name, view in named.items()}
+        self._gathered = {name: Gathered([view(d) for d in self.data]) for name, view in named.items()}
         self.outputs = {name: gathered.array for name, gathered in self._gathered.items()}
         self.qpos, self.qvel = self.outputs["qpos"], self.outputs["qvel"]
         self._threads = threads or available_cores()
@@ -287,6 +287,14 @@ class MujocoTaskEnv(TaskVecEnv):
 
         `before` is `_position` before the step, `[rows, D]`.
         """
+
+    def set_controls(self, rows: np.ndarray, actions: Floats) -> None:
+        """Sets the controls that `bare_physics` then steps with, `[rows, A]`."""
+        self.batch.set_controls(rows, actions)
+
+    def bare_physics(self, rows: np.ndarray) -> None:
+        """Steps rows without observing or judging them: the floor under the cost of a step."""
+        self.batch.bare_physics(rows)
 
     def render_row(self, row: int, width: int, height: int) -> np.ndarray:
         """A picture of one row, `[height, width, 3]` bytes, from a camera that follows the robot."""

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import gymnasium
 import numpy as np
@@ -16,15 +16,19 @@ from gymnasium import spaces
 from gymnasium.vector import AsyncVectorEnv, SyncVectorEnv, VectorEnv
 
 from metarl.config import Count, Whole, check
-from metarl.envs.mujoco_batch import MujocoTaskEnv
+from metarl.envs.metaworld.families import BenchmarkTasks, class_of
 from metarl.registry import FAMILIES, make_family, names
 from metarl.scripts.common import border, end_with_json, parse, refuse
 from metarl.scripts.reference.environments import GYMNASIUM_IDS, GYMNASIUM_OPTIONS, SINGLE_ENVS
+from metarl.scripts.reference.metaworld import gymnasium_env
 from metarl.tasks import Family
+from metarl.types import Task
 from metarl.vector import TaskVecEnv
 
 REFERENCE_ROWS = 40
 REFERENCE_STEPS = 100
+GOALS = 50
+"""Training goals of a class of Meta-World's."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,15 +49,31 @@ class RolloutCommand:
     """End stdout with one line of JSON."""
 
 
-def _single_env(family: Family) -> Callable[[], gymnasium.Env[Any, Any]] | None:
-    """The Gymnasium environment to compare with: the registered one, or our plain single one; None if there is none."""
+@runtime_checkable
+class Physical(Protocol):
+    """Environments whose physics can be stepped alone."""
+
+    def set_controls(self, rows: np.ndarray, actions: np.ndarray) -> None:
+        """Sets what the next physics steps rows with, from actions `[rows, A]`."""
+
+    def bare_physics(self, rows: np.ndarray) -> None:
+        """Steps rows without observing or judging them."""
+
+
+def _single_envs(family: Family, tasks: Sequence[Task]) -> list[Callable[[], gymnasium.Env[Any, Any]]]:
+    """The environments of a Gymnasium vector environment to compare with; empty if there are none.
+
+    The registered environment, our plain single one, or Meta-World's own of the same classes of tasks.
+    """
     name = family.name.partition(":")[0]  # without the options
     if name in GYMNASIUM_IDS:
         env_id = GYMNASIUM_IDS[name]
-        return partial(gymnasium.make, env_id, **GYMNASIUM_OPTIONS.get(env_id, {}))
+        return [partial(gymnasium.make, env_id, **GYMNASIUM_OPTIONS.get(env_id, {}))] * REFERENCE_ROWS
     if name in SINGLE_ENVS:
-        return partial(SINGLE_ENVS[name], family.distribution.held_out(1)[0])
-    return None
+        return [partial(SINGLE_ENVS[name], family.distribution.held_out(1)[0])] * REFERENCE_ROWS
+    if isinstance(family.distribution, BenchmarkTasks):
+        return [partial(gymnasium_env, class_of(task), i % GOALS) for i, task in enumerate(tasks)]
+    return []
 
 
 def _time_ours(envs: TaskVecEnv, actions: np.ndarray, seed: int) -> tuple[float, list[np.ndarray]]:
@@ -76,14 +96,14 @@ def _time_ours(envs: TaskVecEnv, actions: np.ndarray, seed: int) -> tuple[float,
 
 def _time_physics(envs: TaskVecEnv, actions: np.ndarray, live: list[np.ndarray], seed: int) -> float | None:
     """The same steps of the same episodes in bare physics, without resets; None where a family has none."""
-    if not isinstance(envs, MujocoTaskEnv):
+    if not isinstance(envs, Physical):
         return None
     envs.reset(seed=seed)
     seconds = 0.0
     for action, rows in zip(actions, live, strict=False):  # all episodes may end before the horizon
-        envs.batch.set_controls(rows, action[rows])
+        envs.set_controls(rows, action[rows])
         clock = time.perf_counter()
-        envs.batch.bare_physics(rows)
+        envs.bare_physics(rows)
         seconds += time.perf_counter() - clock
     return sum(map(len, live)) / seconds
 
@@ -95,11 +115,13 @@ def _random_actions(space: Any, steps: int, rows: int, rng: np.random.Generator)
     return rng.uniform(space.low, space.high, (steps, rows, *space.shape)).astype(np.float32)
 
 
-def _time_vector_env(envs: VectorEnv[Any, Any, Any] | None, rng: np.random.Generator, seed: int) -> float | None:
+def _time_vector_env(
+    envs: VectorEnv[Any, Any, Any] | None, steps_each: int, rng: np.random.Generator, seed: int
+) -> float | None:
     """Steps per second of a Gymnasium vector environment; a call that resets a row is no step of that row."""
     if envs is None:
         return None
-    actions = _random_actions(envs.single_action_space, REFERENCE_STEPS, envs.num_envs, rng)
+    actions = _random_actions(envs.single_action_space, steps_each, envs.num_envs, rng)
     steps, resetting = 0, 0
     clock = time.perf_counter()
     envs.reset(seed=seed)
@@ -119,10 +141,14 @@ def bench_rollout(family: Family, command: RolloutCommand) -> dict[str, Any]:
     """
     rng = np.random.default_rng(command.seed)
     envs = family.make_envs(command.tasks, command.episodes, family.horizon)
-    envs.set_tasks(family.distribution.sample(command.tasks, rng))
-    make = _single_env(family)
-    sync: VectorEnv[Any, Any, Any] | None = SyncVectorEnv([make] * REFERENCE_ROWS) if make else None
-    parallel: VectorEnv[Any, Any, Any] | None = AsyncVectorEnv([make] * REFERENCE_ROWS) if make else None
+    tasks = family.distribution.sample(command.tasks, rng)
+    envs.set_tasks(tasks)
+    makers = _single_envs(family, tasks)
+    # Meta-World's resets take as long as a hundred steps: there whole episodes are compared, and no process per task.
+    metaworld = isinstance(family.distribution, BenchmarkTasks)
+    steps_each = family.horizon if metaworld else REFERENCE_STEPS
+    sync: VectorEnv[Any, Any, Any] | None = SyncVectorEnv(makers) if makers else None
+    parallel: VectorEnv[Any, Any, Any] | None = AsyncVectorEnv(makers) if makers and not metaworld else None
     rounds = []
     try:
         for i in range(command.rounds + 1):
@@ -132,8 +158,8 @@ def bench_rollout(family: Family, command: RolloutCommand) -> dict[str, Any]:
                 {
                     "env_steps_per_s": speed,
                     "physics_steps_per_s": _time_physics(envs, actions, live, i),
-                    "sync_env_steps_per_s": _time_vector_env(sync, rng, i),
-                    "async_env_steps_per_s": _time_vector_env(parallel, rng, i),
+                    "sync_env_steps_per_s": _time_vector_env(sync, steps_each, rng, i),
+                    "async_env_steps_per_s": _time_vector_env(parallel, steps_each, rng, i),
                 }
             )
             print(f"{family.name}: round {i} of {command.rounds}", file=sys.stderr, flush=True)

@@ -6,9 +6,7 @@ import functools
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import metaworld
 import numpy as np
-from metaworld.policies import ENV_POLICY_MAP
 
 from metarl.envs.metaworld.scene import COMMON_SENSORS, Manipulation, Scene
 
@@ -20,15 +18,16 @@ HOLD = 8  # steps that a random action is held, so that the hand gets somewhere
 
 @functools.cache
 def _benchmark(name: str) -> Any:
+    """Meta-World's `ML1` with the seed that our families have by default."""
+    import metaworld  # late: it takes a second, and the benchmark of other families does not need it
+
     make: Any = metaworld.ML1
     return make(name, seed=42)
 
 
 def started(name: str, goal: int) -> Any:
     """Meta-World's environment with a training goal, after its reset."""
-    made = _benchmark(name)
-    env = made.train_classes[name]()
-    env.set_task(made.train_tasks[goal])
+    env = gymnasium_env(name, goal)
     env.reset()
     return env
 
@@ -43,6 +42,8 @@ class Player:
     """
 
     def __init__(self, name: str, playing: Playing, seed: int) -> None:
+        from metaworld.policies import ENV_POLICY_MAP
+
         make_policy: Any = ENV_POLICY_MAP[name]
         self._policy, self._playing = make_policy(), playing
         self._rng = np.random.default_rng(seed)
@@ -121,3 +122,11 @@ def record(kind: type[Manipulation], goal: int, playing: Playing, steps: int = 5
         rewards=arrays["reward"],
         infos={name: np.array(values) for name, values in infos.items()},
     )
+
+
+def gymnasium_env(name: str, goal: int) -> Any:
+    """Meta-World's environment with a training goal, which ends its episodes at its own time limit of 500 steps."""
+    made = _benchmark(name)
+    env = made.train_classes[name]()
+    env.set_task(made.train_tasks[goal])
+    return env

@@ -38,7 +38,8 @@ def random_actions(envs, steps: int, seed: int = 0) -> np.ndarray:
 
 
 def test_every_mujoco_family_is_compared() -> None:
-    assert set(GYMNASIUM_IDS) == {n for n in names(FAMILIES) if isinstance(prepared(n)[2], MujocoTaskEnv)}
+    others = [n for n in names(FAMILIES) if not n.startswith("ml")]  # Meta-World has tests of its own
+    assert set(GYMNASIUM_IDS) == {n for n in others if isinstance(prepared(n)[2], MujocoTaskEnv)}
 
 
 @pytest.mark.parametrize("name", GYMNASIUM_IDS)

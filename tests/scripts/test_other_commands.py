@@ -8,6 +8,7 @@ import pytest
 from gymnasium import spaces
 
 import metarl
+from metarl.envs.metaworld.families import BenchmarkTasks
 from metarl.registry import FAMILIES, agent_class, make_family, names
 from metarl.scripts.bench import _time_ours
 from metarl.scripts.presets import PRESETS, default_settings
@@ -63,7 +64,8 @@ def test_the_page_of_families_lists_them_all_with_their_horizons() -> None:
     tasks = {row[0].strip("`"): row[2] for row in rows}
     for name in names(FAMILIES):
         distribution = make_family(name).distribution
-        kind = ("split" if distribution.splits else "too few") if isinstance(distribution, DiscreteTasks) else "drawn"
+        enumerated = isinstance(distribution, DiscreteTasks | BenchmarkTasks)
+        kind = ("split" if distribution.splits else "too few") if enumerated else "drawn"
         assert tasks[name] == kind, name
 
 

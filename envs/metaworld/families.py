@@ -1,0 +1,266 @@
+"""Meta-World's benchmarks as families: `ml1:reach-v3`, `ml10`, `ml25`, `ml45`, and `ml:TRAIN,.../TEST,...`.
+
+Goals are those of `metaworld.ML1(...)`, `ML10(...)` and so on with the same seed (42 by default, `ml10:seed=1`): 50
+for training and 50 held out in each class. Each meta-batch takes its classes evenly.
+
+| observation | index | unit |
+|---|---|---|
+| position of the hand, opening of the gripper | 0 to 3 | m, 1 |
+| positions and quaternions of up to two objects, else zeros | 4 to 17 | m, 1 |
+| the same of the step before | 18 to 35 | |
+| zeros, where Meta-World's multi-task benchmarks show the goal | 36 to 38 | |
+
+| action | index | range |
+|---|---|---|
+| displacement of the hand's target, in cm; closing of the gripper | 0 to 3 | [-1, 1] |
+
+Rewards are version 2 (Yu et al. 2019, arXiv:1910.10897), 0 to 10 each step; see the classes. No episode is terminated.
+"""
+
+from __future__ import annotations
+
+import difflib
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from metarl.envs.metaworld.batch import HORIZON, MetaWorldEnvs
+from metarl.envs.metaworld.classes import MANIPULATIONS
+from metarl.envs.metaworld.goals import ClassGoals, cache_folder, cached_goals, class_goals
+from metarl.tasks import Family, Parameter, balanced_choice
+from metarl.types import Floats, Task
+
+SEED = 42
+"""Of the goals, unless the family's name says another."""
+
+
+def _unused(u: Floats) -> Floats:
+    raise NotImplementedError("the tasks of Meta-World are enumerated, not drawn from uniform variates")
+
+
+PARAMETERS = tuple(
+    Parameter(name=name, meaning=meaning, hidden=True, variates=0, transform=_unused)
+    for name, meaning in (
+        ("class", "number of the class of tasks, in alphabetical order of all 50"),
+        ("goal", "number of the goal within its class; those held out come after those for training"),
+        ("target", "place that the goal asks for, m"),
+    )
+)
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """Classes of tasks for training and held out, whose goals are derived, or read from the cache, when first needed.
+
+    Args:
+        name: Such as `ml10`.
+        seed: Of the goals.
+        own_classes: The classes for training and held out; None for those that Meta-World gives the benchmark.
+    """
+
+    name: str
+    seed: int
+    own_classes: tuple[tuple[str, ...], tuple[str, ...]] | None = None
+
+    @cached_property
+    def classes(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """The names of the classes for training and held out."""
+        if self.own_classes is not None:
+            return self.own_classes
+        from metaworld import env_dict  # late: it takes a second, and not every command needs it
+
+        found = getattr(env_dict, f"{self.name.upper()}_V3")
+        return tuple(found["train"]), tuple(found["test"])
+
+    @cached_property
+    def goals(self) -> dict[str, ClassGoals]:
+        """The goals of every class."""
+        kinds = [MANIPULATIONS[name] for name in dict.fromkeys([*self.classes[0], *self.classes[1]])]
+        key = self.name if self.own_classes is None else "/".join(",".join(names) for names in self.own_classes)
+        return cached_goals(self.name, key, self.seed, kinds, lambda: _derived(self))
+
+    def make_envs(self, num_tasks: int, episodes: int, horizon: int) -> MetaWorldEnvs:
+        """The environments of a batch."""
+        kinds = [MANIPULATIONS[name] for name in sorted(MANIPULATIONS)]
+        return MetaWorldEnvs(num_tasks, episodes, horizon, kinds=kinds, goals=self.goals)
+
+
+@dataclass(frozen=True)
+class BenchmarkTasks:
+    """The goals of a benchmark as a distribution of tasks: classes evenly, and within a class goals evenly.
+
+    Args:
+        family: Name of the family.
+        benchmark: Where they come from.
+    """
+
+    family: str
+    benchmark: Benchmark
+    splits: bool = field(default=True, init=False)
+    parameters: tuple[Parameter, ...] = field(default=PARAMETERS, init=False)
+
+    def _tasks(self, name: str, training: bool) -> tuple[Task, ...]:
+        """The tasks of one class."""
+        goals = self.benchmark.goals[name]
+        which = range(goals.training) if training else range(goals.training, len(goals.states))
+        number = sorted(MANIPULATIONS).index(name)
+        return tuple(
+            Task.of(self.family, **{"class": number, "goal": goal, "target": goals.targets[goal]}) for goal in which
+        )
+
+    @cached_property
+    def train(self) -> tuple[tuple[Task, ...], ...]:
+        """The training tasks of each class."""
+        return tuple(self._tasks(name, training=True) for name in self.benchmark.classes[0])
+
+    @cached_property
+    def withheld(self) -> tuple[tuple[Task, ...], ...]:
+        """The held-out tasks of each class."""
+        return tuple(self._tasks(name, training=False) for name in self.benchmark.classes[1])
+
+    def sample(self, n: int, rng: np.random.Generator) -> list[Task]:
+        """`n` training tasks: every class as often as the others, in random order; within a class different goals."""
+        kinds = balanced_choice(len(self.train), n, rng)
+        goals = {k: iter(balanced_choice(len(self.train[k]), kinds.count(k), rng)) for k in sorted(set(kinds))}
+        return [self.train[k][next(goals[k])] for k in kinds]
+
+    def train_tasks(self, n: int) -> list[Task]:
+        """The first `n` training tasks, class by class in turn."""
+        return _in_turn(self.train)[:n]
+
+    def held_out(self, n: int | None = None) -> list[Task]:
+        """The first `n` held-out tasks (all by default), class by class in turn."""
+        return _in_turn(self.withheld)[:n]
+
+
+def class_of(task: Task) -> str:
+    """The name of a task's class."""
+    return sorted(MANIPULATIONS)[int(task["class"][0])]
+
+
+def _in_turn(groups: Sequence[Sequence[Task]]) -> list[Task]:
+    """The first of every group, then the second of every group, and so on."""
+    longest = max(len(group) for group in groups)
+    return [group[i] for i in range(longest) for group in groups if i < len(group)]
+
+
+def ml1(argument: str = "reach-v3") -> Family:
+    """One class, its goals held out: `ml1:push-v3`, or `ml1:push-v3,seed=1`."""
+    words, seed = _options("ml1", argument)
+    if len(words) != 1:
+        raise ValueError(f"family 'ml1': got {argument!r}, expected the name of one class, such as ml1:reach-v3")
+    classes = (_known(words[0]),)
+    name = "ml1" if argument == "reach-v3" else f"ml1:{argument}"
+    return _family(name, Benchmark("ml1", seed, (classes, classes)), f"Meta-World's {words[0]}, goals held out")
+
+
+def ml10(argument: str = "") -> Family:
+    """Ten classes for training, five held out."""
+    return _fixed("ml10", argument, "Meta-World's ML10: 10 classes for training, 5 held out")
+
+
+def ml25(argument: str = "") -> Family:
+    """25 classes for training, five held out."""
+    return _fixed("ml25", argument, "Meta-World's ML25: 25 classes for training, 5 held out")
+
+
+def ml45(argument: str = "") -> Family:
+    """45 classes for training, five held out."""
+    return _fixed("ml45", argument, "Meta-World's ML45: 45 classes for training, 5 held out")
+
+
+def ml(argument: str = "reach-v3,push-v3/pick-place-v3") -> Family:
+    """Classes of one's own choice: `ml:reach-v3,push-v3/pick-place-v3`, those held out after the slash."""
+    train, slash, test = argument.partition("/")
+    words, seed = _options("ml", test)
+    if not slash or not train or not words:
+        raise ValueError(f"family 'ml': got {argument!r}, expected such as reach-v3,push-v3/pick-place-v3")
+    classes = (tuple(map(_known, train.split(","))), tuple(map(_known, words)))
+    name = "ml" if argument == "reach-v3,push-v3/pick-place-v3" else f"ml:{argument}"
+    summary = f"Meta-World: {len(classes[0])} classes for training, {len(classes[1])} held out"
+    return _family(name, Benchmark("ml", seed, classes), summary)
+
+
+def _fixed(benchmark: str, argument: str, summary: str) -> Family:
+    words, seed = _options(benchmark, argument)
+    if words:
+        raise ValueError(f"family {benchmark!r}: got {argument!r}, expected nothing, or seed=NUMBER")
+    return _family(f"{benchmark}:{argument}" if argument else benchmark, Benchmark(benchmark, seed), summary)
+
+
+def _family(name: str, benchmark: Benchmark, summary: str) -> Family:
+    return Family(
+        name=name,
+        summary=summary,
+        distribution=BenchmarkTasks(name, benchmark),
+        horizon=HORIZON,
+        make_envs=benchmark.make_envs,
+    )
+
+
+def _options(family: str, argument: str) -> tuple[list[str], int]:
+    """The words of an argument, and the seed among them."""
+    words, seed = [word for word in argument.split(",") if word], SEED
+    for word in [word for word in words if word.startswith("seed=")]:
+        text = word.removeprefix("seed=")
+        if not text.isdecimal():
+            raise ValueError(f"family {family!r}: got {word!r}, expected seed=NUMBER")
+        words.remove(word)
+        seed = int(text)
+    return words, seed
+
+
+def _known(name: str) -> str:
+    if name not in MANIPULATIONS:
+        near = difflib.get_close_matches(name, MANIPULATIONS, n=1, cutoff=0.0)[0]
+        raise ValueError(
+            f"Meta-World: got the class {name!r}. Did you mean {near!r}? There are: {', '.join(sorted(MANIPULATIONS))}"
+        )
+    return name
+
+
+def _derived(benchmark: Benchmark) -> dict[str, ClassGoals]:
+    """The goals of all classes, by Meta-World itself: about a second for each class."""
+    train, test = _upstream_tasks(benchmark)
+    from metaworld.env_dict import ALL_V3_ENVIRONMENTS
+
+    result: dict[str, ClassGoals] = {}
+    names = list(dict.fromkeys([*train, *test]))
+    for i, name in enumerate(names, start=1):
+        _say(f"{benchmark.name}: goals of {name}, {i} of {len(names)} classes (once; kept in {cache_folder()})")
+        make_env = ALL_V3_ENVIRONMENTS[name]
+        result[name] = class_goals(MANIPULATIONS[name], make_env, train.get(name, []), test.get(name, []))
+    return result
+
+
+def _upstream_tasks(benchmark: Benchmark) -> tuple[Mapping[str, list[Any]], Mapping[str, list[Any]]]:
+    """Meta-World's own tasks by class, for training and held out.
+
+    The goals of its own benchmarks are drawn for all classes together; those of one's own choice of classes are those
+    of each class's `ML1`.
+    """
+    import metaworld
+
+    _say(f"{benchmark.name}: Meta-World draws its goals (once)")
+    if benchmark.own_classes is None:
+        made = getattr(metaworld, benchmark.name.upper())(seed=benchmark.seed)
+        return _by_class(made.train_tasks), _by_class(made.test_tasks)
+    make_one: Any = metaworld.ML1
+    train, test = benchmark.own_classes
+    singles = {name: make_one(name, seed=benchmark.seed) for name in dict.fromkeys([*train, *test])}
+    return {name: singles[name].train_tasks for name in train}, {name: singles[name].test_tasks for name in test}
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+def _by_class(tasks: Sequence[Any]) -> dict[str, list[Any]]:
+    result: dict[str, list[Any]] = {}
+    for task in tasks:
+        result.setdefault(task.env_name, []).append(task)
+    return result

@@ -1,0 +1,126 @@
+"""Which tasks a benchmark has, and how its derived goals are kept."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import metaworld
+import numpy as np
+import pytest
+
+from metarl.envs.metaworld import families
+from metarl.envs.metaworld.classes import MANIPULATIONS
+from metarl.envs.metaworld.families import BenchmarkTasks, ml, ml1
+
+
+def made_up(train: int, held_out: int) -> BenchmarkTasks:
+    """Ten classes for training, of which the first is also held out, with goals that nobody derived."""
+    names = sorted(MANIPULATIONS)[:10]
+    goals = SimpleNamespace(training=train, states=range(train + held_out), targets=np.zeros((train + held_out, 3)))
+    benchmark = SimpleNamespace(classes=(names, names[:1]), goals=dict.fromkeys(names, goals))
+    return BenchmarkTasks("f", cast(Any, benchmark))
+
+
+def test_a_goal_here_is_that_goal_there() -> None:
+    family, made = ml1("reach-v3"), metaworld.ML1("reach-v3", seed=42)
+    for ours, theirs in (
+        (family.distribution.train_tasks(50), made.train_tasks),
+        (family.distribution.held_out(), made.test_tasks),
+    ):
+        assert len(ours) == len(theirs) == 50
+        env = made.train_classes["reach-v3"]()
+        for task, upstream in list(zip(ours, theirs, strict=True))[::10]:
+            env.set_task(upstream)
+            env.reset()
+            assert np.array_equal(task["target"], env._target_pos)
+    assert not set(family.distribution.train_tasks(50)) & set(family.distribution.held_out())
+
+
+def test_another_seed_gives_other_goals() -> None:
+    assert (
+        ml1("reach-v3,seed=1").distribution.held_out(1)[0]["target"]
+        != ml1("reach-v3").distribution.held_out(1)[0]["target"]
+    )
+
+
+def test_a_meta_batch_takes_classes_evenly_and_goals_without_repetition() -> None:
+    distribution = made_up(train=50, held_out=10)
+    tasks = distribution.sample(20, np.random.default_rng(0))
+    assert Counter(task["class"] for task in tasks) == {(float(k),): 2 for k in range(10)}
+    assert len(set(tasks)) == 20
+    assert [t["class"][0] for t in tasks] != sorted(t["class"][0] for t in tasks), "in random order"
+    seen = {task for i in range(60) for task in distribution.sample(20, np.random.default_rng(i))}
+    assert len(seen) > 400, "all goals come up"
+    assert [t["goal"] for t in distribution.held_out(2)] == [(50.0,), (51.0,)]
+    assert [t["class"][0] for t in distribution.train_tasks(12)] == [*map(float, range(10)), 0.0, 1.0]
+
+
+def test_the_second_start_reads_the_cache_and_a_damaged_one_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("METARL_CACHE", str(tmp_path))
+    first = ml1("reach-v3")
+    (file,) = (tmp_path / "metaworld").iterdir()
+    derive, calls = families._derived, []
+
+    def counted(*arguments):
+        calls.append(arguments)
+        return derive(*arguments)
+
+    monkeypatch.setattr(families, "_derived", counted)
+    again = ml1("reach-v3")
+    assert not calls
+    assert again.distribution.held_out() == first.distribution.held_out()
+    data = bytearray(file.read_bytes())
+    data[-100] ^= 1
+    file.write_bytes(data)
+    assert ml1("reach-v3").distribution.held_out() == first.distribution.held_out()
+    assert len(calls) == 1
+    assert "damaged" in caplog.text
+    file.write_bytes(b"cut")
+    ml1("reach-v3")
+    assert len(calls) == 2
+    ml1("reach-v3")
+    assert len(calls) == 2, "it was written again"
+
+
+def test_other_package_versions_are_another_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("METARL_CACHE", str(tmp_path))
+    ml1("reach-v3")
+    version = families.cached_goals.__globals__["importlib"].metadata.version
+    monkeypatch.setattr("importlib.metadata.version", lambda name: version(name) + ".1")
+    ml1("reach-v3")
+    assert len(list((tmp_path / "metaworld").iterdir())) == 2
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_folder_that_cannot_be_written_to_costs_time_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tmp_path.chmod(0o500)
+    monkeypatch.setenv("METARL_CACHE", str(tmp_path / "none"))
+    assert len(ml1("reach-v3").distribution.held_out()) == 50
+
+
+@pytest.mark.parametrize(
+    ("make", "argument", "expected"),
+    [
+        (ml1, "", "such as ml1:reach-v3"),
+        (ml1, "reech-v3", "Did you mean 'reach-v3'?"),
+        (ml1, "reach-v3,seed=x", "seed=NUMBER"),
+        (ml, "reach-v3", "expected such as"),
+        (ml, "reach-v3/", "expected such as"),
+        (families.ml10, "reach-v3", "expected nothing, or seed=NUMBER"),
+    ],
+)
+def test_what_cannot_be_is_refused(make, argument: str, expected: str) -> None:
+    with pytest.raises(ValueError, match=expected.replace("(", r"\(").replace("?", r"\?")):
+        make(argument)
+
+
+def test_all_fifty_classes_are_there() -> None:
+    from metaworld.env_dict import ALL_V3_ENVIRONMENTS
+
+    assert set(MANIPULATIONS) == set(ALL_V3_ENVIRONMENTS)
