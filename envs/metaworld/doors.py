@@ -1,0 +1,191 @@
+"""A door and its lock: `door-open-v3`, `door-close-v3`, `door-lock-v3`, `door-unlock-v3`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+import numpy as np
+
+from metarl.envs.metaworld.scene import (
+    Manipulation,
+    Scene,
+    Sensor,
+    Verdict,
+    body,
+    body_quaternion,
+    geom,
+    geom_matrix,
+    joint,
+    quaternions,
+    site,
+)
+from metarl.envs.metaworld.shaping import distance, hamacher, norm, tolerance
+from metarl.types import Floats
+
+DOOR_DONE = 0.08  # m
+LOCK_DONE = 0.02  # m
+LOCK_LENGTH = 0.1  # m
+LOCK_SCALE = np.array([0.25, 1.0, 0.5])
+"""How much each axis counts in the distance from a lock."""
+
+
+class Door(Manipulation):
+    """What opening and closing a door see of it."""
+
+    sensors: ClassVar[Mapping[str, Sensor]] = {"handle": geom("handle"), "matrix": geom_matrix("handle")}
+
+    @staticmethod
+    def objects(sensed: Mapping[str, Floats]) -> Floats:
+        """The handle."""
+        return np.concatenate([sensed["handle"], quaternions(sensed["matrix"])], axis=1)
+
+
+class DoorClose(Door):
+    """The reward is 3 hand + 6 door, Gaussian tolerances around the same target; 10 once the door is there.
+
+    `hand` is that of the tcp, within 0.0125 m, with a margin of 0.1 m more than the handle's distance from the hand's
+    start; `door` that of the handle, within 0.05 m, with the margin at the start of the door.
+    """
+
+    name = "door-close-v3"
+    constants = ("_target_pos", "obj_init_pos", "hand_init_pos")
+
+    @staticmethod
+    def judge(scene: Scene) -> Verdict:
+        """Nearness of tcp and handle to where the handle belongs."""
+        handle, target = scene.objects[:, :3], scene.goal["_target_pos"]
+        offset = distance(handle, target)
+        door = tolerance(offset, (0.0, 0.05), distance(scene.goal["obj_init_pos"], target))
+        hand_margin = distance(scene.goal["hand_init_pos"], handle) + 0.1
+        hand = tolerance(distance(scene.tcp, target), (0.0, 0.0125), hand_margin)
+        always = np.ones_like(offset)
+        return Verdict(
+            reward=np.where(offset < 0.05, 10.0, 3.0 * hand + 6.0 * door),
+            success=offset <= DOOR_DONE,
+            near_object=0.0 * always,
+            grasp_success=always,
+            grasp_reward=always,
+            in_place_reward=hand,
+            obj_to_target=offset,
+        )
+
+
+class DoorOpen(Door):
+    """The reward is 2 ready # grip + 8 opened; 10 once the handle is within 0.08 m of the target along x.
+
+    `#` is the Hamacher product, and
+
+    - grip = (closing + 1) / 2, from the action;
+    - ready = above # beside: the hand not below a funnel around the handle, whose height at the distance r in the
+      x-y plane is 0.4 + 0.04 log(r - 0.12) m, and 0 within 0.12 m; and next to the handle, within 0.06 m;
+    - opened = 0.2 for an angle of more than 2 degrees, and 0.8 times a tolerance around 120 degrees.
+    """
+
+    name = "door-open-v3"
+    sensors: ClassVar[Mapping[str, Sensor]] = {**Door.sensors, "hinge": joint("doorjoint")}
+    constants = ("_target_pos",)
+
+    @staticmethod
+    def judge(scene: Scene) -> Verdict:
+        """The hand beside the handle, and the angle of the door."""
+        hand, handle = scene.observation[:, :3], scene.objects[:, :3]
+        aim = handle + np.array([-0.05, 0.0, 0.0])
+        beyond = distance(hand[:, :2], aim[:, :2]) - 0.12
+        funnel = np.where(beyond > 0.0, 0.04 * np.log(np.where(beyond > 0.0, beyond, 1.0)) + 0.4, 0.0)
+        below = np.maximum(funnel - hand[:, 2], 0.0)
+        above = tolerance(below, (0.0, 0.01), np.maximum(funnel, 0.0) / 2.0, "long_tail")
+        beside = tolerance(norm(hand - aim - np.array([0.05, 0.03, -0.01])), (0.0, 0.06), 0.5, "long_tail")
+        ready = hamacher(above, beside)
+        angle = -scene.sensed["hinge"][:, 0]
+        wide = tolerance(np.pi * 2.0 / 3.0 - angle, (0.0, 0.5), np.pi / 3.0, "long_tail")
+        opened = 0.2 * (angle > np.pi / 90.0) + 0.8 * wide
+        grip = (np.clip(scene.actions[:, 3], -1.0, 1.0) + 1.0) / 2.0
+        success = np.abs(handle[:, 0] - scene.goal["_target_pos"][:, 0]) <= DOOR_DONE
+        return Verdict(
+            reward=np.where(success, 10.0, 2.0 * hamacher(ready, grip) + 8.0 * opened),
+            success=success,
+            near_object=ready,
+            grasp_success=grip >= 0.5,
+            grasp_reward=grip,
+            in_place_reward=opened,
+            obj_to_target=np.zeros_like(ready),
+        )
+
+
+class Lock(Manipulation):
+    """What locking and unlocking share: the lock as the only object, and most of the verdict."""
+
+    @staticmethod
+    def objects(sensed: Mapping[str, Floats]) -> Floats:
+        """Where to push, and the orientation of the door."""
+        return np.concatenate([sensed["lock"], sensed["door"]], axis=1)
+
+    @staticmethod
+    def pushed(left: Floats) -> Floats:
+        """1 within 0.005 m of the end of the way, long-tailed with the lock's length at the margin, `[R]`."""
+        return tolerance(left, (0.0, 0.005), LOCK_LENGTH, "long_tail")
+
+    @staticmethod
+    def verdict(scene: Scene, reward: Floats, reach: Floats, near: Floats, left: Floats) -> Verdict:
+        """The verdict on a reward, the distance from the lock (m), its tolerance, and the way left (m), `[R]` each."""
+        return Verdict(
+            reward=reward,
+            success=left <= LOCK_DONE,
+            near_object=reach <= 0.05,
+            grasp_success=scene.opening > 0.0,
+            grasp_reward=near,
+            in_place_reward=Lock.pushed(left),
+            obj_to_target=left,
+        )
+
+
+class DoorLock(Lock):
+    """The reward is 2 opening # near + 8 pushed, with `#` the Hamacher product.
+
+    `near` is 1 with the left pad within 0.01 m of the lock and 0.1 else: Meta-World means its margin to be the distance
+    at the start, but takes the present one. `pushed` is a tolerance of the way left down to the target.
+    """
+
+    name = "door-lock-v3"
+    sensors: ClassVar[Mapping[str, Sensor]] = {"lock": site("lockStartLock"), "door": body_quaternion("door_link")}
+    constants = ("_target_pos",)
+
+    @staticmethod
+    def judge(scene: Scene) -> Verdict:
+        """Nearness of the left pad to the lock, and how far that is pushed down."""
+        lock = scene.objects[:, :3]
+        reach = norm((lock - scene.sensed["left_pad"]) * LOCK_SCALE)
+        near = tolerance(reach, (0.0, 0.01), reach, "long_tail")
+        left = np.abs(scene.goal["_target_pos"][:, 2] - lock[:, 2])
+        return Lock.verdict(scene, 2.0 * hamacher(scene.opening, near) + 8.0 * Lock.pushed(left), reach, near, left)
+
+
+class DoorUnlock(Lock):
+    """The reward is 2 near + 8 pushed.
+
+    `near` is a long-tailed tolerance of the distance between the gripper's shoulder and the lock, within 0.02 m, with
+    the shoulder's distance at the start from the lock's axis at the margin. `pushed` is a tolerance of the way left
+    along x to the target.
+    """
+
+    name = "door-unlock-v3"
+    sensors: ClassVar[Mapping[str, Sensor]] = {
+        "lock": site("lockStartUnlock"),
+        "door": body_quaternion("door_link"),
+        "axis": body("lock_link"),
+    }
+    constants = ("_target_pos", "init_tcp")
+
+    @staticmethod
+    def judge(scene: Scene) -> Verdict:
+        """Nearness of the gripper's shoulder to the lock, and how far that is pushed aside."""
+        lock, shoulder = scene.objects[:, :3], np.array([0.0, 0.055, 0.07])
+        reach = norm((scene.observation[:, :3] + shoulder - lock) * LOCK_SCALE)
+        margin = norm((scene.goal["init_tcp"] + shoulder - scene.sensed["axis"]) * LOCK_SCALE)
+        near = tolerance(reach, (0.0, 0.02), margin, "long_tail")
+        left = np.abs(scene.goal["_target_pos"][:, 0] - lock[:, 0])
+        return Lock.verdict(scene, 2.0 * near + 8.0 * Lock.pushed(left), reach, near, left)
+
+
+CLASSES: tuple[type[Manipulation], ...] = (DoorClose, DoorLock, DoorOpen, DoorUnlock)
