@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from metarl.envs.metaworld import handles, plates, reaching
+from metarl.envs.metaworld import handles, plates, reaching, tools
 from metarl.envs.metaworld.scene import Manipulation
 
-MODULES = (handles, plates, reaching)
+MODULES = (handles, plates, reaching, tools)
 
 MANIPULATIONS: Mapping[str, type[Manipulation]] = {kind.name: kind for module in MODULES for kind in module.CLASSES}
