@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from metarl.envs.metaworld import handles, plates, reaching, tools
+from metarl.envs.metaworld import handles, plates, reaching, tools, turning
 from metarl.envs.metaworld.scene import Manipulation
 
-MODULES = (handles, plates, reaching, tools)
+MODULES = (handles, plates, reaching, tools, turning)
 
 MANIPULATIONS: Mapping[str, type[Manipulation]] = {kind.name: kind for module in MODULES for kind in module.CLASSES}
