@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import ClassVar
 
 import numpy as np
@@ -43,4 +44,17 @@ class Reach(Manipulation):
         )
 
 
-CLASSES: tuple[type[Manipulation], ...] = (Reach,)
+class ReachWall(Reach):
+    """Rewarded as `Reach`, with a wall in between."""
+
+    name = "reach-wall-v3"
+
+    @staticmethod
+    def judge(scene: Scene) -> Verdict:
+        """Nearness of the tcp to the target."""
+        verdict = Reach.judge(scene)
+        nothing = np.zeros_like(verdict.reward)
+        return replace(verdict, near_object=nothing, grasp_success=nothing, grasp_reward=nothing)
+
+
+CLASSES: tuple[type[Manipulation], ...] = (Reach, ReachWall)

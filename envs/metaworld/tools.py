@@ -1,0 +1,117 @@
+"""Using a tool, and the gripper as one: `hammer-v3`, `hand-insert-v3`.
+
+In the formulas of rewards, `near(x; r, m)` is the long-tailed tolerance: 1 for x up to r, and 0.1 at x = r + m;
+`a & b` is the Hamacher product; `x0` is x at the start.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+import numpy as np
+
+from metarl.envs.metaworld.scene import Manipulation, Scene, Sensor, Verdict, body, body_quaternion, joint
+from metarl.envs.metaworld.shaping import distance, gripper_caging, hamacher, tolerance
+from metarl.types import Floats
+
+
+class Hammer(Manipulation):
+    """Driving a nail into a block with a hammer.
+
+    The reward is `(2 grasp + 6 place) upright`, and 10 instead where that is above 5 and the nail is in by 0.09, which
+    is success. Grasp is the gripper's caging of the handle, at the hand's x as far as the handle reaches;
+    `place = 0.1 [the head's height > 0.02] + 0.9 near(d; 0.02, 0.2)`, d the distance of the head from the target; and
+    upright falls from 1 to 0 while the hammer's quaternion departs from (1, 0, 0, 0) by 0.4.
+    """
+
+    name = "hammer-v3"
+    sensors: ClassVar[Mapping[str, Sensor]] = {
+        "hammer": body("hammer"),
+        "hammer_quaternion": body_quaternion("hammer"),
+        "nail": body("nail_link"),
+        "nail_quaternion": body_quaternion("nail_link"),
+        "nail_depth": joint("NailSlideJoint"),
+    }
+    constants = ("_target_pos", "obj_init_pos", "init_tcp")
+
+    HALF_HANDLE = 0.07
+    HEAD_OFFSET = np.array([0.16, 0.06, 0.0])
+    UPRIGHT = np.array([1.0, 0.0, 0.0, 0.0])
+
+    @staticmethod
+    def objects(sensed: Mapping[str, Floats]) -> Floats:
+        """The hammer and the nail."""
+        parts = ("hammer", "hammer_quaternion", "nail", "nail_quaternion")
+        return np.concatenate([sensed[part] for part in parts], axis=1)
+
+    @staticmethod
+    def judge(scene: Scene) -> Verdict:
+        """Holding the hammer upright, and nearness of its head to where the nail goes."""
+        hammer, hand = scene.objects[:, :3], scene.observation[:, :3]
+        handle = hammer.copy()
+        handle[:, 0] = np.where(np.abs(hammer[:, 0] - hand[:, 0]) < Hammer.HALF_HANDLE, hand[:, 0], hammer[:, 0])
+        grasp = gripper_caging(
+            scene, handle, radius=0.015, pad_threshold=0.02, reach_radius=0.01, xz_threshold=0.01, density="high"
+        )
+        upright = np.maximum(1.0 - distance(scene.objects[:, 3:7], Hammer.UPRIGHT) / 0.4, 0.0)
+        head = hammer + Hammer.HEAD_OFFSET
+        near = tolerance(distance(head, scene.goal["_target_pos"]), (0.0, 0.02), 0.2, "long_tail")
+        in_place = 0.1 * (head[:, 2] > 0.02) + 0.9 * near
+        reward = (2.0 * grasp + 6.0 * in_place) * upright
+        driven = scene.sensed["nail_depth"][:, 0] > 0.09
+        return Verdict(
+            reward=np.where(driven & (reward > 5.0), 10.0, reward),
+            success=driven,
+            near_object=upright,
+            grasp_success=grasp >= 0.5,
+            grasp_reward=grasp,
+            in_place_reward=in_place,
+            obj_to_target=np.zeros_like(reward),
+        )
+
+
+class HandInsert(Manipulation):
+    """Putting a block into a hole, with the hand.
+
+    The reward is 10 where d < 0.05, else `grasp & place`, plus `1 + 7 place` while the open gripper is within 0.02 of
+    the block: `place = near(d; 0.05, d0)`, d the distance of the block from the target, and grasp the gripper's caging
+    of the block. Success is d <= 0.05.
+    """
+
+    name = "hand-insert-v3"
+    sensors: ClassVar[Mapping[str, Sensor]] = {"block": body("obj"), "quaternion": body_quaternion("obj")}
+    constants = ("_target_pos", "obj_init_pos", "init_tcp")
+    main_object = "objGeom"
+
+    RADIUS = 0.05
+
+    @staticmethod
+    def objects(sensed: Mapping[str, Floats]) -> Floats:
+        """The block."""
+        return np.concatenate([sensed["block"], sensed["quaternion"]], axis=1)
+
+    @staticmethod
+    def judge(scene: Scene) -> Verdict:
+        """Holding the block, and its nearness to the target."""
+        block, start, target = scene.objects[:, :3], scene.goal["obj_init_pos"], scene.goal["_target_pos"]
+        radius = HandInsert.RADIUS
+        offset, hand_offset = distance(block, target), distance(block, scene.tcp)
+        in_place = tolerance(offset, (0.0, radius), distance(start, target), "long_tail")
+        grasp = gripper_caging(
+            scene, block, radius=0.015, pad_threshold=0.05, reach_radius=0.01, xz_threshold=0.005, density="high"
+        )
+        is_open = scene.opening > 0.0
+        bonus = np.where((hand_offset < 0.02) & is_open, 1.0 + 7.0 * in_place, 0.0)
+        return Verdict(
+            reward=np.where(offset < radius, 10.0, hamacher(grasp, in_place) + bonus),
+            success=offset <= radius,
+            near_object=hand_offset <= 0.03,
+            grasp_success=scene.touching & is_open & (block[:, 2] - 0.02 > start[:, 2]),
+            grasp_reward=grasp,
+            in_place_reward=in_place,
+            obj_to_target=offset,
+        )
+
+
+CLASSES: tuple[type[Manipulation], ...] = (Hammer, HandInsert)
