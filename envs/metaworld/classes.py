@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from metarl.envs.metaworld import coffee, pushing, reaching, sweeping
+from metarl.envs.metaworld import coffee, pushing, reaching, sticks, sweeping
 from metarl.envs.metaworld.scene import Manipulation
 
-MODULES = (reaching, pushing, coffee, sweeping)
+MODULES = (reaching, pushing, coffee, sweeping, sticks)
 
 MANIPULATIONS: Mapping[str, type[Manipulation]] = {kind.name: kind for module in MODULES for kind in module.CLASSES}
