@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from metarl.envs.metaworld import buttons, doors, drawers_and_windows, handles, plates, reaching, tools, turning
+from metarl.envs.metaworld import buttons, coffee, doors, drawers_and_windows, handles, plates, pushing, reaching, sticks, sweeping, tools, turning
 from metarl.envs.metaworld.scene import Manipulation
 
-MODULES = (buttons, doors, drawers_and_windows, handles, plates, reaching, tools, turning,)
+MODULES = (buttons, coffee, doors, drawers_and_windows, handles, plates, pushing, reaching, sticks, sweeping, tools, turning,)
 
 MANIPULATIONS: Mapping[str, type[Manipulation]] = {kind.name: kind for module in MODULES for kind in module.CLASSES}

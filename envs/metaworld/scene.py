@@ -41,6 +41,11 @@ def body_quaternion(name: str) -> Sensor:
     return lambda data: data.body(name).xquat
 
 
+def body_matrix(name: str) -> Sensor:
+    """The orientation of a body as a matrix, `[9]`."""
+    return lambda data: data.body(name).xmat
+
+
 def geom_matrix(name: str) -> Sensor:
     """The orientation of a geom as a matrix, `[9]`."""
     return lambda data: data.geom(name).xmat

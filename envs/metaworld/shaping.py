@@ -15,6 +15,8 @@ from metarl.envs.metaworld.scene import Scene
 from metarl.types import Floats
 
 VALUE_AT_MARGIN = 0.1
+PAD_REACH = 0.05
+"""Distance of a finger's pad from an object along y, in m, up to which the pad encloses it."""
 
 
 def distance(a: Floats, b: Floats) -> Floats:
@@ -59,6 +61,11 @@ def tolerance(
     return np.where(inside, 1.0, np.where(margin == 0.0, 0.0, outside))
 
 
+def near(offset: Floats, radius: Floats | float, margin: Floats | float) -> Floats:
+    """1 within `radius` (m), falling to 0.1 at `radius + margin`: the long-tailed tolerance of a distance, `[R]`."""
+    return tolerance(offset, (0.0, radius), margin, "long_tail")
+
+
 def hamacher(a: Floats, b: Floats) -> Floats:
     """The Hamacher product `a b / (a + b - a b)`, a soft "and" of two numbers in [0, 1]; 0 where both are 0."""
     product = a * b
@@ -90,10 +97,11 @@ def gripper_caging(
     xz_threshold: float,
     effort: float = 1.0,
     density: Literal["low", "medium", "high"] = "low",
+    start: str = "obj_init_pos",
 ) -> Floats:
     """How well the gripper encloses an object and closes on it, `[R]`: Meta-World's shared caging reward.
 
-    Needs the goal's constants `obj_init_pos` and `init_tcp`.
+    Needs the goal's constants `init_tcp` and `start`.
 
     Args:
         scene: The scene.
@@ -104,23 +112,59 @@ def gripper_caging(
         xz_threshold: Distance in the x-z plane that counts as enclosing, m.
         effort: The action's closing that counts as full.
         density: `high` averages with the enclosing alone, `medium` with reaching.
+        start: The constant that says where the object was after the reset.
     """
-    start, tcp, xz = scene.goal["obj_init_pos"], scene.tcp, [0, 2]
+    origin = scene.goal[start]
     sides = []
     for pad in ("left_pad", "right_pad"):
         y = scene.sensed[pad][:, 1]
-        margin = np.abs(np.abs(y - start[:, 1]) - pad_threshold)
+        margin = np.abs(np.abs(y - origin[:, 1]) - pad_threshold)
         sides.append(tolerance(np.abs(y - position[:, 1]), (radius, pad_threshold), margin, "long_tail"))
     along_y = hamacher(sides[0], sides[1])
-    xz_margin = distance(start[:, xz], scene.goal["init_tcp"][:, xz]) - xz_threshold
-    in_plane = tolerance(distance(tcp[:, xz], position[:, xz]), (0.0, xz_threshold), xz_margin, "long_tail")
-    caging = hamacher(along_y, in_plane)
+    caging = hamacher(along_y, enclosed_in_plane(scene, position, origin, xz_threshold))
     closed = np.minimum(np.maximum(0.0, scene.actions[:, 3]), effort) / effort
     result = hamacher(caging, np.where(caging > 0.97, closed, 0.0))
     if density == "high":
         result = (result + caging) / 2.0
     elif density == "medium":
-        reach_margin = np.abs(distance(start, scene.goal["init_tcp"]) - reach_radius)
-        reach = tolerance(distance(position, tcp), (0.0, reach_radius), reach_margin, "long_tail")
-        result = (result + reach) / 2.0
+        reach_margin = np.abs(distance(origin, scene.goal["init_tcp"]) - reach_radius)
+        result = (result + near(distance(position, scene.tcp), reach_radius, reach_margin)) / 2.0
     return result
+
+
+def pinching(scene: Scene, position: Floats, *, radius: float, slack: float, xz_threshold: float) -> Floats:
+    """How well the gripper encloses and then pinches a flat object, `[R]`: caging of the classes that push and sweep.
+
+    The mean of the enclosing and, once that is above 0.95, of how closely both pads lie at the object along y. Needs
+    the goal's constants `obj_init_pos` and `init_tcp`.
+
+    Args:
+        scene: The scene.
+        position: Of the object, `[R, 3]` in m.
+        radius: Of the object, m.
+        slack: How far beyond the radius a pad may be and still pinches, m.
+        xz_threshold: Distance in the x-z plane that counts as enclosing, m.
+    """
+    enclosed, pinched = [], []
+    for pad, side in (("left_pad", 1.0), ("right_pad", -1.0)):
+        gap = side * (scene.sensed[pad][:, 1] - position[:, 1])
+        margin = np.abs(np.abs(gap) - PAD_REACH)
+        enclosed.append(tolerance(gap, (radius, PAD_REACH), margin, "long_tail"))
+        pinched.append(tolerance(gap, (radius, radius + slack), margin, "long_tail"))
+    in_plane = enclosed_in_plane(scene, position, scene.goal["obj_init_pos"], xz_threshold)
+    caging = hamacher(hamacher(enclosed[0], enclosed[1]), in_plane)
+    return (caging + np.where(caging > 0.95, hamacher(pinched[0], pinched[1]), 0.0)) / 2.0
+
+
+def enclosed_in_plane(scene: Scene, position: Floats, origin: Floats, threshold: float) -> Floats:
+    """How near the tcp is to an object in the x-z plane, `[R]`: 1 within `threshold`, 0.1 as far as after the reset.
+
+    Args:
+        scene: The scene; its goal has the constant `init_tcp`.
+        position: Of the object, `[R, 3]` in m.
+        origin: Where it was after the reset, likewise.
+        threshold: Distance that counts as enclosing, m.
+    """
+    xz = [0, 2]
+    margin = distance(origin[:, xz], scene.goal["init_tcp"][:, xz]) - threshold
+    return near(distance(scene.tcp[:, xz], position[:, xz]), threshold, margin)
