@@ -15,6 +15,7 @@ import pytest
 from metarl.envs.metaworld import families
 from metarl.envs.metaworld.classes import MANIPULATIONS
 from metarl.envs.metaworld.families import BenchmarkTasks, ml, ml1
+from metarl.types import Task
 
 
 def made_up(train: int, held_out: int) -> BenchmarkTasks:
@@ -59,11 +60,16 @@ def test_a_meta_batch_takes_classes_evenly_and_goals_without_repetition() -> Non
     assert [t["class"][0] for t in distribution.train_tasks(12)] == [*map(float, range(10)), 0.0, 1.0]
 
 
+def held_out() -> list[Task]:
+    """The held-out tasks of a family that was made anew."""
+    return ml1("reach-v3").distribution.held_out()
+
+
 def test_the_second_start_reads_the_cache_and_a_damaged_one_is_made_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setenv("METARL_CACHE", str(tmp_path))
-    first = ml1("reach-v3")
+    first = held_out()
     (file,) = (tmp_path / "metaworld").iterdir()
     derive, calls = families._derived, []
 
@@ -72,28 +78,28 @@ def test_the_second_start_reads_the_cache_and_a_damaged_one_is_made_again(
         return derive(*arguments)
 
     monkeypatch.setattr(families, "_derived", counted)
-    again = ml1("reach-v3")
+    again = held_out()
     assert not calls
-    assert again.distribution.held_out() == first.distribution.held_out()
+    assert again == first
     data = bytearray(file.read_bytes())
     data[-100] ^= 1
     file.write_bytes(data)
-    assert ml1("reach-v3").distribution.held_out() == first.distribution.held_out()
+    assert held_out() == first
     assert len(calls) == 1
     assert "damaged" in caplog.text
     file.write_bytes(b"cut")
-    ml1("reach-v3")
+    held_out()
     assert len(calls) == 2
-    ml1("reach-v3")
+    held_out()
     assert len(calls) == 2, "it was written again"
 
 
 def test_other_package_versions_are_another_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("METARL_CACHE", str(tmp_path))
-    ml1("reach-v3")
+    held_out()
     version = families.cached_goals.__globals__["importlib"].metadata.version
     monkeypatch.setattr("importlib.metadata.version", lambda name: version(name) + ".1")
-    ml1("reach-v3")
+    held_out()
     assert len(list((tmp_path / "metaworld").iterdir())) == 2
 
 
