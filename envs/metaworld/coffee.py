@@ -27,7 +27,7 @@ class CoffeePush(Moving):
 
     name = "coffee-push-v3"
     sensors: ClassVar[Mapping[str, Sensor]] = {"object": body("obj"), "matrix": geom_matrix("mug")}
-    main_object = "mug"
+    main_object = "mug"  # the mesh that is shown; it touches nothing, so that `grasp_success` is never true
 
     @staticmethod
     def judge(scene: Scene) -> Verdict:
