@@ -27,10 +27,11 @@ def distance(a: Floats, b: Floats) -> Floats:
 def norm(a: Floats) -> Floats:
     """Euclidean length, `[R]` from `[R, D]`.
 
-    As a product of each row with itself, which is how `numpy.linalg.norm` computes that of a single vector: summing
-    squares along an axis rounds differently.
+    The product of each contiguous row with itself is what `numpy.linalg.norm` computes for a single vector, so that it
+    rounds the same, and comparisons with a radius come out the same; `einsum` rounds some rows differently.
     """
-    return np.sqrt(np.einsum("ri,ri->r", a, a))
+    rows = np.ascontiguousarray(a)
+    return np.sqrt(np.vecdot(rows, rows))
 
 
 def tolerance(
