@@ -20,6 +20,7 @@ from gymnasium import spaces
 from metarl.envs.camera import Camera, View
 from metarl.envs.metaworld.goals import STATE, ClassGoals
 from metarl.envs.metaworld.scene import COMMON_SENSORS, Manipulation, Scene, Verdict
+from metarl.envs.metaworld.shaping import distance
 from metarl.envs.mujoco_batch import FATAL_WARNINGS, Gathered
 from metarl.types import Bools, Floats, Task
 from metarl.vector import TaskVecEnv, available_cores
@@ -118,8 +119,7 @@ class ClassRows:
         sensed = {name: g.array if everyone else g.array[rows] for name, g in self._gathered.items()}
         frames = np.zeros((len(rows), FRAME))
         frames[:, :3] = sensed["hand"]
-        apart = sensed["right_claw"] - sensed["left_claw"]
-        frames[:, 3] = np.clip(np.sqrt(np.einsum("ri,ri->r", apart, apart)) / FULLY_OPEN, 0.0, 1.0)
+        frames[:, 3] = np.clip(distance(sensed["right_claw"], sensed["left_claw"]) / FULLY_OPEN, 0.0, 1.0)
         objects = self.kind.objects(sensed)
         frames[:, 4 : 4 + objects.shape[1]] = objects
         observations = np.concatenate([frames, self.frames[rows], np.zeros((len(rows), 3))], axis=1)
