@@ -48,18 +48,27 @@ def gymnasium_asset(name: str) -> str:
 
 
 class Gathered:
-    """Numbers of every row's data as one array: views taken once, copied out with one call, not one per row."""
+    """Numbers of every row's data as one array: views taken once, copied out with one call, not one per row.
 
-    def __init__(self, views: list[np.ndarray]) -> None:
-        self._views = [view.reshape(-1) for view in views]
-        self.array = np.zeros((len(views), len(self._views[0])), dtype=views[0].dtype)  # [N, size]
+    Args:
+        rows: The views of each row, one or several, of the same sizes in all rows.
+
+    Attributes:
+        array: `[N, sum of the sizes]`.
+    """
+
+    def __init__(self, rows: Sequence[Sequence[np.ndarray]]) -> None:
+        self._rows = [[view.reshape(-1) for view in views] for views in rows]
+        self._all = [view for views in self._rows for view in views]
+        self.array = np.zeros((len(rows), sum(map(len, self._rows[0]))), dtype=self._all[0].dtype)
 
     def refresh(self, rows: np.ndarray) -> None:
         """Copies the rows out; the others keep what they had."""
-        if len(rows) == len(self._views):
-            np.concatenate(self._views, out=self.array.reshape(-1))
+        if len(rows) == len(self._rows):
+            np.concatenate(self._all, out=self.array.reshape(-1))
         elif len(rows):
-            self.array[rows] = np.concatenate([self._views[i] for i in rows.tolist()]).reshape(len(rows), -1)
+            chosen = [view for i in rows.tolist() for view in self._rows[i]]
+            self.array[rows] = np.concatenate(chosen).reshape(len(rows), -1)
 
 
 class MujocoBatch:
@@ -94,9 +103,9 @@ class MujocoBatch:
         # Views into each row's data, taken once: looking them up costs more than copying them.
         self._ctrl = [d.ctrl for d in self.data]
         self._state = [(d.qpos, d.qvel) for d in self.data]
-        self._warnings = Gathered([d.warning.number for d in self.data])
+        self._warnings = Gathered([[d.warning.number] for d in self.data])
         named: dict[str, Output] = {"qpos": lambda d: d.qpos, "qvel": lambda d: d.qvel, **(outputs or {})}
-        self._gathered = {name: Gathered([view(d) for d in self.data]) for name, view in named.items()}
+        self._gathered = {name: Gathered([[view(d)] for d in self.data]) for name, view in named.items()}
         self.outputs = {name: gathered.array for name, gathered in self._gathered.items()}
         self.qpos, self.qvel = self.outputs["qpos"], self.outputs["qvel"]
         self._threads = threads or available_cores()

@@ -31,6 +31,7 @@ FRAME = 18  # numbers of one frame of the observation: hand, opening, objects
 OBJECTS = 14
 HAND_LOW, HAND_HIGH = np.array([-0.525, 0.348, -0.0525]), np.array([0.525, 1.025, 0.7])
 FULLY_OPEN = 0.1  # m between the fingers
+SLACK = 1e-6  # m
 FINGERS = ("leftpad_geom", "rightpad_geom")
 VERDICT_TERMS = tuple(field.name for field in fields(Verdict))
 VIEW = View(body=0, distance=1.8, elevation=-30.0)
@@ -55,14 +56,14 @@ class ClassRows:
         self.data = [mujoco.MjData(model) for model in self.models for _ in range(episodes)]
         self._ctrl = [d.ctrl for d in self.data]
         self._mocap = [d.mocap_pos[0] for d in self.data]
-        self._gathered = {
-            name: Gathered([sensor(d) for d in self.data])
-            for name, sensor in {**COMMON_SENSORS, **kind.sensors}.items()
-        }
-        self._targets = Gathered(self._mocap)
-        self._gathered["warnings"] = Gathered([d.warning.number for d in self.data])
-        self._geoms = [first.geom(name).id for name in FINGERS]
-        self._object = first.geom(kind.main_object).id if kind.main_object else -1
+        sensors = {**COMMON_SENSORS, **kind.sensors}
+        self._sensed = Gathered([[sensor(d) for sensor in sensors.values()] for d in self.data])
+        sizes = [sensor(self.data[0]).size for sensor in sensors.values()]
+        ends = np.cumsum(sizes)
+        self._columns = {n: slice(e - size, e) for n, e, size in zip(sensors, ends, sizes, strict=True)}
+        self._targets = Gathered([[place] for place in self._mocap])
+        self._warnings = Gathered([[d.warning.number] for d in self.data])
+        self._touch = Touch(first, self.data, kind.main_object) if kind.main_object else None
         rows = len(self.data)
         self.frames = np.zeros((rows, FRAME))  # the frame of the last step
         self.chosen = np.zeros(rows, dtype=np.int64)  # the goal of each row
@@ -110,13 +111,14 @@ class ClassRows:
 
     def gather(self, rows: np.ndarray) -> None:
         """Copies out what is sensed of rows."""
-        for gathered in self._gathered.values():
-            gathered.refresh(rows)
+        self._sensed.refresh(rows)
+        self._warnings.refresh(rows)
 
     def judge(self, rows: np.ndarray, actions: Floats) -> tuple[Floats, Verdict, Bools]:
         """Observations `[rows, 39]`, verdict, and whether the simulation blew up, after the physics."""
         everyone = len(rows) == len(self.data)
-        sensed = {name: g.array if everyone else g.array[rows] for name, g in self._gathered.items()}
+        numbers = self._sensed.array if everyone else self._sensed.array[rows]
+        sensed = {name: numbers[:, columns] for name, columns in self._columns.items()}
         frames = np.zeros((len(rows), FRAME))
         frames[:, :3] = sensed["hand"]
         frames[:, 3] = np.clip(distance(sensed["right_claw"], sensed["left_claw"]) / FULLY_OPEN, 0.0, 1.0)
@@ -128,34 +130,50 @@ class ClassRows:
         observations[:, FRAME : 2 * FRAME] = np.clip(observations[:, FRAME : 2 * FRAME], FRAME_LOW, FRAME_HIGH)
         scene = Scene(
             sensed=sensed,
-            goal={name: values[rows] for name, values in self.constants.items()},
+            goal=self.constants if everyone else {name: values[rows] for name, values in self.constants.items()},
             observation=observations,
             actions=actions,
-            touching=self._touching(rows),
+            touching=self._touch(rows) if self._touch else np.zeros(len(rows), dtype=np.bool_),
         )
-        blown = np.any(sensed["warnings"][:, FATAL_WARNINGS], axis=1)
+        blown = np.any(self._warnings.array[rows][:, FATAL_WARNINGS], axis=1)
         return observations, self.kind.judge(scene), blown
 
-    def _touching(self, rows: np.ndarray) -> Bools:
-        """Whether contacts press both fingers on the main object, `[rows]`."""
-        result = np.zeros(len(rows), dtype=np.bool_)
-        if self._object < 0:
-            return result
-        for at, i in enumerate(rows.tolist()):
-            contact, forces = self.data[i].contact, self.data[i].efc_force
-            pairs = contact.geom  # [contacts, 2]
-            with_object = (pairs == self._object).any(axis=1)
-            if with_object.any():
-                result[at] = all(
-                    _pressure(forces, contact.efc_address[with_object & (pairs == finger).any(axis=1)]) > 0.0
-                    for finger in self._geoms
-                )
+
+class Touch:
+    """Whether contacts press both fingers on an object.
+
+    Args:
+        model: The model of all rows.
+        data: The data of each row.
+        name: Of the object's geom.
+    """
+
+    def __init__(self, model: Any, data: Sequence[Any], name: str) -> None:
+        self._data = data
+        self._geoms = [model.geom(geom).id for geom in (name, *FINGERS)]
+        self._places = Gathered([[d.geom_xpos[geom] for geom in self._geoms] for d in data])
+        bounds, margins = model.geom_rbound[self._geoms], model.geom_margin[self._geoms]
+        # Geoms whose bounding spheres are further apart cannot touch: most rows need no look at their contacts.
+        self._reach = bounds[0] + bounds[1:] + np.maximum(margins[0], margins[1:])
+
+    def __call__(self, rows: np.ndarray) -> Bools:
+        """For rows, `[rows]`."""
+        self._places.refresh(rows)
+        places = self._places.array[rows].reshape(len(rows), 3, 3)
+        apart = places[:, 1:] - places[:, :1]
+        near = np.sqrt((apart**2).sum(axis=2)) <= self._reach + SLACK
+        result = near.all(axis=1)
+        for at in np.flatnonzero(result).tolist():
+            result[at] = self._pressed(self._data[rows[at]])
         return result
 
-
-def _pressure(forces: Floats, addresses: np.ndarray) -> float:
-    """Sum of the constraint forces of contacts, as Meta-World adds them up: one number of each contact."""
-    return float(sum(forces[addresses]))
+    def _pressed(self, data: Any) -> bool:
+        """Whether the constraint forces of the contacts with each finger add up to more than nothing."""
+        pairs, addresses, forces = data.contact.geom, data.contact.efc_address, data.efc_force
+        with_object = (pairs == self._geoms[0]).any(axis=1)
+        return all(
+            sum(forces[addresses[with_object & (pairs == finger).any(axis=1)]]) > 0.0 for finger in self._geoms[1:]
+        )
 
 
 class MetaWorldEnvs(TaskVecEnv):

@@ -75,7 +75,8 @@ COMMON_SENSORS: Mapping[str, Sensor] = {
 
 def quaternions(matrices: Floats) -> Floats:
     """Orientations as quaternions, w last as in SciPy, `[R, 4]`, from matrices `[R, 9]`."""
-    return Rotation.from_matrix(matrices.reshape(-1, 3, 3)).as_quat()
+    rotations = Rotation.from_matrix(matrices.reshape(-1, 3, 3), assume_valid=True)  # MuJoCo keeps them orthonormal
+    return rotations.as_quat()
 
 
 @dataclass(frozen=True)
