@@ -1,15 +1,15 @@
 """Meta-World's tasks stepped as one batch, rows grouped by class of tasks.
 
 A step moves the hand's target, runs five physics steps and a forward pass in a pool of threads, and computes
-observation, reward and success of all rows of a class at once. While the threads are at the physics of the later
-classes, the arrays of the earlier ones are computed.
+observation, reward and success of all rows of a class at once. The two do not overlap: while arrays are computed here,
+the threads would wait for the interpreter lock after every row (measured: 29 ms a step in place of 22).
 """
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import fields
 from typing import Any
 
@@ -139,6 +139,12 @@ class ClassRows:
         return observations, self.kind.judge(scene), blown
 
 
+def _step_share(share: Sequence[tuple[ClassRows, Sequence[int]]]) -> None:
+    """What one thread does in a step."""
+    for group, rows in share:
+        group.physics(rows)
+
+
 class Touch:
     """Whether contacts press both fingers on an object.
 
@@ -249,10 +255,6 @@ class MetaWorldEnvs(TaskVecEnv):
         for group, own, places in self._members(rows):
             self._seen[rows[places]] = group.reset(own)
 
-    def _start_physics(self, group: ClassRows, own: np.ndarray) -> list[Future[None]]:
-        parts = [part.tolist() for part in np.array_split(own, self._threads) if len(part)]
-        return [self._pool.submit(group.physics, part) for part in parts]
-
     def set_controls(self, rows: np.ndarray, actions: Floats) -> None:
         """Sets targets and grippers that `bare_physics` then steps with, from actions `[rows, 4]`."""
         for group, own, places in self._members(rows):
@@ -260,23 +262,25 @@ class MetaWorldEnvs(TaskVecEnv):
 
     def bare_physics(self, rows: np.ndarray) -> None:
         """Steps rows without observing or judging them: the floor under the cost of a step."""
-        pending = [self._start_physics(group, own) for group, own, _ in self._members(rows)]
-        for futures in pending:
-            for future in futures:
-                future.result()
+        self._physics(self._members(rows))
+
+    def _physics(self, members: Sequence[tuple[ClassRows, np.ndarray, np.ndarray]]) -> None:
+        """Steps rows of classes: each thread an equal share of every class, for classes differ in cost."""
+        shares = [
+            [(group, own[i :: self._threads].tolist()) for group, own, _ in members] for i in range(self._threads)
+        ]
+        for future in [self._pool.submit(_step_share, share) for share in shares]:
+            future.result()
 
     def _step_rows(self, rows: np.ndarray, actions: Floats) -> tuple[Floats, Bools, Bools, dict[str, np.ndarray]]:
         actions = actions.astype(np.float64)
         members = self._members(rows)
-        pending = []
         for group, own, places in members:
             group.set_actions(own, actions[places])
-            pending.append(self._start_physics(group, own))
+        self._physics(members)
         terms = {name: np.zeros(len(rows)) for name in VERDICT_TERMS}
         blown = np.zeros(len(rows), dtype=np.bool_)
-        for (group, own, places), futures in zip(members, pending, strict=True):
-            for future in futures:
-                future.result()
+        for group, own, places in members:
             group.gather(own)
             self._seen[rows[places]], verdict, blown[places] = group.judge(own, actions[places])
             for name in VERDICT_TERMS:
