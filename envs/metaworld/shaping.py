@@ -59,6 +59,11 @@ def tolerance(
     return np.where(inside, 1.0, np.where(margin == 0.0, 0.0, outside))
 
 
+def near(offset: Floats, radius: Floats | float, margin: Floats | float) -> Floats:
+    """1 within `radius` (m), falling to 0.1 at `radius + margin`: the long-tailed tolerance of a distance, `[R]`."""
+    return tolerance(offset, (0.0, radius), margin, "long_tail")
+
+
 def hamacher(a: Floats, b: Floats) -> Floats:
     """The Hamacher product `a b / (a + b - a b)`, a soft "and" of two numbers in [0, 1]; 0 where both are 0."""
     product = a * b
@@ -78,6 +83,54 @@ def prism(point: Floats, zero: Floats, one: Floats) -> Floats:
     inside = np.all((low <= point) & (point <= high), axis=-1)
     scale = (point - zero) / (one - zero)
     return np.where(inside, scale[:, 0] * scale[:, 1] * scale[:, 2], 1.0)
+
+
+def funnel(radius: Floats, throat: Floats | float, slope: float, height: float) -> Floats:
+    """The surface of a funnel: 0 within the throat, outside `slope * ln(radius - throat) + height`, in m.
+
+    Args:
+        radius: Horizontal distance from the funnel's axis, `[R]` in m.
+        throat: Up to which radius the way down is free, m.
+        slope: m.
+        height: Of the surface where the radius is 1 m wider than the throat, m.
+    """
+    outside = radius > throat
+    return np.where(outside, slope * np.log(np.where(outside, radius - throat, 1.0)) + height, 0.0)
+
+
+def above(z: Floats, floor: Floats, margin: Floats | float) -> Floats:
+    """1 down to 0.01 m below a floor, lower falling with a long tail.
+
+    Args:
+        z: Height, `[R]` in m.
+        floor: Likewise.
+        margin: See `tolerance`; it may be negative where `z` is above the floor.
+    """
+    return near(np.maximum(floor - z, 0.0), 0.01, margin)
+
+
+def aligned(quaternion: Floats, ideal: Floats, error: float) -> Floats:
+    """1 for the ideal quaternion (`[R, 4]` and `[4]`), falling linearly to 0 at a Euclidean distance of `error`."""
+    return np.maximum(1.0 - distance(quaternion, ideal) / error, 0.0)
+
+
+def between_pads(scene: Scene, position: Floats, radius: float, threshold: float) -> Floats:
+    """How well an object lies between the fingers' pads along y, each on its own side of it, `[R]`.
+
+    A product of two tolerances of the gap between pad and centre, from `radius` to `threshold`. The margin of each is
+    how much the gap differs from the threshold now, not at the start.
+    """
+    sides = []
+    for pad, side in (("left_pad", 1.0), ("right_pad", -1.0)):
+        gap = side * (scene.sensed[pad][:, 1] - position[:, 1])
+        sides.append(tolerance(gap, (radius, threshold), np.abs(np.abs(gap) - threshold), "long_tail"))
+    return hamacher(sides[0], sides[1])
+
+
+def closing(scene: Scene, caging: Floats, effort: float = 1.0) -> Floats:
+    """The caging "and" the action's closing, as a part of `effort`; 0 up to a caging of 0.97, `[R]`."""
+    closed = np.minimum(np.maximum(0.0, scene.actions[:, 3]), effort) / effort
+    return hamacher(caging, np.where(caging > 0.97, closed, 0.0))
 
 
 def gripper_caging(
@@ -105,22 +158,31 @@ def gripper_caging(
         effort: The action's closing that counts as full.
         density: `high` averages with the enclosing alone, `medium` with reaching.
     """
-    start, tcp, xz = scene.goal["obj_init_pos"], scene.tcp, [0, 2]
+    start = scene.goal["obj_init_pos"]
     sides = []
     for pad in ("left_pad", "right_pad"):
         y = scene.sensed[pad][:, 1]
         margin = np.abs(np.abs(y - start[:, 1]) - pad_threshold)
         sides.append(tolerance(np.abs(y - position[:, 1]), (radius, pad_threshold), margin, "long_tail"))
-    along_y = hamacher(sides[0], sides[1])
-    xz_margin = distance(start[:, xz], scene.goal["init_tcp"][:, xz]) - xz_threshold
-    in_plane = tolerance(distance(tcp[:, xz], position[:, xz]), (0.0, xz_threshold), xz_margin, "long_tail")
-    caging = hamacher(along_y, in_plane)
-    closed = np.minimum(np.maximum(0.0, scene.actions[:, 3]), effort) / effort
-    result = hamacher(caging, np.where(caging > 0.97, closed, 0.0))
+    caging = hamacher(hamacher(sides[0], sides[1]), enclosed_in_plane(scene, position, start, xz_threshold))
+    result = closing(scene, caging, effort)
     if density == "high":
         result = (result + caging) / 2.0
     elif density == "medium":
         reach_margin = np.abs(distance(start, scene.goal["init_tcp"]) - reach_radius)
-        reach = tolerance(distance(position, tcp), (0.0, reach_radius), reach_margin, "long_tail")
-        result = (result + reach) / 2.0
+        result = (result + near(distance(position, scene.tcp), reach_radius, reach_margin)) / 2.0
     return result
+
+
+def enclosed_in_plane(scene: Scene, position: Floats, origin: Floats, threshold: float) -> Floats:
+    """How near the tcp is to an object in the x-z plane, `[R]`: 1 within `threshold`, 0.1 as far as after the reset.
+
+    Args:
+        scene: The scene; its goal has the constant `init_tcp`.
+        position: Of the object, `[R, 3]` in m.
+        origin: Where it was after the reset, likewise.
+        threshold: Distance that counts as enclosing, m.
+    """
+    xz = [0, 2]
+    margin = distance(origin[:, xz], scene.goal["init_tcp"][:, xz]) - threshold
+    return near(distance(scene.tcp[:, xz], position[:, xz]), threshold, margin)
