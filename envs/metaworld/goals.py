@@ -88,9 +88,9 @@ def class_goals(
         observations.append(observation)
         vectors.append(np.array(env._last_rand_vec, dtype=np.float64))
         targets.append(np.array(env._target_pos, dtype=np.float64).reshape(3))
-        constants.append([np.array(getattr(env, name), dtype=np.float64).reshape(-1) for name in kind.constants])
         changed = (name for name in names if not np.array_equal(getattr(env.model, name), getattr(plain, name)))
         models.append({name: np.array(getattr(env.model, name)) for name in changed})
+        constants.append(_constants(env, kind))
     changing = sorted({name for fields in models for name in fields})
     goals = ClassGoals(
         model_path=env.model_name,
@@ -99,13 +99,26 @@ def class_goals(
         states=np.stack(states),
         observations=np.stack(observations).astype(np.float64),
         fields={n: np.stack([fields.get(n, getattr(plain, n)) for fields in models]) for n in changing},
-        constants={name: np.stack([row[i] for row in constants]) for i, name in enumerate(kind.constants)},
+        constants={name: np.stack([row[name] for row in constants]) for name in constants[0]},
         mocap_bounds=np.stack([env.mocap_low, env.mocap_high]).astype(np.float64),
         action_scale=float(env.action_scale),
         training=len(train),
     )
     env.close()
     return goals
+
+
+def _constants(env: Any, kind: type[Manipulation]) -> dict[str, Floats]:
+    """What the reward needs of the goal that an environment was just reset to; takes a step where one sets some."""
+
+    def read(names: Sequence[str]) -> dict[str, Floats]:
+        return {name: np.array(getattr(env, name), dtype=np.float64).reshape(-1) for name in names}
+
+    result = read(kind.constants)
+    if kind.settled_constants:
+        env.step(np.zeros(4, dtype=np.float32))
+        result |= read(kind.settled_constants)
+    return result
 
 
 # The cache -------------------------------------------------------------------------------------------------
@@ -136,7 +149,11 @@ def cached_goals(
         kinds: The classes that are needed.
         compute: Makes the goals by class.
     """
-    asked = [FORMAT, *((kind.name, kind.constants) for kind in kinds), *map(importlib.metadata.version, PACKAGES)]
+    asked = [
+        FORMAT,
+        *((kind.name, kind.constants, kind.settled_constants) for kind in kinds),
+        *map(importlib.metadata.version, PACKAGES),
+    ]
     digest = hashlib.sha256(json.dumps([classes, seed, *asked]).encode()).hexdigest()[:16]
     path = (
         cache_folder()

@@ -146,6 +146,8 @@ class Manipulation(ABC):
     """What is sensed besides `COMMON_SENSORS`."""
     constants: ClassVar[tuple[str, ...]] = ()
     """Attributes of Meta-World's own environment, numbers that a reset sets and a step does not change."""
+    settled_constants: ClassVar[tuple[str, ...]] = ()
+    """Likewise, but set by the first step after a reset: the same up to rounding, whatever that step's action is."""
     main_object: ClassVar[str | None] = None
     """Name of the geom whose touch by both fingers `Scene.touching` tells."""
 

@@ -88,6 +88,35 @@ def prism(point: Floats, zero: Floats, one: Floats) -> Floats:
     return np.where(inside, scale[:, 0] * scale[:, 1] * scale[:, 2], 1.0)
 
 
+def funnel(radius: Floats, throat: Floats | float, slope: float, height: float) -> Floats:
+    """The surface of a funnel: 0 within the throat, outside `slope * ln(radius - throat) + height`, in m.
+
+    Args:
+        radius: Horizontal distance from the funnel's axis, `[R]` in m.
+        throat: Up to which radius the way down is free, m.
+        slope: m.
+        height: Of the surface where the radius is 1 m wider than the throat, m.
+    """
+    outside = radius > throat
+    return np.where(outside, slope * np.log(np.where(outside, radius - throat, 1.0)) + height, 0.0)
+
+
+def above(z: Floats, floor: Floats, margin: Floats | float) -> Floats:
+    """1 down to 0.01 m below a floor, lower falling with a long tail.
+
+    Args:
+        z: Height, `[R]` in m.
+        floor: Likewise.
+        margin: See `tolerance`; it may be negative where `z` is above the floor.
+    """
+    return near(np.maximum(floor - z, 0.0), 0.01, margin)
+
+
+def aligned(quaternion: Floats, ideal: Floats, error: float) -> Floats:
+    """1 for the ideal quaternion (`[R, 4]` and `[4]`), falling linearly to 0 at a Euclidean distance of `error`."""
+    return np.maximum(1.0 - distance(quaternion, ideal) / error, 0.0)
+
+
 def gripper_caging(
     scene: Scene,
     position: Floats,
@@ -123,8 +152,7 @@ def gripper_caging(
         sides.append(tolerance(np.abs(y - position[:, 1]), (radius, pad_threshold), margin, "long_tail"))
     along_y = hamacher(sides[0], sides[1])
     caging = hamacher(along_y, enclosed_in_plane(scene, position, origin, xz_threshold))
-    closed = np.minimum(np.maximum(0.0, scene.actions[:, 3]), effort) / effort
-    result = hamacher(caging, np.where(caging > 0.97, closed, 0.0))
+    result = closing(scene, caging, effort)
     if density == "high":
         result = (result + caging) / 2.0
     elif density == "medium":
@@ -146,15 +174,40 @@ def pinching(scene: Scene, position: Floats, *, radius: float, slack: float, xz_
         slack: How far beyond the radius a pad may be and still pinches, m.
         xz_threshold: Distance in the x-z plane that counts as enclosing, m.
     """
-    enclosed, pinched = [], []
+    caging = enclosing(scene, position, radius=radius, xz_threshold=xz_threshold)
+    pinched = between_pads(scene, position, radius, radius + slack)
+    return (caging + np.where(caging > 0.95, pinched, 0.0)) / 2.0
+
+
+def enclosing(scene: Scene, position: Floats, *, radius: float, xz_threshold: float) -> Floats:
+    """How well the gripper encloses an object, with each pad on its own side of it, `[R]`; see `pinching`."""
+    in_plane = enclosed_in_plane(scene, position, scene.goal["obj_init_pos"], xz_threshold)
+    return hamacher(between_pads(scene, position, radius, PAD_REACH), in_plane)
+
+
+def between_pads(scene: Scene, position: Floats, radius: float, bound: float) -> Floats:
+    """How well an object lies between the fingers' pads along y, each on its own side of it, `[R]`.
+
+    The soft "and" of both pads' tolerances. The margin of each is how much its gap to the object's centre differs from
+    `PAD_REACH` now, not at the start.
+
+    Args:
+        scene: The scene.
+        position: Of the object, `[R, 3]` in m.
+        radius: Least gap between pad and centre that earns the full value, m.
+        bound: Largest one, m.
+    """
+    sides = []
     for pad, side in (("left_pad", 1.0), ("right_pad", -1.0)):
         gap = side * (scene.sensed[pad][:, 1] - position[:, 1])
-        margin = np.abs(np.abs(gap) - PAD_REACH)
-        enclosed.append(tolerance(gap, (radius, PAD_REACH), margin, "long_tail"))
-        pinched.append(tolerance(gap, (radius, radius + slack), margin, "long_tail"))
-    in_plane = enclosed_in_plane(scene, position, scene.goal["obj_init_pos"], xz_threshold)
-    caging = hamacher(hamacher(enclosed[0], enclosed[1]), in_plane)
-    return (caging + np.where(caging > 0.95, hamacher(pinched[0], pinched[1]), 0.0)) / 2.0
+        sides.append(tolerance(gap, (radius, bound), np.abs(np.abs(gap) - PAD_REACH), "long_tail"))
+    return hamacher(sides[0], sides[1])
+
+
+def closing(scene: Scene, caging: Floats, effort: float = 1.0) -> Floats:
+    """The caging "and" the action's closing, as a part of `effort`; 0 up to a caging of 0.97, `[R]`."""
+    closed = np.minimum(np.maximum(0.0, scene.actions[:, 3]), effort) / effort
+    return hamacher(caging, np.where(caging > 0.97, closed, 0.0))
 
 
 def enclosed_in_plane(scene: Scene, position: Floats, origin: Floats, threshold: float) -> Floats:

@@ -79,22 +79,24 @@ class Recording:
     infos: dict[str, np.ndarray]
 
 
-def _constants(env: Any, kind: type[Manipulation]) -> dict[str, np.ndarray]:
-    return {name: np.array(getattr(env, name), dtype=np.float64).reshape(-1) for name in kind.constants}
+def _constants(env: Any, names: tuple[str, ...]) -> dict[str, np.ndarray]:
+    return {name: np.array(getattr(env, name), dtype=np.float64).reshape(-1) for name in names}
 
 
 def record(kind: type[Manipulation], goal: int, playing: Playing, steps: int = 500, seed: int = 0) -> Recording:
     """Plays an episode and records it."""
     env = started(kind.name, goal)
     sensors = {**COMMON_SENSORS, **kind.sensors}
-    constants = _constants(env, kind)
+    constants = _constants(env, kind.constants)
     player = Player(kind.name, playing, seed)
     observation = env._get_obs()
     rows: dict[str, list[Any]] = {name: [] for name in (*sensors, "observation", "action", "touching", "reward")}
     infos: dict[str, list[float]] = {}
-    for _ in range(steps):
+    for step in range(steps):
         action = player.action(env, observation)
         observation, reward, _, _, info = env.step(action)
+        if step == 0:
+            constants |= _constants(env, kind.settled_constants)
         for name, sensor in sensors.items():
             rows[name].append(np.array(sensor(env.data), dtype=np.float64).reshape(-1))
         touching = env.touching_object(env.data.geom(kind.main_object).id) if kind.main_object else False
@@ -107,7 +109,7 @@ def record(kind: type[Manipulation], goal: int, playing: Playing, steps: int = 5
             rows[name].append(value)
         for name, value in info.items():
             infos.setdefault(name, []).append(float(value))
-    for name, value in _constants(env, kind).items():
+    for name, value in _constants(env, tuple(constants)).items():
         assert np.array_equal(value, constants[name]), f"{kind.name}: {name} changes in an episode; sense it instead"
     arrays = {name: np.array(values) for name, values in rows.items()}
     return Recording(

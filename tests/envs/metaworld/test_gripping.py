@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from metarl.envs.metaworld.scene import Scene
-from metarl.envs.metaworld.shaping import enclosed_in_plane, gripper_caging, near, pinching
+from metarl.envs.metaworld.shaping import between_pads, closing, enclosed_in_plane, gripper_caging, near, pinching
 from metarl.types import Floats
 
 
@@ -56,6 +56,28 @@ def test_enclosing_in_the_plane_leaves_y_out(tcp: tuple[float, float, float], ex
 )
 def test_pinching_adds_to_enclosing(scene: Scene, expected: float) -> None:
     assert pinching(scene, OBJECT, radius=0.02, slack=0.01, xz_threshold=0.01) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("left", "right", "expected"),
+    [
+        (0.02, -0.05, 1.0),
+        # 0.03 m too far out, as far as from the threshold: a tenth.
+        (0.08, -0.03, 0.1),
+        # On the wrong side: 0.045 m from where the pad should be, 0.02 m from the threshold on its own side.
+        (0.03, 0.03, 1.0 / (1.0 + 9.0 * 2.25**2)),
+    ],
+)
+def test_an_object_between_the_pads_has_each_on_its_own_side(left: float, right: float, expected: float) -> None:
+    assert between_pads(grip(left, right), OBJECT, 0.015, 0.05) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("caging", "effort", "expected"),
+    [(1.0, 1.0, 0.35), (1.0, 0.7, 0.5), (1.0, 0.1, 1.0), (0.97, 0.7, 0.0), (0.98, 0.7, 0.49 / 0.99)],
+)
+def test_closing_counts_once_the_object_is_caged(caging: float, effort: float, expected: float) -> None:
+    assert closing(grip(0.0, 0.0, closing=0.35), np.array([caging]), effort) == pytest.approx(expected)
 
 
 Density = Literal["low", "medium", "high"]

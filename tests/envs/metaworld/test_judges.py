@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from metarl.envs.metaworld.classes import MANIPULATIONS
-from metarl.scripts.reference.metaworld import Playing, record
+from metarl.scripts.reference.metaworld import Playing, record, started
 
 EXACT = 1e-9
 """Meta-World adds and multiplies in another order here and there: sums of squares, products of weights."""
@@ -39,3 +39,16 @@ def test_a_judge_equals_meta_world(name: str) -> None:
 def test_a_judge_equals_meta_world_in_whole_episodes(name: str, playing: Playing) -> None:
     for goal in (0, 7, 23):
         assert_parity(name, goal, playing)
+
+
+@pytest.mark.parametrize("name", sorted(name for name, kind in MANIPULATIONS.items() if kind.settled_constants))
+@pytest.mark.parametrize("goal", [0, 7, 23])
+def test_what_the_first_step_sets_does_not_depend_on_its_action(name: str, goal: int) -> None:
+    """So it may be read after any first step, and be used in all episodes with the goal."""
+    actions = [np.zeros(4), *np.random.default_rng(goal).choice([-1.0, 1.0], (3, 4))]
+    found = []
+    for action in actions:
+        env = started(name, goal)
+        env.step(action)
+        found.append([getattr(env, constant) for constant in MANIPULATIONS[name].settled_constants])
+    np.testing.assert_allclose(found, np.repeat(found[:1], len(found), axis=0), rtol=0.0, atol=1e-15)

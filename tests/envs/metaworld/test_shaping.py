@@ -6,7 +6,17 @@ import numpy as np
 from numpy.testing import assert_allclose
 
 from metarl.envs.metaworld.scene import Scene
-from metarl.envs.metaworld.shaping import distance, gripper_caging, hamacher, norm, prism, tolerance
+from metarl.envs.metaworld.shaping import (
+    above,
+    aligned,
+    distance,
+    funnel,
+    gripper_caging,
+    hamacher,
+    norm,
+    prism,
+    tolerance,
+)
 from metarl.envs.metaworld.tools import HandInsert
 from metarl.scripts.reference.metaworld import record, started
 
@@ -65,6 +75,31 @@ def test_the_hamacher_product_of_known_numbers() -> None:
     b = np.array([0.5, 0.8, 0.3, 0.7, 1.0, 0.0])
     assert_allclose(hamacher(a, b), [1 / 3, 4 / 21, 0.3, 0.0, 1.0, 0.0], rtol=1e-14)
     assert hamacher(a, b).tolist() == hamacher(b, a).tolist()
+
+
+def test_a_funnel_is_open_within_its_throat_and_reaches_its_height_one_metre_beyond() -> None:
+    radius = np.array([0.0, 0.03, 0.03 + np.exp(-5.0), 1.03])
+    assert_allclose(funnel(radius, 0.03, slope=0.02, height=0.2), [0.0, 0.0, 0.1, 0.2], atol=1e-12)
+
+
+def test_rows_of_a_funnel_have_throats_of_their_own() -> None:
+    assert_allclose(funnel(np.array([1.0, 1.0]), np.array([0.0, 1.0]), slope=1.0, height=3.0), [3.0, 0.0])
+
+
+def test_above_forgives_a_centimetre_and_then_falls_to_a_tenth_at_the_margin() -> None:
+    z, floor = np.array([0.5, 0.3, 0.295, 0.24]), np.full(4, 0.3)
+    assert_allclose(above(z, floor, 0.05), [1.0, 1.0, 1.0, 0.1])
+
+
+def test_above_a_floor_below_zero_is_one() -> None:
+    floor = np.array([-0.2, 0.0])
+    assert above(np.array([0.1, 0.1]), floor, floor / 2.0).tolist() == [1.0, 1.0]
+
+
+def test_alignment_falls_linearly_to_zero() -> None:
+    ideal = np.array([1.0, 0.0, 0.0, 0.0])
+    turned = np.array([[1.0, 0.0, 0.0, 0.0], [1.0, 0.06, 0.08, 0.0], [0.0, 0.0, 0.0, 1.0]])
+    assert_allclose(aligned(turned, ideal, 0.4), [1.0, 0.75, 0.0])
 
 
 def test_in_a_prism_the_ways_along_the_axes_are_multiplied_and_outside_it_is_one() -> None:
