@@ -41,6 +41,7 @@ def test_a_goal_here_is_that_goal_there() -> None:
     assert not set(family.distribution.train_tasks(50)) & set(family.distribution.held_out())
 
 
+@pytest.mark.usefixtures("few_goals")
 def test_another_seed_gives_other_goals() -> None:
     assert (
         ml1("reach-v3,seed=1").distribution.held_out(1)[0]["target"]
@@ -65,6 +66,7 @@ def held_out() -> list[Task]:
     return ml1("reach-v3").distribution.held_out()
 
 
+@pytest.mark.usefixtures("few_goals")
 def test_the_second_start_reads_the_cache_and_a_damaged_one_is_made_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -94,6 +96,7 @@ def test_the_second_start_reads_the_cache_and_a_damaged_one_is_made_again(
     assert len(calls) == 2, "it was written again"
 
 
+@pytest.mark.usefixtures("few_goals")
 def test_other_package_versions_are_another_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("METARL_CACHE", str(tmp_path))
     held_out()

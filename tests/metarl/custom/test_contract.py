@@ -74,7 +74,11 @@ def test_a_family_without_tasks_is_found(robots: Any) -> None:
     assert check_family(family)[0].kind == "overlap"
 
 
-@pytest.mark.parametrize("name", names(FAMILIES))
+SLOW = ("ml10", "ml25", "ml45")
+"""Their goals take a second for each class."""
+
+
+@pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.slow] * (n in SLOW)) for n in names(FAMILIES)])
 def test_the_families_that_come_with_metarl_pass(name: str) -> None:
     assert check_family(make_family(name)) == []
 
