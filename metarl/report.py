@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +13,9 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from metarl.evaluation import Interval, adaptation_curve, adaptation_differences, success_rates
+from metarl.evaluation import Interval, adaptation_curve, adaptation_differences, by_class, success_rates
 from metarl.storage import write_bytes, write_json
-from metarl.types import EvalResult
+from metarl.types import EvalResult, Task
 
 
 def _number(value: float) -> float | None:
@@ -33,9 +33,24 @@ def interval_json(interval: Interval) -> dict[str, float | None]:
 
 
 def curve_json(result: EvalResult) -> list[dict[str, Any]]:
-    """The adaptation curve, one object per `k`."""
-    points = zip(result.episodes, adaptation_curve(result), success_rates(result), strict=True)
-    return [{"k": k, "episodes": n, **interval_json(i), "success": s} for k, (n, i, s) in enumerate(points)]
+    """The adaptation curve, one object per `k`.
+
+    `success` is the share of episodes that were a success at any step, `success_last` at their last.
+    """
+    rates = success_rates(result), success_rates(result, "last")
+    points = zip(result.episodes, adaptation_curve(result), *rates, strict=True)
+    return [
+        {"k": k, "episodes": n, **interval_json(i), "success": s, "success_last": last}
+        for k, (n, i, s, last) in enumerate(points)
+    ]
+
+
+def classes_json(result: EvalResult, class_of: Callable[[Task], str]) -> list[dict[str, Any]]:
+    """The adaptation curve of each class of tasks."""
+    return [
+        {"class": name, "tasks": len(one.tasks), "curve": curve_json(one)}
+        for name, one in by_class(result, class_of).items()
+    ]
 
 
 def differences_json(result: EvalResult) -> list[dict[str, Any]]:
@@ -65,6 +80,7 @@ def write_report(
         "task_list": [task.to_json() for task in result.tasks],
         "returns": result.returns.tolist(),
         "successes": None if result.success is None else result.success.tolist(),
+        "last_step_successes": None if result.last_step_success is None else result.last_step_success.tolist(),
         "diverged_episodes": result.diverged,
         "others": {label: curve_json(other) for label, other in others.items()},
     }
@@ -75,7 +91,7 @@ def write_report(
 
 def _table(result: EvalResult, others: Mapping[str, EvalResult]) -> str:
     text = io.StringIO()
-    columns = ("k", "episodes", "mean", "ci_low", "ci_high", "success")
+    columns = ("k", "episodes", "mean", "ci_low", "ci_high", "success", "success_last")
     writer = csv.DictWriter(text, ("agent", *columns), lineterminator="\n")
     writer.writeheader()
     for label, one in {"trained": result, **others}.items():

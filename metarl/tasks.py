@@ -206,6 +206,7 @@ class Family:
         distribution: Where its tasks come from.
         horizon: Steps of an episode, unless the run says otherwise.
         make_envs: `(M, E, horizon) ->` the batch of environments.
+        class_of: The name of the class of tasks that a task belongs to, where there are several to report on apart.
     """
 
     name: str
@@ -213,6 +214,7 @@ class Family:
     distribution: TaskDistribution
     horizon: int
     make_envs: Callable[[int, int, int], TaskVecEnv]
+    class_of: Callable[[Task], str] | None = None
 
     def with_finite_train_set(self, size: int) -> Family:
         """The same family, its training tasks drawn from a fixed set of `size` (0: unchanged).

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -203,6 +203,13 @@ class Trajectories:
         """1.0 where an episode succeeded at any step, `[M, E]` float64; None where success is unknown."""
         return None if self.success is None else np.any(self.success, axis=2).astype(np.float64)
 
+    def last_step_successes(self) -> Floats | None:
+        """1.0 where an episode stood at success when it ended, `[M, E]` float64; None where success is unknown."""
+        if self.success is None:
+            return None
+        last = np.maximum(self.mask.sum(axis=2, keepdims=True) - 1, 0)
+        return np.take_along_axis(self.success, last, axis=2)[:, :, 0].astype(np.float64)
+
     @classmethod
     def join_episodes(cls, parts: Sequence[Trajectories]) -> Trajectories:
         """Several recordings of the same tasks as one, joined along the axis of episodes `E`.
@@ -262,6 +269,7 @@ class EvalResult:
         success: The same shape, 1.0 where the episode succeeded at any step; None where unknown.
         episodes: For each `k`, the adaptation episodes used up before it.
         diverged: Episodes that a blown-up simulation ended.
+        last_step_success: As `success`, but only where the episode's last step was one.
     """
 
     family: str
@@ -271,3 +279,14 @@ class EvalResult:
     success: Floats | None
     episodes: tuple[int, ...]
     diverged: int = 0
+    last_step_success: Floats | None = None
+
+    def first_repeats(self, n: int) -> EvalResult:
+        """The same with the first `n` episodes of each collect alone."""
+        success, last = self.success, self.last_step_success
+        return replace(
+            self,
+            returns=self.returns[:, :, :n],
+            success=None if success is None else success[:, :, :n],
+            last_step_success=None if last is None else last[:, :, :n],
+        )

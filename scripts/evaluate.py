@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -13,8 +13,18 @@ import tyro
 from metarl.agent import MetaAgent
 from metarl.checkpoint import Progress
 from metarl.config import Count, Whole, check
-from metarl.evaluation import adaptation_curve, adaptation_differences, evaluate
-from metarl.report import curve_json, differences_json, tasks_label, write_report
+from metarl.evaluation import (
+    META_WORLD_EPISODES,
+    Interval,
+    adaptation_curve,
+    adaptation_differences,
+    by_class,
+    evaluate,
+    meta_world_protocol,
+    success_intervals,
+    success_rates,
+)
+from metarl.report import classes_json, curve_json, differences_json, tasks_label, write_report
 from metarl.runs import RunConfig, resolve_device, versions
 from metarl.scripts.common import border, end_with_json, parse
 from metarl.scripts.families import agent_of_run, family_of_run
@@ -33,8 +43,11 @@ class EvaluateCommand:
     """Held-out tasks, or training tasks."""
     family: str | None = None
     """Family to evaluate on; the run's own by default (name it again if it is your own module:function)."""
-    tasks: Count = 40
-    """Number of tasks; the whole set where it is smaller."""
+    protocol: Literal["curve", "metaworld"] = "curve"
+    """How tasks are tried: collects as in training, or as Meta-World does: 10 episodes to adapt, then 3 that count, in
+    every held-out task."""
+    tasks: Count | None = None
+    """Number of tasks, the whole set where it is smaller; 40 by default, all of them with a protocol."""
     adapt_steps: Whole | None = None
     """Adaptation steps (K); as trained by default."""
     episodes: Count | None = None
@@ -81,29 +94,47 @@ def _evaluate(
     command: EvaluateCommand,
     run: RunConfig,
 ) -> EvalResult:
-    return evaluate(
+    adapt_steps, episodes = command.adapt_steps, command.episodes or run.training.episodes
+    if command.protocol == "metaworld":
+        adapt_steps, episodes = meta_world_protocol(agent)
+    result = evaluate(
         agent,
         family,
         tasks,
         Streams.for_evaluation(command.seed),
         split=split,
-        adapt_steps=command.adapt_steps,
-        episodes=command.episodes or run.training.episodes,
+        adapt_steps=adapt_steps,
+        episodes=episodes,
         horizon=run.spaces.horizon,
         on_progress=_progress(label),
     )
+    return result.first_repeats(META_WORLD_EPISODES) if command.protocol == "metaworld" else result
 
 
 def _print(result: EvalResult, label: str) -> None:
-    success = [point["success"] for point in curve_json(result)]
+    some, last = success_intervals(result), success_intervals(result, "last")
     print(f"{label}, {len(result.tasks)} {tasks_label(result.split)}, mean [95 % bootstrap interval over tasks]")
     for k, point in enumerate(adaptation_curve(result)):
-        rate = "" if success[k] is None else f"   success {success[k]:.2f}"
+        rate = "" if not some else f"   success {_rate(some[k])} at any step, {_rate(last[k])} at the last"
         print(
             f"  k = {k}, {result.episodes[k]:4d} episodes: {point.mean:9.2f} [{point.low:.2f}, {point.high:.2f}]{rate}"
         )
     for k, point in enumerate(adaptation_differences(result), start=1):
         print(f"  k = {k} minus k = 0, paired: {point.mean:+9.2f} [{point.low:+.2f}, {point.high:+.2f}]")
+
+
+def _rate(share: Interval) -> str:
+    return f"{share.mean:.2f} [{share.low:.2f}, {share.high:.2f}]"
+
+
+def _print_classes(result: EvalResult, class_of: Callable[[Task], str]) -> None:
+    """A table: what each class of tasks came to after adaptation."""
+    print("after adaptation, class by class")
+    print(f"  {'class':28} tasks   return   success at any step   at the last")
+    for name, one in by_class(result, class_of).items():
+        some, last = success_rates(one)[-1], success_rates(one, "last")[-1]
+        mean = adaptation_curve(one)[-1].mean
+        print(f"  {name:28} {len(one.tasks):5d} {mean:8.1f}   {some or 0.0:19.2f}   {last or 0.0:11.2f}")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -112,22 +143,30 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with border():
         command: EvaluateCommand = parse(EvaluateCommand, "metarl evaluate", words)
         check(command)
+        if command.protocol != "curve" and not (command.adapt_steps is None and command.episodes is None):
+            raise ValueError(
+                "--protocol metaworld: it says how many episodes there are; leave out --adapt-steps, --episodes"
+            )
         run = RunConfig.read(command.run_dir)
         agent, progress = agent_of_run(command.run_dir, command.device, command.checkpoint)
         family = family_of_run(run, command.family)
         references = {str(path): agent_of_run(path, command.device)[0] for path in command.reference}
-        tasks = split_tasks(family.distribution, command.split, command.tasks)
+        tasks = split_tasks(family.distribution, command.split, _count(command))
         split = command.split if family.distribution.splits else "train"
         out = _out_dir(command)
         untrained = run.build_agent(resolve_device(command.device), Streams(run.training.seed).learner)
         result = _evaluate(agent, "trained", family, tasks, split, command, run)
-        others = {"untrained": _evaluate(untrained, "untrained", family, tasks, split, command, run)}
+        others = {}
+        if command.protocol == "curve":
+            others["untrained"] = _evaluate(untrained, "untrained", family, tasks, split, command, run)
         for label, other in references.items():
             others[label] = _evaluate(other, label, family, tasks, split, command, run)
         summary = _summary(run, family, result, progress)
         title = f"{run.agent} on {family.name} after {progress.env_steps / 1e6:.2f} M steps, {tasks_label(split)}"
         write_report(out, {**summary, "command": words, "seed": command.seed}, result, others, title)
     _print(result, "trained")
+    if family.class_of:
+        _print_classes(result, family.class_of)
     for label, compared in others.items():
         _print(compared, label)
     print(f"picture: {out / 'adaptation.png'}")
@@ -136,7 +175,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
+ALL_TASKS = 1_000_000
+
+
+def _count(command: EvaluateCommand) -> int:
+    """How many tasks to evaluate on at most."""
+    return command.tasks or (40 if command.protocol == "curve" else ALL_TASKS)
+
+
 def _summary(run: RunConfig, family: Family, result: EvalResult, progress: Progress) -> dict[str, Any]:
+    classes = {"classes": classes_json(result, family.class_of)} if family.class_of else {}
     return {
         "agent": run.agent,
         "family": family.name,
@@ -146,6 +194,7 @@ def _summary(run: RunConfig, family: Family, result: EvalResult, progress: Progr
         "env_steps": progress.env_steps,
         "curve": curve_json(result),
         "differences": differences_json(result),
+        **classes,
         "versions": versions(),
     }
 

@@ -79,7 +79,66 @@ REFERENCE_CHEETAH = {
     "min_std": 0.1,
 }
 
+META_WORLD_SOURCE = (
+    "Meta-World+ (metaworld-algorithms, examples/meta_learning): sizes, rates and the budget of 2M, 20M, 50M, 90M steps"
+)
+META_WORLD_CLASSES = {"ml1": 1, "ml10": 10, "ml25": 25, "ml45": 45, "ml": 10}
+META_WORLD_TASKS = {"ml1": 10, "ml10": 20, "ml25": 50, "ml45": 45, "ml": 10}
+META_WORLD_STEPS = {"ml1": 2_000_000, "ml10": 20_000_000, "ml25": 50_000_000, "ml45": 90_000_000, "ml": 2_000_000}
+META_WORLD_EPISODE = 500
+RL2_META_WORLD = {
+    "encoder": (256, 256),
+    "units": 256,
+    "episodes_per_trial": 10,
+    "reward_input_scale": 0.1,
+    "learning_rate": 5e-4,
+    "epochs": 10,
+    "entropy_weight": 5e-3,
+    "normalise_observations": True,
+}
+PEARL_META_WORLD = {
+    "hidden": (128, 128, 128),
+    "encoder_hidden": (100, 100, 100),
+    "adaptation_steps": 1,
+    "gradient_steps": 400,
+    "meta_batch": 8,
+    "batch": 64,
+    "warmup_iterations": 5,
+    "learning_rate": 1e-3,
+    "tune_temperature": True,
+    "reward_scale": 1.0,
+}
+
+
+def _meta_world(agent: str, benchmark: str) -> Preset:
+    """The preset of an agent on a benchmark of Meta-World, whose iterations together take its budget."""
+    tasks, budget = META_WORLD_TASKS[benchmark], META_WORLD_STEPS[benchmark]
+    if agent == "maml-trpo":
+        steps = tasks * 2 * 10 * META_WORLD_EPISODE  # 10 episodes before and 10 after adaptation
+        return Preset(
+            training={"iterations": budget // steps, "tasks": tasks, "episodes": 10},
+            agent={"hidden": (512, 512), "min_std": 0.5},
+            source=f"{META_WORLD_SOURCE}; lower bound of the deviation as in Yu et al. 2019",
+        )
+    if agent == "rl2":
+        steps = tasks * 10 * META_WORLD_EPISODE  # a trial of 10 episodes in each task
+        return Preset(
+            training={"iterations": budget // steps, "tasks": tasks, "episodes": 1},
+            agent={**RL2_META_WORLD, "minibatches": min(tasks, 10)},
+            source=f"{META_WORLD_SOURCE}; a minibatch per trial or two and normalised observations: own choice",
+        )
+    replay_tasks = 50 * META_WORLD_CLASSES[benchmark]  # all training goals
+    collected = 5 if benchmark in ("ml1", "ml") else 10
+    steps = collected * 2 * META_WORLD_EPISODE  # two collects of an episode in each task
+    return Preset(
+        training={"iterations": budget // steps, "tasks": collected, "episodes": 1},
+        agent={**PEARL_META_WORLD, "replay_tasks": replay_tasks, "replay_size": 500_000 // replay_tasks},
+        source="budget of Meta-World+, sizes for two cores, not tried at length: no reproducible recipe is published",
+    )
+
+
 PRESETS: dict[tuple[str, str], Preset] = {
+    **{(a, b): _meta_world(a, b) for a in ("maml-trpo", "rl2", "pearl") for b in META_WORLD_TASKS},
     ("maml-trpo", "point-robot"): Preset(
         training={"iterations": 50},
         source=f"{MAML_SOURCE}: 20 tasks x 20 episodes x 100 steps; iterations: our own runs are flat from 20 on",
@@ -266,8 +325,8 @@ ANY_FAMILY: dict[str, Preset] = {
 
 
 def preset(agent: str, family: str) -> Preset:
-    """The preset of an agent on a family; where there is none, that for any family, or plain defaults."""
-    return PRESETS.get((agent, family)) or ANY_FAMILY.get(agent, Preset())
+    """The preset of an agent on a family, whatever its options; where there is none, that for any family."""
+    return PRESETS.get((agent, family.partition(":")[0])) or ANY_FAMILY.get(agent, Preset())
 
 
 def default_settings(agent: str, family: str) -> tuple[TrainConfig, Any]:

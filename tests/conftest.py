@@ -12,6 +12,7 @@ import torch
 
 from metarl.agents.maml_trpo import MamlTrpo, MamlTrpoConfig
 from metarl.learning.policy import Samples
+from metarl.registry import FAMILIES, names
 from metarl.rollout import TrajectoryBuilder
 from metarl.types import Spaces, Task, Trajectories
 
@@ -31,6 +32,16 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def own_cache(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is derived once lives in one folder of the session, not in the user's cache."""
     monkeypatch.setenv("METARL_CACHE", str(cache))
+
+
+WITH_MANY_CLASSES = ("ml10", "ml25", "ml45")
+"""Their goals take a second for each class when they are first needed."""
+
+
+@pytest.fixture(params=[pytest.param(n, marks=[pytest.mark.slow] * (n in WITH_MANY_CLASSES)) for n in names(FAMILIES)])
+def family_name(request: pytest.FixtureRequest) -> str:
+    """Every family that comes with metarl."""
+    return str(request.param)
 
 
 @pytest.fixture

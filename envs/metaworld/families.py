@@ -199,6 +199,7 @@ def _family(name: str, benchmark: Benchmark, summary: str) -> Family:
         distribution=BenchmarkTasks(name, benchmark),
         horizon=HORIZON,
         make_envs=benchmark.make_envs,
+        class_of=class_of,
     )
 
 

@@ -3,16 +3,16 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from metarl.registry import FAMILIES, make_family, names
+from metarl.registry import make_family
 from metarl.tasks import ContinuousTasks, DiscreteTasks, balanced_choice, split_tasks, uniform
 from metarl.types import Task
 
 GOAL = uniform("goal", -2.0, 6.0, size=2, meaning="a place, m")
 
 
-@pytest.fixture(params=names(FAMILIES))
-def family(request: pytest.FixtureRequest):
-    return make_family(request.param)
+@pytest.fixture
+def family(family_name: str):
+    return make_family(family_name)
 
 
 def test_held_out_tasks_are_fixed_and_disjoint_from_training_tasks(family) -> None:

@@ -24,7 +24,9 @@ def test_the_json_has_the_promised_keys_and_the_numbers_of_the_file(run_metarl, 
     }  # fmt: skip
     assert (value["agent"], value["family"], value["split"], value["tasks"]) == ("maml-trpo", "point-robot", "test", 5)
     assert value["iteration"] == 3
-    assert [set(point) for point in value["curve"]] == [{"k", "episodes", "mean", "ci_low", "ci_high", "success"}] * 2
+    assert [set(point) for point in value["curve"]] == [
+        {"k", "episodes", "mean", "ci_low", "ci_high", "success", "success_last"}
+    ] * 2
     assert [(p["k"], p["episodes"]) for p in value["curve"]] == [(0, 0), (1, 2)]
     assert [set(d) for d in value["differences"]] == [{"k", "mean", "ci_low", "ci_high"}]
     saved = json.loads((trained_run / "evaluation" / "evaluation.json").read_text())

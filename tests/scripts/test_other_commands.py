@@ -11,7 +11,7 @@ import metarl
 from metarl.envs.metaworld.families import BenchmarkTasks
 from metarl.registry import FAMILIES, agent_class, make_family, names
 from metarl.scripts.bench import _time_ours
-from metarl.scripts.presets import PRESETS, default_settings
+from metarl.scripts.presets import META_WORLD_STEPS, PRESETS, default_settings
 from metarl.tasks import DiscreteTasks
 from metarl.types import Task
 from metarl.vector import TaskVecEnv
@@ -51,7 +51,11 @@ def test_presets_name_what_exists_and_their_source(agent: str, family: str) -> N
     training, config = default_settings(agent, family)
     assert isinstance(config, agent_class(agent).Config)
     assert PRESETS[agent, family].source
-    if agent == "maml-trpo":
+    if family in META_WORLD_STEPS:
+        collects = 2 if agent == "maml-trpo" else config.adaptation_steps + 1 if agent == "pearl" else 10
+        steps = training.tasks * training.episodes * collects * 500
+        assert training.iterations * steps == META_WORLD_STEPS[family]
+    elif agent == "maml-trpo":
         assert (training.tasks, training.episodes) == (20, 20)
         assert config.action_scale == (10.0 if family.startswith("half-cheetah") else 1.0)
 

@@ -8,7 +8,6 @@ import pytest
 
 from metarl import DiscreteTasks, Family, Task, make_family
 from metarl.custom.contract import check_family
-from metarl.registry import FAMILIES, names
 from metarl.tasks import ContinuousTasks
 
 ALSO = {"IgnoresItsSeed": {"gymnasium"}, "RemembersTheLastEpisode": {"gymnasium"}, "NoInfo": {"fault"}}
@@ -74,13 +73,8 @@ def test_a_family_without_tasks_is_found(robots: Any) -> None:
     assert check_family(family)[0].kind == "overlap"
 
 
-SLOW = ("ml10", "ml25", "ml45")
-"""Their goals take a second for each class."""
-
-
-@pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.slow] * (n in SLOW)) for n in names(FAMILIES)])
-def test_the_families_that_come_with_metarl_pass(name: str) -> None:
-    assert check_family(make_family(name)) == []
+def test_the_families_that_come_with_metarl_pass(family_name: str) -> None:
+    assert check_family(make_family(family_name)) == []
 
 
 def test_a_leak_in_a_batch_of_ones_own_is_found() -> None:
