@@ -18,11 +18,10 @@ from torch import Tensor
 
 from metarl.config import Count, Whole
 from metarl.learning.actions import ActionMap
-from metarl.learning.distributions import Distribution
 from metarl.learning.networks import Activation
 from metarl.learning.normalisation import RunningMoments
 from metarl.learning.policy import sample
-from metarl.learning.ppo import PpoLearner, PpoSamples, check_tensors
+from metarl.learning.ppo import Forward, PpoLearner, PpoSamples, check_tensors
 from metarl.learning.recurrent import (
     Cell,
     Feedback,
@@ -30,6 +29,8 @@ from metarl.learning.recurrent import (
     RecurrentActorCritic,
     Trials,
     TrialSettings,
+    in_segments,
+    memories_before_segments,
     pack_trials,
     step_after,
     trial_ends,
@@ -58,6 +59,9 @@ class Rl2Config(TrialSettings):
     """After each of these layers."""
     backpropagation_steps: Whole = 0
     """Steps that gradients flow back through (truncated back-propagation through time); 0 for the whole trial."""
+    segment_steps: Whole = 0
+    """Learn from segments of so many steps in place of whole trials, side by side and therefore faster where trials are
+    long; each starts from the memory that its trial had there before the update. 0 for whole trials."""
 
 
 class Rl2:
@@ -147,15 +151,21 @@ class Rl2:
         if config.normalise_rewards:
             returns = trial_returns(trials.rewards.astype(np.float64), ends, config.gamma)
             self._return_moments.update(returns[..., None], trials.mask)
-        samples, x = self._samples(trials), self._trial_inputs(trials)
-
-        def forward(rows: Tensor) -> tuple[Distribution, Tensor]:
-            return unroll(self._network, x[rows], config.backpropagation_steps)
-
-        report = self._learner.update(samples, forward)
+        report = self._learner.update(*self._to_learn_from(self._samples(trials), self._trial_inputs(trials)))
         if config.normalise_observations:  # after the update, so that acting and learning see the same inputs
             self._observation_moments.update(trials.observations, trials.mask)
         return report | {"policy/std": self._network.policy.std()}
+
+    def _to_learn_from(self, samples: PpoSamples, x: Tensor) -> tuple[PpoSamples, Forward]:
+        """Samples of whole trials or of segments `[B, L, ...]`, and how their rows pass through the network."""
+        network, span = self._network, self.config.segment_steps
+        if not span:
+            return samples, lambda rows: unroll(network, x[rows], self.config.backpropagation_steps)
+        memories = memories_before_segments(network, x, span)
+        happened = in_segments(samples.mask, span).any(dim=1).nonzero().squeeze(1)
+        starts, inputs = memories[:, happened], in_segments(x, span)[happened]
+        samples = PpoSamples(*(in_segments(t, span)[happened] for t in samples))
+        return samples, lambda rows: network(inputs[rows], starts[:, rows].contiguous())[:2]
 
     def _trial_inputs(self, trials: Trials) -> Tensor:
         """What the network was shown at each step of the trials, `[B, L, I]`."""

@@ -94,6 +94,7 @@ RL2_META_WORLD = {
     "learning_rate": 5e-4,
     "epochs": 10,
     "entropy_weight": 5e-3,
+    "segment_steps": 250,
     "normalise_observations": True,
 }
 PEARL_META_WORLD = {
@@ -124,8 +125,8 @@ def _meta_world(agent: str, benchmark: str) -> Preset:
         steps = tasks * 10 * META_WORLD_EPISODE  # a trial of 10 episodes in each task
         return Preset(
             training={"iterations": budget // steps, "tasks": tasks, "episodes": 1},
-            agent={**RL2_META_WORLD, "minibatches": min(tasks, 10)},
-            source=f"{META_WORLD_SOURCE}; a minibatch per trial or two and normalised observations: own choice",
+            agent={**RL2_META_WORLD, "minibatches": 10},
+            source=f"{META_WORLD_SOURCE}; minibatches, segments and normalised observations: own choice",
         )
     replay_tasks = 50 * META_WORLD_CLASSES[benchmark]  # all training goals
     collected = 5 if benchmark in ("ml1", "ml") else 10

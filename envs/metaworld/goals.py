@@ -6,6 +6,7 @@ goal. So a goal is that state, the model's fields that differ from its XML file,
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import importlib.metadata
 import json
@@ -31,7 +32,22 @@ PACKAGES = ("metaworld", "mujoco", "gymnasium", "numpy")
 FORMAT = 1
 """Of the cache; counted up when what is stored changes."""
 
+TESTED = {"metaworld": "3.1.1", "mujoco": "3.3.0", "gymnasium": "1.4.0"}
+"""The versions that ours was compared with."""
+
 logger = logging.getLogger(__name__)
+
+
+@functools.cache
+def warn_of_other_versions() -> None:
+    """One warning where what is installed was not tested."""
+    found = {name: importlib.metadata.version(name) for name in TESTED}
+    if found != TESTED:
+        listed = (", ".join(f"{name} {version}" for name, version in one.items()) for one in (found, TESTED))
+        logger.warning(
+            "got %s, tested are %s; whether they play alike: python -m metarl.scripts.reference.metaworld_parity",
+            *listed,
+        )
 
 
 @dataclass(frozen=True)
@@ -149,6 +165,7 @@ def cached_goals(
         kinds: The classes that are needed.
         compute: Makes the goals by class.
     """
+    warn_of_other_versions()
     asked = [
         FORMAT,
         *((kind.name, kind.constants, kind.settled_constants) for kind in kinds),

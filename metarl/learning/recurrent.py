@@ -141,6 +141,29 @@ def unroll(network: RecurrentActorCritic, x: Tensor, span: int = 0) -> tuple[Dis
     return _joined(distributions), torch.cat(values, dim=1)
 
 
+def memories_before_segments(network: RecurrentActorCritic, x: Tensor, span: int) -> Tensor:
+    """The memory that each segment of `span` steps starts from, `[S, B * P, H]`, when trials pass from a fresh one.
+
+    Args:
+        network: The network; no gradient is kept.
+        x: `[B, L, I]`.
+        span: Steps of a segment; there are `P` in a trial, ordered as in `in_segments`.
+    """
+    memory, memories = network.fresh_memory(len(x)), []
+    with torch.no_grad():
+        for piece in torch.split(x, span, dim=1):
+            memories.append(memory)
+            memory = network(piece, memory)[2]
+    return torch.stack(memories, dim=2).flatten(1, 2)
+
+
+def in_segments(steps: Tensor, span: int) -> Tensor:
+    """Trials `[B, L, ...]` as segments `[B * P, span, ...]`, those of a trial after one another, padded with zeros."""
+    rows, length, *rest = steps.shape
+    padding = steps.new_zeros(rows, -length % span, *rest)
+    return torch.cat([steps, padding], dim=1).reshape(-1, span, *rest)
+
+
 def _joined(pieces: Sequence[Distribution]) -> Distribution:
     """Distributions over consecutive steps `[B, L, ...]` as one."""
     first = pieces[0]

@@ -241,6 +241,31 @@ def test_options_that_cut_returns_and_gradients_change_what_is_learnt(spaces: Sp
 
 
 @pytest.mark.parametrize("cell", ["gru", "lstm"])
+def test_segments_learn_as_whole_trials_do_until_the_parameters_change(some_spaces: Spaces, play, cell: str) -> None:
+    """The same values, and the gradient of back-propagation cut at the segments; padding and empty ones left out."""
+    agent = make(some_spaces, cell=cell, segment_steps=4)
+    trials = pack_trials(play(agent, LENGTHS))
+    samples, x = agent._samples(trials), agent._trial_inputs(trials)
+    parts, forward = agent._to_learn_from(samples, x)
+    assert parts.mask.shape[1:] == (4,)
+    assert parts.mask.any(dim=1).all()
+    assert parts.mask.sum() == samples.mask.sum()
+    gradients = []
+    for (distribution, values), part in (
+        (forward(torch.arange(len(parts.mask))), parts),
+        (unroll(agent._network, x, 4), samples),
+    ):
+        happened = part.mask > 0
+        log_probs = distribution.log_prob(part.actions)[happened]
+        torch.testing.assert_close(log_probs.detach(), part.log_probs[happened], rtol=0.0, atol=1e-5)
+        torch.testing.assert_close(values.detach()[happened], part.values[happened], rtol=0.0, atol=1e-5)
+        objective = (log_probs * part.advantages[happened] + values[happened].square()).sum()
+        gradients.append(torch.autograd.grad(objective, list(agent._network.parameters()), allow_unused=True))
+    for ours, plain in zip(*gradients, strict=True):
+        torch.testing.assert_close(ours, plain, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("cell", ["gru", "lstm"])
 def test_a_restored_agent_goes_on_bit_for_bit(tmp_path: Path, some_spaces: Spaces, play, cell: str) -> None:
     settings = {"cell": cell, "normalise_observations": True}
     agent, twin = make(some_spaces, **settings), make(some_spaces, 5, **settings)

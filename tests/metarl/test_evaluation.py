@@ -10,7 +10,10 @@ from metarl.evaluation import (
     adaptation_curve,
     adaptation_differences,
     bootstrap_means,
+    by_class,
     evaluate,
+    meta_world_protocol,
+    success_intervals,
     success_rates,
 )
 from metarl.registry import make_family
@@ -73,6 +76,51 @@ def test_quick_successes_are_not_counted_twice(family) -> None:
     """One of ten tasks succeeds, at the first step: the rate is 0.1, however early its episodes end."""
     tasks = [Task.of("point-robot", goal=(0.0, 0.0))] + [Task.of("point-robot", goal=(0.4, 0.4))] * 9
     assert success_rates(run(family, tasks, adapt_steps=1)) == [pytest.approx(0.1)] * 2
+
+
+def test_success_at_any_step_and_at_the_last_are_two_numbers() -> None:
+    """In twenty steps it walks to 0.02 m times 10 k: short of the goal at first, to it at k = 5, beyond it at k = 10."""
+    family = make_family("sparse-point-robot")
+    agent, tasks = Walker(family.make_envs(1, 1, 20).spaces), [Task.of("sparse-point-robot", goal=(1.0, 0.0))] * 2
+    one = evaluate(agent, family, tasks, Streams.for_evaluation(0), episodes=3, horizon=20, adapt_steps=10)
+    assert [success_rates(one)[k] for k in (0, 5, 10)] == [0.0, 1.0, 1.0]
+    assert [success_rates(one, "last")[k] for k in (0, 5, 10)] == [0.0, 1.0, 0.0]
+    assert success_intervals(one)[10].mean == 1.0
+    assert success_intervals(one, "last")[10].mean == 0.0
+    assert success_intervals(result(np.ones((2, 1, 3)))) == []
+
+
+def test_classes_are_reported_apart_and_repeats_cut(family) -> None:
+    tasks = [Task.of("point-robot", goal=(0.1 * i, 0.0)) for i in range(4)]
+    whole = run(family, tasks)
+    classes = by_class(whole, lambda task: "even" if round(10 * task["goal"][0]) % 2 == 0 else "odd")
+    assert list(classes) == ["even", "odd"]
+    assert classes["odd"].tasks == (tasks[1], tasks[3])
+    assert np.array_equal(classes["odd"].returns, whole.returns[[1, 3]])
+    assert classes["odd"].success is not None
+    assert np.array_equal(classes["odd"].success, whole.success[[1, 3]])
+    cut = whole.first_repeats(2)
+    assert np.array_equal(cut.returns, whole.returns[:, :, :2])
+    assert cut.last_step_success.shape == (4, 3, 2)
+
+
+@dataclass
+class Pooling:
+    adaptation_steps: int
+
+    def episodes_per_adaptation(self, episodes: int) -> int:
+        return episodes
+
+
+def test_meta_worlds_protocol_adapts_from_ten_episodes(family) -> None:
+    spaces = family.make_envs(1, 1, 4).spaces
+    assert meta_world_protocol(Walker(spaces)) == (10, 3), "three trials of ten episodes and one"
+    assert meta_world_protocol(Pooling(1)) == (1, 10)
+    assert meta_world_protocol(Pooling(2)) == (2, 5)
+    with pytest.raises(ValueError, match="got an agent with 3 steps of adaptation, expected a number that divides 10"):
+        meta_world_protocol(Pooling(3))
+    with pytest.raises(ValueError, match="expected at most 3 steps"):
+        meta_world_protocol(Pooling(5))
 
 
 def test_an_agent_of_other_spaces_and_an_empty_set_are_refused(family) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -61,6 +62,15 @@ def test_trajectories_give_returns_steps_and_shifted_observations() -> None:
     assert t.next_observations[0, 0, :, 0].tolist() == [1, 2, 3]
     assert t.successes().tolist() == [[1.0, 1.0], [1.0, 1.0]]
     assert trajectories(2, success=False).successes() is None
+    assert trajectories(2, success=False).last_step_successes() is None
+
+
+def test_the_last_step_of_an_episode_is_the_last_that_happened() -> None:
+    once = trajectories(2)
+    assert once.last_step_successes().tolist() == [[1.0, 1.0], [1.0, 1.0]], "the third step is padding"
+    longer = replace(once, mask=np.ones_like(once.mask))
+    assert longer.successes().tolist() == [[1.0, 1.0], [1.0, 1.0]]
+    assert longer.last_step_successes().tolist() == [[0.0, 0.0], [0.0, 0.0]]
 
 
 def test_episodes_are_joined_along_their_axis() -> None:

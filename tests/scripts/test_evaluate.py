@@ -2,13 +2,17 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 import metarl
 from metarl.checkpoint import list_checkpoints
+from metarl.scripts.families import family_of_run
+from metarl.tasks import Family
 
 
 def evaluate(run_metarl, *words: object) -> dict:
@@ -58,6 +62,29 @@ def test_options_reach_the_evaluation(run_metarl, trained_run: Path, tmp_path: P
     assert evaluate(run_metarl, *words, "--out", tmp_path / "d", "--checkpoint", older)["iteration"] == 2
 
 
+def test_meta_worlds_protocol_tries_every_held_out_task_three_times(run_metarl, trained_run: Path) -> None:
+    value = evaluate(run_metarl, trained_run, "--protocol", "metaworld")
+    assert (value["tasks"], [p["episodes"] for p in value["curve"]]) == (100, [0, 10])
+    saved = json.loads((trained_run / "evaluation" / "evaluation.json").read_text())
+    assert np.shape(saved["returns"]) == np.shape(saved["last_step_successes"]) == (100, 2, 3)
+    assert saved["others"] == {}
+
+
+def test_classes_of_tasks_are_listed_apart(run_metarl, trained_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def halves(run: Any, named: str | None) -> Family:
+        return replace(family_of_run(run, named), class_of=lambda task: "left" if task["goal"][0] < 0 else "right")
+
+    monkeypatch.setattr("metarl.scripts.evaluate.family_of_run", halves)
+    code, out, err = run_metarl("evaluate", trained_run, "--tasks", "20", "--json")
+    assert code == 0, err
+    classes = json.loads(out.splitlines()[-1])["classes"]
+    assert {c["class"] for c in classes} == {"left", "right"}
+    assert sum(c["tasks"] for c in classes) == 20
+    table = out.partition("class by class")[2].splitlines()
+    assert table[1].split()[:2] == ["class", "tasks"]
+    assert {line.split()[0] for line in table[2:4]} == {"left", "right"}
+
+
 def test_a_family_too_small_to_split_is_labelled_training_tasks(run_metarl, tmp_path: Path, tiny) -> None:
     assert run_metarl("train", "maml-trpo", "half-cheetah-dir", "--out", tmp_path / "run", *tiny)[0] == 0
     code, out, _ = run_metarl("evaluate", tmp_path / "run", "--json")
@@ -77,6 +104,7 @@ def test_a_family_too_small_to_split_is_labelled_training_tasks(run_metarl, tmp_
         (("--adapt-steps", "-1"), "adapt_steps: got -1"),
         (("--checkpoint", "nowhere"), "which is no file"),
         (("--reference", "nowhere"), "no run"),
+        (("--protocol", "metaworld", "--episodes", "4"), "leave out --adapt-steps, --episodes"),
         (("--out", "run"), "holds results already"),
         (("--split", "validation"), "validation"),
     ],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import os
 from collections import Counter
 from pathlib import Path
@@ -12,7 +13,7 @@ import metaworld
 import numpy as np
 import pytest
 
-from metarl.envs.metaworld import families
+from metarl.envs.metaworld import families, goals
 from metarl.envs.metaworld.classes import MANIPULATIONS
 from metarl.envs.metaworld.families import BenchmarkTasks, ml, ml1
 from metarl.types import Task
@@ -104,6 +105,20 @@ def test_other_package_versions_are_another_cache(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr("importlib.metadata.version", lambda name: version(name) + ".1")
     held_out()
     assert len(list((tmp_path / "metaworld").iterdir())) == 2
+
+
+def test_untested_versions_are_named_once(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    version = importlib.metadata.version
+    goals.warn_of_other_versions.cache_clear()
+    goals.warn_of_other_versions()
+    assert caplog.text == "", "these are the tested ones"
+    monkeypatch.setattr("importlib.metadata.version", lambda name: "9.9" if name == "mujoco" else version(name))
+    goals.warn_of_other_versions.cache_clear()
+    for _ in range(2):
+        goals.warn_of_other_versions()
+    (record,) = caplog.records
+    assert "got metaworld 3.1.1, mujoco 9.9" in record.message
+    assert "tested are metaworld 3.1.1, mujoco 3.3.0, gymnasium 1.4.0" in record.message
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")

@@ -1,0 +1,36 @@
+"""The batch against Meta-World's own environments, from the same task with the same actions."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from metarl.envs.metaworld.classes import MANIPULATIONS
+from metarl.scripts.reference.metaworld_parity import Parity, class_parity, played
+
+EXACT = 1e-9
+"""Sums of squares are added up in another order here and there; the physics itself is equal bit for bit."""
+
+
+def assert_equal(result: Parity) -> None:
+    assert result.first_equal
+    assert max(result.observation, result.reward, result.infos) < EXACT
+    assert np.array_equal(result.success[0], result.success[1])
+
+
+@pytest.mark.usefixtures("few_goals")
+def test_a_batch_of_several_classes_equals_meta_world() -> None:
+    goals = [("reach-v3", 0), ("bin-picking-v3", 1), ("door-open-v3", 3), ("reach-v3", 4)]
+    assert_equal(played("noisy", goals, steps=60))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", sorted(MANIPULATIONS))
+def test_every_class_equals_meta_world_in_whole_episodes(name: str) -> None:
+    """Ten goals by the scripted policy, three by that with noise, three at random."""
+    results = class_parity(name)
+    for result in results:
+        assert_equal(result)
+    success = np.concatenate([result.success[0] for result in results])
+    assert success.any()
+    assert not success.all(), "both sides of the reward were met"
