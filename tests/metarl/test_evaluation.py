@@ -79,7 +79,7 @@ def test_quick_successes_are_not_counted_twice(family) -> None:
 
 
 def test_success_at_any_step_and_at_the_last_are_two_numbers() -> None:
-    """In twenty steps it walks to 0.02 m times 10 k: short of the goal at first, to it at k = 5, beyond it at k = 10."""
+    """In twenty steps it walks 0.2 m times k: short of the goal at first, to it at k = 5, beyond it at k = 10."""
     family = make_family("sparse-point-robot")
     agent, tasks = Walker(family.make_envs(1, 1, 20).spaces), [Task.of("sparse-point-robot", goal=(1.0, 0.0))] * 2
     one = evaluate(agent, family, tasks, Streams.for_evaluation(0), episodes=3, horizon=20, adapt_steps=10)
