@@ -24,7 +24,7 @@ def clock(seconds: float) -> str:
 
 
 class TrainingDisplay:
-    """Iteration, environment steps, steps per second, returns before and after adaptation, time left.
+    """Iteration, environment steps, their speed, returns before and after adaptation, time per iteration and in all.
 
     Args:
         title: What is being trained.
@@ -61,8 +61,12 @@ class TrainingDisplay:
             "steps/s": f"{(progress.env_steps - self._start.env_steps) / elapsed:,.0f}",
             "return before": f"{metrics['return/0']:.1f}",
             "after adaptation": f"{metrics[f'return/{last}']:.1f}",
+            "s/iteration": f"{elapsed / done:.1f}",
+            "in all": clock(elapsed / done * (self._iterations - self._start.iteration)),
             "time left": clock(elapsed / done * (self._iterations - progress.iteration)),
         }
+        if "success/0" in metrics:
+            rows["success"] = f"{metrics['success/0']:.2f} -> {metrics[f'success/{last}']:.2f}"
         evaluated = [metrics.get(f"evaluation/return/{k}") for k in (0, last)]
         if None not in evaluated:
             rows["held out"] = " -> ".join(f"{v:.1f}" for v in evaluated)

@@ -111,20 +111,26 @@ PEARL_META_WORLD = {
 }
 
 
+def _meta_world_run(iterations: int, tasks: int, episodes: int) -> dict[str, Any]:
+    """Sizes of a run; a tenth of the way between evaluations, for an episode takes 500 steps."""
+    every = max(1, iterations // 10)
+    return {"iterations": iterations, "tasks": tasks, "episodes": episodes, "eval_every": every, "eval_tasks": 10}
+
+
 def _meta_world(agent: str, benchmark: str) -> Preset:
     """The preset of an agent on a benchmark of Meta-World, whose iterations together take its budget."""
     tasks, budget = META_WORLD_TASKS[benchmark], META_WORLD_STEPS[benchmark]
     if agent == "maml-trpo":
         steps = tasks * 2 * 10 * META_WORLD_EPISODE  # 10 episodes before and 10 after adaptation
         return Preset(
-            training={"iterations": budget // steps, "tasks": tasks, "episodes": 10},
+            training=_meta_world_run(budget // steps, tasks, 10),
             agent={"hidden": (512, 512), "min_std": 0.5},
             source=f"{META_WORLD_SOURCE}; lower bound of the deviation as in Yu et al. 2019",
         )
     if agent == "rl2":
         steps = tasks * 10 * META_WORLD_EPISODE  # a trial of 10 episodes in each task
         return Preset(
-            training={"iterations": budget // steps, "tasks": tasks, "episodes": 1},
+            training=_meta_world_run(budget // steps, tasks, 1),
             agent={**RL2_META_WORLD, "minibatches": 10},
             source=f"{META_WORLD_SOURCE}; minibatches, segments and normalised observations: own choice",
         )
@@ -132,7 +138,7 @@ def _meta_world(agent: str, benchmark: str) -> Preset:
     collected = 5 if benchmark in ("ml1", "ml") else 10
     steps = collected * 2 * META_WORLD_EPISODE  # two collects of an episode in each task
     return Preset(
-        training={"iterations": budget // steps, "tasks": collected, "episodes": 1},
+        training=_meta_world_run(budget // steps, collected, 1),
         agent={**PEARL_META_WORLD, "replay_tasks": replay_tasks, "replay_size": 500_000 // replay_tasks},
         source="budget of Meta-World+, sizes for two cores, not tried at length: no reproducible recipe is published",
     )
