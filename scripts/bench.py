@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol, runtime_checkable
@@ -16,6 +16,7 @@ from gymnasium import spaces
 from gymnasium.vector import AsyncVectorEnv, SyncVectorEnv, VectorEnv
 
 from metarl.config import Count, Whole, check
+from metarl.envs.metaworld.classes import MANIPULATIONS
 from metarl.envs.metaworld.families import BenchmarkTasks, class_of
 from metarl.registry import FAMILIES, make_family, names
 from metarl.scripts.common import border, end_with_json, parse, refuse
@@ -36,11 +37,15 @@ class RolloutCommand:
     """Measures sampling with random actions, all contenders in turn, medians over the rounds."""
 
     family: str = "half-cheetah-vel"
-    """Family to sample, options and all (`bandit:arms=10`); `all` for a table of every family there is."""
+    """Family to sample, options and all (`bandit:arms=10`); `all` for a table of every family there is, `ml1:all` for
+    one of every class of Meta-World's."""
     tasks: Count = 20
     """Tasks of the batch (M)."""
     episodes: Count = 20
     """Environments per task (E)."""
+    horizon: Whole = 0
+    """Steps of each episode; 0 takes the family's own. Meta-World's own environments are compared in whole episodes
+    only, since their resets take long."""
     rounds: Count = 7
     """Times that each contender is measured, after a warm-up round."""
     seed: Whole = 0
@@ -140,19 +145,20 @@ def bench_rollout(family: Family, command: RolloutCommand) -> dict[str, Any]:
         command: Sizes, rounds and seed.
     """
     rng = np.random.default_rng(command.seed)
-    envs = family.make_envs(command.tasks, command.episodes, family.horizon)
+    horizon = command.horizon or family.horizon
+    envs = family.make_envs(command.tasks, command.episodes, horizon)
     tasks = family.distribution.sample(command.tasks, rng)
     envs.set_tasks(tasks)
-    makers = _single_envs(family, tasks)
     # Meta-World's resets take as long as a hundred steps: there whole episodes are compared, and no process per task.
     metaworld = isinstance(family.distribution, BenchmarkTasks)
-    steps_each = family.horizon if metaworld else REFERENCE_STEPS
+    makers = [] if metaworld and horizon != family.horizon else _single_envs(family, tasks)
+    steps_each = horizon if metaworld else REFERENCE_STEPS
     sync: VectorEnv[Any, Any, Any] | None = SyncVectorEnv(makers) if makers else None
     parallel: VectorEnv[Any, Any, Any] | None = AsyncVectorEnv(makers) if makers and not metaworld else None
     rounds = []
     try:
         for i in range(command.rounds + 1):
-            actions = _random_actions(envs.single_action_space, family.horizon, envs.num_envs, rng)
+            actions = _random_actions(envs.single_action_space, horizon, envs.num_envs, rng)
             speed, live = _time_ours(envs, actions, i)
             rounds.append(
                 {
@@ -191,6 +197,13 @@ COLUMNS = ("family", "env_steps_per_s", "fraction_of_physics", "ratio_vs_sync", 
 """Of the table over all families."""
 
 
+EVERY: Mapping[str, Callable[[], Sequence[str]]] = {
+    "all": lambda: names(FAMILIES),
+    "ml1:all": lambda: [f"ml1:{name}" for name in sorted(MANIPULATIONS)],
+}
+"""What `--family` may name besides a family."""
+
+
 def _cell(value: Any) -> str:
     if value is None:
         return "-"
@@ -220,8 +233,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with border():
         command: RolloutCommand = parse(RolloutCommand, "metarl bench rollout", words[1:])
         check(command)
-        everything = command.family == "all"
-        families = [make_family(name) for name in (names(FAMILIES) if everything else [command.family])]
+        everything = command.family in EVERY
+        families = [make_family(name) for name in (EVERY[command.family]() if everything else [command.family])]
         rows = [bench_rollout(family, command) for family in families]
     if command.json:
         end_with_json(rows if everything else rows[0])
