@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import statistics
 import sys
 import time
@@ -146,9 +147,15 @@ def bench_rollout(family: Family, command: RolloutCommand) -> dict[str, Any]:
     """
     rng = np.random.default_rng(command.seed)
     horizon = command.horizon or family.horizon
-    envs = family.make_envs(command.tasks, command.episodes, horizon)
+    clock = time.perf_counter()
     tasks = family.distribution.sample(command.tasks, rng)
+    envs = family.make_envs(command.tasks, command.episodes, horizon)
     envs.set_tasks(tasks)
+    construction = time.perf_counter() - clock
+    envs.reset(seed=command.seed)
+    for action in _random_actions(envs.single_action_space, 2, envs.num_envs, rng):
+        envs.step(action)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024  # before there is anything to compare with
     # Meta-World's resets take as long as a hundred steps: there whole episodes are compared, and no process per task.
     metaworld = isinstance(family.distribution, BenchmarkTasks)
     makers = [] if metaworld and horizon != family.horizon else _single_envs(family, tasks)
@@ -158,10 +165,17 @@ def bench_rollout(family: Family, command: RolloutCommand) -> dict[str, Any]:
     rounds = []
     try:
         for i in range(command.rounds + 1):
+            clock = time.perf_counter()
+            envs.set_tasks(tasks)
+            tasks_set = time.perf_counter()
+            envs.reset(seed=i)
+            been_reset = time.perf_counter()
             actions = _random_actions(envs.single_action_space, horizon, envs.num_envs, rng)
             speed, live = _time_ours(envs, actions, i)
             rounds.append(
                 {
+                    "set_tasks_ms": 1e3 * (tasks_set - clock),
+                    "reset_ms": 1e3 * (been_reset - tasks_set),
                     "env_steps_per_s": speed,
                     "physics_steps_per_s": _time_physics(envs, actions, live, i),
                     "sync_env_steps_per_s": _time_vector_env(sync, steps_each, rng, i),
@@ -186,7 +200,9 @@ def bench_rollout(family: Family, command: RolloutCommand) -> dict[str, Any]:
         "family": family.name,
         "tasks": command.tasks,
         "episodes": command.episodes,
+        "construction_s": round(construction, 4),
         **{key: median([r[key] for r in measured]) for key in measured[0]},
+        "peak_mib": peak,
         "fraction_of_physics": ratio("physics_steps_per_s"),
         "ratio_vs_sync": ratio("sync_env_steps_per_s"),
         "ratio_vs_async": ratio("async_env_steps_per_s"),

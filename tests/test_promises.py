@@ -87,13 +87,52 @@ def test_sampling_stays_near_bare_physics(family: str) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    ("words", "least", "most"),
+    [
+        (
+            ("ml10", "--tasks", "20", "--episodes", "10"),
+            {"fraction_of_physics": 0.80, "ratio_vs_sync": 6.0},
+            {"reset_ms": 10.0},
+        ),
+        (
+            ("ml45", "--tasks", "45", "--episodes", "10", "--horizon", "50"),
+            {"fraction_of_physics": 0.70},
+            {"construction_s": 3.0, "set_tasks_ms": 200.0, "peak_mib": 4096},
+        ),
+    ],
+    ids=["ml10", "ml45"],
+)
+def test_meta_world_stays_near_bare_physics(
+    words: tuple[str, ...], least: dict[str, float], most: dict[str, float]
+) -> None:
+    """Goals are derived by the first call, so construction is judged from the second on."""
+    calls: list[dict[str, Any]] = []
+    for _ in range(4):
+        out = run(METARL, "bench", "rollout", "--family", *words, "--rounds", "2", "--json")
+        calls.append(json.loads(out.splitlines()[-1]))
+        enough = all(calls[-1][name] >= bound for name, bound in least.items())
+        if enough and all(calls[-1][name] <= bound for name, bound in most.items()):
+            return
+    shown = [{name: call[name] for name in (*least, *most)} for call in calls]
+    pytest.fail(f"no call of four met {least}, {most}: {shown}")
+
+
+@pytest.mark.slow
 def test_the_wheel_holds_every_package_under_its_import_name(tmp_path: Path) -> None:
     source = tmp_path / "source"
     subprocess.run(["git", "clone", "--quiet", str(ROOT), str(source)], check=True)
     run(sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", tmp_path, source)
     (wheel,) = tmp_path.glob("*.whl")
     names = set(zipfile.ZipFile(wheel).namelist())
-    for name in ("__init__", "envs/half_cheetah", "agents/maml_trpo", "scripts/cli", "scripts/reference/maml_trpo"):
+    for name in (
+        "__init__",
+        "envs/half_cheetah",
+        "envs/metaworld/families",
+        "agents/maml_trpo",
+        "scripts/cli",
+        "scripts/reference/maml_trpo",
+    ):
         assert f"metarl/{name}.py" in names
     assert "metarl/py.typed" in names
     assert not [n for n in names if n.split("/")[0] in ("envs", "agents", "scripts", "tests")]
