@@ -121,13 +121,12 @@ class ClassRows:
         sensed = {name: numbers[:, columns] for name, columns in self._columns.items()}
         frames = np.zeros((len(rows), FRAME))
         frames[:, :3] = sensed["hand"]
-        frames[:, 3] = np.clip(distance(sensed["right_claw"], sensed["left_claw"]) / FULLY_OPEN, 0.0, 1.0)
+        frames[:, 3] = np.minimum(distance(sensed["right_claw"], sensed["left_claw"]) / FULLY_OPEN, 1.0)
         objects = self.kind.objects(sensed)
         frames[:, 4 : 4 + objects.shape[1]] = objects
+        frames = np.minimum(np.maximum(frames, FRAME_LOW), FRAME_HIGH)
         observations = np.concatenate([frames, self.frames[rows], np.zeros((len(rows), 3))], axis=1)
         self.frames[rows] = frames
-        observations[:, :FRAME] = np.clip(frames, FRAME_LOW, FRAME_HIGH)
-        observations[:, FRAME : 2 * FRAME] = np.clip(observations[:, FRAME : 2 * FRAME], FRAME_LOW, FRAME_HIGH)
         scene = Scene(
             sensed=sensed,
             goal=self.constants if everyone else {name: values[rows] for name, values in self.constants.items()},

@@ -15,6 +15,7 @@ from metarl.envs.metaworld.scene import Scene
 from metarl.types import Floats
 
 VALUE_AT_MARGIN = 0.1
+GAUSSIAN_SCALE, LONG_TAIL_SCALE = np.sqrt(-2.0 * np.log(VALUE_AT_MARGIN)), np.sqrt(1.0 / VALUE_AT_MARGIN - 1.0)
 PAD_REACH = 0.05
 """Distance of a finger's pad from an object along y, in m, up to which the pad encloses it."""
 
@@ -51,15 +52,14 @@ def tolerance(
         sigmoid: The shape outside.
     """
     lower, upper = bounds
-    inside = (lower <= x) & (x <= upper)
-    margin = np.broadcast_to(np.asarray(margin, dtype=np.float64), x.shape)
-    safe = np.where(margin == 0.0, 1.0, margin)
-    scaled = np.where(x < lower, lower - x, x - upper) / safe
-    if sigmoid == "gaussian":
-        outside = np.exp(-0.5 * (scaled * np.sqrt(-2.0 * np.log(VALUE_AT_MARGIN))) ** 2)
-    else:
-        outside = 1.0 / ((scaled * np.sqrt(1.0 / VALUE_AT_MARGIN - 1.0)) ** 2 + 1.0)
-    return np.where(inside, 1.0, np.where(margin == 0.0, 0.0, outside))
+    outside = np.maximum(lower - x, x - upper)  # how far; not positive within the bounds
+    with np.errstate(divide="ignore", invalid="ignore"):  # without a margin: infinitely many margins, worth 0
+        scaled = outside / margin
+        if sigmoid == "gaussian":
+            value = np.exp(-0.5 * (scaled * GAUSSIAN_SCALE) ** 2)
+        else:
+            value = 1.0 / ((scaled * LONG_TAIL_SCALE) ** 2 + 1.0)
+    return np.where(outside <= 0.0, 1.0, value)
 
 
 def near(offset: Floats, radius: Floats | float, margin: Floats | float) -> Floats:

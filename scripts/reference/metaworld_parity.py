@@ -136,7 +136,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("classes", nargs="*", default=sorted(MANIPULATIONS), help="classes of tasks; all by default")
     names = parser.parse_args(arguments).classes
-    print(f"Python {platform.python_version()}, " + ", ".join(f"{k} {v}" for k, v in versions().items()) + "\n")
+    packages = {name: versions()["packages"][name] for name in ("metaworld", "mujoco", "gymnasium", "numpy")}
+    print(f"Python {platform.python_version()}, {', '.join(f'{k} {v}' for k, v in packages.items())}\n")
     print(HEADER + "\n|" + "---|" * (HEADER.count("|") - 1))
     with ProcessPoolExecutor(available_cores()) as pool:
         for done, (name, results) in enumerate(zip(names, pool.map(class_parity, names), strict=True), start=1):
