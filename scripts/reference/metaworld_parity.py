@@ -24,7 +24,8 @@ from metarl.vector import available_cores
 
 INFOS = ("near_object", "grasp_success", "grasp_reward", "in_place_reward", "obj_to_target")
 """What is compared beside observation, reward and success."""
-SCHEDULE: tuple[tuple[Playing, Sequence[int]], ...] = (
+Schedule = Sequence[tuple[Playing, Sequence[int]]]
+SCHEDULE: Schedule = (
     ("scripted", range(10)),
     ("noisy", (10, 25, 40)),
     ("random", (11, 26, 41)),
@@ -100,9 +101,9 @@ def played(playing: Playing, goals: Sequence[tuple[str, int]], steps: int = HORI
     return Parity(playing, first_equal, **largest, success=success, rewards=rewards)
 
 
-def class_parity(name: str) -> list[Parity]:
-    """The whole schedule of a class."""
-    return [played(playing, [(name, goal) for goal in goals]) for playing, goals in SCHEDULE]
+def class_parity(name: str, schedule: Schedule = SCHEDULE) -> list[Parity]:
+    """A schedule of a class."""
+    return [played(playing, [(name, goal) for goal in goals]) for playing, goals in schedule]
 
 
 def table_row(name: str, results: Sequence[Parity]) -> str:
