@@ -33,7 +33,7 @@ class View(NamedTuple):
 class Camera:
     """Looks at simulations of one model.
 
-    The view is the one given, or else the model's tracking camera, or else all of the model.
+    The view is the one given, or else the model's camera of the given name, or else all of the model.
 
     MuJoCo draws with the OpenGL that the environment variable `MUJOCO_GL` names when `mujoco` is first imported:
     `egl` or `osmesa` where there is no screen.
@@ -43,12 +43,13 @@ class Camera:
         width: Of a picture, pixels.
         height: Of a picture, pixels.
         view: Where from.
+        name: Of a camera of the model's own.
 
     Raises:
         ValueError: OpenGL cannot be used.
     """
 
-    def __init__(self, model: Any, width: int, height: int, view: View | None = None) -> None:
+    def __init__(self, model: Any, width: int, height: int, view: View | None = None, name: str = TRACKING) -> None:
         self.model, self.size = model, (width, height)
         screen = model.vis.global_
         screen.offwidth, screen.offheight = max(screen.offwidth, width), max(screen.offheight, height)
@@ -61,12 +62,12 @@ class Camera:
             ) from error
         self._view = mujoco.MjvCamera()
         mujoco.mjv_defaultFreeCamera(model, self._view)
-        tracking = mujoco.mj_name2id(model, mujoco.mjtObj.mjOBJ_CAMERA, TRACKING)
+        own = mujoco.mj_name2id(model, mujoco.mjtObj.mjOBJ_CAMERA, name)
         if view is not None:
             self._view.type, self._view.trackbodyid = mujoco.mjtCamera.mjCAMERA_TRACKING, view.body
             self._view.distance, self._view.elevation, self._view.azimuth = view.distance, view.elevation, 90.0
-        elif tracking >= 0:
-            self._view.type, self._view.fixedcamid = mujoco.mjtCamera.mjCAMERA_FIXED, tracking
+        elif own >= 0:
+            self._view.type, self._view.fixedcamid = mujoco.mjtCamera.mjCAMERA_FIXED, own
 
     def picture(self, data: Any, mark: Floats | None = None) -> np.ndarray:
         """What the camera sees, `[height, width, 3]` bytes.

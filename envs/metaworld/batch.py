@@ -17,7 +17,7 @@ import mujoco
 import numpy as np
 from gymnasium import spaces
 
-from metarl.envs.camera import Camera, View
+from metarl.envs.camera import Camera
 from metarl.envs.metaworld.goals import STATE, ClassGoals
 from metarl.envs.metaworld.scene import COMMON_SENSORS, Manipulation, Scene, Verdict
 from metarl.envs.metaworld.shaping import distance
@@ -34,7 +34,7 @@ FULLY_OPEN = 0.1  # m between the fingers
 SLACK = 1e-6  # m
 FINGERS = ("leftpad_geom", "rightpad_geom")
 VERDICT_TERMS = tuple(field.name for field in fields(Verdict))
-VIEW = View(body=0, distance=1.8, elevation=-30.0)
+CAMERA = "corner2"  # hangs upside down
 FRAME_LOW = np.concatenate([HAND_LOW, [-1.0], np.full(OBJECTS, -np.inf)])
 FRAME_HIGH = np.concatenate([HAND_HIGH, [1.0], np.full(OBJECTS, np.inf)])
 
@@ -302,8 +302,8 @@ class MetaWorldEnvs(TaskVecEnv):
                 if self._camera is None or self._camera.model is not model or self._camera.size != (width, height):
                     if self._camera is not None:
                         self._camera.close()
-                    self._camera = Camera(model, width, height, VIEW)
-                return self._camera.picture(data)
+                    self._camera = Camera(model, width, height, name=CAMERA)
+                return self._camera.picture(data)[::-1, ::-1]
         raise ValueError(f"render_row: got row {row}, expected 0 to {self.num_envs - 1}")
 
     def close_extras(self, **kwargs: Any) -> None:
