@@ -47,7 +47,7 @@ class EvaluateCommand:
     """How tasks are tried: collects as in training, or as Meta-World does: 10 episodes to adapt, then 3 that count, in
     every held-out task."""
     tasks: Count | None = None
-    """Number of tasks, the whole set where it is smaller; 40 by default, all of them with a protocol."""
+    """Number of tasks, the whole set where it is smaller; 40 by default, with a protocol as many as are held out."""
     adapt_steps: Whole | None = None
     """Adaptation steps (K); as trained by default."""
     episodes: Count | None = None
@@ -127,6 +127,10 @@ def _rate(share: Interval) -> str:
     return f"{share.mean:.2f} [{share.low:.2f}, {share.high:.2f}]"
 
 
+def _share(rate: float | None) -> str:
+    return "-" if rate is None else f"{rate:.2f}"
+
+
 def _print_classes(result: EvalResult, class_of: Callable[[Task], str]) -> None:
     """A table: what each class of tasks came to after adaptation."""
     print("after adaptation, class by class")
@@ -134,7 +138,7 @@ def _print_classes(result: EvalResult, class_of: Callable[[Task], str]) -> None:
     for name, one in by_class(result, class_of).items():
         some, last = success_rates(one)[-1], success_rates(one, "last")[-1]
         mean = adaptation_curve(one)[-1].mean
-        print(f"  {name:28} {len(one.tasks):5d} {mean:8.1f}   {some or 0.0:19.2f}   {last or 0.0:11.2f}")
+        print(f"  {name:28} {len(one.tasks):5d} {mean:8.1f}   {_share(some):>19}   {_share(last):>11}")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -151,7 +155,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         agent, progress = agent_of_run(command.run_dir, command.device, command.checkpoint)
         family = family_of_run(run, command.family)
         references = {str(path): agent_of_run(path, command.device)[0] for path in command.reference}
-        tasks = split_tasks(family.distribution, command.split, _count(command))
+        tasks = split_tasks(family.distribution, command.split, _count(command, family))
         split = command.split if family.distribution.splits else "train"
         out = _out_dir(command)
         untrained = run.build_agent(resolve_device(command.device), Streams(run.training.seed).learner)
@@ -175,12 +179,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-ALL_TASKS = 1_000_000
-
-
-def _count(command: EvaluateCommand) -> int:
+def _count(command: EvaluateCommand, family: Family) -> int:
     """How many tasks to evaluate on at most."""
-    return command.tasks or (40 if command.protocol == "curve" else ALL_TASKS)
+    return command.tasks or (40 if command.protocol == "curve" else len(family.distribution.held_out()))
 
 
 def _summary(run: RunConfig, family: Family, result: EvalResult, progress: Progress) -> dict[str, Any]:
