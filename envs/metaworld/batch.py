@@ -8,9 +8,9 @@ the threads would wait for the interpreter lock after every row (measured: 29 ms
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from typing import Any
 
 import mujoco
@@ -19,7 +19,8 @@ from gymnasium import spaces
 
 from metarl.envs.camera import Camera
 from metarl.envs.metaworld.goals import STATE, ClassGoals
-from metarl.envs.metaworld.scene import COMMON_SENSORS, Manipulation, Scene, Verdict
+from metarl.envs.metaworld.scene import COMMON_SENSORS, Manipulation, Scene, Verdict, add_quaternions, geom
+from metarl.envs.metaworld.sensing import FINGERS, Spans, Touch
 from metarl.envs.metaworld.shaping import distance
 from metarl.envs.mujoco_batch import FATAL_WARNINGS, Gathered
 from metarl.types import Bools, Floats, Task
@@ -29,10 +30,12 @@ HORIZON = 500
 FRAME_SKIP = 5
 FRAME = 18  # numbers of one frame of the observation: hand, opening, objects
 OBJECTS = 14
+OBSERVATION = 39
+FINGER_SIGNS = np.array([1.0, -1.0])
 HAND_LOW, HAND_HIGH = np.array([-0.525, 0.348, -0.0525]), np.array([0.525, 1.025, 0.7])
 FULLY_OPEN = 0.1  # m between the fingers
-SLACK = 1e-6  # m
-FINGERS = ("leftpad_geom", "rightpad_geom")
+WARNINGS = "warnings"  # how often MuJoCo gave each of its warnings, sensed of every row
+COMMON = ("hand", "right_claw", "left_claw", WARNINGS)
 VERDICT_TERMS = tuple(field.name for field in fields(Verdict))
 CAMERA = "corner2"  # hangs upside down
 FRAME_LOW = np.concatenate([HAND_LOW, [-1.0], np.full(OBJECTS, -np.inf)])
@@ -47,6 +50,9 @@ class ClassRows:
         goals: Its goals.
         num_tasks: How many tasks of the batch may be of this class.
         episodes: `E`, rows of each.
+
+    Attributes:
+        constants: By name, the constants of each row's goal, `[rows, size]`.
     """
 
     def __init__(self, kind: type[Manipulation], goals: ClassGoals, num_tasks: int, episodes: int) -> None:
@@ -54,131 +60,92 @@ class ClassRows:
         first = mujoco.MjModel.from_xml_path(goals.model_path)
         self.models = [first, *(copy.copy(first) for _ in range(num_tasks - 1))]
         self.data = [mujoco.MjData(model) for model in self.models for _ in range(episodes)]
-        self._ctrl = [d.ctrl for d in self.data]
+        self._model_of = [model for model in self.models for _ in range(episodes)]
         self._mocap = [d.mocap_pos[0] for d in self.data]
-        sensors = {**COMMON_SENSORS, **kind.sensors}
-        self._sensed = Gathered([[sensor(d) for sensor in sensors.values()] for d in self.data])
-        sizes = [sensor(self.data[0]).size for sensor in sensors.values()]
-        ends = np.cumsum(sizes)
-        self._columns = {n: slice(e - size, e) for n, e, size in zip(sensors, ends, sizes, strict=True)}
-        self._targets = Gathered([[place] for place in self._mocap])
-        self._warnings = Gathered([[d.warning.number] for d in self.data])
-        self._touch = Touch(first, self.data, kind.main_object) if kind.main_object else None
-        rows = len(self.data)
-        self.frames = np.zeros((rows, FRAME))  # the frame of the last step
-        self.chosen = np.zeros(rows, dtype=np.int64)  # the goal of each row
+        sensors, self._touch = {**COMMON_SENSORS, **kind.sensors}, None
+        if kind.main_object:
+            sensors |= {name: geom(place) for name, place in {"main_object": kind.main_object, **FINGERS}.items()}
+            self._touch = Touch(first, self.data, kind.main_object)
+        spans = Spans(self.data[0], sensors)
+        self._columns = {**spans.columns, WARNINGS: slice(spans.width, None)}
+        self._gathered = Gathered([[*spans.views(d), d.warning.number] for d in self.data])
+        self._chosen = np.zeros(len(self.data), dtype=np.int64)  # the goal of each row
         self.constants: dict[str, Floats] = {}
+        self._controls: list[tuple[tuple[Floats, Floats], tuple[Floats, Floats]]] = []  # until `bind`
+
+    def bind(self, targets: Floats, grips: Floats) -> None:
+        """Gives the first rows the places where they find their controls.
+
+        Args:
+            targets: Of the hands, `[rows, 3]` in m.
+            grips: Controls of the two fingers, `[rows, 2]`.
+        """
+        places = zip(self._mocap, targets, (d.ctrl for d in self.data), grips, strict=False)
+        self._controls = [((mocap, target), (ctrl, grip)) for mocap, target, ctrl, grip in places]
 
     def set_goals(self, chosen: Sequence[int]) -> None:
         """Gives the first tasks of the class their goals, and changes their models accordingly."""
         for model, goal in zip(self.models, chosen, strict=False):
             for name, values in self.goals.fields.items():
                 getattr(model, name)[...] = values[goal]
-        rows = np.repeat(np.asarray(chosen, dtype=np.int64), self.episodes)
-        self.chosen[: len(rows)] = rows
-        self.constants = {name: values[self.chosen] for name, values in self.goals.constants.items()}
+        self._chosen = np.repeat(np.asarray(chosen, dtype=np.int64), self.episodes)
+        self.constants = {name: values[self._chosen] for name, values in self.goals.constants.items()}
 
     def reset(self, rows: np.ndarray) -> Floats:
         """Puts rows at the start of their goals; gives the first observations, `[rows, 39]`."""
-        chosen = self.chosen[rows]
+        chosen = self._chosen[rows]
         for i, goal in zip(rows.tolist(), chosen.tolist(), strict=True):
-            data = self.data[i]
-            mujoco.mj_setState(self.models[i // self.episodes], data, self.goals.states[goal], STATE)
+            data, ((mocap, target), _) = self.data[i], self._controls[i]
+            mujoco.mj_setState(self._model_of[i], data, self.goals.states[goal], STATE)
             data.warning.number[:] = 0
-        self._targets.refresh(rows)
-        observations = self.goals.observations[chosen]
-        self.frames[rows] = observations[:, :FRAME]
-        return observations
+            target[...] = mocap
+        return self.goals.observations[chosen]
 
-    def set_actions(self, rows: np.ndarray, actions: Floats) -> None:
-        """Moves the hands' targets and sets the grippers."""
-        low, high = self.goals.mocap_bounds
-        targets = self._targets.array
-        moved = targets[rows] + np.clip(actions[:, :3], -1.0, 1.0) * self.goals.action_scale
-        targets[rows] = np.clip(moved, low, high)
-        for i, place, grip in zip(rows.tolist(), targets[rows], actions[:, 3].tolist(), strict=True):
-            self._mocap[i][:] = place
-            self._ctrl[i][:] = (grip, -grip)
+    def control(self, rows: Sequence[int]) -> None:
+        """Hands the controls of rows to their simulations."""
+        for i in rows:
+            for place, value in self._controls[i]:
+                place[...] = value
 
     def physics(self, rows: Sequence[int]) -> None:
         """Steps rows; runs in a thread."""
-        models, data, episodes = self.models, self.data, self.episodes
+        models, data = self._model_of, self.data
         mj_step, mj_forward = mujoco.mj_step, mujoco.mj_forward
         for i in rows:
-            model = models[i // episodes]
-            mj_step(model, data[i], FRAME_SKIP)
-            mj_forward(model, data[i])
+            mj_step(models[i], data[i], FRAME_SKIP)
+            mj_forward(models[i], data[i])
 
-    def gather(self, rows: np.ndarray) -> None:
-        """Copies out what is sensed of rows."""
-        self._sensed.refresh(rows)
-        self._warnings.refresh(rows)
+    def sense(self, rows: np.ndarray) -> dict[str, Floats]:
+        """By name what is sensed of rows, `[rows, size]`."""
+        self._gathered.refresh(rows)
+        numbers = self._gathered.array
+        if len(rows) < len(numbers):
+            numbers = numbers[rows]
+        return {name: numbers[:, columns] for name, columns in self._columns.items()}
 
-    def judge(self, rows: np.ndarray, actions: Floats) -> tuple[Floats, Verdict, Bools]:
-        """Observations `[rows, 39]`, verdict, and whether the simulation blew up, after the physics."""
-        everyone = len(rows) == len(self.data)
-        numbers = self._sensed.array if everyone else self._sensed.array[rows]
-        sensed = {name: numbers[:, columns] for name, columns in self._columns.items()}
-        frames = np.zeros((len(rows), FRAME))
-        frames[:, :3] = sensed["hand"]
-        frames[:, 3] = np.minimum(distance(sensed["right_claw"], sensed["left_claw"]) / FULLY_OPEN, 1.0)
-        objects = self.kind.objects(sensed)
-        frames[:, 4 : 4 + objects.shape[1]] = objects
-        frames = np.minimum(np.maximum(frames, FRAME_LOW), FRAME_HIGH)
-        observations = np.concatenate([frames, self.frames[rows], np.zeros((len(rows), 3))], axis=1)
-        self.frames[rows] = frames
-        scene = Scene(
-            sensed=sensed,
-            goal=self.constants if everyone else {name: values[rows] for name, values in self.constants.items()},
-            observation=observations,
-            actions=actions,
-            touching=self._touch(rows) if self._touch else np.zeros(len(rows), dtype=np.bool_),
-        )
-        blown = np.any(self._warnings.array[rows][:, FATAL_WARNINGS], axis=1)
-        return observations, self.kind.judge(scene), blown
+    def touching(self, rows: np.ndarray, sensed: Mapping[str, Floats]) -> Bools:
+        """Whether the fingers press on the class's main object, `[rows]`."""
+        if self._touch is None:
+            return np.zeros(len(rows), dtype=np.bool_)
+        return self._touch(rows, sensed["main_object"], [sensed[name] for name in FINGERS])
 
 
-def _step_share(share: Sequence[tuple[ClassRows, Sequence[int]]]) -> None:
-    """What one thread does in a step."""
-    for group, rows in share:
-        group.physics(rows)
+@dataclass(frozen=True)
+class Live:
+    """Rows of the batch that a step or a reset is about, in the order of classes.
 
-
-class Touch:
-    """Whether contacts press both fingers on an object.
-
-    Args:
-        model: The model of all rows.
-        data: The data of each row.
-        name: Of the object's geom.
+    Attributes:
+        places: Where each stands among the rows as they were asked for, `[rows]`.
+        at: Which of all rows in the order of classes they are.
+        members: Each class with its own rows, and which of these rows they are.
     """
 
-    def __init__(self, model: Any, data: Sequence[Any], name: str) -> None:
-        self._data = data
-        self._geoms = [model.geom(geom).id for geom in (name, *FINGERS)]
-        self._places = Gathered([[d.geom_xpos[geom] for geom in self._geoms] for d in data])
-        bounds, margins = model.geom_rbound[self._geoms], model.geom_margin[self._geoms]
-        # Geoms whose bounding spheres are further apart cannot touch: most rows need no look at their contacts.
-        self._reach = bounds[0] + bounds[1:] + np.maximum(margins[0], margins[1:])
+    places: np.ndarray
+    at: np.ndarray | slice
+    members: Sequence[tuple[ClassRows, np.ndarray, slice]]
 
-    def __call__(self, rows: np.ndarray) -> Bools:
-        """For rows, `[rows]`."""
-        self._places.refresh(rows)
-        places = self._places.array[rows].reshape(len(rows), 3, 3)
-        apart = places[:, 1:] - places[:, :1]
-        near = np.sqrt((apart**2).sum(axis=2)) <= self._reach + SLACK
-        result = near.all(axis=1)
-        for at in np.flatnonzero(result).tolist():
-            result[at] = self._pressed(self._data[rows[at]])
-        return result
-
-    def _pressed(self, data: Any) -> bool:
-        """Whether the constraint forces of the contacts with each finger add up to more than nothing."""
-        pairs, addresses, forces = data.contact.geom, data.contact.efc_address, data.efc_force
-        with_object = (pairs == self._geoms[0]).any(axis=1)
-        return all(
-            sum(forces[addresses[with_object & (pairs == finger).any(axis=1)]]) > 0.0 for finger in self._geoms[1:]
-        )
+    def __len__(self) -> int:
+        return len(self.places)
 
 
 class MetaWorldEnvs(TaskVecEnv):
@@ -218,8 +185,17 @@ class MetaWorldEnvs(TaskVecEnv):
         self._threads = threads or available_cores()
         self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="metaworld")
         self._classes: dict[str, ClassRows] = {}  # of all classes met so far
-        self._groups: list[tuple[ClassRows, np.ndarray]] = []  # those of the tasks now, and their rows in the batch
-        self._seen = np.zeros((self.num_envs, 39))
+        # From here on in the order of classes, not of the batch:
+        self._groups: list[tuple[ClassRows, np.ndarray]] = []  # the classes of the tasks now, their rows in the batch
+        self._order = np.arange(self.num_envs)  # where each row of the batch stands
+        self._everyone: Live | None = None
+        self._targets = np.zeros((self.num_envs, 3))  # of the hands, m
+        self._bounds = np.zeros((2, self.num_envs, 3))  # of the targets, m
+        self._scale = np.zeros((self.num_envs, 1))  # m per action
+        self._grips = np.zeros((self.num_envs, 2))
+        self._frames = np.zeros((self.num_envs, FRAME))  # of the last step
+        # In the order of the batch:
+        self._seen = np.zeros((self.num_envs, OBSERVATION))
         self._camera: Camera | None = None
 
     def _apply_tasks(self, tasks: Sequence[Task]) -> None:
@@ -238,55 +214,111 @@ class MetaWorldEnvs(TaskVecEnv):
             places = np.array([place for place, _ in members])
             rows = (places[:, None] * self.episodes + np.arange(self.episodes)).reshape(-1)
             self._groups.append((have, rows))
+        self._order[np.concatenate([rows for _, rows in self._groups])] = np.arange(self.num_envs)
+        start = 0
+        for group, rows in self._groups:
+            own = slice(start, start + len(rows))
+            self._bounds[:, own] = group.goals.mocap_bounds[:, None]
+            self._scale[own] = group.goals.action_scale
+            group.bind(self._targets[own], self._grips[own])
+            start += len(rows)
+        self._everyone = None
+        self._everyone = self._arranged(np.arange(self.num_envs))
 
-    def _members(self, rows: np.ndarray) -> list[tuple[ClassRows, np.ndarray, np.ndarray]]:
-        """The classes that rows of the batch belong to: each with its own rows, and their places in `rows`."""
-        place = np.full(self.num_envs, -1)
-        place[rows] = np.arange(len(rows))
-        result = []
-        for group, members in self._groups:
-            own = np.flatnonzero(place[members] >= 0)
-            if len(own):
-                result.append((group, own, place[members[own]]))
-        return result
+    def _arranged(self, rows: np.ndarray) -> Live:
+        """Rows of the batch, ascending, in the order of classes."""
+        everyone = len(rows) == self.num_envs
+        if everyone and self._everyone is not None:
+            return self._everyone
+        order = self._order[rows]
+        places = np.argsort(order)
+        ordered, members, start = order[places], [], 0
+        for group, all_rows in self._groups:
+            first, last = np.searchsorted(ordered, (start, start + len(all_rows))).tolist()
+            if first < last:
+                members.append((group, ordered[first:last] - start, slice(first, last)))
+            start += len(all_rows)
+        return Live(places, slice(None) if everyone else ordered, members)
 
     def _reset_rows(self, rows: np.ndarray, rng: np.random.Generator) -> None:
-        for group, own, places in self._members(rows):
-            self._seen[rows[places]] = group.reset(own)
+        live = self._arranged(rows)
+        observations = np.concatenate([group.reset(own) for group, own, _ in live.members])
+        self._frames[live.at] = observations[:, :FRAME]
+        self._seen[rows[live.places]] = observations
+
+    def _aim(self, live: Live, actions: Floats) -> None:
+        """Moves the hands' targets and sets the grippers, from actions `[rows, 4]` in the order of classes."""
+        low, high = self._bounds[:, live.at]
+        moved = self._targets[live.at] + np.clip(actions[:, :3], -1.0, 1.0) * self._scale[live.at]
+        self._targets[live.at] = np.clip(moved, low, high)
+        self._grips[live.at] = actions[:, 3:] * FINGER_SIGNS
 
     def set_controls(self, rows: np.ndarray, actions: Floats) -> None:
         """Sets targets and grippers that `bare_physics` then steps with, from actions `[rows, 4]`."""
-        for group, own, places in self._members(rows):
-            group.set_actions(own, actions[places].astype(np.float64))
+        live = self._arranged(rows)
+        self._aim(live, actions.astype(np.float64)[live.places])
+        for group, own, _ in live.members:
+            group.control(own.tolist())
 
     def bare_physics(self, rows: np.ndarray) -> None:
         """Steps rows without observing or judging them: the floor under the cost of a step."""
-        self._physics(self._members(rows))
+        self._in_threads(ClassRows.physics, self._arranged(rows))
 
-    def _physics(self, members: Sequence[tuple[ClassRows, np.ndarray, np.ndarray]]) -> None:
-        """Steps rows of classes: each thread an equal share of every class, for classes differ in cost."""
-        shares = [
-            [(group, own[i :: self._threads].tolist()) for group, own, _ in members] for i in range(self._threads)
-        ]
-        for future in [self._pool.submit(_step_share, share) for share in shares]:
+    def _in_threads(self, work: Callable[[ClassRows, Sequence[int]], None], live: Live) -> None:
+        """Has each thread work on an equal share of every class's rows, for classes differ in cost."""
+
+        def share(first: int) -> None:
+            for group, own, _ in live.members:
+                work(group, own[first :: self._threads].tolist())
+
+        for future in [self._pool.submit(share, first) for first in range(self._threads)]:
             future.result()
 
     def _step_rows(self, rows: np.ndarray, actions: Floats) -> tuple[Floats, Bools, Bools, dict[str, np.ndarray]]:
-        actions = actions.astype(np.float64)
-        members = self._members(rows)
-        for group, own, places in members:
-            group.set_actions(own, actions[places])
-        self._physics(members)
-        terms = {name: np.zeros(len(rows)) for name in VERDICT_TERMS}
-        blown = np.zeros(len(rows), dtype=np.bool_)
-        for group, own, places in members:
-            group.gather(own)
-            self._seen[rows[places]], verdict, blown[places] = group.judge(own, actions[places])
-            for name in VERDICT_TERMS:
-                terms[name][places] = getattr(verdict, name)
+        live = self._arranged(rows)
+        actions = actions.astype(np.float64)[live.places]
+        self._aim(live, actions)
+        for group, own, _ in live.members:
+            group.control(own.tolist())
+        self._in_threads(ClassRows.physics, live)
+        observations, verdicts, blown = self._judged(live, actions)
+        self._seen[rows[live.places]] = observations
+        terms = {}
+        for name in VERDICT_TERMS:
+            terms[name] = np.empty(len(rows))
+            terms[name][live.places] = np.concatenate([getattr(verdict, name) for verdict in verdicts])
+        diverged = np.empty(len(rows), dtype=np.bool_)
+        diverged[live.places] = blown
         reward = terms.pop("reward")
         infos = {**terms, "success": terms["success"] > 0.0}
-        return reward, np.zeros(len(rows), dtype=np.bool_), blown, infos
+        return reward, np.zeros(len(rows), dtype=np.bool_), diverged, infos
+
+    def _judged(self, live: Live, actions: Floats) -> tuple[Floats, list[Verdict], Bools]:
+        """Observations `[rows, 39]`, verdicts by class, and whether a simulation blew up, in the order of classes."""
+        sensed = [group.sense(own) for group, own, _ in live.members]
+        add_quaternions(sensed)
+        common = {name: np.concatenate([one[name] for one in sensed]) for name in COMMON}
+        frames = np.zeros((len(live), FRAME))
+        frames[:, :3] = common["hand"]
+        frames[:, 3] = np.minimum(distance(common["right_claw"], common["left_claw"]) / FULLY_OPEN, 1.0)
+        for (group, _, these), one in zip(live.members, sensed, strict=True):
+            objects = group.kind.objects(one)
+            frames[these, 4 : 4 + objects.shape[1]] = objects
+        frames = np.minimum(np.maximum(frames, FRAME_LOW), FRAME_HIGH)
+        observations = np.concatenate([frames, self._frames[live.at], np.zeros((len(live), 3))], axis=1)
+        self._frames[live.at] = frames
+        verdicts, everyone = [], isinstance(live.at, slice)
+        for (group, own, these), one in zip(live.members, sensed, strict=True):
+            scene = Scene(
+                sensed=one,
+                goal=group.constants if everyone else {name: v[own] for name, v in group.constants.items()},
+                observation=observations[these],
+                actions=actions[these],
+                touching=group.touching(own, one),
+            )
+            verdicts.append(group.kind.judge(scene))
+        blown = np.any(common[WARNINGS][:, FATAL_WARNINGS] > 0.0, axis=1)
+        return observations, verdicts, blown
 
     def _observe(self, rows: np.ndarray) -> Floats:
         return self._seen[rows]

@@ -17,7 +17,6 @@ from metarl.envs.metaworld.scene import (
     geom,
     geom_matrix,
     joint,
-    quaternions,
     site,
 )
 from metarl.envs.metaworld.shaping import distance, hamacher, norm, tolerance
@@ -38,7 +37,7 @@ class Door(Manipulation):
     @staticmethod
     def objects(sensed: Mapping[str, Floats]) -> Floats:
         """The handle."""
-        return np.concatenate([sensed["handle"], quaternions(sensed["matrix"])], axis=1)
+        return np.concatenate([sensed["handle"], sensed["quaternion"]], axis=1)
 
 
 class DoorClose(Door):

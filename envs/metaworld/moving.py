@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from metarl.envs.metaworld.scene import Manipulation, Scene, Verdict, quaternions
+from metarl.envs.metaworld.scene import Manipulation, Scene, Verdict
 from metarl.envs.metaworld.shaping import distance
 from metarl.types import Floats
 
@@ -27,7 +27,7 @@ class Moving(Manipulation, ABC):
     @staticmethod
     def objects(sensed: Mapping[str, Floats]) -> Floats:
         """The object."""
-        return np.concatenate([sensed["object"], quaternions(sensed["matrix"])], axis=1)
+        return np.concatenate([sensed["object"], sensed["quaternion"]], axis=1)
 
 
 def moved(

@@ -21,7 +21,6 @@ from metarl.envs.metaworld.scene import (
     body_quaternion,
     geom,
     geom_matrix,
-    quaternions,
 )
 from metarl.envs.metaworld.shaping import (
     above,
@@ -50,8 +49,7 @@ class OneObject(Manipulation):
     @staticmethod
     def objects(sensed: Mapping[str, Floats]) -> Floats:
         """The one object."""
-        orientation = sensed["quaternion"] if "quaternion" in sensed else quaternions(sensed["matrix"])
-        return np.concatenate([sensed["position"], orientation], axis=1)
+        return np.concatenate([sensed["position"], sensed["quaternion"]], axis=1)
 
 
 def lifted(scene: Scene, height: float) -> Bools:

@@ -12,7 +12,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from metarl.envs.metaworld.scene import Manipulation, Scene, Sensor, Verdict, geom, geom_matrix, quaternions
+from metarl.envs.metaworld.scene import Manipulation, Scene, Sensor, Verdict, geom, geom_matrix
 from metarl.envs.metaworld.shaping import distance, hamacher, tolerance
 from metarl.types import Floats
 
@@ -53,7 +53,7 @@ class PlateSlide(Manipulation):
     @staticmethod
     def objects(sensed: Mapping[str, Floats]) -> Floats:
         """The puck."""
-        return np.concatenate([sensed["puck"], quaternions(sensed["matrix"])], axis=1)
+        return np.concatenate([sensed["puck"], sensed["quaternion"]], axis=1)
 
     @staticmethod
     def judge(scene: Scene) -> Verdict:

@@ -8,7 +8,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from metarl.envs.metaworld.scene import Manipulation, Scene, Sensor, Verdict, body, geom_matrix, quaternions
+from metarl.envs.metaworld.scene import Manipulation, Scene, Sensor, Verdict, body, geom_matrix
 from metarl.envs.metaworld.shaping import distance, tolerance
 from metarl.types import Floats
 
@@ -25,7 +25,7 @@ class Reach(Manipulation):
     @staticmethod
     def objects(sensed: Mapping[str, Floats]) -> Floats:
         """The puck that plays no part."""
-        return np.concatenate([sensed["object"], quaternions(sensed["matrix"])], axis=1)
+        return np.concatenate([sensed["object"], sensed["quaternion"]], axis=1)
 
     @staticmethod
     def judge(scene: Scene) -> Verdict:

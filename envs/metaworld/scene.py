@@ -7,58 +7,84 @@ once; letters as in `metarl.types`.
 
 from __future__ import annotations
 
+import functools
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from scipy.spatial.transform import Rotation
 
 from metarl.types import Bools, Floats
 
-Sensor = Callable[[Any], np.ndarray]
-"""Takes an `MjData` and returns a *view* of some of its numbers: the view is taken once, and read at every step."""
+
+@dataclass(frozen=True)
+class Sensor:
+    """A part of an `MjData`: what one of its arrays says of an element of the model.
+
+    Args:
+        element: Which kind of element, as `MjData` names it.
+        name: Of the element.
+        attribute: What of it, as the element's view names it.
+        field: The array of `MjData` that holds it.
+    """
+
+    element: Literal["body", "geom", "site", "joint"]
+    name: str
+    attribute: str
+    field: str
+
+    def __call__(self, data: Any) -> np.ndarray:
+        """A *view* of the numbers, which changes with the data."""
+        view: np.ndarray = getattr(getattr(data, self.element)(self.name), self.attribute).reshape(-1)
+        return view
+
+    def place(self, data: Any) -> slice:
+        """Where the numbers are in the flattened array."""
+        view, array = self(data), getattr(data, self.field)
+        start = (view.__array_interface__["data"][0] - array.__array_interface__["data"][0]) // view.itemsize
+        return slice(start, start + view.size)
 
 
 def body(name: str) -> Sensor:
     """The position of a body, `[3]` in m."""
-    return lambda data: data.body(name).xpos
+    return Sensor("body", name, "xpos", "xpos")
 
 
 def geom(name: str) -> Sensor:
     """The position of a geom, `[3]` in m."""
-    return lambda data: data.geom(name).xpos
+    return Sensor("geom", name, "xpos", "geom_xpos")
 
 
 def site(name: str) -> Sensor:
     """The position of a site, `[3]` in m."""
-    return lambda data: data.site(name).xpos
+    return Sensor("site", name, "xpos", "site_xpos")
 
 
 def body_quaternion(name: str) -> Sensor:
     """The orientation of a body, `[4]`, w first."""
-    return lambda data: data.body(name).xquat
+    return Sensor("body", name, "xquat", "xquat")
 
 
 def body_matrix(name: str) -> Sensor:
     """The orientation of a body as a matrix, `[9]`."""
-    return lambda data: data.body(name).xmat
+    return Sensor("body", name, "xmat", "xmat")
 
 
 def geom_matrix(name: str) -> Sensor:
     """The orientation of a geom as a matrix, `[9]`."""
-    return lambda data: data.geom(name).xmat
+    return Sensor("geom", name, "xmat", "geom_xmat")
 
 
 def site_matrix(name: str) -> Sensor:
     """The orientation of a site as a matrix, `[9]`."""
-    return lambda data: data.site(name).xmat
+    return Sensor("site", name, "xmat", "site_xmat")
 
 
 def joint(name: str) -> Sensor:
     """The position of a joint, `[its size]` in m or rad."""
-    return lambda data: data.joint(name).qpos
+    return Sensor("joint", name, "qpos", "qpos")
 
 
 COMMON_SENSORS: Mapping[str, Sensor] = {
@@ -77,6 +103,16 @@ def quaternions(matrices: Floats) -> Floats:
     """Orientations as quaternions, w last as in SciPy, `[R, 4]`, from matrices `[R, 9]`."""
     rotations = Rotation.from_matrix(matrices.reshape(-1, 3, 3), assume_valid=True)  # MuJoCo keeps them orthonormal
     return rotations.as_quat()
+
+
+def add_quaternions(scenes: Sequence[dict[str, Floats]]) -> None:
+    """Adds `quaternion` to what is sensed where there is a `matrix`; one conversion for all, for each call is slow."""
+    turned = [sensed for sensed in scenes if "matrix" in sensed]
+    if turned:
+        converted = quaternions(np.concatenate([sensed["matrix"] for sensed in turned]))
+        ends = np.cumsum([len(sensed["matrix"]) for sensed in turned])
+        for sensed, part in zip(turned, np.split(converted, ends[:-1]), strict=True):
+            sensed["quaternion"] = part
 
 
 @dataclass(frozen=True)
@@ -98,7 +134,7 @@ class Scene:
     actions: Floats
     touching: Bools
 
-    @property
+    @functools.cached_property
     def tcp(self) -> Floats:
         """The middle between the finger tips, `[R, 3]` in m."""
         return (self.sensed["right_finger"] + self.sensed["left_finger"]) / 2.0
@@ -143,7 +179,7 @@ class Manipulation(ABC):
     name: ClassVar[str]
     """Meta-World's name, such as `reach-v3`."""
     sensors: ClassVar[Mapping[str, Sensor]] = {}
-    """What is sensed besides `COMMON_SENSORS`."""
+    """What is sensed besides `COMMON_SENSORS`; with an orientation named `matrix` comes its `quaternion`, w last."""
     constants: ClassVar[tuple[str, ...]] = ()
     """Attributes of Meta-World's own environment, numbers that a reset sets and a step does not change."""
     settled_constants: ClassVar[tuple[str, ...]] = ()

@@ -46,7 +46,7 @@ def tolerance(
     With s = d / margin: `gaussian` is 0.1^(s^2), `long_tail` is 1 / (1 + 9 s^2). Where the margin is zero, 0 outside.
 
     Args:
-        x: `[R]`.
+        x: `[R]`, or several of them, `[..., R]`.
         bounds: Lower and upper, both included.
         margin: How far outside the value has fallen to 0.1; not negative.
         sigmoid: The shape outside.
@@ -145,12 +145,10 @@ def gripper_caging(
         start: The constant that says where the object was after the reset.
     """
     origin = scene.goal[start]
-    sides = []
-    for pad in ("left_pad", "right_pad"):
-        y = scene.sensed[pad][:, 1]
-        margin = np.abs(np.abs(y - origin[:, 1]) - pad_threshold)
-        sides.append(tolerance(np.abs(y - position[:, 1]), (radius, pad_threshold), margin, "long_tail"))
-    along_y = hamacher(sides[0], sides[1])
+    pads = _pads_along_y(scene)
+    margin = np.abs(np.abs(pads - origin[:, 1]) - pad_threshold)
+    left, right = tolerance(np.abs(pads - position[:, 1]), (radius, pad_threshold), margin, "long_tail")
+    along_y = hamacher(left, right)
     caging = hamacher(along_y, enclosed_in_plane(scene, position, origin, xz_threshold))
     result = closing(scene, caging, effort)
     if density == "high":
@@ -197,11 +195,14 @@ def between_pads(scene: Scene, position: Floats, radius: float, bound: float) ->
         radius: Least gap between pad and centre that earns the full value, m.
         bound: Largest one, m.
     """
-    sides = []
-    for pad, side in (("left_pad", 1.0), ("right_pad", -1.0)):
-        gap = side * (scene.sensed[pad][:, 1] - position[:, 1])
-        sides.append(tolerance(gap, (radius, bound), np.abs(np.abs(gap) - PAD_REACH), "long_tail"))
-    return hamacher(sides[0], sides[1])
+    gaps = np.array([[1.0], [-1.0]]) * (_pads_along_y(scene) - position[:, 1])
+    left, right = tolerance(gaps, (radius, bound), np.abs(np.abs(gaps) - PAD_REACH), "long_tail")
+    return hamacher(left, right)
+
+
+def _pads_along_y(scene: Scene) -> Floats:
+    """Where the left and the right finger's pad are along y, `[2, R]` in m."""
+    return np.stack([scene.sensed["left_pad"][:, 1], scene.sensed["right_pad"][:, 1]])
 
 
 def closing(scene: Scene, caging: Floats, effort: float = 1.0) -> Floats:

@@ -19,7 +19,6 @@ from metarl.envs.metaworld.scene import (
     Verdict,
     body,
     body_matrix,
-    quaternions,
     site,
 )
 from metarl.envs.metaworld.shaping import distance, gripper_caging, hamacher, near, norm
@@ -44,7 +43,7 @@ class _Stick(Manipulation):
 
 
 def _observed(sensed: Mapping[str, Floats], container: Floats) -> Floats:
-    stick = [sensed["stick"], quaternions(sensed["matrix"])]
+    stick = [sensed["stick"], sensed["quaternion"]]
     return np.concatenate([*stick, container, np.zeros((len(container), 4))], axis=1)
 
 

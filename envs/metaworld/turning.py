@@ -20,7 +20,6 @@ from metarl.envs.metaworld.scene import (
     body_quaternion,
     geom_matrix,
     joint,
-    quaternions,
     site,
 )
 from metarl.envs.metaworld.shaping import distance, hamacher, norm, tolerance
@@ -156,7 +155,7 @@ class LeverPull(Manipulation):
     @staticmethod
     def objects(sensed: Mapping[str, Floats]) -> Floats:
         """The lever's tip."""
-        return np.concatenate([sensed["lever"], quaternions(sensed["matrix"])], axis=1)
+        return np.concatenate([sensed["lever"], sensed["quaternion"]], axis=1)
 
     @staticmethod
     def judge(scene: Scene) -> Verdict:

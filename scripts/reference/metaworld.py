@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from metarl.envs.metaworld.scene import COMMON_SENSORS, Manipulation, Scene
+from metarl.envs.metaworld.scene import COMMON_SENSORS, Manipulation, Scene, add_quaternions
 
 Playing = Literal["scripted", "noisy", "random"]
 """How actions are chosen: by Meta-World's scripted policy, by that with noise, or at random."""
@@ -112,9 +112,11 @@ def record(kind: type[Manipulation], goal: int, playing: Playing, steps: int = 5
     for name, value in _constants(env, tuple(constants)).items():
         assert np.array_equal(value, constants[name]), f"{kind.name}: {name} changes in an episode; sense it instead"
     arrays = {name: np.array(values) for name, values in rows.items()}
+    sensed = {name: arrays[name] for name in sensors}
+    add_quaternions([sensed])
     return Recording(
         scene=Scene(
-            sensed={name: arrays[name] for name in sensors},
+            sensed=sensed,
             goal={name: np.repeat(value[None], steps, axis=0) for name, value in constants.items()},
             observation=arrays["observation"],
             actions=arrays["action"],
