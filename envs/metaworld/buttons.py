@@ -9,7 +9,7 @@ from typing import ClassVar
 import numpy as np
 
 from metarl.envs.metaworld.scene import Manipulation, Scene, Sensor, Verdict, body, body_quaternion, site
-from metarl.envs.metaworld.shaping import distance, hamacher, tolerance
+from metarl.envs.metaworld.shaping import distance, hamacher, near
 from metarl.types import Floats
 
 NEAR = 0.05  # m, of the infos
@@ -18,7 +18,7 @@ NEAR = 0.05  # m, of the infos
 class Button(Manipulation):
     """A button to press along one axis; what each kind is worth is made from two long-tailed tolerances.
 
-    `near` is that of the tcp's distance from the button, with the hand's start at the margin; `pressed` is that of the
+    `close` is that of the tcp's distance from the button, with the hand's start at the margin; `pressed` is that of the
     way left along the axis, within 0.005 m, with the whole way of the button at the margin.
     """
 
@@ -31,7 +31,7 @@ class Button(Manipulation):
     travel: ClassVar[str] = "_obj_to_target_init"
     """Name of the goal's constant that tells the button's whole way, m."""
     reached: ClassVar[float]
-    """Distance from the tcp up to which `near` is 1, m."""
+    """Distance from the tcp up to which `close` is 1, m."""
     done: ClassVar[float]
     """Way left up to which the task is done, m."""
 
@@ -45,36 +45,36 @@ class Button(Manipulation):
         """Nearness of the tcp to the button, and how far that is pressed."""
         button, target = scene.objects[:, :3], scene.goal["_target_pos"]
         reach = distance(button, scene.tcp)
-        near = tolerance(reach, (0.0, cls.reached), distance(button, scene.goal["init_tcp"]), "long_tail")
+        close = near(reach, cls.reached, distance(button, scene.goal["init_tcp"]))
         left = np.abs(target[:, cls.axis] - button[:, cls.axis])
-        pressed = tolerance(left, (0.0, 0.005), scene.goal[cls.travel][:, 0], "long_tail")
+        pressed = near(left, 0.005, scene.goal[cls.travel][:, 0])
         return Verdict(
-            reward=cls.worth(scene.opening, reach, near, pressed),
+            reward=cls.worth(scene.opening, reach, close, pressed),
             success=left <= cls.done,
             near_object=reach <= NEAR,
             grasp_success=scene.opening > 0.0,
-            grasp_reward=near,
+            grasp_reward=close,
             in_place_reward=pressed,
             obj_to_target=left,
         )
 
     @staticmethod
     @abstractmethod
-    def worth(opening: Floats, reach: Floats, near: Floats, pressed: Floats) -> Floats:
+    def worth(opening: Floats, reach: Floats, close: Floats, pressed: Floats) -> Floats:
         """The reward, `[R]` from `[R]` each.
 
         Args:
             opening: Of the gripper, 0 to 1.
             reach: Distance of the tcp from the button, m.
-            near: 0 to 1.
+            close: 0 to 1.
             pressed: 0 to 1.
         """
 
 
 class ButtonPress(Button):
-    """From the front. The reward is 2 opening # near, and within 0.05 m of the button 8 pressed more.
+    """From the front. The reward is 2 opening # close, and within 0.05 m of the button 8 pressed more.
 
-    `#` is the Hamacher product; `near` is 1 within 0.05 m.
+    `#` is the Hamacher product; `close` is 1 within 0.05 m.
     """
 
     name = "button-press-v3"
@@ -82,9 +82,9 @@ class ButtonPress(Button):
     done = 0.02
 
     @staticmethod
-    def worth(opening: Floats, reach: Floats, near: Floats, pressed: Floats) -> Floats:
+    def worth(opening: Floats, reach: Floats, close: Floats, pressed: Floats) -> Floats:
         """As the class says."""
-        return 2.0 * hamacher(opening, near) + np.where(reach <= 0.05, 8.0 * pressed, 0.0)
+        return 2.0 * hamacher(opening, close) + np.where(reach <= 0.05, 8.0 * pressed, 0.0)
 
 
 class CoffeeButton(ButtonPress):
@@ -103,9 +103,9 @@ class CoffeeButton(ButtonPress):
 
 
 class ButtonPressWall(Button):
-    """From the front, over a wall; `near` is 1 within 0.01 m.
+    """From the front, over a wall; `close` is 1 within 0.01 m.
 
-    The reward farther than 0.07 m from the button is (1 - opening) / 2 # near, twice; nearer it is
+    The reward farther than 0.07 m from the button is (1 - opening) / 2 # close, twice; nearer it is
     2 + 2 (1 + opening) + 4 pressed^2. `#` is the Hamacher product.
     """
 
@@ -114,16 +114,16 @@ class ButtonPressWall(Button):
     done = 0.03
 
     @staticmethod
-    def worth(opening: Floats, reach: Floats, near: Floats, pressed: Floats) -> Floats:
+    def worth(opening: Floats, reach: Floats, close: Floats, pressed: Floats) -> Floats:
         """As the class says."""
-        far = 2.0 * hamacher((1.0 - opening) / 2.0, near)
+        far = 2.0 * hamacher((1.0 - opening) / 2.0, close)
         return np.where(reach > 0.07, far, 2.0 + 2.0 * (1.0 + opening) + 4.0 * pressed**2)
 
 
 class ButtonPressTopdown(Button):
-    """From above. The reward is 5 (1 - opening) # near, and within 0.03 m of the button 5 pressed more.
+    """From above. The reward is 5 (1 - opening) # close, and within 0.03 m of the button 5 pressed more.
 
-    `#` is the Hamacher product; `near` is 1 within 0.01 m.
+    `#` is the Hamacher product; `close` is 1 within 0.01 m.
     """
 
     name = "button-press-topdown-v3"
@@ -133,9 +133,9 @@ class ButtonPressTopdown(Button):
     done = 0.024
 
     @staticmethod
-    def worth(opening: Floats, reach: Floats, near: Floats, pressed: Floats) -> Floats:
+    def worth(opening: Floats, reach: Floats, close: Floats, pressed: Floats) -> Floats:
         """As the class says."""
-        return 5.0 * hamacher(1.0 - opening, near) + np.where(reach <= 0.03, 5.0 * pressed, 0.0)
+        return 5.0 * hamacher(1.0 - opening, close) + np.where(reach <= 0.03, 5.0 * pressed, 0.0)
 
 
 class ButtonPressTopdownWall(ButtonPressTopdown):
@@ -144,9 +144,9 @@ class ButtonPressTopdownWall(ButtonPressTopdown):
     name = "button-press-topdown-wall-v3"
 
     @staticmethod
-    def worth(opening: Floats, reach: Floats, near: Floats, pressed: Floats) -> Floats:
+    def worth(opening: Floats, reach: Floats, close: Floats, pressed: Floats) -> Floats:
         """As the class says."""
-        return ButtonPressTopdown.worth(1.0 - opening, reach, near, pressed)
+        return ButtonPressTopdown.worth(1.0 - opening, reach, close, pressed)
 
 
 CLASSES: tuple[type[Manipulation], ...] = (

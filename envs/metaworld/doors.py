@@ -19,7 +19,7 @@ from metarl.envs.metaworld.scene import (
     joint,
     site,
 )
-from metarl.envs.metaworld.shaping import distance, hamacher, norm, tolerance
+from metarl.envs.metaworld.shaping import distance, hamacher, near, norm, tolerance
 from metarl.types import Floats
 
 DOOR_DONE = 0.08  # m
@@ -93,8 +93,8 @@ class DoorOpen(Door):
         beyond = distance(hand[:, :2], aim[:, :2]) - 0.12
         funnel = np.where(beyond > 0.0, 0.04 * np.log(np.where(beyond > 0.0, beyond, 1.0)) + 0.4, 0.0)
         below = np.maximum(funnel - hand[:, 2], 0.0)
-        above = tolerance(below, (0.0, 0.01), np.maximum(funnel, 0.0) / 2.0, "long_tail")
-        beside = tolerance(norm(hand - aim - np.array([0.05, 0.03, -0.01])), (0.0, 0.06), 0.5, "long_tail")
+        above = near(below, 0.01, np.maximum(funnel, 0.0) / 2.0)
+        beside = near(norm(hand - aim - np.array([0.05, 0.03, -0.01])), 0.06, 0.5)
         ready = hamacher(above, beside)
         angle = -scene.sensed["hinge"][:, 0]
         wide = tolerance(np.pi * 2.0 / 3.0 - angle, (0.0, 0.5), np.pi / 3.0, "long_tail")
@@ -123,27 +123,27 @@ class Lock(Manipulation):
     @staticmethod
     def pushed(left: Floats) -> Floats:
         """1 within 0.005 m of the end of the way, long-tailed with the lock's length at the margin, `[R]`."""
-        return tolerance(left, (0.0, 0.005), LOCK_LENGTH, "long_tail")
+        return near(left, 0.005, LOCK_LENGTH)
 
     @staticmethod
-    def verdict(scene: Scene, reward: Floats, reach: Floats, near: Floats, left: Floats) -> Verdict:
+    def verdict(scene: Scene, reward: Floats, reach: Floats, close: Floats, left: Floats) -> Verdict:
         """The verdict on a reward, the distance from the lock (m), its tolerance, and the way left (m), `[R]` each."""
         return Verdict(
             reward=reward,
             success=left <= LOCK_DONE,
             near_object=reach <= 0.05,
             grasp_success=scene.opening > 0.0,
-            grasp_reward=near,
+            grasp_reward=close,
             in_place_reward=Lock.pushed(left),
             obj_to_target=left,
         )
 
 
 class DoorLock(Lock):
-    """The reward is 2 opening # near + 8 pushed, with `#` the Hamacher product.
+    """The reward is 2 opening # close + 8 pushed, with `#` the Hamacher product.
 
-    `near` is 1 with the left pad within 0.01 m of the lock and 0.1 else: Meta-World means its margin to be the distance
-    at the start, but takes the present one. `pushed` is a tolerance of the way left down to the target.
+    `close` is 1 with the left pad within 0.01 m of the lock and 0.1 else: Meta-World means its margin to be the
+    distance at the start, but takes the present one. `pushed` is a tolerance of the way left down to the target.
     """
 
     name = "door-lock-v3"
@@ -155,15 +155,15 @@ class DoorLock(Lock):
         """Nearness of the left pad to the lock, and how far that is pushed down."""
         lock = scene.objects[:, :3]
         reach = norm((lock - scene.sensed["left_pad"]) * LOCK_SCALE)
-        near = tolerance(reach, (0.0, 0.01), reach, "long_tail")
+        close = near(reach, 0.01, reach)
         left = np.abs(scene.goal["_target_pos"][:, 2] - lock[:, 2])
-        return Lock.verdict(scene, 2.0 * hamacher(scene.opening, near) + 8.0 * Lock.pushed(left), reach, near, left)
+        return Lock.verdict(scene, 2.0 * hamacher(scene.opening, close) + 8.0 * Lock.pushed(left), reach, close, left)
 
 
 class DoorUnlock(Lock):
-    """The reward is 2 near + 8 pushed.
+    """The reward is 2 close + 8 pushed.
 
-    `near` is a long-tailed tolerance of the distance between the gripper's shoulder and the lock, within 0.02 m, with
+    `close` is a long-tailed tolerance of the distance between the gripper's shoulder and the lock, within 0.02 m, with
     the shoulder's distance at the start from the lock's axis at the margin. `pushed` is a tolerance of the way left
     along x to the target.
     """
@@ -182,9 +182,9 @@ class DoorUnlock(Lock):
         lock, shoulder = scene.objects[:, :3], np.array([0.0, 0.055, 0.07])
         reach = norm((scene.observation[:, :3] + shoulder - lock) * LOCK_SCALE)
         margin = norm((scene.goal["init_tcp"] + shoulder - scene.sensed["axis"]) * LOCK_SCALE)
-        near = tolerance(reach, (0.0, 0.02), margin, "long_tail")
+        close = near(reach, 0.02, margin)
         left = np.abs(scene.goal["_target_pos"][:, 0] - lock[:, 0])
-        return Lock.verdict(scene, 2.0 * near + 8.0 * Lock.pushed(left), reach, near, left)
+        return Lock.verdict(scene, 2.0 * close + 8.0 * Lock.pushed(left), reach, close, left)
 
 
 CLASSES: tuple[type[Manipulation], ...] = (DoorClose, DoorLock, DoorOpen, DoorUnlock)

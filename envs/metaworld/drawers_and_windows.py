@@ -8,7 +8,7 @@ from typing import ClassVar, Literal
 import numpy as np
 
 from metarl.envs.metaworld.scene import Manipulation, Scene, Sensor, Verdict, body, body_quaternion, site
-from metarl.envs.metaworld.shaping import distance, hamacher, norm, tolerance
+from metarl.envs.metaworld.shaping import distance, hamacher, near, norm, tolerance
 from metarl.types import Floats
 
 RADIUS = 0.05  # m, around the target
@@ -18,10 +18,10 @@ DRAWER_SCALE = np.array([3.0, 3.0, 1.0])
 
 
 class DrawerOpen(Manipulation):
-    """The reward is 5 (opened + near), long-tailed tolerances.
+    """The reward is 5 (opened + close), long-tailed tolerances.
 
-    `opened` is that of the handle's distance from the target, within 0.02 m, with a margin of 0.2 m; `near` that of the
-    hand's distance from the handle, x and y counted threefold, within 0.01 m, with the hand's start at the margin.
+    `opened` is that of the handle's distance from the target, within 0.02 m, with a margin of 0.2 m; `close` that of
+    the hand's distance from the handle, x and y counted threefold, within 0.01 m, with the hand's start at the margin.
     """
 
     name = "drawer-open-v3"
@@ -38,25 +38,25 @@ class DrawerOpen(Manipulation):
         """Nearness of the hand to the handle, and of the handle to the target."""
         hand, handle, target = scene.observation[:, :3], scene.objects[:, :3], scene.goal["_target_pos"]
         left = distance(handle, target)
-        opened = tolerance(left, (0.0, 0.02), DRAWER_LENGTH, "long_tail")
+        opened = near(left, 0.02, DRAWER_LENGTH)
         start = target + np.array([0.0, DRAWER_LENGTH, 0.0])
         margin = norm((start - scene.goal["init_tcp"]) * DRAWER_SCALE)
-        near = tolerance(norm((handle - hand) * DRAWER_SCALE), (0.0, 0.01), margin, "long_tail")
+        close = near(norm((handle - hand) * DRAWER_SCALE), 0.01, margin)
         return Verdict(
-            reward=5.0 * (near + opened),
+            reward=5.0 * (close + opened),
             success=left <= 0.03,
             near_object=distance(handle, hand) <= 0.03,
             grasp_success=scene.opening > 0.0,
-            grasp_reward=near,
+            grasp_reward=close,
             in_place_reward=opened,
             obj_to_target=left,
         )
 
 
 class DrawerClose(Manipulation):
-    """The reward is 10 (near # closing) # shut, with `#` the Hamacher product; 10 within 0.065 m of the target.
+    """The reward is 10 (close # closing) # shut, with `#` the Hamacher product; 10 within 0.065 m of the target.
 
-    `near` is a Gaussian tolerance of the tcp's distance from the handle, within 0.005 m; `closing` is the gripper's
+    `close` is a Gaussian tolerance of the tcp's distance from the handle, within 0.005 m; `closing` is the gripper's
     action, 0 to 1; `shut` is a long-tailed tolerance of the handle's distance from the target, within 0.05 m. Both
     margins reach as far as the start.
     """
@@ -76,9 +76,9 @@ class DrawerClose(Manipulation):
         """Nearness of the tcp to the handle, with a closing gripper, and of the handle to the target."""
         handle, target, start = scene.objects[:, :3], scene.goal["_target_pos"], scene.goal["obj_init_pos"]
         left, reach = distance(handle, target), distance(handle, scene.tcp)
-        shut = tolerance(left, (0.0, RADIUS), np.abs(distance(start, target) - RADIUS), "long_tail")
-        near = tolerance(reach, (0.0, 0.005), np.abs(distance(start, scene.goal["init_tcp"]) - 0.005))
-        grasp = hamacher(near, np.clip(scene.actions[:, 3], 0.0, 1.0))
+        shut = near(left, RADIUS, np.abs(distance(start, target) - RADIUS))
+        close = tolerance(reach, (0.0, 0.005), np.abs(distance(start, scene.goal["init_tcp"]) - 0.005))
+        grasp = hamacher(close, np.clip(scene.actions[:, 3], 0.0, 1.0))
         success = left <= RADIUS + 0.015
         return Verdict(
             reward=10.0 * np.where(success, 1.0, hamacher(grasp, shut)),
@@ -92,16 +92,16 @@ class DrawerClose(Manipulation):
 
 
 class Window(Manipulation):
-    """The reward is 10 near # moved, with `#` the Hamacher product.
+    """The reward is 10 close # moved, with `#` the Hamacher product.
 
-    `near` is a tolerance of the tcp's distance from the handle, within 0.02 m; `moved` is a long-tailed one of the
+    `close` is a tolerance of the tcp's distance from the handle, within 0.02 m; `moved` is a long-tailed one of the
     handle's distance from the target along x, within 0.05 m. Both margins reach as far as the start.
     """
 
     start: ClassVar[str]
     """Name of the goal's constant that tells the place along x where the way of the window begins."""
-    near: ClassVar[Literal["gaussian", "long_tail"]]
-    """The shape of the tolerance `near`."""
+    falling: ClassVar[Literal["gaussian", "long_tail"]]
+    """The shape of the tolerance `close`."""
 
     @staticmethod
     def objects(sensed: Mapping[str, Floats]) -> Floats:
@@ -114,39 +114,39 @@ class Window(Manipulation):
         goal, handle = scene.goal, scene.objects[:, :3]
         left = np.abs(handle[:, 0] - goal["_target_pos"][:, 0])
         way = np.abs(goal[cls.start][:, 0] - goal["_target_pos"][:, 0])
-        moved = tolerance(left, (0.0, RADIUS), np.abs(way - RADIUS), "long_tail")
+        moved = near(left, RADIUS, np.abs(way - RADIUS))
         reach = distance(handle, scene.tcp)
         reach_margin = np.abs(distance(goal["window_handle_pos_init"], goal["init_tcp"]) - 0.02)
-        near = tolerance(reach, (0.0, 0.02), reach_margin, cls.near)
+        close = tolerance(reach, (0.0, 0.02), reach_margin, cls.falling)
         return Verdict(
-            reward=10.0 * hamacher(near, moved),
+            reward=10.0 * hamacher(close, moved),
             success=left <= RADIUS,
             near_object=reach <= 0.05,
             grasp_success=np.ones_like(left),
-            grasp_reward=near,
+            grasp_reward=close,
             in_place_reward=moved,
             obj_to_target=left,
         )
 
 
 class WindowOpen(Window):
-    """To the right; `near` is long-tailed."""
+    """To the right; `close` is long-tailed."""
 
     name = "window-open-v3"
     sensors: ClassVar[Mapping[str, Sensor]] = {"handle": site("handleOpenStart")}
     constants = ("_target_pos", "init_tcp", "window_handle_pos_init", "obj_init_pos")
     start = "obj_init_pos"
-    near = "long_tail"
+    falling = "long_tail"
 
 
 class WindowClose(Window):
-    """To the left; `near` is Gaussian."""
+    """To the left; `close` is Gaussian."""
 
     name = "window-close-v3"
     sensors: ClassVar[Mapping[str, Sensor]] = {"handle": site("handleCloseStart")}
     constants = ("_target_pos", "init_tcp", "window_handle_pos_init")
     start = "window_handle_pos_init"
-    near = "gaussian"
+    falling = "gaussian"
 
 
 CLASSES: tuple[type[Manipulation], ...] = (DrawerClose, DrawerOpen, WindowClose, WindowOpen)

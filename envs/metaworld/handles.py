@@ -12,7 +12,7 @@ from typing import ClassVar
 import numpy as np
 
 from metarl.envs.metaworld.scene import Manipulation, Scene, Sensor, Verdict, site
-from metarl.envs.metaworld.shaping import distance, gripper_caging, hamacher, tolerance
+from metarl.envs.metaworld.shaping import distance, gripper_caging, hamacher, near
 from metarl.types import Bools, Floats
 
 
@@ -41,10 +41,10 @@ class HandlePress(Manipulation):
         radius = HandlePress.RADIUS
         offset = np.abs(handle[:, 2] - target[:, 2])
         margin = np.abs(np.abs(start[:, 2] - target[:, 2]) - radius)
-        in_place = tolerance(offset, (0.0, radius), margin, "long_tail")
+        in_place = near(offset, radius, margin)
         hand_offset = distance(handle, scene.tcp)
         hand_margin = np.abs(distance(start, scene.goal["init_tcp"]) - radius)
-        reach = tolerance(hand_offset, (0.0, radius), hand_margin, "long_tail")
+        reach = near(hand_offset, radius, hand_margin)
         pressed = offset <= radius
         return Verdict(
             reward=np.where(pressed, 10.0, 10.0 * hamacher(reach, in_place)),
@@ -75,7 +75,7 @@ def _pull(
 ) -> Verdict:
     handle, start = scene.objects[:, :3], scene.goal["obj_init_pos"]
     target_radius = 0.05
-    in_place = tolerance(offset, (0.0, target_radius), offset_at_start, "long_tail")
+    in_place = near(offset, target_radius, offset_at_start)
     grasp = gripper_caging(
         scene,
         handle,

@@ -13,7 +13,7 @@ from typing import ClassVar
 import numpy as np
 
 from metarl.envs.metaworld.scene import Manipulation, Scene, Sensor, Verdict, geom, geom_matrix
-from metarl.envs.metaworld.shaping import distance, hamacher, tolerance
+from metarl.envs.metaworld.shaping import distance, hamacher, near
 from metarl.types import Floats
 
 RADIUS = 0.05  # m
@@ -27,8 +27,8 @@ def _slide(scene: Scene, slack: float, away: Away) -> Verdict:
     """The margins are the distances at the start, less a slack."""
     puck, start, target = scene.objects[:, :3], scene.goal["obj_init_pos"], scene.goal["_target_pos"]
     offset, hand_offset = distance(puck, target), distance(scene.tcp, puck)
-    in_place = tolerance(offset, (0.0, RADIUS), distance(start, target) - slack, "long_tail")
-    reach = tolerance(hand_offset, (0.0, RADIUS), distance(scene.goal["init_tcp"], start) - slack, "long_tail")
+    in_place = near(offset, RADIUS, distance(start, target) - slack)
+    reach = near(hand_offset, RADIUS, distance(scene.goal["init_tcp"], start) - slack)
     return Verdict(
         reward=np.where(offset < RADIUS, 10.0, away(hand_offset, reach, in_place)),
         success=offset <= 0.07,

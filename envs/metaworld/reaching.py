@@ -9,7 +9,7 @@ from typing import ClassVar
 import numpy as np
 
 from metarl.envs.metaworld.scene import Manipulation, Scene, Sensor, Verdict, body, geom_matrix
-from metarl.envs.metaworld.shaping import distance, tolerance
+from metarl.envs.metaworld.shaping import distance, near
 from metarl.types import Floats
 
 RADIUS = 0.05  # m
@@ -32,14 +32,14 @@ class Reach(Manipulation):
         """Nearness of the tcp to the target."""
         target = scene.goal["_target_pos"]
         offset = distance(scene.tcp, target)
-        near = tolerance(offset, (0.0, RADIUS), distance(scene.goal["hand_init_pos"], target), "long_tail")
+        close = near(offset, RADIUS, distance(scene.goal["hand_init_pos"], target))
         return Verdict(
-            reward=10.0 * near,
+            reward=10.0 * close,
             success=offset <= RADIUS,
             near_object=offset,
             grasp_success=np.ones_like(offset),
             grasp_reward=offset,
-            in_place_reward=near,
+            in_place_reward=close,
             obj_to_target=offset,
         )
 

@@ -52,7 +52,16 @@ def tolerance(
         sigmoid: The shape outside.
     """
     lower, upper = bounds
-    outside = np.maximum(lower - x, x - upper)  # how far; not positive within the bounds
+    return _falling(np.maximum(lower - x, x - upper), margin, sigmoid)
+
+
+def near(offset: Floats, radius: Floats | float, margin: Floats | float) -> Floats:
+    """1 within `radius` (m), falling to 0.1 at `radius + margin`: the long-tailed tolerance of a distance, `[R]`."""
+    return _falling(offset - radius, margin, "long_tail")
+
+
+def _falling(outside: Floats, margin: Floats | float, sigmoid: Literal["gaussian", "long_tail"]) -> Floats:
+    """`tolerance` by how far outside the bounds something is; not positive within them."""
     with np.errstate(divide="ignore", invalid="ignore"):  # without a margin: infinitely many margins, worth 0
         scaled = outside / margin
         if sigmoid == "gaussian":
@@ -60,11 +69,6 @@ def tolerance(
         else:
             value = 1.0 / ((scaled * LONG_TAIL_SCALE) ** 2 + 1.0)
     return np.where(outside <= 0.0, 1.0, value)
-
-
-def near(offset: Floats, radius: Floats | float, margin: Floats | float) -> Floats:
-    """1 within `radius` (m), falling to 0.1 at `radius + margin`: the long-tailed tolerance of a distance, `[R]`."""
-    return tolerance(offset, (0.0, radius), margin, "long_tail")
 
 
 def hamacher(a: Floats, b: Floats) -> Floats:
@@ -220,6 +224,5 @@ def enclosed_in_plane(scene: Scene, position: Floats, origin: Floats, threshold:
         origin: Where it was after the reset, likewise.
         threshold: Distance that counts as enclosing, m.
     """
-    xz = [0, 2]
-    margin = distance(origin[:, xz], scene.goal["init_tcp"][:, xz]) - threshold
-    return near(distance(scene.tcp[:, xz], position[:, xz]), threshold, margin)
+    margin = distance(origin[:, ::2], scene.goal["init_tcp"][:, ::2]) - threshold
+    return near(distance(scene.tcp[:, ::2], position[:, ::2]), threshold, margin)

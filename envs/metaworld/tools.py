@@ -12,7 +12,7 @@ from typing import ClassVar
 import numpy as np
 
 from metarl.envs.metaworld.scene import Manipulation, Scene, Sensor, Verdict, body, body_quaternion, joint
-from metarl.envs.metaworld.shaping import distance, gripper_caging, hamacher, tolerance
+from metarl.envs.metaworld.shaping import distance, gripper_caging, hamacher, near
 from metarl.types import Floats
 
 
@@ -56,8 +56,8 @@ class Hammer(Manipulation):
         )
         upright = np.maximum(1.0 - distance(scene.objects[:, 3:7], Hammer.UPRIGHT) / 0.4, 0.0)
         head = hammer + Hammer.HEAD_OFFSET
-        near = tolerance(distance(head, scene.goal["_target_pos"]), (0.0, 0.02), 0.2, "long_tail")
-        in_place = 0.1 * (head[:, 2] > 0.02) + 0.9 * near
+        close = near(distance(head, scene.goal["_target_pos"]), 0.02, 0.2)
+        in_place = 0.1 * (head[:, 2] > 0.02) + 0.9 * close
         reward = (2.0 * grasp + 6.0 * in_place) * upright
         driven = scene.sensed["nail_depth"][:, 0] > 0.09
         return Verdict(
@@ -97,7 +97,7 @@ class HandInsert(Manipulation):
         block, start, target = scene.objects[:, :3], scene.goal["obj_init_pos"], scene.goal["_target_pos"]
         radius = HandInsert.RADIUS
         offset, hand_offset = distance(block, target), distance(block, scene.tcp)
-        in_place = tolerance(offset, (0.0, radius), distance(start, target), "long_tail")
+        in_place = near(offset, radius, distance(start, target))
         grasp = gripper_caging(
             scene, block, radius=0.015, pad_threshold=0.05, reach_radius=0.01, xz_threshold=0.005, density="high"
         )

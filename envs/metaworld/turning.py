@@ -22,7 +22,7 @@ from metarl.envs.metaworld.scene import (
     joint,
     site,
 )
-from metarl.envs.metaworld.shaping import distance, hamacher, norm, tolerance
+from metarl.envs.metaworld.shaping import distance, hamacher, near, norm, tolerance
 from metarl.types import Floats
 
 
@@ -60,7 +60,7 @@ class DialTurn(Manipulation):
         mark, target, start = scene.objects[:, :3], scene.goal["_target_pos"], scene.goal["dial_push_position"]
         offset = distance(mark, target)
         margin = np.abs(distance(start, target) - DialTurn.RADIUS)
-        in_place = tolerance(offset, (0.0, DialTurn.RADIUS), margin, "long_tail")
+        in_place = near(offset, DialTurn.RADIUS, margin)
         hand_offset = distance(mark + DialTurn.PUSH_OFFSET, scene.tcp)
         hand_margin = np.abs(distance(start, scene.goal["init_tcp"]) - DialTurn.REACH_RADIUS)
         reach = tolerance(hand_offset, (0.0, DialTurn.REACH_RADIUS), hand_margin, "gaussian")
@@ -80,7 +80,7 @@ def _turn_faucet(scene: Scene, handle: Floats) -> Verdict:
     radius, reach_radius = 0.07, 0.01
     base, target = scene.goal["obj_init_pos"], scene.goal["_target_pos"]
     offset = distance(handle, target)
-    in_place = tolerance(offset, (0.0, radius), np.abs(distance(base, target) - radius), "long_tail")
+    in_place = near(offset, radius, np.abs(distance(base, target) - radius))
     hand_offset = distance(handle, scene.tcp)
     hand_margin = np.abs(distance(base, scene.goal["init_tcp"]) - reach_radius)
     reach = tolerance(hand_offset, (0.0, reach_radius), hand_margin, "gaussian")
@@ -163,16 +163,16 @@ class LeverPull(Manipulation):
         lever, start, target = scene.objects[:, :3], scene.goal["_lever_pos_init"], scene.goal["_target_pos"]
         below = norm((scene.observation[:, :3] + LeverPull.SHOULDER - lever) * LeverPull.SCALE)
         below_start = norm((scene.goal["init_tcp"] + LeverPull.SHOULDER - start) * LeverPull.SCALE)
-        ready = tolerance(below, (0.0, 0.02), below_start, "long_tail")
+        ready = near(below, 0.02, below_start)
         error = np.abs(-scene.sensed["angle"][:, 0] - np.pi / 2.0)
-        in_place = tolerance(distance(lever, target), (0.0, 0.04), distance(start, target), "long_tail")
+        in_place = near(distance(lever, target), 0.04, distance(start, target))
         return Verdict(
             reward=10.0 * hamacher(ready, in_place),
             success=error <= np.pi / 24.0,
             near_object=below < 0.03,
             grasp_success=ready > 0.9,
             grasp_reward=ready,
-            in_place_reward=tolerance(error, (0.0, np.pi / 48.0), np.pi / 2.0 - np.pi / 12.0, "long_tail"),
+            in_place_reward=near(error, np.pi / 48.0, np.pi / 2.0 - np.pi / 12.0),
             obj_to_target=below,
         )
 
