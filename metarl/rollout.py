@@ -155,3 +155,26 @@ def collect(envs: TaskVecEnv, agent: MetaAgent[StateT], state: StateT, streams: 
                 diverged=infos["diverged"],
             )
     return builder.build(), state
+
+
+def collect_adapting(
+    envs: TaskVecEnv, agent: MetaAgent[StateT], state: StateT, streams: Streams
+) -> tuple[list[Trajectories], StateT]:
+    """Collects before every step of adaptation and after the last: `K + 1` collects.
+
+    Args:
+        envs: `M * E` environments whose tasks are set.
+        agent: Acts and adapts.
+        state: The state that it begins these tasks with.
+        streams: Source of reset seeds and of the policy's noise.
+
+    Returns:
+        The trajectories of each collect, and the agent's state after the last.
+    """
+    trajectories: list[Trajectories] = []
+    for k in range(agent.adaptation_steps + 1):
+        if k:
+            state = agent.adapt(state, trajectories[-1])
+        collected, state = collect(envs, agent, state, streams)
+        trajectories.append(collected)
+    return trajectories, state

@@ -12,10 +12,10 @@ import numpy as np
 from metarl.agent import MetaAgent
 from metarl.checkpoint import Progress
 from metarl.config import Count, Whole
-from metarl.rollout import collect
+from metarl.rollout import collect_adapting
 from metarl.seeding import Streams
 from metarl.tasks import TaskDistribution
-from metarl.types import MetaBatch, Trajectories
+from metarl.types import MetaBatch
 from metarl.vector import TaskVecEnv
 
 
@@ -84,13 +84,7 @@ def meta_train(
         clock = time.perf_counter()
         tasks = distribution.sample(envs.num_tasks, streams.tasks)
         envs.set_tasks(tasks)
-        state = agent.begin(tasks, envs.episodes)
-        trajectories: list[Trajectories] = []
-        for k in range(agent.adaptation_steps + 1):
-            if k:
-                state = agent.adapt(state, trajectories[-1])
-            collected, state = collect(envs, agent, state, streams)
-            trajectories.append(collected)
+        trajectories, _ = collect_adapting(envs, agent, agent.begin(tasks, envs.episodes), streams)
         sampled = time.perf_counter()
         reported = agent.meta_update(MetaBatch(tuple(tasks), tuple(trajectories)))
         updated = time.perf_counter()

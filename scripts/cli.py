@@ -16,7 +16,7 @@ COMMANDS = {
     "render": "a clip of a trained agent before and after adaptation",
     "list": "agents, families and presets",
     "check": "what is wrong with a family, and what to change",
-    "bench": "measure sampling speed",
+    "bench": "measure sampling, updates and whole iterations",
 }
 MODULES = {name: "catalogue" if name == "list" else name for name in COMMANDS}
 

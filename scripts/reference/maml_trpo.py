@@ -12,10 +12,12 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from metarl.agents.maml_trpo import MamlTrpoConfig
+from metarl.agents.maml_trpo import MamlTrpo, MamlTrpoConfig
 from metarl.learning.distributions import Distribution
+from metarl.learning.gradient_agent import AdaptedPolicy
 from metarl.learning.losses import inner_loss, mean_divergence, surrogate_objective
 from metarl.learning.policy import Samples, StackedPolicy
+from metarl.types import MetaBatch, Trajectories
 
 
 def adapt_one(
@@ -110,3 +112,24 @@ def update(policy: StackedPolicy, parameters: Tensor, samples: Sequence[Samples]
         if surrogate.item() > old_surrogate and kl.item() <= config.max_kl:
             return candidate.detach()
     return parameters
+
+
+class LoopMamlTrpo(MamlTrpo):
+    """MAML-TRPO whose tasks are adapted, differentiated and tried one after another."""
+
+    def adapt(self, state: AdaptedPolicy, trajectories: Trajectories) -> AdaptedPolicy:
+        """One policy-gradient step, task after task."""
+        samples, adapted = self._samples(trajectories), []
+        for i in range(len(state.parameters)):
+            one = samples.tasks(slice(i, i + 1))
+            leaf = state.parameters[i : i + 1].detach().requires_grad_()
+            (gradient,) = torch.autograd.grad(inner_loss(self._policy, one, leaf).sum(), leaf)
+            adapted.append(leaf.detach() - self.config.inner_lr * gradient)
+        return AdaptedPolicy(torch.cat(adapted))
+
+    def meta_update(self, batch: MetaBatch) -> dict[str, float]:
+        """The same trust-region step by `update`."""
+        samples = [self._samples(t) for t in batch.trajectories]
+        self._parameters = update(self._policy, self._parameters, samples, self.config)
+        self._update_statistics(batch.trajectories)
+        return {"policy/std": self._policy.std(self._parameters)}

@@ -10,7 +10,7 @@ from gymnasium import spaces
 import metarl
 from metarl.envs.metaworld.families import BenchmarkTasks
 from metarl.registry import FAMILIES, agent_class, make_family, names
-from metarl.scripts.bench import _time_ours
+from metarl.scripts.bench.rollout import _time_ours
 from metarl.scripts.presets import META_WORLD_STEPS, PRESETS, default_settings
 from metarl.tasks import DiscreteTasks
 from metarl.types import Task
@@ -95,7 +95,7 @@ def test_bench_over_all_families_prints_one_table(run_metarl, monkeypatch) -> No
         figures = {"fraction_of_physics": physics, "ratio_vs_sync": 2.0, "ratio_vs_async": 5.5}
         return {"family": family.name, "env_steps_per_s": 12345.678, **figures}
 
-    monkeypatch.setattr("metarl.scripts.bench.bench_rollout", measured)
+    monkeypatch.setattr("metarl.scripts.bench.rollout.bench_rollout", measured)
     code, out, _ = run_metarl("bench", "rollout", "--family", "all")
     assert code == 0
     title, *rows = (line.split() for line in out.splitlines())

@@ -20,7 +20,8 @@ from metarl.config import Count, Whole, check
 from metarl.envs.metaworld.classes import MANIPULATIONS
 from metarl.envs.metaworld.families import BenchmarkTasks, class_of
 from metarl.registry import FAMILIES, make_family, names
-from metarl.scripts.common import border, end_with_json, parse, refuse
+from metarl.scripts.bench.tables import cell, print_table
+from metarl.scripts.common import border, end_with_json, parse
 from metarl.scripts.reference.environments import GYMNASIUM_IDS, GYMNASIUM_OPTIONS, SINGLE_ENVS
 from metarl.scripts.reference.metaworld import gymnasium_env
 from metarl.tasks import Family
@@ -222,34 +223,10 @@ EVERY: Mapping[str, Callable[[], Sequence[str]]] = {
 """What `--family` may name besides a family."""
 
 
-def _cell(value: Any) -> str:
-    if value is None:
-        return "-"
-    return f"{value:,.2f}" if isinstance(value, float) else str(value)
-
-
-def _print_table(rows: Sequence[dict[str, Any]]) -> None:
-    """One line per family, columns aligned; `-` where there is nothing to compare with."""
-    lines = [COLUMNS, *(tuple(_cell(row[name]) for name in COLUMNS) for row in rows)]
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    for first, *others in lines:
-        cells = [cell.rjust(width) for cell, width in zip(others, widths[1:], strict=True)]
-        print("  ".join([first.ljust(widths[0]), *cells]))
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the command; returns its exit code."""
-    words = list(sys.argv[1:] if arguments is None else arguments)
-    if not words or words[0] in ("-h", "--help"):
-        print(
-            "usage: metarl bench rollout [--family F | --family all] [--tasks M] [--episodes E] [--json]\n\n"
-            "  rollout   environment steps per second; options: metarl bench rollout --help"
-        )
-        return 0 if words else 2
-    if words[0] != "rollout":
-        refuse(f"bench: got {words[0]!r}, expected 'rollout'")
+def main(arguments: Sequence[str]) -> int:
+    """Runs `metarl bench rollout`; returns its exit code."""
     with border():
-        command: RolloutCommand = parse(RolloutCommand, "metarl bench rollout", words[1:])
+        command: RolloutCommand = parse(RolloutCommand, "metarl bench rollout", arguments)
         check(command)
         everything = command.family in EVERY
         families = [make_family(name) for name in (EVERY[command.family]() if everything else [command.family])]
@@ -257,12 +234,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if command.json:
         end_with_json(rows if everything else rows[0])
     elif everything:
-        _print_table(rows)
+        print_table(COLUMNS, rows)
     else:
         for name, value in rows[0].items():
-            print(f"{name:>24}  {_cell(value)}")
+            print(f"{name:>24}  {cell(value)}")
     return 0
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())

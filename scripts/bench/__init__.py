@@ -1,0 +1,33 @@
+"""`metarl bench`: measurements of sampling, of the meta-update, and of whole iterations."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Sequence
+
+from metarl.scripts.common import refuse
+
+MEASUREMENTS = {
+    "rollout": "environment steps per second, beside bare physics and Gymnasium's vector environments",
+    "update": "seconds and memory of a meta-update, beside the same update task by task or step by step",
+    "iteration": "where the time of a whole training iteration goes, with either update",
+}
+HELP = f"""usage: metarl bench MEASUREMENT [options] [--json]
+
+{chr(10).join(f"  {name:<10} {meaning}" for name, meaning in MEASUREMENTS.items())}
+
+  metarl bench MEASUREMENT --help   options of a measurement
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the measurement that the first word names; returns its exit code."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if not words or words[0] in ("-h", "--help"):
+        print(HELP)
+        return 0 if words else 2
+    if words[0] not in MEASUREMENTS:
+        refuse(f"bench: got {words[0]!r}, expected one of {', '.join(MEASUREMENTS)}")
+    code: int = importlib.import_module(f"metarl.scripts.bench.{words[0]}").main(words[1:])
+    return code

@@ -1,0 +1,220 @@
+"""`metarl bench iteration`: whole training iterations by part, with our update and with the plain reference's."""
+
+from __future__ import annotations
+
+import statistics
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from metarl.scripts.reference.agents import reference_class
+
+from metarl.agent import MetaAgent
+from metarl.config import Count, Whole
+from metarl.registry import agent_class, make_family
+from metarl.rollout import collect_adapting
+from metarl.runs import resolve_device, versions
+from metarl.scripts.bench.rollout import Physical
+from metarl.scripts.bench.settings import with_settings
+from metarl.scripts.bench.tables import print_table
+from metarl.scripts.common import border, end_with_json
+from metarl.scripts.presets import default_settings
+from metarl.seeding import Streams
+from metarl.types import MetaBatch, Step, Trajectories
+from metarl.vector import TaskVecEnv
+
+PARTS = ("sampling", "adaptation", "update", "rest")
+"""Of an iteration: acting and stepping, the inner loop, the outer step, tasks and what else there is."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class IterationCommand:
+    """Measures training iterations by part, ours and with the reference's update in turn, medians over the rounds."""
+
+    agent: str = "maml-trpo"
+    """Which agent."""
+    family: str = "half-cheetah-vel"
+    """On which family; sizes and settings are those of the preset."""
+    tasks: Whole = 0
+    """Tasks of a meta-batch (M); 0 takes the preset's."""
+    episodes: Whole = 0
+    """Environments per task (E); 0 takes the preset's."""
+    horizon: Whole = 0
+    """Steps of each episode (T); 0 takes the preset's."""
+    rounds: Count = 5
+    """Iterations of each contender that are measured, after one that warms up."""
+    reference: bool = True
+    """Measure the reference too."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where the agent computes."""
+    seed: Whole = 0
+    """Seed of everything random."""
+    json: bool = False
+    """End stdout with one line of JSON."""
+
+
+class Clocked:
+    """An agent whose acting, adapting and learning is timed; else it is the agent.
+
+    Args:
+        agent: The agent.
+
+    Attributes:
+        seconds: Spent so far, by the name of the method.
+    """
+
+    def __init__(self, agent: MetaAgent[Any]) -> None:
+        self._agent = agent
+        self.seconds = dict.fromkeys(("act", "adapt", "meta_update"), 0.0)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._agent, name)
+
+    def _timed(self, name: str, *arguments: Any) -> Any:
+        clock = time.perf_counter()
+        result = getattr(self._agent, name)(*arguments)
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+        self.seconds[name] += time.perf_counter() - clock
+        return result
+
+    def act(self, state: Any, step: Step, rng: np.random.Generator) -> Any:
+        """See `metarl.agent.MetaAgent`."""
+        return self._timed("act", state, step, rng)
+
+    def adapt(self, state: Any, trajectories: Trajectories) -> Any:
+        """See `metarl.agent.MetaAgent`."""
+        return self._timed("adapt", state, trajectories)
+
+    def meta_update(self, batch: MetaBatch) -> dict[str, float]:
+        """See `metarl.agent.MetaAgent`."""
+        report: dict[str, float] = self._timed("meta_update", batch)
+        return report
+
+
+def one_iteration(agent: MetaAgent[Any], envs: TaskVecEnv, family: Any, streams: Streams) -> dict[str, Any]:
+    """What `metarl.train.meta_train` does in an iteration, by part; also the seconds of acting, and what was played."""
+    clocked: Any = Clocked(agent)
+    begun = time.perf_counter()
+    tasks = family.distribution.sample(envs.num_tasks, streams.tasks)
+    envs.set_tasks(tasks)
+    state = clocked.begin(tasks, envs.episodes)
+    ready = time.perf_counter()
+    trajectories, _ = collect_adapting(envs, clocked, state, streams)
+    collected = time.perf_counter()
+    clocked.meta_update(MetaBatch(tuple(tasks), tuple(trajectories)))
+    seconds = time.perf_counter() - begun
+    parts = {
+        "sampling": collected - ready - clocked.seconds["adapt"],
+        "adaptation": clocked.seconds["adapt"],
+        "update": clocked.seconds["meta_update"],
+    }
+    return {
+        **parts,
+        "rest": seconds - sum(parts.values()),
+        "seconds": seconds,
+        "acting": clocked.seconds["act"],
+        "trajectories": trajectories,
+    }
+
+
+def bare_physics_seconds(envs: TaskVecEnv, trajectories: Sequence[Trajectories], seed: int) -> float | None:
+    """What the physics of episodes alone take: their actions once more; None where a family has no physics."""
+    if not isinstance(envs, Physical):
+        return None
+    seconds = 0.0
+    for played in trajectories:
+        envs.reset(seed=seed)
+        actions = played.actions.reshape(envs.num_envs, -1, played.actions.shape[-1])
+        mask = played.mask.reshape(envs.num_envs, -1)
+        for t in range(mask.shape[1]):
+            rows = np.flatnonzero(mask[:, t])
+            if not len(rows):
+                break
+            envs.set_controls(rows, actions[rows, t])
+            clock = time.perf_counter()
+            envs.bare_physics(rows)
+            seconds += time.perf_counter() - clock
+    return seconds
+
+
+def bench_iteration(command: IterationCommand, config: Any) -> dict[str, Any]:
+    """Seconds of an iteration by part, as `metarl bench iteration` prints them.
+
+    Args:
+        command: What to measure.
+        config: The agent's settings.
+
+    Raises:
+        ValueError: There is no such family or device.
+    """
+    training, _ = default_settings(command.agent, command.family)
+    asked = {name: getattr(command, name) for name in ("tasks", "episodes", "horizon")}
+    training = replace(training, **{name: value for name, value in asked.items() if value})
+    family, device = make_family(command.family), resolve_device(command.device)
+    envs = family.make_envs(training.tasks, training.episodes, training.horizon or family.horizon)
+    kinds: dict[str, Any] = {"ours": agent_class(command.agent)}
+    if command.reference:
+        kinds["reference"] = reference_class(command.agent)
+    streams = {name: Streams(command.seed) for name in kinds}
+    agents = {name: kind(config, envs.spaces, device=device, rng=streams[name].learner) for name, kind in kinds.items()}
+    rounds: list[dict[str, dict[str, Any]]] = []
+    try:
+        for i in range(command.rounds + 1):
+            done = {name: one_iteration(agent, envs, family, streams[name]) for name, agent in agents.items()}
+            done["ours"]["physics"] = bare_physics_seconds(envs, done["ours"]["trajectories"], i)
+            rounds.append(done)
+            print(f"{command.agent} on {family.name}: round {i} of {command.rounds}", file=sys.stderr, flush=True)
+    finally:
+        envs.close()
+    measured = rounds[1:]  # the first warms up
+
+    def median(contender: str, part: str) -> float:
+        return float(f"{statistics.median(one[contender][part] for one in measured):.4g}")
+
+    def ratio(over: Mapping[str, str], under: Mapping[str, str]) -> float:
+        """Median of the ratios within a round, so that a drift of the machine cancels."""
+        ((a, x),), ((b, y),) = over.items(), under.items()
+        return float(f"{statistics.median(one[a][x] / one[b][y] for one in measured):.4g}")
+
+    about = versions()
+    has_physics = measured[0]["ours"]["physics"] is not None
+    return {
+        "agent": command.agent,
+        "family": family.name,
+        "tasks": training.tasks,
+        "episodes": training.episodes,
+        "horizon": envs.horizon,
+        "device": str(device),
+        "threads": torch.get_num_threads(),
+        "hardware": about["machine"],
+        "versions": {**about["packages"], "python": about["python"]},
+        "seconds": median("ours", "seconds"),
+        "parts": {part: median("ours", part) for part in PARTS},
+        "acting_seconds": median("ours", "acting"),
+        "physics_seconds": median("ours", "physics") if has_physics else None,
+        "fraction_of_physics": ratio({"ours": "physics"}, {"ours": "sampling"}) if has_physics else None,
+        "reference_seconds": median("reference", "seconds") if command.reference else None,
+        "reference_parts": {part: median("reference", part) for part in PARTS} if command.reference else None,
+        "ratio_vs_reference": ratio({"reference": "seconds"}, {"ours": "seconds"}) if command.reference else None,
+    }
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Runs `metarl bench iteration`; returns its exit code."""
+    with border():
+        value = bench_iteration(*with_settings(IterationCommand, "metarl bench iteration", arguments))
+    if "--json" in arguments:
+        end_with_json(value)
+        return 0
+    rows = [{"contender": "ours", "seconds": value["seconds"], **value["parts"]}]
+    if value["reference_parts"]:
+        rows.append({"contender": "reference", "seconds": value["reference_seconds"], **value["reference_parts"]})
+    print_table(("contender", "seconds", *PARTS), rows)
+    if value["fraction_of_physics"]:
+        print(f"sampling with the policy: {value['fraction_of_physics']:.2f} of bare physics")
+    return 0

@@ -1,0 +1,90 @@
+"""What a computation could not be faster than: its matrix products alone, at their own shapes, on this device."""
+
+from __future__ import annotations
+
+import statistics
+from collections import Counter
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from metarl.scripts.bench.stopwatch import Stopwatch
+
+PRODUCTS = {
+    torch.ops.aten.mm.default: 0,
+    torch.ops.aten.bmm.default: 0,
+    torch.ops.aten.addmm.default: 1,
+    torch.ops.aten.baddbmm.default: 1,
+}
+"""Matrix products of PyTorch, and which argument is the left factor."""
+
+Layout = tuple[tuple[int, ...], tuple[int, ...]]
+Product = tuple[Any, tuple[Layout, ...]]
+"""An operation, and shape and strides of each of its tensors."""
+
+
+class ProductRecorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch declares no types here
+    """Counts the matrix products under it, whatever calls them, backward passes included.
+
+    Attributes:
+        counts: How often each was computed.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.counts: Counter[Product] = Counter()
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        """Notes the call and lets it happen."""
+        if func in PRODUCTS:
+            self.counts[func, tuple((tuple(a.shape), a.stride()) for a in args if isinstance(a, Tensor))] += 1
+        return func(*args, **(kwargs or {}))
+
+
+def products_of(work: Callable[[], Any]) -> Counter[Product]:
+    """The matrix products that a computation consists of."""
+    with ProductRecorder() as recorder:
+        work()
+    return recorder.counts
+
+
+def flops(products: Counter[Product]) -> int:
+    """Floating-point operations of matrix products, two for each multiplication and addition."""
+    total = 0
+    for (function, layouts), count in products.items():
+        left, right = (shape for shape, _ in layouts[PRODUCTS[function] :][:2])
+        batch = left[0] if len(left) == 3 else 1
+        total += 2 * count * batch * left[-2] * left[-1] * right[-1]
+    return total
+
+
+def products_seconds(products: Counter[Product], device: torch.device, rounds: int = 5) -> float:
+    """How long the same products take by themselves, one shape after another: the sum of medians times counts.
+
+    Args:
+        products: As `products_of` gives them.
+        device: Where.
+        rounds: How often each is measured.
+    """
+    stopwatch, seconds = Stopwatch(device), 0.0
+    for (function, layouts), count in products.items():
+        tensors = [torch.randn(_extent(*layout), device=device).as_strided(*layout) for layout in layouts]
+        repeats = min(count, 20)
+
+        def again(function: Any = function, tensors: list[Tensor] = tensors, repeats: int = repeats) -> None:
+            for _ in range(repeats):
+                function(*tensors)
+
+        again()
+        seconds += statistics.median(stopwatch(again) for _ in range(rounds)) / repeats * count
+    return seconds
+
+
+def _extent(shape: tuple[int, ...], strides: tuple[int, ...]) -> int:
+    """Numbers that a tensor of that layout reaches over."""
+    return 1 + sum((size - 1) * stride for size, stride in zip(shape, strides, strict=True))

@@ -1,0 +1,56 @@
+"""Command lines whose options depend on the agent that they name."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+import tyro
+from metarl.scripts.reference.agents import reference_class
+
+from metarl.config import check
+from metarl.registry import agent_class
+from metarl.scripts.common import parse
+from metarl.scripts.presets import default_settings
+
+
+def with_settings(kind: type[Any], prog: str, arguments: Sequence[str]) -> tuple[Any, Any]:
+    """Reads a command and, under `--config`, the settings of its agent, by default those of the preset.
+
+    Args:
+        kind: The command, a dataclass with the fields `agent` and `family`.
+        prog: The command so far, for the help.
+        arguments: What follows it.
+
+    Returns:
+        The command and the agent's settings, both checked.
+
+    Raises:
+        ValueError: There is no reference for the agent, or a setting is out of its range.
+    """
+    defaults = kind()
+    agent, family = (_named(arguments, f"--{name}", getattr(defaults, name)) for name in ("agent", "family"))
+    reference_class(agent)
+    _, preset = default_settings(agent, family)
+    whole: Any = dataclasses.make_dataclass(
+        "BenchCommand",
+        [("command", Annotated[kind, tyro.conf.arg(name="")]), ("config", agent_class(agent).Config)],
+        frozen=True,
+        kw_only=True,
+    )
+    read = parse(whole, prog, arguments, whole(command=defaults, config=preset))
+    check(read.command)
+    check(read.config, "config.")
+    return read.command, read.config
+
+
+def _named(arguments: Sequence[str], option: str, default: str) -> str:
+    """The last value of an option, before the command line can be read as a whole."""
+    value = default
+    for i, word in enumerate(arguments):
+        if word == option and i + 1 < len(arguments):
+            value = arguments[i + 1]
+        elif word.startswith(f"{option}="):
+            value = word.partition("=")[2]
+    return value

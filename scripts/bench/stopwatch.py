@@ -1,0 +1,64 @@
+"""Seconds and memory of a call, on whatever device it works."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+STATUS = Path("/proc/self/status")
+PEAK_RESET = Path("/proc/self/clear_refs")
+
+
+class Stopwatch:
+    """Seconds of a call, all work on the device included.
+
+    Args:
+        device: Where the work is done.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+
+    def __call__(self, work: Callable[[], Any]) -> float:
+        """How long `work` takes."""
+        self._wait()
+        clock = time.perf_counter()
+        work()
+        self._wait()
+        return time.perf_counter() - clock
+
+    def _wait(self) -> None:
+        if self._device.type == "cuda":
+            torch.cuda.synchronize(self._device)
+
+
+def peak_mib(device: torch.device, work: Callable[[], Any]) -> float | None:
+    """How far the memory in use rises above what it was before, in MiB; None where the system does not tell."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+        torch.cuda.reset_peak_memory_stats(device)
+        before = torch.cuda.memory_allocated(device)
+        work()
+        torch.cuda.synchronize(device)
+        return (torch.cuda.max_memory_allocated(device) - before) / 2**20
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)  # what was freed counts as in use until it is given back
+    try:
+        PEAK_RESET.write_text("5")
+        before_kib = _status_kib("VmRSS")
+        work()
+        return (_status_kib("VmHWM") - before_kib) / 1024
+    except OSError:
+        work()
+        return None
+
+
+def _status_kib(name: str) -> int:
+    (line,) = (line for line in STATUS.read_text().splitlines() if line.startswith(name))
+    return int(line.split()[1])

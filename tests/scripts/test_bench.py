@@ -1,0 +1,117 @@
+"""`metarl bench update` and `iteration`: what they print, what they measure, and that both contenders do the same."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+
+from metarl.registry import agent_class, make_family
+from metarl.scripts.bench.limits import flops, products_of, products_seconds
+from metarl.scripts.bench.stopwatch import peak_mib
+from metarl.scripts.bench.synthetic import synthetic_batch
+from metarl.scripts.bench.update import Shape, exponent, sized
+from metarl.scripts.presets import default_settings
+from metarl.scripts.reference.agents import REFERENCES, reference_class
+from metarl.seeding import Streams
+
+CPU = torch.device("cpu")
+SMALL = ("--episodes", "2", "--horizon", "10", "--rounds", "2", "--json")
+
+
+@pytest.mark.parametrize("agent", REFERENCES)
+def test_update_prints_its_keys_and_what_they_mean_fits_together(run_metarl, agent: str) -> None:
+    words = ("--agent", agent, "--family", "half-cheetah-vel", "--tasks", "2", "3", "--gradient-steps", "2", *SMALL)
+    code, out, err = run_metarl("bench", "update", *words)
+    assert code == 0, err
+    value = json.loads(out.splitlines()[-1])
+    assert {"agent", "device", "threads", "hardware", "versions", "rows", "exponent"} < set(value)
+    assert [row["tasks"] for row in value["rows"]] == [2, 3]
+    for row in value["rows"]:
+        low, high = row["seconds_range"]
+        assert 0 < low <= row["seconds"] <= high
+        assert row["reference_seconds"] > 0
+        assert row["adapt_seconds"] > 0
+        assert row["ratio_vs_reference"] > 0
+        assert row["flops"] > 0
+        assert row["fraction_of_products"] == pytest.approx(row["products_seconds"] / row["seconds"], rel=1e-2)
+        assert row["peak_mib"] >= 0
+
+
+def test_update_takes_the_agents_settings_and_refuses_what_it_cannot_measure(run_metarl) -> None:
+    words = ("bench", "update", "--tasks", "2", *SMALL, "--no-reference")
+    small, large = (
+        json.loads(run_metarl(*words, "--config.hidden", units)[1].splitlines()[-1]) for units in ("8", "32")
+    )
+    assert small["rows"][0]["flops"] < large["rows"][0]["flops"]
+    assert small["rows"][0]["reference_seconds"] is None
+    assert small["exponent"] is None
+    for bad, word in (("--agent", "reptile"), ("--config.inner-lr", "-1"), ("--tasks", "0"), ("--rounds", "0")):
+        code, _, err = run_metarl("bench", "update", bad, word)
+        assert code == 2
+        assert len(err.splitlines()) == 1
+    assert run_metarl("bench", "nothing")[0] == 2
+
+
+def test_iteration_tells_the_parts_that_make_up_the_whole(run_metarl) -> None:
+    words = ("--agent", "maml-trpo", "--family", "hopper-vel", "--tasks", "2", *SMALL)
+    code, out, err = run_metarl("bench", "iteration", *words)
+    assert code == 0, err
+    value = json.loads(out.splitlines()[-1])
+    for name in ("", "reference_"):
+        parts = value[f"{name}parts"]
+        assert set(parts) == {"sampling", "adaptation", "update", "rest"}
+        assert all(seconds > 0 for seconds in parts.values())
+        assert sum(parts.values()) == pytest.approx(value[f"{name}seconds"], rel=0.5)
+    assert 0 < value["acting_seconds"] < value["parts"]["sampling"]
+    assert 0 < value["fraction_of_physics"] < 1
+    assert value["ratio_vs_reference"] > 0
+
+
+@pytest.mark.parametrize("agent", REFERENCES)
+def test_both_contenders_make_the_same_update_of_synthetic_experience(agent: str) -> None:
+    family = make_family("half-cheetah-vel")
+    _, preset = default_settings(agent, family.name)
+    config = sized(preset, Shape(3, 2, 12), gradient_steps=3)
+    spaces = family.make_envs(1, 1, 12).spaces
+    agents = [
+        kind(config, spaces, device=CPU, rng=Streams(0).learner)
+        for kind in (agent_class(agent), reference_class(agent))
+    ]
+    batch, _ = synthetic_batch(agents[0], family, 3, 2, 12, seed=0)
+    before = {name: t.clone() for name, t in agents[0].tensors().items()}
+    for one in agents:
+        one.meta_update(batch)
+    ours, theirs = (one.tensors() for one in agents)
+    learned = [name for name in ours if "parameters" in name or name in ("policy", "critics", "encoder")]
+    assert learned
+    assert any(not torch.equal(ours[name], before[name]) for name in learned)
+    for name in learned:
+        torch.testing.assert_close(ours[name], theirs[name], rtol=1e-3, atol=1e-4)
+
+
+def test_products_are_counted_and_timed_at_their_shapes() -> None:
+    x, w = torch.randn(5, 7), torch.randn(7, 11, requires_grad=True)
+    batch = torch.randn(3, 5, 7)
+
+    def work() -> None:
+        (x @ w).sum().backward()  # the product, and one for the weight's gradient
+        torch.baddbmm(torch.zeros(3, 1, 11), batch, w.expand(3, 7, 11))
+
+    products = products_of(work)
+    assert sum(products.values()) == 3
+    assert flops(products) == 2 * (5 * 7 * 11) * (1 + 1 + 3)
+    assert products_seconds(products, CPU) > 0
+
+
+def test_the_peak_of_memory_is_that_of_the_call() -> None:
+    peak = peak_mib(CPU, lambda: torch.ones(64, 2**20).sum())  # 256 MiB
+    assert peak is not None
+    assert 240 < peak < 300
+
+
+def test_the_exponent_is_the_slope_of_the_logarithms() -> None:
+    rows = [{"tasks": m, "seconds": 0.3 * m**1.5} for m in (5, 10, 40)]
+    assert exponent(rows) == 1.5
+    assert exponent(rows[:1]) is None
