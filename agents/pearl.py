@@ -385,16 +385,34 @@ class Pearl:
                 self._context.add(np.broadcast_to(contexts[..., None], t.shape)[t.mask], rows)
 
     def _gradient_step(self) -> Tensor:
-        """One step of everything on one meta-batch; returns the numbers that `meta_update` reports."""
-        c, p, rng = self.config, self._parameters, self._rng
+        """Draws one meta-batch and learns from it; returns the numbers that `meta_update` reports."""
+        c, rng = self.config, self._rng
         known = len(self._slots)
         slots: Slots = rng.choice(known, min(c.meta_batch, known), replace=False)
         trials = slots * self._trials + rng.integers(self._trials, size=len(slots))
-        context = self._unpack(self._context.sample(trials, c.context_batch, rng))
-        batch = self._unpack(self._replay.sample(slots, c.batch, rng))
+        context = self._sample(self._context, trials, c.context_batch)
+        batch = self._sample(self._replay, slots, c.batch)
         m, a = len(slots), self.spaces.action_size
         noise = Noise(self._normal(rng, m, c.latent), *(self._normal(rng, m, c.batch, a) for _ in range(2)))
+        return self._learn_from(context, batch, noise)
 
+    def _sample(self, buffer: TaskReplay, slots: Slots, batch: int) -> Transitions:
+        """Transitions drawn from some slots of a buffer, `[len(slots), batch, ...]`."""
+        return self._unpack(buffer.sample(slots, batch, self._rng))
+
+    def _learn_from(self, context: Transitions, batch: Transitions, noise: Noise) -> Tensor:
+        """One step of everything.
+
+        Args:
+            context: What z is inferred from, `[M, context_batch, ...]`.
+            batch: What critics and policy learn from, `[M, B, ...]`.
+            noise: Of z and of the actions.
+
+        Returns:
+            The numbers that `meta_update` reports, `[6]`.
+        """
+        c, p = self.config, self._parameters
+        m, a = len(batch.rewards), self.spaces.action_size
         mean, variance = infer(self._networks, p.encoder, context)
         latent = (mean + variance.sqrt() * noise.latent).unsqueeze(1)  # [M, 1, Z]: one z per task
         kl = kl_from_prior(mean, variance).sum()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 import torch
@@ -51,6 +51,16 @@ def clipped_objective(ratio: Tensor, samples: Samples, clip: float) -> Tensor:
     """Mean of min(ratio * A, clip(ratio, 1 - clip, 1 + clip) * A), `[M]` (J^CLIP of the paper); `ratio` is `[M, B]`."""
     bounded = ratio.clamp(1.0 - clip, 1.0 + clip)
     return (samples.weights * torch.minimum(ratio * samples.advantages, bounded * samples.advantages)).sum(dim=1)
+
+
+class OuterObjective(Protocol):
+    """The outer objective of some tasks as a function of the initial parameters `[P]`, each task's numbers added up."""
+
+    def gradient(self, parameters: Tensor) -> Tensor:
+        """Gradient of the objective, `[P]`."""
+
+    def evaluate(self, parameters: Tensor) -> Tensor:
+        """Objective, divergence after and before adaptation, clipped fraction, `[4]`."""
 
 
 class ChunkObjective:
@@ -157,18 +167,15 @@ class Promp(GradientAgent[PrompConfig]):
         """Several steps of Adam on the clipped objective of the adapted policies."""
         num_tasks = len(batch.tasks)
         samples = [self._samples(t) for t in batch.trajectories]
-        chunks = [
-            ChunkObjective(self._policy, self._parameters, [s.tasks(part) for s in samples], self.config)
-            for part in task_chunks(num_tasks, samples[0].weights.shape[1], self._policy.widths, self._device)
-        ]
+        objectives = self._objectives(samples)
 
         def evaluate() -> list[float]:
-            numbers = torch.stack([c.evaluate(self._parameters) for c in chunks]).sum(dim=0) / num_tasks
+            numbers = torch.stack([o.evaluate(self._parameters) for o in objectives]).sum(dim=0) / num_tasks
             return [float(x) for x in numbers]
 
         before, norms = evaluate()[0], []
         for _ in range(self.config.epochs):
-            gradient = torch.stack([c.gradient(self._parameters) for c in chunks]).sum(dim=0) / num_tasks
+            gradient = torch.stack([o.gradient(self._parameters) for o in objectives]).sum(dim=0) / num_tasks
             norms.append(gradient.norm())
             self._leaf.grad = -gradient
             self._adam.step()
@@ -183,6 +190,14 @@ class Promp(GradientAgent[PrompConfig]):
             "update/gradient_norm": float(torch.stack(norms).mean()),
             "policy/std": self._policy.std(self._parameters),
         }
+
+    def _objectives(self, samples: Sequence[Samples]) -> Sequence[OuterObjective]:
+        """The outer objective around the present parameters, in parts that add up; `samples` has one per collect."""
+        num_tasks, steps = samples[0].weights.shape
+        return [
+            ChunkObjective(self._policy, self._parameters, [s.tasks(part) for s in samples], self.config)
+            for part in task_chunks(num_tasks, steps, self._policy.widths, self._device)
+        ]
 
     def tensors(self) -> dict[str, Tensor]:
         """Parameters, running statistics and Adam's state."""

@@ -1,4 +1,4 @@
-"""Agents whose updates are written out plainly, task after task or step after step, for others to be held against."""
+"""For each agent that has one, the class that makes the same update in the plain, slow way."""
 
 from __future__ import annotations
 
@@ -6,20 +6,26 @@ import importlib
 from collections.abc import Mapping
 from typing import Any
 
+from metarl.agent import MetaAgent
+
 REFERENCES: Mapping[str, str] = {
     "maml-trpo": "metarl.scripts.reference.maml_trpo:LoopMamlTrpo",
+    "promp": "metarl.scripts.reference.promp:LoopPromp",
+    "rl2": "metarl.scripts.reference.rl2:LoopRl2",
+    "varibad": "metarl.scripts.reference.varibad:LoopVaribad",
+    "pearl": "metarl.scripts.reference.pearl_update:LoopPearl",
 }
-"""By the name of the agent, its reference: a subclass that gives the same update, only slower."""
+"""From an agent's name to `module:class`."""
 
 
-def reference_class(agent: str) -> type[Any]:
-    """The reference of an agent.
+def reference_class(agent: str) -> type[MetaAgent[Any]]:
+    """The plain version of an agent.
 
     Raises:
-        ValueError: There is none.
+        ValueError: It has none; the message names the agents that have.
     """
     if agent not in REFERENCES:
-        raise ValueError(f"agent: got {agent!r}, expected one that has a reference: {', '.join(REFERENCES)}")
+        raise ValueError(f"reference: got agent {agent!r}, expected one of {', '.join(REFERENCES)}")
     module, _, name = REFERENCES[agent].partition(":")
-    kind: type[Any] = getattr(importlib.import_module(module), name)
-    return kind
+    found: type[MetaAgent[Any]] = getattr(importlib.import_module(module), name)
+    return found
