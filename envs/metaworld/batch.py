@@ -48,6 +48,7 @@ class ClassRows:
     Args:
         kind: The class of tasks.
         goals: Its goals.
+        model: Compiled from the class's XML file; each task gets a copy.
         num_tasks: How many tasks of the batch may be of this class.
         episodes: `E`, rows of each.
 
@@ -55,17 +56,16 @@ class ClassRows:
         constants: By name, the constants of each row's goal, `[rows, size]`.
     """
 
-    def __init__(self, kind: type[Manipulation], goals: ClassGoals, num_tasks: int, episodes: int) -> None:
+    def __init__(self, kind: type[Manipulation], goals: ClassGoals, model: Any, num_tasks: int, episodes: int) -> None:
         self.kind, self.goals, self.num_tasks, self.episodes = kind, goals, num_tasks, episodes
-        first = mujoco.MjModel.from_xml_path(goals.model_path)
-        self.models = [first, *(copy.copy(first) for _ in range(num_tasks - 1))]
+        self.models = [copy.copy(model) for _ in range(num_tasks)]
         self.data = [mujoco.MjData(model) for model in self.models for _ in range(episodes)]
         self._model_of = [model for model in self.models for _ in range(episodes)]
         self._mocap = [d.mocap_pos[0] for d in self.data]
         sensors, self._touch = {**COMMON_SENSORS, **kind.sensors}, None
         if kind.main_object:
             sensors |= {name: geom(place) for name, place in {"main_object": kind.main_object, **FINGERS}.items()}
-            self._touch = Touch(first, self.data, kind.main_object)
+            self._touch = Touch(model, self.data, kind.main_object)
         spans = Spans(self.data[0], sensors)
         self._columns = {**spans.columns, WARNINGS: slice(spans.width, None)}
         self._gathered = Gathered([[*spans.views(d), d.warning.number] for d in self.data])
@@ -203,13 +203,10 @@ class MetaWorldEnvs(TaskVecEnv):
         for place, task in enumerate(tasks):
             kind = self._kinds[int(task["class"][0])]
             chosen.setdefault(kind.name, []).append((place, int(task["goal"][0])))
+        self._make_classes({name: len(members) for name, members in chosen.items()})
         self._groups = []
         for name, members in chosen.items():
-            kind = next(k for k in self._kinds if k.name == name)
-            have = self._classes.get(name)
-            if have is None or have.num_tasks < len(members):
-                have = ClassRows(kind, self._goals[name], len(members), self.episodes)
-                self._classes[name] = have
+            have = self._classes[name]
             have.set_goals([goal for _, goal in members])
             places = np.array([place for place, _ in members])
             rows = (places[:, None] * self.episodes + np.arange(self.episodes)).reshape(-1)
@@ -224,6 +221,17 @@ class MetaWorldEnvs(TaskVecEnv):
             start += len(rows)
         self._everyone = None
         self._everyone = self._arranged(np.arange(self.num_envs))
+
+    def _make_classes(self, num_tasks: Mapping[str, int]) -> None:
+        """Makes room for so many tasks of each class; several classes share an XML file, and files compile apart."""
+        short = [n for n, count in num_tasks.items() if n not in self._classes or self._classes[n].num_tasks < count]
+        paths = sorted({self._goals[name].model_path for name in short})
+        models = dict(zip(paths, self._pool.map(mujoco.MjModel.from_xml_path, paths), strict=True))
+        kinds = {kind.name: kind for kind in self._kinds}
+        for name in short:
+            goals = self._goals[name]
+            model = models[goals.model_path]
+            self._classes[name] = ClassRows(kinds[name], goals, model, num_tasks[name], self.episodes)
 
     def _arranged(self, rows: np.ndarray) -> Live:
         """Rows of the batch, ascending, in the order of classes."""

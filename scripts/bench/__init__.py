@@ -12,6 +12,7 @@ MEASUREMENTS = {
     "rollout": "environment steps per second, beside bare physics and Gymnasium's vector environments",
     "update": "seconds and memory of a meta-update, beside the same update task by task or step by step",
     "iteration": "where the time of a whole training iteration goes, with either update",
+    "all": "all of them on one page, with the physical limit beside each figure",
 }
 HELP = f"""usage: metarl bench MEASUREMENT [options] [--json]
 
@@ -29,5 +30,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0 if words else 2
     if words[0] not in MEASUREMENTS:
         refuse(f"bench: got {words[0]!r}, expected one of {', '.join(MEASUREMENTS)}")
-    code: int = importlib.import_module(f"metarl.scripts.bench.{words[0]}").main(words[1:])
+    module = "everything" if words[0] == "all" else words[0]
+    code: int = importlib.import_module(f"metarl.scripts.bench.{module}").main(words[1:])
     return code

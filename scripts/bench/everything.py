@@ -1,0 +1,259 @@
+"""`metarl bench all`: every measurement in turn, as one page and, in short, as a table for the README."""
+
+from __future__ import annotations
+
+import statistics
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from metarl.config import Count, check
+from metarl.registry import FAMILIES, make_family, names
+from metarl.runs import versions
+from metarl.scripts.bench.iteration import PARTS, IterationCommand, bench_iteration
+from metarl.scripts.bench.rollout import RolloutCommand, bench_rollout
+from metarl.scripts.bench.stopwatch import Stopwatch
+from metarl.scripts.bench.tables import markdown, paragraph
+from metarl.scripts.bench.update import UpdateCommand, bench_update
+from metarl.scripts.common import border, parse
+from metarl.scripts.presets import default_settings
+from metarl.scripts.reference.agents import REFERENCES
+from metarl.storage import write_bytes
+
+SIZES = (10, 20, 40, 80)
+"""Tasks of the meta-batches whose updates are measured."""
+ITERATIONS = {
+    "maml-trpo": "half-cheetah-vel",
+    "promp": "half-cheetah-vel",
+    "rl2": "half-cheetah-vel-3",
+    "varibad": "half-cheetah-vel-3",
+    "pearl": "half-cheetah-vel-3",
+}
+"""By agent the family on which a whole iteration is measured."""
+LONG = ("ml", "ml1", "ml10", "ml25", "ml45")
+"""Families of Meta-World, whose reference takes minutes: `docs/results/meta-world.md` has their figures."""
+SHORT = ("half-cheetah-vel", "ant-goal", "hopper-rand-params", "point-robot")
+"""Families that the README's table shows."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EverythingCommand:
+    """Measures sampling, updates and iterations, one after another; takes about an hour on two cores."""
+
+    out: Path = Path("docs/performance.md")
+    """File for the page; an existing one is replaced."""
+    rounds: Count = 5
+    """Times that each contender is measured, after a warm-up."""
+    families: tuple[str, ...] = ()
+    """Whose sampling to measure; all but Meta-World's by default."""
+    agents: tuple[str, ...] = tuple(REFERENCES)
+    """Whose updates and iterations to measure."""
+    tasks: tuple[Count, ...] = SIZES
+    """Tasks of the meta-batches (M) whose updates are measured."""
+
+
+def memory_bandwidth(device: torch.device, mib: int = 256) -> float:
+    """Bytes per second that a copy of a large array reads and writes."""
+    source = torch.ones(mib * 2**18, device=device)
+    target, stopwatch = torch.empty_like(source), Stopwatch(device)
+    stopwatch(lambda: target.copy_(source))
+    return 2 * mib * 2**20 / statistics.median(stopwatch(lambda: target.copy_(source)) for _ in range(5))
+
+
+def mib_per_task(rows: Sequence[dict[str, Any]]) -> float | None:
+    """Slope of the peak memory over the tasks, by least squares; None with fewer than two figures."""
+    points = [(row["tasks"], row["peak_mib"]) for row in rows if row["peak_mib"] is not None]
+    if len({tasks for tasks, _ in points}) < 2:
+        return None
+    tasks, mib = zip(*points, strict=True)
+    return float(np.polyfit(tasks, mib, 1)[0])
+
+
+def sampling_section(families: Sequence[str], rounds: int) -> tuple[str, list[dict[str, Any]]]:
+    """The page's part on sampling, and its rows."""
+    rows = [bench_rollout(make_family(name), RolloutCommand(family=name, rounds=rounds)) for name in families]
+    columns = {
+        "family": "family",
+        "env_steps_per_s": "env steps/s",
+        "physics_steps_per_s": "bare physics, steps/s",
+        "fraction_of_physics": "fraction of physics",
+        "ratio_vs_sync": "ratio to sync",
+        "ratio_vs_async": "ratio to async",
+    }
+    about = paragraph(
+        f"`metarl bench rollout --family F --rounds {rounds} --json`: 20 tasks of 20 environments, random actions,",
+        "whole episodes with their reset. The limit is the physics alone: the same steps of the same rows in the same",
+        "threads.",
+        "*Sync* and *async* are Gymnasium's vector environments over 40 single ones.",
+    )
+    text = f"## Sampling\n\n{about}\n\n{markdown(columns, rows)}\n"
+    return text, rows
+
+
+def update_section(
+    agents: Sequence[str], sizes: Sequence[int], rounds: int, device: str
+) -> tuple[str, list[dict[str, Any]]]:
+    """The page's part on meta-updates on a device, and its rows, the agent's name in each."""
+    text = [f"## Meta-updates on {device}\n"]
+    numbers = " ".join(map(str, sizes))
+    about = paragraph(
+        f"`metarl bench update --agent A --family F --tasks {numbers} --rounds {rounds} --device {device} --json`: one",
+        "meta-update on synthetic experience of the preset's shape, and the same update by the plain reference",
+        "(maml-trpo, promp: task after task with double backward; rl2, varibad: the recurrence step after step; pearl:",
+        "tasks sampled and networks applied one by one; 50 gradient steps). The limit is the time of the update's own",
+        "matrix products, each measured by itself at its shape; *of products* is their share of our seconds. Memory is",
+        "what the update needs beyond what was there.",
+    )
+    text.append(f"{about}\n")
+    columns = {
+        "tasks": "tasks",
+        "seconds": "seconds",
+        "reference_seconds": "reference",
+        "ratio_vs_reference": "ratio",
+        "gflops": "GFLOP",
+        "products_seconds": "its matrix products, s",
+        "fraction_of_products": "of products",
+        "adapt_seconds": "adaptation, s",
+        "peak_mib": "memory, MiB",
+    }
+    every = []
+    for agent in agents:
+        command = UpdateCommand(
+            agent=agent,
+            family=ITERATIONS[agent],
+            tasks=tuple(sizes),
+            rounds=rounds,
+            device=device,  # type: ignore[arg-type]
+        )
+        value = bench_update(command, default_settings(agent, command.family)[1])
+        rows = [{"agent": agent, "gflops": row["flops"] / 1e9, **row} for row in value["rows"]]
+        every += rows
+        shape = f"{rows[0]['episodes']} episodes of {rows[0]['horizon']} steps each"
+        slope = mib_per_task(rows)
+        growth = "" if value["exponent"] is None else f", time grows as M^{value['exponent']:.2f}"
+        growth += "" if slope is None else f", memory by {slope:.2f} MiB per task"
+        text.append(f"### {agent}, `--family {command.family}`\n\n{shape}{growth}.\n\n{markdown(columns, rows)}\n")
+    return "\n".join(text), every
+
+
+def iteration_section(agents: Sequence[str], rounds: int) -> tuple[str, list[dict[str, Any]]]:
+    """The page's part on whole iterations, and its rows."""
+    rows = []
+    for agent in agents:
+        command = IterationCommand(agent=agent, family=ITERATIONS[agent], rounds=rounds)
+        value = bench_iteration(command, default_settings(agent, command.family)[1])
+        rows.append({**value, **value["parts"]})
+    columns = {
+        "agent": "agent",
+        "family": "family",
+        "seconds": "seconds",
+        **{part: part for part in PARTS},
+        "acting_seconds": "acting, within sampling",
+        "fraction_of_physics": "sampling: fraction of physics",
+        "reference_seconds": "with the reference's update",
+        "ratio_vs_reference": "ratio",
+    }
+    about = paragraph(
+        f"`metarl bench iteration --agent A --family F --rounds {rounds} --json`: iterations of the preset by part, in",
+        "seconds. *Fraction of physics* is what the bare physics of the same actions take, over sampling with the",
+        "policy in the loop.",
+    )
+    text = f"## Iterations\n\n{about}\n\n{markdown(columns, rows)}\n"
+    return text, rows
+
+
+def page(command: EverythingCommand, progress: Callable[[str], None]) -> tuple[str, str]:
+    """The whole page, and the short table."""
+    families = command.families or tuple(name for name in names(FAMILIES) if name not in LONG)
+    about = versions()
+    machine, packages = about["machine"], about["packages"]
+    cpu = torch.device("cpu")
+    head = "\n\n".join(
+        [
+            "# How fast, and what bounds it",
+            paragraph(
+                "Written by `metarl bench all`; every table names the command that prints it. Medians over",
+                f"{command.rounds} rounds, contenders in turn, ratios within a round.",
+            ),
+            paragraph(
+                f"Machine: {machine['processor']}, {machine['cores']} cores, {torch.get_num_threads()} torch threads,",
+                f"GPU: {machine['gpu'] or 'none'}. A copy in memory: {memory_bandwidth(cpu) / 1e9:.1f} GB/s. Python",
+                f"{about['python']}, torch {packages['torch']}, mujoco {packages['mujoco']}, gymnasium",
+                f"{packages['gymnasium']}, numpy {packages['numpy']}.",
+            ),
+            "",
+        ]
+    )
+    progress("sampling")
+    sampling, sampled = sampling_section(families, command.rounds)
+    progress("updates on the CPU")
+    updating, updates = update_section(command.agents, command.tasks, command.rounds, "cpu")
+    progress("iterations")
+    iterating, iterations = iteration_section(command.agents, command.rounds)
+    if torch.cuda.is_available():
+        progress("updates on the GPU")
+        on_gpu, _ = update_section(command.agents, command.tasks, command.rounds, "cuda")
+    else:
+        on_gpu = "## Meta-updates on a GPU\n\nNot measured: there was none.\n"
+    largest = {row["agent"]: row for row in updates if row["tasks"] in (20, command.tasks[-1])}
+    short = markdown(
+        {"what": "what", "ours": "metarl", "beside": "beside it", "ratio": "ratio"},
+        [
+            *(
+                {
+                    "what": f"env steps/s, {row['family']}",
+                    "ours": row["env_steps_per_s"],
+                    "beside": "Gymnasium's SyncVectorEnv",
+                    "ratio": row["ratio_vs_sync"],
+                }
+                for row in sampled
+                if row["family"] in SHORT
+            ),
+            *(
+                {
+                    "what": f"seconds of an update, {agent}, {row['tasks']} tasks",
+                    "ours": row["seconds"],
+                    "beside": "the plain reference",
+                    "ratio": row["ratio_vs_reference"],
+                }
+                for agent, row in largest.items()
+            ),
+            *(
+                {
+                    "what": f"seconds of an iteration, {row['agent']}, {row['family']}",
+                    "ours": row["seconds"],
+                    "beside": "with the reference's update",
+                    "ratio": row["ratio_vs_reference"],
+                }
+                for row in iterations
+            ),
+        ],
+    )
+    return "\n".join([head, sampling, updating, iterating, on_gpu]), short
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Runs `metarl bench all`; returns its exit code."""
+    with border():
+        command: EverythingCommand = parse(EverythingCommand, "metarl bench all", arguments)
+        check(command)
+        for agent in command.agents:
+            if agent not in ITERATIONS:
+                raise ValueError(f"agents: got {agent!r}, expected some of {', '.join(ITERATIONS)}")
+        command.out.parent.mkdir(parents=True, exist_ok=True)
+        begun = time.perf_counter()
+
+        def progress(what: str) -> None:
+            print(f"{time.perf_counter() - begun:6.0f} s: {what}", file=sys.stderr, flush=True)
+
+        text, short = page(command, progress)
+        write_bytes(command.out, text.encode())
+    print(short)
+    print(f"written: {command.out}")
+    return 0
