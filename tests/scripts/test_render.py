@@ -165,6 +165,37 @@ print(red(ant_dir_2d(), angle=0.0), red(ant_dir_2d(), angle=np.pi))
     assert back < 90 < 110 < ahead
 
 
+def test_meta_world_is_drawn_as_it_draws_itself(monkeypatch: pytest.MonkeyPatch, cache: Path) -> None:
+    monkeypatch.delenv("MUJOCO_GL", raising=False)
+    complaint = use_off_screen_rendering()
+    if complaint:
+        pytest.skip(complaint)
+    code = """
+import mujoco, numpy as np
+from metarl.envs.metaworld.families import ml1
+from metarl.scripts.reference.metaworld import started
+
+family = ml1("push-v3")
+envs = family.make_envs(2, 1, 20)
+envs.set_tasks([next(t for t in family.distribution.train_tasks(100) if t["goal"][0] == goal) for goal in (0, 1)])
+envs.reset(seed=0)
+theirs, action = started("push-v3", 1), np.array([1.0, 0.5, -0.5, 1.0], dtype=np.float32)
+for _ in range(10):
+    envs.step(np.stack([-action, action]))
+    theirs.step(action)
+other, ours = (envs.render_row(row, 160, 120).astype(int) for row in (0, 1))
+renderer = mujoco.Renderer(theirs.model, 120, 160)
+renderer.update_scene(theirs.data, camera="corner2")
+expected = renderer.render()[::-1, ::-1].astype(int)
+print(np.abs(ours - expected).mean(), np.abs(other - expected).mean(), expected.std())
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    same, other, contrast = map(float, done.stdout.split())
+    assert contrast > 20
+    assert same < 0.5 < other
+
+
 def test_without_opengl_one_line_names_the_packages(trained_run: Path, run_metarl, tmp_path: Path, tiny) -> None:
     assert run_metarl("train", "maml-trpo", "half-cheetah-dir", "--out", tmp_path / "cheetah", *tiny)[0] == 0
     done = in_a_new_process("render", tmp_path / "cheetah", "--out", tmp_path / "a.png", MUJOCO_GL="none-such")
