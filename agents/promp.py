@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -63,6 +63,22 @@ class OuterObjective(Protocol):
         """Objective, divergence after and before adaptation, clipped fraction, `[4]`."""
 
 
+class Pass(NamedTuple):
+    """Some tasks' adaptation from given initial parameters, with what its derivatives need.
+
+    Attributes:
+        steps: The inner steps.
+        divergences: Of the policy before each step from the one that collected, mean over samples, sum over tasks.
+        adapted: Parameters after adaptation, `[M, P]`, a leaf.
+        after: The policy there, at the observations of the last collect.
+    """
+
+    steps: list[InnerStep]
+    divergences: list[Tensor]
+    adapted: Tensor
+    after: Distribution
+
+
 class ChunkObjective:
     """The outer objective of some tasks, around the policies that collected their samples.
 
@@ -79,56 +95,67 @@ class ChunkObjective:
         self._policy, self._samples, self._config = policy, samples, config
         self._num_tasks = len(samples[0].observations)
         self._old: list[Distribution] = []  # of each collect
-        at = self._start(parameters)
-        for one in samples[:-1]:
-            self._old.append(policy(at, one.observations).detach())
-            at = self._step(len(self._old) - 1, at, differentiable=False).end
-        self._old.append(policy(at, samples[-1].observations).detach())
+        first = self._pass(parameters, differentiable=True)
+        self._old.append(first.after.detach())
+        # The first epoch starts where the samples were collected, so its gradient costs no further pass.
+        self._initial, self._initial_gradient = parameters, self._pull(first)
 
-    def _start(self, parameters: Tensor) -> Tensor:
-        return parameters.expand(self._num_tasks, -1).contiguous()
+    def _pass(self, parameters: Tensor, *, differentiable: bool) -> Pass:
+        """Adapts; the first pass of all finds the policies that collected."""
+        at, steps, divergences = parameters.expand(self._num_tasks, -1).contiguous(), [], []
+        for k, one in enumerate(self._samples[:-1]):
 
-    def _step(self, k: int, start: Tensor, *, differentiable: bool) -> InnerStep:
-        one, old = self._samples[k], self._old[k]
-        return inner_step(
-            lambda p: ratio_loss(self._policy, one, old, p), start, self._config.inner_lr, differentiable=differentiable
-        )
+            def loss(p: Tensor, k: int = k, one: Samples = one) -> Tensor:
+                new = self._policy(p, one.observations)
+                if k == len(self._old):
+                    self._old.append(new.detach())
+                divergences.append(mean_divergence(new, self._old[k], one).sum())
+                return -surrogate_objective(new, self._old[k], one)
 
-    def _adapt(self, parameters: Tensor, *, differentiable: bool) -> list[InnerStep]:
-        steps: list[InnerStep] = []
-        for k in range(len(self._samples) - 1):
-            start = steps[-1].end if steps else self._start(parameters)
-            steps.append(self._step(k, start, differentiable=differentiable))
-        return steps
+            steps.append(inner_step(loss, at, self._config.inner_lr, differentiable=differentiable))
+            at = steps[-1].end
+        adapted = at.requires_grad_(differentiable)
+        with torch.set_grad_enabled(differentiable):
+            return Pass(steps, divergences, adapted, self._policy(adapted, self._samples[-1].observations))
 
-    def _divergence(self, k: int, parameters: Tensor) -> Tensor:
-        """Mean divergence of the `k`-th collect's policy, summed over the tasks."""
-        one = self._samples[k]
-        return mean_divergence(self._policy(parameters, one.observations), self._old[k], one).sum()
+    def _pull(self, done: Pass) -> Tensor:
+        """Gradient of the objective with respect to the initial parameters, `[P]`; uses up the graphs of a pass."""
+        penalty = torch.tensor(self._config.inner_kl_penalty / len(done.steps), device=done.adapted.device)
+        with torch.enable_grad():
+            objective = self._gain(self._ratio(done)).sum()
+            (cotangent,) = torch.autograd.grad(objective, done.adapted)
+            for step, divergence in zip(reversed(done.steps), reversed(done.divergences), strict=True):
+                # alpha H w + beta grad KL: both go back through the same network, hence in one pass.
+                (change,) = torch.autograd.grad(
+                    (step.gradient, divergence), step.start, (step.rate * cotangent, penalty.to(divergence.dtype))
+                )
+                cotangent = cotangent - change
+        return cotangent.sum(dim=0)
+
+    def _ratio(self, done: Pass) -> Tensor:
+        return probability_ratio(done.after, self._old[-1], self._samples[-1])
+
+    def _gain(self, ratio: Tensor) -> Tensor:
+        return clipped_objective(ratio, self._samples[-1], self._config.clip)
 
     def gradient(self, parameters: Tensor) -> Tensor:
         """Gradient of the objective (what `evaluate` gives first) with respect to the initial parameters, `[P]`."""
-        steps, last = self._adapt(parameters, differentiable=True), self._samples[-1]
-        penalty = self._config.inner_kl_penalty / len(steps)
-        with torch.enable_grad():
-            adapted = steps[-1].end.requires_grad_()
-            ratio = probability_ratio(self._policy(adapted, last.observations), self._old[-1], last)
-            (cotangent,) = torch.autograd.grad(clipped_objective(ratio, last, self._config.clip).sum(), adapted)
-            for k in reversed(range(len(steps))):
-                leaf = steps[k].start.detach().requires_grad_()
-                (divergence,) = torch.autograd.grad(self._divergence(k, leaf), leaf)
-                cotangent = steps[k].pull(cotangent) - penalty * divergence
-        return cotangent.sum(dim=0)
+        if parameters is self._initial:
+            return self._initial_gradient
+        return self._pull(self._pass(parameters, differentiable=True))
 
     def evaluate(self, parameters: Tensor) -> Tensor:
         """Summed over the tasks: objective, divergence after and before adaptation, clipped fraction, `[4]`."""
-        steps, last, clip = self._adapt(parameters, differentiable=False), self._samples[-1], self._config.clip
+        last = self._samples[-1]
+        if parameters is self._initial:  # where every ratio is 1
+            gain = (last.weights * last.advantages).sum()
+            return torch.stack([gain, *[torch.zeros_like(gain)] * 3])
+        done = self._pass(parameters, differentiable=False)
         with torch.no_grad():
-            ratio = probability_ratio(self._policy(steps[-1].end, last.observations), self._old[-1], last)
-            inner = torch.stack([self._divergence(k, step.start) for k, step in enumerate(steps)]).mean()
-            objective = clipped_objective(ratio, last, clip).sum() - self._config.inner_kl_penalty * inner
-            outer = self._divergence(len(steps), steps[-1].end)
-            clipped = (last.weights * ((ratio - 1.0).abs() > clip)).sum()
+            ratio, inner = self._ratio(done), torch.stack(done.divergences).mean()
+            objective = self._gain(ratio).sum() - self._config.inner_kl_penalty * inner
+            outer = mean_divergence(done.after, self._old[-1], last).sum()
+            clipped = (last.weights * ((ratio - 1.0).abs() > self._config.clip)).sum()
             return torch.stack([objective, outer, inner, clipped])
 
 
