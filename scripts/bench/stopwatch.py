@@ -51,14 +51,15 @@ def peak_mib(device: torch.device, work: Callable[[], Any]) -> float | None:
         ctypes.CDLL(None).malloc_trim(0)  # what was freed counts as in use until it is given back
     try:
         PEAK_RESET.write_text("5")
-        before_kib = _status_kib("VmRSS")
+        before_kib = status_kib("VmRSS")
         work()
-        return (_status_kib("VmHWM") - before_kib) / 1024
+        return (status_kib("VmHWM") - before_kib) / 1024
     except OSError:
         work()
         return None
 
 
-def _status_kib(name: str) -> int:
+def status_kib(name: str) -> int:
+    """A figure of this process in KiB, as Linux reports it: `VmRSS` (memory in use), `VmHWM` (its peak)."""
     (line,) = (line for line in STATUS.read_text().splitlines() if line.startswith(name))
     return int(line.split()[1])

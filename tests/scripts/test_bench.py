@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import pytest
@@ -9,12 +10,13 @@ import torch
 
 from metarl.registry import agent_class, make_family
 from metarl.scripts.bench.limits import flops, products_of, products_seconds
-from metarl.scripts.bench.stopwatch import peak_mib
+from metarl.scripts.bench.stopwatch import peak_mib, status_kib
 from metarl.scripts.bench.synthetic import synthetic_batch
 from metarl.scripts.bench.update import Shape, exponent, sized
 from metarl.scripts.presets import default_settings
 from metarl.scripts.reference.agents import REFERENCES, reference_class
 from metarl.seeding import Streams
+from metarl.train import meta_train
 
 CPU = torch.device("cpu")
 SMALL = ("--episodes", "2", "--horizon", "10", "--rounds", "2", "--json")
@@ -115,3 +117,21 @@ def test_the_exponent_is_the_slope_of_the_logarithms() -> None:
     rows = [{"tasks": m, "seconds": 0.3 * m**1.5} for m in (5, 10, 40)]
     assert exponent(rows) == 1.5
     assert exponent(rows[:1]) is None
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("agent", REFERENCES)
+def test_memory_does_not_grow_over_200_iterations(agent: str) -> None:
+    family = make_family("point-robot")
+    _, preset = default_settings(agent, family.name)
+    small = {"gradient_steps": 3, "warmup_iterations": 1, "replay_size": 200, "replay_tasks": 4, "vae_updates": 2}
+    small |= {"buffer_trials": 20}
+    known = {field.name for field in dataclasses.fields(preset)}
+    config = dataclasses.replace(preset, **{name: value for name, value in small.items() if name in known})
+    envs, streams = family.make_envs(4, 2, 20), Streams(0)
+    distribution = family.with_finite_train_set(4).distribution
+    made = agent_class(agent)(config, envs.spaces, device=CPU, rng=streams.learner)
+    reports = meta_train(made, envs, distribution, streams, iterations=200)
+    used = [status_kib("VmRSS") / 1024 for _ in reports]  # after each iteration
+    envs.close()
+    assert used[-1] - used[49] < 4, "MiB"
