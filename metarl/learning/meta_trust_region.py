@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 import torch
@@ -16,6 +17,7 @@ from torch import Tensor
 
 from metarl.config import Count, NonNegative, Positive, Shrinking
 from metarl.learning.losses import mean_divergence, surrogate_objective
+from metarl.learning.memory import free_bytes, graph_bytes
 from metarl.learning.policy import Samples, StackedPolicy, task_chunks
 from metarl.learning.trust_region import DivergenceCurvature, trust_region_step
 
@@ -96,33 +98,60 @@ class ChunkLinearisation:
             )
 
 
+class RebuiltLinearisation:
+    """A chunk that keeps nothing and is linearised anew whenever it is needed: slow, but its memory is one chunk's.
+
+    Args:
+        make: Linearises it.
+    """
+
+    def __init__(self, make: Callable[[], ChunkLinearisation]) -> None:
+        self._make = make
+        self.gradient = make().gradient  # [Q]
+
+    def curvature_product(self, v: Tensor) -> Tensor:
+        """See `ChunkLinearisation.curvature_product`."""
+        return self._make().curvature_product(v)
+
+    def evaluate(self, meta_parameters: Tensor) -> Tensor:
+        """See `ChunkLinearisation.evaluate`."""
+        return self._make().evaluate(meta_parameters)
+
+
+Chunk = ChunkLinearisation | RebuiltLinearisation
+
+
 def linearise(
     policy: StackedPolicy, adaptation: Callable[[Sequence[Samples]], Adaptation], samples: Sequence[Samples]
-) -> list[ChunkLinearisation]:
+) -> list[Chunk]:
     """The outer objective of all tasks around the meta-parameters, as many tasks at a time as the device likes.
+
+    All graphs are kept for the whole update if half of the free memory holds them; else each is built again for every
+    product, so that a meta-batch of any size goes through.
 
     Args:
         policy: The policy.
         adaptation: Makes the adaptation of some tasks from their samples, one per adaptation step.
         samples: Of all tasks, one per collect.
     """
-    num_tasks, steps = samples[0].weights.shape
-    chunks = []
-    for part in task_chunks(num_tasks, steps, policy.widths, samples[0].weights.device):
+    (num_tasks, steps), device = samples[0].weights.shape, samples[0].weights.device
+    keep = num_tasks * graph_bytes(steps, policy.widths) <= free_bytes(device) / 2
+
+    def chunk(part: slice) -> ChunkLinearisation:
         *before, last = (s.tasks(part) for s in samples)
-        chunks.append(ChunkLinearisation(policy, adaptation(before), last))
-    return chunks
+        return ChunkLinearisation(policy, adaptation(before), last)
+
+    parts = task_chunks(num_tasks, steps, policy.widths, device)
+    return [chunk(part) if keep else RebuiltLinearisation(partial(chunk, part)) for part in parts]
 
 
-def mean_over_tasks(
-    chunks: Sequence[ChunkLinearisation], of: Callable[[ChunkLinearisation], Tensor], num_tasks: int
-) -> Tensor:
+def mean_over_tasks(chunks: Sequence[Chunk], of: Callable[[Chunk], Tensor], num_tasks: int) -> Tensor:
     """Mean over all tasks of what the chunks give summed over theirs."""
     return torch.stack([of(c) for c in chunks]).sum(dim=0) / num_tasks
 
 
 def meta_trust_region_step(
-    meta_parameters: Tensor, chunks: Sequence[ChunkLinearisation], num_tasks: int, config: TrustRegionConfig
+    meta_parameters: Tensor, chunks: Sequence[Chunk], num_tasks: int, config: TrustRegionConfig
 ) -> tuple[Tensor, dict[str, float]]:
     """One trust-region step on the mean surrogate of the adapted policies.
 

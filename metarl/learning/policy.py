@@ -12,13 +12,12 @@ from torch import Tensor
 
 from metarl.learning.actions import ActionMap
 from metarl.learning.distributions import Categorical, Distribution, Gaussian
+from metarl.learning.memory import free_bytes, graph_bytes
 from metarl.learning.networks import Activation, Layout, mlp, mlp_init, mlp_layout
 from metarl.types import Floats, Spaces
 
 CPU_CACHE_BYTES = 2 * 2**20
 """Activations of one layer that a chunk of tasks may hold on the CPU (measured: docs/architecture.md)."""
-GRAPH_TENSORS = 32
-"""Copies of a sample's activations that the graph of a whole meta-update holds, rounded up."""
 
 
 class StackedPolicy:
@@ -173,8 +172,7 @@ def task_chunks(num_tasks: int, samples: int, widths: tuple[int, ...], device: t
         device: Where the update runs.
     """
     if device.type == "cuda":
-        free, _ = torch.cuda.mem_get_info(device)
-        size = (free // 2) // (4 * samples * sum(widths) * GRAPH_TENSORS)
+        size = int(free_bytes(device) / 2 / graph_bytes(samples, widths))
     else:
         threads = torch.get_num_threads()
         size = max(CPU_CACHE_BYTES // (4 * samples * max(widths)) // threads, 1) * threads

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -141,6 +142,25 @@ def test_the_size_of_the_chunks_changes_nothing_but_rounding(real_batch, monkeyp
     monkeypatch.setattr(meta_trust_region, "task_chunks", lambda *_: chunks)
     twin.meta_update(batch)
     torch.testing.assert_close(twin.tensors()["parameters"], agent.tensors()["parameters"], rtol=1e-3, atol=1e-5)
+
+
+def test_a_meta_batch_whose_graphs_do_not_fit_into_memory_makes_the_same_update(real_batch, monkeypatch) -> None:
+    agent, batch = real_batch
+    twin = MamlTrpo(agent.config, agent.spaces, device=torch.device("cpu"), rng=np.random.default_rng(1))
+    twin.restore(agent.tensors(), agent.counters())
+    agent.meta_update(batch)
+    built: list[int] = []
+    build = ChunkLinearisation.__init__
+
+    def counted(self: ChunkLinearisation, *arguments: Any) -> None:
+        built.append(1)
+        build(self, *arguments)
+
+    monkeypatch.setattr(ChunkLinearisation, "__init__", counted)
+    monkeypatch.setattr(meta_trust_region, "free_bytes", lambda device: 0.0)
+    twin.meta_update(batch)
+    assert len(built) > agent.config.cg_iterations, "built anew for every product"
+    torch.testing.assert_close(twin.tensors()["parameters"], agent.tensors()["parameters"], rtol=1e-6, atol=1e-8)
 
 
 def test_an_update_stays_within_the_trust_region_and_improves(real_batch) -> None:
