@@ -11,7 +11,6 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from metarl.scripts.reference.agents import reference_class
 
 from metarl.agent import MetaAgent
 from metarl.config import Count, Whole
@@ -23,6 +22,7 @@ from metarl.scripts.bench.settings import with_settings
 from metarl.scripts.bench.tables import print_table
 from metarl.scripts.common import border, end_with_json
 from metarl.scripts.presets import default_settings
+from metarl.scripts.reference.agents import reference_class
 from metarl.seeding import Streams
 from metarl.types import MetaBatch, Step, Trajectories
 from metarl.vector import TaskVecEnv

@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from typing import Annotated, Any
 
 import tyro
-from metarl.scripts.reference.agents import reference_class
 
 from metarl.config import check
 from metarl.registry import agent_class
 from metarl.scripts.common import parse
 from metarl.scripts.presets import default_settings
+from metarl.scripts.reference.agents import reference_class
 
 
 def with_settings(kind: type[Any], prog: str, arguments: Sequence[str]) -> tuple[Any, Any]:
