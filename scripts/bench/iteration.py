@@ -7,18 +7,18 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
 
 from metarl.agent import MetaAgent
-from metarl.config import Count, Whole
+from metarl.config import Whole
 from metarl.registry import agent_class, make_family
 from metarl.rollout import collect_adapting
 from metarl.runs import resolve_device, versions
 from metarl.scripts.bench.rollout import Physical
-from metarl.scripts.bench.settings import with_settings
+from metarl.scripts.bench.settings import ContenderCommand, with_settings
 from metarl.scripts.bench.tables import print_table
 from metarl.scripts.common import border, end_with_json
 from metarl.scripts.presets import default_settings
@@ -32,29 +32,11 @@ PARTS = ("sampling", "adaptation", "update", "rest")
 
 
 @dataclass(frozen=True, kw_only=True)
-class IterationCommand:
+class IterationCommand(ContenderCommand):
     """Measures training iterations by part, ours and with the reference's update in turn, medians over the rounds."""
 
-    agent: str = "maml-trpo"
-    """Which agent."""
-    family: str = "half-cheetah-vel"
-    """On which family; sizes and settings are those of the preset."""
     tasks: Whole = 0
     """Tasks of a meta-batch (M); 0 takes the preset's."""
-    episodes: Whole = 0
-    """Environments per task (E); 0 takes the preset's."""
-    horizon: Whole = 0
-    """Steps of each episode (T); 0 takes the preset's."""
-    rounds: Count = 5
-    """Iterations of each contender that are measured, after one that warms up."""
-    reference: bool = True
-    """Measure the reference too."""
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    """Where the agent computes."""
-    seed: Whole = 0
-    """Seed of everything random."""
-    json: bool = False
-    """End stdout with one line of JSON."""
 
 
 class Clocked:

@@ -4,15 +4,40 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Annotated, Any
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
 
 import tyro
 
-from metarl.config import check
+from metarl.config import Count, Whole, check
 from metarl.registry import agent_class
 from metarl.scripts.common import parse
 from metarl.scripts.presets import default_settings
 from metarl.scripts.reference.agents import reference_class
+
+
+@dataclass(frozen=True, kw_only=True)
+class ContenderCommand:
+    """What the measurements of an agent beside its reference have in common."""
+
+    agent: str = "maml-trpo"
+    """Which agent."""
+    family: str = "half-cheetah-vel"
+    """Whose spaces, and whose preset: sizes of the experience and the agent's settings."""
+    episodes: Whole = 0
+    """Environments per task (E); 0 takes the preset's."""
+    horizon: Whole = 0
+    """Steps of each episode (T); 0 takes the preset's."""
+    rounds: Count = 5
+    """Times that each contender is measured, after a warm-up round."""
+    reference: bool = True
+    """Measure the reference too."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where to compute."""
+    seed: Whole = 0
+    """Seed of everything random."""
+    json: bool = False
+    """End stdout with one line of JSON."""
 
 
 def with_settings(kind: type[Any], prog: str, arguments: Sequence[str]) -> tuple[Any, Any]:

@@ -8,17 +8,17 @@ import statistics
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
 
 from metarl.agent import MetaAgent
-from metarl.config import Count, Whole
+from metarl.config import Count
 from metarl.registry import agent_class, make_family
 from metarl.runs import resolve_device, versions
 from metarl.scripts.bench.limits import flops, products_of, products_seconds
-from metarl.scripts.bench.settings import with_settings
+from metarl.scripts.bench.settings import ContenderCommand, with_settings
 from metarl.scripts.bench.stopwatch import Stopwatch, peak_mib
 from metarl.scripts.bench.synthetic import synthetic_batch
 from metarl.scripts.bench.tables import print_table
@@ -31,31 +31,13 @@ from metarl.types import MetaBatch
 
 
 @dataclass(frozen=True, kw_only=True)
-class UpdateCommand:
+class UpdateCommand(ContenderCommand):
     """Measures a meta-update and an adaptation, ours and the reference's in turn, medians over the rounds."""
 
-    agent: str = "maml-trpo"
-    """Whose update."""
-    family: str = "half-cheetah-vel"
-    """Whose spaces, and whose preset: sizes of the experience and the agent's settings."""
     tasks: tuple[Count, ...] = ()
     """Tasks of the meta-batch (M), one row of figures each; the preset's by default."""
-    episodes: Whole = 0
-    """Environments per task (E); 0 takes the preset's."""
-    horizon: Whole = 0
-    """Steps of each episode (T); 0 takes the preset's."""
     gradient_steps: Count = 50
     """Gradient steps of one update, where the agent has that setting (pearl; the published 2000 take minutes)."""
-    rounds: Count = 5
-    """Times that each contender is measured, after a warm-up round."""
-    reference: bool = True
-    """Measure the reference too."""
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    """Where to compute."""
-    seed: Whole = 0
-    """Seed of the experience and of the parameters."""
-    json: bool = False
-    """End stdout with one line of JSON."""
 
 
 @dataclass(frozen=True)
