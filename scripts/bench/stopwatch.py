@@ -47,16 +47,25 @@ def peak_mib(device: torch.device, work: Callable[[], Any]) -> float | None:
         work()
         torch.cuda.synchronize(device)
         return (torch.cuda.max_memory_allocated(device) - before) / 2**20
-    with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL(None).malloc_trim(0)  # what was freed counts as in use until it is given back
     try:
+        used_before = used_mib()
         PEAK_RESET.write_text("5")
-        before_kib = status_kib("VmRSS")
         work()
-        return (status_kib("VmHWM") - before_kib) / 1024
+        return status_kib("VmHWM") / 1024 - used_before
     except OSError:
         work()
         return None
+
+
+def used_mib() -> float:
+    """Memory of this process that is in use, in MiB.
+
+    Raises:
+        OSError: The system does not tell.
+    """
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)  # what was freed counts as in use until it is given back
+    return status_kib("VmRSS") / 1024
 
 
 def status_kib(name: str) -> int:
