@@ -12,7 +12,6 @@ import copy
 import logging
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -23,8 +22,9 @@ from gymnasium import spaces
 
 from metarl.envs.camera import Camera, View
 from metarl.envs.variation import Variation
+from metarl.envs.workers import Workers
 from metarl.types import Bools, Floats, Task
-from metarl.vector import TaskVecEnv, available_cores
+from metarl.vector import TaskVecEnv
 
 FATAL_WARNINGS = [
     int(w)
@@ -108,20 +108,17 @@ class MujocoBatch:
         self._gathered = {name: Gathered([[view(d)] for d in self.data]) for name, view in named.items()}
         self.outputs = {name: gathered.array for name, gathered in self._gathered.items()}
         self.qpos, self.qvel = self.outputs["qpos"], self.outputs["qvel"]
-        self._threads = threads or available_cores()
-        self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="mujoco")
+        self._workers = Workers(threads)
         # A blown-up row is reported by `step`; MuJoCo's own log file would only land in the user's folder.
         mujoco.set_mju_user_warning(lambda message: logger.debug("%s", message))
 
     def close(self) -> None:
         """Ends the threads."""
-        self._pool.shutdown(wait=True)
+        self._workers.close()
 
     def _parallel(self, work: Callable[[Sequence[int]], None], rows: np.ndarray) -> None:
         """Runs `work` on the rows, split evenly over the threads; raises what a thread raised."""
-        parts = [part.tolist() for part in np.array_split(rows, self._threads) if len(part)]
-        for future in [self._pool.submit(work, part) for part in parts]:
-            future.result()
+        self._workers.run(work, [part.tolist() for part in np.array_split(rows, self._workers.count) if len(part)])
 
     def _gather(self, rows: np.ndarray) -> None:
         for gathered in self._gathered.values():

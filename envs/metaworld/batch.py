@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -23,8 +22,9 @@ from metarl.envs.metaworld.scene import COMMON_SENSORS, Manipulation, Scene, Ver
 from metarl.envs.metaworld.sensing import FINGERS, Spans, Touch
 from metarl.envs.metaworld.shaping import distance
 from metarl.envs.mujoco_batch import FATAL_WARNINGS, Gathered
+from metarl.envs.workers import Workers
 from metarl.types import Bools, Floats, Task
-from metarl.vector import TaskVecEnv, available_cores
+from metarl.vector import TaskVecEnv
 
 HORIZON = 500
 FRAME_SKIP = 5
@@ -183,8 +183,7 @@ class MetaWorldEnvs(TaskVecEnv):
             spaces.Box(-1.0, 1.0, (4,), np.float32),
         )
         self._kinds, self._goals = tuple(kinds), goals
-        self._threads = threads or available_cores()
-        self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="metaworld")
+        self._workers = Workers(threads)
         self._classes: dict[str, ClassRows] = {}  # of all classes met so far
         # From here on in the order of classes, not of the batch:
         self._groups: list[tuple[ClassRows, np.ndarray]] = []  # the classes of the tasks now, their rows in the batch
@@ -227,7 +226,7 @@ class MetaWorldEnvs(TaskVecEnv):
         """Makes room for so many tasks of each class; several classes share an XML file, and files compile apart."""
         short = [n for n, count in num_tasks.items() if n not in self._classes or self._classes[n].num_tasks < count]
         paths = sorted({self._goals[name].model_path for name in short})
-        models = dict(zip(paths, self._pool.map(mujoco.MjModel.from_xml_path, paths), strict=True))
+        models = dict(zip(paths, self._workers.map(mujoco.MjModel.from_xml_path, paths), strict=True))
         kinds = {kind.name: kind for kind in self._kinds}
         for name in short:
             goals = self._goals[name]
@@ -278,10 +277,9 @@ class MetaWorldEnvs(TaskVecEnv):
 
         def step_share(first: int) -> None:
             for group, own, _ in live.members:
-                group.physics(own[first :: self._threads].tolist())
+                group.physics(own[first :: self._workers.count].tolist())
 
-        for future in [self._pool.submit(step_share, first) for first in range(self._threads)]:
-            future.result()
+        self._workers.run(step_share, range(self._workers.count))
 
     def _step_rows(self, rows: np.ndarray, actions: Floats) -> tuple[Floats, Bools, Bools, dict[str, np.ndarray]]:
         live = self._arranged(rows)
@@ -352,6 +350,6 @@ class MetaWorldEnvs(TaskVecEnv):
 
     def close_extras(self, **kwargs: Any) -> None:
         """Ends the threads, and puts the camera away."""
-        self._pool.shutdown(wait=True)
+        self._workers.close()
         if self._camera is not None:
             self._camera.close()

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, cast, runtime_checkable
 
 import gymnasium
 import numpy as np
@@ -30,6 +30,8 @@ from metarl.vector import TaskVecEnv
 
 REFERENCE_ROWS = 40
 REFERENCE_STEPS = 100
+TURN = 50
+"""Steps that ours and the physics play before it is the other's turn."""
 GOALS = 50
 """Training goals of a class of Meta-World's."""
 
@@ -83,36 +85,46 @@ def _single_envs(family: Family, tasks: Sequence[Task]) -> list[Callable[[], gym
     return []
 
 
-def _time_ours(envs: TaskVecEnv, actions: np.ndarray, seed: int) -> tuple[float, list[np.ndarray]]:
-    """Environment steps per second of one episode in every row, its reset included; only live rows count.
+def time_episodes(
+    envs: TaskVecEnv, twin: TaskVecEnv | None, actions: np.ndarray, seed: int
+) -> tuple[float, float | None]:
+    """Environment steps per second of one episode in every row, and of the same episodes in bare physics.
 
-    Also returns, for each step, the rows that were live in it.
+    They take turns every `TURN` steps, so that a drift of the machine meets both. Only live rows count; only ours have
+    to reset.
+
+    Args:
+        envs: Play the episodes.
+        twin: The same once more, `Physical`; None where a family has no physics.
+        actions: `[steps, rows, ...]`.
+        seed: Of the resets.
     """
+    ours, physics, steps = 0.0, 0.0, 0
+    if twin is not None:
+        twin.reset(seed=seed)
     clock = time.perf_counter()
     envs.reset(seed=seed)
-    live, rows = [], np.arange(envs.num_envs)
-    for action in actions:
-        _, _, terminated, truncated, _ = envs.step(action)
-        live.append(rows)
-        rows = rows[~(terminated | truncated)[rows]]
-        if not len(rows):
-            break
-    seconds = time.perf_counter() - clock
-    return sum(map(len, live)) / seconds, live
-
-
-def _time_physics(envs: TaskVecEnv, actions: np.ndarray, live: list[np.ndarray], seed: int) -> float | None:
-    """The same steps of the same episodes in bare physics, without resets; None where a family has none."""
-    if not isinstance(envs, Physical):
-        return None
-    envs.reset(seed=seed)
-    seconds = 0.0
-    for action, rows in zip(actions, live, strict=False):  # all episodes may end before the horizon
-        envs.set_controls(rows, action[rows])
+    ours += time.perf_counter() - clock
+    rows = np.arange(envs.num_envs)
+    for turn in range(0, len(actions), TURN):
+        live = []
         clock = time.perf_counter()
-        envs.bare_physics(rows)
-        seconds += time.perf_counter() - clock
-    return sum(map(len, live)) / seconds
+        for action in actions[turn : turn + TURN]:
+            if not len(rows):
+                break
+            _, _, terminated, truncated, _ = envs.step(action)
+            live.append(rows)
+            rows = rows[~(terminated | truncated)[rows]]
+        ours += time.perf_counter() - clock
+        steps += sum(map(len, live))
+        if twin is not None:
+            simulations = cast(Physical, twin)
+            for action, these in zip(actions[turn:], live, strict=False):
+                simulations.set_controls(these, action[these])
+                clock = time.perf_counter()
+                simulations.bare_physics(these)
+                physics += time.perf_counter() - clock
+    return steps / ours, steps / physics if physics else None
 
 
 def _random_actions(space: Any, steps: int, rows: int, rng: np.random.Generator) -> np.ndarray:
@@ -158,6 +170,10 @@ def bench_rollout(family: Family, command: RolloutCommand) -> dict[str, Any]:
     for action in _random_actions(envs.single_action_space, 2, envs.num_envs, rng):
         envs.step(action)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024  # before there is anything to compare with
+    twin = None
+    if isinstance(envs, Physical):
+        twin = family.make_envs(command.tasks, command.episodes, horizon)
+        twin.set_tasks(tasks)
     # Meta-World's resets take as long as a hundred steps: there whole episodes are compared, and no process per task.
     metaworld = isinstance(family.distribution, BenchmarkTasks)
     makers = [] if metaworld and horizon != family.horizon else _single_envs(family, tasks)
@@ -173,20 +189,20 @@ def bench_rollout(family: Family, command: RolloutCommand) -> dict[str, Any]:
             envs.reset(seed=i)
             been_reset = time.perf_counter()
             actions = _random_actions(envs.single_action_space, horizon, envs.num_envs, rng)
-            speed, live = _time_ours(envs, actions, i)
+            speed, physics_speed = time_episodes(envs, twin, actions, i)
             rounds.append(
                 {
                     "set_tasks_ms": 1e3 * (tasks_set - clock),
                     "reset_ms": 1e3 * (been_reset - tasks_set),
                     "env_steps_per_s": speed,
-                    "physics_steps_per_s": _time_physics(envs, actions, live, i),
+                    "physics_steps_per_s": physics_speed,
                     "sync_env_steps_per_s": _time_vector_env(sync, steps_each, rng, i),
                     "async_env_steps_per_s": _time_vector_env(parallel, steps_each, rng, i),
                 }
             )
             print(f"{family.name}: round {i} of {command.rounds}", file=sys.stderr, flush=True)
     finally:
-        for one in filter(None, (envs, sync, parallel)):
+        for one in filter(None, (envs, twin, sync, parallel)):
             one.close()
 
     def median(values: Sequence[float | None]) -> float | None:

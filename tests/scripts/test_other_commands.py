@@ -10,7 +10,7 @@ from gymnasium import spaces
 import metarl
 from metarl.envs.metaworld.families import BenchmarkTasks
 from metarl.registry import FAMILIES, agent_class, make_family, names
-from metarl.scripts.bench.rollout import _time_ours
+from metarl.scripts.bench.rollout import TURN, time_episodes
 from metarl.scripts.presets import META_WORLD_STEPS, PRESETS, default_settings
 from metarl.tasks import DiscreteTasks
 from metarl.types import Task
@@ -141,10 +141,43 @@ class FallsAtOnce(TaskVecEnv):
         return np.zeros(len(rows)), self._elapsed[rows] >= rows, never, {}
 
 
+class Stepped(FallsAtOnce):
+    """Notes which rows the physics steps."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stepped: list[list[int]] = []
+
+    def set_controls(self, rows, actions):
+        assert len(actions) == len(rows)
+
+    def bare_physics(self, rows):
+        self.stepped.append(rows.tolist())
+
+
 def test_bench_counts_only_the_steps_of_live_rows() -> None:
-    envs = FallsAtOnce()
-    envs.set_tasks([Task.of("f", x=0)])
-    speed, live = _time_ours(envs, np.zeros((10, 3, 1)), seed=0)
-    assert [rows.tolist() for rows in live] == [[0, 1, 2], [1, 2], [2]]
+    envs, twin = FallsAtOnce(), Stepped()
+    for one in (envs, twin):
+        one.set_tasks([Task.of("f", x=0)])
+    ours, physics = time_episodes(envs, twin, np.zeros((10, 3, 1)), seed=0)
     assert envs.asked == 6
-    assert speed > 0
+    assert twin.stepped == [[0, 1, 2], [1, 2], [2]]
+    assert ours > 0
+    assert physics is not None
+    assert physics > 0
+    assert time_episodes(envs, None, np.zeros((10, 3, 1)), seed=0)[1] is None
+
+
+def test_bench_lets_ours_and_the_physics_take_turns(monkeypatch) -> None:
+    turns: list[str] = []
+    family = make_family("half-cheetah-vel")
+    envs, twin = (family.make_envs(1, 1, TURN + 5) for _ in range(2))
+    for one in (envs, twin):
+        one.set_tasks(family.distribution.held_out(1))
+    step, physics = envs.step, twin.bare_physics
+    monkeypatch.setattr(envs, "step", lambda action: (turns.append("ours"), step(action))[1])
+    monkeypatch.setattr(twin, "bare_physics", lambda rows: (turns.append("physics"), physics(rows))[1])
+    time_episodes(envs, twin, np.zeros((TURN + 5, 1, 6)), seed=0)
+    assert turns == ["ours"] * TURN + ["physics"] * TURN + ["ours"] * 5 + ["physics"] * 5
+    envs.close()
+    twin.close()
