@@ -6,6 +6,7 @@ import json
 import statistics
 import subprocess
 import sys
+import time
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -125,6 +126,16 @@ def test_an_iteration_takes_no_longer_than_promised() -> None:
     words = ("--agent", "maml-trpo", "--family", "half-cheetah-vel")
     at_least = {"ratio_vs_reference": 1 / 0.65, "fraction_of_physics": 0.75}
     best_of_three(words, at_least, {"seconds": 4.0}, measured_iteration)
+
+
+@pytest.mark.slow
+def test_it_starts_soon(tmp_path: Path) -> None:
+    begun = time.perf_counter()
+    run(METARL, "--help")
+    helped = time.perf_counter()
+    run(METARL, "train", "maml-trpo", "half-cheetah-vel", "--iterations", "1", "--out", tmp_path / "run")
+    assert helped - begun < 1.0
+    assert time.perf_counter() - helped <= 10.0, "the first iteration, the start and the end of the command around it"
 
 
 @pytest.mark.slow
