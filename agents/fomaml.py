@@ -13,7 +13,7 @@ from typing import ClassVar
 from torch import Tensor
 
 from metarl.learning.gradient_agent import GradientAgent, GradientAgentConfig
-from metarl.learning.losses import policy_gradient_steps
+from metarl.learning.losses import adapted_by_policy_gradient
 from metarl.learning.meta_trust_region import TrustRegionConfig, linearise, meta_trust_region_step
 from metarl.learning.policy import Samples, StackedPolicy
 from metarl.types import MetaBatch
@@ -55,7 +55,7 @@ class FirstOrderAdaptation:
     def adapted_from(self, meta_parameters: Tensor) -> Tensor:
         """Where the same samples lead from other initial parameters, `[M, P]`."""
         start = meta_parameters.expand(self._num_tasks, -1).contiguous()
-        return policy_gradient_steps(self._policy, self._samples, start, self._inner_lr, differentiable=False)[-1].end
+        return adapted_by_policy_gradient(self._policy, self._samples, start, self._inner_lr)
 
 
 class Fomaml(GradientAgent[FomamlConfig]):

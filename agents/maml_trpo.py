@@ -15,7 +15,7 @@ from torch import Tensor
 
 from metarl.learning.gradient_agent import GradientAgent, GradientAgentConfig
 from metarl.learning.inner_loop import pull_back, push_forward
-from metarl.learning.losses import policy_gradient_steps
+from metarl.learning.losses import adapted_by_policy_gradient, policy_gradient_steps
 from metarl.learning.meta_trust_region import TrustRegionConfig, linearise, meta_trust_region_step
 from metarl.learning.policy import Samples, StackedPolicy
 from metarl.types import MetaBatch
@@ -40,7 +40,7 @@ class MamlAdaptation:
         self._policy, self._samples, self._inner_lr = policy, samples, inner_lr
         self._num_tasks = len(samples[0].observations)
         start = parameters.expand(self._num_tasks, -1).contiguous()
-        self._steps = policy_gradient_steps(policy, samples, start, inner_lr, differentiable=True)
+        self._steps = policy_gradient_steps(policy, samples, start, inner_lr)
 
     @property
     def end(self) -> Tensor:
@@ -58,7 +58,7 @@ class MamlAdaptation:
     def adapted_from(self, meta_parameters: Tensor) -> Tensor:
         """Where the same samples lead from other initial parameters, `[M, P]`."""
         start = meta_parameters.expand(self._num_tasks, -1).contiguous()
-        return policy_gradient_steps(self._policy, self._samples, start, self._inner_lr, differentiable=False)[-1].end
+        return adapted_by_policy_gradient(self._policy, self._samples, start, self._inner_lr)
 
 
 class MamlTrpo(GradientAgent[MamlTrpoConfig]):

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from metarl.config import NonNegative
 from metarl.learning.gradient_agent import AdaptedPolicy, GradientAgent, GradientAgentConfig
-from metarl.learning.losses import policy_gradient_steps
+from metarl.learning.losses import adapted_by_policy_gradient, policy_gradient_steps
 from metarl.learning.meta_trust_region import TrustRegionConfig, linearise, meta_trust_region_step
 from metarl.learning.policy import Samples, StackedPolicy
 from metarl.types import MetaBatch, Spaces, Trajectories
@@ -48,7 +48,7 @@ class MetaSgdAdaptation:
         self._num_tasks = len(samples[0].observations)
         parameters, rates = meta_parameters.chunk(2)
         start = parameters.expand(self._num_tasks, -1).contiguous()
-        self._steps = policy_gradient_steps(policy, samples, start, rates, differentiable=True)
+        self._steps = policy_gradient_steps(policy, samples, start, rates)
 
     @property
     def end(self) -> Tensor:
@@ -75,7 +75,7 @@ class MetaSgdAdaptation:
         """Where the same samples lead from other initial parameters with other step sizes, `[M, P]`."""
         parameters, rates = meta_parameters.chunk(2)
         start = parameters.expand(self._num_tasks, -1).contiguous()
-        return policy_gradient_steps(self._policy, self._samples, start, rates, differentiable=False)[-1].end
+        return adapted_by_policy_gradient(self._policy, self._samples, start, rates)
 
 
 class MetaSgd(GradientAgent[MetaSgdConfig]):
@@ -98,8 +98,7 @@ class MetaSgd(GradientAgent[MetaSgdConfig]):
     def adapt(self, state: AdaptedPolicy, trajectories: Trajectories) -> AdaptedPolicy:
         """One inner gradient step per task, with the learned step sizes."""
         samples = [self._samples(trajectories)]
-        (step,) = policy_gradient_steps(self._policy, samples, state.parameters, self._rates, differentiable=False)
-        return AdaptedPolicy(step.end)
+        return AdaptedPolicy(adapted_by_policy_gradient(self._policy, samples, state.parameters, self._rates))
 
     def meta_update(self, batch: MetaBatch) -> dict[str, float]:
         """One trust-region step over initial parameters and step sizes together."""

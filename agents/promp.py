@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar, NamedTuple, Protocol
 
 import numpy as np
@@ -17,7 +18,7 @@ from torch import Tensor
 from metarl.config import Count, NonNegative, Positive, Shrinking
 from metarl.learning.distributions import Distribution
 from metarl.learning.gradient_agent import AdaptedPolicy, GradientAgent, GradientAgentConfig
-from metarl.learning.inner_loop import InnerStep, inner_step
+from metarl.learning.linearised import LinearisedPolicy, LossDerivatives
 from metarl.learning.losses import mean_divergence, probability_ratio, surrogate_objective
 from metarl.learning.optimisers import adam_tensors, restore_adam
 from metarl.learning.policy import Samples, StackedPolicy, task_chunks
@@ -38,13 +39,13 @@ class PrompConfig(GradientAgentConfig):
     """Weight of the divergence of the policies before each inner step from the old ones; usually 5e-4."""
 
 
-def ratio_loss(policy: StackedPolicy, samples: Samples, old: Distribution, parameters: Tensor) -> Tensor:
+def ratio_loss(new: Distribution, old: Distribution, samples: Samples) -> Tensor:
     """Inner loss: minus the mean of probability ratio times advantage, `[M]` (J^LR of the paper).
 
     At the old policy its gradient is that of the log-probability's loss, sample by sample, but its Hessian also
     has the products of scores that the latter lacks: the paper's low-variance curvature estimator.
     """
-    return -surrogate_objective(policy(parameters, samples.observations), old, samples)
+    return -surrogate_objective(new, old, samples)
 
 
 def clipped_objective(ratio: Tensor, samples: Samples, clip: float) -> Tensor:
@@ -64,19 +65,17 @@ class OuterObjective(Protocol):
 
 
 class Pass(NamedTuple):
-    """Some tasks' adaptation from given initial parameters, with what its derivatives need.
+    """Some tasks' adaptation from given initial parameters.
 
     Attributes:
-        steps: The inner steps.
-        divergences: Of the policy before each step from the one that collected, mean over samples, sum over tasks.
-        adapted: Parameters after adaptation, `[M, P]`, a leaf.
-        after: The policy there, at the observations of the last collect.
+        before: The policy before each inner step.
+        losses: Of each step, with what its derivatives need.
+        after: The policy after the last step, at the observations of the last collect.
     """
 
-    steps: list[InnerStep]
-    divergences: list[Tensor]
-    adapted: Tensor
-    after: Distribution
+    before: list[LinearisedPolicy]
+    losses: list[LossDerivatives]
+    after: LinearisedPolicy
 
 
 class ChunkObjective:
@@ -95,45 +94,43 @@ class ChunkObjective:
         self._policy, self._samples, self._config = policy, samples, config
         self._num_tasks = len(samples[0].observations)
         self._old: list[Distribution] = []  # of each collect
-        first = self._pass(parameters, differentiable=True)
-        self._old.append(first.after.detach())
+        first = self._pass(parameters)
         # The first epoch starts where the samples were collected, so its gradient costs no further pass.
         self._initial, self._initial_gradient = parameters, self._pull(first)
 
-    def _pass(self, parameters: Tensor, *, differentiable: bool) -> Pass:
+    def _pass(self, parameters: Tensor) -> Pass:
         """Adapts; the first pass of all finds the policies that collected."""
-        at, steps, divergences = parameters.expand(self._num_tasks, -1).contiguous(), [], []
-        for k, one in enumerate(self._samples[:-1]):
+        at, before, losses = parameters.expand(self._num_tasks, -1).contiguous(), [], []
+        for k, samples in enumerate(self._samples[:-1]):
+            before.append(self._at(at, k))
+            loss = partial(ratio_loss, old=self._old[k], samples=samples)
+            losses.append(LossDerivatives(before[-1], loss))
+            at = at - self._config.inner_lr * losses[-1].gradient
+        return Pass(before, losses, self._at(at, len(losses)))
 
-            def loss(p: Tensor, k: int = k, one: Samples = one) -> Tensor:
-                new = self._policy(p, one.observations)
-                if k == len(self._old):
-                    self._old.append(new.detach())
-                divergences.append(mean_divergence(new, self._old[k], one).sum())
-                return -surrogate_objective(new, self._old[k], one)
-
-            steps.append(inner_step(loss, at, self._config.inner_lr, differentiable=differentiable))
-            at = steps[-1].end
-        adapted = at.requires_grad_(differentiable)
-        with torch.set_grad_enabled(differentiable):
-            return Pass(steps, divergences, adapted, self._policy(adapted, self._samples[-1].observations))
+    def _at(self, parameters: Tensor, collect: int) -> LinearisedPolicy:
+        """Each task's policy with the parameters `[M, P]`, at the observations of a collect."""
+        policy = self._policy.linearise(parameters, self._samples[collect].observations)
+        if collect == len(self._old):
+            self._old.append(policy.distribution)
+        return policy
 
     def _pull(self, done: Pass) -> Tensor:
-        """Gradient of the objective with respect to the initial parameters, `[P]`; uses up the graphs of a pass."""
-        penalty = torch.tensor(self._config.inner_kl_penalty / len(done.steps), device=done.adapted.device)
-        with torch.enable_grad():
-            objective = self._gain(self._ratio(done)).sum()
-            (cotangent,) = torch.autograd.grad(objective, done.adapted)
-            for step, divergence in zip(reversed(done.steps), reversed(done.divergences), strict=True):
-                # alpha H w + beta grad KL: both go back through the same network, hence in one pass.
-                (change,) = torch.autograd.grad(
-                    (step.gradient, divergence), step.start, (step.rate * cotangent, penalty.to(divergence.dtype))
-                )
-                cotangent = cotangent - change
+        """Gradient of the objective with respect to the initial parameters, `[P]`."""
+        penalty = self._config.inner_kl_penalty / len(done.losses)
+        cotangent = done.after.pull(done.after.cotangents(lambda new: self._gain(self._ratio(new))))
+        for k in range(len(done.losses) - 1, -1, -1):
+            # alpha H w + beta grad KL: both go back through the same network, hence in one pass.
+            pulls = done.before[k].cotangents(lambda new, k=k: penalty * self._divergence(new, k))  # type: ignore[misc]
+            cotangent = cotangent - done.losses[k].hessian_product(self._config.inner_lr * cotangent, pulls)
         return cotangent.sum(dim=0)
 
-    def _ratio(self, done: Pass) -> Tensor:
-        return probability_ratio(done.after, self._old[-1], self._samples[-1])
+    def _divergence(self, new: Distribution, collect: int) -> Tensor:
+        """From the policy that collected, `[M]`."""
+        return mean_divergence(new, self._old[collect], self._samples[collect])
+
+    def _ratio(self, after: Distribution) -> Tensor:
+        return probability_ratio(after, self._old[-1], self._samples[-1])
 
     def _gain(self, ratio: Tensor) -> Tensor:
         return clipped_objective(ratio, self._samples[-1], self._config.clip)
@@ -142,7 +139,7 @@ class ChunkObjective:
         """Gradient of the objective (what `evaluate` gives first) with respect to the initial parameters, `[P]`."""
         if parameters is self._initial:
             return self._initial_gradient
-        return self._pull(self._pass(parameters, differentiable=True))
+        return self._pull(self._pass(parameters))
 
     def evaluate(self, parameters: Tensor) -> Tensor:
         """Summed over the tasks: objective, divergence after and before adaptation, clipped fraction, `[4]`."""
@@ -150,13 +147,13 @@ class ChunkObjective:
         if parameters is self._initial:  # where every ratio is 1
             gain = (last.weights * last.advantages).sum()
             return torch.stack([gain, *[torch.zeros_like(gain)] * 3])
-        done = self._pass(parameters, differentiable=False)
-        with torch.no_grad():
-            ratio, inner = self._ratio(done), torch.stack(done.divergences).mean()
-            objective = self._gain(ratio).sum() - self._config.inner_kl_penalty * inner
-            outer = mean_divergence(done.after, self._old[-1], last).sum()
-            clipped = (last.weights * ((ratio - 1.0).abs() > self._config.clip)).sum()
-            return torch.stack([objective, outer, inner, clipped])
+        done = self._pass(parameters)
+        after, ratio = done.after.distribution, self._ratio(done.after.distribution)
+        divergences = [self._divergence(policy.distribution, k).sum() for k, policy in enumerate(done.before)]
+        inner, outer = torch.stack(divergences).mean(), self._divergence(after, len(divergences)).sum()
+        objective = self._gain(ratio).sum() - self._config.inner_kl_penalty * inner
+        clipped = (last.weights * ((ratio - 1.0).abs() > self._config.clip)).sum()
+        return torch.stack([objective, outer, inner, clipped])
 
 
 class Promp(GradientAgent[PrompConfig]):
@@ -180,15 +177,9 @@ class Promp(GradientAgent[PrompConfig]):
     def adapt(self, state: AdaptedPolicy, trajectories: Trajectories) -> AdaptedPolicy:
         """One inner gradient step per task; the old policy is the one that acted."""
         samples = self._samples(trajectories)
-        with torch.no_grad():
-            old = self._policy(state.parameters, samples.observations)
-        step = inner_step(
-            lambda p: ratio_loss(self._policy, samples, old, p),
-            state.parameters,
-            self.config.inner_lr,
-            differentiable=False,
-        )
-        return AdaptedPolicy(step.end)
+        linear = self._policy.linearise(state.parameters, samples.observations)
+        cotangents = linear.cotangents(partial(ratio_loss, old=linear.distribution, samples=samples))
+        return AdaptedPolicy(state.parameters - self.config.inner_lr * linear.pull(cotangents))
 
     def meta_update(self, batch: MetaBatch) -> dict[str, float]:
         """Several steps of Adam on the clipped objective of the adapted policies."""

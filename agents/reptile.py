@@ -14,7 +14,7 @@ from torch import Tensor
 
 from metarl.config import Count, Positive
 from metarl.learning.gradient_agent import GradientAgent, GradientAgentConfig
-from metarl.learning.losses import policy_gradient_steps
+from metarl.learning.losses import adapted_by_policy_gradient
 from metarl.learning.policy import task_chunks
 from metarl.types import MetaBatch
 
@@ -52,7 +52,7 @@ class Reptile(GradientAgent[ReptileConfig]):
         for part in task_chunks(num_tasks, samples[0].weights.shape[1], self._policy.widths, self._device):
             chunk = [s.tasks(part) for s in samples]
             start = self._parameters.expand(len(chunk[0].weights), -1).contiguous()
-            end = policy_gradient_steps(self._policy, chunk, start, self.config.inner_lr, differentiable=False)[-1].end
+            end = adapted_by_policy_gradient(self._policy, chunk, start, self.config.inner_lr)
             totals.append(end.sum(dim=0))
             distances.append((end - start).norm(dim=1).sum())
         moved = reptile_step(self._parameters, torch.stack(totals).sum(dim=0) / num_tasks, self.config.outer_lr)

@@ -18,8 +18,8 @@ from torch import Tensor
 
 from metarl.config import Count, Whole
 from metarl.learning.actions import ActionMap
-from metarl.learning.networks import Activation
 from metarl.learning.normalisation import RunningMoments
+from metarl.learning.perceptron import Activation
 from metarl.learning.policy import sample
 from metarl.learning.ppo import Forward, PpoLearner, PpoSamples, check_tensors
 from metarl.learning.recurrent import (

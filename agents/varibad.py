@@ -30,9 +30,9 @@ from metarl.learning.belief import (
     summed_error,
 )
 from metarl.learning.distributions import Distribution
-from metarl.learning.networks import Activation
 from metarl.learning.normalisation import RunningMoments
 from metarl.learning.optimisers import adam_tensors, restore_adam
+from metarl.learning.perceptron import Activation
 from metarl.learning.policy import sample
 from metarl.learning.ppo import PpoLearner, check_tensors
 from metarl.learning.recurrent import (

@@ -11,9 +11,10 @@ import pytest
 import torch
 
 from metarl.agents.maml_trpo import MamlTrpo, MamlTrpoConfig
-from metarl.learning.policy import Samples
+from metarl.learning.policy import Samples, StackedPolicy
 from metarl.registry import FAMILIES, names
 from metarl.rollout import TrajectoryBuilder
+from metarl.scripts.reference.policy import PlainPolicy
 from metarl.types import Spaces, Task, Trajectories
 
 
@@ -111,6 +112,18 @@ def random_samples() -> Callable[..., Samples]:
 @pytest.fixture
 def discrete_spaces() -> Spaces:
     return Spaces(observation_size=3, action_low=(0.0,), action_high=(3.0,), horizon=5, choices=4)
+
+
+@pytest.fixture
+def plain() -> Callable[[StackedPolicy], PlainPolicy]:
+    """The same policy by PyTorch's own layers, which autograd differentiates as often as one likes."""
+
+    def of(policy: StackedPolicy) -> PlainPolicy:
+        twin = PlainPolicy.__new__(PlainPolicy)
+        vars(twin).update(vars(policy))
+        return twin
+
+    return of
 
 
 @pytest.fixture

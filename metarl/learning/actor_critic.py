@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from metarl.learning.distributions import Categorical, Distribution, Gaussian
-from metarl.learning.networks import Activation
+from metarl.learning.perceptron import Activation
 from metarl.types import Spaces
 
 HIDDEN_GAIN = math.sqrt(2.0)

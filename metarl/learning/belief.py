@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from metarl.learning.actor_critic import HIDDEN_GAIN, hidden_layers, linear
-from metarl.learning.networks import Activation
+from metarl.learning.perceptron import Activation
 from metarl.learning.recurrent import recurrent_cell
 from metarl.types import Bools, Floats
 

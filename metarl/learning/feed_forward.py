@@ -15,8 +15,8 @@ from metarl.config import Count
 from metarl.learning.actions import ActionMap
 from metarl.learning.actor_critic import ActorCritic
 from metarl.learning.distributions import Distribution
-from metarl.learning.networks import Activation
 from metarl.learning.normalisation import RunningMoments
+from metarl.learning.perceptron import Activation
 from metarl.learning.policy import sample
 from metarl.learning.ppo import PpoLearner, PpoSamples, PpoSettings, check_tensors, normalise_over_steps
 from metarl.learning.recurrent import last_steps

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 
 from metarl.config import Count, NonNegative, Positive, UnitInterval
-from metarl.learning.losses import policy_gradient_steps
-from metarl.learning.networks import Activation
+from metarl.learning.losses import adapted_by_policy_gradient
 from metarl.learning.normalisation import RunningMoments
+from metarl.learning.perceptron import Activation
 from metarl.learning.policy import Samples, StackedPolicy
 from metarl.learning.returns import discounted_sums, policy_advantages
 from metarl.storage import write_tensors
@@ -78,11 +78,12 @@ class GradientAgent(ABC, Generic[ConfigT]):
     """
 
     Config: ClassVar[type]
+    Policy: ClassVar[type[StackedPolicy]] = StackedPolicy
     summary: ClassVar[str]
 
     def __init__(self, config: ConfigT, spaces: Spaces, *, device: torch.device, rng: np.random.Generator) -> None:
         self.config, self.spaces, self._device = config, spaces, device
-        self._policy = StackedPolicy(
+        self._policy = self.Policy(
             spaces,
             hidden=config.hidden,
             activation=config.activation,
@@ -118,10 +119,8 @@ class GradientAgent(ABC, Generic[ConfigT]):
 
     def adapt(self, state: AdaptedPolicy, trajectories: Trajectories) -> AdaptedPolicy:
         """One policy-gradient step per task, with step size `inner_lr` (Finn et al. 2017, section 2.2)."""
-        (step,) = policy_gradient_steps(
-            self._policy, [self._samples(trajectories)], state.parameters, self.config.inner_lr, differentiable=False
-        )
-        return AdaptedPolicy(step.end)
+        samples = [self._samples(trajectories)]
+        return AdaptedPolicy(adapted_by_policy_gradient(self._policy, samples, state.parameters, self.config.inner_lr))
 
     # Samples and statistics -----------------------------------------------------------------------------
 

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 from torch import Tensor, exp
 
 from metarl.learning.distributions import Distribution
-from metarl.learning.inner_loop import InnerStep, inner_loop
+from metarl.learning.inner_loop import InnerStep
+from metarl.learning.linearised import LossDerivatives
 from metarl.learning.policy import Samples, StackedPolicy
 
 
-def inner_loss(policy: StackedPolicy, samples: Samples, parameters: Tensor) -> Tensor:
+def inner_loss(policy: Distribution, samples: Samples) -> Tensor:
     """Minus the mean of log-probability times advantage, `[M]`.
 
     Its gradient estimates that of minus the return (Finn et al. 2017, arXiv:1703.03400, equation 4).
     """
-    log_prob = policy(parameters, samples.observations).log_prob(samples.actions)
-    return -(samples.weights * log_prob * samples.advantages).sum(dim=1)
+    return -(samples.weights * policy.log_prob(samples.actions) * samples.advantages).sum(dim=1)
 
 
 def probability_ratio(new: Distribution, old: Distribution, samples: Samples) -> Tensor:
@@ -36,16 +37,29 @@ def mean_divergence(new: Distribution, old: Distribution, samples: Samples) -> T
 
 
 def policy_gradient_steps(
-    policy: StackedPolicy, samples: Sequence[Samples], start: Tensor, rate: float | Tensor, *, differentiable: bool
+    policy: StackedPolicy, samples: Sequence[Samples], start: Tensor, rate: float | Tensor
 ) -> list[InnerStep]:
-    """One step on `inner_loss` per collect, each from where the last one ended.
+    """One step on `inner_loss` per collect, each from where the last one ended, differentiable.
 
     Args:
         policy: The policy.
         samples: One per step.
         start: Parameters, `[M, P]`.
         rate: Step size: a number, or one per parameter, `[P]`.
-        differentiable: Keep the graphs that products with the steps' Jacobians need.
     """
-    losses = [lambda p, s=s: inner_loss(policy, s, p) for s in samples]
-    return inner_loop(losses, start, rate, differentiable=differentiable)
+    steps: list[InnerStep] = []
+    for one in samples:
+        at = steps[-1].end if steps else start
+        loss = LossDerivatives(policy.linearise(at, one.observations), partial(inner_loss, samples=one))
+        steps.append(InnerStep(at, loss.gradient, loss.hessian_product, rate))
+    return steps
+
+
+def adapted_by_policy_gradient(
+    policy: StackedPolicy, samples: Sequence[Samples], start: Tensor, rate: float | Tensor
+) -> Tensor:
+    """Where the same steps lead, `[M, P]`, keeping nothing of the way."""
+    for one in samples:
+        linear = policy.linearise(start, one.observations)
+        start = start - rate * linear.pull(linear.cotangents(partial(inner_loss, samples=one)))
+    return start

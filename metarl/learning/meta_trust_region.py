@@ -70,14 +70,11 @@ class ChunkLinearisation:
 
     def __init__(self, policy: StackedPolicy, adaptation: Adaptation, last: Samples) -> None:
         self._policy, self._adaptation, self._last = policy, adaptation, last
-        adapted = adaptation.end.detach().requires_grad_()
-        with torch.enable_grad():
-            new = policy(adapted, last.observations)
-            self._old = new.detach()
-            objective = surrogate_objective(new, self._old, last).sum()
-            (gradient,) = torch.autograd.grad(objective, adapted, retain_graph=True)
-        self._curvature = DivergenceCurvature(new, adapted, last.weights)
-        self.gradient = adaptation.pull(gradient)  # [Q]
+        linear = policy.linearise(adaptation.end, last.observations)
+        self._old = linear.distribution
+        cotangents = linear.cotangents(lambda new: surrogate_objective(new, self._old, last))
+        self._curvature = DivergenceCurvature(linear, last.weights)
+        self.gradient = adaptation.pull(linear.pull(cotangents))  # [Q]
 
     def curvature_product(self, v: Tensor) -> Tensor:
         """Gauss-Newton product of the divergence after adaptation: `sum over tasks of J^T F J v`, `[Q]`.

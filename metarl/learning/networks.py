@@ -8,17 +8,15 @@ matrix product.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
-Activation = Literal["tanh", "relu"]
-ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"tanh": torch.tanh, "relu": torch.relu}
+from metarl.learning.perceptron import Activation, Layers, perceptron
 
 
 @dataclass(frozen=True)
@@ -59,21 +57,21 @@ def mlp_init(sizes: Sequence[int], rng: np.random.Generator) -> Tensor:
     return torch.tensor(np.concatenate(pieces), dtype=torch.float32)
 
 
-def mlp(weights: dict[str, Tensor], x: Tensor, activation: Activation, output: Activation | None = None) -> Tensor:
+def mlp_layers(arrays: Mapping[str, Tensor]) -> Layers:
+    """The arrays `weight_i` and `bias_i` among `arrays`, `[M, in, out]` and `[M, out]`, layer by layer."""
+    layers = range(sum(name.startswith("weight_") for name in arrays))
+    return Layers([arrays[f"weight_{i}"] for i in layers], [arrays[f"bias_{i}"] for i in layers])
+
+
+def mlp(arrays: Mapping[str, Tensor], x: Tensor, activation: Activation) -> Tensor:
     """A perceptron per task.
 
     Args:
-        weights: By name, as in `mlp_layout`: `[M, in, out]` and `[M, out]`.
+        arrays: By name, as in `mlp_layout`: `[M, in, out]` and `[M, out]`.
         x: Inputs, `[M, B, in]`.
         activation: Between the layers.
-        output: After the last one; None for none.
 
     Returns:
         Outputs, `[M, B, out]`.
     """
-    layers = sum(name.startswith("weight_") for name in weights)
-    for i in range(layers):
-        x = torch.baddbmm(weights[f"bias_{i}"].unsqueeze(1), x, weights[f"weight_{i}"])
-        if i + 1 < layers:
-            x = ACTIVATIONS[activation](x)
-    return x if output is None else ACTIVATIONS[output](x)
+    return perceptron(mlp_layers(arrays), x, activation)

@@ -12,8 +12,10 @@ from torch import Tensor
 
 from metarl.learning.actions import ActionMap
 from metarl.learning.distributions import Categorical, Distribution, Gaussian
+from metarl.learning.linearised import LinearisedPolicy
 from metarl.learning.memory import free_bytes, graph_bytes
-from metarl.learning.networks import Activation, Layout, mlp, mlp_init, mlp_layout
+from metarl.learning.networks import Layout, mlp, mlp_init, mlp_layout
+from metarl.learning.perceptron import Activation
 from metarl.types import Floats, Spaces
 
 CPU_CACHE_BYTES = 2 * 2**20
@@ -75,11 +77,23 @@ class StackedPolicy:
         Returns:
             Mean `[M, B, A]` and log-std `[M, 1, A]`, or logits `[M, B, choices]`.
         """
-        weights = self.layout.split(parameters)
+        arrays = self.layout.split(parameters)
+        return self._distribution(self._network(arrays, observations), arrays)
+
+    def _network(self, arrays: Mapping[str, Tensor], observations: Tensor) -> Tensor:
+        """Mean or logits, `[M, B, outputs]`."""
+        return mlp(arrays, observations, self._activation)
+
+    def _distribution(self, output: Tensor, arrays: Mapping[str, Tensor]) -> Distribution:
         if self._spaces.choices:
-            return Categorical(mlp(weights, observations, self._activation))
-        log_std = weights.pop("log_std").clamp_min(self._log_std_floor).unsqueeze(1)
-        return Gaussian(mlp(weights, observations, self._activation), log_std)
+            return Categorical(output)
+        return Gaussian(output, arrays["log_std"].clamp_min(self._log_std_floor).unsqueeze(1))
+
+    def linearise(self, parameters: Tensor, observations: Tensor) -> LinearisedPolicy:
+        """The policy around given parameters; arguments as for calling it."""
+        return LinearisedPolicy(
+            self.layout, parameters, observations, self._activation, self._distribution, self._log_std_floor
+        )
 
     def to_environment(self, output: Floats) -> Floats:
         """The environment's action for a policy output, `[..., A]`; see `ActionMap.to_environment`."""

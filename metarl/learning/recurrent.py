@@ -19,7 +19,7 @@ from metarl.config import Count, Positive
 from metarl.learning.actions import ActionMap
 from metarl.learning.actor_critic import PolicyHead, hidden_layers, linear, orthogonal
 from metarl.learning.distributions import Categorical, Distribution, Gaussian
-from metarl.learning.networks import Activation
+from metarl.learning.perceptron import Activation
 from metarl.learning.ppo import PpoSamples, PpoSettings, normalise_over_steps
 from metarl.learning.returns import discounted_sums, generalised_advantages
 from metarl.types import Bools, Floats, Spaces, Step, Trajectories

@@ -2,40 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from metarl.learning.distributions import Distribution
-
-
-class Linearisation:
-    """Outputs of a network, with products by their Jacobian; the graph is built once and serves every product.
-
-    Args:
-        outputs: Functions of `parameters`, with their history.
-        parameters: `[M, P]`, a leaf.
-    """
-
-    def __init__(self, outputs: Sequence[Tensor], parameters: Tensor) -> None:
-        self._outputs, self._parameters = tuple(outputs), parameters
-        # J^T c is linear in c, so its derivative along c gives J u: two reverse passes make a forward one.
-        self._cotangents = tuple(torch.zeros_like(o, requires_grad=True) for o in self._outputs)
-        with torch.enable_grad():
-            (self._transposed,) = torch.autograd.grad(
-                self._outputs, self._parameters, self._cotangents, create_graph=True
-            )
-
-    def push(self, u: Tensor) -> tuple[Tensor, ...]:
-        """`J u` for each output; `u` is `[M, P]`."""
-        return torch.autograd.grad(self._transposed, self._cotangents, u, retain_graph=True)
-
-    def pull(self, cotangents: Sequence[Tensor]) -> Tensor:
-        """`J^T c`, summed over the outputs, `[M, P]`."""
-        (product,) = torch.autograd.grad(self._outputs, self._parameters, cotangents, retain_graph=True)
-        return product
+from metarl.learning.linearised import LinearisedPolicy
 
 
 class DivergenceCurvature:
@@ -45,18 +18,17 @@ class DivergenceCurvature:
     is `J^T D J`: the term with the divergence's gradient vanishes where the two policies are equal.
 
     Args:
-        policy: Distributions over the batch, with history.
-        parameters: `[M, P]`, a leaf.
+        policy: Around the parameters.
         weight: Weight of each sample in its task's mean, `[M, B]`; each row sums to 1.
     """
 
-    def __init__(self, policy: Distribution, parameters: Tensor, weight: Tensor) -> None:
-        self._linear = Linearisation(policy, parameters)
-        self._policy, self._weight = policy.detach(), weight
+    def __init__(self, policy: LinearisedPolicy, weight: Tensor) -> None:
+        self._policy, self._weight = policy, weight
 
     def product(self, u: Tensor) -> Tensor:
         """`J^T D J u`, `[M, P]`."""
-        return self._linear.pull(self._policy.metric_product(self._linear.push(u), self._weight))
+        policy = self._policy
+        return policy.pull(policy.distribution.metric_product(policy.push(u), self._weight))
 
 
 def conjugate_gradient(product: Callable[[Tensor], Tensor], target: Tensor, iterations: int) -> tuple[Tensor, Tensor]:

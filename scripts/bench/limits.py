@@ -13,13 +13,20 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from metarl.scripts.bench.stopwatch import Stopwatch
 
-PRODUCTS = {
+LEFT = {
     torch.ops.aten.mm.default: 0,
     torch.ops.aten.bmm.default: 0,
     torch.ops.aten.addmm.default: 1,
     torch.ops.aten.baddbmm.default: 1,
 }
 """Matrix products of PyTorch, and which argument is the left factor."""
+PRODUCTS = {
+    **{product: product for product in LEFT},
+    torch.ops.aten.bmm.out: torch.ops.aten.bmm.default,
+    torch.ops.aten.baddbmm.out: torch.ops.aten.baddbmm.default,
+    torch.ops.aten.baddbmm_.default: torch.ops.aten.baddbmm.default,
+}
+"""The same, also into memory that is there, and what they are timed as."""
 
 Layout = tuple[tuple[int, ...], tuple[int, ...]]
 Product = tuple[Any, tuple[Layout, ...]]
@@ -42,7 +49,7 @@ class ProductRecorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # to
     ) -> Any:
         """Notes the call and lets it happen."""
         if func in PRODUCTS:
-            self.counts[func, tuple((tuple(a.shape), a.stride()) for a in args if isinstance(a, Tensor))] += 1
+            self.counts[PRODUCTS[func], tuple((tuple(a.shape), a.stride()) for a in args if isinstance(a, Tensor))] += 1
         return func(*args, **(kwargs or {}))
 
 
@@ -57,7 +64,7 @@ def flops(products: Counter[Product]) -> int:
     """Floating-point operations of matrix products, two for each multiplication and addition."""
     total = 0
     for (function, layouts), count in products.items():
-        left, right = (shape for shape, _ in layouts[PRODUCTS[function] :][:2])
+        left, right = (shape for shape, _ in layouts[LEFT[function] :][:2])
         batch = left[0] if len(left) == 3 else 1
         total += 2 * count * batch * left[-2] * left[-1] * right[-1]
     return total

@@ -8,6 +8,7 @@ divergence once more.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -17,6 +18,7 @@ from metarl.learning.distributions import Distribution
 from metarl.learning.gradient_agent import AdaptedPolicy
 from metarl.learning.losses import inner_loss, mean_divergence, surrogate_objective
 from metarl.learning.policy import Samples, StackedPolicy
+from metarl.scripts.reference.policy import PlainPolicy
 from metarl.types import MetaBatch, Trajectories
 
 
@@ -26,7 +28,7 @@ def adapt_one(
     """One task's adapted parameters, `[1, P]`, differentiable in the initial ones `[P]` if asked to."""
     adapted = parameters[None]
     for one in samples[:-1]:
-        loss = inner_loss(policy, one, adapted).sum()
+        loss = inner_loss(policy(adapted, one.observations), one).sum()
         (gradient,) = torch.autograd.grad(loss, adapted, create_graph=create_graph)
         adapted = adapted - inner_lr * gradient
     return adapted
@@ -117,13 +119,15 @@ def update(policy: StackedPolicy, parameters: Tensor, samples: Sequence[Samples]
 class LoopMamlTrpo(MamlTrpo):
     """MAML-TRPO whose tasks are adapted, differentiated and tried one after another."""
 
+    Policy: ClassVar[type[StackedPolicy]] = PlainPolicy
+
     def adapt(self, state: AdaptedPolicy, trajectories: Trajectories) -> AdaptedPolicy:
         """One policy-gradient step, task after task."""
         samples, adapted = self._samples(trajectories), []
         for i in range(len(state.parameters)):
             one = samples.tasks(slice(i, i + 1))
             leaf = state.parameters[i : i + 1].detach().requires_grad_()
-            (gradient,) = torch.autograd.grad(inner_loss(self._policy, one, leaf).sum(), leaf)
+            (gradient,) = torch.autograd.grad(inner_loss(self._policy(leaf, one.observations), one).sum(), leaf)
             adapted.append(leaf.detach() - self.config.inner_lr * gradient)
         return AdaptedPolicy(torch.cat(adapted))
 

@@ -7,6 +7,7 @@ autograd graph, and the objective's gradient goes back through it to the initial
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -16,6 +17,7 @@ from metarl.learning.distributions import Distribution
 from metarl.learning.gradient_agent import AdaptedPolicy
 from metarl.learning.losses import mean_divergence, probability_ratio, surrogate_objective
 from metarl.learning.policy import Samples, StackedPolicy
+from metarl.scripts.reference.policy import PlainPolicy
 from metarl.types import Trajectories
 
 
@@ -103,6 +105,8 @@ class LoopObjective:
 
 class LoopPromp(Promp):
     """ProMP that adapts and differentiates task after task."""
+
+    Policy: ClassVar[type[StackedPolicy]] = PlainPolicy
 
     def adapt(self, state: AdaptedPolicy, trajectories: Trajectories) -> AdaptedPolicy:
         """One inner gradient step per task; the old policy is the one that acted."""

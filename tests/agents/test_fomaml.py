@@ -31,7 +31,7 @@ def adapted_by_hand(policy: StackedPolicy, parameters: Tensor, samples: list[Sam
     at = parameters.expand(3, -1)
     for one in samples[:-1]:
         leaf = at.detach().requires_grad_()
-        inner_loss(policy, one, leaf).sum().backward()
+        inner_loss(policy(leaf, one.observations), one).sum().backward()
         at = (leaf - LR * leaf.grad).detach()
     return at
 

@@ -12,9 +12,9 @@ from torch import Tensor
 from metarl.agents.maml_trpo import MamlAdaptation, MamlTrpo, MamlTrpoConfig
 from metarl.checkpoint import Progress, load_newest, save_checkpoint
 from metarl.learning import meta_trust_region
-from metarl.learning.inner_loop import inner_loop
-from metarl.learning.losses import inner_loss, mean_divergence, surrogate_objective
+from metarl.learning.losses import adapted_by_policy_gradient, inner_loss, mean_divergence, surrogate_objective
 from metarl.learning.meta_trust_region import ChunkLinearisation
+from metarl.learning.policy import Samples
 from metarl.registry import make_family
 from metarl.rollout import collect
 from metarl.scripts.reference import maml_trpo as reference
@@ -43,8 +43,7 @@ def problem(request, make_agent, random_samples, some_spaces: Spaces):
 
 def outer(policy, samples, old, parameters: Tensor) -> Tensor:
     """Surrogate and divergence, summed over the tasks, after adaptation from `parameters`: `[2]`."""
-    losses = [lambda p, s=s: inner_loss(policy, s, p) for s in samples[:-1]]
-    adapted = inner_loop(losses, parameters.expand(3, -1), LR, differentiable=False)[-1].end
+    adapted = adapted_by_policy_gradient(policy, samples[:-1], parameters.expand(3, -1), LR)
     new = policy(adapted, samples[-1].observations)
     surrogate = surrogate_objective(new, old, samples[-1])
     return torch.stack([surrogate.sum(), mean_divergence(new, old, samples[-1]).sum()])
@@ -81,8 +80,9 @@ def test_the_curvature_product_agrees_with_finite_differences_of_the_divergence(
         torch.testing.assert_close(u @ chunk.curvature_product(v), by_difference, rtol=1e-5, atol=1e-6)
 
 
-def test_gradient_and_curvature_equal_the_plain_loop_with_double_backward(problem) -> None:
+def test_gradient_and_curvature_equal_the_plain_loop_with_double_backward(problem, plain) -> None:
     policy, parameters, samples, chunk = problem
+    policy = plain(policy)
     gradient, _ = reference.meta_gradient(policy, parameters, samples, LR)
     torch.testing.assert_close(chunk.gradient / 3, gradient)
     old = reference.old_policies(policy, parameters, samples, LR)
@@ -94,8 +94,7 @@ def test_gradient_and_curvature_equal_the_plain_loop_with_double_backward(proble
 def test_first_order_would_be_noticed(problem) -> None:
     """The test above has teeth: without the Hessian the gradient is another one."""
     policy, parameters, samples, chunk = problem
-    losses = [lambda p, s=s: inner_loss(policy, s, p) for s in samples[:-1]]
-    end = inner_loop(losses, parameters.expand(3, -1), LR, differentiable=False)[-1].end.requires_grad_()
+    end = adapted_by_policy_gradient(policy, samples[:-1], parameters.expand(3, -1), LR).requires_grad_()
     new = policy(end, samples[-1].observations)
     objective = surrogate_objective(new, new.detach(), samples[-1]).sum()
     (first_order,) = torch.autograd.grad(objective, end)
@@ -119,17 +118,19 @@ def real_batch() -> tuple[MamlTrpo, MetaBatch]:
     return agent, MetaBatch(tuple(tasks), (before, after))
 
 
-def test_a_whole_update_equals_the_plain_loops(real_batch) -> None:
+def test_a_whole_update_equals_the_plain_loops(real_batch, plain, monkeypatch) -> None:
     agent, batch = real_batch
-    start = agent.tensors()["parameters"]
-    samples = [agent._samples(t) for t in batch.trajectories]
-    expected = reference.update(agent._policy, start, samples, agent.config)
+    # In float64: conjugate gradients amplify rounding, in float32 to some thousandths of the step.
+    agent._parameters = start = agent.tensors()["parameters"].double()
+    samples = [Samples(*(t.double() for t in agent._samples(trajectories))) for trajectories in batch.trajectories]
+    pending = iter(samples)
+    monkeypatch.setattr(agent, "_samples", lambda _: next(pending))
+    expected = reference.update(plain(agent._policy), start, samples, agent.config)
     metrics = agent.meta_update(batch)
     moved = (agent.tensors()["parameters"] - start).norm()
     assert metrics["update/accepted"] == 1.0
     assert moved > 0
-    # Conjugate gradients amplify float32 rounding: hold the two steps against the length of the step.
-    assert (agent.tensors()["parameters"] - expected).norm() < 2e-3 * moved
+    assert (agent.tensors()["parameters"] - expected).norm() < 1e-6 * moved
 
 
 @pytest.mark.parametrize("size", [1, 3, 4])
@@ -188,7 +189,7 @@ def test_adapting_is_a_gradient_step_and_leaves_agent_and_old_state_alone(real_b
     adapted = agent.adapt(state, batch.trajectories[0])
     samples = agent._samples(batch.trajectories[0])
     leaf = kept.clone().requires_grad_()
-    inner_loss(agent._policy, samples, leaf).sum().backward()
+    inner_loss(agent._policy(leaf, samples.observations), samples).sum().backward()
     torch.testing.assert_close(adapted.parameters, kept - 0.1 * leaf.grad)
     assert torch.equal(state.parameters, kept)
     assert torch.equal(agent.tensors()["parameters"], meta)
@@ -202,9 +203,8 @@ def test_masked_steps_teach_nothing(real_batch) -> None:
     junk = {"policy_output": np.where(one.mask[..., None], one.extras["policy_output"], 7.0).astype(np.float32)}
     first, second = agent._samples(one), agent._samples(replace(one, extras=junk))
     parameters = agent.tensors()["parameters"].expand(4, -1)
-    torch.testing.assert_close(
-        inner_loss(agent._policy, first, parameters), inner_loss(agent._policy, second, parameters)
-    )
+    losses = [inner_loss(agent._policy(parameters, s.observations), s) for s in (first, second)]
+    torch.testing.assert_close(*losses)
 
 
 def test_running_statistics_are_off_by_default_used_when_on_and_saved(tmp_path: Path, real_batch) -> None:

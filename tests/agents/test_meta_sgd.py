@@ -90,7 +90,7 @@ def test_the_products_forwards_and_backwards_are_transposes(problem) -> None:
 def test_each_parameter_moves_by_its_own_step_size(problem) -> None:
     policy, parameters, rates, samples = problem
     leaf = parameters.expand(3, -1).clone().requires_grad_()
-    inner_loss(policy, samples[0], leaf).sum().backward()
+    inner_loss(policy(leaf, samples[0].observations), samples[0]).sum().backward()
     adaptation = MetaSgdAdaptation(policy, torch.cat([parameters, rates]), samples[:1])
     torch.testing.assert_close(adaptation.end, parameters - rates * leaf.grad)
 
@@ -120,6 +120,6 @@ def test_adapting_takes_the_learned_step_sizes(spaces: Spaces, random_samples, m
     monkeypatch.setattr(agent, "_samples", lambda _: samples)
     tasks = [Task.of("toy", index=i) for i in range(2)]
     leaf = tensors["parameters"].expand(2, -1).clone().requires_grad_()
-    inner_loss(agent._policy, samples, leaf).sum().backward()
+    inner_loss(agent._policy(leaf, samples.observations), samples).sum().backward()
     adapted = agent.adapt(agent.begin(tasks, 11), None)
     torch.testing.assert_close(adapted.parameters, tensors["parameters"] - ramp * leaf.grad)

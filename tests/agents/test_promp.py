@@ -42,25 +42,27 @@ def test_at_the_old_policy_the_inner_gradient_is_that_of_the_log_probability_sam
         alone = samples[0]._replace(weights=torch.nn.functional.one_hot(torch.full((3,), b), 11).double())
         gradients = []
         for loss in (
-            lambda p, s=alone: ratio_loss(policy, s, old, p),
-            lambda p, s=alone: inner_loss(policy, s, p),
+            lambda new, s=alone: ratio_loss(new, old, s),
+            lambda new, s=alone: inner_loss(new, s),
         ):
             leaf = start.clone().requires_grad_()
-            gradients.append(torch.autograd.grad(loss(leaf).sum(), leaf)[0])
+            gradients.append(torch.autograd.grad(loss(policy(leaf, samples[0].observations)).sum(), leaf)[0])
         torch.testing.assert_close(*gradients)
         assert gradients[0].norm() > 0 or not alone.advantages[:, b].any()
 
 
-def test_its_hessian_has_the_products_of_scores_that_the_log_probability_lacks(problem) -> None:
+def test_its_hessian_has_the_products_of_scores_that_the_log_probability_lacks(problem, plain) -> None:
     """H_ratio v = H_log v - sum over samples of weight * A * score (score . v)."""
     policy, parameters, samples = problem
+    policy = plain(policy)
     one = samples[0].tasks(slice(0, 1))
     old = policy(parameters[None], one.observations).detach()
     v = nearby(torch.zeros_like(parameters), 1.0)
 
-    def hessian_product(loss) -> Tensor:
+    def hessian_product(of) -> Tensor:
         leaf = parameters[None].clone().requires_grad_()
-        (gradient,) = torch.autograd.grad(loss(leaf).sum(), leaf, create_graph=True)
+        loss = of(policy(leaf, one.observations)).sum()
+        (gradient,) = torch.autograd.grad(loss, leaf, create_graph=True)
         return torch.autograd.grad(gradient, leaf, v[None])[0][0]
 
     products = torch.zeros_like(parameters)
@@ -68,9 +70,9 @@ def test_its_hessian_has_the_products_of_scores_that_the_log_probability_lacks(p
         leaf = parameters[None].clone().requires_grad_()
         (score,) = torch.autograd.grad(policy(leaf, one.observations).log_prob(one.actions)[0, b], leaf)
         products += one.weights[0, b] * one.advantages[0, b] * score[0] * (score[0] @ v)
-    ratio = hessian_product(lambda p: ratio_loss(policy, one, old, p))
+    ratio = hessian_product(lambda new: ratio_loss(new, old, one))
     assert products.norm() > 1e-3
-    torch.testing.assert_close(ratio, hessian_product(lambda p: inner_loss(policy, one, p)) - products)
+    torch.testing.assert_close(ratio, hessian_product(lambda new: inner_loss(new, one)) - products)
 
 
 def test_clipping_by_hand() -> None:
@@ -130,8 +132,10 @@ def plain_objective(
             before = policy(was, s.observations).detach()
             penalties.append(mean_divergence(policy(now, s.observations), before, s).sum())
             leaf = was.detach().requires_grad_()
-            (at_old,) = torch.autograd.grad(ratio_loss(policy, s, before, leaf).sum(), leaf)
-            (at_new,) = torch.autograd.grad(ratio_loss(policy, s, before, now).sum(), now, create_graph=True)
+            (at_old,) = torch.autograd.grad(ratio_loss(policy(leaf, s.observations), before, s).sum(), leaf)
+            (at_new,) = torch.autograd.grad(
+                ratio_loss(policy(now, s.observations), before, s).sum(), now, create_graph=True
+            )
             was, now = was - config.inner_lr * at_old, now - config.inner_lr * at_new
         ratio = probability_ratio(
             policy(now, one[-1].observations), policy(was, one[-1].observations).detach(), one[-1]
@@ -141,11 +145,11 @@ def plain_objective(
     return torch.stack(values).mean()
 
 
-def test_gradient_and_value_equal_the_plain_loop_with_double_backward(problem) -> None:
+def test_gradient_and_value_equal_the_plain_loop_with_double_backward(problem, plain) -> None:
     policy, parameters, samples = problem
     chunk = ChunkObjective(policy, parameters, samples, CONFIG)
     leaf = nearby(parameters).requires_grad_()
-    value = plain_objective(policy, parameters, leaf, samples, CONFIG)
+    value = plain_objective(plain(policy), parameters, leaf, samples, CONFIG)
     (gradient,) = torch.autograd.grad(value, leaf)
     torch.testing.assert_close(chunk.evaluate(leaf.detach())[0] / 3, value.detach())
     torch.testing.assert_close(chunk.gradient(leaf.detach()) / 3, gradient)
@@ -164,7 +168,7 @@ def real_batch() -> tuple[Promp, MetaBatch]:
     return agent, MetaBatch(tuple(tasks), (before, after))
 
 
-def test_a_whole_update_is_five_steps_of_adam_on_the_plain_objective(real_batch) -> None:
+def test_a_whole_update_is_five_steps_of_adam_on_the_plain_objective(real_batch, plain) -> None:
     agent, batch = real_batch
     start = agent.tensors()["parameters"].clone()
     samples = [agent._samples(t) for t in batch.trajectories]
@@ -172,7 +176,7 @@ def test_a_whole_update_is_five_steps_of_adam_on_the_plain_objective(real_batch)
     adam = torch.optim.Adam([leaf], lr=agent.config.lr)
     for _ in range(5):
         adam.zero_grad()
-        (-plain_objective(agent._policy, start, leaf, samples, agent.config)).backward()
+        (-plain_objective(plain(agent._policy), start, leaf, samples, agent.config)).backward()
         adam.step()
     metrics = agent.meta_update(batch)
     moved = (leaf.detach() - start).norm()

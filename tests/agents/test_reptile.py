@@ -48,7 +48,7 @@ def test_an_update_equals_its_definition_task_by_task(steps: int, outer_lr: floa
         for t in batch.trajectories:
             one = agent._samples(t).tasks(slice(task, task + 1))
             leaf = at.clone().requires_grad_()
-            inner_loss(agent._policy, one, leaf).sum().backward()
+            inner_loss(agent._policy(leaf, one.observations), one).sum().backward()
             at = at - 0.1 * leaf.grad
         differences.append(at[0] - theta)
     metrics = agent.meta_update(batch)

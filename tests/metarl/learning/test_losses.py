@@ -7,6 +7,7 @@ import torch
 
 from metarl.learning.distributions import Gaussian
 from metarl.learning.losses import (
+    adapted_by_policy_gradient,
     inner_loss,
     mean_divergence,
     policy_gradient_steps,
@@ -37,7 +38,7 @@ def test_ratio_surrogate_and_divergence_by_hand() -> None:
 def test_inner_loss_is_minus_the_weighted_mean_of_log_probability_times_advantage() -> None:
     log_prob = [-0.5 * math.log(2 * math.pi), -2.0 - 0.5 * math.log(2 * math.pi)]
     expected = -(0.5 * 2.0 * log_prob[0] - 0.5 * log_prob[1])
-    assert inner_loss(lambda *_: NEW, SAMPLES, torch.zeros(1, 1)).tolist() == pytest.approx([expected])
+    assert inner_loss(NEW, SAMPLES).tolist() == pytest.approx([expected])
 
 
 def test_each_step_starts_where_the_last_one_ended_on_its_own_samples(make_agent, random_samples, spaces) -> None:
@@ -45,10 +46,11 @@ def test_each_step_starts_where_the_last_one_ended_on_its_own_samples(make_agent
     policy, start = agent._policy, agent.tensors()["parameters"].double().expand(2, -1).contiguous()
     samples = [random_samples(2, 7, spaces, seed) for seed in (0, 1)]
     rates = torch.linspace(0.0, 0.2, start.shape[1], dtype=torch.float64)
-    steps = policy_gradient_steps(policy, samples, start, rates, differentiable=False)
+    steps = policy_gradient_steps(policy, samples, start, rates)
     at = start
     for step, one in zip(steps, samples, strict=True):
         leaf = at.clone().requires_grad_()
-        inner_loss(policy, one, leaf).sum().backward()
+        inner_loss(policy(leaf, one.observations), one).sum().backward()
         at = at - rates * leaf.grad
         torch.testing.assert_close(step.end, at)
+    torch.testing.assert_close(adapted_by_policy_gradient(policy, samples, start, rates), at)

@@ -32,7 +32,7 @@ class LinearAdaptation:
 
 
 @pytest.fixture
-def problem(make_agent, random_samples, spaces):
+def problem(make_agent, random_samples, spaces, plain):
     agent = make_agent(1, spaces)
     generator = torch.Generator().manual_seed(0)
     offsets = agent.tensors()["parameters"].double().expand(4, -1)
@@ -46,7 +46,7 @@ def problem(make_agent, random_samples, spaces):
     old = agent._policy(offsets + matrices @ q, samples.observations).detach()
 
     def outer(meta_parameters: Tensor) -> Tensor:
-        new = agent._policy(offsets + matrices @ meta_parameters, samples.observations)
+        new = plain(agent._policy)(offsets + matrices @ meta_parameters, samples.observations)
         return torch.stack([f(new, old, samples).mean() for f in (surrogate_objective, mean_divergence)])
 
     return q, chunks, outer

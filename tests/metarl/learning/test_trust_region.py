@@ -6,8 +6,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from metarl.learning.distributions import Gaussian
+from metarl.learning.policy import StackedPolicy
 from metarl.learning.trust_region import DivergenceCurvature, conjugate_gradient, trust_region_step
+from metarl.types import Spaces
 
 FLOAT = torch.float64
 
@@ -32,27 +33,25 @@ def test_iterations_after_convergence_change_nothing() -> None:
     assert zero.tolist() == [0.0] * 3
 
 
-def test_the_curvature_is_the_hessian_of_the_mean_divergence() -> None:
-    """A network mean = tanh(W x), free log-std: product against the autograd Hessian of the mean KL."""
+@pytest.mark.parametrize("choices", [None, 3])
+def test_the_curvature_is_the_hessian_of_the_mean_divergence(choices: int | None, plain) -> None:
+    """The product against the autograd Hessian of the mean KL, one deviation at its floor."""
     x, weight = torch.randn(1, 7, 3, dtype=FLOAT), torch.rand(1, 7, dtype=FLOAT)
     weight = weight / weight.sum()
-
-    def policy(p: Tensor) -> Gaussian:
-        return Gaussian(torch.tanh(x @ p[:, :6].reshape(1, 3, 2)), p[:, 6:].unsqueeze(1))
-
-    start = 0.5 * torch.randn(1, 8, dtype=FLOAT)
-    old = policy(start)
+    spaces = Spaces(3, (-1.0,) * 2, (1.0,) * 2, 10) if choices is None else Spaces(3, (0.0,), (2.0,), 10, choices)
+    policy = StackedPolicy(spaces, hidden=(4, 3), activation="tanh", init_std=1.0, min_std=0.5, action_scale=1.0)
+    start = torch.randn(1, policy.layout.size, dtype=FLOAT)
+    if choices is None:
+        start[0, -2:] = torch.tensor([0.3, -2.0])
+    old = policy(start, x)
 
     def divergence(p: Tensor) -> Tensor:
-        return (weight * policy(p[None]).kl_from(old)).sum()
+        return (weight * plain(policy)(p[None], x).kl_from(old)).sum()
 
     hessian = torch.autograd.functional.hessian(divergence, start[0])
-    leaf = start.clone().requires_grad_()
-    curvature = DivergenceCurvature(policy(leaf), leaf, weight)
-    for i in range(8):
-        unit = torch.zeros(1, 8, dtype=FLOAT)
-        unit[0, i] = 1.0
-        torch.testing.assert_close(curvature.product(unit)[0], hessian[:, i])
+    curvature = DivergenceCurvature(policy.linearise(start, x), weight)
+    for i, unit in enumerate(torch.eye(policy.layout.size, dtype=FLOAT)):
+        torch.testing.assert_close(curvature.product(unit[None])[0], hessian[:, i])
 
 
 def step(evaluate, **changes):

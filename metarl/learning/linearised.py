@@ -1,0 +1,136 @@
+"""A policy around given parameters: what its distributions and the losses of them do when the parameters move."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from metarl.learning.distributions import Distribution
+from metarl.learning.networks import Layout, mlp_layers
+from metarl.learning.perceptron import Activation, Layers, evaluate, pull, pull_tangents, push
+
+DistributionLoss = Callable[[Distribution], Tensor]
+"""Maps action distributions over `[M, B]` to one loss per task, `[M]`."""
+
+
+class LinearisedPolicy:
+    """The distributions at given parameters, and the products with the Jacobian of what they are made of.
+
+    Args:
+        layout: Of the parameters: a perceptron, then perhaps `log_std`.
+        parameters: `[M, P]`.
+        observations: `[M, B, O]`.
+        activation: Between the layers.
+        distribution: From the network's output and the arrays of the parameters.
+        log_std_floor: Below it, the log-std is held at it.
+
+    Attributes:
+        distribution: The distributions, without history.
+    """
+
+    def __init__(
+        self,
+        layout: Layout,
+        parameters: Tensor,
+        observations: Tensor,
+        activation: Activation,
+        distribution: Callable[[Tensor, dict[str, Tensor]], Distribution],
+        log_std_floor: float,
+    ) -> None:
+        self.layout, self.activation = layout, activation
+        arrays = layout.split(parameters.detach())
+        self.layers = mlp_layers(arrays)
+        output, self.inputs = evaluate(self.layers, observations, activation)
+        self.distribution = distribution(output, arrays)
+        # Where the floor does not hold it, [M, A].
+        self._free = arrays["log_std"] >= log_std_floor if "log_std" in arrays else None
+
+    def along(self, tangent: Tensor) -> tuple[Layers, tuple[Tensor, ...]]:
+        """A tangent `[M, P]` as the network's share of it, and that of the log-std `[M, 1, A]` if there is one."""
+        arrays = self.layout.split(tangent)
+        rest = () if self._free is None else ((arrays["log_std"] * self._free).unsqueeze(1),)
+        return mlp_layers(arrays), rest
+
+    def flat(self, gradients: Layers, rest: Sequence[Tensor]) -> Tensor:
+        """A gradient `[M, P]` from the network's share of it and that of the log-std, if there is one."""
+        pieces = [t for layer in zip(*gradients, strict=True) for t in layer]
+        if self._free is not None:
+            pieces += [r.squeeze(1) * self._free for r in rest]
+        return torch.cat([t.flatten(1) for t in pieces], dim=1)
+
+    def push(self, tangent: Tensor) -> tuple[Tensor, ...]:
+        """From a tangent of the parameters, `[M, P]`, to those of mean and log-std, or of the logits."""
+        layers, rest = self.along(tangent)
+        return push(self.layers, self.inputs, layers, self.activation).output, *rest
+
+    def pull(self, cotangents: Sequence[Tensor]) -> Tensor:
+        """From cotangents of mean and log-std, or of the logits, to the gradient `[M, P]`."""
+        output, *rest = cotangents
+        gradients = pull(self.layers, self.inputs, output, self.activation).layers
+        assert gradients is not None
+        return self.flat(gradients, rest)
+
+    def cotangents(self, loss: DistributionLoss) -> tuple[Tensor, ...]:
+        """Gradients of the tasks' losses with respect to mean and log-std, or to the logits."""
+        _, gradients = head_gradients(self.distribution, loss, create_graph=False)
+        return gradients
+
+
+def head_gradients(
+    distribution: Distribution, loss: DistributionLoss, *, create_graph: bool
+) -> tuple[Distribution, tuple[Tensor, ...]]:
+    """The distribution's parameters as leaves, and the gradients of a loss with respect to them."""
+    leaves = type(distribution)(*(t.detach().requires_grad_() for t in distribution))
+    with torch.enable_grad():
+        gradients = torch.autograd.grad(
+            loss(leaves).sum(), leaves, create_graph=create_graph, allow_unused=True, materialize_grads=True
+        )
+    return leaves, gradients
+
+
+class LossDerivatives:
+    """Gradient of a loss of the policy's distributions, and products with its Hessian.
+
+    With the policy's Jacobian J and the loss's Hessian D over the distributions' parameters, the Hessian over the
+    policy's parameters is `J^T D J` and the change of `J^T` along the tangent, times the loss's gradient: both in
+    one pass forwards and one backwards (see `metarl.learning.perceptron`).
+
+    Args:
+        policy: Around the parameters.
+        loss: One loss per task.
+
+    Attributes:
+        gradient: Of each task's loss, `[M, P]`.
+    """
+
+    def __init__(self, policy: LinearisedPolicy, loss: DistributionLoss) -> None:
+        self._policy = policy
+        self._leaves, self._cotangents = head_gradients(policy.distribution, loss, create_graph=True)
+        output, *rest = (c.detach() for c in self._cotangents)
+        back = pull(policy.layers, policy.inputs, output, policy.activation)
+        assert back.layers is not None
+        self._deltas = back.deltas
+        self.gradient = policy.flat(back.layers, rest)
+
+    def hessian_product(self, v: Tensor, cotangents: Sequence[Tensor] = ()) -> Tensor:
+        """`H v`, and what `LinearisedPolicy.pull` makes of further cotangents, together `[M, P]`; `v` is `[M, P]`."""
+        policy = self._policy
+        layers, rest = policy.along(v)
+        pushed = push(policy.layers, policy.inputs, layers, policy.activation, deltas=self._deltas)
+        change, *others = self._head_product((pushed.output, *rest))
+        if cotangents:
+            change, *others = (a + b for a, b in zip((change, *others), cotangents, strict=True))
+        gradients = pull_tangents(policy.layers, policy.inputs, self._deltas, layers, pushed, change, policy.activation)
+        return policy.flat(gradients, others)
+
+    def _head_product(self, tangents: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """`D` times tangents of the distributions' parameters."""
+        curved = [(c, t) for c, t in zip(self._cotangents, tangents, strict=True) if c.requires_grad]
+        if not curved:
+            return tuple(torch.zeros_like(t) for t in tangents)
+        outputs, along = zip(*curved, strict=True)
+        return torch.autograd.grad(
+            outputs, self._leaves, along, retain_graph=True, allow_unused=True, materialize_grads=True
+        )
