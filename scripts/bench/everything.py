@@ -5,8 +5,8 @@ from __future__ import annotations
 import statistics
 import sys
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,8 @@ ITERATIONS = {
     "pearl": "half-cheetah-vel-3",
 }
 """By agent the family on which a whole iteration is measured."""
+PEARL_AS_PUBLISHED = {"hidden": (300, 300, 300), "encoder_hidden": (200, 200, 200), "batch": 256}
+"""Settings of oyster (arXiv:1903.08254) that the presets for two cores make smaller."""
 LONG = ("ml", "ml1", "ml10", "ml25", "ml45")
 """Families of Meta-World, whose reference takes minutes: `docs/results/meta-world.md` has their figures."""
 SHORT = ("half-cheetah-vel", "ant-goal", "hopper-rand-params", "point-robot")
@@ -85,12 +87,14 @@ def sampling_section(families: Sequence[str], rounds: int) -> tuple[str, list[di
         "fraction_of_physics": "fraction of physics",
         "ratio_vs_sync": "ratio to sync",
         "ratio_vs_async": "ratio to async",
+        "set_tasks_ms": "setting the tasks, ms",
     }
     about = paragraph(
         f"`metarl bench rollout --family F --rounds {rounds} --json`: 20 tasks of 20 environments, random actions,",
         "whole episodes with their reset. The limit is the physics alone: the same steps of the same rows in the same",
         "threads.",
-        "*Sync* and *async* are Gymnasium's vector environments over 40 single ones.",
+        "*Sync* and *async* are Gymnasium's vector environments over 40 single ones, of ours where it has none.",
+        "Meta-World's are in [results/meta-world.md](results/meta-world.md).",
     )
     text = f"## Sampling\n\n{about}\n\n{markdown(columns, rows)}\n"
     return text, rows
@@ -101,14 +105,12 @@ def update_section(
 ) -> tuple[str, list[dict[str, Any]]]:
     """The page's part on meta-updates on a device, and its rows, the agent's name in each."""
     text = [f"## Meta-updates on {device}\n"]
-    numbers = " ".join(map(str, sizes))
     about = paragraph(
-        f"`metarl bench update --agent A --family F --tasks {numbers} --rounds {rounds} --device {device} --json`: one",
-        "meta-update on synthetic experience of the preset's shape, and the same update by the plain reference",
+        "One meta-update on synthetic experience of the preset's shape, and the same update by the plain reference",
         "(maml-trpo, promp: task after task with double backward; rl2, varibad: the recurrence step after step; pearl:",
-        "tasks sampled and networks applied one by one; 50 gradient steps). The limit is the time of the update's own",
-        "matrix products, each measured by itself at its shape; *of products* is their share of our seconds. Memory is",
-        "what the update needs beyond what was there.",
+        "tasks sampled and networks applied one by one; 50 gradient steps, unless the command says another number).",
+        "The limit is the time of the update's own matrix products, each measured by itself at its shape;",
+        "*of products* is their share of our seconds. Memory is what the update needs beyond what was there.",
     )
     text.append(f"{about}\n")
     columns = {
@@ -122,24 +124,41 @@ def update_section(
         "adapt_seconds": "adaptation, s",
         "peak_mib": "memory, MiB",
     }
-    every = []
-    for agent in agents:
+    every: list[dict[str, Any]] = []
+
+    def measure(title: str, agent: str, sizes: Sequence[int], settings: Mapping[str, Any], **options: Any) -> None:
         command = UpdateCommand(
             agent=agent,
             family=ITERATIONS[agent],
             tasks=tuple(sizes),
             rounds=rounds,
             device=device,  # type: ignore[arg-type]
+            **options,
         )
-        value = bench_update(command, default_settings(agent, command.family)[1])
-        rows = [{"agent": agent, "gflops": row["flops"] / 1e9, **row} for row in value["rows"]]
-        every += rows
+        value = bench_update(command, replace(default_settings(agent, command.family)[1], **settings))
+        rows = [{"agent": title, "gflops": row["flops"] / 1e9, **row} for row in value["rows"]]
+        every.extend(rows)
         shape = f"{rows[0]['episodes']} episodes of {rows[0]['horizon']} steps each"
         slope = mib_per_task(rows)
         growth = "" if value["exponent"] is None else f", time grows as M^{value['exponent']:.2f}"
         growth += "" if slope is None else f", memory by {slope:.2f} MiB per task"
-        text.append(f"### {agent}, `--family {command.family}`\n\n{shape}{growth}.\n\n{markdown(columns, rows)}\n")
+        words = {"agent": agent, "family": command.family, "tasks": tuple(sizes), **options}
+        words |= {f"config.{name}": setting for name, setting in settings.items()}
+        words |= {"rounds": rounds, "device": device}
+        line = f"metarl bench update {as_options(words)} --json"
+        text.append(f"### {title}\n\n{shape}{growth}.\n\n    {line}\n\n{markdown(columns, rows)}\n")
+
+    for agent in agents:
+        measure(agent, agent, sizes, {})
+    if "pearl" in agents:
+        measure("pearl, networks and batches as published", "pearl", (16,), PEARL_AS_PUBLISHED, gradient_steps=5)
     return "\n".join(text), every
+
+
+def as_options(words: Mapping[str, Any]) -> str:
+    """Values by name as they are written on the command line."""
+    values = {name: value if isinstance(value, tuple) else (value,) for name, value in words.items()}
+    return " ".join(f"--{name.replace('_', '-')} {' '.join(map(str, value))}" for name, value in values.items())
 
 
 def iteration_section(agents: Sequence[str], rounds: int) -> tuple[str, list[dict[str, Any]]]:
@@ -201,7 +220,9 @@ def page(command: EverythingCommand, progress: Callable[[str], None]) -> tuple[s
         on_gpu, _ = update_section(command.agents, command.tasks, command.rounds, "cuda")
     else:
         on_gpu = "## Meta-updates on a GPU\n\nNot measured: there was none.\n"
-    largest = {row["agent"]: row for row in updates if row["tasks"] in (20, command.tasks[-1])}
+    shown: dict[str, dict[str, Any]] = {}
+    for row in sorted(updates, key=lambda row: abs(row["tasks"] - 20)):
+        shown.setdefault(row["agent"], row)
     short = markdown(
         {"what": "what", "ours": "metarl", "beside": "beside it", "ratio": "ratio"},
         [
@@ -222,7 +243,7 @@ def page(command: EverythingCommand, progress: Callable[[str], None]) -> tuple[s
                     "beside": "the plain reference",
                     "ratio": row["ratio_vs_reference"],
                 }
-                for agent, row in largest.items()
+                for agent, row in shown.items()
             ),
             *(
                 {

@@ -125,7 +125,7 @@ def bare_physics_seconds(envs: TaskVecEnv, trajectories: Sequence[Trajectories],
 
 
 def bench_iteration(command: IterationCommand, config: Any) -> dict[str, Any]:
-    """Seconds of an iteration by part, as `metarl bench iteration` prints them.
+    """Seconds of an iteration with its update by part, as `metarl bench iteration` prints them.
 
     Args:
         command: What to measure.
@@ -137,7 +137,10 @@ def bench_iteration(command: IterationCommand, config: Any) -> dict[str, Any]:
     training, _ = default_settings(command.agent, command.family)
     asked = {name: getattr(command, name) for name in ("tasks", "episodes", "horizon")}
     training = replace(training, **{name: value for name, value in asked.items() if value})
-    family, device = make_family(command.family), resolve_device(command.device)
+    family = make_family(command.family).with_finite_train_set(training.train_tasks)
+    device = resolve_device(command.device)
+    if hasattr(config, "warmup_iterations"):  # iterations without an update: what is measured are those with one
+        config = replace(config, warmup_iterations=0)
     envs = family.make_envs(training.tasks, training.episodes, training.horizon or family.horizon)
     kinds: dict[str, Any] = {"ours": agent_class(command.agent)}
     if command.reference:

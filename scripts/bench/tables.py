@@ -8,12 +8,15 @@ from typing import Any
 
 
 def cell(value: Any) -> str:
-    """A value as a table shows it: two places, or three digits where it is small; `-` for None."""
+    """A value as a table shows it: three digits, or all before the point where there are more; `-` for None."""
     if value is None:
         return "-"
-    if isinstance(value, float):
-        return f"{value:,.2f}" if abs(value) >= 0.1 or not value else f"{value:.3g}"
-    return str(value)
+    if not isinstance(value, float):
+        return str(value)
+    size = abs(value)
+    if 0 < size < 0.1:
+        return f"{value:.3g}"
+    return f"{value:,.{2 if size < 10 else 1 if size < 100 else 0}f}"
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None:

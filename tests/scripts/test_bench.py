@@ -1,17 +1,21 @@
-"""`metarl bench update` and `iteration`: what they print, what they measure, and that both contenders do the same."""
+"""`metarl bench update`, `iteration` and `all`: what they print, what they measure, and that both contenders agree."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from metarl.registry import agent_class, make_family
+from metarl.scripts.bench import everything
 from metarl.scripts.bench.limits import flops, products_of, products_seconds
 from metarl.scripts.bench.stopwatch import peak_mib, used_mib
 from metarl.scripts.bench.synthetic import synthetic_batch
+from metarl.scripts.bench.tables import cell
 from metarl.scripts.bench.update import Shape, exponent, sized
 from metarl.scripts.presets import default_settings
 from metarl.scripts.reference.agents import REFERENCES, reference_class
@@ -69,6 +73,53 @@ def test_iteration_tells_the_parts_that_make_up_the_whole(run_metarl) -> None:
     assert 0 < value["acting_seconds"] < value["parts"]["sampling"]
     assert 0 < value["fraction_of_physics"] < 1
     assert value["ratio_vs_reference"] > 0
+
+
+def test_iterations_of_pearl_are_measured_with_their_gradient_steps(run_metarl) -> None:
+    """Its preset collects for twenty iterations before the first one."""
+    words = ("--agent", "pearl", "--family", "point-robot", "--tasks", "2", "--config.gradient-steps", "30", *SMALL)
+    code, out, err = run_metarl("bench", "iteration", *words)
+    assert code == 0, err
+    value = json.loads(out.splitlines()[-1])
+    assert value["parts"]["update"] > 0.03, "thirty gradient steps take tens of milliseconds"
+
+
+def test_all_writes_a_page_with_every_section_and_prints_the_short_table(run_metarl, monkeypatch) -> None:
+    tiny = {"tasks": 2, "episodes": 2, "horizon": 10}
+
+    rollout, iteration, update = everything.bench_rollout, everything.bench_iteration, everything.bench_update
+    monkeypatch.setattr(everything, "bench_rollout", lambda family, c: rollout(family, dataclasses.replace(c, **tiny)))
+    monkeypatch.setattr(
+        everything, "bench_iteration", lambda c, config: iteration(dataclasses.replace(c, **tiny), config)
+    )
+    short = {"episodes": 2, "horizon": 10}
+    monkeypatch.setattr(everything, "bench_update", lambda c, config: update(dataclasses.replace(c, **short), config))
+    monkeypatch.setattr(everything, "memory_bandwidth", lambda device: 1e9)
+    words = ("--families", "point-robot", "hopper-vel", "--agents", "maml-trpo", "--tasks", "2", "3", "--rounds", "1")
+    code, out, err = run_metarl("bench", "all", *words, "--out", "docs/page.md")
+    assert code == 0, err
+    text = Path("docs/page.md").read_text()
+    titles = [line for line in text.splitlines() if line.startswith("## ")]
+    assert [title.split()[1] for title in titles] == ["Sampling", "Meta-updates", "Iterations", "Meta-updates"]
+    command = (
+        "metarl bench update --agent maml-trpo --family half-cheetah-vel --tasks 2 3 --rounds 1 --device cpu --json"
+    )
+    assert command in text
+    (line,) = (line for line in text.splitlines() if command in line)
+    shortened = ("--episodes", "2", "--horizon", "10")
+    assert run_metarl(*line.split()[1:], *shortened)[0] == 0, "the page's own command runs"
+    assert "| point-robot |" in text
+    assert "not measured" in text.lower() or torch.cuda.is_available()
+    assert "env steps/s, point-robot" in out
+    assert run_metarl("bench", "all", "--agents", "reptile")[0] == 2
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [(None, "-"), (0.0, "0.00"), (0.01234, "0.0123"), (1.234, "1.23"), (12.34, "12.3"), (6_326.02, "6,326"), (7, "7")],
+)
+def test_tables_show_three_digits(value: Any, shown: str) -> None:
+    assert cell(value) == shown
 
 
 @pytest.mark.parametrize("agent", REFERENCES)
