@@ -143,6 +143,7 @@ def test_it_starts_soon(tmp_path: Path) -> None:
     ("agent", "family", "ratio"),
     [
         ("maml-trpo", "half-cheetah-vel", 2.0),
+        ("promp", "half-cheetah-vel", 2.0),
         ("rl2", "half-cheetah-vel-3", 1.0),
         ("varibad", "half-cheetah-vel-3", 1.0),
         ("pearl", "half-cheetah-vel-3", 1.05),
@@ -151,6 +152,16 @@ def test_it_starts_soon(tmp_path: Path) -> None:
 def test_an_update_beats_its_plain_reference(agent: str, family: str, ratio: float) -> None:
     words = ("update", "--agent", agent, "--family", family, "--tasks", "20", "--rounds", "3")
     best_of_three(words, {"ratio_vs_reference": ratio})
+
+
+@pytest.mark.slow
+def test_an_update_of_pearl_as_published_is_mostly_its_matrix_products() -> None:
+    words = ("update", "--agent", "pearl", "--family", "half-cheetah-vel-3", "--tasks", "16", "--gradient-steps", "5")
+    sizes = ("--config.hidden", "300", "300", "300", "--config.encoder-hidden", "200", "200", "200")
+    best_of_three(
+        (*words, *sizes, "--config.batch", "256", "--rounds", "3"),
+        {"fraction_of_products": 0.75, "ratio_vs_reference": 1.05},
+    )
 
 
 @pytest.mark.slow

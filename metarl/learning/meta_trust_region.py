@@ -21,6 +21,9 @@ from metarl.learning.memory import free_bytes, graph_bytes
 from metarl.learning.policy import Samples, StackedPolicy, task_chunks
 from metarl.learning.trust_region import DivergenceCurvature, trust_region_step
 
+GPU_CANDIDATES = 4
+"""Steps of the line search that a GPU is given at once: most end within them, and only then does the host wait."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class TrustRegionConfig:
@@ -165,12 +168,11 @@ def meta_trust_region_step(
     def product(v: Tensor) -> Tensor:
         return mean_over_tasks(chunks, lambda c: c.curvature_product(v), num_tasks) + config.damping * v
 
-    def evaluate(candidate: Tensor) -> tuple[float, float]:
-        surrogate, kl = mean_over_tasks(chunks, lambda c: c.evaluate(candidate), num_tasks).tolist()
-        return surrogate, kl
+    def evaluate(candidate: Tensor) -> Tensor:
+        return mean_over_tasks(chunks, lambda c: c.evaluate(candidate), num_tasks)
 
     # Evaluated by the same code as the candidates, so that rounding cannot pass for an improvement.
-    old_surrogate, _ = evaluate(meta_parameters)
+    old_surrogate = evaluate(meta_parameters)[0].item()
     gradient = mean_over_tasks(chunks, lambda c: c.gradient, num_tasks)
     result = trust_region_step(
         meta_parameters,
@@ -182,6 +184,7 @@ def meta_trust_region_step(
         iterations=config.cg_iterations,
         backtracks=config.line_search_steps,
         decay=config.line_search_decay,
+        at_once=GPU_CANDIDATES if meta_parameters.is_cuda else 1,
     )
     return result.parameters, {
         "update/accepted": float(result.accepted),

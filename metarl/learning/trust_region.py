@@ -83,13 +83,14 @@ def trust_region_step(
     parameters: Tensor,
     gradient: Tensor,
     product: Callable[[Tensor], Tensor],
-    evaluate: Callable[[Tensor], tuple[float, float]],
+    evaluate: Callable[[Tensor], Tensor],
     *,
     old_surrogate: float,
     max_kl: float,
     iterations: int,
     backtracks: int,
     decay: float,
+    at_once: int = 1,
 ) -> TrustRegionResult:
     """Maximises a surrogate subject to a mean divergence of at most `max_kl`.
 
@@ -101,19 +102,22 @@ def trust_region_step(
         parameters: `[P]`.
         gradient: Of the surrogate at the parameters, `[P]`.
         product: `v -> F v` with the (damped) curvature of the divergence.
-        evaluate: `parameters -> (surrogate, mean divergence)`.
+        evaluate: `parameters -> (surrogate, mean divergence)`, `[2]`, left on the device.
         old_surrogate: The surrogate at the parameters.
         max_kl: Limit of the mean divergence, in nats.
         iterations: Of conjugate gradients.
         backtracks: Candidates to try.
         decay: Factor between two candidates' lengths.
+        at_once: Candidates evaluated before the host waits for their numbers; the result is the same for any.
     """
     direction, residual = conjugate_gradient(product, gradient, iterations)
     curvature = direction @ (gradient - residual)  # x^T F x, without another product
     full_step = direction * torch.sqrt(2.0 * max_kl / curvature.clamp_min(torch.finfo(gradient.dtype).tiny))
-    for attempt in range(backtracks):
-        candidate = parameters + decay**attempt * full_step
-        surrogate, kl = evaluate(candidate)
-        if surrogate > old_surrogate and kl <= max_kl:  # False for NaN
-            return TrustRegionResult(candidate, True, surrogate, kl, attempt)
+    for first in range(0, backtracks, at_once):
+        attempts = range(first, min(first + at_once, backtracks))
+        candidates = [parameters + decay**attempt * full_step for attempt in attempts]
+        values = torch.stack([evaluate(candidate) for candidate in candidates]).tolist()
+        for attempt, candidate, (surrogate, kl) in zip(attempts, candidates, values, strict=True):
+            if surrogate > old_surrogate and kl <= max_kl:  # False for NaN
+                return TrustRegionResult(candidate, True, surrogate, kl, attempt)
     return TrustRegionResult(parameters, False, old_surrogate, 0.0, backtracks)

@@ -61,8 +61,8 @@ def step(evaluate, **changes):
     return trust_region_step(torch.zeros(2, dtype=FLOAT), g, lambda v: f * v, evaluate, **settings)
 
 
-def quadratic(p: Tensor) -> tuple[float, float]:
-    return p.sum().item(), (0.5 * (torch.tensor([1.0, 4.0]) * p * p).sum()).item()
+def quadratic(p: Tensor) -> Tensor:
+    return torch.stack([p.sum(), (0.5 * (torch.tensor([1.0, 4.0]) * p * p).sum())])
 
 
 def test_the_step_is_the_natural_gradient_scaled_to_the_limit() -> None:
@@ -78,7 +78,7 @@ def test_the_step_is_the_natural_gradient_scaled_to_the_limit() -> None:
 
 
 def test_a_candidate_over_the_limit_is_refused_however_good() -> None:
-    result = step(lambda p: (1e9, 0.011 if p.norm() > 0.05 else 0.001))
+    result = step(lambda p: torch.tensor([1e9, 0.011 if p.norm() > 0.05 else 0.001], dtype=FLOAT))
     assert result.accepted
     assert result.backtracks > 0
     assert result.kl == 0.001
@@ -89,10 +89,30 @@ def test_a_candidate_over_the_limit_is_refused_however_good() -> None:
     ids=["worse", "no better", "surrogate nan", "divergence nan", "too far"],
 )  # fmt: skip
 def test_when_nothing_is_acceptable_the_parameters_stay(outcome: tuple[float, float]) -> None:
-    result = step(lambda p: outcome)
+    result = step(lambda p: torch.tensor(outcome))
     assert not result.accepted
     assert result.parameters.tolist() == [0.0, 0.0]
     assert result.backtracks == 15
+
+
+@pytest.mark.parametrize("at_once", [2, 4, 100])
+def test_it_does_not_matter_how_many_candidates_are_evaluated_at_once(at_once: int) -> None:
+    """The first that is acceptable is taken, even where later ones of the group are better."""
+    lengths: list[float] = []
+
+    def evaluate(p: Tensor) -> Tensor:
+        lengths.append(p.norm().item())
+        return torch.tensor([1.0 / p.norm().item(), 0.011 if p.norm() > 0.06 else 0.001], dtype=FLOAT)
+
+    one = step(evaluate)
+    alone = len(lengths)
+    several = step(evaluate, at_once=at_once)
+    assert several.parameters.tolist() == one.parameters.tolist()
+    assert several[1:] == one[1:]
+    assert len(lengths) - alone == min(-(-alone // at_once) * at_once, 15)
+    nothing = step(lambda p: torch.tensor([-1.0, 0.0]), at_once=at_once)
+    assert not nothing.accepted
+    assert nothing.backtracks == 15
 
 
 def test_a_gradient_that_is_not_a_number_changes_nothing() -> None:
