@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -80,11 +80,12 @@ class RunConfig:
             )
         value = read_json(path)
         try:
-            stepping = value.get("stepping")  # absent in runs of version 0.1 before it was there
+            # Absent in runs of version 0.1 before they were there.
+            stepping, training = value.get("stepping"), {"matmul": "float32", **value["training"]}
             return cls(
                 agent=value["agent"],
                 family=value["family"],
-                training=settings.from_json(TrainConfig, value["training"], "training."),
+                training=settings.from_json(TrainConfig, training, "training."),
                 agent_config=settings.from_json(agent_class(value["agent"]).Config, value["agent_config"], "agent."),
                 spaces=settings.from_json(Spaces, value["spaces"], "spaces."),
                 stepping=settings.from_json(Stepping, stepping, "stepping.") if stepping else None,
@@ -126,6 +127,17 @@ def resolve_device(name: str) -> torch.device:
     if name == "cuda" and not torch.cuda.is_available():
         raise ValueError("device: got 'cuda', but torch finds no CUDA device here; expected 'cpu' or 'auto'")
     return torch.device(name)
+
+
+def use_matmul(name: Literal["float32", "tf32"], device: torch.device) -> None:
+    """Sets how this process multiplies matrices of float32 numbers on a GPU.
+
+    Raises:
+        ValueError: A shorter format is asked for where there is none.
+    """
+    if name != "float32" and device.type != "cuda":
+        raise ValueError(f"matmul: got {name!r} on {device}, expected 'float32': only a GPU has the other")
+    torch.set_float32_matmul_precision("highest" if name == "float32" else "high")
 
 
 def load(run_dir: str | Path, *, device: str = "cpu", checkpoint: str | Path | None = None) -> MetaAgent[Any]:

@@ -37,6 +37,8 @@ class TrainConfig:
     """Size of a fixed set that training tasks are drawn from; 0 draws new ones from the whole range."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where the agent computes; auto is CUDA where there is one."""
+    matmul: Literal["float32", "tf32"] = "float32"
+    """How a GPU multiplies matrices: tf32 is faster and keeps 10 bits of each factor's mantissa in place of 23."""
     eval_every: Whole = 10
     """Evaluate on held-out tasks every so many iterations; 0 never. A resumed run may change it."""
     eval_tasks: Count = 40

@@ -31,7 +31,7 @@ from metarl.custom.vary import FORMS
 from metarl.evaluation import evaluate
 from metarl.registry import AGENTS, FAMILIES, agent_class, make_family, names
 from metarl.report import tasks_label, training_picture
-from metarl.runs import STEPPING_FIELDS, MetricsLog, RunConfig, resolve_device, versions
+from metarl.runs import STEPPING_FIELDS, MetricsLog, RunConfig, resolve_device, use_matmul, versions
 from metarl.scripts.common import border, end_with_json, parse, refuse, refuse_environment
 from metarl.scripts.display import TrainingDisplay
 from metarl.scripts.presets import default_settings
@@ -308,6 +308,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         training: TrainConfig = settings["training"]
         device: Literal["cpu", "cuda"] = "cuda" if resolve_device(training.device).type == "cuda" else "cpu"
         training = settings["training"] = dataclasses.replace(training, device=device)  # recorded as used
+        use_matmul(training.matmul, torch.device(device))
         family = family.with_finite_train_set(training.train_tasks)
         probe = family.make_envs(1, 1, training.horizon or family.horizon)
         run = RunConfig(agent=agent_name, spaces=probe.spaces, **settings)

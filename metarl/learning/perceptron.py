@@ -25,6 +25,11 @@ BLOCK_BYTES = 5 * 2**19
 """Of one task's rows: more are multiplied block by block on the CPU, so that each stays in the cache of a core."""
 
 
+def on_cpu(x: Tensor) -> bool:
+    """Whether what is true of caches and BLAS on a CPU is true of `x`."""
+    return x.device.type == "cpu"
+
+
 class ActivationFunction(ABC):
     """An activation `f`, applied in place; its derivatives are functions of its value `h = f(z)`."""
 
@@ -46,7 +51,7 @@ class Tanh(ActivationFunction):
 
     def replace(self, z: Tensor) -> Tensor:
         """On the CPU as `2 / (1 + exp(-2 z)) - 1`, in a third of the time; float32 is off by at most 2e-7."""
-        return z.tanh_() if z.is_cuda else z.mul_(2.0).sigmoid_().mul_(2.0).sub_(1.0)
+        return z.mul_(2.0).sigmoid_().mul_(2.0).sub_(1.0) if on_cpu(z) else z.tanh_()
 
     def slope(self, tangent: Tensor, h: Tensor) -> Tensor:
         """See `ActivationFunction.slope`."""
@@ -117,14 +122,14 @@ class Pullback(NamedTuple):
 def _blocks(x: Tensor) -> Iterator[slice]:
     """Rows that a product on the CPU takes at once; all of them on a GPU."""
     rows, columns = x.shape[1:]
-    count = 1 if x.is_cuda else max(-(-4 * rows * columns // BLOCK_BYTES), 1)
+    count = max(-(-4 * rows * columns // BLOCK_BYTES), 1) if on_cpu(x) else 1
     size = -(-rows // count) if rows else 1
     return (slice(start, start + size) for start in range(0, max(rows, 1), size))
 
 
 def _affine(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """`x W + b`, `[M, B, out]`."""
-    if weight.shape[-1] <= NARROW and not x.is_cuda:
+    if weight.shape[-1] <= NARROW and on_cpu(x):
         return torch.bmm(weight.mT, x.mT).mT.contiguous().add_(bias.unsqueeze(1))
     z = x.new_empty(*x.shape[:2], weight.shape[-1])
     for rows in _blocks(x):
@@ -134,7 +139,7 @@ def _affine(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
 
 def _add_times(sum_: Tensor, x: Tensor, weight: Tensor) -> Tensor:
     """`sum + x W`, in the memory of `sum`."""
-    if weight.shape[-1] <= NARROW and not x.is_cuda:
+    if weight.shape[-1] <= NARROW and on_cpu(x):
         return sum_.add_(torch.bmm(weight.mT, x.mT).mT)
     for rows in _blocks(x):
         sum_[:, rows].baddbmm_(x[:, rows], weight)
@@ -153,9 +158,9 @@ def _times_transposed(delta: Tensor, weight: Tensor) -> Tensor:
 
 def _gram(h: Tensor, delta: Tensor) -> Tensor:
     """`h^T d`, `[M, in, out]`."""
-    if h.is_cuda or delta.shape[-1] > NARROW:
-        return torch.bmm(h.mT, delta)
-    return torch.bmm(delta.mT, h).mT
+    if delta.shape[-1] <= NARROW and on_cpu(h):
+        return torch.bmm(delta.mT, h).mT
+    return torch.bmm(h.mT, delta)
 
 
 def evaluate(layers: Layers, x: Tensor, activation: Activation) -> Evaluation:

@@ -16,7 +16,7 @@ from metarl.agent import MetaAgent
 from metarl.config import Whole
 from metarl.registry import agent_class, make_family
 from metarl.rollout import collect_adapting
-from metarl.runs import resolve_device, versions
+from metarl.runs import resolve_device, use_matmul, versions
 from metarl.scripts.bench.rollout import Physical
 from metarl.scripts.bench.settings import ContenderCommand, with_settings
 from metarl.scripts.bench.tables import print_table
@@ -132,13 +132,14 @@ def bench_iteration(command: IterationCommand, config: Any) -> dict[str, Any]:
         config: The agent's settings.
 
     Raises:
-        ValueError: There is no such family or device.
+        ValueError: There is no such family or device, or the device has no such format.
     """
     training, _ = default_settings(command.agent, command.family)
     asked = {name: getattr(command, name) for name in ("tasks", "episodes", "horizon")}
     training = replace(training, **{name: value for name, value in asked.items() if value})
     family = make_family(command.family).with_finite_train_set(training.train_tasks)
     device = resolve_device(command.device)
+    use_matmul(command.matmul, device)
     if hasattr(config, "warmup_iterations"):  # iterations without an update: what is measured are those with one
         config = replace(config, warmup_iterations=0)
     envs = family.make_envs(training.tasks, training.episodes, training.horizon or family.horizon)
@@ -175,6 +176,7 @@ def bench_iteration(command: IterationCommand, config: Any) -> dict[str, Any]:
         "episodes": training.episodes,
         "horizon": envs.horizon,
         "device": str(device),
+        "matmul": command.matmul,
         "threads": torch.get_num_threads(),
         "hardware": about["machine"],
         "versions": {**about["packages"], "python": about["python"]},

@@ -80,7 +80,7 @@ def products_seconds(products: Counter[Product], device: torch.device, rounds: i
     """
     stopwatch, seconds = Stopwatch(device), 0.0
     for (function, layouts), count in products.items():
-        tensors = [torch.randn(_extent(*layout), device=device).as_strided(*layout) for layout in layouts]
+        tensors = _random(layouts, device)
         repeats = min(count, 20)
 
         def again(function: Any = function, tensors: list[Tensor] = tensors, repeats: int = repeats) -> None:
@@ -90,6 +90,27 @@ def products_seconds(products: Counter[Product], device: torch.device, rounds: i
         again()
         seconds += statistics.median(stopwatch(again) for _ in range(rounds)) / repeats * count
     return seconds
+
+
+def products_error(products: Counter[Product], device: torch.device) -> float:
+    """How far the same products of normal numbers are off in float32 (or what the device makes of it).
+
+    The largest over the shapes of `|float32 - float64| / |float64|`, in the norm of the whole result.
+
+    Args:
+        products: As `products_of` gives them.
+        device: Where.
+    """
+    largest = 0.0
+    for function, layouts in products:
+        tensors = _random(layouts, device)
+        exact = function(*(t.double() for t in tensors))
+        largest = max(largest, float((function(*tensors).double() - exact).norm() / exact.norm()))
+    return largest
+
+
+def _random(layouts: tuple[Layout, ...], device: torch.device) -> list[Tensor]:
+    return [torch.randn(_extent(*layout), device=device).as_strided(*layout) for layout in layouts]
 
 
 def _extent(shape: tuple[int, ...], strides: tuple[int, ...]) -> int:

@@ -34,6 +34,8 @@ class ContenderCommand:
     """Measure the reference too."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where to compute."""
+    matmul: Literal["float32", "tf32"] = "float32"
+    """How a GPU multiplies matrices."""
     seed: Whole = 0
     """Seed of everything random."""
     json: bool = False

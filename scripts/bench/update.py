@@ -16,8 +16,8 @@ import torch
 from metarl.agent import MetaAgent
 from metarl.config import Count
 from metarl.registry import agent_class, make_family
-from metarl.runs import resolve_device, versions
-from metarl.scripts.bench.limits import flops, products_of, products_seconds
+from metarl.runs import resolve_device, use_matmul, versions
+from metarl.scripts.bench.limits import flops, products_error, products_of, products_seconds
 from metarl.scripts.bench.settings import ContenderCommand, with_settings
 from metarl.scripts.bench.stopwatch import Stopwatch, peak_mib
 from metarl.scripts.bench.synthetic import synthetic_batch
@@ -153,6 +153,7 @@ def bench_shape(
         "ratio_vs_reference": median([b / a for a, b in zip(ours, theirs, strict=True)]) if theirs else None,
         "flops": flops(products),
         "products_seconds": float(f"{limit:.4g}"),
+        "products_error": float(f"{products_error(products, device):.3g}"),
         "fraction_of_products": float(f"{limit / statistics.median(ours):.4g}"),
         "adapt_seconds": median(adapting),
         "reference_adapt_seconds": median(adapting_theirs) if theirs else None,
@@ -177,10 +178,11 @@ def bench_update(command: UpdateCommand, config: Any) -> dict[str, Any]:
         config: The agent's settings.
 
     Raises:
-        ValueError: There is no such family or device.
+        ValueError: There is no such family or device, or the device has no such format.
     """
     training, _ = default_settings(command.agent, command.family)
     family, device = make_family(command.family), resolve_device(command.device)
+    use_matmul(command.matmul, device)
     rows = []
     for tasks in command.tasks or (training.tasks,):
         shape = Shape(
@@ -193,6 +195,7 @@ def bench_update(command: UpdateCommand, config: Any) -> dict[str, Any]:
         "agent": command.agent,
         "family": command.family,
         "device": str(device),
+        "matmul": command.matmul,
         "threads": torch.get_num_threads(),
         "hardware": about["machine"],
         "versions": {**about["packages"], "python": about["python"]},

@@ -12,7 +12,7 @@ import torch
 
 from metarl.registry import agent_class, make_family
 from metarl.scripts.bench import everything
-from metarl.scripts.bench.limits import flops, products_of, products_seconds
+from metarl.scripts.bench.limits import flops, products_error, products_of, products_seconds
 from metarl.scripts.bench.stopwatch import peak_mib, used_mib
 from metarl.scripts.bench.synthetic import synthetic_batch
 from metarl.scripts.bench.tables import cell
@@ -41,6 +41,7 @@ def test_update_prints_its_keys_and_what_they_mean_fits_together(run_metarl, age
         assert row["adapt_seconds"] > 0
         assert row["ratio_vs_reference"] > 0
         assert row["flops"] > 0
+        assert 0 < row["products_error"] < 1e-5, "float32"
         assert row["fraction_of_products"] == pytest.approx(row["products_seconds"] / row["seconds"], rel=1e-2)
         assert row["peak_mib"] >= 0
 
@@ -53,7 +54,13 @@ def test_update_takes_the_agents_settings_and_refuses_what_it_cannot_measure(run
     assert small["rows"][0]["flops"] < large["rows"][0]["flops"]
     assert small["rows"][0]["reference_seconds"] is None
     assert small["exponent"] is None
-    for bad, word in (("--agent", "reptile"), ("--config.inner-lr", "-1"), ("--tasks", "0"), ("--rounds", "0")):
+    for bad, word in (
+        ("--matmul", "tf32"),
+        ("--agent", "reptile"),
+        ("--config.inner-lr", "-1"),
+        ("--tasks", "0"),
+        ("--rounds", "0"),
+    ):
         code, _, err = run_metarl("bench", "update", bad, word)
         assert code == 2
         assert len(err.splitlines()) == 1
@@ -156,6 +163,12 @@ def test_products_are_counted_and_timed_at_their_shapes() -> None:
     assert sum(products.values()) == 3
     assert flops(products) == 2 * (5 * 7 * 11) * (1 + 1 + 3)
     assert products_seconds(products, CPU) > 0
+
+
+def test_the_error_of_products_is_that_against_float64() -> None:
+    x, w = torch.randn(64, 256), torch.randn(256, 32)
+    error = products_error(products_of(lambda: x @ w), CPU)
+    assert 1e-8 < error < 1e-6, "float32 keeps 24 bits"
 
 
 def test_the_peak_of_memory_is_that_of_the_call() -> None:

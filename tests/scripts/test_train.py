@@ -116,6 +116,25 @@ def test_cuda_without_cuda_is_refused(run_metarl, trained_run: Path) -> None:
         assert "no CUDA device" in err
 
 
+def test_a_shorter_format_without_a_gpu_is_refused(run_metarl, tmp_path: Path) -> None:
+    out = tmp_path / "new"
+    code, _, err = run_metarl("train", "maml-trpo", "point-robot", "--device", "cpu", "--matmul", "tf32", "--out", out)
+    assert code == 2
+    assert err.splitlines() == [
+        "metarl: error: matmul: got 'tf32' on cpu, expected 'float32': only a GPU has the other"
+    ]
+    assert not out.exists()
+
+
+def test_a_run_from_before_there_was_a_choice_of_format_is_read(run_metarl, trained_run: Path) -> None:
+    path = trained_run / "config.json"
+    config = json.loads(path.read_text())
+    assert config["training"].pop("matmul") == "float32"
+    path.write_text(json.dumps(config))
+    code, _, err = run_metarl("evaluate", trained_run, "--tasks", "2")
+    assert code == 0, err
+
+
 def test_a_folder_that_holds_a_run_is_not_overwritten(run_metarl, trained_run: Path, tiny) -> None:
     before = {p: p.read_bytes() for p in trained_run.rglob("*") if p.is_file()}
     code, _, err = run_metarl("train", "maml-trpo", "point-robot", "--out", trained_run, *tiny)

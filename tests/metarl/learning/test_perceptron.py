@@ -11,6 +11,15 @@ from torch import Tensor
 from metarl.learning.perceptron import ACTIVATIONS, NARROW, Layers, evaluate, perceptron, pull, pull_tangents, push
 
 FLOAT = torch.float64
+
+
+@pytest.fixture(params=["as on a CPU", "as on a GPU"], autouse=True)
+def both_paths(request, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What runs on a GPU is checked on the CPU: the same operations, only slower there."""
+    if request.param == "as on a GPU":
+        monkeypatch.setattr("metarl.learning.perceptron.on_cpu", lambda x: False)
+
+
 SIZES = [(3, 2), (3, 5, 2), (2, 4, 3, 1), (2, NARROW + 3, NARROW + 1, NARROW + 2)]
 """Of networks: without a hidden layer, with narrow outputs (one column is a case of its own), with wide ones."""
 
