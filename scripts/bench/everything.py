@@ -138,7 +138,8 @@ def update_section(
         value = bench_update(command, replace(default_settings(agent, command.family)[1], **settings))
         rows = [{"agent": title, "gflops": row["flops"] / 1e9, **row} for row in value["rows"]]
         every.extend(rows)
-        shape = f"{rows[0]['episodes']} episodes of {rows[0]['horizon']} steps each"
+        episodes = rows[0]["episodes"]
+        shape = f"{episodes} episode{'s' * (episodes > 1)} of {rows[0]['horizon']} steps each"
         slope = mib_per_task(rows)
         growth = "" if value["exponent"] is None else f", time grows as M^{value['exponent']:.2f}"
         growth += "" if slope is None else f", memory by {slope:.2f} MiB per task"
