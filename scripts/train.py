@@ -257,12 +257,16 @@ def train(run: RunConfig, family: Family, out: Path, *, resume: bool) -> Progres
                 log.add(progress, metrics)
                 for name, value in metrics.items():
                     board.add_scalar(name, value, progress.iteration)
-                ended = stop.requested or progress.iteration == config.iterations
-                if ended or progress.iteration % config.checkpoint_every == 0:
+                stopped = stop.requested  # read once: Ctrl-C may come at any moment, and what stops is saved first
+                if (
+                    stopped
+                    or progress.iteration == config.iterations
+                    or progress.iteration % config.checkpoint_every == 0
+                ):
                     log.sync()
                     save_checkpoint(out / "checkpoints", agent, streams, progress, config.checkpoints_kept)
                 display.update(progress, metrics)
-                if stop.requested:
+                if stopped:
                     break
     finally:
         log.close()

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from metarl.checkpoint import list_checkpoints
+from metarl.scripts import train
 from metarl.storage import read_tensors
 
 OPTIONS = ("--tasks", "3", "--episodes", "3", "--horizon", "30", "--eval-every", "4", "--eval-tasks", "2")
@@ -133,6 +134,33 @@ def test_a_run_from_before_there_was_a_choice_of_format_is_read(run_metarl, trai
     path.write_text(json.dumps(config))
     code, _, err = run_metarl("evaluate", trained_run, "--tasks", "2")
     assert code == 0, err
+
+
+@pytest.mark.parametrize("read", [1, 2, 3, 4])
+def test_ctrl_c_at_any_moment_stops_only_after_what_is_done_is_saved(
+    run_metarl, tmp_path: Path, tiny, monkeypatch, read: int
+) -> None:
+    """It comes just before the `read`-th time that the loop asks for it."""
+
+    class Late(train.StopRequest):
+        reads = 0
+
+        @property
+        def requested(self) -> bool:
+            self.reads += 1
+            return self.reads >= read
+
+        @requested.setter
+        def requested(self, value: bool) -> None:
+            pass
+
+    monkeypatch.setattr(train, "StopRequest", Late)
+    out = tmp_path / "new"
+    words = ("train", "maml-trpo", "point-robot", "--out", out, *tiny, "--checkpoint-every", "100", "--iterations", "9")
+    code, _, err = run_metarl(*words)
+    assert code == 130
+    (newest,) = list_checkpoints(out / "checkpoints")
+    assert f"saved after iteration {int(newest.stem)};" in err
 
 
 def test_a_folder_that_holds_a_run_is_not_overwritten(run_metarl, trained_run: Path, tiny) -> None:
