@@ -128,14 +128,18 @@ def test_an_iteration_takes_no_longer_than_promised() -> None:
     best_of_three(words, at_least, {"seconds": 4.0}, measured_iteration)
 
 
+def seconds_of(*words: object) -> float:
+    begun = time.perf_counter()
+    run(METARL, *words)
+    return time.perf_counter() - begun
+
+
 @pytest.mark.slow
 def test_it_starts_soon(tmp_path: Path) -> None:
-    begun = time.perf_counter()
-    run(METARL, "--help")
-    helped = time.perf_counter()
-    run(METARL, "train", "maml-trpo", "half-cheetah-vel", "--iterations", "1", "--out", tmp_path / "run")
-    assert helped - begun < 1.0
-    assert time.perf_counter() - helped <= 10.0, "the first iteration, the start and the end of the command around it"
+    """The first iteration, with the start and the end of the command; one try of three has to do, as above."""
+    one = ("train", "maml-trpo", "half-cheetah-vel", "--iterations", "1", "--out")
+    assert min(seconds_of("--help") for _ in range(3)) < 1.0
+    assert min(seconds_of(*one, tmp_path / str(i)) for i in range(3)) <= 10.0
 
 
 @pytest.mark.slow
