@@ -12,7 +12,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -20,7 +20,8 @@ from torch import Tensor
 from torch.nn.functional import softplus
 
 from metarl.config import Count, NonNegative, Positive, UnitInterval, Whole
-from metarl.learning.networks import Layout, mlp, mlp_init, mlp_layout
+from metarl.learning.memory import chunks_that_fit, graph_bytes
+from metarl.learning.networks import Perceptrons, mlp_init
 from metarl.learning.optimisers import adam_tensors, restore_adam
 from metarl.learning.replay import Slots, TaskReplay, Transitions, transition_rows
 from metarl.learning.squashed import squashed_sample
@@ -132,6 +133,25 @@ class Noise(NamedTuple):
     action: Tensor
 
 
+class Drawn(NamedTuple):
+    """What one gradient step learns from, of all tasks or of some.
+
+    Attributes:
+        context: What z is inferred from, `[M, context_batch, ...]`.
+        batch: What critics and policy learn from, `[M, B, ...]`.
+        noise: Of z and of the actions.
+    """
+
+    context: Transitions
+    batch: Transitions
+    noise: Noise
+
+    def tasks(self, part: slice) -> Drawn:
+        """The same of some of the tasks."""
+        context, batch = (Transitions(*(t[part] for t in group)) for group in (self.context, self.batch))
+        return Drawn(context, batch, Noise(*(t[part] for t in self.noise)))
+
+
 class PearlNetworks:
     """Encoder, policy and critics as functions of their parameters.
 
@@ -143,14 +163,14 @@ class PearlNetworks:
     def __init__(self, config: PearlConfig, spaces: Spaces) -> None:
         o, a, z = spaces.observation_size, spaces.action_size, config.latent
         self._next = config.context_next_observation
-        self.encoder_sizes = (o + a + 1 + o * self._next, *config.encoder_hidden, 2 * z)
-        self.policy_sizes = (o + z, *config.hidden, 2 * a)
-        self.critic_sizes = (o + a + z, *config.hidden, 1)
+        self.encoder_network = Perceptrons((o + a + 1 + o * self._next, *config.encoder_hidden, 2 * z), "relu")
+        self.policy_network = Perceptrons((o + z, *config.hidden, 2 * a), "relu")
+        self.critic_networks = Perceptrons((o + a + z, *config.hidden, 1), "relu")
 
     def initial(self, config: PearlConfig, rng: np.random.Generator) -> Parameters:
         """Initial parameters; the targets start equal to the critics."""
-        encoder, policy = (mlp_init(sizes, rng)[None] for sizes in (self.encoder_sizes, self.policy_sizes))
-        critics = torch.stack([mlp_init(self.critic_sizes, rng) for _ in range(2)])
+        encoder, policy = (mlp_init(each.sizes, rng)[None] for each in (self.encoder_network, self.policy_network))
+        critics = torch.stack([mlp_init(self.critic_networks.sizes, rng) for _ in range(2)])
         return Parameters(encoder, policy, critics, critics.clone(), torch.tensor([math.log(config.temperature)]))
 
     def factors(self, encoder: Tensor, context: Transitions) -> tuple[Tensor, Tensor]:
@@ -158,7 +178,7 @@ class PearlNetworks:
         columns = [context.observations, context.actions, context.rewards.unsqueeze(-1)]
         if self._next:
             columns.append(context.next_observations)
-        mean, raw = _network(encoder, self.encoder_sizes, columns)[0].chunk(2, dim=-1)
+        mean, raw = self.encoder_network(encoder, _shared(*columns))[0].chunk(2, dim=-1)
         return mean, softplus(raw).clamp_min(MIN_VARIANCE)
 
     def policy(self, policy: Tensor, observations: Tensor, latent: Tensor) -> tuple[Tensor, Tensor]:
@@ -169,20 +189,21 @@ class PearlNetworks:
             observations: `[M, B, O]`.
             latent: `[M, B, Z]` or `[M, 1, Z]`.
         """
-        mean, log_std = _network(policy, self.policy_sizes, [observations, latent])[0].chunk(2, dim=-1)
+        mean, log_std = self.policy_network(policy, _shared(observations, latent))[0].chunk(2, dim=-1)
         return mean, log_std.clamp(*LOG_STD_RANGE)
 
     def critics(self, critics: Tensor, observations: Tensor, actions: Tensor, latent: Tensor) -> Tensor:
         """Values of both critics, `[2, M, B]`; `actions` in [-1, 1], `latent` as for `policy`."""
-        return _network(critics, self.critic_sizes, [observations, actions, latent]).squeeze(-1)
+        return self.critic_networks(critics, _shared(observations, actions, latent)).squeeze(-1)
+
+    def smaller_value(self, critics: Tensor, observations: Tensor, actions: Tensor, latent: Tensor) -> Tensor:
+        """The smaller one of both critics' values, `[M, B]`; arguments as for `critics`, the parameters detached."""
+        return self.critic_networks.smallest(critics, _shared(observations, actions, latent))
 
 
-def _network(parameters: Tensor, sizes: Sequence[int], columns: Sequence[Tensor]) -> Tensor:
-    """Networks `[n, P]` over the same inputs, joined from columns `[M, B, ...]`: `[n, M, B, out]`."""
-    rows = columns[0].shape[:-1]
-    x = torch.cat([c.expand(*rows, c.shape[-1]) for c in columns], dim=-1).flatten(0, -2)
-    outputs = mlp(Layout(mlp_layout(sizes)).split(parameters), x.expand(len(parameters), *x.shape), "relu")
-    return outputs.view(len(parameters), *rows, sizes[-1])
+def _shared(*columns: Tensor) -> list[Tensor]:
+    """Columns of inputs that all networks of a kind are shown."""
+    return [c.unsqueeze(0) for c in columns]
 
 
 # The belief -----------------------------------------------------------------------------------------------
@@ -231,7 +252,7 @@ def critic_targets(
     with torch.no_grad():
         mean, log_std = networks.policy(p.policy, batch.next_observations, latent)
         actions, log_prob = squashed_sample(mean, log_std, noise)
-        values = networks.critics(p.targets, batch.next_observations, actions, latent).amin(dim=0)
+        values = networks.smaller_value(p.targets, batch.next_observations, actions, latent)
         soft_values = values - p.log_temperature.exp() * log_prob
         return config.reward_scale * batch.rewards + config.gamma * (1.0 - batch.terminated) * soft_values
 
@@ -251,7 +272,7 @@ def policy_loss(
     latent = latent.detach()
     mean, log_std = networks.policy(p.policy, batch.observations, latent)
     actions, log_prob = squashed_sample(mean, log_std, noise)
-    values = networks.critics(p.critics.detach(), batch.observations, actions, latent).amin(dim=0)
+    values = networks.smaller_value(p.critics.detach(), batch.observations, actions, latent)
     return (p.log_temperature.exp().detach() * log_prob - values).mean(), log_prob
 
 
@@ -290,11 +311,10 @@ class Pearl:
         self.config, self.spaces, self._device = config, spaces, device
         self._networks = PearlNetworks(config, spaces)
         self._parameters = Parameters(*(t.to(device) for t in self._networks.initial(config, rng)))
-        trained = self._parameters._asdict()
-        del trained["targets"]
+        p = self._parameters
         self._optimisers = {
-            name: torch.optim.Adam([tensor.requires_grad_()], lr=config.learning_rate)
-            for name, tensor in trained.items()
+            name: torch.optim.Adam([t.requires_grad_() for t in tensors], lr=config.learning_rate, fused=True)
+            for name, tensors in (("values", (p.encoder, p.critics)), ("actions", (p.policy, p.log_temperature)))
         }
         self._rng = rng.spawn(1)[0]
         width = Transitions.width(spaces.observation_size, spaces.action_size)
@@ -355,9 +375,12 @@ class Pearl:
         }
         if self._iteration <= self.config.warmup_iterations:
             return metrics
+        tasks = min(self.config.meta_batch, len(self._slots))
+        task_bytes = graph_bytes(self.config.batch, self._networks.critic_networks.sizes)
+        chunks = chunks_that_fit(tasks, task_bytes, self._device)
         sums = torch.zeros(6, device=self._device)
         for _ in range(self.config.gradient_steps):
-            sums += self._gradient_step()
+            sums += self._learn_from(self._draw(tasks), chunks)
         names = ("critic_loss", "policy_loss", "kl", "value", "entropy", "temperature")
         means = (sums / self.config.gradient_steps).tolist()
         return metrics | {f"update/{name}": value for name, value in zip(names, means, strict=True)}
@@ -384,59 +407,80 @@ class Pearl:
             if k < self.config.context_collects:
                 self._context.add(np.broadcast_to(contexts[..., None], t.shape)[t.mask], rows)
 
-    def _gradient_step(self) -> Tensor:
-        """Draws one meta-batch and learns from it; returns the numbers that `meta_update` reports."""
+    def _draw(self, tasks: int) -> Drawn:
+        """What one gradient step learns from, of so many tasks."""
         c, rng = self.config, self._rng
-        known = len(self._slots)
-        slots: Slots = rng.choice(known, min(c.meta_batch, known), replace=False)
-        trials = slots * self._trials + rng.integers(self._trials, size=len(slots))
+        slots: Slots = rng.choice(len(self._slots), tasks, replace=False)
+        trials = slots * self._trials + rng.integers(self._trials, size=tasks)
         context = self._sample(self._context, trials, c.context_batch)
         batch = self._sample(self._replay, slots, c.batch)
-        m, a = len(slots), self.spaces.action_size
-        noise = Noise(self._normal(rng, m, c.latent), *(self._normal(rng, m, c.batch, a) for _ in range(2)))
-        return self._learn_from(context, batch, noise)
+        actions = (tasks, c.batch, self.spaces.action_size)
+        noise = Noise(self._normal(rng, tasks, c.latent), *(self._normal(rng, *actions) for _ in range(2)))
+        return Drawn(context, batch, noise)
 
     def _sample(self, buffer: TaskReplay, slots: Slots, batch: int) -> Transitions:
         """Transitions drawn from some slots of a buffer, `[len(slots), batch, ...]`."""
         return self._unpack(buffer.sample(slots, batch, self._rng))
 
-    def _learn_from(self, context: Transitions, batch: Transitions, noise: Noise) -> Tensor:
+    def _learn_from(self, drawn: Drawn, chunks: Sequence[slice]) -> Tensor:
         """One step of everything.
 
         Args:
-            context: What z is inferred from, `[M, context_batch, ...]`.
-            batch: What critics and policy learn from, `[M, B, ...]`.
-            noise: Of z and of the actions.
+            drawn: What to learn from.
+            chunks: Of the tasks; the gradients of all are added up, of one after the other.
 
         Returns:
             The numbers that `meta_update` reports, `[6]`.
         """
+        p, parts = self._parameters, [drawn.tasks(chunk) for chunk in chunks]
+        num_tasks = len(drawn.batch.rewards)
+        latents, values = zip(*(self._pull_values(part, num_tasks) for part in parts), strict=True)
+        self._step("values")
+        actions = [self._pull_actions(*one, num_tasks) for one in zip(parts, latents, strict=True)]
+        self._step("actions")
+        with torch.no_grad():
+            p.targets.lerp_(p.critics, self.config.tau)
+            (loss, kl, value), (actor_loss, entropy) = (torch.stack(each).sum(dim=0) for each in (values, actions))
+            return torch.stack((loss, actor_loss, kl, value, entropy, p.log_temperature.exp().squeeze()))
+
+    def _pull_values(self, drawn: Drawn, num_tasks: int) -> tuple[Tensor, Tensor]:
+        """Adds the part of some of `num_tasks` tasks to the gradients of critics and encoder.
+
+        Returns:
+            Their z, `[M, 1, Z]`, and their part of critic loss, divergence and value, `[3]`.
+        """
         c, p = self.config, self._parameters
-        m, a = len(batch.rewards), self.spaces.action_size
+        context, batch, noise = drawn
+        share = len(batch.rewards) / num_tasks
         mean, variance = infer(self._networks, p.encoder, context)
-        latent = (mean + variance.sqrt() * noise.latent).unsqueeze(1)  # [M, 1, Z]: one z per task
+        latent = (mean + variance.sqrt() * noise.latent).unsqueeze(1)  # one z per task
         kl = kl_from_prior(mean, variance).sum()
         targets = critic_targets(self._networks, p, batch, latent, noise.next_action, c)
         values = self._networks.critics(p.critics, batch.observations, batch.actions, latent)
-        loss = critic_loss(values, targets)
-        self._step(loss + c.kl_weight * kl, "encoder", "critics")
-
-        actor_loss, log_prob = policy_loss(self._networks, p, batch, latent, noise.action)
-        self._step(actor_loss, "policy")
-        if c.tune_temperature:
-            self._step(temperature_loss(p.log_temperature, log_prob, -float(a)), "log_temperature")
+        loss = share * critic_loss(values, targets)
+        torch.autograd.backward(loss + c.kl_weight * kl, inputs=[p.encoder, p.critics])
         with torch.no_grad():
-            p.targets.lerp_(p.critics, c.tau)
-            parts = (loss, actor_loss, kl / m, values.mean(), -log_prob.mean(), p.log_temperature.exp().squeeze())
-            return torch.stack(parts)
+            return latent.detach(), torch.stack((loss, kl / num_tasks, share * values.mean()))
 
-    def _step(self, loss: Tensor, *names: str) -> None:
-        """One step of Adam on the named parameters, along the gradient of `loss`."""
-        tensors = [getattr(self._parameters, name) for name in names]
-        for name, tensor, gradient in zip(names, tensors, torch.autograd.grad(loss, tensors), strict=True):
-            tensor.grad = gradient
-            self._optimisers[name].step()
-            tensor.grad = None
+    def _pull_actions(self, drawn: Drawn, latent: Tensor, num_tasks: int) -> Tensor:
+        """Adds the part of some of `num_tasks` tasks, with z `[M, 1, Z]`, to the gradients of policy and temperature.
+
+        Returns:
+            Their part of policy loss and entropy, `[2]`.
+        """
+        p, share = self._parameters, len(latent) / num_tasks
+        loss, log_prob = policy_loss(self._networks, p, drawn.batch, latent, drawn.noise.action)
+        torch.autograd.backward(share * loss, inputs=[p.policy])
+        if self.config.tune_temperature:
+            wanting = temperature_loss(p.log_temperature, log_prob, -float(self.spaces.action_size))
+            torch.autograd.backward(share * wanting, inputs=[p.log_temperature])
+        with torch.no_grad():
+            return share * torch.stack((loss, -log_prob.mean()))
+
+    def _step(self, what: Literal["values", "actions"]) -> None:
+        """One step of Adam along the gradients that have been added up."""
+        self._optimisers[what].step()
+        self._optimisers[what].zero_grad()
 
     # Arrays ---------------------------------------------------------------------------------------------
 
@@ -519,7 +563,7 @@ class Pearl:
         and the log standard deviation before the tanh, and -1 and 1 stand for the action bounds.
         """
         mean, variance = (t[task, 0].clone() for t in posterior(state.precision, state.weighted_mean))
-        weights = Layout(mlp_layout(self._networks.policy_sizes)).split(self._parameters.policy.detach().cpu())
+        weights = self._networks.policy_network.layout.split(self._parameters.policy.detach().cpu())
         tensors = {name: t[0].clone() for name, t in weights.items()}
         tensors |= {"latent": mean, "latent_variance": variance}
         tensors |= {"action_low": torch.tensor(self._low), "action_high": torch.tensor(self._high)}

@@ -29,6 +29,7 @@ from metarl.custom.family import PREFIX, gym_spec, settled, stepping_of, with_st
 from metarl.custom.rows import EnvError
 from metarl.custom.vary import FORMS
 from metarl.evaluation import evaluate
+from metarl.learning.memory import keep_freed_memory
 from metarl.registry import AGENTS, FAMILIES, agent_class, make_family, names
 from metarl.report import tasks_label, training_picture
 from metarl.runs import STEPPING_FIELDS, MetricsLog, RunConfig, resolve_device, use_matmul, versions
@@ -313,6 +314,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         device: Literal["cpu", "cuda"] = "cuda" if resolve_device(training.device).type == "cuda" else "cpu"
         training = settings["training"] = dataclasses.replace(training, device=device)  # recorded as used
         use_matmul(training.matmul, torch.device(device))
+        keep_freed_memory()
         family = family.with_finite_train_set(training.train_tasks)
         probe = family.make_envs(1, 1, training.horizon or family.horizon)
         run = RunConfig(agent=agent_name, spaces=probe.spaces, **settings)

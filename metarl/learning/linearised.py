@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from metarl.learning.distributions import Distribution
-from metarl.learning.networks import Layout, mlp_layers
-from metarl.learning.perceptron import Activation, Layers, evaluate, pull, pull_tangents, push
+from metarl.learning.networks import Layout, flat_gradients, mlp_layers
+from metarl.learning.perceptron import Activation, Layers, evaluate, parameter_gradients, pull, pull_tangents, push
 
 DistributionLoss = Callable[[Distribution], Tensor]
 """Maps action distributions over `[M, B]` to one loss per task, `[M]`."""
@@ -55,10 +55,10 @@ class LinearisedPolicy:
 
     def flat(self, gradients: Layers, rest: Sequence[Tensor]) -> Tensor:
         """A gradient `[M, P]` from the network's share of it and that of the log-std, if there is one."""
-        pieces = [t for layer in zip(*gradients, strict=True) for t in layer]
+        pieces = flat_gradients(gradients)
         if self._free is not None:
             pieces += [r.squeeze(1) * self._free for r in rest]
-        return torch.cat([t.flatten(1) for t in pieces], dim=1)
+        return torch.cat(pieces, dim=1)
 
     def push(self, tangent: Tensor) -> tuple[Tensor, ...]:
         """From a tangent of the parameters, `[M, P]`, to those of mean and log-std, or of the logits."""
@@ -68,9 +68,8 @@ class LinearisedPolicy:
     def pull(self, cotangents: Sequence[Tensor]) -> Tensor:
         """From cotangents of mean and log-std, or of the logits, to the gradient `[M, P]`."""
         output, *rest = cotangents
-        gradients = pull(self.layers, self.inputs, output, self.activation).layers
-        assert gradients is not None
-        return self.flat(gradients, rest)
+        deltas = pull(self.layers, self.inputs, output, self.activation)
+        return self.flat(parameter_gradients(self.inputs, deltas), rest)
 
     def cotangents(self, loss: DistributionLoss) -> tuple[Tensor, ...]:
         """Gradients of the tasks' losses with respect to mean and log-std, or to the logits."""
@@ -109,10 +108,8 @@ class LossDerivatives:
         self._policy = policy
         self._leaves, self._cotangents = head_gradients(policy.distribution, loss, create_graph=True)
         output, *rest = (c.detach() for c in self._cotangents)
-        back = pull(policy.layers, policy.inputs, output, policy.activation)
-        assert back.layers is not None
-        self._deltas = back.deltas
-        self.gradient = policy.flat(back.layers, rest)
+        self._deltas = pull(policy.layers, policy.inputs, output, policy.activation)
+        self.gradient = policy.flat(parameter_gradients(policy.inputs, self._deltas), rest)
 
     def hessian_product(self, v: Tensor, cotangents: Sequence[Tensor] = ()) -> Tensor:
         """`H v`, and what `LinearisedPolicy.pull` makes of further cotangents, together `[M, P]`; `v` is `[M, P]`."""

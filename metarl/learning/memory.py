@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 from pathlib import Path
 
 import torch
@@ -9,6 +11,38 @@ import torch
 GRAPH_TENSORS = 32
 """Copies of a sample's activations that the graph of a whole meta-update holds, rounded up."""
 SYSTEM_MEMORY = Path("/proc/meminfo")
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
+"""Parameters of mallopt, from malloc.h of the GNU C library."""
+NEVER = 2**31 - 1
+"""Bytes from which that library would act."""
+
+
+def keep_freed_memory() -> None:
+    """Lets this process keep the memory that it frees for its next arrays, where the C library is GNU's.
+
+    By default large arrays come from the system and go back to it, and each page of the next one is a fault.
+    """
+    with contextlib.suppress(OSError, AttributeError):
+        library = ctypes.CDLL(None)
+        library.mallopt(M_TRIM_THRESHOLD, NEVER)
+        library.mallopt(M_MMAP_THRESHOLD, NEVER)
+
+
+def chunks_that_fit(num_tasks: int, task_bytes: int, device: torch.device) -> list[slice]:
+    """Chunks of tasks of which each fits into half of the device's free memory.
+
+    Args:
+        num_tasks: `M`.
+        task_bytes: What one task takes.
+        device: Where.
+    """
+    return chunks(num_tasks, int(min(free_bytes(device) / 2 / task_bytes, num_tasks)))
+
+
+def chunks(num_tasks: int, size: int) -> list[slice]:
+    """Slices of `num_tasks` tasks, at most `size` each, and at least one."""
+    size = max(size, 1)
+    return [slice(start, min(start + size, num_tasks)) for start in range(0, num_tasks, size)]
 
 
 def free_bytes(device: torch.device) -> float:

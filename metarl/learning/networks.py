@@ -10,13 +10,15 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from functools import cached_property
+from itertools import accumulate, pairwise
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from metarl.learning.perceptron import Activation, Layers, perceptron
+from metarl.learning.perceptron import Activation, Layers, evaluate, input_gradient, on_cpu, parameter_gradients, pull
 
 
 @dataclass(frozen=True)
@@ -63,15 +65,177 @@ def mlp_layers(arrays: Mapping[str, Tensor]) -> Layers:
     return Layers([arrays[f"weight_{i}"] for i in layers], [arrays[f"bias_{i}"] for i in layers])
 
 
-def mlp(arrays: Mapping[str, Tensor], x: Tensor, activation: Activation) -> Tensor:
-    """A perceptron per task.
+def flat_gradients(gradients: Layers) -> list[Tensor]:
+    """The gradients `[M, ...]` of `mlp_layers`, in the order of `mlp_layout`, each `[M, size]`."""
+    return [t.flatten(1) for layer in zip(*gradients, strict=True) for t in layer]
+
+
+@dataclass(frozen=True)
+class Perceptrons:
+    """Perceptrons of the same shape as functions of their flat parameters, one per row.
 
     Args:
-        arrays: By name, as in `mlp_layout`: `[M, in, out]` and `[M, out]`.
-        x: Inputs, `[M, B, in]`.
+        sizes: Of the layers, input first.
         activation: Between the layers.
-
-    Returns:
-        Outputs, `[M, B, out]`.
     """
-    return perceptron(mlp_layers(arrays), x, activation)
+
+    sizes: tuple[int, ...]
+    activation: Activation
+
+    @cached_property
+    def layout(self) -> Layout:
+        """Of one network's parameters."""
+        return Layout(mlp_layout(self.sizes))
+
+    def layers(self, parameters: Tensor) -> Layers:
+        """Views of parameters `[n, P]`."""
+        return mlp_layers(self.layout.split(parameters))
+
+    def __call__(self, parameters: Tensor, columns: Sequence[Tensor]) -> Tensor:
+        """The networks' outputs, differentiable once by autograd.
+
+        A gradient with `create_graph=True` raises a RuntimeError.
+
+        Args:
+            parameters: `[n, P]`.
+            columns: What makes up the inputs, each `[n, *rows, width]`, or `[1, *rows, width]` for all networks; all
+                but the first may also be broadcast over rows.
+
+        Returns:
+            `[n, *rows, out]`.
+        """
+        if not torch.is_grad_enabled():
+            return _evaluate(self, parameters, columns)[0]
+        output: Tensor = _Differentiable.apply(self, parameters, *columns)  # type: ignore[no-untyped-call]  # torch has no types
+        return output
+
+    def smallest(self, parameters: Tensor, columns: Sequence[Tensor]) -> Tensor:
+        """The smallest of the networks' outputs, differentiable once by the columns, not by the parameters.
+
+        Only the network whose output is the smallest has a part in a row's gradient.
+
+        Args:
+            parameters: `[n, P]`.
+            columns: As for calling, shared by all networks.
+
+        Returns:
+            `[*rows]`, from networks with one output.
+        """
+        if not torch.is_grad_enabled():
+            return _evaluate(self, parameters, columns)[0].squeeze(-1).amin(dim=0)
+        output: Tensor = _Smallest.apply(self, parameters, *columns)  # type: ignore[no-untyped-call]  # torch has no types
+        return output
+
+
+def _evaluate(networks: Perceptrons, parameters: Tensor, columns: Sequence[Tensor]) -> tuple[Tensor, Sequence[Tensor]]:
+    """Outputs `[n, *rows, out]`, and the inputs of each layer `[n, B, in]`."""
+    n, rows = len(parameters), columns[0].shape[:-1]
+    x = columns[0]
+    if len(columns) > 1:
+        x = torch.cat([c.expand(*rows, c.shape[-1]) for c in columns], dim=-1)
+    x = x.flatten(1, -2)
+    output, inputs = evaluate(networks.layers(parameters), x.expand(n, *x.shape[1:]), networks.activation)
+    return output.view(n, *rows[1:], networks.sizes[-1]), inputs
+
+
+class _Differentiable(torch.autograd.Function):
+    """The outputs as functions of parameters and columns; their derivative has none of its own."""
+
+    @staticmethod
+    def forward(ctx: Any, networks: Perceptrons, parameters: Tensor, *columns: Tensor) -> Tensor:
+        output, inputs = _evaluate(networks, parameters, columns)
+        ctx.networks, ctx.shapes = networks, [c.shape for c in columns]
+        ctx.save_for_backward(parameters, *inputs)
+        return output
+
+    @staticmethod
+    def backward(ctx: Any, cotangent: Tensor) -> tuple[Tensor | None, ...]:
+        _refuse_second_derivative()
+        parameters, *inputs = ctx.saved_tensors
+        _, want_parameters, *wanted = ctx.needs_input_grad
+        layers, gradient, span = ctx.networks.layers(parameters), None, _span(ctx.shapes, wanted)
+        deltas = pull(layers, inputs, cotangent.flatten(1, -2), ctx.networks.activation)
+        if want_parameters:
+            gradient = torch.cat(flat_gradients(parameter_gradients(inputs, deltas)), dim=1)
+        if span is None:
+            return None, gradient, *(None for _ in wanted)
+        x = input_gradient(layers, deltas, span).view(*cotangent.shape[:-1], -1)
+        return None, gradient, *_by_column(x, span, ctx.shapes, wanted)
+
+
+class _Smallest(torch.autograd.Function):
+    """The smallest output as a function of the columns; its derivative has none of its own."""
+
+    @staticmethod
+    def forward(ctx: Any, networks: Perceptrons, parameters: Tensor, *columns: Tensor) -> Tensor:
+        outputs, inputs = _evaluate(networks, parameters, columns)
+        smallest, which = outputs.squeeze(-1).min(dim=0)
+        ctx.networks, ctx.shapes = networks, [c.shape for c in columns]
+        ctx.save_for_backward(parameters, which, *inputs)
+        return smallest
+
+    @staticmethod
+    def backward(ctx: Any, cotangent: Tensor) -> tuple[Tensor | None, ...]:
+        _refuse_second_derivative()
+        parameters, which, *inputs = ctx.saved_tensors
+        _, want_parameters, *wanted = ctx.needs_input_grad
+        span = _span(ctx.shapes, wanted)
+        if want_parameters or span is None:
+            raise RuntimeError("smallest: got parameters that want a gradient, expected them detached")
+        x = _pull_smallest(ctx.networks, parameters, inputs, which.flatten(), cotangent.reshape(1, -1, 1), span)
+        return None, None, *_by_column(x.view(1, *cotangent.shape, -1), span, ctx.shapes, wanted)
+
+
+def _pull_smallest(
+    networks: Perceptrons, parameters: Tensor, inputs: Sequence[Tensor], which: Tensor, cotangent: Tensor, span: slice
+) -> Tensor:
+    """Gradient of the span of the inputs, `[1, B, width]`, where each row has a network of its own.
+
+    Args:
+        networks: The networks.
+        parameters: `[n, P]`.
+        inputs: Of each layer, `[n, B, in]`.
+        which: Each row's network, `[B]`.
+        cotangent: Of each row's output, `[1, B, 1]`.
+        span: Of the inputs.
+    """
+    layers = networks.layers(parameters)
+    if not on_cpu(cotangent):  # all rows through all networks: to count their own, the host would have to wait
+        own = which == torch.arange(len(parameters), device=which.device).unsqueeze(-1)
+        deltas = pull(layers, inputs, cotangent * own.unsqueeze(-1), networks.activation)
+        return input_gradient(layers, deltas, span).sum(dim=0, keepdim=True)
+    x = cotangent.new_empty(1, len(which), span.stop - span.start)
+    for n in range(len(parameters)):
+        rows = (which == n).nonzero().squeeze(-1)
+        one = networks.layers(parameters[n : n + 1])
+        kept = [inputs[0], *(h[n : n + 1].index_select(1, rows) for h in inputs[1:])]  # the first one is not needed
+        deltas = pull(one, kept, cotangent.index_select(1, rows), networks.activation)
+        x[:, rows] = input_gradient(one, deltas, span)
+    return x
+
+
+def _refuse_second_derivative() -> None:
+    if torch.is_grad_enabled():  # else it would be wrong in silence
+        raise RuntimeError(
+            "perceptrons: got create_graph=True, expected a first derivative; for a second one use "
+            "metarl.learning.linearised.LossDerivatives, or layers of torch.nn"
+        )
+
+
+def _spans(shapes: Sequence[torch.Size]) -> list[tuple[int, int]]:
+    """Where each column lies in the inputs."""
+    return list(pairwise([0, *accumulate(shape[-1] for shape in shapes)]))
+
+
+def _span(shapes: Sequence[torch.Size], wanted: Sequence[bool]) -> slice | None:
+    """The part of the inputs that has all columns whose gradient is wanted, if any is."""
+    ends = [end for span, want in zip(_spans(shapes), wanted, strict=True) if want for end in span]
+    return slice(min(ends), max(ends)) if ends else None
+
+
+def _by_column(x: Tensor, span: slice, shapes: Sequence[torch.Size], wanted: Sequence[bool]) -> list[Tensor | None]:
+    """The columns' gradients, from that of their span `[n, *rows, width]`, summed where a column is broadcast."""
+    return [
+        x[..., start - span.start : stop - span.start].sum_to_size(shape) if want else None
+        for (start, stop), shape, want in zip(_spans(shapes), shapes, wanted, strict=True)
+    ]

@@ -26,10 +26,13 @@ def adam_tensors(prefix: str, optimiser: torch.optim.Adam) -> dict[str, Tensor]:
 
 def restore_adam(prefix: str, optimiser: torch.optim.Adam, tensors: Mapping[str, Tensor]) -> None:
     """Takes back what `adam_tensors` gave; the shapes are the caller's to check."""
-    for i, parameter in enumerate(p for group in optimiser.param_groups for p in group["params"]):
+    pairs = ((p, bool(group["fused"])) for group in optimiser.param_groups for p in group["params"])
+    for i, (parameter, fused) in enumerate(pairs):
         saved = {name: tensors[f"{prefix}.{i}.{name}"].clone() for name in FIELDS}
         moments = {name: saved[name].to(parameter.device) for name in FIELDS[1:]}
-        optimiser.state[parameter] = {"step": saved["step"], **moments}  # Adam keeps its step count on the CPU
+        # Adam keeps its step count on the CPU, unless one kernel does it all.
+        step = saved["step"].to(parameter.device) if fused else saved["step"]
+        optimiser.state[parameter] = {"step": step, **moments}
 
 
 def _fresh(parameter: Tensor) -> dict[str, Tensor]:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -21,8 +21,8 @@ from torch import Tensor
 Activation = Literal["tanh", "relu"]
 NARROW = 10
 """Columns up to which a product on the CPU is faster transposed: BLAS fills its registers along the last axis."""
-BLOCK_BYTES = 5 * 2**19
-"""Of one task's rows: more are multiplied block by block on the CPU, so that each stays in the cache of a core."""
+CORE_BYTES = 15 * 2**16
+"""Of rows that a core multiplies at once: with the result, about what its own cache holds."""
 
 
 def on_cpu(x: Tensor) -> bool:
@@ -105,26 +105,21 @@ class Evaluation(NamedTuple):
     inputs: Sequence[Tensor]
 
 
-class Pullback(NamedTuple):
-    """A backward pass.
+def _blocks(x: Tensor) -> Iterator[tuple[slice, slice]]:
+    """Tasks and rows that a product on the CPU takes at once, so that each core's share stays in its cache.
 
-    Attributes:
-        x: Gradient of the network's input, `[M, B, in]`, if it was asked for.
-        layers: Gradients of the parameters, if they were asked for.
-        deltas: Cotangents of each layer's `z`, `[M, B, out]`.
+    While one task's rows do, every core has tasks of its own; else, all work on one block of rows after the other. On
+    a GPU, everything goes at once.
     """
-
-    x: Tensor | None
-    layers: Layers | None
-    deltas: Sequence[Tensor]
-
-
-def _blocks(x: Tensor) -> Iterator[slice]:
-    """Rows that a product on the CPU takes at once; all of them on a GPU."""
-    rows, columns = x.shape[1:]
-    count = max(-(-4 * rows * columns // BLOCK_BYTES), 1) if on_cpu(x) else 1
-    size = -(-rows // count) if rows else 1
-    return (slice(start, start + size) for start in range(0, max(rows, 1), size))
+    tasks, rows, columns = x.shape
+    if not on_cpu(x) or 4 * rows * columns <= CORE_BYTES:
+        yield slice(None), slice(None)
+        return
+    size = max(CORE_BYTES * torch.get_num_threads() // (4 * columns), 1)
+    size = -(-rows // -(-rows // size))  # blocks of the same size
+    for task in range(tasks):
+        for start in range(0, rows, size):
+            yield slice(task, task + 1), slice(start, start + size)
 
 
 def _affine(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
@@ -132,8 +127,8 @@ def _affine(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     if weight.shape[-1] <= NARROW and on_cpu(x):
         return torch.bmm(weight.mT, x.mT).mT.contiguous().add_(bias.unsqueeze(1))
     z = x.new_empty(*x.shape[:2], weight.shape[-1])
-    for rows in _blocks(x):
-        torch.baddbmm(bias.unsqueeze(1), x[:, rows], weight, out=z[:, rows])
+    for tasks, rows in _blocks(x):
+        torch.baddbmm(bias[tasks].unsqueeze(1), x[tasks, rows], weight[tasks], out=z[tasks, rows])
     return z
 
 
@@ -141,8 +136,8 @@ def _add_times(sum_: Tensor, x: Tensor, weight: Tensor) -> Tensor:
     """`sum + x W`, in the memory of `sum`."""
     if weight.shape[-1] <= NARROW and on_cpu(x):
         return sum_.add_(torch.bmm(weight.mT, x.mT).mT)
-    for rows in _blocks(x):
-        sum_[:, rows].baddbmm_(x[:, rows], weight)
+    for tasks, rows in _blocks(x):
+        sum_[tasks, rows].baddbmm_(x[tasks, rows], weight[tasks])
     return sum_
 
 
@@ -150,9 +145,11 @@ def _times_transposed(delta: Tensor, weight: Tensor) -> Tensor:
     """`d W^T`, `[M, B, in]`."""
     if weight.shape[-1] == 1:  # an outer product
         return delta * weight.mT
+    if weight.shape[1] <= NARROW and on_cpu(delta):
+        return torch.bmm(weight, delta.mT).mT
     back = delta.new_empty(*delta.shape[:2], weight.shape[1])
-    for rows in _blocks(back):
-        torch.bmm(delta[:, rows], weight.mT, out=back[:, rows])
+    for tasks, rows in _blocks(back):
+        torch.bmm(delta[tasks, rows], weight[tasks].mT, out=back[tasks, rows])
     return back
 
 
@@ -171,35 +168,31 @@ def evaluate(layers: Layers, x: Tensor, activation: Activation) -> Evaluation:
     return Evaluation(_affine(inputs[-1], layers.weights[-1], layers.biases[-1]), inputs)
 
 
-def pull(
-    layers: Layers,
-    inputs: Sequence[Tensor],
-    cotangent: Tensor,
-    activation: Activation,
-    *,
-    want_x: bool = False,
-    want_layers: bool = True,
-) -> Pullback:
-    """The backward pass.
+def pull(layers: Layers, inputs: Sequence[Tensor], cotangent: Tensor, activation: Activation) -> list[Tensor]:
+    """The backward pass: cotangents of each layer's `z`, `[M, B, out]`.
 
     Args:
         layers: The parameters.
         inputs: Of each layer, from `evaluate`.
         cotangent: Of the output, `[M, B, out]`.
         activation: Between the layers.
-        want_x: Whether the gradient of the network's input is wanted.
-        want_layers: Whether those of the parameters are.
     """
-    f, last = ACTIVATIONS[activation], len(inputs) - 1
+    f = ACTIVATIONS[activation]
     deltas = [cotangent]  # of the last layer first
-    for i in range(last, 0, -1):
+    for i in range(len(inputs) - 1, 0, -1):
         deltas.append(f.slope(_times_transposed(deltas[-1], layers.weights[i]), inputs[i]))
-    deltas.reverse()
-    gradients = None
-    if want_layers:
-        pairs = zip(inputs, deltas, strict=True)
-        gradients = Layers([_gram(h, d) for h, d in pairs], [d.sum(dim=1) for d in deltas])
-    return Pullback(_times_transposed(deltas[0], layers.weights[0]) if want_x else None, gradients, deltas)
+    return deltas[::-1]
+
+
+def parameter_gradients(inputs: Sequence[Tensor], deltas: Sequence[Tensor]) -> Layers:
+    """What `pull` found, as gradients of the parameters."""
+    pairs = zip(inputs, deltas, strict=True)
+    return Layers([_gram(h, d) for h, d in pairs], [d.sum(dim=1) for d in deltas])
+
+
+def input_gradient(layers: Layers, deltas: Sequence[Tensor], columns: slice) -> Tensor:
+    """What `pull` found, as gradient of some columns of the network's input, `[M, B, columns]`."""
+    return _times_transposed(deltas[0], layers.weights[0][:, columns])
 
 
 class Pushforward(NamedTuple):
@@ -277,54 +270,3 @@ def pull_tangents(
         change, bend = f.slope(back, inputs[i]), pushed.bends[i - 1]
         change = change if bend is None else change.add_(bend)
     return Layers(weights[::-1], biases[::-1])
-
-
-class _Perceptron(torch.autograd.Function):
-    """The output as a function of the input, of all weights and of all biases; its derivative has none of its own."""
-
-    @staticmethod
-    def forward(ctx: Any, activation: Activation, x: Tensor, *parameters: Tensor) -> Tensor:
-        half = len(parameters) // 2
-        output, inputs = evaluate(Layers(parameters[:half], parameters[half:]), x, activation)
-        ctx.activation, ctx.half = activation, half
-        ctx.save_for_backward(*parameters, *inputs)
-        return output
-
-    @staticmethod
-    def backward(ctx: Any, cotangent: Tensor) -> tuple[Tensor | None, ...]:
-        if torch.is_grad_enabled():  # else a second derivative would be wrong in silence
-            raise RuntimeError(
-                "perceptron: got create_graph=True, expected a first derivative; for a second one use "
-                "metarl.learning.linearised.LossDerivatives, or layers of torch.nn"
-            )
-        half, saved = ctx.half, ctx.saved_tensors
-        _, want_x, *wanted = ctx.needs_input_grad
-        x, gradients, _ = pull(
-            Layers(saved[:half], saved[half : 2 * half]),
-            saved[2 * half :],
-            cotangent,
-            ctx.activation,
-            want_x=want_x,
-            want_layers=any(wanted),
-        )
-        return None, x, *((None,) * 2 * half if gradients is None else (*gradients.weights, *gradients.biases))
-
-
-def perceptron(layers: Layers, x: Tensor, activation: Activation) -> Tensor:
-    """A perceptron per task, differentiable once by autograd.
-
-    A gradient with `create_graph=True` raises a RuntimeError.
-
-    Args:
-        layers: The parameters.
-        x: Inputs, `[M, B, in]`.
-        activation: Between the layers.
-
-    Returns:
-        Outputs, `[M, B, out]`.
-    """
-    if not torch.is_grad_enabled():
-        return evaluate(layers, x, activation).output
-    parameters = (*layers.weights, *layers.biases)
-    output: Tensor = _Perceptron.apply(activation, x, *parameters)  # type: ignore[no-untyped-call]  # torch has no types
-    return output

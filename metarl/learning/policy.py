@@ -13,8 +13,8 @@ from torch import Tensor
 from metarl.learning.actions import ActionMap
 from metarl.learning.distributions import Categorical, Distribution, Gaussian
 from metarl.learning.linearised import LinearisedPolicy
-from metarl.learning.memory import free_bytes, graph_bytes
-from metarl.learning.networks import Layout, mlp, mlp_init, mlp_layout
+from metarl.learning.memory import chunks, chunks_that_fit, graph_bytes
+from metarl.learning.networks import Layout, Perceptrons, mlp_init
 from metarl.learning.perceptron import Activation
 from metarl.types import Floats, Spaces
 
@@ -48,21 +48,20 @@ class StackedPolicy:
         action_scale: float,
     ) -> None:
         self._spaces = spaces
-        self._sizes = (spaces.observation_size, *hidden, spaces.policy_outputs)
-        self._activation: Activation = activation
+        self._perceptrons = Perceptrons((spaces.observation_size, *hidden, spaces.policy_outputs), activation)
         self._log_std_start, self._log_std_floor = math.log(init_std), math.log(min_std)
         log_std = () if spaces.choices else (("log_std", (spaces.action_size,)),)
-        self.layout = Layout((*mlp_layout(self._sizes), *log_std))
+        self.layout = Layout((*self._perceptrons.layout.shapes, *log_std))
         self._actions = ActionMap(spaces, action_scale)
 
     @property
     def widths(self) -> tuple[int, ...]:
         """Units of every layer, input and output included."""
-        return self._sizes
+        return self._perceptrons.sizes
 
     def initial(self, rng: np.random.Generator) -> Tensor:
         """Initial parameters, `[P]`."""
-        network = mlp_init(self._sizes, rng)
+        network = mlp_init(self._perceptrons.sizes, rng)
         if self._spaces.choices:
             return network
         return torch.cat([network, torch.full((self._spaces.action_size,), self._log_std_start)])
@@ -77,12 +76,12 @@ class StackedPolicy:
         Returns:
             Mean `[M, B, A]` and log-std `[M, 1, A]`, or logits `[M, B, choices]`.
         """
-        arrays = self.layout.split(parameters)
-        return self._distribution(self._network(arrays, observations), arrays)
+        output = self._output(parameters[:, : self._perceptrons.layout.size], observations)
+        return self._distribution(output, self.layout.split(parameters))
 
-    def _network(self, arrays: Mapping[str, Tensor], observations: Tensor) -> Tensor:
-        """Mean or logits, `[M, B, outputs]`."""
-        return mlp(arrays, observations, self._activation)
+    def _output(self, parameters: Tensor, observations: Tensor) -> Tensor:
+        """Mean or logits `[M, B, outputs]` of the networks `[M, ...]`."""
+        return self._perceptrons(parameters, [observations])
 
     def _distribution(self, output: Tensor, arrays: Mapping[str, Tensor]) -> Distribution:
         if self._spaces.choices:
@@ -92,7 +91,7 @@ class StackedPolicy:
     def linearise(self, parameters: Tensor, observations: Tensor) -> LinearisedPolicy:
         """The policy around given parameters; arguments as for calling it."""
         return LinearisedPolicy(
-            self.layout, parameters, observations, self._activation, self._distribution, self._log_std_floor
+            self.layout, parameters, observations, self._perceptrons.activation, self._distribution, self._log_std_floor
         )
 
     def to_environment(self, output: Floats) -> Floats:
@@ -125,7 +124,10 @@ class StackedPolicy:
         tensors = {name: t[0].clone() for name, t in self.layout.split(parameters.detach().cpu()[None]).items()}
         if "log_std" in tensors:
             tensors["log_std"].clamp_(min=self._log_std_floor)
-        return tensors | self._actions.tensors(), {"activation": self._activation, **self._actions.description()}
+        return tensors | self._actions.tensors(), {
+            "activation": self._perceptrons.activation,
+            **self._actions.description(),
+        }
 
 
 def sample(distribution: Distribution, rng: np.random.Generator) -> Floats:
@@ -186,9 +188,6 @@ def task_chunks(num_tasks: int, samples: int, widths: tuple[int, ...], device: t
         device: Where the update runs.
     """
     if device.type == "cuda":
-        size = int(free_bytes(device) / 2 / graph_bytes(samples, widths))
-    else:
-        threads = torch.get_num_threads()
-        size = max(CPU_CACHE_BYTES // (4 * samples * max(widths)) // threads, 1) * threads
-    size = min(max(size, 1), num_tasks)
-    return [slice(start, min(start + size, num_tasks)) for start in range(0, num_tasks, size)]
+        return chunks_that_fit(num_tasks, graph_bytes(samples, widths), device)
+    threads = torch.get_num_threads()
+    return chunks(num_tasks, max(CPU_CACHE_BYTES // (4 * samples * max(widths)) // threads, 1) * threads)

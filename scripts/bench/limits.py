@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -27,6 +26,9 @@ PRODUCTS = {
     torch.ops.aten.baddbmm_.default: torch.ops.aten.baddbmm.default,
 }
 """The same, also into memory that is there, and what they are timed as."""
+
+REPEATS = 20
+"""Times that a product is computed to be timed, if the computation has it as often."""
 
 Layout = tuple[tuple[int, ...], tuple[int, ...]]
 Product = tuple[Any, tuple[Layout, ...]]
@@ -70,25 +72,24 @@ def flops(products: Counter[Product]) -> int:
     return total
 
 
-def products_seconds(products: Counter[Product], device: torch.device, rounds: int = 5) -> float:
-    """How long the same products take by themselves, one shape after another: the sum of medians times counts.
+def products_seconds(products: Counter[Product], device: torch.device) -> float:
+    """How long the same products take by themselves now, one shape after another: the sum of means times counts.
 
     Args:
         products: As `products_of` gives them.
         device: Where.
-        rounds: How often each is measured.
     """
     stopwatch, seconds = Stopwatch(device), 0.0
     for (function, layouts), count in products.items():
         tensors = _random(layouts, device)
-        repeats = min(count, 20)
+        repeats = min(count, REPEATS)
 
         def again(function: Any = function, tensors: list[Tensor] = tensors, repeats: int = repeats) -> None:
             for _ in range(repeats):
                 function(*tensors)
 
         again()
-        seconds += statistics.median(stopwatch(again) for _ in range(rounds)) / repeats * count
+        seconds += stopwatch(again) / repeats * count
     return seconds
 
 

@@ -121,8 +121,7 @@ def bench_shape(
     stopwatch, seconds = Stopwatch(device), {name: ([], []) for name in kinds}  # type: ignore[var-annotated]
     products = products_of(contenders["ours"].update)  # which warms up, too
     contenders["ours"].rewind()
-    limit = products_seconds(products, device)
-    peaks = {}
+    limits, peaks = list[float](), {}
     for i in range(command.rounds + 1):
         for name, contender in contenders.items():
             updates, adaptations = seconds[name]
@@ -135,10 +134,15 @@ def bench_shape(
                 updates.append(stopwatch(contender.update))
                 adaptations.append(stopwatch(contender.adapt))
             contender.rewind()
+        if i > 0:
+            limits.append(products_seconds(products, device))
         print(f"{agent}, {shape.tasks} tasks: round {i} of {command.rounds}", file=sys.stderr, flush=True)
 
     def median(values: Sequence[float]) -> float:
         return float(f"{statistics.median(values):.4g}")
+
+    def ratios(numerators: Sequence[float], denominators: Sequence[float]) -> list[float]:
+        return [a / b for a, b in zip(numerators, denominators, strict=True)]
 
     def rounded(mib: float | None) -> float | None:
         return None if mib is None else round(mib, 1)
@@ -150,11 +154,11 @@ def bench_shape(
         "seconds": median(ours),
         "seconds_range": [float(f"{one:.4g}") for one in (min(ours), max(ours))],
         "reference_seconds": median(theirs) if theirs else None,
-        "ratio_vs_reference": median([b / a for a, b in zip(ours, theirs, strict=True)]) if theirs else None,
+        "ratio_vs_reference": median(ratios(theirs, ours)) if theirs else None,
         "flops": flops(products),
-        "products_seconds": float(f"{limit:.4g}"),
+        "products_seconds": median(limits),
         "products_error": float(f"{products_error(products, device):.3g}"),
-        "fraction_of_products": float(f"{limit / statistics.median(ours):.4g}"),
+        "fraction_of_products": median(ratios(limits, ours)),
         "adapt_seconds": median(adapting),
         "reference_adapt_seconds": median(adapting_theirs) if theirs else None,
         "peak_mib": rounded(peaks["ours"]),

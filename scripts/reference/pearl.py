@@ -58,9 +58,9 @@ def task_posterior(networks: PearlNetworks, encoder: Tensor, context: Transition
     for b in range(context.rewards.shape[1]):
         t = one(context, task, b)
         columns = [t.observations, t.actions, t.rewards[None]]
-        if networks.encoder_sizes[0] > sum(len(c) for c in columns):
+        if networks.encoder_network.sizes[0] > sum(len(c) for c in columns):
             columns.append(t.next_observations)
-        output = network(encoder[0], networks.encoder_sizes, torch.cat(columns))
+        output = network(encoder[0], networks.encoder_network.sizes, torch.cat(columns))
         z = len(output) // 2
         m, v = output[:z], softplus(output[z:]).clamp(min=MIN_VARIANCE)
         if mean is None or variance is None:
@@ -74,7 +74,7 @@ def task_posterior(networks: PearlNetworks, encoder: Tensor, context: Transition
 
 def act(networks: PearlNetworks, policy: Tensor, o: Tensor, z: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
     """An action and its log-probability at one observation."""
-    mean, log_std = network(policy[0], networks.policy_sizes, torch.cat([o, z])).chunk(2)
+    mean, log_std = network(policy[0], networks.policy_network.sizes, torch.cat([o, z])).chunk(2)
     std = log_std.clamp(*LOG_STD_RANGE).exp()
     squashed = TransformedDistribution(Independent(Normal(mean, std), 1), [TanhTransform(cache_size=1)])
     action = torch.tanh(mean + std * noise)
@@ -83,7 +83,7 @@ def act(networks: PearlNetworks, policy: Tensor, o: Tensor, z: Tensor, noise: Te
 
 def smaller_value(networks: PearlNetworks, critics: Tensor, o: Tensor, a: Tensor, z: Tensor) -> Tensor:
     """The smaller one of the critics' values."""
-    first, second = (network(c, networks.critic_sizes, torch.cat([o, a, z]))[0] for c in critics)
+    first, second = (network(c, networks.critic_networks.sizes, torch.cat([o, a, z]))[0] for c in critics)
     return torch.minimum(first, second)
 
 
@@ -108,7 +108,8 @@ def losses(
                     value = smaller_value(networks, p.targets, t.next_observations, a, z)
                     target = target + config.gamma * (value - alpha * log_prob)
             for parameters in p.critics:
-                value = network(parameters, networks.critic_sizes, torch.cat([t.observations, t.actions, z]))[0]
+                x = torch.cat([t.observations, t.actions, z])
+                value = network(parameters, networks.critic_networks.sizes, x)[0]
                 critic = critic + (value - target) ** 2 / (m * b)
             fixed = z.detach()
             a, log_prob = act(networks, p.policy, t.observations, fixed, noise.action[i, j])

@@ -6,11 +6,13 @@ multiplied per task; every critic and every target is a network of its own, on `
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 from torch.nn.functional import mse_loss, softplus
 
-from metarl.agents.pearl import LOG_STD_RANGE, MIN_VARIANCE, Noise, Pearl, kl_from_prior, temperature_loss
+from metarl.agents.pearl import LOG_STD_RANGE, MIN_VARIANCE, Drawn, Pearl, kl_from_prior, temperature_loss
 from metarl.learning.replay import Slots, TaskReplay, Transitions
 from metarl.learning.squashed import squashed_sample
 from metarl.scripts.reference.pearl import network
@@ -30,8 +32,9 @@ class LoopPearl(Pearl):
         tasks = [self._unpack(buffer.gather(slots[i : i + 1], positions[i : i + 1])) for i in range(len(slots))]
         return Transitions(*(torch.cat(column) for column in zip(*tasks, strict=True)))
 
-    def _learn_from(self, context: Transitions, batch: Transitions, noise: Noise) -> Tensor:
-        c, p = self.config, self._parameters
+    def _learn_from(self, drawn: Drawn, chunks: Sequence[slice]) -> Tensor:
+        """One step of everything, whatever the chunks."""
+        (context, batch, noise), c, p = drawn, self.config, self._parameters
         (m, b), flat = batch.rewards.shape, Transitions(*(t.flatten(0, 1) for t in batch))  # [M * B, ...]
         posteriors = self._posteriors(context)
         kl = torch.stack([kl_from_prior(mean, variance) for mean, variance in posteriors]).sum()
@@ -47,16 +50,19 @@ class LoopPearl(Pearl):
         first, second = (self._value(q, flat.observations, flat.actions, latent) for q in p.critics)
         loss = mse_loss(first, targets) + mse_loss(second, targets)
         value = 0.5 * (first.detach().mean() + second.detach().mean())
-        self._step(loss + c.kl_weight * kl, "encoder", "critics")
+        torch.autograd.backward(loss + c.kl_weight * kl, inputs=[p.encoder, p.critics])
+        self._step("values")
 
         latent = latent.detach()
         actions, log_prob = self._drawn_action(flat.observations, latent, noise.action)
         first, second = (self._value(q, flat.observations, actions, latent) for q in p.critics.detach())
         actor_loss = (alpha * log_prob - torch.minimum(first, second)).mean()
-        self._step(actor_loss, "policy")
+        torch.autograd.backward(actor_loss, inputs=[p.policy])
         if c.tune_temperature:
             target_entropy = -float(self.spaces.action_size)
-            self._step(temperature_loss(p.log_temperature, log_prob, target_entropy), "log_temperature")
+            wanting = temperature_loss(p.log_temperature, log_prob, target_entropy)
+            torch.autograd.backward(wanting, inputs=[p.log_temperature])
+        self._step("actions")
         with torch.no_grad():
             for target, critic in zip(p.targets, p.critics, strict=True):
                 target.copy_((1.0 - c.tau) * target + c.tau * critic)
@@ -70,7 +76,7 @@ class LoopPearl(Pearl):
             columns.append(context.next_observations)
         m, b = context.rewards.shape
         x = torch.cat(columns, dim=-1).flatten(0, 1)  # [M * B, in]
-        outputs = network(self._parameters.encoder[0], self._networks.encoder_sizes, x).view(m, b, -1)
+        outputs = network(self._parameters.encoder[0], self._networks.encoder_network.sizes, x).view(m, b, -1)
         means, raw = outputs.chunk(2, dim=-1)
         variances = softplus(raw).clamp_min(MIN_VARIANCE)
         return [product_of_gaussians(mean, v) for mean, v in zip(means.unbind(), variances.unbind(), strict=True)]
@@ -78,10 +84,10 @@ class LoopPearl(Pearl):
     def _drawn_action(self, observations: Tensor, latent: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
         """Actions of the policy `[M * B, A]` and their log-probabilities `[M * B]`; `noise` is `[M, B, A]`."""
         x = torch.cat([observations, latent], dim=-1)
-        mean, log_std = network(self._parameters.policy[0], self._networks.policy_sizes, x).chunk(2, dim=-1)
+        mean, log_std = network(self._parameters.policy[0], self._networks.policy_network.sizes, x).chunk(2, dim=-1)
         return squashed_sample(mean, log_std.clamp(*LOG_STD_RANGE), noise.flatten(0, 1))
 
     def _value(self, critic: Tensor, observations: Tensor, actions: Tensor, latent: Tensor) -> Tensor:
         """What one critic `[P]` says, `[M * B]`."""
         x = torch.cat([observations, actions, latent], dim=-1)
-        return network(critic, self._networks.critic_sizes, x).squeeze(-1)
+        return network(critic, self._networks.critic_networks.sizes, x).squeeze(-1)

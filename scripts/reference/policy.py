@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import torch
 from torch import Tensor
 from torch.nn.functional import linear
@@ -14,13 +12,13 @@ from metarl.learning.policy import StackedPolicy
 class PlainPolicy(StackedPolicy):
     """The same distributions from the same parameters, task after task, differentiated by autograd alone."""
 
-    def _network(self, arrays: Mapping[str, Tensor], observations: Tensor) -> Tensor:
-        outputs, last = [], sum(name.startswith("weight_") for name in arrays) - 1
+    def _output(self, parameters: Tensor, observations: Tensor) -> Tensor:
+        layers, activation = self._perceptrons.layers(parameters), getattr(torch, self._perceptrons.activation)
+        outputs, last = [], len(layers.weights) - 1
         for task, x in enumerate(observations.unbind()):
-            for i in range(last + 1):
-                weight = arrays[f"weight_{i}"][task].T.contiguous()  # [out, in], as in torch.nn.Linear
-                x = linear(x, weight, arrays[f"bias_{i}"][task])
+            for i, (weights, biases) in enumerate(zip(*layers, strict=True)):
+                x = linear(x, weights[task].T.contiguous(), biases[task])  # [out, in], as in torch.nn.Linear
                 if i < last:
-                    x = getattr(torch, self._activation)(x)
+                    x = activation(x)
             outputs.append(x)
         return torch.stack(outputs)

@@ -229,6 +229,20 @@ def one_iteration(agent: Pearl, envs: Any, tasks: list[Task], streams: Streams) 
     return MetaBatch(tuple(tasks), tuple(trajectories))
 
 
+def test_with_little_memory_the_tasks_take_turns_to_the_same_result(point, monkeypatch) -> None:
+    _, envs, tasks = point
+    batch = one_iteration(small_agent(envs.spaces), envs, tasks, Streams(0))
+    ends = []
+    for free in (float("inf"), 0.0):
+        monkeypatch.setattr("metarl.learning.memory.free_bytes", lambda device, free=free: free)
+        agent = small_agent(envs.spaces, tune_temperature=True)
+        metrics = agent.meta_update(batch)
+        ends.append((agent._parameters, metrics))
+    for together, one_by_one in zip(ends[0][0], ends[1][0], strict=True):
+        torch.testing.assert_close(one_by_one, together, rtol=1e-4, atol=1e-5)
+    assert ends[1][1] == pytest.approx(ends[0][1], rel=1e-4)
+
+
 @pytest.mark.parametrize("tune", [False, True])
 def test_a_gradient_step_is_adam_on_these_losses_and_the_targets_follow(point, monkeypatch, tune: bool) -> None:
     """Policy and temperature learn from the critics after their own step, and the targets move by tau."""
@@ -238,7 +252,7 @@ def test_a_gradient_step_is_adam_on_these_losses_and_the_targets_follow(point, m
     before = Parameters(*(t.detach().clone().requires_grad_() for t in agent._parameters))
     twin = np.random.default_rng(0).spawn(1)[0]
     twin.bit_generator.state = agent._rng.bit_generator.state
-    numbers = agent._gradient_step()
+    numbers = agent._learn_from(agent._draw(3), [slice(0, 2), slice(2, 3)])
     after = agent._parameters
 
     slots = twin.choice(4, 3, replace=False)
@@ -265,7 +279,8 @@ def test_a_gradient_step_is_adam_on_these_losses_and_the_targets_follow(point, m
     for name, gradient in gradients.items():
         expected = getattr(before, name).detach().clone().requires_grad_()
         if name != "log_temperature" or tune:
-            state = agent._optimisers[name].state[getattr(after, name)]
+            optimiser = agent._optimisers["values" if name in ("encoder", "critics") else "actions"]
+            state = optimiser.state[getattr(after, name)]
             torch.testing.assert_close(state["exp_avg"], 0.1 * gradient, rtol=1e-3, atol=1e-6)
             expected.grad = state["exp_avg"] / 0.1
             torch.optim.Adam([expected], lr=3e-4).step()

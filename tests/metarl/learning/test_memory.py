@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+import platform
+import resource
 from pathlib import Path
 
 import pytest
 import torch
 
 from metarl.learning import memory
-from metarl.learning.memory import free_bytes, graph_bytes
+from metarl.learning.memory import chunks_that_fit, free_bytes, graph_bytes, keep_freed_memory
 from metarl.learning.policy import task_chunks
 
 CPU = torch.device("cpu")
@@ -27,3 +29,23 @@ def test_on_a_gpu_a_chunk_takes_half_of_the_free_memory(monkeypatch: pytest.Monk
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (2 * 7 * graph_bytes(samples, widths) + 1000, 0))
     chunks = task_chunks(20, samples, widths, torch.device("cuda"))
     assert [c.stop - c.start for c in chunks] == [7, 7, 6]
+
+
+def test_chunks_fit_into_half_of_the_free_memory_and_have_a_task_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    for free, sizes in ((2 * 4 * 100 + 50, [4, 4, 2]), (float("inf"), [10]), (0.0, [1] * 10)):
+        monkeypatch.setattr(memory, "free_bytes", lambda device, free=free: free)
+        assert [c.stop - c.start for c in chunks_that_fit(10, 100, CPU)] == sizes
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the C library has no such setting")
+def test_freed_memory_is_kept_for_the_next_array() -> None:
+    keep_freed_memory()
+
+    def faults(arrays: int) -> int:
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        for _ in range(arrays):
+            torch.ones(2**24)  # 64 MiB, 16,384 pages
+        return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+    faults(4)  # until there is room for it
+    assert faults(4) < 1000

@@ -8,7 +8,18 @@ import pytest
 import torch
 from torch import Tensor
 
-from metarl.learning.perceptron import ACTIVATIONS, NARROW, Layers, evaluate, perceptron, pull, pull_tangents, push
+from metarl.learning.perceptron import (
+    ACTIVATIONS,
+    NARROW,
+    Layers,
+    _blocks,
+    evaluate,
+    input_gradient,
+    parameter_gradients,
+    pull,
+    pull_tangents,
+    push,
+)
 
 FLOAT = torch.float64
 
@@ -47,37 +58,28 @@ def test_a_network_worked_out_by_hand() -> None:
     x, h = one(0.25), 0.7615941559557649  # tanh(1)
     done = evaluate(layers, x, "tanh")
     assert done.output.item() == pytest.approx(3 * h - 1)
-    back = pull(layers, done.inputs, one(1.0), "tanh", want_x=True)
-    slope = 1 - h * h
-    assert back.x is not None
-    assert back.layers is not None
-    assert back.x.item() == pytest.approx(6 * slope)
-    assert [w.item() for w in back.layers.weights] == pytest.approx([3 * slope * 0.25, h])
-    assert [b.item() for b in back.layers.biases] == pytest.approx([3 * slope, 1.0])
+    deltas = pull(layers, done.inputs, one(1.0), "tanh")
+    gradients, slope = parameter_gradients(done.inputs, deltas), 1 - h * h
+    assert input_gradient(layers, deltas, slice(None)).item() == pytest.approx(6 * slope)
+    assert [w.item() for w in gradients.weights] == pytest.approx([3 * slope * 0.25, h])
+    assert [b.item() for b in gradients.biases] == pytest.approx([3 * slope, 1.0])
 
 
 @pytest.mark.parametrize("activation", ["tanh", "relu"])
 @pytest.mark.parametrize("sizes", SIZES)
 def test_values_and_gradients_are_those_of_autograd(sizes: tuple[int, ...], activation: str) -> None:
     layers, x = random_layers(sizes), torch.randn(2, 6, sizes[0], dtype=FLOAT)
-    leaves = [t.requires_grad_() for t in (x, *layers.weights, *layers.biases)]
     cotangent = torch.randn(2, 6, sizes[-1], dtype=FLOAT)
-    output, expected = perceptron(layers, x, activation), plain(layers, x, activation)
-    torch.testing.assert_close(output, expected)
-    theirs = torch.autograd.grad(expected, leaves, cotangent)
-    torch.testing.assert_close(torch.autograd.grad(output, leaves, cotangent), theirs)
+    done = evaluate(layers, x, activation)
+    leaves = [t.requires_grad_() for t in (x, *layers.weights, *layers.biases)]
+    expected = plain(layers, x, activation)
     with torch.no_grad():
-        torch.testing.assert_close(perceptron(layers, x, activation), expected)
-
-
-@pytest.mark.parametrize("wanted", ["input", "parameters"])
-def test_autograd_asks_only_for_what_is_wanted(wanted: str) -> None:
-    layers, x = random_layers((3, 5, 2)), torch.randn(2, 6, 3, dtype=FLOAT)
-    leaves = [x] if wanted == "input" else [*layers.weights, *layers.biases]
-    for t in leaves:
-        t.requires_grad_()
-    ours, theirs = (torch.autograd.grad(f(layers, x, "tanh").sum(), leaves) for f in (perceptron, plain))
-    torch.testing.assert_close(ours, theirs)
+        torch.testing.assert_close(done.output, expected)
+        deltas = pull(layers, done.inputs, cotangent, activation)
+        x, gradients = input_gradient(layers, deltas, slice(None)), parameter_gradients(done.inputs, deltas)
+        theirs = torch.autograd.grad(expected, leaves, cotangent)
+        torch.testing.assert_close((x, *gradients.weights, *gradients.biases), theirs)
+        torch.testing.assert_close(input_gradient(layers, deltas, slice(1, 2)), theirs[0][..., 1:2])
 
 
 @pytest.mark.parametrize("activation", ["tanh", "relu"])
@@ -99,46 +101,49 @@ def test_tangents_of_output_and_gradients_are_the_derivatives_along_them(
     primals = (cotangent, *layers.weights, *layers.biases)
     _, expected = torch.autograd.functional.jvp(outputs, primals, (change, *along.weights, *along.biases))
     done = evaluate(layers, x, activation)
-    deltas = pull(layers, done.inputs, cotangent, activation).deltas
+    deltas = pull(layers, done.inputs, cotangent, activation)
     pushed = push(layers, done.inputs, along, activation, deltas=deltas)
     changes = pull_tangents(layers, done.inputs, deltas, along, pushed, change, activation)
     torch.testing.assert_close((pushed.output, *changes.weights, *changes.biases), expected)
     torch.testing.assert_close(push(layers, done.inputs, along, activation).output, expected[0])
 
 
-def test_large_batches_go_block_by_block_to_the_same_result(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("threads", [1, 2])
+def test_large_batches_go_block_by_block_to_the_same_result(monkeypatch: pytest.MonkeyPatch, threads: int) -> None:
     sizes = (13, 12, 11)
     layers, x = random_layers(sizes), torch.randn(2, 50, 13, dtype=FLOAT)
     whole = evaluate(layers, x, "tanh")
     cotangent = torch.randn(2, 50, 11, dtype=FLOAT)
-    expected = pull(layers, whole.inputs, cotangent, "tanh", want_x=True)
-    monkeypatch.setattr("metarl.learning.perceptron.BLOCK_BYTES", 4 * 13 * 7)  # seven rows
+    expected = input_gradient(layers, pull(layers, whole.inputs, cotangent, "tanh"), slice(None))
+    monkeypatch.setattr("metarl.learning.perceptron.CORE_BYTES", 4 * 13 * 7)  # seven rows
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
     blocked = evaluate(layers, x, "tanh")
     torch.testing.assert_close(blocked.output, whole.output)
-    torch.testing.assert_close(pull(layers, blocked.inputs, cotangent, "tanh", want_x=True).x, expected.x)
+    deltas = pull(layers, blocked.inputs, cotangent, "tanh")
+    torch.testing.assert_close(input_gradient(layers, deltas, slice(None)), expected)
     tangents = [push(layers, done.inputs, layers, "tanh").output for done in (whole, blocked)]
     torch.testing.assert_close(*tangents)
 
 
-def test_a_second_derivative_by_autograd_is_refused() -> None:
-    layers = random_layers((3, 5, 2))
-    layers.weights[0].requires_grad_()
-    output = perceptron(layers, torch.ones(2, 6, 3, dtype=FLOAT), "tanh")
-    with pytest.raises(RuntimeError, match="LossDerivatives"):
-        torch.autograd.grad(output.square().sum(), layers.weights[0], create_graph=True)
+@pytest.mark.parametrize(("rows", "size"), [(7, 7), (8, 8), (50, 13), (29, 10)])
+def test_a_core_multiplies_as_many_rows_as_its_cache_holds(
+    monkeypatch: pytest.MonkeyPatch, rows: int, size: int
+) -> None:
+    monkeypatch.setattr("metarl.learning.perceptron.on_cpu", lambda x: True)
+    monkeypatch.setattr("metarl.learning.perceptron.CORE_BYTES", 4 * 13 * 7)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    parts = list(_blocks(torch.zeros(2, rows, 13)))
+    covered = torch.zeros(2, rows, 1)
+    for part in parts:
+        covered[part] += 1
+    assert covered.eq(1).all()
+    assert max(len(range(rows)[part[1]]) for part in parts) == size
+    assert len(parts) == (1 if rows == 7 else 2 * -(-rows // size))
 
 
 def test_an_empty_batch_is_no_error() -> None:
     layers = random_layers((3, 12, 2))
     assert evaluate(layers, torch.zeros(2, 0, 3, dtype=FLOAT), "tanh").output.shape == (2, 0, 2)
-
-
-def test_what_is_not_wanted_is_not_computed() -> None:
-    layers, x = random_layers((3, 5, 2)), torch.randn(2, 6, 3, dtype=FLOAT)
-    done = evaluate(layers, x, "tanh")
-    back = pull(layers, done.inputs, torch.ones(2, 6, 2, dtype=FLOAT), "tanh", want_layers=False)
-    assert back.x is None
-    assert back.layers is None
 
 
 def test_the_hyperbolic_tangent_is_as_exact_as_promised() -> None:
@@ -154,7 +159,7 @@ def test_what_goes_in_is_left_as_it_is() -> None:
     layers, along = random_layers((3, 5, 4, 2)), random_layers((3, 5, 4, 2), seed=1)
     x, cotangent, change = torch.randn(2, 6, 3, dtype=FLOAT), *torch.randn(2, 2, 6, 2, dtype=FLOAT)
     done = evaluate(layers, x, "tanh")
-    deltas = pull(layers, done.inputs, cotangent, "tanh").deltas
+    deltas = pull(layers, done.inputs, cotangent, "tanh")
     given = [*layers.weights, *layers.biases, *along.weights, *along.biases, x, cotangent, change]
     given += [*done.inputs, *deltas]
     before = [t.clone() for t in given]
