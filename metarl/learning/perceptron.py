@@ -105,16 +105,17 @@ class Evaluation(NamedTuple):
     inputs: Sequence[Tensor]
 
 
-def _blocks(x: Tensor) -> Iterator[tuple[slice, slice]]:
-    """Tasks and rows that a product on the CPU takes at once, so that each core's share stays in its cache.
+def _at_once(x: Tensor) -> bool:
+    """Whether a product with all tasks and rows of `x` is as fast as can be: always on a GPU.
 
-    While one task's rows do, every core has tasks of its own; else, all work on one block of rows after the other. On
-    a GPU, everything goes at once.
+    On the CPU every core takes tasks of its own, and one task's rows should stay in its cache.
     """
+    return not on_cpu(x) or 4 * x.shape[1] * x.shape[2] <= CORE_BYTES
+
+
+def _blocks(x: Tensor) -> Iterator[tuple[slice, slice]]:
+    """Tasks and rows of a product where all cores work on one block after the other, each on what its cache holds."""
     tasks, rows, columns = x.shape
-    if not on_cpu(x) or 4 * rows * columns <= CORE_BYTES:
-        yield slice(None), slice(None)
-        return
     size = max(CORE_BYTES * torch.get_num_threads() // (4 * columns), 1)
     size = -(-rows // -(-rows // size))  # blocks of the same size
     for task in range(tasks):
@@ -126,6 +127,8 @@ def _affine(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """`x W + b`, `[M, B, out]`."""
     if weight.shape[-1] <= NARROW and on_cpu(x):
         return torch.bmm(weight.mT, x.mT).mT.contiguous().add_(bias.unsqueeze(1))
+    if _at_once(x):
+        return torch.baddbmm(bias.unsqueeze(1), x, weight)
     z = x.new_empty(*x.shape[:2], weight.shape[-1])
     for tasks, rows in _blocks(x):
         torch.baddbmm(bias[tasks].unsqueeze(1), x[tasks, rows], weight[tasks], out=z[tasks, rows])
@@ -136,6 +139,8 @@ def _add_times(sum_: Tensor, x: Tensor, weight: Tensor) -> Tensor:
     """`sum + x W`, in the memory of `sum`."""
     if weight.shape[-1] <= NARROW and on_cpu(x):
         return sum_.add_(torch.bmm(weight.mT, x.mT).mT)
+    if _at_once(x):
+        return sum_.baddbmm_(x, weight)
     for tasks, rows in _blocks(x):
         sum_[tasks, rows].baddbmm_(x[tasks, rows], weight[tasks])
     return sum_
@@ -147,8 +152,10 @@ def _times_transposed(delta: Tensor, weight: Tensor) -> Tensor:
         return delta * weight.mT
     if weight.shape[1] <= NARROW and on_cpu(delta):
         return torch.bmm(weight, delta.mT).mT
+    if _at_once(delta):
+        return torch.bmm(delta, weight.mT)
     back = delta.new_empty(*delta.shape[:2], weight.shape[1])
-    for tasks, rows in _blocks(back):
+    for tasks, rows in _blocks(delta):
         torch.bmm(delta[tasks, rows], weight[tasks].mT, out=back[tasks, rows])
     return back
 
