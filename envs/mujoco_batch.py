@@ -166,7 +166,7 @@ class MujocoBatch:
         """Sets the controls `[R, nu]` that `bare_physics` then steps with.
 
         Not left to the threads: the longer one holds the interpreter lock between two steps, the longer the
-        others wait for it (measured: a tenth of the whole step).
+        others wait for it.
         """
         views = self._ctrl
         for i, values in zip(rows.tolist(), ctrl, strict=True):

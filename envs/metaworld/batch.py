@@ -2,7 +2,7 @@
 
 A step moves the hands' targets, runs five physics steps and a forward pass in a pool of threads, and then computes with
 arrays: what all classes share for the whole batch, rewards and success for all rows of a class. The two do not overlap:
-the threads would wait for the interpreter lock after every row (measured: 29 ms a step in place of 22).
+the threads would wait for the interpreter lock after every row.
 """
 
 from __future__ import annotations
