@@ -79,6 +79,16 @@ def test_the_smallest_output_and_its_gradient_are_those_of_the_minimum(monkeypat
         torch.testing.assert_close(networks.smallest(parameters, columns), every.amin(dim=0))
 
 
+def test_a_network_that_is_nowhere_the_smallest_has_no_part() -> None:
+    networks = Perceptrons((3, 5, 1), "relu")
+    parameters = torch.randn(2, networks.layout.size, dtype=FLOAT)
+    parameters[1, -1] += 1e3  # its last bias
+    x = torch.randn(1, 8, 3, dtype=FLOAT, requires_grad=True)
+    (gradient,) = torch.autograd.grad(networks.smallest(parameters, [x]).sum(), x)
+    (first,) = torch.autograd.grad(networks(parameters[:1], [x]).sum(), x)
+    torch.testing.assert_close(gradient, first)
+
+
 def test_the_smallest_output_has_no_gradient_by_the_parameters() -> None:
     networks = Perceptrons((3, 5, 1), "relu")
     parameters = torch.randn(2, networks.layout.size, requires_grad=True)
