@@ -109,8 +109,8 @@ def update_section(
         "One meta-update on synthetic experience of the preset's shape, and the same update by the plain reference",
         "(maml-trpo, promp: task after task with double backward; rl2, varibad: the recurrence step after step; pearl:",
         "tasks sampled and networks applied one by one; 50 gradient steps, unless the command says another number).",
-        "The limit is the time of the update's own matrix products, each measured by itself at its shape, in turn with ours;",
-        "*of products* is their share of our seconds. Memory is what the update needs beyond what was there.",
+        "The limit is the time of the update's own matrix products, each measured by itself at its shape, in turn with",
+        "ours; *of products* is their share of our seconds. Memory is what the update needs beyond what was there.",
     )
     text.append(f"{about}\n")
     columns = {
