@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeVar
 
 import numpy as np
-from scipy import stats
 
 from metarl.agent import MetaAgent
 from metarl.rollout import collect
@@ -148,6 +147,8 @@ def bootstrap_means(values: Floats, seed: int = 0) -> list[Interval]:
     means = values.mean(axis=0)
     if len(values) < 2:
         return [Interval(float(m), float("nan"), float("nan")) for m in means]
+    from scipy import stats  # here, because importing it would delay the start of every training
+
     interval = stats.bootstrap(
         (values,),
         np.mean,

@@ -8,15 +8,14 @@ from functools import cached_property
 from typing import Protocol
 
 import numpy as np
-from scipy.stats import qmc
 
 from metarl.types import Floats, Task
 from metarl.vector import TaskVecEnv
 
 HELD_OUT_SEED = 20_160_000
 """Seed of held-out sets that are drawn at random; no training stream uses it."""
-HALTON_DIMENSIONS = 4
-"""Most variates for which the start of a Halton sequence is spread evenly."""
+HALTON_BASES = (2, 3, 5, 7)
+"""Of a Halton sequence whose start is spread evenly; with further bases it is not."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,6 +79,28 @@ class TaskDistribution(Protocol):
         ...
 
 
+def halton(n: int, dimensions: int) -> Floats:
+    """The first points of the Halton sequence (Halton 1960) after its start at 0, the edge of every range.
+
+    Point i has in dimension d the digits of i in base `HALTON_BASES[d]`, mirrored at the point. (The same
+    numbers as SciPy's, bit for bit; but importing `scipy.stats` would delay the start of every training.)
+
+    Args:
+        n: Points.
+        dimensions: At most 4.
+
+    Returns:
+        `[n, dimensions]` in (0, 1).
+    """
+    points = np.zeros((n, dimensions))
+    for d, base in enumerate(HALTON_BASES[:dimensions]):
+        rest, digit = np.arange(1, n + 1), 1.0 / base
+        while rest.any():
+            points[:, d] += rest % base * digit
+            rest, digit = rest // base, digit / base
+    return points
+
+
 @dataclass(frozen=True)
 class ContinuousTasks:
     """Tasks with continuous parameters: training tasks at random, held-out tasks fixed.
@@ -113,10 +134,9 @@ class ContinuousTasks:
     @cached_property
     def _held_out(self) -> tuple[Task, ...]:
         variates, n = sum(p.variates for p in self.parameters), self.held_out_size
-        if variates > HALTON_DIMENSIONS:
+        if variates > len(HALTON_BASES):
             return tuple(self._tasks(np.random.Generator(np.random.PCG64(HELD_OUT_SEED)).random((n, variates))))
-        points = qmc.Halton(variates, scramble=False).random(n + 1)
-        return tuple(self._tasks(points[1:]))  # the sequence starts at 0, the edge of every range
+        return tuple(self._tasks(halton(n, variates)))
 
     def _draw(self, n: int, rng: np.random.Generator) -> list[Task]:
         held_out, tasks = set(self._held_out), list[Task]()

@@ -2,9 +2,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy.stats import qmc
 
 from metarl.registry import make_family
-from metarl.tasks import ContinuousTasks, DiscreteTasks, balanced_choice, split_tasks, uniform
+from metarl.tasks import ContinuousTasks, DiscreteTasks, balanced_choice, halton, split_tasks, uniform
 from metarl.types import Task
 
 GOAL = uniform("goal", -2.0, 6.0, size=2, meaning="a place, m")
@@ -105,3 +106,9 @@ def test_splits_and_finite_sets_are_checked() -> None:
     assert len(set(family.with_finite_train_set(4).distribution.sample(40, np.random.default_rng(0)))) == 4
     with pytest.raises(ValueError, match="fixed set already"):
         make_family("half-cheetah-dir").with_finite_train_set(2)
+
+
+@pytest.mark.parametrize("dimensions", [1, 2, 3, 4])
+def test_the_halton_sequence_is_scipys_bit_for_bit(dimensions: int) -> None:
+    expected = qmc.Halton(dimensions, scramble=False).random(2001)[1:]
+    assert np.array_equal(halton(2000, dimensions), expected)
