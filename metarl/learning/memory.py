@@ -29,14 +29,16 @@ def keep_freed_memory() -> None:
 
 
 def chunks_that_fit(num_tasks: int, task_bytes: int, device: torch.device) -> list[slice]:
-    """Chunks of tasks of which each fits into half of the device's free memory.
+    """Chunks of tasks of which each fits into half of a GPU's free memory; on the CPU all tasks are one chunk.
+
+    There, a run's numbers must not depend, bit for bit, on what else the machine has in its memory.
 
     Args:
         num_tasks: `M`.
         task_bytes: What one task takes.
         device: Where.
     """
-    return chunks(num_tasks, int(min(free_bytes(device) / 2 / task_bytes, num_tasks)))
+    return chunks(num_tasks, int(free_bytes(device) / 2 / task_bytes) if device.type == "cuda" else num_tasks)
 
 
 def chunks(num_tasks: int, size: int) -> list[slice]:

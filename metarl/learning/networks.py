@@ -199,8 +199,8 @@ def _pull_smallest(
         cotangent: Of each row's output, `[1, B, 1]`.
         span: Of the inputs.
     """
-    layers = networks.layers(parameters)
     if not on_cpu(cotangent):  # all rows through all networks: to count their own, the host would have to wait
+        layers = networks.layers(parameters)
         own = which == torch.arange(len(parameters), device=which.device).unsqueeze(-1)
         deltas = pull(layers, inputs, cotangent * own.unsqueeze(-1), networks.activation)
         return input_gradient(layers, deltas, span).sum(dim=0, keepdim=True)

@@ -233,8 +233,9 @@ def test_with_little_memory_the_tasks_take_turns_to_the_same_result(point, monke
     _, envs, tasks = point
     batch = one_iteration(small_agent(envs.spaces), envs, tasks, Streams(0))
     ends = []
-    for free in (float("inf"), 0.0):
-        monkeypatch.setattr("metarl.learning.memory.free_bytes", lambda device, free=free: free)
+    for size in (3, 1):
+        chunks = [slice(i, i + size) for i in range(0, 3, size)]
+        monkeypatch.setattr(pearl, "chunks_that_fit", lambda *_, chunks=chunks: chunks)
         agent = small_agent(envs.spaces, tune_temperature=True)
         metrics = agent.meta_update(batch)
         ends.append((agent._parameters, metrics))

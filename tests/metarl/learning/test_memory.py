@@ -32,9 +32,10 @@ def test_on_a_gpu_a_chunk_takes_half_of_the_free_memory(monkeypatch: pytest.Monk
 
 
 def test_chunks_fit_into_half_of_the_free_memory_and_have_a_task_each(monkeypatch: pytest.MonkeyPatch) -> None:
-    for free, sizes in ((2 * 4 * 100 + 50, [4, 4, 2]), (float("inf"), [10]), (0.0, [1] * 10)):
+    for free, sizes in ((2 * 4 * 100 + 50, [4, 4, 2]), (1e9, [10]), (0.0, [1] * 10)):
         monkeypatch.setattr(memory, "free_bytes", lambda device, free=free: free)
-        assert [c.stop - c.start for c in chunks_that_fit(10, 100, CPU)] == sizes
+        assert [c.stop - c.start for c in chunks_that_fit(10, 100, torch.device("cuda"))] == sizes
+        assert chunks_that_fit(10, 100, CPU) == [slice(0, 10)], "whatever else is in the memory"
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the C library has no such setting")
