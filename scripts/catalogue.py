@@ -12,7 +12,7 @@ from rich.table import Table
 
 from metarl.registry import AGENTS, FAMILIES, agent_class, make_family, names
 from metarl.scripts.common import border, end_with_json, parse
-from metarl.scripts.presets import PRESETS
+from metarl.scripts.presets import PRESETS, PUBLISHED
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,11 +49,13 @@ def catalogue() -> dict[str, Any]:
             {
                 "agent": agent,
                 "family": family,
+                "preset": name,
                 "training": p.training,
                 "agent_settings": p.agent,
                 "source": p.source,
             }
-            for (agent, family), p in PRESETS.items()
+            for name, presets in (("default", PRESETS), ("published", PUBLISHED))
+            for (agent, family), p in presets.items()
         ],
     }
 

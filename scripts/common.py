@@ -61,6 +61,17 @@ def parse(kind: Any, prog: str, arguments: Sequence[str], default: Any = None) -
         refuse(f"{_plain(complaints.getvalue())}; see {prog} --help")
 
 
+def option_value(arguments: Sequence[str], option: str, default: str) -> str:
+    """The last value of an option that decides what other options there are, so that it has to be read before them."""
+    value = default
+    for i, word in enumerate(arguments):
+        if word == option and i + 1 < len(arguments):
+            value = arguments[i + 1]
+        elif word.startswith(f"{option}="):
+            value = word.partition("=")[2]
+    return value
+
+
 def _plain(text: str) -> str:
     """A boxed, coloured message as plain words on one line, without its pointer to the help."""
     text = re.sub(r"\x1b\[[0-9;]*m", "", text)

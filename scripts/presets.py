@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Literal
 
 from metarl.registry import agent_class
 from metarl.train import TrainConfig
+
+PresetName = Literal["default", "published"]
+"""`default` is sized for two cores; `published` has the paper's sizes where those are far larger."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -303,6 +306,15 @@ PRESETS: dict[tuple[str, str], Preset] = {
     ),
 }
 
+PUBLISHED: dict[tuple[str, str], Preset] = {
+    ("pearl", "half-cheetah-vel-3"): Preset(
+        training={**PEARL_CHEETAH_RUN, "iterations": 500},
+        agent={"replay_size": 100_000},
+        source="Rakelly et al. 2019 and oyster (configs/cheetah-vel): networks, batches, updates, rates, tasks, "
+        "3M steps; replay per task: own choice, a run stores 30,000 transitions of each",
+    ),
+}
+"""By agent and family: networks, batches and budgets as published, where the default is cut to size."""
 
 ANY_SOURCE = "sizes at which an iteration of a light environment takes seconds on two cores; nothing else is tuned"
 PPO_ANY = Preset(training={"tasks": 20, "episodes": 4}, agent={"normalise_observations": True}, source=ANY_SOURCE)
@@ -332,12 +344,25 @@ ANY_FAMILY: dict[str, Preset] = {
 """By agent: where to start on a family without a preset of its own."""
 
 
-def preset(agent: str, family: str) -> Preset:
-    """The preset of an agent on a family, whatever its options; where there is none, that for any family."""
-    return PRESETS.get((agent, family.partition(":")[0])) or ANY_FAMILY.get(agent, Preset())
+def preset(agent: str, family: str, name: PresetName = "default") -> Preset:
+    """The preset of an agent on a family, whatever its options; where there is none, that for any family.
+
+    Raises:
+        ValueError: There is no preset of that name for the two.
+    """
+    if name == "default":
+        return PRESETS.get((agent, family.partition(":")[0])) or ANY_FAMILY.get(agent, Preset())
+    if name == "published" and (agent, family) in PUBLISHED:
+        return PUBLISHED[agent, family]
+    there = ", ".join(f"published for {a} on {f}" for a, f in PUBLISHED)
+    raise ValueError(f"--preset: got {name!r} for {agent} on {family}, expected default; there is {there}")
 
 
-def default_settings(agent: str, family: str) -> tuple[TrainConfig, Any]:
-    """The run's and the agent's settings that `metarl train AGENT FAMILY` starts from."""
-    chosen = preset(agent, family)
+def default_settings(agent: str, family: str, name: PresetName = "default") -> tuple[TrainConfig, Any]:
+    """The run's and the agent's settings that `metarl train AGENT FAMILY` starts from.
+
+    Raises:
+        ValueError: There is no preset of that name for the two.
+    """
+    chosen = preset(agent, family, name)
     return replace(TrainConfig(), **chosen.training), replace(agent_class(agent).Config(), **chosen.agent)

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, cast
 
 import numpy as np
 import torch
@@ -33,9 +33,9 @@ from metarl.learning.memory import keep_freed_memory
 from metarl.registry import AGENTS, FAMILIES, agent_class, make_family, names
 from metarl.report import tasks_label, training_picture
 from metarl.runs import STEPPING_FIELDS, MetricsLog, RunConfig, resolve_device, use_matmul, versions
-from metarl.scripts.common import border, end_with_json, parse, refuse, refuse_environment
+from metarl.scripts.common import border, end_with_json, option_value, parse, refuse, refuse_environment
 from metarl.scripts.display import TrainingDisplay
-from metarl.scripts.presets import default_settings
+from metarl.scripts.presets import PresetName, default_settings
 from metarl.seeding import Streams
 from metarl.storage import read_json, remove_partial, write_bytes, write_json
 from metarl.tasks import ContinuousTasks, Family, split_tasks
@@ -62,6 +62,8 @@ class Door:
 
     out: Path | None = None
     """Folder of the run; a new one under runs/ by default."""
+    preset: PresetName = "default"
+    """The settings to start from: default, sized for two cores, or published where there is one (`metarl list`)."""
     resume: bool = False
     """Go on from the newest whole checkpoint in --out."""
     seeds: Whole = 0
@@ -93,7 +95,7 @@ def _command_type(agent: str, door: type[Door], stepping: bool) -> Any:
 def _read_command(agent: str, name: str, arguments: Sequence[str]) -> tuple[Door, Family, dict[str, Any]]:
     """The command line: the door, the family, and the settings as `RunConfig` holds them.
 
-    With --resume, what it does not say comes from the run's own configuration.
+    With --resume, what it does not say comes from the run's own configuration (from the preset that it names, if any).
     """
     agent_class(agent)
     from_gym = name.startswith(PREFIX)  # its command line has to be read before there is a family
@@ -106,7 +108,8 @@ def _read_command(agent: str, name: str, arguments: Sequence[str]) -> tuple[Door
         mine = {"stepping": stepping} if stepping else {}
         return parse(kind, prog, arguments, kind(door=door_type(), training=training, agent=agent_config, **mine))
 
-    training, agent_config = default_settings(agent, name)
+    preset_name = option_value(arguments, "--preset", "")
+    training, agent_config = default_settings(agent, name, cast(PresetName, preset_name or "default"))
     door: Any = read(training, agent_config, stepping).door
     if door.resume and door.out is None:
         raise ValueError("--resume: got no --out, expected the folder of the run to go on with")
@@ -116,7 +119,7 @@ def _read_command(agent: str, name: str, arguments: Sequence[str]) -> tuple[Door
     if saved and saved.family.startswith(f"{spec}?"):
         spec = saved.family
     family = family or make_family(spec)
-    if saved and saved.agent == agent:
+    if saved and saved.agent == agent and not preset_name:
         training, agent_config, stepping = saved.training, saved.agent_config, saved.stepping or stepping
     elif not isinstance(family.distribution, ContinuousTasks):
         training = dataclasses.replace(training, train_tasks=0)  # a fixed set already
@@ -215,7 +218,7 @@ def _describe(out: Path, run: RunConfig) -> None:
     write_json(out / "versions.json", {"starts": starts})
 
 
-def train(run: RunConfig, family: Family, out: Path, *, resume: bool) -> Progress:
+def train(run: RunConfig, family: Family, out: Path, *, resume: bool) -> tuple[Progress, bool]:
     """Trains a run in its folder: metrics, held-out evaluations, checkpoints, display.
 
     Args:
@@ -225,7 +228,7 @@ def train(run: RunConfig, family: Family, out: Path, *, resume: bool) -> Progres
         resume: Go on from the newest whole checkpoint.
 
     Returns:
-        The counters at the end, or where Ctrl-C stopped it.
+        The counters at the end, or where Ctrl-C stopped it; and whether there was a Ctrl-C, if only after all was done.
     """
     config = run.training
     streams = Streams(config.seed)
@@ -278,7 +281,7 @@ def train(run: RunConfig, family: Family, out: Path, *, resume: bool) -> Progres
         evaluated = tasks_label("test" if family.distribution.splits else "train")
         title = f"{run.agent} on {run.family}, seed {config.seed}"
         write_bytes(out / "training.png", training_picture(rows, title, evaluated))
-    return progress
+    return progress, stop.requested
 
 
 def _held_out(agent: MetaAgent[Any], family: Family, run: RunConfig, progress: Progress) -> dict[str, float]:
@@ -326,8 +329,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         runs = _one_per_seed(door, run)
     ends, code = [], 0
     for one_door, one_run in runs:
-        code, end = _train_here(one_door, one_run, family)
+        code, end, stopped = _train_here(one_door, one_run, family)
         ends.append(end)
+        if stopped and not code and len(ends) < len(runs):
+            code = 130
+            print(f"stopped before {runs[len(ends)][0].out}; go on with the same command and --resume", file=sys.stderr)
         if code:
             break
     if door.json:
@@ -358,8 +364,8 @@ def _advice(out: Path, go_on: str) -> str:
     return f"; {left}. Once that is mended, {go_on}"
 
 
-def _train_here(door: Door, run: RunConfig, family: Family) -> tuple[int, dict[str, Any]]:
-    """Trains one run in its folder; returns the exit code, and where the run stands."""
+def _train_here(door: Door, run: RunConfig, family: Family) -> tuple[int, dict[str, Any], bool]:
+    """Trains one run in its folder; returns the exit code, where the run stands, and whether there was a Ctrl-C."""
     with border():
         out = _prepare(door, run)
         lock = contextlib.ExitStack()
@@ -368,20 +374,20 @@ def _train_here(door: Door, run: RunConfig, family: Family) -> tuple[int, dict[s
     go_on = f"go on with: metarl train {run.agent} {shlex.quote(run.family)} --out {out} --resume"
     try:
         with lock:
-            progress = train(run, family, out, resume=door.resume)
+            progress, stopped = train(run, family, out, resume=door.resume)
     except EnvError as failure:
         refuse_environment(failure, _advice(out, go_on))
     except OSError as error:
         refuse(f"{error}{_advice(out, go_on)}")
     except KeyboardInterrupt:
         print(f"left at once; {go_on}", file=sys.stderr)
-        return 130, {"run": str(out), "iteration": None, "env_steps": None}
+        return 130, {"run": str(out), "iteration": None, "env_steps": None}, True
     end = {"run": str(out), "iteration": progress.iteration, "env_steps": progress.env_steps}
     if progress.iteration < run.training.iterations:
         print(f"saved after iteration {progress.iteration}; {go_on}", file=sys.stderr)
-        return 130, end
+        return 130, end, stopped
     print(f"run: {out}\ntraining curve: {out / 'training.png'}")
-    return 0, end
+    return 0, end, stopped
 
 
 if __name__ == "__main__":

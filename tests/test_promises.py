@@ -160,10 +160,9 @@ def test_an_update_beats_its_plain_reference(agent: str, family: str, ratio: flo
 
 @pytest.mark.slow
 def test_an_update_of_pearl_as_published_is_mostly_its_matrix_products() -> None:
-    words = ("update", "--agent", "pearl", "--family", "half-cheetah-vel-3", "--tasks", "16", "--gradient-steps", "5")
-    sizes = ("--config.hidden", "300", "300", "300", "--config.encoder-hidden", "200", "200", "200")
+    words = ("update", "--agent", "pearl", "--family", "half-cheetah-vel-3", "--preset", "published", "--tasks", "16")
     best_of_three(
-        (*words, *sizes, "--config.batch", "256", "--rounds", "5"),
+        (*words, "--gradient-steps", "5", "--rounds", "5"),
         {"fraction_of_products": 0.75, "ratio_vs_reference": 1.05},
     )
 

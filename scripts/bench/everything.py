@@ -6,7 +6,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -36,8 +36,6 @@ ITERATIONS = {
     "pearl": "half-cheetah-vel-3",
 }
 """By agent the family on which a whole iteration is measured."""
-PEARL_AS_PUBLISHED = {"hidden": (300, 300, 300), "encoder_hidden": (200, 200, 200), "batch": 256}
-"""Settings of oyster (arXiv:1903.08254) that the presets for two cores make smaller."""
 LONG = ("ml", "ml1", "ml10", "ml25", "ml45")
 """Families of Meta-World, whose reference takes minutes: `docs/results/meta-world.md` has their figures."""
 SHORT = ("half-cheetah-vel", "ant-goal", "hopper-rand-params", "point-robot")
@@ -126,7 +124,7 @@ def update_section(
     }
     every: list[dict[str, Any]] = []
 
-    def measure(title: str, agent: str, sizes: Sequence[int], settings: Mapping[str, Any], **options: Any) -> None:
+    def measure(title: str, agent: str, sizes: Sequence[int], **options: Any) -> None:
         command = UpdateCommand(
             agent=agent,
             family=ITERATIONS[agent],
@@ -135,7 +133,7 @@ def update_section(
             device=device,  # type: ignore[arg-type]
             **options,
         )
-        value = bench_update(command, replace(default_settings(agent, command.family)[1], **settings))
+        value = bench_update(command, default_settings(agent, command.family, command.preset)[1])
         rows = [{"agent": title, "gflops": row["flops"] / 1e9, **row} for row in value["rows"]]
         every.extend(rows)
         episodes = rows[0]["episodes"]
@@ -144,15 +142,14 @@ def update_section(
         growth = "" if value["exponent"] is None else f", time grows as M^{value['exponent']:.2f}"
         growth += "" if slope is None else f", memory by {slope:.2f} MiB per task"
         words = {"agent": agent, "family": command.family, "tasks": tuple(sizes), **options}
-        words |= {f"config.{name}": setting for name, setting in settings.items()}
         words |= {"rounds": rounds, "device": device}
         line = f"metarl bench update {as_options(words)} --json"
         text.append(f"### {title}\n\n{shape}{growth}.\n\n    {line}\n\n{markdown(columns, rows)}\n")
 
     for agent in agents:
-        measure(agent, agent, sizes, {})
+        measure(agent, agent, sizes)
     if "pearl" in agents:
-        measure("pearl, networks and batches as published", "pearl", (16,), PEARL_AS_PUBLISHED, gradient_steps=5)
+        measure("pearl, as published", "pearl", (16,), preset="published", gradient_steps=5)
     return "\n".join(text), every
 
 

@@ -134,7 +134,7 @@ def bench_iteration(command: IterationCommand, config: Any) -> dict[str, Any]:
     Raises:
         ValueError: There is no such family or device, or the device has no such format.
     """
-    training, _ = default_settings(command.agent, command.family)
+    training, _ = default_settings(command.agent, command.family, command.preset)
     asked = {name: getattr(command, name) for name in ("tasks", "episodes", "horizon")}
     training = replace(training, **{name: value for name, value in asked.items() if value})
     family = make_family(command.family).with_finite_train_set(training.train_tasks)

@@ -5,14 +5,14 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, cast
 
 import tyro
 
 from metarl.config import Count, Whole, check
 from metarl.registry import agent_class
-from metarl.scripts.common import parse
-from metarl.scripts.presets import default_settings
+from metarl.scripts.common import option_value, parse
+from metarl.scripts.presets import PresetName, default_settings
 from metarl.scripts.reference.agents import reference_class
 
 
@@ -24,6 +24,8 @@ class ContenderCommand:
     """Which agent."""
     family: str = "half-cheetah-vel"
     """Whose spaces, and whose preset: sizes of the experience and the agent's settings."""
+    preset: PresetName = "default"
+    """Which of its presets: default, or published where there is one."""
     episodes: Whole = 0
     """Environments per task (E); 0 takes the preset's."""
     horizon: Whole = 0
@@ -54,12 +56,14 @@ def with_settings(kind: type[Any], prog: str, arguments: Sequence[str]) -> tuple
         The command and the agent's settings, both checked.
 
     Raises:
-        ValueError: There is no reference for the agent, or a setting is out of its range.
+        ValueError: There is no reference for the agent, no such preset, or a setting is out of its range.
     """
     defaults = kind()
-    agent, family = (_named(arguments, f"--{name}", getattr(defaults, name)) for name in ("agent", "family"))
+    agent, family, name = (
+        option_value(arguments, f"--{option}", getattr(defaults, option)) for option in ("agent", "family", "preset")
+    )
     reference_class(agent)
-    _, preset = default_settings(agent, family)
+    _, preset = default_settings(agent, family, cast(PresetName, name))
     whole: Any = dataclasses.make_dataclass(
         "BenchCommand",
         [("command", Annotated[kind, tyro.conf.arg(name="")]), ("config", agent_class(agent).Config)],
@@ -70,14 +74,3 @@ def with_settings(kind: type[Any], prog: str, arguments: Sequence[str]) -> tuple
     check(read.command)
     check(read.config, "config.")
     return read.command, read.config
-
-
-def _named(arguments: Sequence[str], option: str, default: str) -> str:
-    """The last value of an option, before the command line can be read as a whole."""
-    value = default
-    for i, word in enumerate(arguments):
-        if word == option and i + 1 < len(arguments):
-            value = arguments[i + 1]
-        elif word.startswith(f"{option}="):
-            value = word.partition("=")[2]
-    return value

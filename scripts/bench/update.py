@@ -184,7 +184,7 @@ def bench_update(command: UpdateCommand, config: Any) -> dict[str, Any]:
     Raises:
         ValueError: There is no such family or device, or the device has no such format.
     """
-    training, _ = default_settings(command.agent, command.family)
+    training, _ = default_settings(command.agent, command.family, command.preset)
     family, device = make_family(command.family), resolve_device(command.device)
     use_matmul(command.matmul, device)
     rows = []

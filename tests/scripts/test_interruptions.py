@@ -121,6 +121,36 @@ def test_ctrl_c_saves_and_says_how_to_go_on(uninterrupted: Path, tmp_path: Path,
     assert_same_run(out, uninterrupted)
 
 
+# Ctrl-C, pressed in the last iteration.
+INTERRUPT_LAST = """
+import os, signal, metarl.runs
+add = metarl.runs.MetricsLog.add
+def log(self, progress, metrics):
+    add(self, progress, metrics)
+    if progress.iteration == {iterations}:
+        os.kill(os.getpid(), signal.SIGINT)
+metarl.runs.MetricsLog.add = log
+"""
+
+
+def test_ctrl_c_in_the_last_iteration_of_a_seed_starts_no_other(tmp_path: Path, logged) -> None:
+    out = tmp_path / "runs"
+    process = start(out, "--iterations", "2", "--seeds", "2", code=INTERRUPT_LAST.format(iterations=2))
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert f"stopped before {out / 'seed-1'}" in err
+    assert len(logged(out / "seed-0")) == 2
+    assert not (out / "seed-1").exists()
+    assert finish(start(out, "--iterations", "2", "--seeds", "2", "--resume")) == 0
+    assert len(logged(out / "seed-1")) == 2
+
+
+def test_ctrl_c_in_the_last_iteration_of_a_run_finds_it_done(tmp_path: Path, logged) -> None:
+    process = start(tmp_path / "run", "--iterations", "2", code=INTERRUPT_LAST.format(iterations=2))
+    assert finish(process) == 0
+    assert len(logged(tmp_path / "run")) == 2
+
+
 def test_two_processes_cannot_train_in_one_folder(tmp_path: Path) -> None:
     out = tmp_path / "run"
     first = start(out, "--iterations", "500")

@@ -11,7 +11,7 @@ import metarl
 from metarl.envs.metaworld.families import BenchmarkTasks
 from metarl.registry import FAMILIES, agent_class, make_family, names
 from metarl.scripts.bench.rollout import TURN, time_episodes
-from metarl.scripts.presets import META_WORLD_STEPS, PRESETS, default_settings
+from metarl.scripts.presets import META_WORLD_STEPS, PRESETS, PUBLISHED, default_settings
 from metarl.tasks import DiscreteTasks
 from metarl.types import Task
 from metarl.vector import TaskVecEnv
@@ -39,7 +39,7 @@ def test_list_names_agents_families_and_presets(run_metarl) -> None:
     assert {"point-robot", "half-cheetah-vel", "ant-goal", "walker2d-rand-params", "bandit"} <= set(families)
     assert families["half-cheetah-dir"]["splits"] is False
     assert families["point-robot"]["parameters"][0]["hidden"] is True
-    assert len(value["presets"]) == len(PRESETS)
+    assert len(value["presets"]) == len(PRESETS) + len(PUBLISHED)
     code, out, _ = run_metarl("list")
     assert code == 0
     assert "half-cheetah-vel" in out
@@ -58,6 +58,22 @@ def test_presets_name_what_exists_and_their_source(agent: str, family: str) -> N
     elif agent == "maml-trpo":
         assert (training.tasks, training.episodes) == (20, 20)
         assert config.action_scale == (10.0 if family.startswith("half-cheetah") else 1.0)
+
+
+def test_pearl_has_a_preset_with_the_published_sizes() -> None:
+    training, config = default_settings("pearl", "half-cheetah-vel-3", "published")
+    assert (config.hidden, config.encoder_hidden, config.latent) == ((300, 300, 300), (200, 200, 200), 5)
+    assert (config.meta_batch, config.batch, config.context_batch) == (16, 256, 100)
+    assert (config.gradient_steps, config.learning_rate, config.reward_scale) == (2000, 3e-4, 5.0)
+    assert (config.gamma, config.tau, config.kl_weight, config.tune_temperature) == (0.99, 0.005, 0.1, False)
+    assert (training.train_tasks, training.tasks, training.horizon) == (100, 5, 200)
+    steps = training.tasks * training.episodes * (config.adaptation_steps + 1) * training.horizon
+    assert 2_700_000 <= training.iterations * steps <= 3_000_000
+    stored = steps * training.iterations / training.train_tasks
+    assert stored <= config.replay_size, "nothing is overwritten"
+    assert PUBLISHED["pearl", "half-cheetah-vel-3"].source
+    with pytest.raises(ValueError, match=r"--preset: got 'published' for rl2 on bandit, expected default; there is"):
+        default_settings("rl2", "bandit", "published")
 
 
 def test_the_page_of_families_lists_them_all_with_their_horizons() -> None:

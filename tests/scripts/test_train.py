@@ -92,6 +92,9 @@ def test_held_out_evaluations_do_not_change_the_run(run_metarl, tmp_path: Path, 
         (("train", "maml-trpo", "point-robot", "--resume"), ["--resume", "--out"]),
         (("train", "maml-trpo", "half-cheetah-dir", "--train-tasks", "3"), ["train_tasks", "got 3"]),
         (("train", "maml-trpo", "nowhere:family"), ["nowhere", "module:function"]),
+        (("train", "rl2", "bandit", "--preset", "published"), ["--preset", "'published'", "expected default", "pearl"]),
+        (("train", "rl2", "bandit", "--preset=papers"), ["--preset", "'papers'", "expected default"]),
+        (("bench", "update", "--agent", "rl2", "--preset", "published"), ["--preset", "'published'", "rl2"]),
         (("evaluate", "."), ["no run", "config.json"]),
         (("evaluate",), ["metarl evaluate --help"]),
         (("bnech",), ["'bnech'", "Did you mean 'bench'"]),
@@ -206,6 +209,25 @@ def test_help_shows_meaning_range_and_the_presets_value(run_metarl) -> None:
         "--agent.inner-lr",
     ):
         assert word in text
+
+
+def test_the_published_preset_shows_its_own_values_and_a_run_goes_on_without_its_name(
+    run_metarl, assert_same_run, tmp_path: Path
+) -> None:
+    base = ("train", "pearl", "half-cheetah-vel-3", "--preset", "published")
+    text = " ".join(run_metarl(*base, "--help")[1].split())
+    assert "(default: 2000)" in text
+    assert "(default: 300 300 300)" in text
+    small = ("--tasks", "1", "--episodes", "1", "--horizon", "4", "--train-tasks", "2", "--eval-every", "0")
+    small += ("--agent.warmup-iterations", "1", "--agent.gradient-steps", "1", "--agent.batch", "4")
+    assert run_metarl(*base, *small, "--out", tmp_path / "whole", "--iterations", "3")[0] == 0
+    assert run_metarl(*base, *small, "--out", tmp_path / "parts", "--iterations", "2")[0] == 0
+    resume = ("--out", tmp_path / "parts", "--resume", "--iterations", "3")
+    code, _, err = run_metarl(*base, *resume)
+    assert code == 2
+    assert "differs from" in err, "a preset that is named again is meant"
+    assert run_metarl("train", "pearl", "half-cheetah-vel-3", *resume)[0] == 0
+    assert_same_run(tmp_path / "whole", tmp_path / "parts")
 
 
 # Going on ---------------------------------------------------------------------------------------------------
