@@ -51,7 +51,8 @@ def free_bytes(device: torch.device) -> float:
     """What is to be had on a device now; infinite where nothing tells."""
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
-        return float(free)
+        # What PyTorch has taken from the device and does not use is free to the next update.
+        return float(free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device))
     try:
         lines = SYSTEM_MEMORY.read_text(encoding="ascii").splitlines()
     except OSError:

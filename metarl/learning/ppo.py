@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from metarl.config import Count, NonNegative, Positive, UnitInterval, Whole
 from metarl.learning.distributions import Distribution
+from metarl.learning.memory import chunks_that_fit, graph_bytes
 from metarl.learning.optimisers import adam_tensors, restore_adam
 from metarl.types import Bools, Floats
 
@@ -170,31 +171,18 @@ class PpoLearner:
             group["lr"] = annealed(settings.learning_rate, self._iteration, settings.anneal_iterations)
         self._iteration += 1
         parts = min(settings.minibatches, len(samples.mask))
+        at_once = self._rows_at_once(-(-len(samples.mask) // parts), samples.mask)
         for index in minibatches(len(samples.mask), settings.minibatches, settings.epochs, self._rng):
             rows = torch.tensor(index, device=device)
-            part = samples.rows(rows)
-            weights = part.mask / part.mask.sum().clamp_min(1.0)
-            distribution, values = forward(rows)
-            # On padding the ratio is 1: it has no weight, but zero times an overflow would be no number.
-            log_probs = torch.where(part.mask > 0, distribution.log_prob(part.actions), part.log_probs)
-            policy_loss = clipped_surrogate_loss(log_probs, part.log_probs, part.advantages, weights, settings.clip)
-            if settings.value_clip:
-                error = clipped_value_loss(values, part.values, part.targets, weights, settings.value_clip)
-            else:
-                error = value_loss(values, part.targets, weights)
-            entropy = (weights * distribution.entropy()).sum()
-            loss = policy_loss + settings.value_weight * error - settings.entropy_weight * entropy
+            steps = samples.mask[rows].sum().clamp_min(1.0)
             self._adam.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
+            pulled = [self._pull(samples.rows(some), steps, *forward(some)) for some in torch.split(rows, at_once)]
             norm = nn.utils.clip_grad_norm_(
                 list(self._parameters.values()), settings.max_gradient_norm or torch.inf, foreach=False
             )
             self._adam.step()
-            with torch.no_grad():
-                log_ratio = log_probs - part.log_probs
-                kl = (weights * (log_ratio.exp() - 1.0 - log_ratio)).sum()
-                clipped = (weights * ((log_ratio.exp() - 1.0).abs() > settings.clip)).sum()
-                reports.append(torch.stack([policy_loss, error, entropy, norm, clipped, kl]).detach())
+            told = torch.stack(pulled).sum(dim=0)
+            reports.append(torch.cat([told[:3], norm.detach().unsqueeze(0), told[3:]]))
         means, last = torch.stack(reports).mean(dim=0).tolist(), torch.stack(reports[-parts:]).mean(dim=0).tolist()
         names = ("policy_loss", "value_loss", "entropy", "gradient_norm", "clipped", "kl")
         report = {f"update/{name}": value for name, value in zip(names, means, strict=True)}
@@ -202,6 +190,34 @@ class PpoLearner:
         targets, errors = samples.targets[mask], (samples.targets - samples.values)[mask]
         unexplained = errors.var(unbiased=False) / targets.var(unbiased=False).clamp_min(1e-12)
         return report | {"update/kl": last[-1], "update/explained_variance": 1.0 - float(unexplained)}
+
+    def _rows_at_once(self, rows: int, mask: Tensor) -> int:
+        """How many of a minibatch's rows, each with the steps of a row of `mask`, a device has memory for."""
+        units = sum(p.numel() for p in self._parameters.values() if p.ndim == 1)  # one bias each
+        return chunks_that_fit(rows, graph_bytes(mask[0].numel(), (max(units, 1),)), mask.device)[0].stop
+
+    def _pull(self, part: PpoSamples, steps: Tensor, distribution: Distribution, values: Tensor) -> Tensor:
+        """Adds the part of some rows to the gradients of a minibatch with so many steps.
+
+        Returns:
+            Their part of policy loss, value loss, entropy, share of clipped ratios, and divergence, `[5]`.
+        """
+        settings, weights = self._settings, part.mask / steps
+        # On padding the ratio is 1: it has no weight, but zero times an overflow would be no number.
+        log_probs = torch.where(part.mask > 0, distribution.log_prob(part.actions), part.log_probs)
+        policy_loss = clipped_surrogate_loss(log_probs, part.log_probs, part.advantages, weights, settings.clip)
+        if settings.value_clip:
+            error = clipped_value_loss(values, part.values, part.targets, weights, settings.value_clip)
+        else:
+            error = value_loss(values, part.targets, weights)
+        entropy = (weights * distribution.entropy()).sum()
+        loss = policy_loss + settings.value_weight * error - settings.entropy_weight * entropy
+        loss.backward()  # type: ignore[no-untyped-call]
+        with torch.no_grad():
+            log_ratio = log_probs - part.log_probs
+            kl = (weights * (log_ratio.exp() - 1.0 - log_ratio)).sum()
+            clipped = (weights * ((log_ratio.exp() - 1.0).abs() > settings.clip)).sum()
+            return torch.stack([policy_loss, error, entropy, clipped, kl])
 
     def tensors(self) -> dict[str, Tensor]:
         """Parameters, and Adam's state of each."""

@@ -31,6 +31,12 @@ def test_on_a_gpu_a_chunk_takes_half_of_the_free_memory(monkeypatch: pytest.Monk
     assert [c.stop - c.start for c in chunks] == [7, 7, 6]
 
 
+def test_what_pytorch_keeps_of_a_gpu_without_using_it_is_free(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in (("mem_get_info", (100, 1000)), ("memory_reserved", 70), ("memory_allocated", 30)):
+        monkeypatch.setattr(torch.cuda, name, lambda device, value=value: value)
+    assert free_bytes(torch.device("cuda")) == 100 + 70 - 30
+
+
 def test_chunks_fit_into_half_of_the_free_memory_and_have_a_task_each(monkeypatch: pytest.MonkeyPatch) -> None:
     for free, sizes in ((2 * 4 * 100 + 50, [4, 4, 2]), (1e9, [10]), (0.0, [1] * 10)):
         monkeypatch.setattr(memory, "free_bytes", lambda device, free=free: free)

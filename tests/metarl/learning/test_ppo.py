@@ -7,7 +7,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from metarl.learning import ppo
 from metarl.learning.distributions import Distribution, Gaussian
+from metarl.learning.memory import chunks, graph_bytes
 from metarl.learning.ppo import (
     Forward,
     PpoLearner,
@@ -153,6 +155,36 @@ def test_padded_steps_teach_nothing() -> None:
         results.append((learner.tensors(), report))
     assert all(torch.equal(results[0][0][name], results[1][0][name]) for name in results[0][0])
     assert results[0][1] == results[1][1]
+
+
+def test_rows_of_a_minibatch_that_do_not_fit_at_once_teach_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    results = []
+    for at_once in (6, 2, 1):
+        asked = []
+
+        def fitting(rows: int, row_bytes: int, device: torch.device, at_once=at_once, asked=asked) -> list[slice]:
+            asked.append((rows, row_bytes))
+            return chunks(rows, at_once)
+
+        monkeypatch.setattr(ppo, "chunks_that_fit", fitting)
+        network, x, samples = problem()
+        settings = replace(PLAIN, epochs=3, minibatches=2, entropy_weight=0.1, value_clip=0.05, max_gradient_norm=0.1)
+        learner, seen, forward = PpoLearner(network, settings, np.random.default_rng(0)), [], forward_of(network, x)
+
+        def counted(rows: torch.Tensor, seen=seen, forward=forward):
+            seen.append(len(rows))
+            return forward(rows)
+
+        report = learner.update(samples, counted)
+        assert asked == [(3, graph_bytes(4, (1,)))], "three rows of four steps; at least one unit"
+        assert sum(seen) == 3 * 6
+        assert max(seen) == min(at_once, 3)
+        results.append((learner.tensors(), report))
+    (whole, told), *others = results
+    for tensors, report in others:
+        for name, t in whole.items():
+            torch.testing.assert_close(tensors[name], t, rtol=1e-5, atol=1e-7)
+        assert report == pytest.approx(told, rel=1e-4, abs=1e-6)
 
 
 def test_the_clip_of_values_is_used_when_set() -> None:
