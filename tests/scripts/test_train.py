@@ -220,6 +220,7 @@ def test_the_published_preset_shows_its_own_values_and_a_run_goes_on_without_its
     assert "(default: 300 300 300)" in text
     small = ("--tasks", "1", "--episodes", "1", "--horizon", "4", "--train-tasks", "2", "--eval-every", "0")
     small += ("--agent.warmup-iterations", "1", "--agent.gradient-steps", "1", "--agent.batch", "4")
+    small += ("--agent.replay-size", "50", "--agent.replay-tasks", "2")
     assert run_metarl(*base, *small, "--out", tmp_path / "whole", "--iterations", "3")[0] == 0
     assert run_metarl(*base, *small, "--out", tmp_path / "parts", "--iterations", "2")[0] == 0
     resume = ("--out", tmp_path / "parts", "--resume", "--iterations", "3")
