@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, ClassVar, NamedTuple, Protocol
 
 import numpy as np
@@ -19,7 +18,7 @@ from metarl.config import Count, NonNegative, Positive, Shrinking
 from metarl.learning.distributions import Distribution
 from metarl.learning.gradient_agent import AdaptedPolicy, GradientAgent, GradientAgentConfig
 from metarl.learning.linearised import LinearisedPolicy, LossDerivatives
-from metarl.learning.losses import mean_divergence, probability_ratio, surrogate_objective
+from metarl.learning.losses import mean_divergence
 from metarl.learning.optimisers import adam_tensors, restore_adam
 from metarl.learning.policy import Samples, StackedPolicy, task_chunks
 from metarl.types import MetaBatch, Spaces, Trajectories
@@ -39,19 +38,43 @@ class PrompConfig(GradientAgentConfig):
     """Weight of the divergence of the policies before each inner step from the old ones; usually 5e-4."""
 
 
-def ratio_loss(new: Distribution, old: Distribution, samples: Samples) -> Tensor:
-    """Inner loss: minus the mean of probability ratio times advantage, `[M]` (J^LR of the paper).
+class RatioLoss:
+    """Inner loss: minus the mean of probability ratio times advantage (J^LR of the paper), by its derivatives.
 
     At the old policy its gradient is that of the log-probability's loss, sample by sample, but its Hessian also
     has the products of scores that the latter lacks: the paper's low-variance curvature estimator.
+
+    Args:
+        new: The policy's distributions.
+        old_log_prob: Log-probability of the actions under the policy that took them, `[M, B]`.
+        samples: The samples.
+
+    Attributes:
+        gradient: With respect to mean and log-std, or to the logits.
     """
-    return -surrogate_objective(new, old, samples)
+
+    def __init__(self, new: Distribution, old_log_prob: Tensor, samples: Samples) -> None:
+        self._new, self._actions = new, samples.actions
+        ratio = torch.exp(new.log_prob(samples.actions) - old_log_prob)
+        # With respect to a sample's log-probability, its first and its second derivative are the same, [M, B].
+        self._slope = -samples.weights * samples.advantages * ratio
+        self.gradient: tuple[Tensor, ...] = new.log_prob_gradient(self._actions, self._slope)
+
+    def hessian_product(self, tangents: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """Its Hessian times tangents of mean and log-std, or of the logits."""
+        return self._new.log_prob_product(self._actions, self._slope, self._slope, tangents)
 
 
 def clipped_objective(ratio: Tensor, samples: Samples, clip: float) -> Tensor:
     """Mean of min(ratio * A, clip(ratio, 1 - clip, 1 + clip) * A), `[M]` (J^CLIP of the paper); `ratio` is `[M, B]`."""
     bounded = ratio.clamp(1.0 - clip, 1.0 + clip)
     return (samples.weights * torch.minimum(ratio * samples.advantages, bounded * samples.advantages)).sum(dim=1)
+
+
+def clipped_slope(ratio: Tensor, samples: Samples, clip: float) -> Tensor:
+    """Derivative of `clipped_objective` with respect to each sample's log-probability, `[M, B]`."""
+    counts = torch.where(samples.advantages >= 0.0, ratio <= 1.0 + clip, ratio >= 1.0 - clip)
+    return samples.weights * samples.advantages * ratio * counts
 
 
 class OuterObjective(Protocol):
@@ -94,6 +117,7 @@ class ChunkObjective:
         self._policy, self._samples, self._config = policy, samples, config
         self._num_tasks = len(samples[0].observations)
         self._old: list[Distribution] = []  # of each collect
+        self._old_log_probs: list[Tensor] = []  # of its actions, [M, B]
         first = self._pass(parameters)
         # The first epoch starts where the samples were collected, so its gradient costs no further pass.
         self._initial, self._initial_gradient = parameters, self._pull(first)
@@ -103,25 +127,30 @@ class ChunkObjective:
         at, before, losses = parameters.expand(self._num_tasks, -1).contiguous(), [], []
         for k, samples in enumerate(self._samples[:-1]):
             before.append(self._at(at, k))
-            loss = partial(ratio_loss, old=self._old[k], samples=samples)
+            loss = RatioLoss(before[-1].distribution, self._old_log_probs[k], samples)
             losses.append(LossDerivatives(before[-1], loss))
             at = at - self._config.inner_lr * losses[-1].gradient
         return Pass(before, losses, self._at(at, len(losses)))
 
     def _at(self, parameters: Tensor, collect: int) -> LinearisedPolicy:
         """Each task's policy with the parameters `[M, P]`, at the observations of a collect."""
-        policy = self._policy.linearise(parameters, self._samples[collect].observations)
+        samples = self._samples[collect]
+        policy = self._policy.linearise(parameters, samples.observations)
         if collect == len(self._old):
             self._old.append(policy.distribution)
+            self._old_log_probs.append(policy.distribution.log_prob(samples.actions))
         return policy
 
     def _pull(self, done: Pass) -> Tensor:
         """Gradient of the objective with respect to the initial parameters, `[P]`."""
         penalty = self._config.inner_kl_penalty / len(done.losses)
-        cotangent = done.after.pull(done.after.cotangents(lambda new: self._gain(self._ratio(new))))
+        after, last = done.after.distribution, self._samples[-1]
+        slope = clipped_slope(self._ratio(after), last, self._config.clip)
+        cotangent = done.after.pull(after.log_prob_gradient(last.actions, slope))
         for k in range(len(done.losses) - 1, -1, -1):
             # alpha H w + beta grad KL: both go back through the same network, hence in one pass.
-            pulls = done.before[k].cotangents(lambda new, k=k: penalty * self._divergence(new, k))  # type: ignore[misc]
+            weights = penalty * self._samples[k].weights
+            pulls = done.before[k].distribution.kl_gradient(self._old[k], weights)
             cotangent = cotangent - done.losses[k].hessian_product(self._config.inner_lr * cotangent, pulls)
         return cotangent.sum(dim=0)
 
@@ -130,10 +159,8 @@ class ChunkObjective:
         return mean_divergence(new, self._old[collect], self._samples[collect])
 
     def _ratio(self, after: Distribution) -> Tensor:
-        return probability_ratio(after, self._old[-1], self._samples[-1])
-
-    def _gain(self, ratio: Tensor) -> Tensor:
-        return clipped_objective(ratio, self._samples[-1], self._config.clip)
+        """Probability of each action of the last collect over what it was, `[M, B]`."""
+        return torch.exp(after.log_prob(self._samples[-1].actions) - self._old_log_probs[-1])
 
     def gradient(self, parameters: Tensor) -> Tensor:
         """Gradient of the objective (what `evaluate` gives first) with respect to the initial parameters, `[P]`."""
@@ -151,7 +178,7 @@ class ChunkObjective:
         after, ratio = done.after.distribution, self._ratio(done.after.distribution)
         divergences = [self._divergence(policy.distribution, k).sum() for k, policy in enumerate(done.before)]
         inner, outer = torch.stack(divergences).mean(), self._divergence(after, len(divergences)).sum()
-        objective = self._gain(ratio).sum() - self._config.inner_kl_penalty * inner
+        objective = clipped_objective(ratio, last, self._config.clip).sum() - self._config.inner_kl_penalty * inner
         clipped = (last.weights * ((ratio - 1.0).abs() > self._config.clip)).sum()
         return torch.stack([objective, outer, inner, clipped])
 
@@ -178,8 +205,8 @@ class Promp(GradientAgent[PrompConfig]):
         """One inner gradient step per task; the old policy is the one that acted."""
         samples = self._samples(trajectories)
         linear = self._policy.linearise(state.parameters, samples.observations)
-        cotangents = linear.cotangents(partial(ratio_loss, old=linear.distribution, samples=samples))
-        return AdaptedPolicy(state.parameters - self.config.inner_lr * linear.pull(cotangents))
+        loss = RatioLoss(linear.distribution, linear.distribution.log_prob(samples.actions), samples)
+        return AdaptedPolicy(state.parameters - self.config.inner_lr * linear.pull(loss.gradient))
 
     def meta_update(self, batch: MetaBatch) -> dict[str, float]:
         """Several steps of Adam on the clipped objective of the adapted policies."""

@@ -52,6 +52,56 @@ class Gaussian(NamedTuple):
         mean, log_std = tangents
         return weight.unsqueeze(-1) * torch.exp(-2.0 * self.log_std) * mean, 2.0 * log_std
 
+    def log_prob_gradient(self, x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+        """Gradient of the weighted sum of `log_prob(x)` with respect to the parameters.
+
+        Args:
+            x: `[M, B, A]`.
+            weight: Of each sample, `[M, B]`.
+
+        Returns:
+            Of mean `[M, B, A]` and log-std `[M, 1, A]`.
+        """
+        score, squared = self._scores(x)
+        return weight.unsqueeze(-1) * score, _sums(weight, squared) - weight.sum(dim=1)[:, None, None]
+
+    def log_prob_product(
+        self, x: Tensor, slope: Tensor, bend: Tensor, tangents: Sequence[Tensor]
+    ) -> tuple[Tensor, Tensor]:
+        """The Hessian of a sum of functions of each sample's `log_prob(x)`, times tangents of the parameters.
+
+        With a sample's score s, it is the sum of `bend * s s^T + slope * ds`, where ds is the Hessian of `log_prob`.
+
+        Args:
+            x: `[M, B, A]`.
+            slope: First derivative of each sample's function, `[M, B]`.
+            bend: Its second derivative, `[M, B]`.
+            tangents: Of mean `[M, B, A]` and log-std `[M, 1, A]`.
+        """
+        mean, log_std = tangents
+        score, squared = self._scores(x)
+        shift = torch.addcmul(score * mean, squared, log_std)  # z times the tangent of -z
+        bent = bend * (shift.sum(dim=-1) - log_std.sum(dim=-1))  # times s . tangents
+        change = torch.addcmul(torch.exp(-2.0 * self.log_std) * mean, score, 2.0 * log_std)  # tangent of -score
+        return (
+            bent.unsqueeze(-1) * score - slope.unsqueeze(-1) * change,
+            _sums(bent, squared) - bent.sum(dim=1)[:, None, None] - 2.0 * _sums(slope, shift),
+        )
+
+    def kl_gradient(self, old: Distribution, weight: Tensor) -> tuple[Tensor, Tensor]:
+        """Gradient of the weighted sum of `kl_from(old)` with respect to the parameters; `weight` is `[M, B]`."""
+        assert isinstance(old, Gaussian)
+        score, squared = self._scores(old.mean)
+        ratio = torch.exp(2.0 * (old.log_std - self.log_std))
+        total = weight.sum(dim=1)[:, None, None]
+        return -weight.unsqueeze(-1) * score, total * (1.0 - ratio) - _sums(weight, squared)
+
+    def _scores(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """With z = (x - mean) / std: the mean's score z / std, and z^2, `[M, B, A]`."""
+        distance = x - self.mean
+        score = distance * torch.exp(-2.0 * self.log_std)
+        return score, distance * score
+
     def detach(self) -> Gaussian:
         """The same values, without history."""
         return Gaussian(self.mean.detach(), self.log_std.detach())
@@ -90,9 +140,34 @@ class Categorical(NamedTuple):
         p = torch.softmax(self.logits, dim=-1)
         return (weight.unsqueeze(-1) * p * (u - (p * u).sum(dim=-1, keepdim=True)),)
 
+    def log_prob_gradient(self, x: Tensor, weight: Tensor) -> tuple[Tensor]:
+        """As for the Gaussian: `weight * score`, `[M, B, n]`; `x` is `[M, B, 1]`."""
+        return (weight.unsqueeze(-1) * self._score(x),)
+
+    def log_prob_product(self, x: Tensor, slope: Tensor, bend: Tensor, tangents: Sequence[Tensor]) -> tuple[Tensor]:
+        """As for the Gaussian; the Hessian of `log_prob` is minus that of `metric_product`."""
+        (u,) = tangents
+        score = self._score(x)
+        bent = bend * (score * u).sum(dim=-1)
+        return (bent.unsqueeze(-1) * score - self.metric_product(tangents, slope)[0],)
+
+    def kl_gradient(self, old: Distribution, weight: Tensor) -> tuple[Tensor]:
+        """As for the Gaussian: `weight * (p - p_old)`, `[M, B, n]`."""
+        assert isinstance(old, Categorical)
+        return (weight.unsqueeze(-1) * (torch.softmax(self.logits, dim=-1) - torch.softmax(old.logits, dim=-1)),)
+
+    def _score(self, x: Tensor) -> Tensor:
+        """Gradient of `log_prob(x)` with respect to the logits: 1 at the choice, minus the probabilities."""
+        return (-torch.softmax(self.logits, dim=-1)).scatter_add(-1, x.long(), torch.ones_like(x))
+
     def detach(self) -> Categorical:
         """The same values, without history."""
         return Categorical(self.logits.detach())
 
 
 Distribution = Gaussian | Categorical
+
+
+def _sums(weight: Tensor, x: Tensor) -> Tensor:
+    """Each task's weighted sum over its samples: `[M, B]` and `[M, B, A]` to `[M, 1, A]`."""
+    return torch.bmm(weight.unsqueeze(1), x)

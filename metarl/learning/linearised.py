@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -89,6 +90,37 @@ def head_gradients(
     return leaves, gradients
 
 
+class HeadDerivatives(Protocol):
+    """Derivatives of a loss with respect to what the distributions are made of: mean and log-std, or the logits.
+
+    Attributes:
+        gradient: Of the loss, without history.
+    """
+
+    gradient: tuple[Tensor, ...]
+
+    def hessian_product(self, tangents: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """The loss's Hessian times tangents of what the distributions are made of."""
+
+
+class HeadAutograd:
+    """`HeadDerivatives` of any loss, by autograd."""
+
+    def __init__(self, distribution: Distribution, loss: DistributionLoss) -> None:
+        self._leaves, self._gradients = head_gradients(distribution, loss, create_graph=True)
+        self.gradient = tuple(g.detach() for g in self._gradients)
+
+    def hessian_product(self, tangents: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """The loss's Hessian times tangents of what the distributions are made of."""
+        curved = [(g, t) for g, t in zip(self._gradients, tangents, strict=True) if g.requires_grad]
+        if not curved:
+            return tuple(torch.zeros_like(t) for t in tangents)
+        outputs, along = zip(*curved, strict=True)
+        return torch.autograd.grad(
+            outputs, self._leaves, along, retain_graph=True, allow_unused=True, materialize_grads=True
+        )
+
+
 class LossDerivatives:
     """Gradient of a loss of the policy's distributions, and products with its Hessian.
 
@@ -98,16 +130,15 @@ class LossDerivatives:
 
     Args:
         policy: Around the parameters.
-        loss: One loss per task.
+        head: Of one loss per task, at the policy's distributions.
 
     Attributes:
         gradient: Of each task's loss, `[M, P]`.
     """
 
-    def __init__(self, policy: LinearisedPolicy, loss: DistributionLoss) -> None:
-        self._policy = policy
-        self._leaves, self._cotangents = head_gradients(policy.distribution, loss, create_graph=True)
-        output, *rest = (c.detach() for c in self._cotangents)
+    def __init__(self, policy: LinearisedPolicy, head: HeadDerivatives) -> None:
+        self._policy, self._head = policy, head
+        output, *rest = head.gradient
         self._deltas = pull(policy.layers, policy.inputs, output, policy.activation)
         self.gradient = policy.flat(parameter_gradients(policy.inputs, self._deltas), rest)
 
@@ -116,18 +147,8 @@ class LossDerivatives:
         policy = self._policy
         layers, rest = policy.along(v)
         pushed = push(policy.layers, policy.inputs, layers, policy.activation, deltas=self._deltas)
-        change, *others = self._head_product((pushed.output, *rest))
+        change, *others = self._head.hessian_product((pushed.output, *rest))
         if cotangents:
             change, *others = (a + b for a, b in zip((change, *others), cotangents, strict=True))
         gradients = pull_tangents(policy.layers, policy.inputs, self._deltas, layers, pushed, change, policy.activation)
         return policy.flat(gradients, others)
-
-    def _head_product(self, tangents: Sequence[Tensor]) -> tuple[Tensor, ...]:
-        """`D` times tangents of the distributions' parameters."""
-        curved = [(c, t) for c, t in zip(self._cotangents, tangents, strict=True) if c.requires_grad]
-        if not curved:
-            return tuple(torch.zeros_like(t) for t in tangents)
-        outputs, along = zip(*curved, strict=True)
-        return torch.autograd.grad(
-            outputs, self._leaves, along, retain_graph=True, allow_unused=True, materialize_grads=True
-        )

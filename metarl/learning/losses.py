@@ -9,7 +9,7 @@ from torch import Tensor, exp
 
 from metarl.learning.distributions import Distribution
 from metarl.learning.inner_loop import InnerStep
-from metarl.learning.linearised import LossDerivatives
+from metarl.learning.linearised import HeadAutograd, LossDerivatives
 from metarl.learning.policy import Samples, StackedPolicy
 
 
@@ -50,7 +50,8 @@ def policy_gradient_steps(
     steps: list[InnerStep] = []
     for one in samples:
         at = steps[-1].end if steps else start
-        loss = LossDerivatives(policy.linearise(at, one.observations), partial(inner_loss, samples=one))
+        linear = policy.linearise(at, one.observations)
+        loss = LossDerivatives(linear, HeadAutograd(linear.distribution, partial(inner_loss, samples=one)))
         steps.append(InnerStep(at, loss.gradient, loss.hessian_product, rate))
     return steps
 

@@ -5,8 +5,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from metarl.agents.promp import ChunkObjective, Promp, PrompConfig, clipped_objective, ratio_loss
-from metarl.learning.losses import inner_loss, mean_divergence, probability_ratio
+from metarl.agents.promp import ChunkObjective, Promp, PrompConfig, RatioLoss, clipped_objective, clipped_slope
+from metarl.learning.distributions import Distribution
+from metarl.learning.linearised import HeadAutograd
+from metarl.learning.losses import inner_loss, mean_divergence, probability_ratio, surrogate_objective
 from metarl.learning.policy import Samples, StackedPolicy
 from metarl.registry import make_family
 from metarl.rollout import collect
@@ -28,6 +30,11 @@ def problem(request, make_agent, random_samples, some_spaces: Spaces):
     agent = make_agent(1, some_spaces)
     samples = [random_samples(3, 11, some_spaces, seed) for seed in range(request.param + 1)]
     return agent._policy, agent.tensors()["parameters"].double(), samples
+
+
+def ratio_loss(new: Distribution, old: Distribution, samples: Samples) -> Tensor:
+    """The inner loss as it is written down, `[M]`."""
+    return -surrogate_objective(new, old, samples)
 
 
 def nearby(parameters: Tensor, size: float = 0.1) -> Tensor:
@@ -75,6 +82,19 @@ def test_its_hessian_has_the_products_of_scores_that_the_log_probability_lacks(p
     torch.testing.assert_close(ratio, hessian_product(lambda new: inner_loss(new, one)) - products)
 
 
+def test_the_derivatives_of_the_inner_loss_are_those_of_autograd(problem) -> None:
+    policy, parameters, samples = problem
+    one = samples[0]
+    old = policy(parameters.expand(3, -1), one.observations).detach()
+    new = policy(nearby(parameters).expand(3, -1), one.observations).detach()
+    ours = RatioLoss(new, old.log_prob(one.actions), one)
+    plain_one = HeadAutograd(new, lambda d: ratio_loss(d, old, one))
+    assert all(g.norm() > 1e-3 for g in ours.gradient)
+    torch.testing.assert_close(ours.gradient, plain_one.gradient)
+    tangents = [torch.randn(t.shape, generator=torch.Generator().manual_seed(6), dtype=DOUBLE) for t in new]
+    torch.testing.assert_close(ours.hessian_product(tangents), plain_one.hessian_product(tangents))
+
+
 def test_clipping_by_hand() -> None:
     """A ratio that already went the way the advantage points earns nothing more; the other way it always counts."""
     ratio = torch.tensor([[1.5, 1.5, 0.5, 0.5, 1.1, 9.0]])
@@ -89,6 +109,8 @@ def test_clipping_by_hand() -> None:
     leaf = ratio.clone().requires_grad_()
     clipped_objective(leaf, samples, 0.3).sum().backward()
     torch.testing.assert_close(leaf.grad, torch.tensor([[0.0, -0.2, 0.2, 0.0, 0.4, 0.0]]))
+    # With respect to the log-probability, a ratio's derivative is the ratio itself.
+    torch.testing.assert_close(clipped_slope(ratio, samples, 0.3), leaf.grad * ratio)
 
 
 @pytest.mark.parametrize("where", ["at the old parameters", "away from them"])

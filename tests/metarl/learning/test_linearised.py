@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from metarl.learning.distributions import Distribution
-from metarl.learning.linearised import LossDerivatives
+from metarl.learning.linearised import DistributionLoss, HeadAutograd, LinearisedPolicy, LossDerivatives
 from metarl.learning.losses import inner_loss
 from metarl.learning.policy import StackedPolicy
 from metarl.types import Spaces
@@ -33,6 +33,10 @@ def flat(distribution: Distribution) -> Tensor:
     return torch.cat([t.flatten() for t in distribution])
 
 
+def derivatives_of(loss: DistributionLoss, linear: LinearisedPolicy) -> LossDerivatives:
+    return LossDerivatives(linear, HeadAutograd(linear.distribution, loss))
+
+
 def test_push_and_pull_are_the_jacobian_and_its_transpose(problem, plain) -> None:
     policy, parameters, samples = problem
     linear = policy.linearise(parameters, samples.observations)
@@ -51,7 +55,7 @@ def test_push_and_pull_are_the_jacobian_and_its_transpose(problem, plain) -> Non
 def test_gradient_and_hessian_product_are_those_of_autograd(problem, plain) -> None:
     policy, parameters, samples = problem
     loss = partial(inner_loss, samples=samples)
-    derivatives = LossDerivatives(policy.linearise(parameters, samples.observations), loss)
+    derivatives = derivatives_of(loss, policy.linearise(parameters, samples.observations))
     leaf = parameters.clone().requires_grad_()
     total = loss(plain(policy)(leaf, samples.observations)).sum()
     (gradient,) = torch.autograd.grad(total, leaf, create_graph=True)
@@ -65,7 +69,7 @@ def test_gradient_and_hessian_product_are_those_of_autograd(problem, plain) -> N
 def test_further_cotangents_go_back_in_the_same_pass(problem) -> None:
     policy, parameters, samples = problem
     linear = policy.linearise(parameters, samples.observations)
-    derivatives = LossDerivatives(linear, partial(inner_loss, samples=samples))
+    derivatives = derivatives_of(partial(inner_loss, samples=samples), linear)
     v, more = torch.randn_like(parameters), [torch.randn_like(t) for t in linear.distribution]
     apart = derivatives.hessian_product(v) + linear.pull(more)
     torch.testing.assert_close(derivatives.hessian_product(v, more), apart)
@@ -77,7 +81,7 @@ def test_a_loss_that_is_linear_in_the_outputs_bends_only_with_the_network(proble
     def loss(new: Distribution) -> Tensor:
         return new[0].sum(dim=(1, 2))
 
-    product = LossDerivatives(policy.linearise(parameters, samples.observations), loss).hessian_product
+    product = derivatives_of(loss, policy.linearise(parameters, samples.observations)).hessian_product
     leaf, v = parameters.clone().requires_grad_(), torch.randn_like(parameters)
     (gradient,) = torch.autograd.grad(loss(plain(policy)(leaf, samples.observations)).sum(), leaf, create_graph=True)
     torch.testing.assert_close(product(v), torch.autograd.grad(gradient, leaf, v)[0])
@@ -86,4 +90,4 @@ def test_a_loss_that_is_linear_in_the_outputs_bends_only_with_the_network(proble
 def test_cotangents_of_a_loss_pull_back_to_its_gradient(problem) -> None:
     policy, parameters, samples = problem
     linear, loss = policy.linearise(parameters, samples.observations), partial(inner_loss, samples=samples)
-    torch.testing.assert_close(linear.pull(linear.cotangents(loss)), LossDerivatives(linear, loss).gradient)
+    torch.testing.assert_close(linear.pull(linear.cotangents(loss)), derivatives_of(loss, linear).gradient)
