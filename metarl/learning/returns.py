@@ -62,10 +62,13 @@ def normalise(advantages: Floats, mask: Bools, epsilon: float = 1e-8) -> Floats:
 
 def baseline_features(observations: Floats) -> Floats:
     """`[o, o^2, t/100, (t/100)^2, (t/100)^3, 1]` (Duan et al. 2016, arXiv:1604.06778), `[M, E, T, 2 O + 4]`."""
-    m, e, t, _ = observations.shape
-    o = observations.astype(np.float64)
-    time = np.broadcast_to((np.arange(t) / 100.0)[:, None], (m, e, t, 1))
-    return np.concatenate([o, o**2, time, time**2, time**3, np.ones_like(time)], axis=-1)
+    t, o = observations.shape[2:]
+    features = np.empty((*observations.shape[:3], 2 * o + 4))
+    features[..., :o] = observations
+    np.square(features[..., :o], out=features[..., o : 2 * o])
+    time = np.arange(t) / 100.0
+    features[..., 2 * o :] = np.stack([time, time**2, time**3, np.ones(t)], axis=-1)
+    return features
 
 
 def fit_linear_baseline(features: Floats, targets: Floats, mask: Bools, ridge: float = 1e-5) -> Floats:
@@ -84,7 +87,7 @@ def fit_linear_baseline(features: Floats, targets: Floats, mask: Bools, ridge: f
         Predicted values at every step, `[M, E, T]`.
     """
     m, f = len(features), features.shape[-1]
-    x = (features * mask[..., None]).reshape(m, -1, f)
+    x = (features if mask.all() else features * mask[..., None]).reshape(m, -1, f)
     y = (targets * mask).reshape(m, -1, 1)
     gram, moment = x.transpose(0, 2, 1) @ x, x.transpose(0, 2, 1) @ y  # [M, F, F], [M, F, 1]
     weights = np.full((m, f, 1), np.nan)
