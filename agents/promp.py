@@ -74,7 +74,7 @@ def clipped_objective(ratio: Tensor, samples: Samples, clip: float) -> Tensor:
 def clipped_slope(ratio: Tensor, samples: Samples, clip: float) -> Tensor:
     """Derivative of `clipped_objective` with respect to each sample's log-probability, `[M, B]`."""
     counts = torch.where(samples.advantages >= 0.0, ratio <= 1.0 + clip, ratio >= 1.0 - clip)
-    return samples.weights * samples.advantages * ratio * counts
+    return samples.weights * samples.advantages * torch.where(counts, ratio, 0.0)
 
 
 class OuterObjective(Protocol):

@@ -7,15 +7,17 @@ import io
 import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 from metarl.evaluation import Interval, adaptation_curve, adaptation_differences, by_class, success_rates
 from metarl.storage import write_bytes, write_json
 from metarl.types import EvalResult, Task
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 
 def _number(value: float) -> float | None:
@@ -99,6 +101,13 @@ def _table(result: EvalResult, others: Mapping[str, EvalResult]) -> str:
     return text.getvalue()
 
 
+def _figure() -> Figure:
+    """An empty figure; matplotlib is imported here, so that only who draws waits for it."""
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(7.5, 4.5), dpi=150, layout="constrained")
+
+
 def _draw(axes: Axes, result: EvalResult, label: str, colour: str, **style: Any) -> None:
     curve = adaptation_curve(result)
     axes.plot(result.episodes, [i.mean for i in curve], marker="o", color=colour, label=label, **style)
@@ -108,7 +117,7 @@ def _draw(axes: Axes, result: EvalResult, label: str, colour: str, **style: Any)
 
 
 def _picture(result: EvalResult, others: Mapping[str, EvalResult], title: str) -> bytes:
-    figure = Figure(figsize=(7.5, 4.5), dpi=150, layout="constrained")
+    figure = _figure()
     axes = figure.add_subplot()
     colours = ("0.55", "tab:green", "tab:purple", "tab:brown", "tab:olive", "tab:cyan")
     for i, (label, other) in enumerate(others.items()):
@@ -147,7 +156,7 @@ def comparison_picture(
         lines: Labels whose last point is drawn as a horizontal line.
         title: Of the picture.
     """
-    figure = Figure(figsize=(7.5, 4.5), dpi=150, layout="constrained")
+    figure = _figure()
     axes = figure.add_subplot()
     for label, (episodes, curve) in curves.items():
         if label in lines:
@@ -173,7 +182,7 @@ def training_picture(rows: Sequence[Mapping[str, Any]], title: str, evaluated: s
         title: Of the picture.
         evaluated: What the tasks of the evaluations are: held-out tasks or training tasks.
     """
-    figure = Figure(figsize=(7.5, 4.5), dpi=150, layout="constrained")
+    figure = _figure()
     axes = figure.add_subplot()
     last = max(int(key.split("/")[1]) for key in rows[-1] if key.startswith("return/"))
     for k, colour in ((0, "0.55"), (last, "tab:blue")):

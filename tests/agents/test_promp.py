@@ -111,6 +111,9 @@ def test_clipping_by_hand() -> None:
     torch.testing.assert_close(leaf.grad, torch.tensor([[0.0, -0.2, 0.2, 0.0, 0.4, 0.0]]))
     # With respect to the log-probability, a ratio's derivative is the ratio itself.
     torch.testing.assert_close(clipped_slope(ratio, samples, 0.3), leaf.grad * ratio)
+    far = ratio.clone()
+    far[0, 0] = torch.inf  # clipped: it earns nothing, hence spoils nothing
+    torch.testing.assert_close(clipped_slope(far, samples, 0.3), leaf.grad * ratio)
 
 
 @pytest.mark.parametrize("where", ["at the old parameters", "away from them"])
