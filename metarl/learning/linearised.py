@@ -115,10 +115,10 @@ class HeadAutograd:
         curved = [(g, t) for g, t in zip(self._gradients, tangents, strict=True) if g.requires_grad]
         if not curved:
             return tuple(torch.zeros_like(t) for t in tangents)
-        outputs, along = zip(*curved, strict=True)
-        return torch.autograd.grad(
-            outputs, self._leaves, along, retain_graph=True, allow_unused=True, materialize_grads=True
-        )
+        # As a number to differentiate: handed the tangents, autograd.grad imports sympy, a second of the first update.
+        with torch.enable_grad():
+            along = torch.stack([(g * t).sum() for g, t in curved]).sum()
+        return torch.autograd.grad(along, self._leaves, retain_graph=True, allow_unused=True, materialize_grads=True)
 
 
 class LossDerivatives:
