@@ -22,7 +22,7 @@ from torch.nn.functional import softplus
 from metarl.config import Count, NonNegative, Positive, UnitInterval, Whole
 from metarl.learning.memory import chunks_that_fit, graph_bytes
 from metarl.learning.networks import Perceptrons, mlp_init
-from metarl.learning.optimisers import adam_tensors, restore_adam
+from metarl.learning.optimisers import Adam
 from metarl.learning.replay import Slots, TaskReplay, Transitions, transition_rows
 from metarl.learning.squashed import squashed_sample
 from metarl.storage import write_tensors
@@ -313,7 +313,7 @@ class Pearl:
         self._parameters = Parameters(*(t.to(device) for t in self._networks.initial(config, rng)))
         p = self._parameters
         self._optimisers = {
-            name: torch.optim.Adam([t.requires_grad_() for t in tensors], lr=config.learning_rate, fused=True)
+            name: Adam([t.requires_grad_() for t in tensors], config.learning_rate, fused=True)
             for name, tensors in (("values", (p.encoder, p.critics)), ("actions", (p.policy, p.log_temperature)))
         }
         self._rng = rng.spawn(1)[0]
@@ -517,7 +517,7 @@ class Pearl:
         """Those whose shapes do not depend on what was collected."""
         saved = {name: t.detach().cpu().clone() for name, t in self._parameters._asdict().items()}
         for name, optimiser in self._optimisers.items():
-            saved |= adam_tensors(f"adam.{name}", optimiser)
+            saved |= optimiser.tensors(f"adam.{name}")
         return saved
 
     def counters(self) -> dict[str, Any]:
@@ -550,7 +550,7 @@ class Pearl:
             for name, tensor in self._parameters._asdict().items():
                 tensor.copy_(tensors[name])
         for name, optimiser in self._optimisers.items():
-            restore_adam(f"adam.{name}", optimiser, tensors)
+            optimiser.restore(f"adam.{name}", tensors)
         self._replay.restore("replay", tensors)
         context.restore("context", tensors)
         self._context, self._trials = context, trials

@@ -19,7 +19,7 @@ from metarl.learning.distributions import Distribution
 from metarl.learning.gradient_agent import AdaptedPolicy, GradientAgent, GradientAgentConfig
 from metarl.learning.linearised import LinearisedPolicy, LossDerivatives
 from metarl.learning.losses import mean_divergence
-from metarl.learning.optimisers import adam_tensors, restore_adam
+from metarl.learning.optimisers import Adam
 from metarl.learning.policy import Samples, StackedPolicy, task_chunks
 from metarl.types import MetaBatch, Spaces, Trajectories
 
@@ -199,7 +199,7 @@ class Promp(GradientAgent[PrompConfig]):
     def __init__(self, config: PrompConfig, spaces: Spaces, *, device: torch.device, rng: np.random.Generator):
         super().__init__(config, spaces, device=device, rng=rng)
         self._leaf = self._parameters.clone().requires_grad_()  # Adam moves it; the policy reads `_parameters`
-        self._adam = torch.optim.Adam([self._leaf], lr=config.lr)
+        self._adam = Adam([self._leaf], config.lr)
 
     def adapt(self, state: AdaptedPolicy, trajectories: Trajectories) -> AdaptedPolicy:
         """One inner gradient step per task; the old policy is the one that acted."""
@@ -246,7 +246,7 @@ class Promp(GradientAgent[PrompConfig]):
 
     def tensors(self) -> dict[str, Tensor]:
         """Parameters, running statistics and Adam's state."""
-        return {**super().tensors(), **adam_tensors("adam", self._adam)}
+        return {**super().tensors(), **self._adam.tensors("adam")}
 
     def restore(self, tensors: Mapping[str, Tensor], counters: Mapping[str, Any]) -> None:
         """Takes back what `tensors` gave.
@@ -257,4 +257,4 @@ class Promp(GradientAgent[PrompConfig]):
         super().restore(tensors, counters)
         with torch.no_grad():
             self._leaf.copy_(self._parameters)
-        restore_adam("adam", self._adam, tensors)
+        self._adam.restore("adam", tensors)

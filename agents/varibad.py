@@ -31,7 +31,7 @@ from metarl.learning.belief import (
 )
 from metarl.learning.distributions import Distribution
 from metarl.learning.normalisation import RunningMoments
-from metarl.learning.optimisers import adam_tensors, restore_adam
+from metarl.learning.optimisers import Adam
 from metarl.learning.perceptron import Activation
 from metarl.learning.policy import sample
 from metarl.learning.ppo import PpoLearner, check_tensors
@@ -208,7 +208,7 @@ class Varibad:
         self._feedback = Feedback(self._actions, config.reward_input_scale)
         o, z = spaces.observation_size, config.latent
         self._vae = Vae(config, o + self._feedback.size, o, self._actions.features, rng).to(device)
-        self._vae_adam = torch.optim.Adam(self._vae.parameters(), lr=config.vae_learning_rate)
+        self._vae_adam = Adam(self._vae.parameters(), config.vae_learning_rate)
         self._network = ActorCritic(
             o + 2 * z,
             spaces,
@@ -395,7 +395,7 @@ class Varibad:
         return {
             **self._learner.tensors(),
             **{f"vae.{name}": p.detach().cpu().clone() for name, p in self._vae.named_parameters()},
-            **adam_tensors("vae_adam", self._vae_adam),
+            **self._vae_adam.tensors("vae_adam"),
             **self._observation_moments.tensors("observation_moments"),
             **self._belief_moments.tensors("belief_moments"),
             **self._return_moments.tensors("return_moments"),
@@ -423,7 +423,7 @@ class Varibad:
         with torch.no_grad():
             for name, parameter in self._vae.named_parameters():
                 parameter.copy_(tensors[f"vae.{name}"])
-        restore_adam("vae_adam", self._vae_adam, tensors)
+        self._vae_adam.restore("vae_adam", tensors)
         self._observation_moments.restore("observation_moments", tensors)
         self._belief_moments.restore("belief_moments", tensors)
         self._return_moments.restore("return_moments", tensors)

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 import metarl
+from metarl.registry import AGENTS, names
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDERS = {"metarl": "metarl", "envs": "metarl.envs", "agents": "metarl.agents", "scripts": "metarl.scripts"}
@@ -96,6 +97,25 @@ def test_top_level_names_stay_free_for_users(tmp_path: Path, name: str) -> None:
 def test_importing_metarl_imports_no_torch(tmp_path: Path) -> None:
     code = "import metarl, sys; metarl.__version__; assert 'torch' not in sys.modules"
     assert run_elsewhere(tmp_path, code).returncode == 0
+
+
+def test_no_agents_first_iteration_imports_what_it_does_not_use(tmp_path: Path) -> None:
+    """PyTorch imports its compiler and sympy behind many a call, which takes longer than a small agent's iteration."""
+    code = """
+import sys
+from metarl.registry import AGENTS, names
+from metarl.scripts.train import main
+
+assert "matplotlib" not in sys.modules
+for name in names(AGENTS):
+    words = [name, "point-robot", "--iterations", "1", "--tasks", "2", "--episodes", "2", "--horizon", "5"]
+    assert main([*words, "--out", name]) == 0, name
+    assert not {"sympy", "torch._dynamo"} & set(sys.modules), name
+print("the last of", len(names(AGENTS)))
+"""
+    done = run_elsewhere(tmp_path, code)
+    assert done.returncode == 0, done.stderr
+    assert f"the last of {len(names(AGENTS))}" in done.stdout
 
 
 def test_help_answers_in_under_a_second(tmp_path: Path) -> None:

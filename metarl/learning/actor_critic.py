@@ -27,15 +27,14 @@ def orthogonal(rows: int, columns: int, gain: float, rng: np.random.Generator) -
     """
     q, r = np.linalg.qr(rng.standard_normal((max(rows, columns), min(rows, columns))))
     q = q * np.sign(np.diag(r))
-    return torch.tensor(gain * (q if rows >= columns else q.T), dtype=torch.float32)
+    return torch.tensor(gain * (q if rows >= columns else q.T), dtype=torch.float32).contiguous()
 
 
 def linear(inputs: int, outputs: int, gain: float, rng: np.random.Generator) -> nn.Linear:
     """A layer with orthogonal weights and zero bias; torch's own generator is left alone."""
-    layer = nn.Linear(inputs, outputs, device="meta").to_empty(device="cpu")
-    with torch.no_grad():
-        layer.weight.copy_(orthogonal(outputs, inputs, gain, rng))
-        layer.bias.zero_()
+    layer = nn.Linear(inputs, outputs, device="meta")
+    layer.weight = nn.Parameter(orthogonal(outputs, inputs, gain, rng))
+    layer.bias = nn.Parameter(torch.zeros(outputs))
     return layer
 
 

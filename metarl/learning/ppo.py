@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from metarl.config import Count, NonNegative, Positive, UnitInterval, Whole
 from metarl.learning.distributions import Distribution
 from metarl.learning.memory import chunks_that_fit, graph_bytes
-from metarl.learning.optimisers import adam_tensors, restore_adam
+from metarl.learning.optimisers import Adam
 from metarl.types import Bools, Floats
 
 
@@ -160,15 +160,14 @@ class PpoLearner:
     def __init__(self, network: nn.Module, settings: PpoSettings, rng: np.random.Generator) -> None:
         self._parameters = dict(network.named_parameters())
         self._settings, self._rng = settings, rng
-        self._adam = torch.optim.Adam(self._parameters.values(), lr=settings.learning_rate, eps=1e-5)
+        self._adam = Adam(self._parameters.values(), settings.learning_rate, eps=1e-5)
         self._iteration = 0
 
     def update(self, samples: PpoSamples, forward: Forward) -> dict[str, float]:
         """All epochs of one iteration; returns means over the minibatches (of the last epoch, for `kl`)."""
         settings, device = self._settings, samples.mask.device
         reports = []
-        for group in self._adam.param_groups:
-            group["lr"] = annealed(settings.learning_rate, self._iteration, settings.anneal_iterations)
+        self._adam.learning_rate = annealed(settings.learning_rate, self._iteration, settings.anneal_iterations)
         self._iteration += 1
         parts = min(settings.minibatches, len(samples.mask))
         at_once = self._rows_at_once(-(-len(samples.mask) // parts), samples.mask)
@@ -222,7 +221,7 @@ class PpoLearner:
     def tensors(self) -> dict[str, Tensor]:
         """Parameters, and Adam's state of each."""
         parameters = {f"parameters.{name}": p.detach().cpu().clone() for name, p in self._parameters.items()}
-        return parameters | adam_tensors("adam", self._adam)
+        return parameters | self._adam.tensors("adam")
 
     def counters(self) -> dict[str, Any]:
         """Iterations done, and the state of the generator."""
@@ -245,7 +244,7 @@ class PpoLearner:
         with torch.no_grad():
             for name, parameter in self._parameters.items():
                 parameter.copy_(tensors[f"parameters.{name}"])
-        restore_adam("adam", self._adam, tensors)
+        self._adam.restore("adam", tensors)
 
 
 def check_tensors(agent: str, got: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:

@@ -40,15 +40,15 @@ def recurrent_cell(cell: Cell, inputs: int, units: int, rng: np.random.Generator
         rng: Source of the weights.
     """
     kind = {"gru": nn.GRU, "lstm": nn.LSTM}[cell]
-    layer = kind(inputs, units, batch_first=True, device="meta").to_empty(device="cpu")
-    with torch.no_grad():
-        for name, parameter in layer.named_parameters():
-            if name.startswith("weight"):
-                gates = [orthogonal(units, parameter.shape[1], 1.0, rng) for _ in range(GATES[cell])]
-                parameter.copy_(torch.cat(gates))
-            else:
-                parameter.zero_()
-        if cell == "lstm":
+    layer = kind(inputs, units, batch_first=True, device="meta")
+    for name, shape in [(name, p.shape) for name, p in layer.named_parameters()]:
+        if name.startswith("weight"):
+            filled = torch.cat([orthogonal(units, shape[1], 1.0, rng) for _ in range(GATES[cell])])
+        else:
+            filled = torch.zeros(shape)
+        setattr(layer, name, nn.Parameter(filled))
+    if cell == "lstm":
+        with torch.no_grad():
             layer.bias_ih_l0[units : 2 * units] = 1.0  # gates in torch's order: input, forget, cell, output
     return layer
 
