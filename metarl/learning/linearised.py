@@ -91,7 +91,9 @@ def head_gradients(
 
 
 class HeadDerivatives(Protocol):
-    """Derivatives of a loss with respect to what the distributions are made of: mean and log-std, or the logits.
+    """Derivatives of a loss with respect to what the distributions are made of.
+
+    That is mean `[M, B, A]` and log-std `[M, 1, A]`, or the logits `[M, B, n]`; gradient and tangents are shaped alike.
 
     Attributes:
         gradient: Of the loss, without history.
@@ -104,7 +106,12 @@ class HeadDerivatives(Protocol):
 
 
 class HeadAutograd:
-    """`HeadDerivatives` of any loss, by autograd."""
+    """`HeadDerivatives` of any loss, by autograd.
+
+    Args:
+        distribution: Where to differentiate, over `[M, B]`.
+        loss: One loss per task, `[M]`.
+    """
 
     def __init__(self, distribution: Distribution, loss: DistributionLoss) -> None:
         self._leaves, self._gradients = head_gradients(distribution, loss, create_graph=True)
