@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import statistics
 import sys
 import time
@@ -10,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from metarl.config import Count, check
@@ -66,15 +66,6 @@ def memory_bandwidth(device: torch.device, mib: int = 256) -> float:
     return 2 * mib * 2**20 / statistics.median(stopwatch(lambda: target.copy_(source)) for _ in range(5))
 
 
-def mib_per_task(rows: Sequence[dict[str, Any]]) -> float | None:
-    """Slope of the peak memory over the tasks, by least squares; None with fewer than two figures."""
-    points = [(row["tasks"], row["peak_mib"]) for row in rows if row["peak_mib"] is not None]
-    if len({tasks for tasks, _ in points}) < 2:
-        return None
-    tasks, mib = zip(*points, strict=True)
-    return float(np.polyfit(tasks, mib, 1)[0])
-
-
 def sampling_section(families: Sequence[str], rounds: int) -> tuple[str, list[dict[str, Any]]]:
     """The page's part on sampling, and its rows."""
     rows = [bench_rollout(make_family(name), RolloutCommand(family=name, rounds=rounds)) for name in families]
@@ -101,7 +92,7 @@ def sampling_section(families: Sequence[str], rounds: int) -> tuple[str, list[di
 def update_section(
     agents: Sequence[str], sizes: Sequence[int], rounds: int, device: str
 ) -> tuple[str, list[dict[str, Any]]]:
-    """The page's part on meta-updates on a device, and its rows, the agent's name in each."""
+    """The page's part on meta-updates on a device, and its rows, in each what was updated."""
     text = [f"## Meta-updates on {device}\n"]
     about = paragraph(
         "One meta-update on synthetic experience of the preset's shape, and the same update by the plain reference",
@@ -134,13 +125,13 @@ def update_section(
             **options,
         )
         value = bench_update(command, default_settings(agent, command.family, command.preset)[1])
-        rows = [{"agent": title, "gflops": row["flops"] / 1e9, **row} for row in value["rows"]]
+        steps = "" if value["gradient_steps"] is None else f" ({value['gradient_steps']} gradient steps)"
+        rows = [{"update": title + steps, "gflops": row["flops"] / 1e9, **row} for row in value["rows"]]
         every.extend(rows)
         episodes = rows[0]["episodes"]
         shape = f"{episodes} episode{'s' * (episodes > 1)} of {rows[0]['horizon']} steps each"
-        slope = mib_per_task(rows)
         growth = "" if value["exponent"] is None else f", time grows as M^{value['exponent']:.2f}"
-        growth += "" if slope is None else f", memory by {slope:.2f} MiB per task"
+        growth += "" if value["mib_per_task"] is None else f", memory by {value['mib_per_task']:.2f} MiB per task"
         words = {"agent": agent, "family": command.family, "tasks": tuple(sizes), **options}
         words |= {"rounds": rounds, "device": device}
         line = f"metarl bench update {as_options(words)} --json"
@@ -151,6 +142,14 @@ def update_section(
     if "pearl" in agents:
         measure("pearl, as published", "pearl", (16,), preset="published", gradient_steps=5)
     return "\n".join(text), every
+
+
+def as_command(command: EverythingCommand) -> str:
+    """The command line, without what it leaves as it is and without where the page goes."""
+    default = EverythingCommand(out=command.out)
+    changed = {f.name: getattr(command, f.name) for f in dataclasses.fields(command)}
+    changed = {name: value for name, value in changed.items() if value != getattr(default, name)}
+    return f"metarl bench all {as_options(changed)}".rstrip()
 
 
 def as_options(words: Mapping[str, Any]) -> str:
@@ -195,8 +194,8 @@ def page(command: EverythingCommand, progress: Callable[[str], None]) -> tuple[s
         [
             "# How fast, and what bounds it",
             paragraph(
-                "Written by `metarl bench all`; every table names the command that prints it. Medians over",
-                f"{command.rounds} rounds, contenders in turn, ratios within a round.",
+                f"Written by `{as_command(command)}`; every table names the command that prints it. Medians",
+                f"over {command.rounds} rounds, contenders in turn, ratios within a round.",
             ),
             paragraph(
                 f"Machine: {machine['processor']}, {machine['cores']} cores, {torch.get_num_threads()} torch threads,",
@@ -220,7 +219,7 @@ def page(command: EverythingCommand, progress: Callable[[str], None]) -> tuple[s
         on_gpu = "## Meta-updates on a GPU\n\nNot measured: there was none.\n"
     shown: dict[str, dict[str, Any]] = {}
     for row in sorted(updates, key=lambda row: abs(row["tasks"] - 20)):
-        shown.setdefault(row["agent"], row)
+        shown.setdefault(row["update"], row)
     short = markdown(
         {"what": "what", "ours": "metarl", "beside": "beside it", "ratio": "ratio"},
         [
@@ -236,12 +235,12 @@ def page(command: EverythingCommand, progress: Callable[[str], None]) -> tuple[s
             ),
             *(
                 {
-                    "what": f"seconds of an update, {agent}, {row['tasks']} tasks",
+                    "what": f"seconds of an update, {update}, {row['tasks']} tasks",
                     "ours": row["seconds"],
                     "beside": "the plain reference",
                     "ratio": row["ratio_vs_reference"],
                 }
-                for agent, row in shown.items()
+                for update, row in shown.items()
             ),
             *(
                 {

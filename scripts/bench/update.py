@@ -174,6 +174,15 @@ def exponent(rows: Sequence[dict[str, Any]]) -> float | None:
     return round(float(np.polyfit([math.log(m) for m in sizes], [math.log(s) for s in seconds], 1)[0]), 3)
 
 
+def mib_per_task(rows: Sequence[dict[str, Any]]) -> float | None:
+    """Slope of the peak memory over the tasks, by least squares; None with fewer than two sizes."""
+    points = [(row["tasks"], row["peak_mib"]) for row in rows if row["peak_mib"] is not None]
+    if len({tasks for tasks, _ in points}) < 2:
+        return None
+    tasks, mib = zip(*points, strict=True)
+    return round(float(np.polyfit(tasks, mib, 1)[0]), 3)
+
+
 def bench_update(command: UpdateCommand, config: Any) -> dict[str, Any]:
     """Times and memory of meta-updates, as `metarl bench update` prints them.
 
@@ -205,6 +214,8 @@ def bench_update(command: UpdateCommand, config: Any) -> dict[str, Any]:
         "versions": {**about["packages"], "python": about["python"]},
         "rows": rows,
         "exponent": exponent(rows),
+        "mib_per_task": mib_per_task(rows),
+        "gradient_steps": command.gradient_steps if hasattr(config, "gradient_steps") else None,
     }
 
 
@@ -229,5 +240,6 @@ def main(arguments: Sequence[str]) -> int:
     else:
         print_table(COLUMNS, value["rows"])
         growth = "" if value["exponent"] is None else f"; time grows as M^{value['exponent']}"
+        growth += "" if value["mib_per_task"] is None else f", memory by {value['mib_per_task']} MiB per task"
         print(f"{value['agent']} on {value['device']}, {value['threads']} threads{growth}")
     return 0

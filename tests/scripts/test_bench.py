@@ -17,7 +17,7 @@ from metarl.scripts.bench.settings import with_settings
 from metarl.scripts.bench.stopwatch import peak_mib, used_mib
 from metarl.scripts.bench.synthetic import synthetic_batch
 from metarl.scripts.bench.tables import cell
-from metarl.scripts.bench.update import Shape, UpdateCommand, exponent, sized
+from metarl.scripts.bench.update import Shape, UpdateCommand, exponent, mib_per_task, sized
 from metarl.scripts.presets import default_settings
 from metarl.scripts.reference.agents import REFERENCES, reference_class
 from metarl.seeding import Streams
@@ -33,7 +33,8 @@ def test_update_prints_its_keys_and_what_they_mean_fits_together(run_metarl, age
     code, out, err = run_metarl("bench", "update", *words)
     assert code == 0, err
     value = json.loads(out.splitlines()[-1])
-    assert {"agent", "device", "threads", "hardware", "versions", "rows", "exponent"} < set(value)
+    assert {"agent", "device", "threads", "hardware", "versions", "rows", "exponent", "mib_per_task"} < set(value)
+    assert value["gradient_steps"] == (2 if agent == "pearl" else None)
     assert [row["tasks"] for row in value["rows"]] == [2, 3]
     for row in value["rows"]:
         low, high = row["seconds_range"]
@@ -123,6 +124,8 @@ def test_all_writes_a_page_with_every_section_and_prints_the_short_table(run_met
     (line,) = (line for line in text.splitlines() if command in line)
     read, _ = with_settings(UpdateCommand, "metarl bench update", line.split()[3:])
     assert (read.tasks, read.rounds, read.json) == ((2, 3), 1, True), "the page's own command says what was measured"
+    own = "`metarl bench all --rounds 1 --families point-robot --agents maml-trpo --tasks 2 3`"
+    assert own in " ".join(text.split())
     assert "| point-robot |" in text
     assert "not measured" in text.lower() or torch.cuda.is_available()
     assert "env steps/s, point-robot" in out
@@ -189,6 +192,13 @@ def test_the_exponent_is_the_slope_of_the_logarithms() -> None:
     rows = [{"tasks": m, "seconds": 0.3 * m**1.5} for m in (5, 10, 40)]
     assert exponent(rows) == 1.5
     assert exponent(rows[:1]) is None
+
+
+def test_memory_per_task_is_the_slope_of_the_peaks() -> None:
+    rows = [{"tasks": m, "peak_mib": 20 + 1.25 * m} for m in (5, 10, 40)]
+    assert mib_per_task(rows) == 1.25
+    assert mib_per_task(rows[:1]) is None
+    assert mib_per_task([{"tasks": m, "peak_mib": None} for m in (5, 10)]) is None, "a system that does not tell"
 
 
 @pytest.mark.slow
