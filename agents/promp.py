@@ -18,7 +18,7 @@ from metarl.config import Count, NonNegative, Positive, Shrinking
 from metarl.learning.distributions import Distribution
 from metarl.learning.gradient_agent import AdaptedPolicy, GradientAgent, GradientAgentConfig
 from metarl.learning.linearised import LinearisedPolicy, LossDerivatives
-from metarl.learning.losses import mean_divergence
+from metarl.learning.losses import mean_divergence, probability_ratio
 from metarl.learning.optimisers import Adam
 from metarl.learning.policy import Samples, StackedPolicy, task_chunks
 from metarl.types import MetaBatch, Spaces, Trajectories
@@ -55,7 +55,7 @@ class RatioLoss:
 
     def __init__(self, new: Distribution, old_log_prob: Tensor, samples: Samples) -> None:
         self._new, self._actions = new, samples.actions
-        ratio = torch.exp(new.log_prob(samples.actions) - old_log_prob)
+        ratio = probability_ratio(new, old_log_prob, samples)
         # With respect to a sample's log-probability, its first and its second derivative are the same, [M, B].
         self._slope = -samples.weights * samples.advantages * ratio
         self.gradient: tuple[Tensor, ...] = new.log_prob_gradient(self._actions, self._slope)
@@ -159,8 +159,8 @@ class ChunkObjective:
         return mean_divergence(new, self._old[collect], self._samples[collect])
 
     def _ratio(self, after: Distribution) -> Tensor:
-        """Probability of each action of the last collect over what it was, `[M, B]`."""
-        return torch.exp(after.log_prob(self._samples[-1].actions) - self._old_log_probs[-1])
+        """Of each action of the last collect, `[M, B]`."""
+        return probability_ratio(after, self._old_log_probs[-1], self._samples[-1])
 
     def gradient(self, parameters: Tensor) -> Tensor:
         """Gradient of the objective (what `evaluate` gives first) with respect to the initial parameters, `[P]`."""

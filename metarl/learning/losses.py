@@ -21,14 +21,15 @@ def inner_loss(policy: Distribution, samples: Samples) -> Tensor:
     return -(samples.weights * policy.log_prob(samples.actions) * samples.advantages).sum(dim=1)
 
 
-def probability_ratio(new: Distribution, old: Distribution, samples: Samples) -> Tensor:
-    """Probability of each action under the new policy over that under the old one, `[M, B]`."""
-    return exp(new.log_prob(samples.actions) - old.log_prob(samples.actions))
+def probability_ratio(new: Distribution, old_log_prob: Tensor, samples: Samples) -> Tensor:
+    """Probability of each action under the new policy over what it was, `exp(old_log_prob)`; both `[M, B]`."""
+    return exp(new.log_prob(samples.actions) - old_log_prob)
 
 
 def surrogate_objective(new: Distribution, old: Distribution, samples: Samples) -> Tensor:
     """Mean of probability ratio times advantage, `[M]` (Schulman et al. 2015, arXiv:1502.05477, equation 14)."""
-    return (samples.weights * probability_ratio(new, old, samples) * samples.advantages).sum(dim=1)
+    ratio = probability_ratio(new, old.log_prob(samples.actions), samples)
+    return (samples.weights * ratio * samples.advantages).sum(dim=1)
 
 
 def mean_divergence(new: Distribution, old: Distribution, samples: Samples) -> Tensor:

@@ -77,7 +77,7 @@ class LoopObjective:
     def _objective(self, task: int, new: Distribution, inner: Tensor) -> tuple[Tensor, Tensor]:
         """One task's objective, a scalar, and the probability ratios `[1, B]`."""
         samples, old = self._samples[task][-1], self._old[task][-1]
-        ratio = probability_ratio(new, old, samples)
+        ratio = probability_ratio(new, old.log_prob(samples.actions), samples)
         gain = clipped_objective(ratio, samples, self._config.clip).sum()
         return gain - self._config.inner_kl_penalty * inner, ratio
 

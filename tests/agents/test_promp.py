@@ -162,9 +162,8 @@ def plain_objective(
                 ratio_loss(policy(now, s.observations), before, s).sum(), now, create_graph=True
             )
             was, now = was - config.inner_lr * at_old, now - config.inner_lr * at_new
-        ratio = probability_ratio(
-            policy(now, one[-1].observations), policy(was, one[-1].observations).detach(), one[-1]
-        )
+        before = policy(was, one[-1].observations).detach()
+        ratio = probability_ratio(policy(now, one[-1].observations), before.log_prob(one[-1].actions), one[-1])
         penalty = config.inner_kl_penalty * torch.stack(penalties).mean()
         values.append(clipped_objective(ratio, one[-1], config.clip).sum() - penalty)
     return torch.stack(values).mean()

@@ -29,7 +29,7 @@ SAMPLES = Samples(
 def test_ratio_surrogate_and_divergence_by_hand() -> None:
     """Log-ratios of unit normals: (a^2 - (a - mean)^2) / 2; divergence: mean^2 / 2. The last step is masked."""
     ratios = [math.exp(0.5), math.exp(-2.0)]
-    assert probability_ratio(NEW, OLD, SAMPLES)[0, :2].tolist() == pytest.approx(ratios)
+    assert probability_ratio(NEW, OLD.log_prob(SAMPLES.actions), SAMPLES)[0, :2].tolist() == pytest.approx(ratios)
     surrogate = 0.5 * 2.0 * ratios[0] - 0.5 * ratios[1]
     assert surrogate_objective(NEW, OLD, SAMPLES).tolist() == pytest.approx([surrogate])
     assert mean_divergence(NEW, OLD, SAMPLES).tolist() == pytest.approx([0.5 * 0.5 + 0.5 * 2.0])
