@@ -13,7 +13,7 @@ Variation(
 A change becomes one parameter of the family's tasks, hidden from the agent and named after the field; its values are
 what is drawn: the factors, summands or new values. `bind` checks a declaration against a model; `apply` writes
 a task's values into a model of that kind and lets MuJoCo recompute what follows from them (`mj_setConst`: inverse
-weights, subtree masses, ...; it takes 5 to 30 us for the models here, and leaves `qpos0` as it is).
+weights, subtree masses, ...; it leaves `qpos0` as it is).
 """
 
 from __future__ import annotations

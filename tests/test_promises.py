@@ -21,7 +21,7 @@ from metarl.scripts.reference.environments import GYMNASIUM_IDS
 ROOT = Path(__file__).resolve().parent.parent
 METARL = str(Path(sys.executable).parent / "metarl")
 FULL_SPEED = 67_100
-"""Half-cheetahs that bare MuJoCo steps per second on the machine whose seconds docs/results/maml-trpo.md gives."""
+"""Half-cheetahs that bare MuJoCo steps per second on a machine that has to keep what is promised in seconds."""
 
 
 def run(*words: object, cwd: Path = ROOT) -> str:

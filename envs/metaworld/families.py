@@ -225,7 +225,7 @@ def _known(name: str) -> str:
 
 
 def _derived(benchmark: Benchmark) -> dict[str, ClassGoals]:
-    """The goals of all classes, by Meta-World itself: about a second for each class."""
+    """The goals of all classes, by Meta-World itself, which takes a while."""
     train, test = _upstream_tasks(benchmark)
     from metaworld.env_dict import ALL_V3_ENVIRONMENTS
 

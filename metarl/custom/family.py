@@ -323,7 +323,7 @@ def drawing(family: Family) -> Family:
 
 
 def settled(family: Family, rows: int) -> Stepping | None:
-    """Who is to step a family's environments, `auto` resolved by a measurement of about two seconds.
+    """Who is to step a family's environments, `auto` resolved by measuring both for a moment.
 
     Args:
         family: The family.

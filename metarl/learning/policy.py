@@ -19,7 +19,7 @@ from metarl.learning.perceptron import Activation
 from metarl.types import Floats, Spaces
 
 CPU_CACHE_BYTES = 2 * 2**20
-"""Activations of one layer that a chunk of tasks may hold on the CPU (half and twice as much were slower)."""
+"""Activations of one layer that a chunk of tasks may hold on the CPU."""
 
 
 class StackedPolicy:
