@@ -20,6 +20,7 @@ from torch import Tensor
 from torch.nn.functional import softplus
 
 from metarl.config import Count, NonNegative, Positive, UnitInterval, Whole
+from metarl.learning.gpu import ReplayedStep, send
 from metarl.learning.memory import chunks_that_fit, graph_bytes
 from metarl.learning.networks import Perceptrons, mlp_init
 from metarl.learning.optimisers import Adam
@@ -137,19 +138,18 @@ class Drawn(NamedTuple):
     """What one gradient step learns from, of all tasks or of some.
 
     Attributes:
-        context: What z is inferred from, `[M, context_batch, ...]`.
-        batch: What critics and policy learn from, `[M, B, ...]`.
+        context: What z is inferred from, rows of the replay `[M, context_batch, width]`.
+        batch: What critics and policy learn from, rows of the replay `[M, B, width]`.
         noise: Of z and of the actions.
     """
 
-    context: Transitions
-    batch: Transitions
+    context: Tensor
+    batch: Tensor
     noise: Noise
 
     def tasks(self, part: slice) -> Drawn:
         """The same of some of the tasks."""
-        context, batch = (Transitions(*(t[part] for t in group)) for group in (self.context, self.batch))
-        return Drawn(context, batch, Noise(*(t[part] for t in self.noise)))
+        return Drawn(self.context[part], self.batch[part], Noise(*(t[part] for t in self.noise)))
 
 
 class PearlNetworks:
@@ -322,6 +322,7 @@ class Pearl:
         self._trials, self._context = 0, self._make_context(0)  # until the number of trials per task is known
         self._slots: dict[Task, int] = {}
         self._iteration = 0
+        self._learn_at_once = ReplayedStep(self._learn_from_tensors)
 
     @property
     def adaptation_steps(self) -> int:
@@ -343,9 +344,9 @@ class Pearl:
         if step.first.any():
             mean, variance = posterior(state.precision, state.weighted_mean)
             drawn = mean + variance.sqrt() * self._normal(rng, *mean.shape)
-            first = torch.tensor(step.first, device=self._device).unsqueeze(-1)
+            first = send(step.first, self._device).unsqueeze(-1)
             state = Belief(state.precision, state.weighted_mean, torch.where(first, drawn, state.latent))
-        observations = torch.tensor(step.observation, dtype=torch.float32, device=self._device)
+        observations = send(step.observation, self._device, torch.float32)
         mean, log_std = self._networks.policy(self._parameters.policy, observations, state.latent)
         output = torch.tanh(mean + log_std.exp() * self._normal(rng, *mean.shape)).cpu().numpy()
         return Action(self._to_environment(output), extras={"policy_output": output}), state
@@ -354,9 +355,9 @@ class Pearl:
     def adapt(self, state: Belief, trajectories: Trajectories) -> Belief:
         """Multiplies the episode's factors into each environment's posterior."""
         m, e, t = trajectories.shape
-        rows = torch.tensor(self._rows(trajectories), device=self._device).flatten(1, 2)  # [M, E * T, ...]
+        rows = send(self._rows(trajectories), self._device).flatten(1, 2)  # [M, E * T, ...]
         mean, variance = self._networks.factors(self._parameters.encoder, self._unpack(rows))
-        mask = torch.tensor(trajectories.mask, dtype=mean.dtype, device=self._device)
+        mask = send(trajectories.mask, self._device, mean.dtype)
         by_episode = (m, e, t, self.config.latent)
         precision, weighted_mean = natural_parameters(mean.view(by_episode), variance.view(by_episode), mask)
         return Belief(state.precision + precision, state.weighted_mean + weighted_mean, state.latent)
@@ -380,7 +381,7 @@ class Pearl:
         chunks = chunks_that_fit(tasks, task_bytes, self._device)
         sums = torch.zeros(6, device=self._device)
         for _ in range(self.config.gradient_steps):
-            sums += self._learn_from(self._draw(tasks), chunks)
+            sums += self._gradient_step(self._draw(tasks), chunks)
         names = ("critic_loss", "policy_loss", "kl", "value", "entropy", "temperature")
         means = (sums / self.config.gradient_steps).tolist()
         return metrics | {f"update/{name}": value for name, value in zip(names, means, strict=True)}
@@ -418,9 +419,15 @@ class Pearl:
         noise = Noise(self._normal(rng, tasks, c.latent), *(self._normal(rng, *actions) for _ in range(2)))
         return Drawn(context, batch, noise)
 
-    def _sample(self, buffer: TaskReplay, slots: Slots, batch: int) -> Transitions:
-        """Transitions drawn from some slots of a buffer, `[len(slots), batch, ...]`."""
-        return self._unpack(buffer.sample(slots, batch, self._rng))
+    def _sample(self, buffer: TaskReplay, slots: Slots, batch: int) -> Tensor:
+        """Rows drawn from some slots of a buffer, `[len(slots), batch, width]`."""
+        return buffer.sample(slots, batch, self._rng)
+
+    def _gradient_step(self, drawn: Drawn, chunks: Sequence[slice]) -> Tensor:
+        """`_learn_from`, which a GPU is told only once, unless its memory is too small for all tasks at a time."""
+        if len(chunks) > 1:
+            return self._learn_from(drawn, chunks)
+        return self._learn_at_once(drawn.context, drawn.batch, *drawn.noise)
 
     def _learn_from(self, drawn: Drawn, chunks: Sequence[slice]) -> Tensor:
         """One step of everything.
@@ -433,7 +440,7 @@ class Pearl:
             The numbers that `meta_update` reports, `[6]`.
         """
         p, parts = self._parameters, [drawn.tasks(chunk) for chunk in chunks]
-        num_tasks = len(drawn.batch.rewards)
+        num_tasks = len(drawn.batch)
         latents, values = zip(*(self._pull_values(part, num_tasks) for part in parts), strict=True)
         self._step("values")
         actions = [self._pull_actions(*one, num_tasks) for one in zip(parts, latents, strict=True)]
@@ -443,6 +450,10 @@ class Pearl:
             (loss, kl, value), (actor_loss, entropy) = (torch.stack(each).sum(dim=0) for each in (values, actions))
             return torch.stack((loss, actor_loss, kl, value, entropy, p.log_temperature.exp().squeeze()))
 
+    def _learn_from_tensors(self, context: Tensor, batch: Tensor, *noise: Tensor) -> Tensor:
+        """`_learn_from`, from the tensors of all tasks at a time."""
+        return self._learn_from(Drawn(context, batch, Noise(*noise)), [slice(len(batch))])
+
     def _pull_values(self, drawn: Drawn, num_tasks: int) -> tuple[Tensor, Tensor]:
         """Adds the part of some of `num_tasks` tasks to the gradients of critics and encoder.
 
@@ -450,7 +461,7 @@ class Pearl:
             Their z, `[M, 1, Z]`, and their part of critic loss, divergence and value, `[3]`.
         """
         c, p = self.config, self._parameters
-        context, batch, noise = drawn
+        context, batch, noise = self._unpack(drawn.context), self._unpack(drawn.batch), drawn.noise
         share = len(batch.rewards) / num_tasks
         mean, variance = infer(self._networks, p.encoder, context)
         latent = (mean + variance.sqrt() * noise.latent).unsqueeze(1)  # one z per task
@@ -469,7 +480,7 @@ class Pearl:
             Their part of policy loss and entropy, `[2]`.
         """
         p, share = self._parameters, len(latent) / num_tasks
-        loss, log_prob = policy_loss(self._networks, p, drawn.batch, latent, drawn.noise.action)
+        loss, log_prob = policy_loss(self._networks, p, self._unpack(drawn.batch), latent, drawn.noise.action)
         torch.autograd.backward(share * loss, inputs=[p.policy])
         if self.config.tune_temperature:
             wanting = temperature_loss(p.log_temperature, log_prob, -float(self.spaces.action_size))
@@ -498,7 +509,7 @@ class Pearl:
 
     def _normal(self, rng: np.random.Generator, *shape: int) -> Tensor:
         """Standard normal numbers on the device, from NumPy: the same on every device."""
-        return torch.tensor(rng.standard_normal(shape, dtype=np.float32), device=self._device)
+        return send(rng.standard_normal(shape, dtype=np.float32), self._device)
 
     def _to_environment(self, output: Floats) -> Floats:
         """Actions in the environment's unit for outputs in [-1, 1]."""

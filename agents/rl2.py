@@ -18,6 +18,7 @@ from torch import Tensor
 
 from metarl.config import Count, Whole
 from metarl.learning.actions import ActionMap
+from metarl.learning.gpu import send
 from metarl.learning.normalisation import RunningMoments
 from metarl.learning.perceptron import Activation
 from metarl.learning.policy import sample
@@ -117,12 +118,12 @@ class Rl2:
         """Takes in observation and feedback, and samples; rows whose episode is over keep their memory."""
         m, e, _ = step.observation.shape
         told = self._feedback.while_acting(step, state.feedback)
-        x = torch.tensor(self._inputs(step.observation, told), device=self._device)
-        live = torch.tensor(step.live.reshape(1, m * e, 1), device=self._device)
+        x = send(self._inputs(step.observation, told), self._device)
+        live = send(step.live.reshape(1, m * e, 1), self._device)
         with torch.no_grad():
             distribution, values, cell = self._network(x.reshape(m * e, 1, -1), state.cell)
             output = sample(distribution, rng)  # [N, 1, A]
-            log_probs = distribution.log_prob(torch.tensor(output, device=self._device))
+            log_probs = distribution.log_prob(send(output, self._device))
             memory = replace(state, cell=torch.where(live, cell, state.cell))
         output = output.reshape(m, e, -1)
         extras = {
@@ -170,7 +171,7 @@ class Rl2:
     def _trial_inputs(self, trials: Trials) -> Tensor:
         """What the network was shown at each step of the trials, `[B, L, I]`."""
         told = self._feedback.along(trials.actions, trials.rewards, trials.over)
-        return torch.tensor(self._inputs(trials.observations, told), device=self._device)
+        return send(self._inputs(trials.observations, told), self._device)
 
     def _samples(self, trials: Trials) -> PpoSamples:
         """What PPO learns from, `[B, L, ...]`, on the device."""
@@ -181,7 +182,7 @@ class Rl2:
 
     def _final_values(self, trials: Trials) -> Floats:
         """What the value function says of the observation after each trial's last step, `[B]`."""
-        x = torch.tensor(self._inputs(*self._feedback.beyond(trials)), device=self._device)
+        x = send(self._inputs(*self._feedback.beyond(trials)), self._device)
         with torch.no_grad():
             _, values = unroll(self._network, x)
         return step_after(values, trials.mask).cpu().numpy().astype(np.float64)

@@ -30,6 +30,7 @@ from metarl.learning.belief import (
     summed_error,
 )
 from metarl.learning.distributions import Distribution
+from metarl.learning.gpu import send
 from metarl.learning.normalisation import RunningMoments
 from metarl.learning.optimisers import Adam
 from metarl.learning.perceptron import Activation
@@ -249,15 +250,15 @@ class Varibad:
         """Infers the belief and samples an action; rows whose episode is over keep their memory."""
         m, e, _ = step.observation.shape
         told = self._feedback.while_acting(step, state.feedback)
-        x = torch.tensor(self._encoder_inputs(step.observation, told), device=self._device)
+        x = send(self._encoder_inputs(step.observation, told), self._device)
         belief, cell = self._vae.encoder(x.reshape(m * e, 1, -1), state.cell)
-        live = torch.tensor(step.live.reshape(1, m * e, 1), device=self._device)
+        live = send(step.live.reshape(1, m * e, 1), self._device)
         memory = replace(state, cell=torch.where(live, cell, state.cell))
 
         beliefs = torch.cat(belief, dim=-1).cpu().numpy().reshape(m, e, -1)
         distribution, values = self._network(self._policy_inputs(step.observation, beliefs))
         output = sample(distribution, rng)
-        log_probs = distribution.log_prob(torch.tensor(output, device=self._device))
+        log_probs = distribution.log_prob(send(output, self._device))
         extras = {
             "policy_output": output,
             "log_prob": log_probs.cpu().numpy(),
@@ -283,7 +284,7 @@ class Varibad:
         if self.config.normalise_belief:
             beliefs = self._belief_moments.normalise(beliefs)
         x = np.concatenate([self._seen(observations), beliefs], axis=-1, dtype=np.float32)
-        return torch.tensor(x, device=self._device)
+        return send(x, self._device)
 
     # Training -------------------------------------------------------------------------------------------
 
@@ -328,7 +329,7 @@ class Varibad:
         observations, told = self._feedback.beyond(trials)
         encoder = self._vae.encoder
         with torch.no_grad():
-            x = torch.tensor(self._encoder_inputs(observations, told), device=self._device)
+            x = send(self._encoder_inputs(observations, told), self._device)
             belief, _ = encoder(x, encoder.fresh_memory(len(x)))
             beliefs = step_after(torch.cat(belief, dim=-1), trials.mask).cpu().numpy()
             last = step_after(torch.tensor(observations), trials.mask).numpy()
@@ -345,7 +346,7 @@ class Varibad:
             prefixes = choose_steps(mask, config.elbo_terms, self._device, rng)
             decoded = choose_steps(mask, config.decoded_steps, self._device, rng)
             noise = rng.standard_normal((*prefixes.steps.shape, config.latent), dtype=np.float32)
-            elbo = self._vae.elbo(trials, prefixes, decoded, torch.tensor(noise, device=self._device))
+            elbo = self._vae.elbo(trials, prefixes, decoded, send(noise, self._device))
             loss = elbo.loss(config)
             self._vae_adam.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
@@ -382,7 +383,7 @@ class Varibad:
             rewards,
             mask,
         )
-        return TrialTensors(*(torch.tensor(a, dtype=torch.float32, device=self._device) for a in arrays))
+        return TrialTensors(*(send(a, self._device, torch.float32) for a in arrays))
 
     # Saving ---------------------------------------------------------------------------------------------
 

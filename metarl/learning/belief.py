@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from metarl.learning.actor_critic import HIDDEN_GAIN, hidden_layers, linear
+from metarl.learning.gpu import send
 from metarl.learning.perceptron import Activation
 from metarl.learning.recurrent import recurrent_cell
 from metarl.types import Bools, Floats
@@ -170,7 +171,7 @@ def choose_steps(mask: Bools, count: int, device: torch.device, rng: np.random.G
         index = np.argsort(rng.random(mask.shape) + ~mask, axis=1)[:, :count]  # padding comes last
         happened = mask.sum(axis=1, keepdims=True)
         weight = np.take_along_axis(mask, index, axis=1) * (happened / np.clip(happened, 1, count))
-    return Chosen(torch.tensor(index, device=device), torch.tensor(weight, dtype=torch.float32, device=device))
+    return Chosen(send(index, device), send(weight, device, torch.float32))
 
 
 def summed_error(outputs: Tensor, targets: Tensor, prefixes: Chosen, decoded: Chosen) -> Tensor:

@@ -15,6 +15,7 @@ from metarl.config import Count
 from metarl.learning.actions import ActionMap
 from metarl.learning.actor_critic import ActorCritic
 from metarl.learning.distributions import Distribution
+from metarl.learning.gpu import send
 from metarl.learning.normalisation import RunningMoments
 from metarl.learning.perceptron import Activation
 from metarl.learning.policy import sample
@@ -89,7 +90,7 @@ class FeedForwardAgent:
         with torch.no_grad():
             distribution, values = self._network(self._seen(inputs))
             output = sample(distribution, rng)
-            log_probs = distribution.log_prob(torch.tensor(output, device=self._device))
+            log_probs = distribution.log_prob(send(output, self._device))
         extras = {"policy_output": output, "log_prob": log_probs.cpu().numpy(), "value": values.cpu().numpy()}
         return Action(self._actions.to_environment(output), extras)
 
@@ -137,7 +138,7 @@ class FeedForwardAgent:
     def _seen(self, inputs: Floats) -> Tensor:
         """Inputs as the networks see them, on the device."""
         seen = self._input_moments.normalise(inputs) if self._settings.normalise_observations else inputs
-        return torch.tensor(seen, dtype=torch.float32, device=self._device)
+        return send(seen, self._device, torch.float32)
 
     def tensors(self) -> dict[str, Tensor]:
         """Parameters, Adam's state and running statistics."""

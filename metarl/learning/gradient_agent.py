@@ -13,13 +13,14 @@ import torch
 from torch import Tensor
 
 from metarl.config import Count, NonNegative, Positive, UnitInterval
+from metarl.learning import device_returns, returns
+from metarl.learning.gpu import send
 from metarl.learning.losses import adapted_by_policy_gradient
 from metarl.learning.normalisation import RunningMoments
 from metarl.learning.perceptron import Activation
 from metarl.learning.policy import Samples, StackedPolicy
-from metarl.learning.returns import discounted_sums, policy_advantages
 from metarl.storage import write_tensors
-from metarl.types import Action, MetaBatch, Spaces, Step, Task, Trajectories
+from metarl.types import Action, Floats, MetaBatch, Spaces, Step, Task, Trajectories
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,20 +134,23 @@ class GradientAgent(ABC, Generic[ConfigT]):
         config, mask = self.config, trajectories.mask
         seen = self._seen(trajectories.observations)
         scale = self._return_moments.std[0] if config.normalise_rewards else 1.0
-        advantages = policy_advantages(
-            seen,
-            trajectories.rewards / scale,
-            trajectories,
-            gamma=config.gamma,
-            lam=config.gae_lambda,
-            ridge=config.baseline_ridge if config.baseline == "linear" else None,
-        )
-        arrays = {
+        estimate: dict[str, Any] = {
+            "rewards": trajectories.rewards / scale,
+            "trajectories": trajectories,
+            "gamma": config.gamma,
+            "lam": config.gae_lambda,
+            "ridge": config.baseline_ridge if config.baseline == "linear" else None,
+        }
+        arrays: dict[str, Floats | Tensor] = {
             "observations": seen,
             "actions": trajectories.extras["policy_output"],
-            "advantages": advantages,
             "weights": mask / mask.sum(axis=(1, 2), keepdims=True),
         }
+        if self._device.type == "cuda":
+            sent = send(seen, self._device, torch.float32)
+            arrays |= {"observations": sent, "advantages": device_returns.policy_advantages(sent, **estimate)}
+        else:
+            arrays |= {"advantages": returns.policy_advantages(seen, **estimate)}
         return Samples.of(arrays, self._device)
 
     def _update_statistics(self, trajectories: Sequence[Trajectories]) -> None:
@@ -156,8 +160,8 @@ class GradientAgent(ABC, Generic[ConfigT]):
                 self._observation_moments.update(t.observations, t.mask)
             if self.config.normalise_rewards:
                 continues = (~(t.terminated | t.truncated)).astype(np.float64)
-                returns = discounted_sums(t.rewards.astype(np.float64), continues, self.config.gamma)
-                self._return_moments.update(returns[..., None], t.mask)
+                sums = returns.discounted_sums(t.rewards.astype(np.float64), continues, self.config.gamma)
+                self._return_moments.update(sums[..., None], t.mask)
 
     # Saving ---------------------------------------------------------------------------------------------
 

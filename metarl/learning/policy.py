@@ -12,6 +12,7 @@ from torch import Tensor
 
 from metarl.learning.actions import ActionMap
 from metarl.learning.distributions import Categorical, Distribution, Gaussian
+from metarl.learning.gpu import send
 from metarl.learning.linearised import LinearisedPolicy
 from metarl.learning.memory import chunks, chunks_that_fit, graph_bytes
 from metarl.learning.networks import Layout, Perceptrons, mlp_init
@@ -107,7 +108,7 @@ class StackedPolicy:
             rng: Source of the noise.
         """
         with torch.inference_mode():
-            return sample(self(parameters, torch.tensor(observations, device=parameters.device)), rng)
+            return sample(self(parameters, send(observations, parameters.device)), rng)
 
     def std(self, parameters: Tensor) -> float:
         """Mean standard deviation of the policy's output; 0 where actions are discrete. `parameters` is `[P]`."""
@@ -163,13 +164,12 @@ class Samples(NamedTuple):
         return Samples(*(t[chunk] for t in self))
 
     @classmethod
-    def of(cls, arrays: Mapping[str, Floats], device: torch.device) -> Samples:
-        """Samples on the device, from NumPy arrays `[M, E, T, ...]` of the same names."""
+    def of(cls, arrays: Mapping[str, Floats | Tensor], device: torch.device) -> Samples:
+        """Samples on the device, from arrays `[M, E, T, ...]` of the same names: NumPy's, or float32 there already."""
 
-        def flat(a: Floats) -> Tensor:
-            m, e, t = a.shape[:3]
-            # torch.tensor copies into memory aligned the same way every time, so results repeat bit for bit.
-            return torch.tensor(np.reshape(a, (m, e * t, *a.shape[3:])), dtype=torch.float32, device=device)
+        def flat(a: Floats | Tensor) -> Tensor:
+            sent = a if isinstance(a, Tensor) else send(a, device, torch.float32)
+            return sent.flatten(1, 2)
 
         return cls(*(flat(arrays[name]) for name in cls._fields))
 

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from metarl.config import Count, NonNegative, Positive, UnitInterval, Whole
 from metarl.learning.distributions import Distribution
+from metarl.learning.gpu import send
 from metarl.learning.memory import chunks_that_fit, graph_bytes
 from metarl.learning.optimisers import Adam
 from metarl.types import Bools, Floats
@@ -88,7 +89,7 @@ class PpoSamples(NamedTuple):
     @classmethod
     def of(cls, arrays: Mapping[str, Floats], device: torch.device) -> PpoSamples:
         """Samples on the device, from NumPy arrays of the same names."""
-        return cls(*(torch.tensor(arrays[name], dtype=torch.float32, device=device) for name in cls._fields))
+        return cls(*(send(arrays[name], device, torch.float32) for name in cls._fields))
 
 
 def clipped_surrogate_loss(
@@ -172,7 +173,7 @@ class PpoLearner:
         parts = min(settings.minibatches, len(samples.mask))
         at_once = self._rows_at_once(-(-len(samples.mask) // parts), samples.mask)
         for index in minibatches(len(samples.mask), settings.minibatches, settings.epochs, self._rng):
-            rows = torch.tensor(index, device=device)
+            rows = send(index, device)
             steps = samples.mask[rows].sum().clamp_min(1.0)
             self._adam.zero_grad()
             pulled = [self._pull(samples.rows(some), steps, *forward(some)) for some in torch.split(rows, at_once)]

@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from metarl.learning.gpu import send
 from metarl.types import Floats, Trajectories
 
 Slots = NDArray[np.int64]
@@ -96,8 +97,8 @@ class TaskReplay:
         rank = np.arange(len(slots)) - starts[slots]
         kept = rank >= (counts - capacity)[slots]  # of more rows than fit, only the last
         position = (self._next[slots] + rank) % capacity
-        target = torch.tensor((slots * capacity + position)[kept], device=self._rows.device)
-        self._rows.view(-1, width)[target] = torch.tensor(rows[kept], device=self._rows.device)
+        target = send((slots * capacity + position)[kept], self._rows.device)
+        self._rows.view(-1, width)[target] = send(rows[kept], self._rows.device)
         self._next = (self._next + counts) % capacity
         self.sizes = np.minimum(self.sizes + counts, capacity)
 
@@ -120,7 +121,7 @@ class TaskReplay:
     def gather(self, slots: Slots, positions: Slots) -> Tensor:
         """The rows at `positions` `[len(slots), B]` of each slot, `[len(slots), B, width]`."""
         _, capacity, width = self._rows.shape
-        flat = torch.tensor((slots[:, None] * capacity + positions).reshape(-1), device=self._rows.device)
+        flat = send((slots[:, None] * capacity + positions).reshape(-1), self._rows.device)
         return self._rows.view(-1, width).index_select(0, flat).view(*positions.shape, width)
 
     # Saving ---------------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -26,8 +26,14 @@ from metarl.scripts.presets import default_settings
 from metarl.scripts.reference.agents import REFERENCES
 from metarl.storage import write_bytes
 
+Section = Literal["sampling", "cpu", "iterations", "gpu"]
+SECTIONS: tuple[Section, ...] = ("sampling", "cpu", "iterations", "gpu")
 SIZES = (10, 20, 40, 80)
-"""Tasks of the meta-batches whose updates are measured."""
+"""Tasks of the meta-batches whose updates are measured on the CPU."""
+GPU_SIZES = (40, 160, 640)
+"""The same on a GPU."""
+GPU_REFERENCE_UP_TO = 40
+"""Tasks with which the reference is measured on a GPU: its loop over 640 would take minutes."""
 ITERATIONS = {
     "maml-trpo": "half-cheetah-vel",
     "promp": "half-cheetah-vel",
@@ -46,6 +52,9 @@ SHORT = ("half-cheetah-vel", "ant-goal", "hopper-rand-params", "point-robot")
 class EverythingCommand:
     """Measures sampling, updates and iterations, one after another; takes about an hour on two cores."""
 
+    sections: tuple[Section, ...] = SECTIONS
+    """What to measure: sampling, updates on the CPU, whole iterations, updates on a GPU if there is one."""
+
     out: Path = Path("docs/performance.md")
     """File for the page; an existing one is replaced."""
     rounds: Count = 5
@@ -55,7 +64,7 @@ class EverythingCommand:
     agents: tuple[str, ...] = tuple(REFERENCES)
     """Whose updates and iterations to measure."""
     tasks: tuple[Count, ...] = SIZES
-    """Tasks of the meta-batches (M) whose updates are measured."""
+    """Tasks of the meta-batches (M) whose updates are measured on the CPU."""
 
 
 def memory_bandwidth(device: torch.device, mib: int = 256) -> float:
@@ -90,9 +99,17 @@ def sampling_section(families: Sequence[str], rounds: int) -> tuple[str, list[di
 
 
 def update_section(
-    agents: Sequence[str], sizes: Sequence[int], rounds: int, device: str
+    agents: Sequence[str], sizes: Sequence[int], rounds: int, device: str, **also: Any
 ) -> tuple[str, list[dict[str, Any]]]:
-    """The page's part on meta-updates on a device, and its rows, in each what was updated."""
+    """The page's part on meta-updates on a device, and its rows, in each what was updated.
+
+    Args:
+        agents: Whose.
+        sizes: Tasks of the meta-batches.
+        rounds: Times that each contender is measured.
+        device: Where.
+        also: Further options of every `metarl bench update`.
+    """
     text = [f"## Meta-updates on {device}\n"]
     about = paragraph(
         "One meta-update on synthetic experience of the preset's shape, and the same update by the plain reference",
@@ -107,6 +124,7 @@ def update_section(
         "seconds": "seconds",
         "reference_seconds": "reference",
         "ratio_vs_reference": "ratio",
+        "tasks_per_second": "tasks/s",
         "gflops": "GFLOP",
         "products_seconds": "its matrix products, s",
         "fraction_of_products": "of products",
@@ -122,6 +140,7 @@ def update_section(
             tasks=tuple(sizes),
             rounds=rounds,
             device=device,  # type: ignore[arg-type]
+            **also,
             **options,
         )
         value = bench_update(command, default_settings(agent, command.family, command.preset)[1])
@@ -132,16 +151,29 @@ def update_section(
         shape = f"{episodes} episode{'s' * (episodes > 1)} of {rows[0]['horizon']} steps each"
         growth = "" if value["exponent"] is None else f", time grows as M^{value['exponent']:.2f}"
         growth += "" if value["mib_per_task"] is None else f", memory by {value['mib_per_task']:.2f} MiB per task"
+        if value["gradient_steps"] is not None:
+            rates = [f"{value['gradient_steps'] / row['seconds']:.3g}" for row in rows]
+            growth += f"; gradient steps per second: {', '.join(rates)}"
         words = {"agent": agent, "family": command.family, "tasks": tuple(sizes), **options}
-        words |= {"rounds": rounds, "device": device}
+        words |= {"rounds": rounds, "device": device, **also}
         line = f"metarl bench update {as_options(words)} --json"
         text.append(f"### {title}\n\n{shape}{growth}.\n\n    {line}\n\n{markdown(columns, rows)}\n")
 
     for agent in agents:
         measure(agent, agent, sizes)
     if "pearl" in agents:
-        measure("pearl, as published", "pearl", (16,), preset="published", gradient_steps=5)
+        steps = 5 if device == "cpu" else 100
+        measure("pearl, as published", "pearl", (16,), preset="published", gradient_steps=steps)
     return "\n".join(text), every
+
+
+def gpu_section(agents: Sequence[str], rounds: int) -> str:
+    """The page's part on meta-updates on a GPU."""
+    if not torch.cuda.is_available():
+        return "## Meta-updates on a GPU\n\nNot measured: this machine has none.\n"
+    text, _ = update_section(agents, GPU_SIZES, rounds, "cuda", reference_up_to=GPU_REFERENCE_UP_TO)
+    bandwidth = memory_bandwidth(torch.device("cuda"))
+    return f"{text}\nA copy in the GPU's memory: {bandwidth / 1e9:.0f} GB/s.\n"
 
 
 def as_command(command: EverythingCommand) -> str:
@@ -206,17 +238,18 @@ def page(command: EverythingCommand, progress: Callable[[str], None]) -> tuple[s
             "",
         ]
     )
-    progress("sampling")
-    sampling, sampled = sampling_section(families, command.rounds)
-    progress("updates on the CPU")
-    updating, updates = update_section(command.agents, command.tasks, command.rounds, "cpu")
-    progress("iterations")
-    iterating, iterations = iteration_section(command.agents, command.rounds)
-    if torch.cuda.is_available():
-        progress("updates on the GPU")
-        on_gpu, _ = update_section(command.agents, command.tasks, command.rounds, "cuda")
-    else:
-        on_gpu = "## Meta-updates on a GPU\n\nNot measured: there was none.\n"
+    texts, sampled, updates, iterations = [head], list[Any](), list[Any](), list[Any]()
+    for section in command.sections:
+        progress(section)
+        if section == "sampling":
+            text, sampled = sampling_section(families, command.rounds)
+        elif section == "cpu":
+            text, updates = update_section(command.agents, command.tasks, command.rounds, "cpu")
+        elif section == "iterations":
+            text, iterations = iteration_section(command.agents, command.rounds)
+        else:
+            text = gpu_section(command.agents, command.rounds)
+        texts.append(text)
     shown: dict[str, dict[str, Any]] = {}
     for row in sorted(updates, key=lambda row: abs(row["tasks"] - 20)):
         shown.setdefault(row["update"], row)
@@ -253,7 +286,7 @@ def page(command: EverythingCommand, progress: Callable[[str], None]) -> tuple[s
             ),
         ],
     )
-    return "\n".join([head, sampling, updating, iterating, on_gpu]), short
+    return "\n".join(texts), short
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -272,6 +305,7 @@ def main(arguments: Sequence[str]) -> int:
 
         text, short = page(command, progress)
         write_bytes(command.out, text.encode())
-    print(short)
+    if set(command.sections) != {"gpu"}:
+        print(short)
     print(f"written: {command.out}")
     return 0

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from metarl.learning.gpu import one_by_one
 from metarl.scripts.bench.stopwatch import Stopwatch
 
 LEFT = {
@@ -57,7 +58,7 @@ class ProductRecorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # to
 
 def products_of(work: Callable[[], Any]) -> Counter[Product]:
     """The matrix products that a computation consists of."""
-    with ProductRecorder() as recorder:
+    with one_by_one(), ProductRecorder() as recorder:
         work()
     return recorder.counts
 

@@ -11,6 +11,8 @@ from typing import Any
 
 import torch
 
+from metarl.learning.gpu import one_by_one
+
 STATUS = Path("/proc/self/status")
 PEAK_RESET = Path("/proc/self/clear_refs")
 
@@ -44,7 +46,8 @@ def peak_mib(device: torch.device, work: Callable[[], Any]) -> float | None:
         torch.cuda.synchronize(device)
         torch.cuda.reset_peak_memory_stats(device)
         before = torch.cuda.memory_allocated(device)
-        work()
+        with one_by_one():  # a replay takes the same memory, but took it when it was recorded
+            work()
         torch.cuda.synchronize(device)
         return (torch.cuda.max_memory_allocated(device) - before) / 2**20
     try:

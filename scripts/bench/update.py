@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from metarl.agent import MetaAgent
-from metarl.config import Count
+from metarl.config import Count, Whole
 from metarl.registry import agent_class, make_family
 from metarl.runs import resolve_device, use_matmul, versions
 from metarl.scripts.bench.limits import flops, products_error, products_of, products_seconds
@@ -38,6 +38,8 @@ class UpdateCommand(ContenderCommand):
     """Tasks of the meta-batch (M), one row of figures each; the preset's by default."""
     gradient_steps: Count = 50
     """Gradient steps of one update, where the agent has that setting (pearl; the published 2000 take minutes)."""
+    reference_up_to: Whole = 0
+    """Most tasks with which the reference is measured too; 0 for any number."""
 
 
 @dataclass(frozen=True)
@@ -110,7 +112,7 @@ def bench_shape(
     spaces = like.spaces
     like.close()
     kinds: dict[str, Any] = {"ours": agent_class(agent)}
-    if command.reference:
+    if command.reference and shape.tasks <= (command.reference_up_to or shape.tasks):
         kinds["reference"] = reference_class(agent)
     contenders, batch = {}, None
     for name, kind in kinds.items():
@@ -155,6 +157,7 @@ def bench_shape(
         "seconds_range": [float(f"{one:.4g}") for one in (min(ours), max(ours))],
         "reference_seconds": median(theirs) if theirs else None,
         "ratio_vs_reference": median(ratios(theirs, ours)) if theirs else None,
+        "tasks_per_second": median([shape.tasks / one for one in ours]),
         "flops": flops(products),
         "products_seconds": median(limits),
         "products_error": float(f"{products_error(products, device):.3g}"),
@@ -224,6 +227,7 @@ COLUMNS = (
     "seconds",
     "reference_seconds",
     "ratio_vs_reference",
+    "tasks_per_second",
     "fraction_of_products",
     "adapt_seconds",
     "peak_mib",

@@ -27,14 +27,14 @@ def product_of_gaussians(mean: Tensor, variance: Tensor) -> tuple[Tensor, Tensor
 class LoopPearl(Pearl):
     """PEARL that takes its tasks and networks one after the other."""
 
-    def _sample(self, buffer: TaskReplay, slots: Slots, batch: int) -> Transitions:
+    def _sample(self, buffer: TaskReplay, slots: Slots, batch: int) -> Tensor:
         positions = self._rng.integers(0, buffer.sizes[slots, None], size=(len(slots), batch))
-        tasks = [self._unpack(buffer.gather(slots[i : i + 1], positions[i : i + 1])) for i in range(len(slots))]
-        return Transitions(*(torch.cat(column) for column in zip(*tasks, strict=True)))
+        return torch.cat([buffer.gather(slots[i : i + 1], positions[i : i + 1]) for i in range(len(slots))])
 
-    def _learn_from(self, drawn: Drawn, chunks: Sequence[slice]) -> Tensor:
+    def _gradient_step(self, drawn: Drawn, chunks: Sequence[slice]) -> Tensor:
         """One step of everything, whatever the chunks."""
-        (context, batch, noise), c, p = drawn, self.config, self._parameters
+        context, batch, noise = self._unpack(drawn.context), self._unpack(drawn.batch), drawn.noise
+        c, p = self.config, self._parameters
         (m, b), flat = batch.rewards.shape, Transitions(*(t.flatten(0, 1) for t in batch))  # [M * B, ...]
         posteriors = self._posteriors(context)
         kl = torch.stack([kl_from_prior(mean, variance) for mean, variance in posteriors]).sum()

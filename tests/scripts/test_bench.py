@@ -48,6 +48,15 @@ def test_update_prints_its_keys_and_what_they_mean_fits_together(run_metarl, age
         assert row["peak_mib"] >= 0
 
 
+def test_the_reference_is_left_out_where_it_would_take_too_long(run_metarl) -> None:
+    words = ("bench", "update", "--tasks", "2", "3", *SMALL, "--reference-up-to", "2")
+    few, many = json.loads(run_metarl(*words)[1].splitlines()[-1])["rows"]
+    assert few["reference_seconds"] > 0
+    assert many["reference_seconds"] is None
+    assert many["ratio_vs_reference"] is None
+    assert many["tasks_per_second"] == pytest.approx(3 / many["seconds"], rel=0.5)
+
+
 def test_ratios_are_those_of_the_round(run_metarl) -> None:
     words = ("--tasks", "2", "--episodes", "2", "--horizon", "10", "--rounds", "1", "--json")
     (row,) = json.loads(run_metarl("bench", "update", *words)[1].splitlines()[-1])["rows"]
@@ -130,6 +139,16 @@ def test_all_writes_a_page_with_every_section_and_prints_the_short_table(run_met
     assert "not measured" in text.lower() or torch.cuda.is_available()
     assert "env steps/s, point-robot" in out
     assert run_metarl("bench", "all", "--agents", "reptile")[0] == 2
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device here")
+def test_a_page_of_the_gpu_alone_says_that_there_is_none(run_metarl) -> None:
+    code, _, err = run_metarl("bench", "all", "--sections", "gpu", "--out", "page.md")
+    assert code == 0, err
+    text = Path("page.md").read_text()
+    assert [line for line in text.splitlines() if line.startswith("## ")] == ["## Meta-updates on a GPU"]
+    assert "Not measured" in text
+    assert "`metarl bench all --sections gpu`" in text
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,127 @@
+"""What only a GPU can show; skipped where there is none."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from metarl.agent import MetaAgent
+from metarl.learning import memory, meta_trust_region, policy, trust_region
+from metarl.learning.gpu import ReplayedStep, one_by_one
+from metarl.learning.trust_region import conjugate_gradient
+from metarl.registry import AGENTS, agent_class, make_family, names
+from metarl.scripts.bench.synthetic import synthetic_batch
+from metarl.scripts.bench.update import Shape, sized
+from metarl.scripts.presets import default_settings
+from metarl.seeding import Streams
+from metarl.types import MetaBatch
+
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device here")
+CPU, GPU = torch.device("cpu"), torch.device("cuda")
+SHAPE = Shape(tasks=4, episodes=3, horizon=20)
+
+
+def made(name: str, device: torch.device) -> tuple[MetaAgent[Any], MetaBatch]:
+    """A fresh agent on the device, and experience that is the same for every device."""
+    family = make_family("point-robot")
+    config = sized(default_settings(name, "point-robot")[1], SHAPE, 8)
+    envs = family.make_envs(1, 1, SHAPE.horizon)
+    agents = [agent_class(name)(config, envs.spaces, device=d, rng=Streams(0).learner) for d in (CPU, device)]
+    batch, _ = synthetic_batch(agents[0], family, SHAPE.tasks, SHAPE.episodes, SHAPE.horizon, 0)
+    envs.close()
+    return agents[1], batch
+
+
+def learned(agent: MetaAgent[Any], batch: MetaBatch) -> dict[str, Tensor]:
+    """How far each of the agent's floating-point tensors is moved by an update."""
+    before = agent.tensors()
+    agent.meta_update(batch)
+    after = agent.tensors()
+    shared = [n for n, t in after.items() if n in before and before[n].shape == t.shape and t.is_floating_point()]
+    return {n: after[n].double() - before[n].double() for n in shared}
+
+
+def off(found: dict[str, Tensor], expected: dict[str, Tensor]) -> float:
+    """The largest `|found - expected| / |expected|` of a tensor that was moved."""
+    assert found.keys() == expected.keys()
+    return max(float((found[n] - t).norm() / t.norm()) for n, t in expected.items() if t.norm() > 0)
+
+
+@pytest.mark.parametrize("name", names(AGENTS))
+def test_an_update_is_the_cpus(name: str) -> None:
+    on_gpu, on_cpu = (learned(*made(name, device)) for device in (GPU, CPU))
+    print(name, off(on_gpu, on_cpu))
+    assert off(on_gpu, on_cpu) < 0.02
+
+
+@pytest.mark.parametrize("name", ["maml-trpo", "promp", "pearl", "rl2"])
+def test_an_update_in_chunks_is_the_same(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = learned(*made(name, GPU))
+    for module in (memory, meta_trust_region, policy):
+        if hasattr(module, "free_bytes"):
+            monkeypatch.setattr(module, "free_bytes", lambda device: 1.0)  # a task at a time, and nothing kept
+    print(name, off(learned(*made(name, GPU)), whole))
+    assert off(learned(*made(name, GPU)), whole) < 0.02
+
+
+def test_a_replayed_update_is_the_same() -> None:
+    agent, batch = made("pearl", GPU)
+    replayed = [learned(agent, batch) for _ in range(2)]  # recorded in the first, and replayed
+    assert agent._learn_at_once._graph is not None  # type: ignore[attr-defined]
+    twin, _ = made("pearl", GPU)
+    with one_by_one():
+        seen = [learned(twin, batch) for _ in range(2)]
+    assert off(replayed[0], seen[0]) < 1e-3
+    assert off(replayed[1], seen[1]) < 1e-2
+
+
+def test_a_step_is_recorded_anew_for_another_shape_and_never_made_twice() -> None:
+    total = torch.zeros(3, device=GPU)
+
+    def step(x: Tensor) -> Tensor:
+        total.add_(x.sum(dim=0))
+        return total.sum()
+
+    replayed, expected = ReplayedStep(step), torch.zeros(3)
+    for rows in (4, 4, 4, 4, 4, 4, 2, 2, 2, 2, 2, 2, 4, 4, 4, 4, 4):
+        x = torch.rand(rows, 3)
+        expected += x.sum(dim=0)
+        assert replayed(x.to(GPU)).item() == pytest.approx(float(expected.sum()), rel=1e-5)
+    torch.testing.assert_close(total.cpu(), expected)
+
+
+@pytest.mark.filterwarnings("ignore:Synchronization debug mode is a prototype")
+@pytest.mark.parametrize("name", ["maml-trpo", "fomaml", "meta-sgd"])
+def test_conjugate_gradients_never_make_the_host_wait(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = []
+
+    def watched(*arguments: Any) -> tuple[Tensor, Tensor]:
+        torch.cuda.set_sync_debug_mode("error")
+        try:
+            calls.append(conjugate_gradient(*arguments))
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+        return calls[-1]
+
+    monkeypatch.setattr(trust_region, "conjugate_gradient", watched)
+    agent, batch = made(name, GPU)
+    agent.meta_update(batch)
+    assert len(calls) == 1
+
+
+def test_advantages_are_numpys() -> None:
+    (agent, batch), (twin, _) = (made("maml-trpo", device) for device in (GPU, CPU))
+    for trajectories in batch.trajectories:
+        ours, expected = (one._samples(trajectories) for one in (agent, twin))  # type: ignore[attr-defined]
+        for found, wanted in zip(ours, expected, strict=True):
+            torch.testing.assert_close(found.cpu(), wanted, rtol=1e-5, atol=1e-6)
+
+
+def test_training_evaluating_and_going_on(run_metarl, tiny) -> None:
+    code, _, err = run_metarl("train", "maml-trpo", "point-robot", "--device", "cuda", "--out", "run", *tiny)
+    assert code == 0, err
+    assert run_metarl("evaluate", "run", "--device", "cuda", "--tasks", "3")[0] == 0
+    assert run_metarl("evaluate", "run", "--device", "cpu", "--tasks", "3")[0] == 0
