@@ -41,6 +41,11 @@ def chunks_that_fit(num_tasks: int, task_bytes: int, device: torch.device) -> li
     return chunks(num_tasks, int(free_bytes(device) / 2 / task_bytes) if device.type == "cuda" else num_tasks)
 
 
+def fits(num_bytes: int, device: torch.device) -> bool:
+    """Whether half of a device's free memory holds so much."""
+    return num_bytes <= free_bytes(device) / 2
+
+
 def chunks(num_tasks: int, size: int) -> list[slice]:
     """Slices of `num_tasks` tasks, at most `size` each, and at least one."""
     size = max(size, 1)

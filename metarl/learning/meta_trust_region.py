@@ -17,7 +17,7 @@ from torch import Tensor
 
 from metarl.config import Count, NonNegative, Positive, Shrinking
 from metarl.learning.losses import mean_divergence, surrogate_objective
-from metarl.learning.memory import free_bytes, graph_bytes
+from metarl.learning.memory import fits, graph_bytes
 from metarl.learning.policy import Samples, StackedPolicy, task_chunks
 from metarl.learning.trust_region import DivergenceCurvature, trust_region_step
 
@@ -135,7 +135,7 @@ def linearise(
         samples: Of all tasks, one per collect.
     """
     (num_tasks, steps), device = samples[0].weights.shape, samples[0].weights.device
-    keep = num_tasks * graph_bytes(steps, policy.widths) <= free_bytes(device) / 2
+    keep = fits(num_tasks * graph_bytes(steps, policy.widths), device)
 
     def chunk(part: slice) -> ChunkLinearisation:
         *before, last = (s.tasks(part) for s in samples)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from metarl.learning.gpu import send
+from metarl.learning.memory import fits
 from metarl.types import Floats, Trajectories
 
 Slots = NDArray[np.int64]
@@ -69,14 +70,15 @@ class TaskReplay:
         tasks: Slots, one per task.
         capacity: Rows that a slot holds.
         width: Numbers in a row.
-        device: Where the rows lie.
+        device: Where samples are to be, and the rows too if they fit; else these lie in the host's memory.
 
     Attributes:
         sizes: Rows that each slot holds now, `[tasks]`.
     """
 
     def __init__(self, tasks: int, capacity: int, width: int, device: torch.device) -> None:
-        self._rows = torch.zeros(tasks, capacity, width, device=device)
+        home = device if fits(4 * tasks * capacity * width, device) else torch.device("cpu")
+        self._rows, self._device = torch.zeros(tasks, capacity, width, device=home), device
         self.sizes = np.zeros(tasks, dtype=np.int64)
         self._next = np.zeros(tasks, dtype=np.int64)  # where each slot's next row goes
 
@@ -122,7 +124,8 @@ class TaskReplay:
         """The rows at `positions` `[len(slots), B]` of each slot, `[len(slots), B, width]`."""
         _, capacity, width = self._rows.shape
         flat = send((slots[:, None] * capacity + positions).reshape(-1), self._rows.device)
-        return self._rows.view(-1, width).index_select(0, flat).view(*positions.shape, width)
+        rows = self._rows.view(-1, width).index_select(0, flat).view(*positions.shape, width)
+        return rows if rows.device.type == self._device.type else send(rows.numpy(), self._device)
 
     # Saving ---------------------------------------------------------------------------------------------
 

@@ -158,7 +158,7 @@ def test_a_meta_batch_whose_graphs_do_not_fit_into_memory_makes_the_same_update(
         build(self, *arguments)
 
     monkeypatch.setattr(ChunkLinearisation, "__init__", counted)
-    monkeypatch.setattr(meta_trust_region, "free_bytes", lambda device: 0.0)
+    monkeypatch.setattr(meta_trust_region, "fits", lambda num_bytes, device: False)
     twin.meta_update(batch)
     assert len(built) > agent.config.cg_iterations, "built anew for every product"
     torch.testing.assert_close(twin.tensors()["parameters"], agent.tensors()["parameters"], rtol=1e-6, atol=1e-8)

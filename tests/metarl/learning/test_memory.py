@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from metarl.learning import memory
-from metarl.learning.memory import chunks_that_fit, free_bytes, graph_bytes, keep_freed_memory
+from metarl.learning.memory import chunks_that_fit, fits, free_bytes, graph_bytes, keep_freed_memory
 from metarl.learning.policy import task_chunks
 
 CPU = torch.device("cpu")
@@ -42,6 +42,12 @@ def test_chunks_fit_into_half_of_the_free_memory_and_have_a_task_each(monkeypatc
         monkeypatch.setattr(memory, "free_bytes", lambda device, free=free: free)
         assert [c.stop - c.start for c in chunks_that_fit(10, 100, torch.device("cuda"))] == sizes
         assert chunks_that_fit(10, 100, CPU) == [slice(0, 10)], "whatever else is in the memory"
+
+
+def test_what_takes_more_than_half_of_the_free_memory_does_not_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "free_bytes", lambda device: 200.0)
+    assert fits(100, CPU)
+    assert not fits(101, CPU)
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the C library has no such setting")

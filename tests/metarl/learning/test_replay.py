@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 import torch
 
+from metarl.learning import memory
+from metarl.learning import replay as replay_module
 from metarl.learning.replay import TaskReplay, Transitions, transition_rows
 from metarl.rollout import TrajectoryBuilder
 from metarl.types import Action, Spaces
@@ -34,6 +36,16 @@ def test_a_full_ring_overwrites_its_oldest_rows() -> None:
     replay.add(np.array([1]), numbered(7))
     assert content(replay, 1) == [4, 5, 6, 7]
     assert content(replay, 0) == []
+
+
+def test_rows_that_a_gpu_has_no_memory_for_lie_in_the_hosts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "free_bytes", lambda device: 0.0)
+    sent = []
+    monkeypatch.setattr(replay_module, "send", lambda a, device: sent.append(device.type) or torch.tensor(a))
+    replay = TaskReplay(2, 4, 2, torch.device("cuda"))
+    replay.add(np.array([1, 1, 1]), numbered(1, 2, 3))
+    assert content(replay, 1) == [1, 2, 3]
+    assert sent[-2:] == ["cpu", "cuda"], "to the rows which ones, then those to where they are wanted"
 
 
 def test_of_more_rows_than_fit_the_last_stay() -> None:
