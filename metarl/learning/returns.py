@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import numpy as np
+from threadpoolctl import ThreadpoolController
 
 from metarl.types import Bools, Floats, Trajectories
 
@@ -86,6 +89,17 @@ def fit_linear_baseline(features: Floats, targets: Floats, mask: Bools, ridge: f
     Returns:
         Predicted values at every step, `[M, E, T]`.
     """
+    with _matrix_library().limit(limits=1):
+        return _fitted(features, targets, mask, ridge)
+
+
+@cache
+def _matrix_library() -> ThreadpoolController:
+    """NumPy's. Threads of it that are done keep the cores busy for 0.1 s more, when it is the turn of torch's."""
+    return ThreadpoolController().select(user_api="blas")
+
+
+def _fitted(features: Floats, targets: Floats, mask: Bools, ridge: float) -> Floats:
     m, f = len(features), features.shape[-1]
     x = (features if mask.all() else features * mask[..., None]).reshape(m, -1, f)
     y = (targets * mask).reshape(m, -1, 1)
