@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from metarl.learning import wide
 from metarl.learning.perceptron import Activation, Layers, evaluate, input_gradient, on_cpu, parameter_gradients, pull
 
 
@@ -87,6 +88,11 @@ class Perceptrons:
         """Of one network's parameters."""
         return Layout(mlp_layout(self.sizes))
 
+    @property
+    def depth(self) -> int:
+        """How many layers there are, the last one included."""
+        return len(self.sizes) - 1
+
     def layers(self, parameters: Tensor) -> Layers:
         """Views of parameters `[n, P]`."""
         return mlp_layers(self.layout.split(parameters))
@@ -105,7 +111,7 @@ class Perceptrons:
             `[n, *rows, out]`.
         """
         if not torch.is_grad_enabled():
-            return _evaluate(self, parameters, columns)[0]
+            return _evaluate(self, parameters, columns, keep=False)[0]
         output: Tensor = _Differentiable.apply(self, parameters, *columns)  # type: ignore[no-untyped-call]  # torch has no types
         return output
 
@@ -122,14 +128,20 @@ class Perceptrons:
             `[*rows]`, from networks with one output.
         """
         if not torch.is_grad_enabled():
-            return _evaluate(self, parameters, columns)[0].squeeze(-1).amin(dim=0)
+            return _evaluate(self, parameters, columns, keep=False)[0].squeeze(-1).amin(dim=0)
         output: Tensor = _Smallest.apply(self, parameters, *columns)  # type: ignore[no-untyped-call]  # torch has no types
         return output
 
 
-def _evaluate(networks: Perceptrons, parameters: Tensor, columns: Sequence[Tensor]) -> tuple[Tensor, Sequence[Tensor]]:
-    """Outputs `[n, *rows, out]`, and the inputs of each layer `[n, B, in]`."""
+def _evaluate(
+    networks: Perceptrons, parameters: Tensor, columns: Sequence[Tensor], *, keep: bool
+) -> tuple[Tensor, Sequence[Tensor]]:
+    """Outputs `[n, *rows, out]`, and what the gradients need of the way there: nothing unless it is to be kept."""
     n, rows = len(parameters), columns[0].shape[:-1]
+    if _wide(networks, columns):
+        weights = wide.joined_weights(networks.sizes, parameters)
+        output, kept = wide.evaluate(weights, wide.joined_columns(columns), keep=keep)
+        return output.view(n, *rows[1:], networks.sizes[-1]), [*weights, *kept]
     x = columns[0]
     if len(columns) > 1:
         x = torch.cat([c.expand(*rows, c.shape[-1]) for c in columns], dim=-1)
@@ -138,29 +150,39 @@ def _evaluate(networks: Perceptrons, parameters: Tensor, columns: Sequence[Tenso
     return output.view(n, *rows[1:], networks.sizes[-1]), inputs
 
 
+def _wide(networks: Perceptrons, columns: Sequence[Tensor]) -> bool:
+    """Whether there are so many rows that `metarl.learning.wide` pays."""
+    return wide.pays(networks.sizes, networks.activation, columns[0].shape[1:-1].numel(), columns[0])
+
+
 class _Differentiable(torch.autograd.Function):
     """The outputs as functions of parameters and columns; their derivative has none of its own."""
 
     @staticmethod
     def forward(ctx: Any, networks: Perceptrons, parameters: Tensor, *columns: Tensor) -> Tensor:
-        output, inputs = _evaluate(networks, parameters, columns)
-        ctx.networks, ctx.shapes = networks, [c.shape for c in columns]
-        ctx.save_for_backward(parameters, *inputs)
+        output, kept = _evaluate(networks, parameters, columns, keep=True)
+        ctx.networks, ctx.shapes, ctx.wide = networks, [c.shape for c in columns], _wide(networks, columns)
+        ctx.save_for_backward(parameters, *kept)
         return output
 
     @staticmethod
     def backward(ctx: Any, cotangent: Tensor) -> tuple[Tensor | None, ...]:
         _refuse_second_derivative()
-        parameters, *inputs = ctx.saved_tensors
+        parameters, *kept = ctx.saved_tensors
         _, want_parameters, *wanted = ctx.needs_input_grad
-        layers, gradient, span = ctx.networks.layers(parameters), None, _span(ctx.shapes, wanted)
-        deltas = pull(layers, inputs, cotangent.flatten(1, -2), ctx.networks.activation)
-        if want_parameters:
-            gradient = torch.cat(flat_gradients(parameter_gradients(inputs, deltas)), dim=1)
-        if span is None:
+        networks, span, flat = ctx.networks, _span(ctx.shapes, wanted), cotangent.flatten(1, -2)
+        if ctx.wide:
+            weights, kept = kept[: networks.depth], kept[networks.depth :]
+            gradient, x = wide.gradients(networks.sizes, weights, kept, flat, parameters=want_parameters, span=span)
+        else:
+            layers, gradient = networks.layers(parameters), None
+            deltas = pull(layers, kept, flat, networks.activation)
+            if want_parameters:
+                gradient = torch.cat(flat_gradients(parameter_gradients(kept, deltas)), dim=1)
+            x = None if span is None else input_gradient(layers, deltas, span)
+        if x is None or span is None:
             return None, gradient, *(None for _ in wanted)
-        x = input_gradient(layers, deltas, span).view(*cotangent.shape[:-1], -1)
-        return None, gradient, *_by_column(x, span, ctx.shapes, wanted)
+        return None, gradient, *_by_column(x.view(*cotangent.shape[:-1], -1), span, ctx.shapes, wanted)
 
 
 class _Smallest(torch.autograd.Function):
@@ -168,21 +190,26 @@ class _Smallest(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, networks: Perceptrons, parameters: Tensor, *columns: Tensor) -> Tensor:
-        outputs, inputs = _evaluate(networks, parameters, columns)
+        outputs, kept = _evaluate(networks, parameters, columns, keep=True)
         smallest, which = outputs.squeeze(-1).min(dim=0)
-        ctx.networks, ctx.shapes = networks, [c.shape for c in columns]
-        ctx.save_for_backward(parameters, which, *inputs)
+        ctx.networks, ctx.shapes, ctx.wide = networks, [c.shape for c in columns], _wide(networks, columns)
+        ctx.save_for_backward(parameters, which, *kept)
         return smallest
 
     @staticmethod
     def backward(ctx: Any, cotangent: Tensor) -> tuple[Tensor | None, ...]:
         _refuse_second_derivative()
-        parameters, which, *inputs = ctx.saved_tensors
+        parameters, which, *kept = ctx.saved_tensors
         _, want_parameters, *wanted = ctx.needs_input_grad
         span = _span(ctx.shapes, wanted)
         if want_parameters or span is None:
             raise RuntimeError("smallest: got parameters that want a gradient, expected them detached")
-        x = _pull_smallest(ctx.networks, parameters, inputs, which.flatten(), cotangent.reshape(1, -1, 1), span)
+        networks, which, flat = ctx.networks, which.flatten(), cotangent.reshape(1, -1, 1)
+        if ctx.wide:
+            weights, kept = kept[: networks.depth], kept[networks.depth :]
+            x = wide.smallest_gradient(weights, kept, which, flat, span)
+        else:
+            x = _pull_smallest(networks, parameters, kept, which, flat, span)
         return None, None, *_by_column(x.view(1, *cotangent.shape, -1), span, ctx.shapes, wanted)
 
 

@@ -135,6 +135,11 @@ def _affine(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     return z
 
 
+def times(x: Tensor, weight: Tensor) -> Tensor:
+    """`x W`, `[M, B, out]`."""
+    return torch.bmm(weight.mT, x.mT).mT if weight.shape[-1] <= NARROW and on_cpu(x) else torch.bmm(x, weight)
+
+
 def _add_times(sum_: Tensor, x: Tensor, weight: Tensor) -> Tensor:
     """`sum + x W`, in the memory of `sum`."""
     if weight.shape[-1] <= NARROW and on_cpu(x):
@@ -146,7 +151,7 @@ def _add_times(sum_: Tensor, x: Tensor, weight: Tensor) -> Tensor:
     return sum_
 
 
-def _times_transposed(delta: Tensor, weight: Tensor) -> Tensor:
+def times_transposed(delta: Tensor, weight: Tensor) -> Tensor:
     """`d W^T`, `[M, B, in]`."""
     if weight.shape[-1] == 1:  # an outer product
         return delta * weight.mT
@@ -160,7 +165,7 @@ def _times_transposed(delta: Tensor, weight: Tensor) -> Tensor:
     return back
 
 
-def _gram(h: Tensor, delta: Tensor) -> Tensor:
+def gram(h: Tensor, delta: Tensor) -> Tensor:
     """`h^T d`, `[M, in, out]`."""
     if delta.shape[-1] <= NARROW and on_cpu(h):
         return torch.bmm(delta.mT, h).mT
@@ -187,19 +192,19 @@ def pull(layers: Layers, inputs: Sequence[Tensor], cotangent: Tensor, activation
     f = ACTIVATIONS[activation]
     deltas = [cotangent]  # of the last layer first
     for i in range(len(inputs) - 1, 0, -1):
-        deltas.append(f.slope(_times_transposed(deltas[-1], layers.weights[i]), inputs[i]))
+        deltas.append(f.slope(times_transposed(deltas[-1], layers.weights[i]), inputs[i]))
     return deltas[::-1]
 
 
 def parameter_gradients(inputs: Sequence[Tensor], deltas: Sequence[Tensor]) -> Layers:
     """What `pull` found, as gradients of the parameters."""
     pairs = zip(inputs, deltas, strict=True)
-    return Layers([_gram(h, d) for h, d in pairs], [d.sum(dim=1) for d in deltas])
+    return Layers([gram(h, d) for h, d in pairs], [d.sum(dim=1) for d in deltas])
 
 
 def input_gradient(layers: Layers, deltas: Sequence[Tensor], columns: slice) -> Tensor:
     """What `pull` found, as gradient of some columns of the network's input, `[M, B, columns]`."""
-    return _times_transposed(deltas[0], layers.weights[0][:, columns])
+    return times_transposed(deltas[0], layers.weights[0][:, columns])
 
 
 class Pushforward(NamedTuple):
@@ -267,13 +272,13 @@ def pull_tangents(
     f = ACTIVATIONS[activation]
     weights, biases = list[Tensor](), list[Tensor]()  # of the last layer first
     for i in range(len(inputs) - 1, -1, -1):
-        weight = _gram(inputs[i], change)
+        weight = gram(inputs[i], change)
         biases.append(change.sum(dim=1))
         if i == 0:
             weights.append(weight)
             break
-        weights.append(weight + _gram(pushed.activations[i - 1], deltas[i]))
-        back = _times_transposed(deltas[i], tangents.weights[i]).baddbmm_(change, layers.weights[i].mT)
+        weights.append(weight + gram(pushed.activations[i - 1], deltas[i]))
+        back = times_transposed(deltas[i], tangents.weights[i]).baddbmm_(change, layers.weights[i].mT)
         change, bend = f.slope(back, inputs[i]), pushed.bends[i - 1]
         change = change if bend is None else change.add_(bend)
     return Layers(weights[::-1], biases[::-1])

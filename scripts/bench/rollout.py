@@ -52,6 +52,8 @@ class RolloutCommand:
     only, since their resets take long."""
     rounds: Count = 7
     """Times that each contender is measured, after a warm-up round."""
+    processes: bool = True
+    """Measure Gymnasium's AsyncVectorEnv too, with a process per environment."""
     seed: Whole = 0
     """Seed of tasks, resets and actions."""
     json: bool = False
@@ -179,7 +181,9 @@ def bench_rollout(family: Family, command: RolloutCommand) -> dict[str, Any]:
     makers = [] if metaworld and horizon != family.horizon else _single_envs(family, tasks)
     steps_each = horizon if metaworld else REFERENCE_STEPS
     sync: VectorEnv[Any, Any, Any] | None = SyncVectorEnv(makers) if makers else None
-    parallel: VectorEnv[Any, Any, Any] | None = AsyncVectorEnv(makers) if makers and not metaworld else None
+    parallel: VectorEnv[Any, Any, Any] | None = (
+        AsyncVectorEnv(makers) if makers and not metaworld and command.processes else None
+    )
     rounds = []
     try:
         for i in range(command.rounds + 1):

@@ -14,6 +14,15 @@ from metarl.learning.perceptron import Activation
 FLOAT = torch.float64
 
 
+@pytest.fixture(params=["few rows", "many rows", "many rows in blocks"], autouse=True)
+def however_many_rows(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What many rows go through on a CPU is checked with few."""
+    if request.param != "few rows":
+        monkeypatch.setattr("metarl.learning.wide.CORE_BYTES", 0)
+    if request.param == "many rows in blocks":
+        monkeypatch.setattr("metarl.learning.wide.BLOCK_BYTES", 4 * 16 * 3)  # three rows of one network
+
+
 def one_after_the_other(networks: Perceptrons, parameters: Tensor, x: Tensor) -> Tensor:
     """The same by PyTorch's linear layers: network n on `x[n]`."""
     layers, outputs = networks.layers(parameters), []
@@ -41,9 +50,12 @@ def test_stacked_networks_and_their_gradients_are_those_of_one_network_after_the
     )
 
 
+@pytest.mark.parametrize("activation", ["tanh", "relu"])
 @pytest.mark.parametrize("wanted", ["0", "1", "2", "3", "0 2", "1 2", "1 3", "0 1 2 3"])
-def test_columns_that_networks_and_rows_share_get_their_sums_and_only_those_wanted(wanted: str) -> None:
-    networks = Perceptrons((6, 5, 4), "tanh")
+def test_columns_that_networks_and_rows_share_get_their_sums_and_only_those_wanted(
+    wanted: str, activation: Activation
+) -> None:
+    networks = Perceptrons((6, 5, 4), activation)
     parameters = torch.randn(2, networks.layout.size, dtype=FLOAT)
     columns = [torch.randn(1, *rows, width, dtype=FLOAT) for rows, width in (((3, 4), 1), ((3, 4), 2), ((3, 1), 3))]
     leaves = [t.requires_grad_() for i, t in enumerate((parameters, *columns)) if str(i) in wanted]
