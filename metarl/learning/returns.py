@@ -95,7 +95,7 @@ def fit_linear_baseline(features: Floats, targets: Floats, mask: Bools, ridge: f
 
 @cache
 def _matrix_library() -> ThreadpoolController:
-    """NumPy's. Threads of it that are done keep the cores busy for 0.1 s more, when it is the turn of torch's."""
+    """NumPy's. Threads of it that are done keep the cores busy for a while, when it is the turn of torch's."""
     return ThreadpoolController().select(user_api="blas")
 
 
