@@ -28,8 +28,8 @@ test: lint
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow"
 
 test-slow: $(READY)
-	$(BIN)/python -m pytest -n 2 --dist worksteal -m slow tests/envs tests/metarl
-	$(BIN)/python -m pytest -m slow tests/scripts tests/test_promises.py
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m slow tests/envs tests/metarl tests/scripts
+	$(BIN)/python -m pytest -m slow tests/test_promises.py
 
 clean:
 	rm -rf .venv build *.egg-info .pytest_cache .ruff_cache .mypy_cache
