@@ -51,9 +51,9 @@ class Multitask(FeedForwardAgent):
         """Nothing: the tasks are not looked at."""
         return Nothing()
 
-    def act(self, state: Nothing, step: Step, rng: np.random.Generator) -> tuple[Action, Nothing]:
+    def act(self, state: Nothing, step: Step, rng: np.random.Generator, mode: bool = False) -> tuple[Action, Nothing]:
         """Samples from the one policy."""
-        return self._sample(step.observation, rng), state
+        return self._sample(step.observation, rng, mode), state
 
     def adapt(self, state: Nothing, trajectories: Trajectories) -> Nothing:
         """Changes nothing."""

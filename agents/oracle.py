@@ -68,9 +68,11 @@ class Oracle(FeedForwardAgent):
         parameters = np.array(values, dtype=np.float32)[:, None]  # [M, 1, Z]
         return ToldTasks(np.repeat(parameters, episodes, axis=1))
 
-    def act(self, state: ToldTasks, step: Step, rng: np.random.Generator) -> tuple[Action, ToldTasks]:
+    def act(
+        self, state: ToldTasks, step: Step, rng: np.random.Generator, mode: bool = False
+    ) -> tuple[Action, ToldTasks]:
         """Samples from the policy, given observation and task."""
-        action = self._sample(np.concatenate([step.observation, state.parameters], axis=-1), rng)
+        action = self._sample(np.concatenate([step.observation, state.parameters], axis=-1), rng, mode)
         return Action(action.environment, {**action.extras, "task_parameters": state.parameters}), state
 
     def adapt(self, state: ToldTasks, trajectories: Trajectories) -> ToldTasks:

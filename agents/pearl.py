@@ -299,6 +299,7 @@ class Pearl:
 
     Config: ClassVar[type] = PearlConfig
     summary: ClassVar[str] = "infers the task as a latent variable, off-policy (Rakelly et al. 2019)"
+    adapts_within_episodes: ClassVar[bool] = False
 
     def __init__(self, config: PearlConfig, spaces: Spaces, *, device: torch.device, rng: np.random.Generator) -> None:
         if spaces.choices:
@@ -339,8 +340,8 @@ class Pearl:
         return Belief(zeros, zeros, zeros)
 
     @torch.no_grad()
-    def act(self, state: Belief, step: Step, rng: np.random.Generator) -> tuple[Action, Belief]:
-        """Draws z at the start of an episode, and an action from the policy given z."""
+    def act(self, state: Belief, step: Step, rng: np.random.Generator, mode: bool = False) -> tuple[Action, Belief]:
+        """Draws z at the start of an episode, and an action from the policy given z (or takes its mode: tanh(mean))."""
         if step.first.any():
             mean, variance = posterior(state.precision, state.weighted_mean)
             drawn = mean + variance.sqrt() * self._normal(rng, *mean.shape)
@@ -348,7 +349,8 @@ class Pearl:
             state = Belief(state.precision, state.weighted_mean, torch.where(first, drawn, state.latent))
         observations = send(step.observation, self._device, torch.float32)
         mean, log_std = self._networks.policy(self._parameters.policy, observations, state.latent)
-        output = torch.tanh(mean + log_std.exp() * self._normal(rng, *mean.shape)).cpu().numpy()
+        noise = 0.0 if mode else log_std.exp() * self._normal(rng, *mean.shape)
+        output = torch.tanh(mean + noise).cpu().numpy()
         return Action(self._to_environment(output), extras={"policy_output": output}), state
 
     @torch.no_grad()

@@ -77,6 +77,7 @@ class Rl2:
 
     Config: ClassVar[type] = Rl2Config
     summary: ClassVar[str] = "a recurrent policy whose memory spans the episodes of a task (Duan et al. 2016)"
+    adapts_within_episodes: ClassVar[bool] = True
 
     def __init__(self, config: Rl2Config, spaces: Spaces, *, device: torch.device, rng: np.random.Generator) -> None:
         self.config, self.spaces, self._device = config, spaces, device
@@ -114,7 +115,7 @@ class Rl2:
         cell = self._network.fresh_memory(len(tasks) * episodes)
         return Memory(cell, self._feedback.at_the_start(len(tasks), episodes))
 
-    def act(self, state: Memory, step: Step, rng: np.random.Generator) -> tuple[Action, Memory]:
+    def act(self, state: Memory, step: Step, rng: np.random.Generator, mode: bool = False) -> tuple[Action, Memory]:
         """Takes in observation and feedback, and samples; rows whose episode is over keep their memory."""
         m, e, _ = step.observation.shape
         told = self._feedback.while_acting(step, state.feedback)
@@ -122,7 +123,7 @@ class Rl2:
         live = send(step.live.reshape(1, m * e, 1), self._device)
         with torch.no_grad():
             distribution, values, cell = self._network(x.reshape(m * e, 1, -1), state.cell)
-            output = sample(distribution, rng)  # [N, 1, A]
+            output = sample(distribution, rng, mode)  # [N, 1, A]
             log_probs = distribution.log_prob(send(output, self._device))
             memory = replace(state, cell=torch.where(live, cell, state.cell))
         output = output.reshape(m, e, -1)

@@ -200,6 +200,7 @@ class Varibad:
 
     Config: ClassVar[type] = VaribadConfig
     summary: ClassVar[str] = "acts on a belief about the task, inferred at every step (Zintgraf et al. 2020)"
+    adapts_within_episodes: ClassVar[bool] = True
 
     def __init__(
         self, config: VaribadConfig, spaces: Spaces, *, device: torch.device, rng: np.random.Generator
@@ -246,7 +247,7 @@ class Varibad:
         return Memory(cell, self._feedback.at_the_start(len(tasks), episodes))
 
     @torch.no_grad()
-    def act(self, state: Memory, step: Step, rng: np.random.Generator) -> tuple[Action, Memory]:
+    def act(self, state: Memory, step: Step, rng: np.random.Generator, mode: bool = False) -> tuple[Action, Memory]:
         """Infers the belief and samples an action; rows whose episode is over keep their memory."""
         m, e, _ = step.observation.shape
         told = self._feedback.while_acting(step, state.feedback)
@@ -257,7 +258,7 @@ class Varibad:
 
         beliefs = torch.cat(belief, dim=-1).cpu().numpy().reshape(m, e, -1)
         distribution, values = self._network(self._policy_inputs(step.observation, beliefs))
-        output = sample(distribution, rng)
+        output = sample(distribution, rng, mode)
         log_probs = distribution.log_prob(send(output, self._device))
         extras = {
             "policy_output": output,

@@ -28,12 +28,15 @@ class MetaAgent(Protocol, Generic[StateT]):
         summary: One line for `metarl list`.
         config: The settings in use.
         spaces: What it was built for.
+        adapts_within_episodes: Whether it adapts while an episode goes on (a memory), so that its first episode is
+            not what it does before adaptation. An agent without this attribute does not.
     """
 
     Config: ClassVar[type]
     summary: ClassVar[str]
     config: Any
     spaces: Spaces
+    adapts_within_episodes: ClassVar[bool]
 
     @property
     def adaptation_steps(self) -> int:
@@ -55,8 +58,15 @@ class MetaAgent(Protocol, Generic[StateT]):
         """
         ...
 
-    def act(self, state: StateT, step: Step, rng: np.random.Generator) -> tuple[Action, StateT]:
-        """Actions for all rows, and the state after having acted."""
+    def act(self, state: StateT, step: Step, rng: np.random.Generator, mode: bool = False) -> tuple[Action, StateT]:
+        """Actions for all rows, and the state after having acted.
+
+        Args:
+            state: What the agent acts with.
+            step: What it sees.
+            rng: Source of the noise.
+            mode: Take the mode of the policy's distribution in place of a draw from it.
+        """
         ...
 
     def adapt(self, state: StateT, trajectories: Trajectories) -> StateT:

@@ -21,15 +21,17 @@ SUFFIX = ".safetensors"
 
 @dataclass(frozen=True)
 class Progress:
-    """The two counters of a run.
+    """Where a run stands.
 
     Args:
         iteration: Meta-updates done.
         env_steps: Environment steps made by them, those of adaptation included.
+        reports_success: Whether the environments have told of a success so far, see `TaskVecEnv`.
     """
 
     iteration: int = 0
     env_steps: int = 0
+    reports_success: bool = False
 
 
 def _digest(tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> str:
@@ -61,6 +63,7 @@ def save_checkpoint(folder: Path, agent: MetaAgent[Any], streams: Streams, progr
     state = {
         "iteration": progress.iteration,
         "env_steps": progress.env_steps,
+        "reports_success": progress.reports_success,
         "streams": streams.state(),
         "agent": agent.counters(),
     }
@@ -84,7 +87,8 @@ def load_checkpoint(path: Path, agent: MetaAgent[Any], streams: Streams | None =
         state = description["state"]
         if description["sha256"] != _digest(tensors, state):
             raise ValueError("its checksum does not fit its content")
-        progress = Progress(int(state["iteration"]), int(state["env_steps"]))
+        reports_success = bool(state.get("reports_success", False))  # absent in version 0.1 at first
+        progress = Progress(int(state["iteration"]), int(state["env_steps"]), reports_success)
         agent.restore(tensors, state["agent"])
         if streams is not None:
             streams.restore(state["streams"])

@@ -1,17 +1,32 @@
-"""Comparing agents: curves over several seeds, robust means, and the share of what knowing the task would bring."""
+"""Comparing agents over several seeds: curves, robust means, and the share of the gap between the two references."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 from scipy import stats
 
-from metarl.evaluation import RESAMPLES, Interval
+from metarl.intervals import (
+    FEWEST_TO_RESAMPLE,
+    UNTOLD,
+    Interval,
+    Spread,
+    crossed_intervals,
+    crossed_spread,
+    mean_intervals,
+    ratio_interval,
+)
 from metarl.types import EvalResult, Floats
 
 Statistic = Literal["mean", "iqm"]
+Over = Literal["tasks", "seeds", "both"]
+"""Where an interval's error comes from: other tasks, other trainings, or both at once."""
+RESAMPLES = 1_999
+TRIMMED = 0.25
+"""Share that the interquartile mean leaves out on either side."""
 
 
 @dataclass(frozen=True)
@@ -19,12 +34,18 @@ class Contender:
     """One agent with its evaluations, one per training seed, all on the same tasks.
 
     Args:
-        label: How pictures and tables call it.
+        label: Name in pictures and tables.
         results: One per seed.
+        seeds: The seeds.
+        iterations: Meta-updates that each seed was trained for.
+        env_steps: Environment steps of the training, one per seed.
     """
 
     label: str
     results: tuple[EvalResult, ...]
+    seeds: tuple[int, ...] = ()
+    iterations: int = 0
+    env_steps: tuple[int, ...] = ()
 
     @property
     def scores(self) -> Floats:
@@ -38,38 +59,104 @@ def aggregate(scores: Floats, statistic: Statistic) -> Floats:
     The interquartile mean is over seeds and tasks together (Agarwal et al. 2021, arXiv:2108.13264).
     """
     flat = scores.reshape(-1, scores.shape[-1])
-    return flat.mean(axis=0) if statistic == "mean" else np.asarray(stats.trim_mean(flat, 0.25, axis=0))
+    return flat.mean(axis=0) if statistic == "mean" else np.asarray(stats.trim_mean(flat, TRIMMED, axis=0))
 
 
-def intervals(scores: Floats, over: Literal["tasks", "seeds"], statistic: Statistic, seed: int = 0) -> list[Interval]:
-    """The aggregate of each `k`, with a 95 % percentile bootstrap interval.
+def contributions(scores: Floats, statistic: Statistic) -> Floats:
+    """Numbers `[seed, task, k]` whose mean is the aggregate and whose spread shows its error.
 
-    Over `tasks`: tasks are drawn again, each with all its seeds; it tells what other tasks would give. Over `seeds`:
-    for each task, its seeds are drawn again (the stratified bootstrap of Agarwal et al. 2021); it tells what other
-    trainings would give. NaN bounds where there is only one to draw from.
+    For the mean, the scores. For the interquartile mean, the winsorised scores, scaled by one over the share that is
+    kept (Tukey and McLaughlin 1963): the influence of each score on a trimmed mean.
+    """
+    if statistic == "mean":
+        return scores
+    flat = scores.reshape(-1, scores.shape[-1])
+    ordered, cut = np.sort(flat, axis=0), int(TRIMMED * len(flat))
+    winsorised = np.clip(scores, ordered[cut], ordered[len(flat) - 1 - cut])
+    influence = (winsorised - winsorised.mean(axis=(0, 1))) / (1.0 - 2.0 * TRIMMED)
+    return aggregate(scores, statistic) + influence
+
+
+def intervals(scores: Floats, over: Over, statistic: Statistic, seed: int = 0) -> list[Interval]:
+    """The aggregate of each `k`, with a 95 % interval.
+
+    Over `tasks`: these trainings on other tasks. Over `seeds`: other trainings on these tasks; one training plays all
+    tasks, so a whole seed is drawn. Over `both`: other trainings on other tasks. Bootstrap or Student's t as in
+    `metarl.intervals.mean_intervals`; over both, `crossed_intervals`.
 
     Args:
         scores: `[seed, task, k]`.
-        over: What is drawn again.
-        statistic: What is computed from each draw.
-        seed: Of the bootstrap.
+        over: What could have been another one.
+        statistic: What is computed.
+        seed: Seed of the bootstrap.
+
+    Returns:
+        One per `k`; NaN bounds where there is a single task or seed.
     """
-    seeds, tasks, _ = scores.shape
-    means = aggregate(scores, statistic)
-    if (tasks if over == "tasks" else seeds) < 2:
-        return [Interval(float(m), float("nan"), float("nan")) for m in means]
-    rng = np.random.default_rng(seed)
-    draws = []
-    for _ in range(RESAMPLES // 5):
-        if over == "tasks":
-            drawn = scores[:, rng.integers(tasks, size=tasks)]
-        else:
-            drawn = scores[rng.integers(seeds, size=(seeds, tasks)), np.arange(tasks)]
-        draws.append(aggregate(drawn, statistic))
-    low, high = np.percentile(draws, [2.5, 97.5], axis=0)
-    return [Interval(*map(float, row)) for row in zip(means, low, high, strict=True)]
+    parts = contributions(scores, statistic)
+    if over == "both":
+        return crossed_intervals(parts)
+    axis = 1 if over == "tasks" else 0
+    rows = parts.mean(axis=1 - axis)
+    if statistic == "mean" or len(rows) < FEWEST_TO_RESAMPLE:
+        return mean_intervals(rows, resamples=RESAMPLES, seed=seed)
+
+    def estimate(drawn: Floats) -> Floats:
+        return aggregate(np.take(scores, drawn, axis=axis), statistic)
+
+    return mean_intervals(rows, estimate=estimate, resamples=RESAMPLES, seed=seed)
 
 
 def share_of_the_gap(after: float, told_nothing: float, told_the_task: float) -> float:
-    """How much of the distance between `multitask` and `oracle` an agent closes: 0 at the one, 1 at the other."""
+    """Part of the distance from `multitask` to `oracle` that an agent covers: 0 at the one, 1 at the other."""
     return (after - told_nothing) / (told_the_task - told_nothing)
+
+
+def share_interval(
+    after: Floats, told_nothing: Floats, told_the_task: Floats, over: Over, statistic: Statistic
+) -> Interval:
+    """The share of the gap with its 95 % interval, by Fieller's method.
+
+    A share s is not ruled out as long as `after - s * told_the_task - (1 - s) * told_nothing` may be zero. The three
+    agents share the tasks, so that the difference is taken task by task; their seeds are independent.
+
+    Args:
+        after: Scores of the agent, `[seed, task]`.
+        told_nothing: Scores of `multitask`, `[seed, task]`.
+        told_the_task: Scores of `oracle`, `[seed, task]`.
+        over: As in `intervals`.
+        statistic: As in `intervals`.
+
+    Returns:
+        NaN bounds where the gap cannot be told from zero, or there is a single task or, over seeds, a single seed.
+    """
+    parts = [contributions(s[..., None], statistic) for s in (after, told_nothing, told_the_task)]
+    share = share_of_the_gap(*(float(p.mean()) for p in parts))
+    if (over != "seeds" and after.shape[1] < 2) or (over != "tasks" and min(len(p) for p in parts) < 2):
+        return Interval(share, UNTOLD, UNTOLD)
+
+    def excess(value: float) -> float:
+        weighted = [w * p for w, p in zip((1.0, value - 1.0, -value), parts, strict=True)]
+        difference = sum(float(w.mean()) for w in weighted)
+        return difference**2 - float(_spread_of_sum(weighted, over).half_width[0]) ** 2
+
+    gap = float(parts[2].mean() - parts[1].mean())
+    if gap**2 <= float(_spread_of_sum([-parts[1], parts[2]], over).half_width[0]) ** 2:
+        return Interval(share, UNTOLD, UNTOLD)
+    return ratio_interval(share, excess)
+
+
+def _spread_of_sum(parts: Sequence[Floats], over: Over) -> Spread:
+    """The error of the sum of the means of tables `[seed, task, 1]` with common tasks and seeds of their own."""
+    by_task = Spread.of_rows(np.sum([p.mean(axis=0) for p in parts], axis=0)) if over != "seeds" else None
+    if over == "tasks":
+        assert by_task is not None
+        return by_task
+    by_seed = [Spread.of_rows(p.mean(axis=1)) for p in parts]
+    if by_task is None:
+        return Spread.total(by_seed)
+    both = [crossed_spread(p) for p in parts]
+    alone = [Spread.of_rows(p.mean(axis=0)) for p in parts]
+    # The variance of single cells stands in the seeds' means and in the tasks' means, once too often.
+    cells = sum(s.variance + t.variance - b.variance for s, t, b in zip(by_seed, alone, both, strict=True))
+    return Spread.total([*by_seed, by_task], cells)

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeVar
 
 import numpy as np
 
 from metarl.agent import MetaAgent
+from metarl.intervals import Interval, mean_intervals, rate_intervals
 from metarl.rollout import collect
 from metarl.seeding import Streams
 from metarl.tasks import Family
-from metarl.types import EvalResult, Floats, Task
+from metarl.types import Actions, Bools, EvalResult, Floats, Task
 
 StateT = TypeVar("StateT")
 
 TASKS_AT_ONCE = 50
-RESAMPLES = 9_999
+DIVERGED_LIMIT = 0.01
+"""Share of episodes that blown-up simulations may end before an evaluation fails."""
 
 
 def evaluate(
@@ -30,6 +32,9 @@ def evaluate(
     adapt_steps: int | None = None,
     episodes: int = 20,
     horizon: int | None = None,
+    actions: Actions = "sample",
+    end_at_success: bool = False,
+    diverged_limit: float = DIVERGED_LIMIT,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> EvalResult:
     """Adapts to every task with the same number of episodes and keeps every return.
@@ -39,26 +44,34 @@ def evaluate(
         family: Makes the environments.
         tasks: The tasks to adapt to.
         streams: Source of all random numbers.
-        split: What the tasks are, for the record: `test` or `train`.
+        split: What the tasks are, for the record: `test`, `tune` or `train`.
         adapt_steps: `K`; as the agent was trained by default.
         episodes: `E`, episodes per task and collect.
         horizon: `T`; the family's by default.
+        actions: How the policy acts in the episodes that count. Those that it adapts from are always sampled: with
+            `mode`, each point of the curve is a collect of its own, played from the same state.
+        end_at_success: Cut an episode at its first success.
+        diverged_limit: Share of episodes that blown-up simulations may end. Each has the worst return of its task.
         on_progress: Called with the number of collects done and to do.
 
     Returns:
         Returns and successes `[task, k, repeat]`, `k` from 0 (before adaptation) to `K`.
 
     Raises:
-        ValueError: There is no task, or the agent was built for other spaces.
+        ValueError: There is no task, the agent was built for other spaces, or too many simulations blew up.
     """
     if not tasks:
         raise ValueError(f"evaluate: got no task of {family.name!r}, expected at least one")
+    if actions == "mode" and "mode" not in inspect.signature(agent.act).parameters:
+        raise ValueError("evaluate: got actions = 'mode', but act() of this agent takes no `mode`; expected 'sample'")
     k_max = agent.adaptation_steps if adapt_steps is None else adapt_steps
     groups = np.array_split(np.arange(len(tasks)), -(-len(tasks) // TASKS_AT_ONCE))
-    returns, success, at_last = (np.zeros((len(tasks), k_max + 1, episodes)) for _ in range(3))
-    knows_success, diverged = True, 0
+    returns, success, at_last, diverged = (np.zeros((len(tasks), k_max + 1, episodes)) for _ in range(4))
+    knows_success = False
     for done, group in enumerate(groups):
         envs = family.make_envs(len(group), episodes, horizon or family.horizon)
+        if knows_success:
+            envs.reports_success = True
         try:
             if envs.spaces != agent.spaces:
                 raise ValueError(
@@ -68,29 +81,57 @@ def evaluate(
             envs.set_tasks(group_tasks)
             state = agent.begin(group_tasks, episodes)
             for k in range(k_max + 1):
-                trajectories, state = collect(envs, agent, state, streams)
-                returns[group, k] = trajectories.returns()
-                successes, last = trajectories.successes(), trajectories.last_step_successes()
-                if successes is None or last is None:
-                    knows_success = False
-                else:
+                judged, after = collect(envs, agent, state, streams, actions=actions, end_at_success=end_at_success)
+                returns[group, k], diverged[group, k] = judged.returns(), judged.diverged
+                successes, last = judged.successes(), judged.last_step_successes()
+                if successes is not None and last is not None:
                     success[group, k], at_last[group, k] = successes, last
-                diverged += int(trajectories.diverged.sum())
                 if k < k_max:
-                    state = agent.adapt(state, trajectories)
+                    seen = judged
+                    if actions == "mode":
+                        seen, after = collect(envs, agent, state, streams, end_at_success=end_at_success)
+                    state = agent.adapt(after, seen)
                 on_progress(done * (k_max + 1) + k + 1, len(groups) * (k_max + 1))
+            knows_success = envs.reports_success
         finally:
             envs.close()
+    blown = diverged > 0
+    _check_diverged(family, tasks, blown, diverged_limit)
     return EvalResult(
         family=family.name,
         split=split,
         tasks=tuple(tasks),
-        returns=returns,
+        returns=with_worst_of_task(returns, blown),
         success=success if knows_success else None,
         episodes=tuple(k * agent.episodes_per_adaptation(episodes) for k in range(k_max + 1)),
-        diverged=diverged,
+        diverged=blown,
         last_step_success=at_last if knows_success else None,
+        actions=actions,
+        adapts_within_episodes=getattr(agent, "adapts_within_episodes", False),
     )
+
+
+def with_worst_of_task(returns: Floats, diverged: Bools) -> Floats:
+    """Returns `[task, k, repeat]` with the worst of its task for each episode that a blown-up simulation ended.
+
+    Such an episode is short: where rewards are costs, its own return would be among the best.
+    """
+    if not diverged.any():
+        return returns
+    sound = np.where(diverged, np.inf, returns).min(axis=(1, 2), keepdims=True)
+    worst = np.where(np.isfinite(sound), sound, returns.min())
+    return np.where(diverged, np.minimum(returns, worst), returns)
+
+
+def _check_diverged(family: Family, tasks: Sequence[Task], diverged: Bools, limit: float) -> None:
+    """Raises ValueError where more than the given share of episodes diverged."""
+    if diverged.mean() > limit:
+        worst = int(diverged.sum(axis=(1, 2)).argmax())
+        raise ValueError(
+            f"evaluate: got {int(diverged.sum())} of {diverged.size} episodes of {family.name!r} ended by a simulation "
+            f"that blew up ({diverged.mean():.1%}), expected at most {limit:.0%}; most of them in "
+            f"{tasks[worst].to_json()['parameters']}. A smaller time step, or smaller actions, may help"
+        )
 
 
 META_WORLD_ADAPTATION, META_WORLD_EPISODES = 10, 3
@@ -130,46 +171,15 @@ def meta_world_protocol(agent: MetaAgent[Any]) -> tuple[int, int]:
     return steps, episodes
 
 
-@dataclass(frozen=True)
-class Interval:
-    """A mean and its 95 % bootstrap interval over tasks; NaN bounds where there is a single task."""
-
-    mean: float
-    low: float
-    high: float
-
-
-def bootstrap_means(values: Floats, seed: int = 0) -> list[Interval]:
-    """Means of the columns of `[task, k]`, with percentile bootstrap intervals that resample tasks.
-
-    Hand in differences to make it a paired bootstrap: a task's difficulty then cancels.
-    """
-    means = values.mean(axis=0)
-    if len(values) < 2:
-        return [Interval(float(m), float("nan"), float("nan")) for m in means]
-    from scipy import stats  # here, because importing it would delay the start of every training
-
-    interval = stats.bootstrap(
-        (values,),
-        np.mean,
-        axis=0,
-        n_resamples=RESAMPLES,
-        batch=500,
-        method="percentile",
-        rng=np.random.default_rng(seed),
-    ).confidence_interval
-    return [Interval(*map(float, row)) for row in zip(means, interval.low, interval.high, strict=True)]
-
-
 def adaptation_curve(result: EvalResult) -> list[Interval]:
     """Mean return of each `k`, over tasks and repeats."""
-    return bootstrap_means(result.returns.mean(axis=2))
+    return mean_intervals(result.returns.mean(axis=2))
 
 
 def adaptation_differences(result: EvalResult) -> list[Interval]:
     """Mean return of each `k >= 1` minus that of `k = 0`, paired by task."""
     means = result.returns.mean(axis=2)
-    return bootstrap_means(means[:, 1:] - means[:, :1]) if means.shape[1] > 1 else []
+    return mean_intervals(means[:, 1:] - means[:, :1]) if means.shape[1] > 1 else []
 
 
 def success_rates(result: EvalResult, at: Literal["any", "last"] = "any") -> list[float | None]:
@@ -188,7 +198,7 @@ def success_rates(result: EvalResult, at: Literal["any", "last"] = "any") -> lis
 def success_intervals(result: EvalResult, at: Literal["any", "last"] = "any") -> list[Interval]:
     """`success_rates` with intervals over tasks; empty where the family knows no success."""
     success = result.success if at == "any" else result.last_step_success
-    return [] if success is None else bootstrap_means(success.mean(axis=2))
+    return [] if success is None else rate_intervals(success.mean(axis=2))
 
 
 def by_class(result: EvalResult, class_of: Callable[[Task], str]) -> dict[str, EvalResult]:
@@ -196,15 +206,4 @@ def by_class(result: EvalResult, class_of: Callable[[Task], str]) -> dict[str, E
     members: dict[str, list[int]] = {}
     for i, task in enumerate(result.tasks):
         members.setdefault(class_of(task), []).append(i)
-    return {name: _of_tasks(result, np.array(rows)) for name, rows in members.items()}
-
-
-def _of_tasks(result: EvalResult, rows: np.ndarray) -> EvalResult:
-    success, last = result.success, result.last_step_success
-    return replace(
-        result,
-        tasks=tuple(result.tasks[i] for i in rows),
-        returns=result.returns[rows],
-        success=None if success is None else success[rows],
-        last_step_success=None if last is None else last[rows],
-    )
+    return {name: result.of_tasks(rows) for name, rows in members.items()}

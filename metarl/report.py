@@ -5,15 +5,17 @@ from __future__ import annotations
 import csv
 import io
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from metarl.evaluation import Interval, adaptation_curve, adaptation_differences, by_class, success_rates
+from metarl.evaluation import adaptation_curve, adaptation_differences, by_class, success_intervals, success_rates
+from metarl.intervals import Interval
 from metarl.storage import write_bytes, write_json
-from metarl.types import EvalResult, Task
+from metarl.types import EvalResult, Floats, Task
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -37,14 +39,17 @@ def interval_json(interval: Interval) -> dict[str, float | None]:
 def curve_json(result: EvalResult) -> list[dict[str, Any]]:
     """The adaptation curve, one object per `k`.
 
-    `success` is the share of episodes that were a success at any step, `success_last` at their last.
+    `success_last` is the share of episodes that stood at success at their last step, `success` at any step.
     """
-    rates = success_rates(result), success_rates(result, "last")
-    points = zip(result.episodes, adaptation_curve(result), *rates, strict=True)
-    return [
-        {"k": k, "episodes": n, **interval_json(i), "success": s, "success_last": last}
-        for k, (n, i, s, last) in enumerate(points)
-    ]
+    points = zip(result.episodes, adaptation_curve(result), strict=True)
+    curve: list[dict[str, Any]] = [{"k": k, "episodes": n, **interval_json(i)} for k, (n, i) in enumerate(points)]
+    kinds: tuple[tuple[str, Literal["last", "any"]], ...] = (("success_last", "last"), ("success", "any"))
+    for name, at in kinds:
+        rates, known = success_rates(result, at), success_intervals(result, at)
+        for k, (point, rate) in enumerate(zip(curve, rates, strict=True)):
+            bounds = interval_json(known[k]) if known else {"ci_low": None, "ci_high": None}
+            point |= {name: rate, **{f"{name}_{bound}": bounds[bound] for bound in ("ci_low", "ci_high")}}
+    return curve
 
 
 def classes_json(result: EvalResult, class_of: Callable[[Task], str]) -> list[dict[str, Any]]:
@@ -61,12 +66,26 @@ def differences_json(result: EvalResult) -> list[dict[str, Any]]:
 
 
 def tasks_label(split: str) -> str:
-    """How pictures and tables call the tasks of a split."""
-    return "held-out tasks" if split == "test" else "training tasks"
+    """Name of the tasks of a split in pictures and tables."""
+    return {"test": "held-out tasks", "tune": "tuning tasks"}.get(split, "training tasks")
+
+
+def first_label(adapts_within_episodes: bool) -> str:
+    """Name of the first point of a curve: an agent with a memory adapts in its first episode already."""
+    return "first episode" if adapts_within_episodes else "before adaptation"
+
+
+REFERENCES = {"multitask": "multitask (told nothing)", "oracle": "oracle (told the task)"}
+"""Agents drawn as lines between which adaptation takes place, and their labels."""
 
 
 def write_report(
-    out: Path, summary: Mapping[str, Any], result: EvalResult, others: Mapping[str, EvalResult], title: str
+    out: Path,
+    summary: Mapping[str, Any],
+    result: EvalResult,
+    others: Mapping[str, EvalResult],
+    title: str,
+    lines: Mapping[str, str] | None = None,
 ) -> None:
     """Writes `adaptation.png`, `adaptation.csv` and `evaluation.json`.
 
@@ -75,7 +94,8 @@ def write_report(
         summary: What `evaluation.json` starts with.
         result: The evaluated agent.
         others: Further curves by label: the untrained agent, other runs.
-        title: Of the picture.
+        title: Title of the picture.
+        lines: Label of each of the others that is drawn as a horizontal line, at its last point.
     """
     out.mkdir(parents=True, exist_ok=True)
     raw = {
@@ -83,29 +103,43 @@ def write_report(
         "returns": result.returns.tolist(),
         "successes": None if result.success is None else result.success.tolist(),
         "last_step_successes": None if result.last_step_success is None else result.last_step_success.tolist(),
-        "diverged_episodes": result.diverged,
+        "diverged": None if result.diverged is None else result.diverged.astype(int).tolist(),
         "others": {label: curve_json(other) for label, other in others.items()},
     }
     write_json(out / "evaluation.json", {**summary, **raw})
     write_bytes(out / "adaptation.csv", _table(result, others).encode())
-    write_bytes(out / "adaptation.png", _picture(result, others, title))
+    write_bytes(out / "adaptation.png", _picture(result, others, title, lines or {}))
 
 
 def _table(result: EvalResult, others: Mapping[str, EvalResult]) -> str:
     text = io.StringIO()
-    columns = ("k", "episodes", "mean", "ci_low", "ci_high", "success", "success_last")
-    writer = csv.DictWriter(text, ("agent", *columns), lineterminator="\n")
+    writer = csv.DictWriter(text, ("agent", *curve_json(result)[0]), lineterminator="\n")
     writer.writeheader()
     for label, one in {"trained": result, **others}.items():
         writer.writerows({"agent": label, **point} for point in curve_json(one))
     return text.getvalue()
 
 
-def _figure() -> Figure:
+def _figure(width: float = 7.5) -> Figure:
     """An empty figure; matplotlib is imported here, so that only who draws waits for it."""
     from matplotlib.figure import Figure
 
-    return Figure(figsize=(7.5, 4.5), dpi=150, layout="constrained")
+    return Figure(figsize=(width, 4.5), dpi=150, layout="constrained")
+
+
+def _episodes_axis(axes: Axes, episodes: Iterable[int]) -> None:
+    """Marks the numbers of episodes; logarithmic from 1 on where both few and many have to be read."""
+    ticks = sorted(set(episodes))
+    if ticks[-1] > 10:
+        axes.set_xscale("symlog", base=2, linthresh=1.0)
+        ticks = [n for i, n in enumerate(ticks) if n < 2 or all(n >= 1.3 * m for m in ticks[:i])]
+    axes.set_xticks(ticks, [str(n) for n in ticks], minor=False)
+    axes.set_xticks([], minor=True)
+    axes.set_xlabel("adaptation episodes per task")
+
+
+def _line(axes: Axes, level: float, name: str, label: str) -> None:
+    axes.axhline(level, color="0.3", linestyle="--" if name == "multitask" else ":", label=label)
 
 
 def _draw(axes: Axes, result: EvalResult, label: str, colour: str, **style: Any) -> None:
@@ -116,11 +150,14 @@ def _draw(axes: Axes, result: EvalResult, label: str, colour: str, **style: Any)
     )
 
 
-def _picture(result: EvalResult, others: Mapping[str, EvalResult], title: str) -> bytes:
+def _picture(result: EvalResult, others: Mapping[str, EvalResult], title: str, lines: Mapping[str, str]) -> bytes:
     figure = _figure()
     axes = figure.add_subplot()
     colours = ("0.55", "tab:green", "tab:purple", "tab:brown", "tab:olive", "tab:cyan")
     for i, (label, other) in enumerate(others.items()):
+        if label in lines:
+            _line(axes, adaptation_curve(other)[-1].mean, lines[label], REFERENCES[lines[label]])
+            continue
         _draw(axes, other, label, colours[i % len(colours)], linestyle="--" if i == 0 else "-")
     means = result.returns.mean(axis=2)  # [task, k]
     if means.shape[1] > 1:  # each task's own curve, thin
@@ -135,58 +172,86 @@ def _picture(result: EvalResult, others: Mapping[str, EvalResult], title: str) -
     differences = adaptation_differences(result)
     if differences:
         last = differences[-1]
-        gain = f"after minus before, paired by task: {last.mean:+.1f} [{last.low:+.1f}, {last.high:+.1f}]"
+        first = first_label(result.adapts_within_episodes)
+        gain = f"last minus {first}, paired by task: {last.mean:+.1f} [{last.low:+.1f}, {last.high:+.1f}]"
         axes.text(0.02, 0.02, gain, transform=axes.transAxes, fontsize="small")
-    axes.set_xlabel("adaptation episodes per task")
     axes.set_ylabel(f"return per episode, {tasks_label(result.split)}")
-    axes.set_xticks(sorted({n for one in (result, *others.values()) for n in one.episodes}))
+    _episodes_axis(axes, (n for one in (result, *others.values()) for n in one.episodes))
     axes.set_title(title)
     axes.grid(alpha=0.3)
     axes.legend(loc="best", fontsize="small")
     return _png(figure)
 
 
-def comparison_picture(
-    curves: Mapping[str, tuple[Sequence[int], Sequence[Interval]]], lines: Sequence[str], title: str
-) -> bytes:
-    """A PNG of several adaptation curves over the adaptation episodes they used.
+@dataclass(frozen=True)
+class Curve:
+    """A contender in the picture of a comparison.
 
     Args:
-        curves: By label: the episodes and the interval of each `k`.
-        lines: Labels whose last point is drawn as a horizontal line.
-        title: Of the picture.
+        label: Its label in the legend.
+        episodes: Adaptation episodes of each `k`.
+        over_tasks: Intervals over other tasks, drawn as a band.
+        over_seeds: Intervals over other trainings, drawn as bars.
+        single_seeds: `[seed, k]`, drawn as points; none for many seeds.
+        line: Name of the reference that it is, if it is drawn as a line.
     """
-    figure = _figure()
+
+    label: str
+    episodes: Sequence[int]
+    over_tasks: Sequence[Interval]
+    over_seeds: Sequence[Interval]
+    single_seeds: Floats
+    line: str | None = None
+
+
+def comparison_picture(curves: Sequence[Curve], title: str) -> bytes:
+    """A PNG of several adaptation curves over the adaptation episodes they used, the references as lines.
+
+    Bands are intervals over tasks, bars intervals over seeds, small points single seeds.
+    """
+    figure = _figure(width=10.0)
     axes = figure.add_subplot()
-    for label, (episodes, curve) in curves.items():
-        if label in lines:
-            axes.axhline(curve[-1].mean, color="0.3", linestyle=("--", ":")[lines.index(label) % 2], label=label)
+    for curve in curves:
+        means = [i.mean for i in curve.over_tasks]
+        if curve.line:
+            _line(axes, means[-1], curve.line, curve.label)
             continue
-        (line,) = axes.plot(episodes, [i.mean for i in curve], marker="o", label=label)
-        axes.fill_between(
-            episodes, [i.low for i in curve], [i.high for i in curve], color=line.get_color(), alpha=0.2, linewidth=0
+        (line,) = axes.plot(curve.episodes, means, marker="o", label=curve.label)
+        low, high = [i.low for i in curve.over_tasks], [i.high for i in curve.over_tasks]
+        axes.fill_between(curve.episodes, low, high, color=line.get_color(), alpha=0.2, linewidth=0)
+        axes.vlines(
+            curve.episodes,
+            [i.low for i in curve.over_seeds],
+            [i.high for i in curve.over_seeds],
+            color=line.get_color(),
+            linewidth=1.2,
         )
-    axes.set_xlabel("adaptation episodes per task")
+        for one in curve.single_seeds:
+            axes.plot(curve.episodes, one, linestyle="none", marker=".", markersize=4, color=line.get_color())
+    _episodes_axis(axes, (n for curve in curves if not curve.line for n in curve.episodes) if curves else ())
     axes.set_ylabel("return per episode")
     axes.set_title(title, fontsize="medium")
     axes.grid(alpha=0.3)
-    axes.legend(loc="best", fontsize="small")
+    figure.legend(loc="outside right upper", fontsize="small")
     return _png(figure)
 
 
-def training_picture(rows: Sequence[Mapping[str, Any]], title: str, evaluated: str) -> bytes:
+def training_picture(
+    rows: Sequence[Mapping[str, Any]], title: str, evaluated: str, adapts_within_episodes: bool = False
+) -> bytes:
     """A PNG of returns over environment steps, before and after adaptation.
 
     Args:
         rows: The lines of `metrics.jsonl`.
-        title: Of the picture.
-        evaluated: What the tasks of the evaluations are: held-out tasks or training tasks.
+        title: Title of the picture.
+        evaluated: Label of the tasks of the evaluations, see `tasks_label`.
+        adapts_within_episodes: Whether the first point is a first episode, see `first_label`.
     """
     figure = _figure()
     axes = figure.add_subplot()
     last = max(int(key.split("/")[1]) for key in rows[-1] if key.startswith("return/"))
     for k, colour in ((0, "0.55"), (last, "tab:blue")):
-        name = "before adaptation" if k == 0 else f"after {k} adaptation step{'s' if k > 1 else ''}"
+        name = f"after {k} adaptation step{'s' if k > 1 else ''}" if k else first_label(adapts_within_episodes)
         steps = np.array([row["env_steps"] for row in rows]) / 1e6
         axes.plot(steps, [row[f"return/{k}"] for row in rows], color=colour, label=f"while training, {name}")
         held = [row for row in rows if row.get(f"evaluation/return/{k}") is not None]

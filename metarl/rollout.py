@@ -11,7 +11,7 @@ import torch
 
 from metarl.agent import MetaAgent
 from metarl.seeding import Streams
-from metarl.types import Action, Bools, Floats, Spaces, Step, Trajectories
+from metarl.types import Action, Actions, Bools, Floats, Spaces, Step, Trajectories
 from metarl.vector import TaskVecEnv
 
 StateT = TypeVar("StateT")
@@ -36,7 +36,7 @@ class TrajectoryBuilder:
         self._actions = np.zeros((m, e, t, spaces.action_size), dtype=np.float32)
         self._rewards = np.zeros((m, e, t), dtype=np.float32)
         self._flags = np.zeros((4, m, e, t), dtype=np.bool_)  # mask, terminated, truncated, success
-        self._knows_success = False
+        self.knows_success = False
         self._diverged = np.zeros((m, e), dtype=np.bool_)
         self._extras: dict[str, Floats] = {}
         self.live: Bools = np.ones((m, e), dtype=np.bool_)
@@ -82,7 +82,7 @@ class TrajectoryBuilder:
         self._flags[1, :, :, t] = live & self._by_row(terminated)
         self._flags[2, :, :, t] = live & self._by_row(truncated)
         if success is not None:
-            self._knows_success = True
+            self.knows_success = True
             self._flags[3, :, :, t] = live & self._by_row(success)
         self._diverged |= live & self._by_row(diverged)
         for name, value in action.extras.items():
@@ -107,7 +107,7 @@ class TrajectoryBuilder:
             mask=self._flags[0],
             terminated=self._flags[1],
             truncated=self._flags[2],
-            success=self._flags[3] if self._knows_success else None,
+            success=self._flags[3] if self.knows_success else None,
             diverged=self._diverged,
             extras=self._extras,
         )
@@ -124,7 +124,15 @@ def _one_torch_thread() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-def collect(envs: TaskVecEnv, agent: MetaAgent[StateT], state: StateT, streams: Streams) -> tuple[Trajectories, StateT]:
+def collect(
+    envs: TaskVecEnv,
+    agent: MetaAgent[StateT],
+    state: StateT,
+    streams: Streams,
+    *,
+    actions: Actions = "sample",
+    end_at_success: bool = False,
+) -> tuple[Trajectories, StateT]:
     """Plays one episode in every environment.
 
     Args:
@@ -132,6 +140,8 @@ def collect(envs: TaskVecEnv, agent: MetaAgent[StateT], state: StateT, streams: 
         agent: Whose policy acts.
         state: What the agent acts with: adapted or not.
         streams: Source of the reset seed (`envs`) and of the policy's noise (`policy`).
+        actions: Draw actions from the policy, or take its mode.
+        end_at_success: Cut an episode at its first success, as a time limit would.
 
     Returns:
         Trajectories `[M, E, T, ...]`, and the agent's state after acting.
@@ -139,21 +149,27 @@ def collect(envs: TaskVecEnv, agent: MetaAgent[StateT], state: StateT, streams: 
     m, e = envs.num_tasks, envs.episodes
     observation, _ = envs.reset(seed=int(streams.envs.integers(2**31)))
     builder = TrajectoryBuilder(m, e, envs.spaces, observation)
+    how = {"mode": True} if actions == "mode" else {}
     with _one_torch_thread():
         while builder.unfinished:
-            action, state = agent.act(state, builder.step, streams.policy)
+            action, state = agent.act(state, builder.step, streams.policy, **how)
             observation, reward, terminated, truncated, infos = envs.step(
                 action.environment.reshape(envs.action_space.shape)
             )
+            success = infos.get("success")
+            if end_at_success and success is not None:
+                truncated = truncated | (success & ~terminated)
+                envs.end(success)
             builder.add(
                 action,
                 observation,
                 reward,
                 terminated,
                 truncated,
-                success=infos.get("success"),
+                success=success,
                 diverged=infos["diverged"],
             )
+    builder.knows_success = envs.reports_success
     return builder.build(), state
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 
@@ -14,6 +14,8 @@ from metarl.vector import TaskVecEnv
 
 HELD_OUT_SEED = 20_160_000
 """Seed of held-out sets that are drawn at random; no training stream uses it."""
+REPORTED = 40
+"""Held-out tasks that tables report on, the first of the sequence. Settings are chosen by those after them."""
 HALTON_BASES = (2, 3, 5, 7)
 """Of a Halton sequence whose start is spread evenly; with further bases it is not."""
 
@@ -227,6 +229,7 @@ class Family:
         horizon: Steps of an episode, unless the run says otherwise.
         make_envs: `(M, E, horizon) ->` the batch of environments.
         class_of: The name of the class of tasks that a task belongs to, where there are several to report on apart.
+        reward_version: Name of the reward function, where a benchmark has had several; stands beside every number.
     """
 
     name: str
@@ -235,6 +238,7 @@ class Family:
     horizon: int
     make_envs: Callable[[int, int, int], TaskVecEnv]
     class_of: Callable[[Task], str] | None = None
+    reward_version: str = ""
 
     def with_finite_train_set(self, size: int) -> Family:
         """The same family, its training tasks drawn from a fixed set of `size` (0: unchanged).
@@ -272,14 +276,43 @@ def read_options(family: str, argument: str, **defaults: int) -> dict[str, int]:
     return values
 
 
-def split_tasks(distribution: TaskDistribution, split: str, n: int) -> Sequence[Task]:
-    """The first `n` enumerated tasks of a split, `train` or `test`.
+Split = Literal["test", "tune", "train"]
+"""Held-out tasks to report on, held-out tasks to choose settings by, training tasks."""
+
+
+def split_tasks(distribution: TaskDistribution, split: Split, n: int | None = None) -> Sequence[Task]:
+    """The first `n` enumerated tasks of a split (all by default, or where there are fewer).
+
+    Tables report the tasks of `test`, so nothing may be chosen by them: no preset, step size or number of iterations.
+    `tune` has the held-out tasks after the first `REPORTED` for that. If there are none, or if a benchmark reports on
+    all of its held-out tasks (`reports_all`), settings are chosen by training tasks.
+
+    Args:
+        distribution: Where the tasks come from.
+        split: Which tasks.
+        n: How many.
 
     Raises:
         ValueError: There is no such split.
     """
     if split == "test":
         return distribution.held_out(n)
-    if split == "train":
-        return distribution.train_tasks(n)
-    raise ValueError(f"split: got {split!r}, expected 'train' or 'test'")
+    if split == "tune" and (later := _kept_for_tuning(distribution)):
+        return later[:n]
+    if split in ("tune", "train"):
+        return distribution.train_tasks(REPORTED if n is None else n)
+    raise ValueError(f"split: got {split!r}, expected 'test', 'tune' or 'train'")
+
+
+def split_name(distribution: TaskDistribution, split: Split) -> Split:
+    """What the tasks of a split are: `train` where `split_tasks` falls back to training tasks."""
+    if not distribution.splits or (split == "tune" and not _kept_for_tuning(distribution)):
+        return "train"
+    return split
+
+
+def _kept_for_tuning(distribution: TaskDistribution) -> list[Task]:
+    """The held-out tasks that no table reports on."""
+    if not distribution.splits or getattr(distribution, "reports_all", False):
+        return []
+    return distribution.held_out()[REPORTED:]

@@ -7,15 +7,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import numpy as np
-
 from metarl.agent import MetaAgent
 from metarl.checkpoint import Progress
 from metarl.config import Count, Whole
 from metarl.rollout import collect_adapting
 from metarl.seeding import Streams
 from metarl.tasks import TaskDistribution
-from metarl.types import MetaBatch
+from metarl.types import MetaBatch, with_known_success
 from metarl.vector import TaskVecEnv
 
 
@@ -40,9 +38,10 @@ class TrainConfig:
     matmul: Literal["float32", "tf32"] = "float32"
     """How a GPU multiplies matrices: tf32 is faster and keeps 10 bits of each factor's mantissa in place of 23."""
     eval_every: Whole = 10
-    """Evaluate on held-out tasks every so many iterations; 0 never. A resumed run may change it."""
+    """Evaluate every so many iterations; 0 never. A resumed run may change it. The tasks are held out from training,
+    but they are not those that `metarl evaluate` reports on: settings may be chosen by these curves."""
     eval_tasks: Count = 40
-    """Held-out tasks of these evaluations."""
+    """Tasks of these evaluations."""
     checkpoint_every: Count = 5
     """Save every so many iterations (and at the end)."""
     checkpoints_kept: Count = 2
@@ -82,6 +81,8 @@ def meta_train(
         start: The counters to go on from.
     """
     progress = start or Progress()
+    if progress.reports_success:
+        envs.reports_success = True
     while progress.iteration < iterations:
         clock = time.perf_counter()
         tasks = distribution.sample(envs.num_tasks, streams.tasks)
@@ -92,11 +93,12 @@ def meta_train(
         updated = time.perf_counter()
 
         steps = sum(t.env_steps for t in trajectories)
-        progress = Progress(progress.iteration + 1, progress.env_steps + steps)
+        progress = Progress(progress.iteration + 1, progress.env_steps + steps, envs.reports_success)
         metrics = {f"return/{k}": float(t.returns().mean()) for k, t in enumerate(trajectories)}
-        metrics |= {
-            f"success/{k}": float(np.mean(s)) for k, t in enumerate(trajectories) if (s := t.successes()) is not None
-        }
+        for k, t in enumerate(with_known_success(trajectories)):
+            for name, successes in (("success", t.successes()), ("success_last", t.last_step_successes())):
+                if successes is not None:
+                    metrics[f"{name}/{k}"] = float(successes.mean())
         metrics["diverged_episodes"] = float(sum(t.diverged.sum() for t in trajectories))
         metrics |= {"time/sample_s": sampled - clock, "time/update_s": updated - sampled, **reported}
         yield IterationReport(progress, metrics)

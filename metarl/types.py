@@ -22,7 +22,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -225,6 +225,8 @@ class Trajectories:
                 f"Trajectories.join_episodes: got shapes {[p.shape for p in parts]}, expected the same M and T"
             )
 
+        parts = with_known_success(parts)
+
         def join(arrays: list[Any]) -> Any:
             return None if any(a is None for a in arrays) else np.concatenate(arrays, axis=1)
 
@@ -244,6 +246,13 @@ class Trajectories:
         )
 
 
+def with_known_success(collects: Sequence[Trajectories]) -> list[Trajectories]:
+    """The same collects of one family; if any knows of successes, one that saw none has none, in place of None."""
+    if all(t.success is None for t in collects):
+        return list(collects)
+    return [replace(t, success=np.zeros_like(t.mask)) if t.success is None else t for t in collects]
+
+
 @dataclass(frozen=True)
 class MetaBatch:
     """The whole experience of one iteration, from which an agent updates itself.
@@ -257,19 +266,27 @@ class MetaBatch:
     trajectories: tuple[Trajectories, ...]
 
 
+Actions = Literal["sample", "mode"]
+"""How the policy acts in the episodes that count: drawn from its distribution, or its mode."""
+
+
 @dataclass(frozen=True)
 class EvalResult:
     """What an agent earned on each task, with nothing averaged away.
 
     Args:
         family: Family of the tasks.
-        split: `test` (held-out tasks) or `train` (training tasks).
+        split: `test` (held-out tasks), `tune` (held-out tasks that settings may be chosen on) or `train`.
         tasks: The evaluated tasks.
-        returns: `[task, k, repeat]` float64: undiscounted return of each episode in the `k`-th collect.
+        returns: `[task, k, repeat]` float64: undiscounted return of each episode in the `k`-th collect. An episode
+            that a blown-up simulation ended has the worst return of its task.
         success: The same shape, 1.0 where the episode succeeded at any step; None where unknown.
         episodes: For each `k`, the adaptation episodes used up before it.
-        diverged: Episodes that a blown-up simulation ended.
+        diverged: `[task, k, repeat]`, True where a blown-up simulation ended the episode; None where there was none.
         last_step_success: As `success`, but only where the episode's last step was one.
+        actions: How the policy acted in these episodes.
+        adapts_within_episodes: Whether the agent adapts while an episode goes on: then `k = 0` is its first episode,
+            not the agent before adaptation.
     """
 
     family: str
@@ -278,15 +295,32 @@ class EvalResult:
     returns: Floats
     success: Floats | None
     episodes: tuple[int, ...]
-    diverged: int = 0
+    diverged: Bools | None = None
     last_step_success: Floats | None = None
+    actions: Actions = "sample"
+    adapts_within_episodes: bool = False
+
+    @property
+    def diverged_episodes(self) -> int:
+        """Episodes that a blown-up simulation ended."""
+        return 0 if self.diverged is None else int(self.diverged.sum())
+
+    def _part(self, index: Any) -> EvalResult:
+        def cut(array: Any) -> Any:
+            return None if array is None else array[index]
+
+        return replace(
+            self,
+            returns=self.returns[index],
+            success=cut(self.success),
+            diverged=cut(self.diverged),
+            last_step_success=cut(self.last_step_success),
+        )
 
     def first_repeats(self, n: int) -> EvalResult:
         """The same with the first `n` episodes of each collect alone."""
-        success, last = self.success, self.last_step_success
-        return replace(
-            self,
-            returns=self.returns[:, :, :n],
-            success=None if success is None else success[:, :, :n],
-            last_step_success=None if last is None else last[:, :, :n],
-        )
+        return self._part(np.s_[:, :, :n])
+
+    def of_tasks(self, rows: Sequence[int]) -> EvalResult:
+        """The same for some of the tasks."""
+        return replace(self._part(list(rows)), tasks=tuple(self.tasks[i] for i in rows))

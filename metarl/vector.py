@@ -41,6 +41,8 @@ class TaskVecEnv(VectorEnv[Floats, Floats, Any], ABC):
         ValueError: A size is below 1.
     """
 
+    reports_success: bool = False
+    """Whether steps tell success. Where it may be told only when it happens, True from the first time on."""
     single_observation_space: spaces.Box
     single_action_space: spaces.Box | spaces.Discrete
 
@@ -65,6 +67,10 @@ class TaskVecEnv(VectorEnv[Floats, Floats, Any], ABC):
         self._elapsed = np.zeros(self.num_envs, dtype=np.int64)  # [N]
         self._over = np.ones(self.num_envs, dtype=np.bool_)  # [N], True until the first reset
         self._observations = np.zeros((self.num_envs, *observation_space.shape), dtype=observation_space.dtype)
+
+    def end(self, rows: Bools) -> None:
+        """Ends the episodes of the rows `[N]` that are True, until the next reset."""
+        self._over = self._over | rows
 
     # What a family implements ---------------------------------------------------------------------------
 
@@ -195,4 +201,7 @@ class TaskVecEnv(VectorEnv[Floats, Floats, Any], ABC):
         for name, values in terms.items():
             infos[name] = np.zeros((self.num_envs, *values.shape[1:]), dtype=values.dtype)
             infos[name][rows] = values
+        self.reports_success = self.reports_success or "success" in infos
+        if self.reports_success:
+            infos.setdefault("success", np.zeros(self.num_envs, dtype=np.bool_))
         return self._observations.copy(), rewards, terminated, truncated, infos

@@ -30,10 +30,13 @@ class TrainingDisplay:
         title: What is being trained.
         iterations: How many there will be in all.
         start: The counters the run starts from.
+        first: Name of the first point of a curve, see `first_label`.
+        evaluated: Name of the tasks of the evaluations, see `tasks_label`.
     """
 
-    def __init__(self, title: str, iterations: int, start: Progress) -> None:
+    def __init__(self, title: str, iterations: int, start: Progress, first: str, evaluated: str) -> None:
         self._title, self._iterations, self._start = title, iterations, start
+        self._first, self._evaluated = first, evaluated
         self._began = time.perf_counter()
         self._last_line = -PLAIN_LINE_SECONDS
         self._console = Console(file=sys.stderr)
@@ -59,17 +62,18 @@ class TrainingDisplay:
             "iteration": f"{progress.iteration} of {self._iterations}",
             "env steps": f"{progress.env_steps:,}",
             "steps/s": f"{(progress.env_steps - self._start.env_steps) / elapsed:,.0f}",
-            "return before": f"{metrics['return/0']:.1f}",
-            "after adaptation": f"{metrics[f'return/{last}']:.1f}",
+            f"return {self._first}": f"{metrics['return/0']:.1f}",
+            "last episode": f"{metrics[f'return/{last}']:.1f}",
             "s/iteration": f"{elapsed / done:.1f}",
             "in all": clock(elapsed / done * (self._iterations - self._start.iteration)),
             "time left": clock(elapsed / done * (self._iterations - progress.iteration)),
         }
         if "success/0" in metrics:
-            rows["success"] = f"{metrics['success/0']:.2f} -> {metrics[f'success/{last}']:.2f}"
+            ends = [f"{metrics[f'success_last/{k}']:.2f} ({metrics[f'success/{k}']:.2f})" for k in (0, last)]
+            rows["success at the last (any) step"] = " -> ".join(ends)
         evaluated = [metrics.get(f"evaluation/return/{k}") for k in (0, last)]
         if None not in evaluated:
-            rows["held out"] = " -> ".join(f"{v:.1f}" for v in evaluated)
+            rows[self._evaluated] = " -> ".join(f"{v:.1f}" for v in evaluated)
         if self._live:
             table = Table(title=self._title, show_header=False)
             for name, value in rows.items():
@@ -78,7 +82,7 @@ class TrainingDisplay:
         elif (
             elapsed - self._last_line >= PLAIN_LINE_SECONDS
             or progress.iteration == self._iterations
-            or "held out" in rows
+            or self._evaluated in rows
         ):
             self._last_line = elapsed
             print("  ".join(f"{name} {value}" for name, value in rows.items()), file=sys.stderr, flush=True)

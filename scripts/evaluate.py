@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -12,10 +12,10 @@ import tyro
 
 from metarl.agent import MetaAgent
 from metarl.checkpoint import Progress
+from metarl.comparison import share_interval
 from metarl.config import Count, Whole, check
 from metarl.evaluation import (
     META_WORLD_EPISODES,
-    Interval,
     adaptation_curve,
     adaptation_differences,
     by_class,
@@ -24,13 +24,23 @@ from metarl.evaluation import (
     success_intervals,
     success_rates,
 )
-from metarl.report import classes_json, curve_json, differences_json, tasks_label, write_report
+from metarl.intervals import Interval
+from metarl.report import (
+    REFERENCES,
+    classes_json,
+    curve_json,
+    differences_json,
+    first_label,
+    interval_json,
+    tasks_label,
+    write_report,
+)
 from metarl.runs import RunConfig, resolve_device, versions
 from metarl.scripts.common import border, end_with_json, parse
 from metarl.scripts.families import agent_of_run, family_of_run
 from metarl.seeding import Streams
-from metarl.tasks import Family, split_tasks
-from metarl.types import EvalResult, Task
+from metarl.tasks import REPORTED, Family, Split, split_name, split_tasks
+from metarl.types import Actions, EvalResult, Task
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,15 +49,20 @@ class EvaluateCommand:
 
     run_dir: Annotated[Path, tyro.conf.Positional]
     """Folder that `metarl train` made."""
-    split: Literal["test", "train"] = "test"
-    """Held-out tasks, or training tasks."""
+    split: Split = "test"
+    """Held-out tasks to report on; tune: held-out tasks to choose settings by; or training tasks."""
     family: str | None = None
     """Family to evaluate on; the run's own by default (name it again if it is your own module:function)."""
     protocol: Literal["curve", "metaworld"] = "curve"
     """How tasks are tried: collects as in training, or as Meta-World does: 10 episodes to adapt, then 3 that count, in
-    every held-out task."""
+    every held-out task, with the mode of the policy."""
+    actions: Actions | None = None
+    """Actions of the episodes that count: sampled from the policy, or its mode. The episodes to adapt from are always
+    sampled. By default sample, with --protocol metaworld mode."""
+    end_at_success: bool = False
+    """Cut an episode at its first success."""
     tasks: Count | None = None
-    """Number of tasks, the whole set where it is smaller; 40 by default, with a protocol as many as are held out."""
+    """Number of tasks, the whole set where it is smaller; 40 by default, with --protocol metaworld all."""
     adapt_steps: Whole | None = None
     """Adaptation steps (K); as trained by default."""
     episodes: Count | None = None
@@ -59,7 +74,8 @@ class EvaluateCommand:
     checkpoint: Path | None = None
     """Checkpoint file; the newest whole one by default."""
     reference: tuple[Path, ...] = ()
-    """Further runs to draw on the same axes."""
+    """Further runs to draw on the same axes. Those of multitask and oracle become lines; with both, the share of the
+    gap between them is reported."""
     out: Path | None = None
     """Folder for the results; a new one inside the run by default."""
     json: bool = False
@@ -90,37 +106,52 @@ def _evaluate(
     label: str,
     family: Family,
     tasks: Sequence[Task],
-    split: str,
     command: EvaluateCommand,
     run: RunConfig,
+    **changes: Any,
 ) -> EvalResult:
+    """Evaluates one agent as the command line says; `changes` are further arguments of `evaluate`."""
     adapt_steps, episodes = command.adapt_steps, command.episodes or run.training.episodes
     if command.protocol == "metaworld":
         adapt_steps, episodes = meta_world_protocol(agent)
+    settings: dict[str, Any] = {"adapt_steps": adapt_steps, "episodes": episodes, "actions": _actions(command)}
     result = evaluate(
         agent,
         family,
         tasks,
         Streams.for_evaluation(command.seed),
-        split=split,
-        adapt_steps=adapt_steps,
-        episodes=episodes,
+        split=split_name(family.distribution, command.split),
         horizon=run.spaces.horizon,
+        end_at_success=command.end_at_success,
         on_progress=_progress(label),
+        **settings | changes,
     )
     return result.first_repeats(META_WORLD_EPISODES) if command.protocol == "metaworld" else result
 
 
+def _actions(command: EvaluateCommand) -> Actions:
+    return command.actions or ("mode" if command.protocol == "metaworld" else "sample")
+
+
+NOISE = "untrained, sampled"
+"""Label of the untrained agent's first episodes under Meta-World's protocol: what noise alone earns."""
+
+
 def _print(result: EvalResult, label: str) -> None:
     some, last = success_intervals(result), success_intervals(result, "last")
-    print(f"{label}, {len(result.tasks)} {tasks_label(result.split)}, mean [95 % bootstrap interval over tasks]")
+    how = f"actions: {result.actions}, mean [95 % interval over tasks]"
+    print(f"{label}, {len(result.tasks)} {tasks_label(result.split)}, {how}")
+    if result.diverged_episodes:
+        print(f"  {result.diverged_episodes} episodes blew up and count as the worst of their task")
+    first = first_label(result.adapts_within_episodes)
     for k, point in enumerate(adaptation_curve(result)):
-        rate = "" if not some else f"   success {_rate(some[k])} at any step, {_rate(last[k])} at the last"
+        rate = "" if not some else f"   success {_rate(last[k])} at the last step, {_rate(some[k])} at any"
         print(
             f"  k = {k}, {result.episodes[k]:4d} episodes: {point.mean:9.2f} [{point.low:.2f}, {point.high:.2f}]{rate}"
+            + ("" if k else f"   ({first})")
         )
     for k, point in enumerate(adaptation_differences(result), start=1):
-        print(f"  k = {k} minus k = 0, paired: {point.mean:+9.2f} [{point.low:+.2f}, {point.high:+.2f}]")
+        print(f"  k = {k} minus {first}, paired: {point.mean:+9.2f} [{point.low:+.2f}, {point.high:+.2f}]")
 
 
 def _rate(share: Interval) -> str:
@@ -132,13 +163,39 @@ def _share(rate: float | None) -> str:
 
 
 def _print_classes(result: EvalResult, class_of: Callable[[Task], str]) -> None:
-    """A table: what each class of tasks came to after adaptation."""
+    """A table: the last point of the curve for each class of tasks."""
     print("after adaptation, class by class")
-    print(f"  {'class':28} tasks   return   success at any step   at the last")
+    print(f"  {'class':28} tasks   return   success at the last step   at any")
     for name, one in by_class(result, class_of).items():
         some, last = success_rates(one)[-1], success_rates(one, "last")[-1]
         mean = adaptation_curve(one)[-1].mean
-        print(f"  {name:28} {len(one.tasks):5d} {mean:8.1f}   {_share(some):>19}   {_share(last):>11}")
+        print(f"  {name:28} {len(one.tasks):5d} {mean:8.1f}   {_share(last):>24}   {_share(some):>6}")
+
+
+def _notes(family: Family, result: EvalResult, others: Mapping[str, EvalResult], lines: Mapping[str, str]) -> list[str]:
+    """What a reader has to know beside the numbers."""
+    notes = [f"reward: {family.reward_version}"] if family.reward_version else []
+    if NOISE in others and result.success is not None:
+        some, last = success_intervals(others[NOISE])[0], success_intervals(others[NOISE], "last")[0]
+        notes.append(
+            f"noise alone (an untrained policy) earns success {_rate(last)} at the last step, {_rate(some)} at any: "
+            "success at any step that is no higher shows no skill"
+        )
+    if family.reward_version and set(lines.values()) != set(REFERENCES):
+        notes.append(
+            "add --reference RUN RUN of multitask and oracle on this family: a policy that is told nothing may score "
+            "as high, where the first observation shows the task"
+        )
+    return notes
+
+
+def _share_of_gap(result: EvalResult, others: Mapping[str, EvalResult], lines: Mapping[str, str]) -> Interval | None:
+    """The share of the gap between the two references at the last point; None unless both are there."""
+    ends = {lines[label]: others[label].returns[:, -1].mean(axis=-1)[None] for label in others if label in lines}
+    if set(ends) != set(REFERENCES):
+        return None
+    after = result.returns[:, -1].mean(axis=-1)[None]  # [1, task]
+    return share_interval(after, ends["multitask"], ends["oracle"], "tasks", "mean")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -155,46 +212,63 @@ def main(arguments: Sequence[str] | None = None) -> int:
         agent, progress = agent_of_run(command.run_dir, command.device, command.checkpoint)
         family = family_of_run(run, command.family)
         references = {str(path): agent_of_run(path, command.device)[0] for path in command.reference}
+        kinds = {str(path): RunConfig.read(path).agent for path in command.reference}
+        lines = {label: kind for label, kind in kinds.items() if kind in REFERENCES}
         tasks = split_tasks(family.distribution, command.split, _count(command, family))
-        split = command.split if family.distribution.splits else "train"
+        split = split_name(family.distribution, command.split)
         out = _out_dir(command)
         untrained = run.build_agent(resolve_device(command.device), Streams(run.training.seed).learner)
-        result = _evaluate(agent, "trained", family, tasks, split, command, run)
+        result = _evaluate(agent, "trained", family, tasks, command, run)
         others = {}
         if command.protocol == "curve":
-            others["untrained"] = _evaluate(untrained, "untrained", family, tasks, split, command, run)
+            others["untrained"] = _evaluate(untrained, "untrained", family, tasks, command, run)
+        elif result.success is not None:
+            others[NOISE] = _evaluate(untrained, NOISE, family, tasks, command, run, adapt_steps=0, actions="sample")
         for label, other in references.items():
-            others[label] = _evaluate(other, label, family, tasks, split, command, run)
-        summary = _summary(run, family, result, progress)
+            others[label] = _evaluate(other, label, family, tasks, command, run)
+        share, notes = _share_of_gap(result, others, lines), _notes(family, result, others, lines)
+        summary = _summary(run, family, result, progress, notes, share)
         title = f"{run.agent} on {family.name} after {progress.env_steps / 1e6:.2f} M steps, {tasks_label(split)}"
-        write_report(out, {**summary, "command": words, "seed": command.seed}, result, others, title)
+        write_report(out, {**summary, "command": words, "seed": command.seed}, result, others, title, lines)
     _print(result, "trained")
+    if share:
+        print(f"  share of the gap between multitask and oracle: {_rate(share)}")
     if family.class_of:
         _print_classes(result, family.class_of)
     for label, compared in others.items():
-        _print(compared, label)
+        _print(compared, REFERENCES.get(lines.get(label, ""), label))
+    for note in notes:
+        print(f"note: {note}")
     print(f"picture: {out / 'adaptation.png'}")
     if command.json:
         end_with_json(summary)
     return 0
 
 
-def _count(command: EvaluateCommand, family: Family) -> int:
-    """How many tasks to evaluate on at most."""
-    return command.tasks or (40 if command.protocol == "curve" else len(family.distribution.held_out()))
+def _count(command: EvaluateCommand, family: Family) -> int | None:
+    """How many tasks to evaluate on at most; None for all."""
+    return command.tasks or (REPORTED if command.protocol == "curve" else None)
 
 
-def _summary(run: RunConfig, family: Family, result: EvalResult, progress: Progress) -> dict[str, Any]:
+def _summary(
+    run: RunConfig, family: Family, result: EvalResult, progress: Progress, notes: list[str], share: Interval | None
+) -> dict[str, Any]:
     classes = {"classes": classes_json(result, family.class_of)} if family.class_of else {}
     return {
         "agent": run.agent,
         "family": family.name,
         "split": result.split,
         "tasks": len(result.tasks),
+        "actions": result.actions,
+        "first_point": first_label(result.adapts_within_episodes),
         "iteration": progress.iteration,
         "env_steps": progress.env_steps,
         "curve": curve_json(result),
         "differences": differences_json(result),
+        "share_of_gap": interval_json(share) if share else None,
+        "diverged_episodes": result.diverged_episodes,
+        "reward_version": family.reward_version or None,
+        "notes": notes,
         **classes,
         "versions": versions(),
     }

@@ -14,7 +14,7 @@ import tyro
 from metarl.config import Count, Whole, check
 from metarl.custom.family import drawing
 from metarl.evaluation import evaluate
-from metarl.report import tasks_label
+from metarl.report import first_label, tasks_label
 from metarl.runs import RunConfig
 from metarl.scripts.common import border, end_with_json, parse, refuse
 from metarl.scripts.families import agent_of_run, family_of_run
@@ -22,7 +22,7 @@ from metarl.scripts.film import Filmed, Take, encoded, side_by_side, still
 from metarl.scripts.off_screen import use_off_screen_rendering
 from metarl.seeding import Streams
 from metarl.storage import write_bytes
-from metarl.tasks import Family, split_tasks
+from metarl.tasks import Family, Split, split_name, split_tasks
 from metarl.types import Task
 from metarl.vector import TaskVecEnv
 
@@ -41,8 +41,8 @@ class RenderCommand:
     """Which task of the split, counted from 0."""
     adapt_steps: Whole | None = None
     """Adaptation steps before the second film; as trained by default."""
-    split: Literal["test", "train"] = "test"
-    """Held-out tasks, or training tasks."""
+    split: Split = "test"
+    """Held-out tasks to report on; tune: held-out tasks to choose settings by; or training tasks."""
     family: str | None = None
     """Family to play; the run's own by default (name it again if it is your own module:function)."""
     episodes: Count | None = None
@@ -73,7 +73,7 @@ def _check_out(out: Path) -> None:
         raise ValueError(f"--out: got {out}, but there is no folder {out.parent}; make it first")
 
 
-def _task(family: Family, split: str, index: int) -> Task:
+def _task(family: Family, split: Split, index: int) -> Task:
     tasks = split_tasks(family.distribution, split, index + 1)
     if index >= len(tasks):
         raise ValueError(
@@ -123,14 +123,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
             adapt_steps=steps,
             episodes=command.episodes or run.training.episodes,
             horizon=run.spaces.horizon,
+            diverged_limit=1.0,  # a film may show how a simulation blows up
         )
         if sys.stderr.isatty():
             print(file=sys.stderr)
-        split = command.split if family.distribution.splits else "train"
+        split = split_name(family.distribution, command.split)
         title = (
             f"{run.agent} on {family.name}, {tasks_label(split).removesuffix('s')} {command.task} ({_in_words(task)})"
         )
-        headings = ["before adaptation", _after(steps, result.episodes[-1])][: len(films[0].takes)]
+        headings = [first_label(result.adapts_within_episodes), _after(steps, result.episodes[-1])][
+            : len(films[0].takes)
+        ]
         _write(command, list(films[0].takes.values()), headings, title, films[0].fps)
     returns = [take.returns[-1] for take in films[0].takes.values()]
     print(title)

@@ -28,17 +28,17 @@ from metarl.custom.batch import Stepping
 from metarl.custom.family import PREFIX, gym_spec, settled, stepping_of, with_stepping
 from metarl.custom.rows import EnvError
 from metarl.custom.vary import FORMS
-from metarl.evaluation import evaluate
+from metarl.evaluation import evaluate, success_rates
 from metarl.learning.memory import keep_freed_memory
 from metarl.registry import AGENTS, FAMILIES, agent_class, make_family, names
-from metarl.report import tasks_label, training_picture
+from metarl.report import first_label, tasks_label, training_picture
 from metarl.runs import STEPPING_FIELDS, MetricsLog, RunConfig, resolve_device, use_matmul, versions
 from metarl.scripts.common import border, end_with_json, option_value, parse, refuse, refuse_environment
 from metarl.scripts.display import TrainingDisplay
 from metarl.scripts.presets import PresetName, default_settings
 from metarl.seeding import Streams
 from metarl.storage import read_json, remove_partial, write_bytes, write_json
-from metarl.tasks import ContinuousTasks, Family, split_tasks
+from metarl.tasks import ContinuousTasks, Family, split_name, split_tasks
 from metarl.train import TrainConfig, meta_train
 
 MAY_CHANGE = ("training.iterations", "training.eval_every", *STEPPING_FIELDS)
@@ -249,15 +249,17 @@ def train(run: RunConfig, family: Family, out: Path, *, resume: bool) -> tuple[P
 
     board = SummaryWriter(str(out / "tensorboard"), purge_step=progress.iteration + 1)
     title = f"{run.agent} on {run.family}: {out}"
+    first, split = getattr(agent, "adapts_within_episodes", False), split_name(family.distribution, "tune")
     try:
-        with TrainingDisplay(title, config.iterations, progress) as display, StopRequest() as stop:
+        labels = first_label(first), tasks_label(split)
+        with TrainingDisplay(title, config.iterations, progress, *labels) as display, StopRequest() as stop:
             display.note(title)
             for report in meta_train(
                 agent, envs, family.distribution, streams, iterations=config.iterations, start=progress
             ):
                 progress, metrics = report.progress, report.metrics
                 if config.eval_every and progress.iteration % config.eval_every == 0:
-                    metrics = metrics | _held_out(agent, family, run, progress)
+                    metrics = metrics | _evaluated(agent, family, run, progress)
                 log.add(progress, metrics)
                 for name, value in metrics.items():
                     board.add_scalar(name, value, progress.iteration)
@@ -278,24 +280,27 @@ def train(run: RunConfig, family: Family, out: Path, *, resume: bool) -> tuple[P
         envs.close()
     rows = [json.loads(line) for line in (out / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
     if rows:
-        evaluated = tasks_label("test" if family.distribution.splits else "train")
         title = f"{run.agent} on {run.family}, seed {config.seed}"
-        write_bytes(out / "training.png", training_picture(rows, title, evaluated))
+        write_bytes(out / "training.png", training_picture(rows, title, tasks_label(split), first))
     return progress, stop.requested
 
 
-def _held_out(agent: MetaAgent[Any], family: Family, run: RunConfig, progress: Progress) -> dict[str, float]:
-    """Mean return on held-out tasks before and after adaptation, for the log."""
+def _evaluated(agent: MetaAgent[Any], family: Family, run: RunConfig, progress: Progress) -> dict[str, float]:
+    """Means over the tuning tasks at each point of the curve, for the log."""
     config = run.training
     result = evaluate(
         agent,
         family,
-        split_tasks(family.distribution, "test", config.eval_tasks),
+        split_tasks(family.distribution, "tune", config.eval_tasks),
         Streams.for_evaluation(config.seed, progress.iteration),
         episodes=config.episodes,
         horizon=run.spaces.horizon,
+        diverged_limit=1.0,  # a policy at work on it may still learn to stay where the simulation is sound
     )
-    return {f"evaluation/return/{k}": float(v) for k, v in enumerate(result.returns.mean(axis=(0, 2)))}
+    metrics = {f"evaluation/return/{k}": float(v) for k, v in enumerate(result.returns.mean(axis=(0, 2)))}
+    for name, rates in (("success_last", success_rates(result, "last")), ("success", success_rates(result))):
+        metrics |= {f"evaluation/{name}/{k}": rate for k, rate in enumerate(rates) if rate is not None}
+    return metrics | {"evaluation/diverged_episodes": float(result.diverged_episodes)}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -340,7 +340,7 @@ class GymnasiumBatch(TaskVecEnv):
         reward, terminated, truncated, success = reports[:, -VERDICT:].T
         blown = ~np.isfinite(reports[:, :-1]).all(axis=1)
         infos = {"truncated": truncated > 0}
-        if not np.isnan(success).all():
+        if self.reports_success or not np.isnan(success).all():
             infos["success"] = np.nan_to_num(success) > 0
         return reward, terminated > 0, blown, infos
 

@@ -44,17 +44,21 @@ class GymnasiumEnvs:
         maker: How to get an environment for a task.
         layout: Its spaces.
         stepping: Who steps.
+        reports_success: Whether the environment tells of successes, if only when they happen.
     """
 
     maker: Maker
     layout: Layout
     stepping: Stepping
+    reports_success: bool = False
 
     def __call__(self, num_tasks: int, episodes: int, horizon: int) -> GymnasiumBatch:
         """The batch; no environment is made before its first reset."""
-        return GymnasiumBatch(
+        envs = GymnasiumBatch(
             num_tasks, episodes, horizon, maker=self.maker, layout=self.layout, stepping=self.stepping
         )
+        envs.reports_success = self.reports_success
+        return envs
 
 
 def gymnasium_family(
@@ -69,6 +73,7 @@ def gymnasium_family(
     integers: Sequence[str] = (),
     workers: Literal["auto", "sync", "async"] = "auto",
     timeout: float = 60.0,
+    reports_success: bool = False,
 ) -> Family:
     """A family of tasks from a Gymnasium environment.
 
@@ -88,6 +93,8 @@ def gymnasium_family(
         integers: Parameters that the environment wants as `int`.
         workers: Who steps, unless the run says otherwise; see `Stepping`.
         timeout: Seconds after which one call of an environment counts as hung.
+        reports_success: Declares that the environment tells of successes in its infos, if only when they happen: rates
+            are then 0, not unknown, before the first. Without the declaration they are known from the first on.
 
     Raises:
         ValueError: There is no parameter, nothing that takes it, or a space that no agent can use.
@@ -107,7 +114,7 @@ def gymnasium_family(
         summary=summary or (inspect.getdoc(getattr(make_env, "func", make_env)) or name).split("\n")[0],
         distribution=tasks,
         horizon=horizon,
-        make_envs=GymnasiumEnvs(maker, layout, stepping),
+        make_envs=GymnasiumEnvs(maker, layout, stepping, reports_success),
     )
 
 

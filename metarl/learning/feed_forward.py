@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -50,6 +50,8 @@ class FeedForwardAgent:
         rng: Source of the initial parameters and of the minibatches.
     """
 
+    adapts_within_episodes: ClassVar[bool] = False
+
     def __init__(
         self,
         name: str,
@@ -85,11 +87,11 @@ class FeedForwardAgent:
         """Every environment counts its own episodes."""
         return 1
 
-    def _sample(self, inputs: Floats, rng: np.random.Generator) -> Action:
-        """Samples an action for each row of `[M, E, I]`; log-probability and value go into the extras."""
+    def _sample(self, inputs: Floats, rng: np.random.Generator, mode: bool = False) -> Action:
+        """Draws (or takes the mode of) an action for each row of `[M, E, I]`; log-probability and value are extras."""
         with torch.no_grad():
             distribution, values = self._network(self._seen(inputs))
-            output = sample(distribution, rng)
+            output = sample(distribution, rng, mode)
             log_probs = distribution.log_prob(send(output, self._device))
         extras = {"policy_output": output, "log_prob": log_probs.cpu().numpy(), "value": values.cpu().numpy()}
         return Action(self._actions.to_environment(output), extras)

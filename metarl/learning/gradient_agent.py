@@ -81,6 +81,7 @@ class GradientAgent(ABC, Generic[ConfigT]):
     Config: ClassVar[type]
     Policy: ClassVar[type[StackedPolicy]] = StackedPolicy
     summary: ClassVar[str]
+    adapts_within_episodes: ClassVar[bool] = False
 
     def __init__(self, config: ConfigT, spaces: Spaces, *, device: torch.device, rng: np.random.Generator) -> None:
         self.config, self.spaces, self._device = config, spaces, device
@@ -113,9 +114,11 @@ class GradientAgent(ABC, Generic[ConfigT]):
         """Every task starts from the meta-learned parameters."""
         return AdaptedPolicy(self._parameters.expand(len(tasks), -1).contiguous())
 
-    def act(self, state: AdaptedPolicy, step: Step, rng: np.random.Generator) -> tuple[Action, AdaptedPolicy]:
+    def act(
+        self, state: AdaptedPolicy, step: Step, rng: np.random.Generator, mode: bool = False
+    ) -> tuple[Action, AdaptedPolicy]:
         """Samples each row's action from its task's policy."""
-        output = self._policy.sample(state.parameters, self._seen(step.observation), rng)
+        output = self._policy.sample(state.parameters, self._seen(step.observation), rng, mode)
         return Action(self._policy.to_environment(output), extras={"policy_output": output}), state
 
     def adapt(self, state: AdaptedPolicy, trajectories: Trajectories) -> AdaptedPolicy:

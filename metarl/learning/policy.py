@@ -99,16 +99,17 @@ class StackedPolicy:
         """The environment's action for a policy output, `[..., A]`; see `ActionMap.to_environment`."""
         return self._actions.to_environment(output)
 
-    def sample(self, parameters: Tensor, observations: Floats, rng: np.random.Generator) -> Floats:
+    def sample(self, parameters: Tensor, observations: Floats, rng: np.random.Generator, mode: bool = False) -> Floats:
         """Random outputs of each task's policy, `[M, E, A]` float32.
 
         Args:
             parameters: `[M, P]`.
             observations: `[M, E, O]`, as the policy is to see them.
             rng: Source of the noise.
+            mode: Take the modes in place of random outputs.
         """
         with torch.inference_mode():
-            return sample(self(parameters, send(observations, parameters.device)), rng)
+            return sample(self(parameters, send(observations, parameters.device)), rng, mode)
 
     def std(self, parameters: Tensor) -> float:
         """Mean standard deviation of the policy's output; 0 where actions are discrete. `parameters` is `[P]`."""
@@ -131,15 +132,19 @@ class StackedPolicy:
         }
 
 
-def sample(distribution: Distribution, rng: np.random.Generator) -> Floats:
-    """Random actions of a distribution, as float32 `[..., A]`, with noise from a NumPy generator.
+def sample(distribution: Distribution, rng: np.random.Generator, mode: bool = False) -> Floats:
+    """Random actions of a distribution, or its mode, as float32 `[..., A]`, with noise from a NumPy generator.
 
     The noise is NumPy's so that a run draws the same numbers on every device. A choice is drawn by the Gumbel
     trick: the largest logit plus Gumbel noise.
     """
     if isinstance(distribution, Categorical):
         logits = distribution.logits.cpu().numpy()
+        if mode:
+            return np.argmax(logits, axis=-1, keepdims=True).astype(np.float32)
         return np.argmax(logits + rng.gumbel(size=logits.shape), axis=-1, keepdims=True).astype(np.float32)
+    if mode:
+        return np.asarray(distribution.mean.cpu().numpy(), dtype=np.float32)
     mean, std = distribution.mean.cpu().numpy(), distribution.log_std.exp().cpu().numpy()
     return mean + std * rng.standard_normal(mean.shape, dtype=np.float32)
 

@@ -4,8 +4,9 @@ import math
 
 import numpy as np
 import pytest
+from scipy import stats
 
-from metarl.comparison import aggregate, intervals, share_of_the_gap
+from metarl.comparison import Statistic, aggregate, contributions, intervals, share_of_the_gap
 
 
 def test_the_interquartile_mean_leaves_out_the_outer_quarters_over_seeds_and_tasks_together() -> None:
@@ -14,7 +15,7 @@ def test_the_interquartile_mean_leaves_out_the_outer_quarters_over_seeds_and_tas
     assert aggregate(scores, "iqm").tolist() == [(2 + 3 + 4 + 5) / 4]
 
 
-def test_an_interval_over_tasks_sees_tasks_and_one_over_seeds_sees_seeds() -> None:
+def test_an_interval_over_tasks_sees_tasks_and_one_over_seeds_sees_whole_seeds() -> None:
     rng = np.random.default_rng(0)
     tasks_differ = 10 * rng.standard_normal((1, 30, 1)) + 0.1 * rng.standard_normal((5, 30, 1))
     (over_tasks,) = intervals(tasks_differ, "tasks", "mean")
@@ -22,7 +23,22 @@ def test_an_interval_over_tasks_sees_tasks_and_one_over_seeds_sees_seeds() -> No
     assert over_tasks.mean == over_seeds.mean == pytest.approx(tasks_differ.mean())
     half = 1.96 * tasks_differ.mean(axis=0).std() / math.sqrt(30)
     assert over_tasks.high - over_tasks.low == pytest.approx(2 * half, rel=0.15)
-    assert over_seeds.high - over_seeds.low < 0.05
+    assert over_seeds.high - over_seeds.low < 0.1
+    runs_differ = 2 * rng.standard_normal((5, 1, 1)) + 0.1 * rng.standard_normal((5, 40, 1))
+    (over_seeds,) = intervals(runs_differ, "seeds", "mean")
+    means = runs_differ.mean(axis=(1, 2))
+    half = stats.t.ppf(0.975, 4) * means.std(ddof=1) / math.sqrt(5)
+    assert over_seeds.high - over_seeds.low == pytest.approx(2 * half), "one training plays all tasks"
+
+
+@pytest.mark.parametrize("statistic", ["mean", "iqm"])
+def test_contributions_average_to_the_statistic_and_spread_as_its_error(statistic: Statistic) -> None:
+    rng = np.random.default_rng(2)
+    scores = rng.standard_t(3, size=(1, 50, 2000))
+    parts = contributions(scores, statistic)
+    assert np.allclose(parts.mean(axis=(0, 1)), aggregate(scores, statistic))
+    error = np.sqrt(parts.var(axis=1, ddof=1) / 50).mean()
+    assert error == pytest.approx(aggregate(scores, statistic).std(), rel=0.06)
 
 
 def test_one_seed_has_no_interval_over_seeds() -> None:

@@ -9,13 +9,13 @@ import pytest
 from metarl.evaluation import (
     adaptation_curve,
     adaptation_differences,
-    bootstrap_means,
     by_class,
     evaluate,
     meta_world_protocol,
     success_intervals,
     success_rates,
 )
+from metarl.intervals import mean_intervals
 from metarl.registry import make_family
 from metarl.seeding import Streams
 from metarl.types import Action, EvalResult, Spaces, Step, Task, Trajectories
@@ -137,7 +137,7 @@ def result(returns: np.ndarray, success: np.ndarray | None = None) -> EvalResult
 
 def test_the_interval_agrees_with_the_normal_one_for_many_tasks() -> None:
     values = np.random.default_rng(0).standard_normal((400, 1))
-    (interval,) = bootstrap_means(values)
+    (interval,) = mean_intervals(values)
     assert interval.mean == values.mean()
     half = 1.96 * values.std() / 20
     assert interval.low == pytest.approx(values.mean() - half, abs=0.01)
@@ -163,5 +163,5 @@ def test_a_single_task_and_a_single_point_have_no_interval_and_no_difference() -
 
 
 def test_equal_tasks_have_an_interval_of_width_zero() -> None:
-    (interval,) = bootstrap_means(np.full((5, 1), 2.0))
+    (interval,) = mean_intervals(np.full((5, 1), 2.0))
     assert (interval.mean, interval.low, interval.high) == (2.0, 2.0, 2.0)
