@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pytest
+from gymnasium import spaces
 
 from metarl.evaluation import (
     adaptation_curve,
@@ -14,11 +16,14 @@ from metarl.evaluation import (
     meta_world_protocol,
     success_intervals,
     success_rates,
+    with_worst_of_task,
 )
 from metarl.intervals import mean_intervals
 from metarl.registry import make_family
 from metarl.seeding import Streams
+from metarl.tasks import ContinuousTasks, Family, uniform
 from metarl.types import Action, EvalResult, Spaces, Step, Task, Trajectories
+from metarl.vector import TaskVecEnv
 
 
 @dataclass
@@ -102,6 +107,111 @@ def test_classes_are_reported_apart_and_repeats_cut(family) -> None:
     cut = whole.first_repeats(2)
     assert np.array_equal(cut.returns, whole.returns[:, :, :2])
     assert cut.last_step_success.shape == (4, 3, 2)
+
+
+@dataclass
+class Shaky(Walker):
+    """A walker whose actions are drawn around its speed, unless the mode is asked for."""
+
+    def act(
+        self, state: np.ndarray, step: Step, rng: np.random.Generator, mode: bool = False
+    ) -> tuple[Action, np.ndarray]:
+        action, state = super().act(state, step, rng)
+        noise = 0.0 if mode else 0.05 * rng.standard_normal(action.environment.shape)
+        return Action((action.environment + noise).astype(np.float32)), state
+
+    def adapt(self, state: np.ndarray, trajectories: Trajectories) -> np.ndarray:
+        self.seen.append(trajectories.actions)
+        return state + 1
+
+    def __post_init__(self) -> None:
+        self.seen: list[np.ndarray] = []
+
+
+def test_the_mode_is_judged_and_samples_are_adapted_from(family) -> None:
+    tasks = [Task.of("point-robot", goal=(0.3, 0.0))]
+    agent = Shaky(family.make_envs(1, 1, 4).spaces)
+    one = evaluate(agent, family, tasks, Streams.for_evaluation(0), episodes=3, horizon=4, actions="mode")
+    by_hand = [-sum(0.3 - 0.01 * k * t for t in range(1, 5)) for k in range(3)]
+    assert np.allclose(one.returns[0], np.array(by_hand)[:, None], atol=1e-5), "as without noise"
+    assert one.actions == "mode"
+    assert len(agent.seen) == 2
+    assert all(np.std(actions, axis=1).min() > 0 for actions in agent.seen), "adapted from noisy episodes"
+    sampled = evaluate(agent, family, tasks, Streams.for_evaluation(0), episodes=3, horizon=4)
+    assert (sampled.actions, np.ptp(sampled.returns[0, 0]) > 0) == ("sample", True)
+    with pytest.raises(ValueError, match="takes no `mode`; expected 'sample'"):
+        run(family, tasks, actions="mode")
+
+
+def test_an_episode_ends_at_its_success_only_if_asked_to() -> None:
+    """At k = 10 the walker reaches the goal within 20 steps and walks beyond it."""
+    family = make_family("sparse-point-robot")
+    agent, tasks = Walker(family.make_envs(1, 1, 20).spaces), [Task.of("sparse-point-robot", goal=(1.0, 0.0))]
+    settings = {"episodes": 2, "horizon": 20, "adapt_steps": 10}
+    on = evaluate(agent, family, tasks, Streams.for_evaluation(0), **settings)
+    cut = evaluate(agent, family, tasks, Streams.for_evaluation(0), end_at_success=True, **settings)
+    assert success_rates(on, "last")[10] == 0.0
+    assert success_rates(cut, "last")[10] == 1.0
+    assert 0 < cut.returns[0, 10, 0] < on.returns[0, 10, 0], "one rewarded step in place of several"
+
+
+class Silent(TaskVecEnv):
+    """Tells of a success only when it happens: in the second step, in tasks above 0.5."""
+
+    def __init__(self, num_tasks: int, episodes: int, horizon: int) -> None:
+        box = spaces.Box(-1.0, 1.0, (2,), np.float32)
+        super().__init__(num_tasks, episodes, horizon, box, box)
+
+    def _apply_tasks(self, tasks: Sequence[Task]) -> None:
+        self.level = self.task_values(tasks, "level")[:, 0]
+
+    def _reset_rows(self, rows: np.ndarray, rng: np.random.Generator) -> None:
+        self.clock = 0
+
+    def _step_rows(self, rows: np.ndarray, actions: np.ndarray) -> tuple:
+        self.clock += 1
+        never, won = np.zeros(len(rows), dtype=bool), (self.level[rows] > 0.5) & (self.clock == 2)
+        blown = (self.level[rows] < -0.5) & (self.clock == 2)
+        return -np.ones(len(rows)), never, blown, {"success": won} if won.any() else {}
+
+    def _observe(self, rows: np.ndarray) -> np.ndarray:
+        return np.zeros((len(rows), 2), dtype=np.float32)
+
+
+def silent_family(**changes) -> Family:
+    level = uniform("level", -1.0, 1.0, meaning="where successes and faults are")
+    return Family(name="silent", summary="", distribution=ContinuousTasks("silent", (level,)), horizon=4,
+                  make_envs=Silent, **changes)  # fmt: skip
+
+
+def levels(*values: float) -> list[Task]:
+    return [Task.of("silent", level=value) for value in values]
+
+
+def test_a_success_that_is_told_only_when_it_happens_is_a_rate_of_all_episodes() -> None:
+    """One of 60 tasks, in the second group of 50, has a success: the rest are failures, not unknown."""
+    family = silent_family()
+    tasks = levels(*[0.0] * 55, 0.8, *[0.0] * 4)
+    assert success_rates(run(family, tasks, adapt_steps=1)) == [pytest.approx(1 / 60)] * 2
+    assert success_rates(run(family, tasks[:55], adapt_steps=0)) == [None], "never seen, not declared"
+
+
+def test_an_episode_that_blows_up_is_the_worst_of_its_task_and_too_many_fail_the_evaluation() -> None:
+    family = silent_family()
+    tasks = levels(*[0.0] * 199, -0.8)
+    one = run(family, tasks, adapt_steps=0, episodes=1)
+    assert one.diverged_episodes == 1
+    assert one.returns[:, 0, 0].tolist() == [-4.0] * 200, "not -1, what it had lost when it blew up"
+    with pytest.raises(ValueError, match=r"got 3 of 6 episodes of 'silent' ended by .* \(50.0%\), expected at most 1%"):
+        run(family, levels(0.0, -0.8), adapt_steps=0)
+    assert run(family, levels(0.0, -0.8), adapt_steps=0, diverged_limit=1.0).diverged_episodes == 3
+
+
+def test_the_worst_of_a_task_is_among_its_sound_episodes() -> None:
+    returns = np.array([[[-1.0, -5.0, -9.0]], [[-2.0, -3.0, -4.0]], [[-1.0, -1.0, -1.0]]])
+    blown = np.array([[[True, False, False]], [[False, True, True]], [[True, True, True]]])
+    expected = [[[-9.0, -5.0, -9.0]], [[-2.0, -3.0, -4.0]], [[-9.0, -9.0, -9.0]]]
+    assert with_worst_of_task(returns, blown).tolist() == expected
 
 
 @dataclass

@@ -5,7 +5,16 @@ import pytest
 from scipy.stats import qmc
 
 from metarl.registry import make_family
-from metarl.tasks import ContinuousTasks, DiscreteTasks, balanced_choice, halton, split_tasks, uniform
+from metarl.tasks import (
+    REPORTED,
+    ContinuousTasks,
+    DiscreteTasks,
+    balanced_choice,
+    halton,
+    split_name,
+    split_tasks,
+    uniform,
+)
 from metarl.types import Task
 
 GOAL = uniform("goal", -2.0, 6.0, size=2, meaning="a place, m")
@@ -97,11 +106,24 @@ def test_directions_come_equally_often() -> None:
     assert sorted(counts.tolist()) == [3, 3, 4]
 
 
+def test_settings_are_chosen_on_tasks_that_no_table_reports() -> None:
+    sequence = make_family("point-robot").distribution
+    reported, tuning = split_tasks(sequence, "test", REPORTED), split_tasks(sequence, "tune")
+    assert (len(reported), len(tuning)) == (40, 60)
+    assert tuning == sequence.held_out()[40:]
+    assert split_tasks(sequence, "tune", 7) == sequence.held_out()[40:47]
+    assert split_name(sequence, "tune") == "tune"
+    few = make_family("half-cheetah-crippled").distribution  # two held-out tasks, both reported
+    assert split_tasks(few, "tune", 3) == few.train_tasks(3)
+    assert split_name(few, "tune") == "train"
+    assert split_name(make_family("half-cheetah-dir").distribution, "test") == "train"
+
+
 def test_splits_and_finite_sets_are_checked() -> None:
     family = make_family("point-robot")
     assert split_tasks(family.distribution, "test", 2) == family.distribution.held_out(2)
     assert split_tasks(family.distribution, "train", 2) == family.distribution.train_tasks(2)
-    with pytest.raises(ValueError, match="expected 'train' or 'test'"):
+    with pytest.raises(ValueError, match="expected 'test', 'tune' or 'train'"):
         split_tasks(family.distribution, "validation", 2)
     assert len(set(family.with_finite_train_set(4).distribution.sample(40, np.random.default_rng(0)))) == 4
     with pytest.raises(ValueError, match="fixed set already"):

@@ -1,9 +1,12 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
+
+from metarl.checkpoint import list_checkpoints
 
 
 @pytest.fixture
@@ -36,7 +39,24 @@ def test_a_table_has_every_agent_once_with_its_share_of_the_gap(run_metarl, runs
     assert {name: row["seeds"] for name, row in rows.items()} == {"maml-trpo": 2, "multitask": 1, "oracle": 1}
     low, high = (rows[name]["curve"][-1]["mean"] for name in ("multitask", "oracle"))
     after = rows["maml-trpo"]["curve"][-1]["mean"]
-    assert rows["maml-trpo"]["share_of_gap"] == pytest.approx((after - low) / (high - low))
+    share = rows["maml-trpo"]["share_of_gap"]
+    assert {over: point["mean"] for over, point in share.items()} == {
+        over: pytest.approx((after - low) / (high - low)) for over in ("tasks", "seeds", "both")
+    }
+    assert rows["oracle"]["share_of_gap"] is None
+    assert (rows["maml-trpo"]["iterations"], rows["maml-trpo"]["env_steps"]) == (3, [3 * 2 * 6 * 12] * 2)
+    end = rows["maml-trpo"]["end"]
+    assert end["tasks"]["ci_low"] != end["seeds"]["ci_low"] != end["both"]["ci_low"]
+    assert sum(rows["maml-trpo"]["end_of_each_seed"]) / 2 == pytest.approx(after)
+    for words_of_the_table in (
+        "share of gap",
+        "iterations",
+        "env steps",
+        "actions: sample",
+        "single seeds",
+        "blown up",
+    ):
+        assert words_of_the_table in out
     assert rows["oracle"]["difference"] is None
     assert rows["maml-trpo"]["difference"]["ci_low"] is not None
     assert (tmp_path / "cmp" / "comparison.png").read_bytes().startswith(b"\x89PNG")
@@ -47,6 +67,32 @@ def test_a_table_has_every_agent_once_with_its_share_of_the_gap(run_metarl, runs
     code, out, _ = run_metarl("compare", *runs, "--tasks", "3", "--over", "seeds", "--statistic", "iqm")
     assert code == 0
     assert "iqm" in out
+
+
+def test_only_runs_that_differ_in_nothing_but_the_seed_are_seeds(run_metarl, runs: list[Path], tmp_path: Path, tiny):
+    """Runs of other lengths are contenders of their own; a copy is no second training."""
+    longer = tmp_path / "longer"
+    assert run_metarl("train", "maml-trpo", "point-robot", "--out", longer, *tiny, "--iterations", "4")[0] == 0
+    code, out, _ = run_metarl("compare", runs[0], longer, "--tasks", "2", "--episodes", "2", "--json")
+    assert code == 0
+    rows = json.loads(out.splitlines()[-1])["rows"]
+    assert [(row["agent"], row["seeds"], row["iterations"]) for row in rows] == [
+        (f"maml-trpo, {runs[0]}", 2, 3),
+        (f"maml-trpo, {longer}", 1, 4),
+    ]
+    # The same configuration, but stopped early: not a training of three iterations either.
+    stopped = tmp_path / "stopped"
+    shutil.copytree(runs[0] / "seed-1", stopped)
+    list_checkpoints(stopped / "checkpoints")[-1].unlink()
+    code, out, _ = run_metarl("compare", runs[0] / "seed-0", stopped, "--tasks", "2", "--episodes", "2", "--json")
+    assert [(row["seeds"], row["iterations"]) for row in json.loads(out.splitlines()[-1])["rows"]] == [(1, 3), (1, 2)]
+    copy = tmp_path / "copy"
+    shutil.copytree(runs[0] / "seed-1", copy)
+    for twice in ((runs[0], copy), (runs[0] / "seed-1", runs[0] / "seed-1")):
+        code, _, err = run_metarl("compare", *twice)
+        assert code == 2
+        assert "with the same seed 1" in err
+        assert len(err.strip().splitlines()) == 1
 
 
 def test_runs_of_different_families_are_refused(run_metarl, runs: list[Path], tmp_path: Path, tiny) -> None:

@@ -24,13 +24,18 @@ def evaluate(run_metarl, *words: object) -> dict:
 def test_the_json_has_the_promised_keys_and_the_numbers_of_the_file(run_metarl, trained_run: Path) -> None:
     value = evaluate(run_metarl, trained_run, "--tasks", "5")
     assert set(value) == {
-        "agent", "family", "split", "tasks", "iteration", "env_steps", "curve", "differences", "versions",
+        "agent", "family", "split", "tasks", "iteration", "env_steps", "curve", "differences", "versions", "actions",
+        "first_point", "share_of_gap", "diverged_episodes", "reward_version", "notes",
     }  # fmt: skip
+    assert (value["actions"], value["first_point"], value["diverged_episodes"]) == ("sample", "before adaptation", 0)
     assert (value["agent"], value["family"], value["split"], value["tasks"]) == ("maml-trpo", "point-robot", "test", 5)
     assert value["iteration"] == 3
     assert [set(point) for point in value["curve"]] == [
-        {"k", "episodes", "mean", "ci_low", "ci_high", "success", "success_last"}
-    ] * 2
+        {
+            "k", "episodes", "mean", "ci_low", "ci_high", "success", "success_ci_low", "success_ci_high",
+            "success_last", "success_last_ci_low", "success_last_ci_high",
+        }
+    ] * 2  # fmt: skip
     assert [(p["k"], p["episodes"]) for p in value["curve"]] == [(0, 0), (1, 2)]
     assert [set(d) for d in value["differences"]] == [{"k", "mean", "ci_low", "ci_high"}]
     saved = json.loads((trained_run / "evaluation" / "evaluation.json").read_text())
@@ -67,7 +72,49 @@ def test_meta_worlds_protocol_tries_every_held_out_task_three_times(run_metarl, 
     assert (value["tasks"], [p["episodes"] for p in value["curve"]]) == (100, [0, 10])
     saved = json.loads((trained_run / "evaluation" / "evaluation.json").read_text())
     assert np.shape(saved["returns"]) == np.shape(saved["last_step_successes"]) == (100, 2, 3)
-    assert saved["others"] == {}
+    assert value["actions"] == "mode"
+    assert set(saved["others"]) == {"untrained, sampled"}, "what noise alone earns"
+    assert [p["k"] for p in saved["others"]["untrained, sampled"]] == [0]
+
+
+def test_actions_reach_the_evaluation_and_stand_beside_the_numbers(run_metarl, trained_run: Path, tmp_path) -> None:
+    words = ("evaluate", trained_run, "--tasks", "3")
+    code, out, err = run_metarl(*words, "--actions", "mode", "--out", tmp_path / "mode", "--json")
+    assert code == 0, err
+    assert "actions: mode" in out
+    by_mode = json.loads(out.splitlines()[-1])
+    assert by_mode["actions"] == "mode"
+    saved = json.loads((tmp_path / "mode" / "evaluation.json").read_text())
+    assert np.ptp(np.array(saved["returns"])[:, 0], axis=1).max() < 1e-5, "nothing is random but the adaptation"
+    code, out, _ = run_metarl(*words, "--out", tmp_path / "sample", "--json")
+    assert "actions: sample" in out
+    assert json.loads(out.splitlines()[-1])["curve"] != by_mode["curve"]
+
+
+def test_references_become_lines_and_a_share_of_the_gap(run_metarl, tmp_path: Path, tiny) -> None:
+    for agent in ("rl2", "multitask", "oracle"):
+        assert run_metarl("train", agent, "point-robot", "--out", tmp_path / agent, *tiny)[0] == 0
+    words = ("evaluate", tmp_path / "rl2", "--tasks", "4", "--reference", tmp_path / "multitask", tmp_path / "oracle")
+    code, out, err = run_metarl(*words, "--json")
+    assert code == 0, err
+    assert "multitask (told nothing)" in out
+    assert "oracle (told the task)" in out
+    value = json.loads(out.splitlines()[-1])
+    ends = json.loads((tmp_path / "rl2" / "evaluation" / "evaluation.json").read_text())["others"]
+    low, high = (ends[str(tmp_path / name)][-1]["mean"] for name in ("multitask", "oracle"))
+    assert value["share_of_gap"]["mean"] == pytest.approx((value["curve"][-1]["mean"] - low) / (high - low))
+    assert value["first_point"] == "first episode", "a memory adapts in its first episode already"
+    assert "(first episode)" in out
+    assert "before adaptation" not in out.partition("multitask (told nothing)")[0]
+
+
+def test_the_tuning_tasks_are_others_than_those_that_are_reported(run_metarl, trained_run: Path, tmp_path) -> None:
+    lists = []
+    for split in ("test", "tune"):
+        assert evaluate(run_metarl, trained_run, "--split", split, "--out", tmp_path / split)["split"] == split
+        lists.append(json.loads((tmp_path / split / "evaluation.json").read_text())["task_list"])
+    assert [len(tasks) for tasks in lists] == [40, 40]
+    assert not [task for task in lists[0] if task in lists[1]]
 
 
 def test_classes_of_tasks_are_listed_apart(run_metarl, trained_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:

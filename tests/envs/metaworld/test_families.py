@@ -15,7 +15,8 @@ import pytest
 
 from metarl.envs.metaworld import families, goals
 from metarl.envs.metaworld.classes import MANIPULATIONS
-from metarl.envs.metaworld.families import BenchmarkTasks, ml, ml1
+from metarl.envs.metaworld.families import Benchmark, BenchmarkTasks, ml, ml1
+from metarl.tasks import split_name, split_tasks
 from metarl.types import Task
 
 
@@ -23,7 +24,9 @@ def made_up(train: int, held_out: int) -> BenchmarkTasks:
     """Ten classes for training, of which the first is also held out, with goals that nobody derived."""
     names = sorted(MANIPULATIONS)[:10]
     goals = SimpleNamespace(training=train, states=range(train + held_out), targets=np.zeros((train + held_out, 3)))
-    benchmark = SimpleNamespace(classes=(names, names[:1]), goals=dict.fromkeys(names, goals))
+    benchmark = SimpleNamespace(
+        classes=(names, names[:1]), held_out_classes=names[:1], goals=dict.fromkeys(names, goals)
+    )
     return BenchmarkTasks("f", cast(Any, benchmark))
 
 
@@ -48,6 +51,26 @@ def test_another_seed_gives_other_goals() -> None:
         ml1("reach-v3,seed=1").distribution.held_out(1)[0]["target"]
         != ml1("reach-v3").distribution.held_out(1)[0]["target"]
     )
+
+
+@pytest.mark.usefixtures("few_goals")
+def test_a_benchmark_that_reports_all_of_its_goals_is_tuned_on_training_goals() -> None:
+    goals = ml1("reach-v3").distribution
+    assert split_tasks(goals, "tune", 3) == goals.train_tasks(3)
+    assert split_name(goals, "tune") == "train"
+    assert not set(split_tasks(goals, "tune", 50)) & set(split_tasks(goals, "test"))
+
+
+def test_a_class_that_is_trained_on_is_not_held_out_though_meta_world_lists_it_twice() -> None:
+    """Meta-World 3.1.1's ML25 has basketball-v3 in both halves."""
+    ml25 = Benchmark("ml25", 42)
+    train, test = ml25.classes
+    assert "basketball-v3" in train
+    assert "basketball-v3" in test
+    assert set(test) - set(ml25.held_out_classes) == {"basketball-v3"}
+    assert len(ml25.held_out_classes) == 4
+    assert len(Benchmark("ml45", 42).held_out_classes) == len(Benchmark("ml10", 42).held_out_classes) == 5
+    assert Benchmark("ml1", 42, (("reach-v3",), ("reach-v3",))).held_out_classes == ("reach-v3",)
 
 
 def test_a_meta_batch_takes_classes_evenly_and_goals_without_repetition() -> None:
