@@ -5,8 +5,18 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pytest
+from matplotlib.figure import Figure
 
-from metarl.report import training_picture, write_report
+from metarl.intervals import Interval
+from metarl.report import (
+    Curve,
+    _episodes_axis,
+    comparison_picture,
+    first_label,
+    training_picture,
+    write_report,
+)
 from metarl.types import EvalResult, Task
 
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -42,3 +52,42 @@ def test_training_is_drawn_with_its_evaluations() -> None:
     rows = [{"env_steps": i, "return/0": 0.0, "return/1": i, "evaluation/return/1": None} for i in range(3)]
     rows[1] |= {"evaluation/return/0": 1.0, "evaluation/return/1": 2.0}
     assert training_picture(rows, "title", "held-out tasks").startswith(PNG)
+
+
+def test_few_and_many_episodes_can_both_be_read_on_one_axis() -> None:
+    """Episodes 0, 1 and 60: on a linear axis 0 and 1 are 1.7 % of its width apart, here a seventh."""
+    axes = Figure().add_subplot()
+    axes.plot([0, 1, 60], [0, 0, 0])
+    _episodes_axis(axes, (0, 1, 60))
+    zero, one, sixty = (axes.transData.transform((n, 0))[0] for n in (0, 1, 60))
+    assert (one - zero) / (sixty - zero) > 0.1
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["0", "1", "60"]
+    linear = Figure().add_subplot()
+    _episodes_axis(linear, (0, 1, 2))
+    assert linear.get_xscale() == "linear"
+
+
+def test_a_comparison_draws_bands_bars_and_single_seeds_and_its_legend_beside_the_curves(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    drawn: list[Figure] = []
+
+    def keep(figure: Figure) -> bytes:
+        drawn.append(figure)
+        figure.draw_without_rendering()
+        return b""
+
+    monkeypatch.setattr("metarl.report._png", keep)
+    points = [Interval(0.0, -1.0, 1.0), Interval(2.0, 1.0, 3.0)]
+    reference = Curve("oracle (told the task)", (0,), points[1:], points[1:], np.zeros((0, 1)), "oracle")
+    comparison_picture([Curve("a", (0, 1), points, points, np.array([[0.1, 2.1], [0.2, 2.2]])), reference], "title")
+    (figure,) = drawn
+    (axes,) = figure.axes
+    assert [len(line.get_xdata()) for line in axes.lines[1:3]] == [2, 2], "a point per seed and k"
+    assert len(axes.collections) == 2, "a band over tasks, bars over seeds"
+    (legend,) = figure.legends
+    assert legend.get_window_extent().x0 >= axes.get_window_extent().x1, "outside of the curves"
+
+
+def test_the_first_point_of_an_agent_with_a_memory_is_its_first_episode() -> None:
+    assert (first_label(False), first_label(True)) == ("before adaptation", "first episode")

@@ -78,7 +78,9 @@ def test_episodes_are_joined_along_their_axis() -> None:
     assert joined.shape == (2, 4, 3)
     assert joined.extras["x"].shape == (2, 4, 3)
     assert joined.success.shape == (2, 4, 3)
-    assert Trajectories.join_episodes([trajectories(1), trajectories(1, success=False)]).success is None
+    assert Trajectories.join_episodes([trajectories(1, success=False)] * 2).success is None
+    told_once = Trajectories.join_episodes([trajectories(1), trajectories(1, success=False)])
+    assert told_once.successes().tolist() == [[1.0, 0.0], [1.0, 0.0]], "once told, silence means no success"
     with pytest.raises(ValueError, match=r"join_episodes: got shapes \[\]"):
         Trajectories.join_episodes([])
 

@@ -56,6 +56,67 @@ def test_by_default_every_run_gets_a_new_folder(run_metarl: Callable[..., Any], 
     assert len(list((tmp_path / "runs").iterdir())) == 2
 
 
+LATE_SUCCESS = """
+import numpy as np
+from gymnasium import spaces
+from metarl import ContinuousTasks, Family, TaskVecEnv, uniform
+
+
+class Late(TaskVecEnv):
+    def __init__(self, num_tasks, episodes, horizon):
+        box = spaces.Box(-1.0, 1.0, (1,), np.float32)
+        super().__init__(num_tasks, episodes, horizon, box, box)
+
+    def _apply_tasks(self, tasks):
+        self.level = self.task_values(tasks, "level")[:, 0]
+
+    def _reset_rows(self, rows, rng):
+        pass
+
+    def _step_rows(self, rows, actions):
+        never, won = np.zeros(len(rows), dtype=bool), self.level[rows] > 0.8
+        return actions[:, 0], never, never, {"success": won} if won.any() else {}
+
+    def _observe(self, rows):
+        return np.zeros((len(rows), 1), dtype=np.float32)
+
+
+def late():
+    tasks = ContinuousTasks("late", (uniform("level", 0.0, 1.0, meaning="success above 0.8"),))
+    return Family(name="late", summary="late success", distribution=tasks, horizon=4, make_envs=Late)
+"""
+
+
+def test_once_told_of_success_a_run_logs_a_rate_in_every_iteration_resumed_or_not(
+    run_metarl, assert_same_run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, logged
+) -> None:
+    (tmp_path / "late_success.py").write_text(LATE_SUCCESS)
+    monkeypatch.syspath_prepend(tmp_path)
+    words = (
+        "train",
+        "maml-trpo",
+        "late_success:late",
+        "--seed",
+        "1",
+        "--tasks",
+        "2",
+        "--episodes",
+        "2",
+        "--eval-every",
+        "0",
+    )
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    assert run_metarl(*words, "--iterations", "12", "--out", whole)[0] == 0
+    assert run_metarl(*words, "--iterations", "6", "--out", parts)[0] == 0
+    assert run_metarl(*words, "--iterations", "12", "--out", parts, "--resume")[0] == 0
+    assert_same_run(whole, parts)
+    rates = [row.get("success_last/0") for row in logged(whole)]
+    first = next(i for i, rate in enumerate(rates) if rate is not None)
+    assert 0 < first < 6, "none before the first success"
+    assert 0.0 in rates[6:], "silence after it counts as failure"
+    assert None not in rates[first:]
+
+
 def test_the_same_seed_gives_the_same_run_and_another_seed_another(
     run_metarl, assert_same_run, tmp_path: Path, tiny
 ) -> None:

@@ -137,7 +137,17 @@ def test_rows_that_are_over_stand_still(stepped, ends: str) -> None:
     assert seen[2][4]["diverged"].all() == (ends == "nan")
     assert "success" not in seen[0][4]
     assert seen[2][4]["success"].all()
+    envs.reset(seed=0)
+    assert not envs.step(np.array([0, 1]))[4]["success"].any(), "once told, silence means no success"
     assert seen[3][0][:, 3].tolist() == ([2.0, 2.0] if ends == "nan" else [3.0, 3.0])
+
+
+def test_a_declared_success_is_known_from_the_first_step_on(stepped) -> None:
+    family = gymnasium_family(Counter, name="counter", parameters=[GOAL], horizon=5, reports_success=True)
+    envs = stepped(family, "sync", 1, 2, 5)
+    envs.set_tasks([Task.of("counter", goal=0.5)])
+    envs.reset(seed=0)
+    assert envs.step(np.array([0, 1]))[4]["success"].tolist() == [False, False]
 
 
 def test_an_environment_is_made_anew_only_when_an_argument_changes(stepped) -> None:
