@@ -230,7 +230,7 @@ def comparison_picture(curves: Sequence[Curve], title: str) -> bytes:
             axes.plot(curve.episodes, one, linestyle="none", marker=".", markersize=4, color=line.get_color())
     _episodes_axis(axes, (n for curve in curves if not curve.line for n in curve.episodes) if curves else ())
     axes.set_ylabel("return per episode")
-    axes.set_title(title, fontsize="medium")
+    axes.set_title(f"{title}\nbands: over tasks, bars: over seeds, dots: single seeds", fontsize="medium")
     axes.grid(alpha=0.3)
     figure.legend(loc="outside right upper", fontsize="small")
     return _png(figure)

@@ -252,22 +252,27 @@ def _table(rows: Sequence[dict[str, Any]], title: str, over: Over) -> Table:
     shown: dict[str, Callable[[dict[str, Any]], str]] = {
         "agent": lambda row: row["agent"],
         "share of gap": lambda row: _text(row["share_of_gap"] and row["share_of_gap"][over], 2),
-        "seeds": lambda row: str(row["seeds"]),
-        "iterations": lambda row: str(row["iterations"]),
-        "env steps": lambda row: _steps(row["env_steps"]),
-        "episodes": lambda row: str(row["episodes"][-1]),
         "first*": lambda row: _text(row["curve"][0]),
         "last": lambda row: _text(row["curve"][-1]),
         "last - first": lambda row: _text(row["difference"]),
         "success, last step": lambda row: _text(row["success_last"], 2),
         "any step": lambda row: _text(row["success"], 2),
-        "blown up": lambda row: str(row["diverged_episodes"]),
     }
     if not any(row["success_last"] for row in rows):
         del shown["success, last step"], shown["any step"]
     table = Table(*shown, title=title, title_justify="left")
     for row in rows:
         table.add_row(*(text(row) for text in shown.values()))
+    return table
+
+
+def _runs_table(rows: Sequence[dict[str, Any]]) -> Table:
+    """The trainings behind each contender, and how its episodes went."""
+    columns = ("agent", "seeds", "iterations", "env steps", "adaptation episodes", "blown-up episodes")
+    table = Table(*columns, title="trained and evaluated", title_justify="left")
+    for row in rows:
+        numbers = (row["seeds"], row["iterations"], _steps(row["env_steps"]), row["episodes"][-1])
+        table.add_row(row["agent"], *map(str, (*numbers, row["diverged_episodes"])))
     return table
 
 
@@ -324,8 +329,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     result = contenders[0].results[0]
     title = f"{family.name}, {len(result.tasks)} {tasks_label(result.split)}, actions: {command.actions}"
     title += f", {command.statistic}, 95 % intervals over {command.over}"
-    console = Console(width=None if sys.stdout.isatty() else 190)
+    console = Console(width=None if sys.stdout.isatty() else 160)
     console.print(_table(rows, title, command.over))
+    console.print(_runs_table(rows))
     if any(row["seeds"] > 1 for row in rows):
         console.print(_seeds_table(rows, command.statistic))
     notes = [FIRST_NOTE]
