@@ -152,7 +152,8 @@ class Rl2:
         if config.normalise_rewards:
             returns = trial_returns(trials.rewards.astype(np.float64), ends, config.gamma)
             self._return_moments.update(returns[..., None], trials.mask)
-        report = self._learner.update(*self._to_learn_from(self._samples(trials), self._trial_inputs(trials)))
+        samples, forward = self._to_learn_from(self._samples(trials), self._trial_inputs(trials))
+        report = self._learner.update(samples, forward, batch.progress)
         if config.normalise_observations:  # after the update, so that acting and learning see the same inputs
             self._observation_moments.update(trials.observations, trials.mask)
         return report | {"policy/std": self._network.policy.std()}

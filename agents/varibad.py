@@ -35,7 +35,7 @@ from metarl.learning.normalisation import RunningMoments
 from metarl.learning.optimisers import Adam
 from metarl.learning.perceptron import Activation
 from metarl.learning.policy import sample
-from metarl.learning.ppo import PpoLearner, check_tensors
+from metarl.learning.ppo import PpoLearner, check_tensors, step_size
 from metarl.learning.recurrent import (
     Feedback,
     Memory,
@@ -292,7 +292,7 @@ class Varibad:
         """PPO on the iteration's trials, then encoder and decoders on trials of the buffer."""
         trials = pack_trials(batch.trajectories)
         self._replay.add(self._rows(trials), trials.mask)
-        report = self._update_policy(trials) | self._update_vae()
+        report = self._update_policy(trials, batch.progress) | self._update_vae(batch.progress)
         # After the updates, so that acting and learning see the same inputs.
         if self.config.normalise_observations:
             self._observation_moments.update(trials.observations, trials.mask)
@@ -305,7 +305,7 @@ class Varibad:
             "buffer/trials": float(self._replay.size),
         }
 
-    def _update_policy(self, trials: Trials) -> dict[str, float]:
+    def _update_policy(self, trials: Trials, progress: float = 0.0) -> dict[str, float]:
         """PPO on the beliefs that were acted on: they are numbers here, so no gradient reaches the encoder."""
         config = self.config
         ends = trial_ends(trials, config.episodes_cut_returns)
@@ -322,7 +322,7 @@ class Varibad:
             distribution, values = self._network(x[rows])
             return distribution, values
 
-        return self._learner.update(samples, forward)
+        return self._learner.update(samples, forward, progress)
 
     def _final_values(self, trials: Trials) -> Floats:
         """What the value function says of observation and belief after each trial's last step, `[B]`."""
@@ -336,9 +336,10 @@ class Varibad:
             _, values = self._network(self._policy_inputs(last, beliefs))
         return values.cpu().numpy().astype(np.float64)
 
-    def _update_vae(self) -> dict[str, float]:
-        """Steps of Adam on the bound; returns means over them, of single errors and beliefs."""
+    def _update_vae(self, progress: float = 0.0) -> dict[str, float]:
+        """Steps of Adam on the bound; returns the step size, and means over them, of single errors and beliefs."""
         config, rng = self.config, self._vae_rng
+        self._vae_adam.learning_rate = step_size(config.vae_learning_rate, config.anneal, progress)
         sums = torch.zeros(4, device=self._device)
         for _ in range(config.vae_updates):
             rows, mask = self._replay.sample(config.vae_trials, rng)
@@ -358,7 +359,8 @@ class Varibad:
                 sums += torch.stack([loss, *parts])
         means = (sums / max(config.vae_updates, 1)).tolist()
         names = ("loss", "reward_error", "observation_error", "kl")
-        return {f"vae/{name}": value for name, value in zip(names, means, strict=True)} if config.vae_updates else {}
+        report = {f"vae/{name}": value for name, value in zip(names, means, strict=True)}
+        return report | {"vae/learning_rate": self._vae_adam.learning_rate} if config.vae_updates else {}
 
     def _rows(self, trials: Trials) -> Floats:
         """Trials as the buffer stores them, `[B, L, width]`."""

@@ -74,7 +74,7 @@ PEARL_CHEETAH_RUN = {
 REFERENCE_CHEETAH_RUN = {"iterations": 200, "tasks": 40, "episodes": 2, "horizon": 200, "eval_every": 20}
 REFERENCE_CHEETAH = {
     "learning_rate": 7e-4,
-    "anneal_iterations": 200,
+    "anneal": True,
     "minibatches": 16,
     "gamma": 0.97,
     "normalise_observations": True,
@@ -206,7 +206,7 @@ PRESETS: dict[tuple[str, str], Preset] = {
         training={"iterations": 600, "tasks": 40, "episodes": 1, "horizon": 200, "eval_every": 20},
         agent={
             "learning_rate": 1e-3,
-            "anneal_iterations": 600,
+            "anneal": True,
             "minibatches": 8,
             "gamma": 0.97,
             "normalise_observations": True,
@@ -248,7 +248,7 @@ PRESETS: dict[tuple[str, str], Preset] = {
         training={"iterations": 400, "tasks": 40, "episodes": 1, "horizon": 200, "eval_every": 20},
         agent={
             "normalise_observations": True,
-            "anneal_iterations": 400,
+            "anneal": True,
             "minibatches": 16,
             "init_std": 0.6,
             "min_std": 0.1,

@@ -246,6 +246,18 @@ def test_resuming_continues_bit_for_bit_and_may_change_iterations(run_metarl, as
     assert len(json.loads((tmp_path / "parts" / "versions.json").read_text())["starts"]) == 2
 
 
+def test_an_annealed_run_that_is_made_longer_goes_on_along_the_longer_line(run_metarl, logged, tmp_path: Path) -> None:
+    base = ("train", "varibad", "point-robot", "--out", tmp_path / "run")
+    small = ("--tasks", "2", "--episodes", "1", "--horizon", "5", "--eval-every", "0", "--agent.vae-updates", "1")
+    rates = ("--agent.learning-rate", "0.008", "--agent.vae-learning-rate", "0.0008")
+    assert run_metarl(*base, *small, *rates, "--agent.anneal", "--iterations", "4")[0] == 0
+    assert run_metarl(*base, "--resume", "--iterations", "8")[0] == 0
+    rows = logged(tmp_path / "run")
+    shares = [1, 3 / 4, 2 / 4, 1 / 4, 4 / 8, 3 / 8, 2 / 8, 1 / 8]
+    assert [row["update/learning_rate"] for row in rows] == pytest.approx([0.008 * share for share in shares])
+    assert [row["vae/learning_rate"] for row in rows] == pytest.approx([0.0008 * share for share in shares])
+
+
 def test_resuming_without_a_checkpoint_starts_afresh_and_says_so(
     run_metarl, logged, tmp_path: Path, trained_run: Path, tiny
 ) -> None:
