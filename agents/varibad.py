@@ -41,6 +41,7 @@ from metarl.learning.recurrent import (
     Memory,
     Trials,
     TrialSettings,
+    memories_after_episodes,
     pack_trials,
     step_after,
     trial_ends,
@@ -324,16 +325,24 @@ class Varibad:
 
         return self._learner.update(samples, forward, progress)
 
+    @torch.no_grad()
     def _final_values(self, trials: Trials) -> Floats:
-        """What the value function says of observation and belief after each trial's last step, `[B]`."""
-        observations, told = self._feedback.beyond(trials)
+        """Values of observation and belief after the last step of each return, `[B]`; of episodes, `[B * (K + 1)]`."""
         encoder = self._vae.encoder
-        with torch.no_grad():
+        if self.config.episodes_cut_returns:
+            told = self._feedback.along(trials.actions, trials.rewards, trials.over)
+            x = send(self._encoder_inputs(trials.observations, told), self._device)
+            memories = memories_after_episodes(encoder, x, trials.over)
+            last, told = self._feedback.going_on(trials, trials.over)
+            belief, _ = encoder(send(self._encoder_inputs(last, told), self._device).unsqueeze(1), memories)
+            beliefs = torch.cat(belief, dim=-1).squeeze(1).cpu().numpy()
+        else:
+            observations, told = self._feedback.beyond(trials)
             x = send(self._encoder_inputs(observations, told), self._device)
             belief, _ = encoder(x, encoder.fresh_memory(len(x)))
             beliefs = step_after(torch.cat(belief, dim=-1), trials.mask).cpu().numpy()
             last = step_after(torch.tensor(observations), trials.mask).numpy()
-            _, values = self._network(self._policy_inputs(last, beliefs))
+        _, values = self._network(self._policy_inputs(last, beliefs))
         return values.cpu().numpy().astype(np.float64)
 
     def _update_vae(self, progress: float = 0.0) -> dict[str, float]:
