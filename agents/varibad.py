@@ -59,7 +59,8 @@ class VaribadConfig(TrialSettings):
     clip: Positive = 0.1
     """How far the probability ratio may leave 1 before its gradient ends; usually 0.1 to 0.3."""
     entropy_weight: NonNegative = 0.01
-    """Weight of the entropy bonus, per nat; usually 0 to 0.01."""
+    """Weight of the entropy bonus, per nat, relative to advantages of deviation 1 with normalise_advantages, else in
+    units of the normalised reward (of the reward itself without normalise_rewards); usually 0 to 0.01."""
     gamma: UnitInterval = 0.97
     """Discount per step; usually 0.95 to 0.99."""
     gae_lambda: UnitInterval = 0.9

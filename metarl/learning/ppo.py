@@ -42,7 +42,8 @@ class PpoSettings:
     value_weight: NonNegative = 0.5
     """Weight of the value loss; usually 0.5 to 1."""
     entropy_weight: NonNegative = 0.0
-    """Weight of the entropy bonus, per nat; usually 0 to 0.01."""
+    """Weight of the entropy bonus, per nat, relative to advantages of deviation 1 with normalise_advantages, else in
+    units of the normalised reward (of the reward itself without normalise_rewards); usually 0 to 0.01."""
     gamma: UnitInterval = 0.99
     """Discount per step; usually 0.97 to 0.99."""
     gae_lambda: UnitInterval = 0.95

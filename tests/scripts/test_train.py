@@ -12,6 +12,7 @@ import torch
 
 from metarl.checkpoint import list_checkpoints
 from metarl.scripts import train
+from metarl.scripts.presets import default_settings, preset
 from metarl.storage import read_tensors
 
 OPTIONS = ("--tasks", "3", "--episodes", "3", "--horizon", "30", "--eval-every", "4", "--eval-tasks", "2")
@@ -209,6 +210,18 @@ def test_help_shows_meaning_range_and_the_presets_value(run_metarl) -> None:
         "--agent.inner-lr",
     ):
         assert word in text
+
+
+def test_the_entropy_weight_of_meta_worlds_rl2_is_that_of_normalised_advantages_and_says_so(run_metarl) -> None:
+    """Published: 5e-3 for raw advantages, whose deviation is 25."""
+    code, out, _ = run_metarl("train", "rl2", "ml10", "--help")
+    text = " ".join(out.split())
+    assert code == 0
+    assert "relative to advantages of deviation 1 with normalise_advantages" in text
+    _, config = default_settings("rl2", "ml10")
+    assert config.normalise_advantages
+    assert 25 * config.entropy_weight == pytest.approx(5e-3)
+    assert "5e-3 / 25 = 2e-4" in preset("rl2", "ml10").source
 
 
 def test_the_published_preset_shows_its_own_values_and_a_run_goes_on_without_its_name(
