@@ -62,7 +62,7 @@ class Multitask(FeedForwardAgent):
     def meta_update(self, batch: MetaBatch) -> dict[str, float]:
         """PPO on all episodes of all tasks."""
         episodes = Trajectories.join_episodes(batch.trajectories)
-        return self._learn(episodes.observations, episodes.all_observations[:, :, -1], episodes)
+        return self._learn(episodes.observations, episodes.all_observations[:, :, -1], episodes, batch.progress)
 
     def save_policy(self, state: Nothing, path: str | Path, task: int = 0) -> None:
         """Writes the policy, the same for every task."""

@@ -85,7 +85,7 @@ class Oracle(FeedForwardAgent):
         told = episodes.extras["task_parameters"]  # [M, E, T, Z], zero on padding
         inputs = np.concatenate([episodes.observations, told], axis=-1)
         final = np.concatenate([episodes.all_observations[:, :, -1], told[:, :, 0]], axis=-1)
-        return self._learn(inputs, final, episodes)
+        return self._learn(inputs, final, episodes, batch.progress)
 
     def save_policy(self, state: ToldTasks, path: str | Path, task: int = 0) -> None:
         """Writes the policy and the parameters that it is told in one task."""

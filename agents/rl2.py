@@ -18,19 +18,20 @@ from torch import Tensor
 
 from metarl.config import Count, Whole
 from metarl.learning.actions import ActionMap
+from metarl.learning.cells import Cell
 from metarl.learning.gpu import send
 from metarl.learning.normalisation import RunningMoments
 from metarl.learning.perceptron import Activation
 from metarl.learning.policy import sample
 from metarl.learning.ppo import Forward, PpoLearner, PpoSamples, check_tensors
 from metarl.learning.recurrent import (
-    Cell,
     Feedback,
     Memory,
     RecurrentActorCritic,
     Trials,
     TrialSettings,
     in_segments,
+    memories_after_episodes,
     memories_before_segments,
     pack_trials,
     step_after,
@@ -153,7 +154,8 @@ class Rl2:
         if config.normalise_rewards:
             returns = trial_returns(trials.rewards.astype(np.float64), ends, config.gamma)
             self._return_moments.update(returns[..., None], trials.mask)
-        report = self._learner.update(*self._to_learn_from(self._samples(trials), self._trial_inputs(trials)))
+        samples, forward = self._to_learn_from(self._samples(trials), self._trial_inputs(trials))
+        report = self._learner.update(samples, forward, batch.progress)
         if config.normalise_observations:  # after the update, so that acting and learning see the same inputs
             self._observation_moments.update(trials.observations, trials.mask)
         return report | {"policy/std": self._network.policy.std()}
@@ -182,7 +184,13 @@ class Rl2:
         return trial_samples(trials, ends, scale, self.config, self._device, final_values)
 
     def _final_values(self, trials: Trials) -> Floats:
-        """What the value function says of the observation after each trial's last step, `[B]`."""
+        """Values of the observation after the last step of each return, `[B]`; of episodes, `[B * (K + 1)]`."""
+        if self.config.episodes_cut_returns:
+            memories = memories_after_episodes(self._network, self._trial_inputs(trials), trials.over)
+            x = send(self._inputs(*self._feedback.going_on(trials, trials.over)), self._device)
+            with torch.no_grad():
+                _, values, _ = self._network(x.unsqueeze(1), memories)
+            return values.squeeze(1).cpu().numpy().astype(np.float64)
         x = send(self._inputs(*self._feedback.beyond(trials)), self._device)
         with torch.no_grad():
             _, values = unroll(self._network, x)

@@ -35,12 +35,13 @@ from metarl.learning.normalisation import RunningMoments
 from metarl.learning.optimisers import Adam
 from metarl.learning.perceptron import Activation
 from metarl.learning.policy import sample
-from metarl.learning.ppo import PpoLearner, check_tensors
+from metarl.learning.ppo import PpoLearner, check_tensors, step_size
 from metarl.learning.recurrent import (
     Feedback,
     Memory,
     Trials,
     TrialSettings,
+    memories_after_episodes,
     pack_trials,
     step_after,
     trial_ends,
@@ -58,7 +59,8 @@ class VaribadConfig(TrialSettings):
     clip: Positive = 0.1
     """How far the probability ratio may leave 1 before its gradient ends; usually 0.1 to 0.3."""
     entropy_weight: NonNegative = 0.01
-    """Weight of the entropy bonus, per nat; usually 0 to 0.01."""
+    """Weight of the entropy bonus, per nat, relative to advantages of deviation 1 with normalise_advantages, else in
+    units of the normalised reward (of the reward itself without normalise_rewards); usually 0 to 0.01."""
     gamma: UnitInterval = 0.97
     """Discount per step; usually 0.95 to 0.99."""
     gae_lambda: UnitInterval = 0.9
@@ -293,7 +295,7 @@ class Varibad:
         """PPO on the iteration's trials, then encoder and decoders on trials of the buffer."""
         trials = pack_trials(batch.trajectories)
         self._replay.add(self._rows(trials), trials.mask)
-        report = self._update_policy(trials) | self._update_vae()
+        report = self._update_policy(trials, batch.progress) | self._update_vae(batch.progress)
         # After the updates, so that acting and learning see the same inputs.
         if self.config.normalise_observations:
             self._observation_moments.update(trials.observations, trials.mask)
@@ -306,7 +308,7 @@ class Varibad:
             "buffer/trials": float(self._replay.size),
         }
 
-    def _update_policy(self, trials: Trials) -> dict[str, float]:
+    def _update_policy(self, trials: Trials, progress: float = 0.0) -> dict[str, float]:
         """PPO on the beliefs that were acted on: they are numbers here, so no gradient reaches the encoder."""
         config = self.config
         ends = trial_ends(trials, config.episodes_cut_returns)
@@ -323,23 +325,32 @@ class Varibad:
             distribution, values = self._network(x[rows])
             return distribution, values
 
-        return self._learner.update(samples, forward)
+        return self._learner.update(samples, forward, progress)
 
+    @torch.no_grad()
     def _final_values(self, trials: Trials) -> Floats:
-        """What the value function says of observation and belief after each trial's last step, `[B]`."""
-        observations, told = self._feedback.beyond(trials)
+        """Values of observation and belief after the last step of each return, `[B]`; of episodes, `[B * (K + 1)]`."""
         encoder = self._vae.encoder
-        with torch.no_grad():
+        if self.config.episodes_cut_returns:
+            told = self._feedback.along(trials.actions, trials.rewards, trials.over)
+            x = send(self._encoder_inputs(trials.observations, told), self._device)
+            memories = memories_after_episodes(encoder, x, trials.over)
+            last, told = self._feedback.going_on(trials, trials.over)
+            belief, _ = encoder(send(self._encoder_inputs(last, told), self._device).unsqueeze(1), memories)
+            beliefs = torch.cat(belief, dim=-1).squeeze(1).cpu().numpy()
+        else:
+            observations, told = self._feedback.beyond(trials)
             x = send(self._encoder_inputs(observations, told), self._device)
             belief, _ = encoder(x, encoder.fresh_memory(len(x)))
             beliefs = step_after(torch.cat(belief, dim=-1), trials.mask).cpu().numpy()
             last = step_after(torch.tensor(observations), trials.mask).numpy()
-            _, values = self._network(self._policy_inputs(last, beliefs))
+        _, values = self._network(self._policy_inputs(last, beliefs))
         return values.cpu().numpy().astype(np.float64)
 
-    def _update_vae(self) -> dict[str, float]:
-        """Steps of Adam on the bound; returns means over them, of single errors and beliefs."""
+    def _update_vae(self, progress: float = 0.0) -> dict[str, float]:
+        """Steps of Adam on the bound; returns the step size, and means over them, of single errors and beliefs."""
         config, rng = self.config, self._vae_rng
+        self._vae_adam.learning_rate = step_size(config.vae_learning_rate, config.anneal, progress)
         sums = torch.zeros(4, device=self._device)
         for _ in range(config.vae_updates):
             rows, mask = self._replay.sample(config.vae_trials, rng)
@@ -359,7 +370,8 @@ class Varibad:
                 sums += torch.stack([loss, *parts])
         means = (sums / max(config.vae_updates, 1)).tolist()
         names = ("loss", "reward_error", "observation_error", "kl")
-        return {f"vae/{name}": value for name, value in zip(names, means, strict=True)} if config.vae_updates else {}
+        report = {f"vae/{name}": value for name, value in zip(names, means, strict=True)}
+        return report | {"vae/learning_rate": self._vae_adam.learning_rate} if config.vae_updates else {}
 
     def _rows(self, trials: Trials) -> Floats:
         """Trials as the buffer stores them, `[B, L, width]`."""

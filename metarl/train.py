@@ -89,7 +89,8 @@ def meta_train(
         envs.set_tasks(tasks)
         trajectories, _ = collect_adapting(envs, agent, agent.begin(tasks, envs.episodes), streams)
         sampled = time.perf_counter()
-        reported = agent.meta_update(MetaBatch(tuple(tasks), tuple(trajectories)))
+        batch = MetaBatch(tuple(tasks), tuple(trajectories), progress=progress.iteration / iterations)
+        reported = agent.meta_update(batch)
         updated = time.perf_counter()
 
         steps = sum(t.env_steps for t in trajectories)

@@ -260,10 +260,12 @@ class MetaBatch:
     Args:
         tasks: The `M` tasks.
         trajectories: `K + 1` recordings: before adaptation, after one step, ..., after `K`.
+        progress: Share of the run's meta-updates already made before this one, in [0, 1).
     """
 
     tasks: tuple[Task, ...]
     trajectories: tuple[Trajectories, ...]
+    progress: float = 0.0
 
 
 Actions = Literal["sample", "mode"]

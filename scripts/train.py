@@ -42,7 +42,8 @@ from metarl.tasks import ContinuousTasks, Family, split_name, split_tasks
 from metarl.train import TrainConfig, meta_train
 
 MAY_CHANGE = ("training.iterations", "training.eval_every", *STEPPING_FIELDS)
-"""The settings that a resumed run may change: none touches what an iteration computes."""
+"""The settings that a resumed run may change: none touches what an iteration computes, but for an annealed step size,
+which follows `iterations`."""
 
 USAGE = """usage: metarl train AGENT FAMILY [--out DIR] [--resume] [--seed S] [--iterations N] [--json] [options]
 

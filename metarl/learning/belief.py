@@ -17,9 +17,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from metarl.learning.actor_critic import HIDDEN_GAIN, hidden_layers, linear
+from metarl.learning.cells import memory_after, recurrent_cell, through
 from metarl.learning.gpu import send
 from metarl.learning.perceptron import Activation
-from metarl.learning.recurrent import recurrent_cell
 from metarl.types import Bools, Floats
 
 
@@ -83,8 +83,12 @@ class BeliefEncoder(nn.Module):
         Returns:
             The belief after each step `[B, L, Z]`, and the memory after the last.
         """
-        features, memory = self.cell(self.encoder(x), memory)
+        features, memory = through(self.cell, self.encoder(x), memory)
         return Posterior(self.mean(features), self.log_variance(features)), memory
+
+    def memory_after(self, x: Tensor, memory: Tensor, steps: Tensor) -> Tensor:
+        """The memory `[1, B, H]` after the first `steps` `[B]` of each row of `[B, L, I]`."""
+        return memory_after(self.cell, self.encoder(x), memory, steps)
 
 
 class Decoder(nn.Module):

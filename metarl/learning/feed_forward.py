@@ -96,13 +96,16 @@ class FeedForwardAgent:
         extras = {"policy_output": output, "log_prob": log_probs.cpu().numpy(), "value": values.cpu().numpy()}
         return Action(self._actions.to_environment(output), extras)
 
-    def _learn(self, inputs: Floats, final_inputs: Floats, trajectories: Trajectories) -> dict[str, float]:
+    def _learn(
+        self, inputs: Floats, final_inputs: Floats, trajectories: Trajectories, progress: float = 0.0
+    ) -> dict[str, float]:
         """PPO on the steps that happened.
 
         Args:
             inputs: `[M, E, T, I]`, as `_sample` was given them.
             final_inputs: `[M, E, I]`, after the last step of each episode.
             trajectories: What acting recorded.
+            progress: Share of the run's meta-updates already made, in [0, 1).
         """
         settings, mask = self._settings, trajectories.mask
         over = last_steps(mask)
@@ -132,7 +135,7 @@ class FeedForwardAgent:
             distribution, value = self._network(x[rows])
             return distribution, value
 
-        report = self._learner.update(samples, forward)
+        report = self._learner.update(samples, forward, progress)
         if settings.normalise_observations:  # after the update, so that acting and learning see the same inputs
             self._input_moments.update(inputs, mask)
         return report | {"policy/std": self._network.policy.std()}

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from metarl.config import Count, NonNegative, Positive, UnitInterval, Whole
+from metarl.config import Count, NonNegative, Positive, UnitInterval
 from metarl.learning.distributions import Distribution
 from metarl.learning.gpu import send
 from metarl.learning.memory import chunks_that_fit, graph_bytes
@@ -28,9 +28,9 @@ class PpoSettings:
 
     learning_rate: Positive = 7e-4
     """Step size of Adam; usually 3e-4 to 1e-3."""
-    anneal_iterations: Whole = 0
-    """Iterations over which the step size falls in a line to zero; 0 keeps it. As the policy's deviation shrinks, the
-    same step changes the policy more."""
+    anneal: bool = False
+    """Let the step size fall in a line to zero over the iterations of the run, whatever their number. As the policy's
+    deviation shrinks, the same step changes the policy more."""
     epochs: Count = 5
     """Passes over the experience of one iteration; usually 3 to 10."""
     minibatches: Count = 4
@@ -42,7 +42,8 @@ class PpoSettings:
     value_weight: NonNegative = 0.5
     """Weight of the value loss; usually 0.5 to 1."""
     entropy_weight: NonNegative = 0.0
-    """Weight of the entropy bonus, per nat; usually 0 to 0.01."""
+    """Weight of the entropy bonus, per nat, relative to advantages of deviation 1 with normalise_advantages, else in
+    units of the normalised reward (of the reward itself without normalise_rewards); usually 0 to 0.01."""
     gamma: UnitInterval = 0.99
     """Discount per step; usually 0.97 to 0.99."""
     gae_lambda: UnitInterval = 0.95
@@ -133,9 +134,22 @@ def minibatches(rows: int, parts: int, epochs: int, rng: np.random.Generator) ->
         yield from np.array_split(rng.permutation(rows), min(parts, rows))
 
 
-def annealed(learning_rate: float, iteration: int, iterations: int) -> float:
-    """The step size of an iteration (from 0): it falls in a line to zero at `iterations`; where that is 0 it stays."""
-    return learning_rate * max(1.0 - iteration / iterations, 0.0) if iterations else learning_rate
+def step_size(learning_rate: float, anneal: bool, progress: float) -> float:
+    """The step size of a meta-update: `learning_rate`, or `learning_rate * (1 - progress)` where it is annealed.
+
+    Args:
+        learning_rate: At the start of the run.
+        anneal: Whether it falls in a line to zero over the run.
+        progress: Share of the run's meta-updates already made, in [0, 1), as in `MetaBatch`.
+
+    Raises:
+        ValueError: The share is outside its range.
+    """
+    if not 0.0 <= progress < 1.0:
+        raise ValueError(
+            f"MetaBatch.progress: got {progress!r}, expected the share of meta-updates already made, >= 0 and < 1"
+        )
+    return learning_rate * (1.0 - progress) if anneal else learning_rate
 
 
 def normalise_over_steps(advantages: Floats, mask: Bools, epsilon: float = 1e-8) -> Floats:
@@ -162,14 +176,24 @@ class PpoLearner:
         self._parameters = dict(network.named_parameters())
         self._settings, self._rng = settings, rng
         self._adam = Adam(self._parameters.values(), settings.learning_rate, eps=1e-5)
-        self._iteration = 0
 
-    def update(self, samples: PpoSamples, forward: Forward) -> dict[str, float]:
-        """All epochs of one iteration; returns means over the minibatches (of the last epoch, for `kl`)."""
+    def update(self, samples: PpoSamples, forward: Forward, progress: float = 0.0) -> dict[str, float]:
+        """Makes all epochs of one iteration.
+
+        Args:
+            samples: The experience.
+            forward: Passes rows of it through the network.
+            progress: Share of the run's meta-updates already made, in [0, 1); counts with `anneal`.
+
+        Returns:
+            Means over the minibatches (of the last epoch, for `kl`), and the step size.
+
+        Raises:
+            ValueError: `progress` is outside its range.
+        """
         settings, device = self._settings, samples.mask.device
         reports = []
-        self._adam.learning_rate = annealed(settings.learning_rate, self._iteration, settings.anneal_iterations)
-        self._iteration += 1
+        self._adam.learning_rate = step_size(settings.learning_rate, settings.anneal, progress)
         parts = min(settings.minibatches, len(samples.mask))
         at_once = self._rows_at_once(-(-len(samples.mask) // parts), samples.mask)
         for index in minibatches(len(samples.mask), settings.minibatches, settings.epochs, self._rng):
@@ -189,7 +213,11 @@ class PpoLearner:
         mask = samples.mask.bool()
         targets, errors = samples.targets[mask], (samples.targets - samples.values)[mask]
         unexplained = errors.var(unbiased=False) / targets.var(unbiased=False).clamp_min(1e-12)
-        return report | {"update/kl": last[-1], "update/explained_variance": 1.0 - float(unexplained)}
+        return report | {
+            "update/kl": last[-1],
+            "update/explained_variance": 1.0 - float(unexplained),
+            "update/learning_rate": self._adam.learning_rate,
+        }
 
     def _rows_at_once(self, rows: int, mask: Tensor) -> int:
         """How many of a minibatch's rows, each with the steps of a row of `mask`, a device has memory for."""
@@ -225,23 +253,22 @@ class PpoLearner:
         return parameters | self._adam.tensors("adam")
 
     def counters(self) -> dict[str, Any]:
-        """Iterations done, and the state of the generator."""
-        return {"iteration": self._iteration, "generator": self._rng.bit_generator.state}
+        """The state of the generator."""
+        return {"generator": self._rng.bit_generator.state}
 
     def restore(self, tensors: Mapping[str, Tensor], counters: Mapping[str, Any]) -> None:
         """Takes back what `tensors` and `counters` gave; names and shapes have been checked.
 
+        Checkpoints of version 0.1 may hold an `iteration` too, which is not needed.
+
         Raises:
             ValueError: The counters are not those of this learner; nothing is changed then.
         """
-        generator, iteration = counters.get("generator", {}), counters.get("iteration")
-        if not isinstance(iteration, int) or iteration < 0:
-            raise ValueError(f"checkpoint: got iteration {iteration!r}, expected a whole number of at least 0")
+        generator = counters.get("generator", {})
         try:
             self._rng.bit_generator.state = generator
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(f"checkpoint: got generator {generator!r}, expected a PCG64 state") from error
-        self._iteration = iteration
         with torch.no_grad():
             for name, parameter in self._parameters.items():
                 parameter.copy_(tensors[f"parameters.{name}"])

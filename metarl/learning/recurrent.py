@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import torch
@@ -17,40 +16,13 @@ from torch import Tensor, nn
 
 from metarl.config import Count, Positive
 from metarl.learning.actions import ActionMap
-from metarl.learning.actor_critic import PolicyHead, hidden_layers, linear, orthogonal
+from metarl.learning.actor_critic import PolicyHead, hidden_layers, linear
+from metarl.learning.cells import PARTS, Cell, Remembering, memory_after, recurrent_cell, through
 from metarl.learning.distributions import Categorical, Distribution, Gaussian
 from metarl.learning.perceptron import Activation
 from metarl.learning.ppo import PpoSamples, PpoSettings, normalise_over_steps
 from metarl.learning.returns import discounted_sums, generalised_advantages
 from metarl.types import Bools, Floats, Spaces, Step, Trajectories
-
-Cell = Literal["gru", "lstm"]
-GATES = {"gru": 3, "lstm": 4}
-PARTS = {"gru": 1, "lstm": 2}
-"""Arrays that a memory consists of: the hidden state, and the LSTM's cell state."""
-
-
-def recurrent_cell(cell: Cell, inputs: int, units: int, rng: np.random.Generator) -> nn.GRU | nn.LSTM:
-    """A recurrent layer with orthogonal weights, gate by gate; biases are 0, those of the LSTM's forget gate 1.
-
-    Args:
-        cell: Its kind.
-        inputs: Size of the input.
-        units: `H`, size of the memory.
-        rng: Source of the weights.
-    """
-    kind = {"gru": nn.GRU, "lstm": nn.LSTM}[cell]
-    layer = kind(inputs, units, batch_first=True, device="meta")
-    for name, shape in [(name, p.shape) for name, p in layer.named_parameters()]:
-        if name.startswith("weight"):
-            filled = torch.cat([orthogonal(units, shape[1], 1.0, rng) for _ in range(GATES[cell])])
-        else:
-            filled = torch.zeros(shape)
-        setattr(layer, name, nn.Parameter(filled))
-    if cell == "lstm":
-        with torch.no_grad():
-            layer.bias_ih_l0[units : 2 * units] = 1.0  # gates in torch's order: input, forget, cell, output
-    return layer
 
 
 class RecurrentActorCritic(nn.Module):
@@ -111,14 +83,14 @@ class RecurrentActorCritic(nn.Module):
             The policy at each step, the values `[B, L]`, and the memory after the last step.
         """
         encoded = self.encoder(x)
-        if self._cell == "gru":
-            features, memory = self.cell(encoded, memory)
-        else:
-            features, ends = self.cell(encoded, (memory[0:1].contiguous(), memory[1:2].contiguous()))
-            memory = torch.cat(ends)
+        features, memory = through(self.cell, encoded, memory)
         if len(self.actor):
             features = torch.cat([features, encoded], dim=-1)
         return self.policy(self.actor(features)), self.value(self.critic(features)).squeeze(-1), memory
+
+    def memory_after(self, x: Tensor, memory: Tensor, steps: Tensor) -> Tensor:
+        """The memory `[S, B, H]` after the first `steps` `[B]` of each row of `[B, L, I]`."""
+        return memory_after(self.cell, self.encoder(x), memory, steps)
 
 
 def unroll(network: RecurrentActorCritic, x: Tensor, span: int = 0) -> tuple[Distribution, Tensor]:
@@ -157,6 +129,29 @@ def memories_before_segments(network: RecurrentActorCritic, x: Tensor, span: int
     return torch.stack(memories, dim=2).flatten(1, 2)
 
 
+def memories_after_episodes(network: Remembering, x: Tensor, over: Bools) -> Tensor:
+    """The memory after each episode's last step, `[S, B * (K + 1), H]`, when trials pass from a fresh one.
+
+    All steps pass through the network once, episode after episode.
+
+    Args:
+        network: The network; no gradient is kept.
+        x: `[B, L, I]`, packed trials.
+        over: `[B, L]`, True on the last step of each episode; all trials have `K + 1` episodes. The memories are in
+            the order of these steps, trial after trial.
+    """
+    ends = np.nonzero(over)[1].reshape(len(over), -1)  # [B, K + 1]
+    lengths = np.diff(ends, axis=1, prepend=-1)
+    rows, memory, memories = torch.arange(len(x)).unsqueeze(1), network.fresh_memory(len(x)), []
+    with torch.no_grad():
+        for end, length in zip(ends.T, lengths.T, strict=True):
+            steps = (end - length)[:, None] + np.arange(1, length.max() + 1)  # [B, T], beyond shorter episodes' ends
+            episode = x[rows, torch.tensor(np.minimum(steps, x.shape[1] - 1))]
+            memory = network.memory_after(episode, memory, torch.tensor(length))
+            memories.append(memory)
+    return torch.stack(memories, dim=2).flatten(1, 2)
+
+
 def in_segments(steps: Tensor, span: int) -> Tensor:
     """Trials `[B, L, ...]` as segments `[B * P, span, ...]`, those of a trial after one another, padded with zeros."""
     rows, length, *rest = steps.shape
@@ -182,7 +177,7 @@ class Trials:
         actions: `[B, L, A]`, as the environment received them.
         rewards: `[B, L]`.
         over: `[B, L]`, True on the last step of each episode.
-        truncated: `[B, L]`, True where the clock ended it.
+        truncated: `[B, L]`, True where the clock ended it, and it did not end by itself.
         mask: `[B, L]`, True on the steps that happened, which come first.
         extras: What the agent added while acting, each `[B, L, ...]`.
     """
@@ -222,7 +217,7 @@ def pack_trials(trajectories: Sequence[Trajectories]) -> Trials:
         actions=packed([t.actions for t in trajectories]),
         rewards=packed([t.rewards for t in trajectories]),
         over=packed([last_steps(t.mask) for t in trajectories]),
-        truncated=packed([t.truncated for t in trajectories]),
+        truncated=packed([t.truncated & ~t.terminated for t in trajectories]),
         mask=packed([t.mask for t in trajectories]),
         extras={key: packed([t.extras[key] for t in trajectories]) for key in trajectories[0].extras},
     )
@@ -239,8 +234,8 @@ class TrialSettings(PpoSettings):
     episodes_cut_returns: bool = False
     """Let the learner's returns end with each episode, in place of going on to the end of the trial."""
     finite_trials: bool = False
-    """Nothing is left to earn after a trial, as where its steps are counted (bandits); else, where the clock cut it,
-    the value function says what was."""
+    """Treat the end of a trial as terminal (bandits, whose steps are counted), and the end of each episode with
+    episodes_cut_returns. Otherwise bootstrap from the value function where the time limit ended the return."""
 
 
 @dataclass(frozen=True)
@@ -310,6 +305,14 @@ class Feedback:
         over[rows, steps - 1] = False
         return observations, self.along(actions, rewards, over)
 
+    def going_on(self, trials: Trials, at: Bools) -> tuple[Floats, Floats]:
+        """Observations `[C, O]` and inputs `[C, F]` of one more step after each of the `C` steps where `at` is True.
+
+        There the episode goes on, as if no clock had cut it.
+        """
+        never = np.zeros(np.count_nonzero(at))
+        return trials.next_observations[at], self.of(trials.actions[at], trials.rewards[at], never)
+
 
 def one_step_later(values: Floats) -> Floats:
     """What was known one step before, `[B, L, ...]`: zeros at the start of a trial."""
@@ -330,11 +333,6 @@ def trial_ends(trials: Trials, cut_episodes: bool) -> Bools:
     return trials.over if cut_episodes else last_steps(trials.mask)
 
 
-def cut_short(trials: Trials) -> Bools:
-    """Where the clock cut a whole trial, `[B, L]`: at its last step, if its last episode did not end by itself."""
-    return last_steps(trials.mask) & trials.truncated
-
-
 def trial_advantages(
     rewards: Floats,
     values: Floats,
@@ -352,14 +350,14 @@ def trial_advantages(
         ends: `[B, L]`, as `trial_ends` has them.
         gamma: Discount per step.
         lam: Decay of the multi-step estimators.
-        cut: Ends after which there was more to earn, `[B, L]`, as `cut_short` has them; none by default.
-        final_values: What there was to earn after each trial's last step, `[B]`; counts where `cut` is True.
+        cut: Ends that are time limits, after which there was more to earn, `[B, L]`; none by default.
+        final_values: What there was to earn after each end, in the order of `ends`; counts where `cut` is True.
     """
     next_values = np.zeros_like(values)
     next_values[:, :-1] = values[:, 1:]
     if cut is None or final_values is None:
         return generalised_advantages(rewards, values, next_values, ends, np.zeros_like(ends), gamma, lam)
-    next_values = np.where(cut, final_values[:, None], next_values)
+    next_values[ends] = final_values
     return generalised_advantages(rewards, values, next_values, ends & ~cut, cut, gamma, lam)
 
 
@@ -389,14 +387,13 @@ def trial_samples(
         reward_scale: What the rewards are divided by.
         settings: Discount and estimator.
         device: Where to.
-        final_values: What there was to earn after each trial's last step, `[B]`, had the clock not cut it; by default
-            a trial is a problem of finite length, after which there is nothing.
+        final_values: What there was to earn after each end, in the order of `ends`, had the clock not cut it; by
+            default an end is that of a problem of finite length, after which there is nothing.
     """
     values = trials.extras["value"].astype(np.float64)
     rewards = trials.rewards / reward_scale
-    advantages = trial_advantages(
-        rewards, values, ends, settings.gamma, settings.gae_lambda, cut_short(trials), final_values
-    )
+    cut = ends & trials.truncated
+    advantages = trial_advantages(rewards, values, ends, settings.gamma, settings.gae_lambda, cut, final_values)
     arrays = {
         "actions": trials.extras["policy_output"],
         "log_probs": trials.extras["log_prob"],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
 
 
 class Stepwise(nn.Module):
@@ -23,17 +24,19 @@ class Stepwise(nn.Module):
         self._cell = (cell,)  # within a tuple it is no submodule, which would list the parameters once more
 
     def forward(
-        self, x: Tensor, memory: Tensor | tuple[Tensor, Tensor]
+        self, x: Tensor | PackedSequence, memory: Tensor | tuple[Tensor, Tensor]
     ) -> tuple[Tensor, Tensor | tuple[Tensor, Tensor]]:
-        """Goes on from a memory over `L` steps.
+        """Goes on from a memory over `L` steps, or over as many of them as each packed sequence has.
 
         Args:
-            x: `[B, L, I]`.
+            x: `[B, L, I]`, or packed sequences.
             memory: `[1, B, H]`; hidden state and cell state of an LSTM.
 
         Returns:
             The hidden state after each step `[B, L, H]`, and the memory after the last.
         """
+        if isinstance(x, PackedSequence):
+            return self._each_to_its_end(x, memory)
         (cell,), features = self._cell, []
         if isinstance(memory, tuple):
             hidden, inner = memory[0][0], memory[1][0]
@@ -46,3 +49,18 @@ class Stepwise(nn.Module):
             hidden = cell(step, hidden)
             features.append(hidden)
         return torch.stack(features, dim=1), hidden[None]
+
+    def _each_to_its_end(
+        self, packed: PackedSequence, memory: Tensor | tuple[Tensor, Tensor]
+    ) -> tuple[Tensor, Tensor | tuple[Tensor, Tensor]]:
+        """Sequence after sequence, each over its own steps; the hidden states after their ends are zero."""
+        x, lengths = pad_packed_sequence(packed, batch_first=True)
+        features, ends = torch.zeros(*x.shape[:2], self._cell[0].hidden_size, device=x.device), []
+        for row, steps in enumerate(lengths.tolist()):
+            one = slice(row, row + 1)
+            start = (memory[0][:, one], memory[1][:, one]) if isinstance(memory, tuple) else memory[:, one]
+            features[one, :steps], end = self(x[one, :steps], start)
+            ends.append(end)
+        if isinstance(memory, tuple):
+            return features, (torch.cat([h for h, _ in ends], dim=1), torch.cat([c for _, c in ends], dim=1))
+        return features, torch.cat(ends, dim=1)

@@ -63,7 +63,7 @@ def test_the_value_after_a_time_limit_is_that_of_the_task_it_was_told(spaces: Sp
     monkeypatch.setattr(agent, "_learn", lambda *arguments: seen.append(arguments) or {})
     (trajectories,) = play(agent, LENGTHS, tasks=TASKS)
     agent.meta_update(MetaBatch(tuple(TASKS), (trajectories,)))
-    inputs, final, _ = seen[0]
+    inputs, final, *_ = seen[0]
     told = agent.begin(TASKS, 2).parameters
     assert np.array_equal(final, np.concatenate([trajectories.all_observations[:, :, -1], told], axis=-1))
     assert np.array_equal(inputs[:, :, 0], np.concatenate([trajectories.observations[:, :, 0], told], axis=-1))

@@ -291,7 +291,9 @@ def test_longer_padding_changes_no_bound(spaces: Spaces, play) -> None:
 def test_rewards_are_divided_by_the_deviation_of_the_trials_returns(spaces: Spaces, play, monkeypatch) -> None:
     agent = make(spaces, gamma=0.5, gae_lambda=1.0, normalise_advantages=False, finite_trials=True)
     trajectories, seen = play(agent, LENGTHS), []
-    monkeypatch.setattr(agent._learner, "update", lambda samples, forward: seen.append((samples, forward)) or {})
+    monkeypatch.setattr(
+        agent._learner, "update", lambda samples, forward, progress: seen.append((samples, forward)) or {}
+    )
     agent._update_policy(pack_trials(trajectories))
     trials, returns = pack_trials(trajectories), []
     for rewards, mask in zip(trials.rewards, trials.mask, strict=True):

@@ -99,11 +99,11 @@ def test_promp(some_spaces: Spaces, play: Play, steps: int) -> None:
         state = one
 
 
-SEGMENTS = [{}, {"segment_steps": 4}, {"backpropagation_steps": 3}]
+SEGMENTS = [{}, {"segment_steps": 4}, {"backpropagation_steps": 3}, {"episodes_cut_returns": True}]
 
 
 @pytest.mark.parametrize("cell", ["gru", "lstm"])
-@pytest.mark.parametrize("settings", SEGMENTS, ids=["whole trials", "segments", "truncated gradients"])
+@pytest.mark.parametrize("settings", SEGMENTS, ids=["whole trials", "segments", "truncated gradients", "cut"])
 def test_rl2(some_spaces: Spaces, play: Play, cell: str, settings: dict[str, int]) -> None:
     small = {"units": 6, "encoder": (5,), "hidden": (4,), "episodes_per_trial": 3, "epochs": 3, "minibatches": 3}
     agent, plain = twins("rl2", Rl2, some_spaces, cell=cell, normalise_observations=True, **small, **settings)
@@ -117,11 +117,13 @@ def test_rl2(some_spaces: Spaces, play: Play, cell: str, settings: dict[str, int
         )
 
 
-@pytest.mark.parametrize("transitions", [0.0, 0.7])
-def test_varibad(some_spaces: Spaces, play: Play, transitions: float) -> None:
+@pytest.mark.parametrize(("transitions", "cut"), [(0.0, False), (0.7, False), (0.0, True)])
+def test_varibad(some_spaces: Spaces, play: Play, transitions: float, cut: bool) -> None:
     small = {"units": 6, "encoder": (5,), "hidden": (7,), "decoder": (6, 4), "latent": 2, "episodes_per_trial": 3}
     small |= {"vae_updates": 5, "vae_trials": 4, "elbo_terms": 5, "decoded_steps": 4}
-    agent, plain = twins("varibad", Varibad, some_spaces, transition_weight=transitions, **small)
+    agent, plain = twins(
+        "varibad", Varibad, some_spaces, transition_weight=transitions, episodes_cut_returns=cut, **small
+    )
     assert_same_updates(agent, plain, play)
 
 

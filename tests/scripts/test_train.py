@@ -12,6 +12,7 @@ import torch
 
 from metarl.checkpoint import list_checkpoints
 from metarl.scripts import train
+from metarl.scripts.presets import default_settings, preset
 from metarl.storage import read_tensors
 
 OPTIONS = ("--tasks", "3", "--episodes", "3", "--horizon", "30", "--eval-every", "4", "--eval-tasks", "2")
@@ -272,6 +273,18 @@ def test_help_shows_meaning_range_and_the_presets_value(run_metarl) -> None:
         assert word in text
 
 
+def test_the_entropy_weight_of_meta_worlds_rl2_is_that_of_normalised_advantages_and_says_so(run_metarl) -> None:
+    """Published: 5e-3 for raw advantages, whose deviation is 25."""
+    code, out, _ = run_metarl("train", "rl2", "ml10", "--help")
+    text = " ".join(out.split())
+    assert code == 0
+    assert "relative to advantages of deviation 1 with normalise_advantages" in text
+    _, config = default_settings("rl2", "ml10")
+    assert config.normalise_advantages
+    assert 25 * config.entropy_weight == pytest.approx(5e-3)
+    assert "5e-3 / 25 = 2e-4" in preset("rl2", "ml10").source
+
+
 def test_the_published_preset_shows_its_own_values_and_a_run_goes_on_without_its_name(
     run_metarl, assert_same_run, tmp_path: Path
 ) -> None:
@@ -305,6 +318,18 @@ def test_resuming_continues_bit_for_bit_and_may_change_iterations(run_metarl, as
     assert "resuming after iteration 3" in err
     assert_same_run(tmp_path / "whole", tmp_path / "parts")
     assert len(json.loads((tmp_path / "parts" / "versions.json").read_text())["starts"]) == 2
+
+
+def test_an_annealed_run_that_is_made_longer_goes_on_along_the_longer_line(run_metarl, logged, tmp_path: Path) -> None:
+    base = ("train", "varibad", "point-robot", "--out", tmp_path / "run")
+    small = ("--tasks", "2", "--episodes", "1", "--horizon", "5", "--eval-every", "0", "--agent.vae-updates", "1")
+    rates = ("--agent.learning-rate", "0.008", "--agent.vae-learning-rate", "0.0008")
+    assert run_metarl(*base, *small, *rates, "--agent.anneal", "--iterations", "4")[0] == 0
+    assert run_metarl(*base, "--resume", "--iterations", "8")[0] == 0
+    rows = logged(tmp_path / "run")
+    shares = [1, 3 / 4, 2 / 4, 1 / 4, 4 / 8, 3 / 8, 2 / 8, 1 / 8]
+    assert [row["update/learning_rate"] for row in rows] == pytest.approx([0.008 * share for share in shares])
+    assert [row["vae/learning_rate"] for row in rows] == pytest.approx([0.0008 * share for share in shares])
 
 
 def test_resuming_without_a_checkpoint_starts_afresh_and_says_so(

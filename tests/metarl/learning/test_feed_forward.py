@@ -72,7 +72,7 @@ def test_the_ratio_is_one_before_the_first_step_and_only_real_steps_are_learnt_f
     agent._learn(*recording(agent, spaces))
     seen: list[tuple[torch.Tensor, PpoSamples]] = []
 
-    def look(self, samples, forward):
+    def look(self, samples, forward, progress):
         distribution, values = forward(torch.arange(len(samples.mask)))
         seen.append((distribution.log_prob(samples.actions), samples))
         torch.testing.assert_close(values, samples.values)

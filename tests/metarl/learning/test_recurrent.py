@@ -13,8 +13,8 @@ from metarl.learning.recurrent import (
     Feedback,
     RecurrentActorCritic,
     Trials,
-    cut_short,
     last_steps,
+    memories_after_episodes,
     pack_trials,
     step_after,
     trial_advantages,
@@ -194,13 +194,67 @@ def test_advantages_end_with_each_episode_when_told_to() -> None:
 def test_a_trial_that_the_clock_cut_is_worth_what_came_after() -> None:
     """The last of two trials ended by itself, and an episode's end inside a trial is no cut."""
     trials, values = two_episodes()
-    assert cut_short(trials)[0].tolist() == [False, False, False, True, False]
     itself = replace(trials, truncated=np.zeros_like(trials.truncated))
-    assert not cut_short(itself).any()
-    ends, final = trial_ends(trials, cut_episodes=False), np.array([100.0])
     for one, last in ((trials, 4 + 0.5 * 100 - 40), (itself, 4 - 40)):
-        got = trial_advantages(one.rewards, values, ends, 0.5, 0.8, cut_short(one), final)
-        assert got[0, 2:].tolist() == pytest.approx([3 + 0.5 * 40 - 30 + 0.4 * last, last, 0.0])
+        d = [1 + 0.5 * 20 - 10, 2 + 0.5 * 30 - 20, 3 + 0.5 * 40 - 30]
+        a2 = d[2] + 0.4 * last
+        a1 = d[1] + 0.4 * a2
+        got = advantages_of(one, values, cut_episodes=False, final_values=[100.0])
+        assert got[0].tolist() == pytest.approx([d[0] + 0.4 * a1, a1, a2, last, 0.0])
+
+
+def advantages_of(trials: Trials, values: np.ndarray, *, cut_episodes: bool, final_values: list[float]) -> np.ndarray:
+    """Advantages as PPO is given them, with discount 0.5 and lambda 0.8."""
+    extras = {"policy_output": np.ones((*values.shape, 2)), "log_prob": np.zeros_like(values), "value": values}
+    settings = PpoSettings(gamma=0.5, gae_lambda=0.8, normalise_advantages=False)
+    ends = trial_ends(trials, cut_episodes)
+    samples = trial_samples(
+        replace(trials, extras=extras), ends, 1.0, settings, torch.device("cpu"), np.array(final_values)
+    )
+    return samples.advantages.numpy()
+
+
+def test_each_episode_that_the_clock_cut_is_worth_what_came_after_as_if_it_were_a_trial_of_its_own() -> None:
+    trials, values = two_episodes()
+    d = [1 + 0.5 * 20 - 10, 2 + 0.5 * 100 - 20, 3 + 0.5 * 40 - 30, 4 + 0.5 * 200 - 40]
+    by_hand = [d[0] + 0.4 * d[1], d[1], d[2] + 0.4 * d[3], d[3]]
+    got = advantages_of(trials, values, cut_episodes=True, final_values=[100.0, 200.0])
+    assert got[0].tolist() == pytest.approx([*by_hand, 0.0])
+    apart = Trials(*(a[:, :4].reshape(2, 2, *a.shape[2:]) for a in list(vars(trials).values())[:-1]), {})
+    alone = advantages_of(apart, values[:, :4].reshape(2, 2), cut_episodes=False, final_values=[100.0, 200.0])
+    assert alone.tolist() == [pytest.approx(by_hand[:2]), pytest.approx(by_hand[2:])]
+
+
+def test_an_episode_that_ended_by_itself_inside_a_trial_leaves_nothing() -> None:
+    trials, values = two_episodes()
+    truncated = trials.truncated & (np.arange(5) == 3)
+    d = [1 + 0.5 * 20 - 10, 2 - 20, 3 + 0.5 * 40 - 30, 4 + 0.5 * 200 - 40]
+    got = advantages_of(replace(trials, truncated=truncated), values, cut_episodes=True, final_values=[100.0, 200.0])
+    assert got[0].tolist() == pytest.approx([d[0] + 0.4 * d[1], d[1], d[2] + 0.4 * d[3], d[3], 0.0])
+
+
+def test_an_end_that_the_clock_met_too_is_the_tasks_own() -> None:
+    one = recording([[2, 3]], 1)
+    both = replace(one, terminated=last_steps(one.mask) & np.array([[[True], [False]]]), truncated=last_steps(one.mask))
+    assert pack_trials([both]).truncated.tolist() == [[False, False, False], [False, False, True]]
+
+
+@pytest.mark.parametrize("cell", ["gru", "lstm"])
+def test_memories_after_episodes_are_those_of_passing_step_by_step(spaces, cell: str) -> None:
+    """Three trials of three episodes of different lengths, two of them padded."""
+    network, lengths = make(spaces, cell), [[2, 3, 1], [1, 1, 2], [3, 2, 3]]
+    x = torch.randn(3, 8, 5, generator=torch.Generator().manual_seed(1))
+    over, expected = np.zeros((3, 8), dtype=np.bool_), []
+    for row, steps in enumerate(lengths):
+        over[row, np.cumsum(steps) - 1] = True
+        memory = network.fresh_memory(1)
+        for t in range(sum(steps)):
+            memory = network(x[row : row + 1, t : t + 1], memory)[2].detach()
+            if over[row, t]:
+                expected.append(memory)
+    got = memories_after_episodes(network, x, over)
+    assert not got.requires_grad
+    torch.testing.assert_close(got, torch.cat(expected, dim=1))
 
 
 def test_going_beyond_a_trial_shows_its_last_observation_and_no_end_there() -> None:
@@ -211,6 +265,15 @@ def test_going_beyond_a_trial_shows_its_last_observation_and_no_end_there() -> N
     assert observations[0, :, 0].tolist() == [1, 2, 3, 4, 4.5, 0]
     assert told[0, :5].tolist() == [[0, 0, 0], [1, 1, 0], [2, 2, 1], [3, 3, 0], [4, 4, 0]]
     assert step_after(torch.tensor(observations), trials.mask).tolist() == [[4.5]]
+
+
+def test_going_on_after_an_episode_shows_its_last_observation_and_no_end_there() -> None:
+    trials, _ = two_episodes()
+    trials = replace(trials, next_observations=trials.observations + 0.5)
+    unbounded = Spaces(observation_size=1, action_low=(-np.inf,), action_high=(np.inf,), horizon=3)
+    observations, told = Feedback(ActionMap(unbounded, 1.0), reward_scale=10.0).going_on(trials, trials.over)
+    assert observations.tolist() == [[2.5], [4.5]]
+    assert told.tolist() == [[2, 20, 0], [4, 40, 0]]
 
 
 def test_feedback_is_action_reward_and_end_and_comes_one_step_later(spaces: Spaces, discrete_spaces: Spaces) -> None:
