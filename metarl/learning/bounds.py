@@ -31,7 +31,7 @@ class LowerBound:
         return parameters
 
     def broken(self, parameters: Tensor) -> Tensor:
-        """Bounded entries below the bound, `[..., n]`: those that `project_` moves. Its derivative is 0 there, else 1."""
+        """Bounded entries below the bound, `[..., n]`: `project_` moves them, so its derivative is 0 there, else 1."""
         return parameters[..., self.where] < self.value
 
     def held(self, parameters: Tensor, ascent: Tensor) -> Tensor:

@@ -2,8 +2,8 @@
 
 One step takes each task's parameters from theta to `project(theta - alpha * grad L(theta))`, where the projection
 raises entries below their lower bound to it. Its Jacobian is `D (I - diag(alpha) H)` with `H` the Hessian of `L` and
-`D` diagonal: 0 where the projection moved an entry, else 1. What the outer loop needs of a whole adaptation are products
-with these Jacobians: forwards for curvature, transposed for gradients. Both are exact.
+`D` diagonal: 0 where the projection moved an entry, else 1. The outer loop needs products with the Jacobian of a whole
+adaptation: forwards for curvature, transposed for gradients. Both are exact.
 """
 
 from __future__ import annotations

@@ -99,9 +99,7 @@ class StackedPolicy:
 
     def linearise(self, parameters: Tensor, observations: Tensor) -> LinearisedPolicy:
         """The policy around given parameters; arguments as for calling it."""
-        return LinearisedPolicy(
-            self.layout, parameters, observations, self._perceptrons.activation, self._distribution
-        )
+        return LinearisedPolicy(self.layout, parameters, observations, self._perceptrons.activation, self._distribution)
 
     def to_environment(self, output: Floats) -> Floats:
         """The environment's action for a policy output, `[..., A]`; see `ActionMap.to_environment`."""
