@@ -119,7 +119,7 @@ class PolicyHead(nn.Module):
         if self._settings.mean == "tanh" and self._continuous:
             output = self._settings.action_scale * torch.tanh(output)
         if self.log_std is not None:
-            return Gaussian(output, self.log_std)
+            return Gaussian(output, self.log_std.clone())  # a step of Adam changes the parameter in place
         if self.deviation is not None:
             return Gaussian(output, self._bounded(self.deviation(features)))
         return Categorical(output)

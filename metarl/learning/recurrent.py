@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from metarl.config import Count, Positive
 from metarl.learning.actions import ActionMap
 from metarl.learning.actor_critic import PolicyHead, PolicySettings, hidden_layers, linear, orthogonal
-from metarl.learning.distributions import Categorical, Distribution, Gaussian
+from metarl.learning.distributions import Distribution, joined
 from metarl.learning.perceptron import Activation
 from metarl.learning.ppo import PpoSamples, PpoSettings, normalise_over_steps
 from metarl.learning.returns import discounted_sums, generalised_advantages
@@ -136,7 +136,7 @@ def unroll(network: RecurrentActorCritic, x: Tensor, span: int = 0) -> tuple[Dis
         distribution, value, memory = network(piece, memory.detach())
         distributions.append(distribution)
         values.append(value)
-    return _joined(distributions), torch.cat(values, dim=1)
+    return joined(distributions), torch.cat(values, dim=1)
 
 
 def memories_before_segments(network: RecurrentActorCritic, x: Tensor, span: int) -> Tensor:
@@ -160,17 +160,6 @@ def in_segments(steps: Tensor, span: int) -> Tensor:
     rows, length, *rest = steps.shape
     padding = steps.new_zeros(rows, -length % span, *rest)
     return torch.cat([steps, padding], dim=1).reshape(-1, span, *rest)
-
-
-def _joined(pieces: Sequence[Distribution]) -> Distribution:
-    """Distributions over consecutive steps `[B, L, ...]` as one."""
-    first = pieces[0]
-    if isinstance(first, Categorical):
-        return Categorical(torch.cat([p.logits for p in pieces if isinstance(p, Categorical)], dim=1))
-    gaussians = [p for p in pieces if isinstance(p, Gaussian)]
-    shared = first.log_std.ndim < first.mean.ndim  # one deviation for all steps
-    log_std = first.log_std if shared else torch.cat([p.log_std for p in gaussians], dim=1)
-    return Gaussian(torch.cat([p.mean for p in gaussians], dim=1), log_std)
 
 
 @dataclass(frozen=True)
