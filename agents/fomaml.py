@@ -1,4 +1,4 @@
-"""First-order MAML with a trust-region outer step: MAML that takes the Jacobian of the adaptation to be the identity.
+"""First-order MAML with a trust-region outer step: MAML that takes the gradients of the adaptation to be constant.
 
 Finn, Abbeel and Levine 2017 (arXiv:1703.03400), section 5.2 (the first-order approximation), with the outer step of
 MAML-TRPO. The page `docs/fomaml.md` has the equations and every detail that changes a result.
@@ -13,7 +13,8 @@ from typing import ClassVar
 from torch import Tensor
 
 from metarl.learning.gradient_agent import GradientAgent, GradientAgentConfig
-from metarl.learning.losses import adapted_by_policy_gradient
+from metarl.learning.inner_loop import pull_back, push_forward
+from metarl.learning.losses import adapted_by_policy_gradient, first_order_steps
 from metarl.learning.meta_trust_region import TrustRegionConfig, linearise, meta_trust_region_step
 from metarl.learning.policy import Samples, StackedPolicy
 from metarl.types import MetaBatch
@@ -25,7 +26,9 @@ class FomamlConfig(TrustRegionConfig, GradientAgentConfig):
 
 
 class FirstOrderAdaptation:
-    """Some tasks' adaptation from shared initial parameters, its Jacobian taken to be the identity.
+    """Some tasks' adaptation from shared initial parameters, its gradients taken to be constant.
+
+    The Jacobian is then the identity, but for the entries that a projection moved: there it is zero.
 
     Args:
         policy: The policy.
@@ -37,20 +40,20 @@ class FirstOrderAdaptation:
     def __init__(self, policy: StackedPolicy, parameters: Tensor, samples: Sequence[Samples], inner_lr: float) -> None:
         self._policy, self._samples, self._inner_lr = policy, samples, inner_lr
         self._num_tasks = len(samples[0].observations)
-        self._end = self.adapted_from(parameters)
+        self._steps = first_order_steps(policy, samples, parameters.expand(self._num_tasks, -1).contiguous(), inner_lr)
 
     @property
     def end(self) -> Tensor:
         """Parameters after the last step, `[M, P]`."""
-        return self._end
+        return self._steps[-1].end
 
     def push(self, v: Tensor) -> Tensor:
-        """`v` for each task, `[M, P]`; `v` is `[P]`."""
-        return v.expand(self._num_tasks, -1)
+        """`v` for each task, `[M, P]`, but for what a projection moved; `v` is `[P]`."""
+        return push_forward(self._steps, v.expand(self._num_tasks, -1))
 
     def pull(self, w: Tensor) -> Tensor:
-        """Sum over the tasks of `w` `[M, P]`: `[P]`."""
-        return w.sum(dim=0)
+        """Sum over the tasks of `w` `[M, P]`, but for what a projection moved: `[P]`."""
+        return pull_back(self._steps, w).sum(dim=0)
 
     def adapted_from(self, meta_parameters: Tensor) -> Tensor:
         """Where the same samples lead from other initial parameters, `[M, P]`."""
@@ -72,6 +75,8 @@ class Fomaml(GradientAgent[FomamlConfig]):
             lambda own: FirstOrderAdaptation(self._policy, self._parameters, own, self.config.inner_lr),
             samples,
         )
-        self._parameters, metrics = meta_trust_region_step(self._parameters, chunks, len(batch.tasks), self.config)
+        self._parameters, metrics = meta_trust_region_step(
+            self._parameters, chunks, len(batch.tasks), self.config, self._policy.bound
+        )
         self._update_statistics(batch.trajectories)
         return {**metrics, "policy/std": self._policy.std(self._parameters)}

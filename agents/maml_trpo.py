@@ -27,7 +27,7 @@ class MamlTrpoConfig(TrustRegionConfig, GradientAgentConfig):
 
 
 class MamlAdaptation:
-    """Some tasks' adaptation from shared initial parameters: K gradient steps, `J = product of (I - alpha H_k)`.
+    """Some tasks' adaptation from shared initial parameters: K gradient steps, `J = product of D_k (I - alpha H_k)`.
 
     Args:
         policy: The policy.
@@ -73,6 +73,8 @@ class MamlTrpo(GradientAgent[MamlTrpoConfig]):
         chunks = linearise(
             self._policy, lambda own: MamlAdaptation(self._policy, self._parameters, own, self.config.inner_lr), samples
         )
-        self._parameters, metrics = meta_trust_region_step(self._parameters, chunks, len(batch.tasks), self.config)
+        self._parameters, metrics = meta_trust_region_step(
+            self._parameters, chunks, len(batch.tasks), self.config, self._policy.bound
+        )
         self._update_statistics(batch.trajectories)
         return {**metrics, "policy/std": self._policy.std(self._parameters)}

@@ -34,8 +34,8 @@ class MetaSgdConfig(TrustRegionConfig, GradientAgentConfig):
 class MetaSgdAdaptation:
     """Some tasks' adaptation from shared initial parameters with shared step sizes, differentiable in both.
 
-    A step is `theta_(k+1) = theta_k - alpha * g_k`, with the differential
-    `d theta_(k+1) = (I - diag(alpha) H_k) d theta_k - g_k * d alpha`.
+    A step is `theta_(k+1) = project(theta_k - alpha * g_k)`, with the differential
+    `d theta_(k+1) = D_k ((I - diag(alpha) H_k) d theta_k - g_k * d alpha)`; see `InnerStep`.
 
     Args:
         policy: The policy.
@@ -60,14 +60,15 @@ class MetaSgdAdaptation:
         start, rates = v.chunk(2)
         tangent = start.expand(self._num_tasks, -1)
         for step in self._steps:
-            tangent = step.push(tangent) - rates * step.gradient.detach()
+            tangent = step.push(tangent, rates)
         return tangent
 
     def pull(self, w: Tensor) -> Tensor:
         """Transposed Jacobian times cotangents `[M, P]`, summed over the tasks, `[2 P]`."""
         rates = torch.zeros_like(w[0])
         for step in reversed(self._steps):
-            rates = rates - (w * step.gradient.detach()).sum(dim=0)
+            w = step.through_projection(w)
+            rates = rates - (w * step.gradient).sum(dim=0)
             w = step.pull(w)
         return torch.cat([w.sum(dim=0), rates])
 
@@ -105,7 +106,9 @@ class MetaSgd(GradientAgent[MetaSgdConfig]):
         samples = [self._samples(t) for t in batch.trajectories]
         meta_parameters = torch.cat([self._parameters, self._rates])
         chunks = linearise(self._policy, lambda own: MetaSgdAdaptation(self._policy, meta_parameters, own), samples)
-        meta_parameters, metrics = meta_trust_region_step(meta_parameters, chunks, len(batch.tasks), self.config)
+        meta_parameters, metrics = meta_trust_region_step(
+            meta_parameters, chunks, len(batch.tasks), self.config, self._policy.bound
+        )
         self._parameters, self._rates = (part.clone() for part in meta_parameters.chunk(2))
         self._update_statistics(batch.trajectories)
         return {

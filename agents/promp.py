@@ -17,6 +17,7 @@ from torch import Tensor
 from metarl.config import Count, NonNegative, Positive, Shrinking
 from metarl.learning.distributions import Distribution
 from metarl.learning.gradient_agent import AdaptedPolicy, GradientAgent, GradientAgentConfig
+from metarl.learning.inner_loop import InnerStep
 from metarl.learning.linearised import LinearisedPolicy, LossDerivatives
 from metarl.learning.losses import mean_divergence, probability_ratio
 from metarl.learning.optimisers import Adam
@@ -93,11 +94,13 @@ class Pass(NamedTuple):
     Attributes:
         before: The policy before each inner step.
         losses: Of each step, with what its derivatives need.
+        steps: The steps themselves.
         after: The policy after the last step, at the observations of the last collect.
     """
 
     before: list[LinearisedPolicy]
     losses: list[LossDerivatives]
+    steps: list[InnerStep]
     after: LinearisedPolicy
 
 
@@ -124,13 +127,15 @@ class ChunkObjective:
 
     def _pass(self, parameters: Tensor) -> Pass:
         """Adapts; the first pass of all finds the policies that collected."""
-        at, before, losses = parameters.expand(self._num_tasks, -1).contiguous(), [], []
+        at, before, losses, steps = parameters.expand(self._num_tasks, -1).contiguous(), [], [], []
         for k, samples in enumerate(self._samples[:-1]):
             before.append(self._at(at, k))
             loss = RatioLoss(before[-1].distribution, self._old_log_probs[k], samples)
             losses.append(LossDerivatives(before[-1], loss))
-            at = at - self._config.inner_lr * losses[-1].gradient
-        return Pass(before, losses, self._at(at, len(losses)))
+            gradient, product = losses[-1].gradient, losses[-1].hessian_product
+            steps.append(InnerStep(at, gradient, self._config.inner_lr, self._policy.bound, product))
+            at = steps[-1].end
+        return Pass(before, losses, steps, self._at(at, len(losses)))
 
     def _at(self, parameters: Tensor, collect: int) -> LinearisedPolicy:
         """Each task's policy with the parameters `[M, P]`, at the observations of a collect."""
@@ -148,10 +153,11 @@ class ChunkObjective:
         slope = clipped_slope(self._ratio(after), last, self._config.clip)
         cotangent = done.after.pull(after.log_prob_gradient(last.actions, slope))
         for k in range(len(done.losses) - 1, -1, -1):
-            # alpha H w + beta grad KL: both go back through the same network, hence in one pass.
+            # alpha H u + beta grad KL: both go back through the same network, hence in one pass.
             weights = penalty * self._samples[k].weights
             pulls = done.before[k].distribution.kl_gradient(self._old[k], weights)
-            cotangent = cotangent - done.losses[k].hessian_product(self._config.inner_lr * cotangent, pulls)
+            u = done.steps[k].through_projection(cotangent)
+            cotangent = u - done.losses[k].hessian_product(self._config.inner_lr * u, pulls)
         return cotangent.sum(dim=0)
 
     def _divergence(self, new: Distribution, collect: int) -> Tensor:
@@ -206,7 +212,8 @@ class Promp(GradientAgent[PrompConfig]):
         samples = self._samples(trajectories)
         linear = self._policy.linearise(state.parameters, samples.observations)
         loss = RatioLoss(linear.distribution, linear.distribution.log_prob(samples.actions), samples)
-        return AdaptedPolicy(state.parameters - self.config.inner_lr * linear.pull(loss.gradient))
+        rate, bound = self.config.inner_lr, self._policy.bound
+        return AdaptedPolicy(InnerStep(state.parameters, linear.pull(loss.gradient), rate, bound, None).end)
 
     def meta_update(self, batch: MetaBatch) -> dict[str, float]:
         """Several steps of Adam on the clipped objective of the adapted policies."""
@@ -224,7 +231,7 @@ class Promp(GradientAgent[PrompConfig]):
             norms.append(gradient.norm())
             self._leaf.grad = -gradient
             self._adam.step()
-            self._parameters = self._leaf.detach().clone()
+            self._parameters = self._policy.bound.project_(self._leaf.detach()).clone()
         after, outer, inner, clipped = evaluate()
         self._update_statistics(batch.trajectories)
         return {

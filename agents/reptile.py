@@ -56,6 +56,7 @@ class Reptile(GradientAgent[ReptileConfig]):
             totals.append(end.sum(dim=0))
             distances.append((end - start).norm(dim=1).sum())
         moved = reptile_step(self._parameters, torch.stack(totals).sum(dim=0) / num_tasks, self.config.outer_lr)
+        moved = self._policy.bound.project_(moved)
         step_norm = float((moved - self._parameters).norm())
         self._parameters = moved
         self._update_statistics(batch.trajectories)

@@ -92,8 +92,7 @@ class Rl2:
             cell=config.cell,
             units=config.units,
             hidden=config.hidden,
-            init_std=config.init_std,
-            min_std=config.min_std,
+            policy=config,
             rng=rng,
         ).to(device)
         self._learner = PpoLearner(self._network, config, rng)
@@ -158,7 +157,7 @@ class Rl2:
         report = self._learner.update(samples, forward, batch.progress)
         if config.normalise_observations:  # after the update, so that acting and learning see the same inputs
             self._observation_moments.update(trials.observations, trials.mask)
-        return report | {"policy/std": self._network.policy.std()}
+        return report | {"policy/std": self._network.policy.std(report["update/entropy"])}
 
     def _to_learn_from(self, samples: PpoSamples, x: Tensor) -> tuple[PpoSamples, Forward]:
         """Samples of whole trials or of segments `[B, L, ...]`, and how their rows pass through the network."""
@@ -236,7 +235,7 @@ class Rl2:
             "activation": self.config.activation,
             "reward_input_scale": self.config.reward_input_scale,
             "normalise_observations": self.config.normalise_observations,
-            "min_std": self.config.min_std,
+            **self._network.policy.description(),
             **self._actions.description(),
         }
         write_tensors(path, tensors | self._actions.tensors(), description)

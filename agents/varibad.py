@@ -218,8 +218,7 @@ class Varibad:
             spaces,
             hidden=config.hidden,
             activation=config.activation,
-            init_std=config.init_std,
-            min_std=config.min_std,
+            policy=config,
             rng=rng,
         ).to(device)
         self._vae_rng = rng.spawn(1)[0]
@@ -303,7 +302,7 @@ class Varibad:
             self._belief_moments.update(trials.extras["belief"], trials.mask)
         deviations = np.exp(0.5 * trials.extras["belief"][..., self.config.latent :][trials.mask])
         return report | {
-            "policy/std": self._network.policy.std(),
+            "policy/std": self._network.policy.std(report["update/entropy"]),
             "belief/std": float(deviations.mean()),
             "buffer/trials": float(self._replay.size),
         }
@@ -463,7 +462,7 @@ class Varibad:
             "reward_input_scale": self.config.reward_input_scale,
             "normalise_observations": self.config.normalise_observations,
             "normalise_belief": self.config.normalise_belief,
-            "min_std": self.config.min_std,
+            **self._network.policy.description(),
             **self._actions.description(),
         }
         write_tensors(path, tensors | self._actions.tensors(), description)

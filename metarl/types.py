@@ -90,7 +90,7 @@ class Spaces:
     Args:
         observation_size: `O`, features of one observation.
         action_low: Lower bound of each action component, length `A`, in the environment's unit.
-        action_high: Upper bound, likewise. Both may be infinite.
+        action_high: Upper bound, likewise. Either may be infinite, in any component.
         horizon: `T`, steps after which an episode is truncated.
         choices: Number of actions to choose from where actions are discrete: an action is then one component,
             the index of the choice, with bounds 0 and `choices - 1`. 0 where actions are continuous.

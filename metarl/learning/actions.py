@@ -17,13 +17,19 @@ class ActionMap:
     Args:
         spaces: Action bounds, or the number of choices.
         scale: Policy output that stands for the largest action; see `to_environment`.
+
+    Attributes:
+        bounded: Components with two finite bounds, `[A]`; none where actions are discrete.
     """
 
     def __init__(self, spaces: Spaces, scale: float) -> None:
         self.choices, self.scale = spaces.choices, scale
         self.low = np.asarray(spaces.action_low, dtype=np.float32)
         self.high = np.asarray(spaces.action_high, dtype=np.float32)
-        self.bounded = bool(np.isfinite(self.low).all() and np.isfinite(self.high).all())
+        self.bounded = np.isfinite(self.low) & np.isfinite(self.high) & (not spaces.choices)
+        with np.errstate(invalid="ignore"):  # infinity minus infinity, in components that are not bounded
+            self._centre = np.where(self.bounded, self.high / 2 + self.low / 2, np.float32(0.0))
+            self._half_width = np.where(self.bounded, self.high / 2 - self.low / 2, np.float32(1.0))
 
     @property
     def features(self) -> int:
@@ -33,38 +39,39 @@ class ActionMap:
     def to_environment(self, output: Floats) -> Floats:
         """The environment's action for a policy output, `[..., A]`.
 
-        With bounds [low, high] it is `centre + half_width * output / scale`, clipped to them, so an output of
-        `scale` is a full action (1 in rllab's normalised environment; 10 in those of ProMP, pytorch-maml-rl and
-        garage on MuJoCo). Without bounds, and for discrete actions, it is the output itself.
+        Each component by its own bounds. With two finite ones it is `centre + half_width * output / scale`, clipped to
+        them, so an output of `scale` is a full action (1 in rllab's normalised environment; 10 in those of ProMP,
+        pytorch-maml-rl and garage on MuJoCo). With one finite bound it is the output, clipped there; without, and for
+        discrete actions, the output itself.
         """
-        if self.choices or not self.bounded:
+        if self.choices:
             return output
-        centre, half_width = (self.high + self.low) / 2, (self.high - self.low) / 2
-        return np.clip(centre + half_width * (output / np.float32(self.scale)), self.low, self.high)
+        scaled = self._centre + self._half_width * (output / np.float32(self.scale))
+        return np.clip(np.where(self.bounded, scaled, output), self.low, self.high)
 
     def to_features(self, action: Floats) -> Floats:
         """An environment's action as a network's input, `[..., features]` float32.
 
-        A choice becomes one-hot; a bounded action is mapped to [-1, 1]; any other stays as it is.
+        A choice becomes one-hot; a component with two finite bounds is mapped to [-1, 1]; any other stays as it is.
 
         Args:
             action: `[..., A]`, as the environment received it.
         """
         if self.choices:
             return np.eye(self.choices, dtype=np.float32)[action[..., 0].astype(np.int64)]
-        if not self.bounded:
-            return action.astype(np.float32)
-        centre, half_width = (self.high + self.low) / 2, (self.high - self.low) / 2
-        return np.asarray((action - centre) / np.maximum(half_width, 1e-6), dtype=np.float32)
+        scaled = (action - self._centre) / np.maximum(self._half_width, 1e-6)
+        return np.where(self.bounded, scaled, action).astype(np.float32)
 
     def tensors(self) -> dict[str, Tensor]:
-        """The bounds, for an exported policy."""
-        return {"action_low": torch.tensor(self.low), "action_high": torch.tensor(self.high)}
+        """Arrays of an exported policy, each `[A]`: `action = clip(offset + factor * output, low, high)`."""
+        factor = np.where(self.bounded, self._half_width / np.float32(self.scale), np.float32(1.0))
+        arrays = {"low": self.low, "high": self.high, "offset": self._centre, "factor": factor}
+        return {f"action_{name}": torch.tensor(array) for name, array in arrays.items()}
 
     def description(self) -> dict[str, Any]:
         """How an exported policy's output is to be read."""
         return {
             "distribution": "categorical" if self.choices else "gaussian",
             "action_scale": self.scale,
-            "bounded": self.bounded,
+            "bounded": self.bounded.tolist(),
         }

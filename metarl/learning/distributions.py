@@ -168,6 +168,20 @@ class Categorical(NamedTuple):
 Distribution = Gaussian | Categorical
 
 
+def joined(pieces: Sequence[Distribution]) -> Distribution:
+    """Distributions of one kind over consecutive steps, `[B, L, ...]` each, as one.
+
+    A log-std that all steps share, `[A]`, is taken from the first.
+    """
+    first = pieces[0]
+    if isinstance(first, Categorical):
+        return Categorical(torch.cat([p.logits for p in pieces if isinstance(p, Categorical)], dim=1))
+    gaussians = [p for p in pieces if isinstance(p, Gaussian)]
+    shared = first.log_std.ndim < first.mean.ndim
+    log_std = first.log_std if shared else torch.cat([p.log_std for p in gaussians], dim=1)
+    return Gaussian(torch.cat([p.mean for p in gaussians], dim=1), log_std)
+
+
 def _sums(weight: Tensor, x: Tensor) -> Tensor:
     """Each task's weighted sum over its samples: `[M, B]` and `[M, B, A]` to `[M, 1, A]`."""
     return torch.bmm(weight.unsqueeze(1), x)

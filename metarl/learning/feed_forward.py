@@ -70,8 +70,7 @@ class FeedForwardAgent:
             spaces,
             hidden=settings.hidden,
             activation=settings.activation,
-            init_std=settings.init_std,
-            min_std=settings.min_std,
+            policy=settings,
             rng=rng,
         ).to(device)
         self._learner = PpoLearner(self._network, settings, rng)
@@ -138,7 +137,7 @@ class FeedForwardAgent:
         report = self._learner.update(samples, forward, progress)
         if settings.normalise_observations:  # after the update, so that acting and learning see the same inputs
             self._input_moments.update(inputs, mask)
-        return report | {"policy/std": self._network.policy.std()}
+        return report | {"policy/std": self._network.policy.std(report["update/entropy"])}
 
     def _seen(self, inputs: Floats) -> Tensor:
         """Inputs as the networks see them, on the device."""
@@ -184,7 +183,7 @@ class FeedForwardAgent:
             "inputs": inputs,
             "activation": self._settings.activation,
             "normalise_observations": self._settings.normalise_observations,
-            "min_std": self._settings.min_std,
+            **self._network.policy.description(),
             **self._actions.description(),
         }
         write_tensors(path, tensors | self._actions.tensors() | dict(more), description)

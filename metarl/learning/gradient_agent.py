@@ -190,7 +190,7 @@ class GradientAgent(ABC, Generic[ConfigT]):
         got = {name: tuple(t.shape) for name, t in tensors.items()}
         if got != expected:
             raise ValueError(f"checkpoint of {type(self).__name__}: got tensors {got}, expected {expected}")
-        self._parameters = tensors["parameters"].to(self._device)
+        self._parameters = self._policy.bound.project_(tensors["parameters"].to(self._device, copy=True))
         self._observation_moments.restore("observation_moments", tensors)
         self._return_moments.restore("return_moments", tensors)
 

@@ -25,7 +25,6 @@ class LinearisedPolicy:
         observations: `[M, B, O]`.
         activation: Between the layers.
         distribution: From the network's output and the arrays of the parameters.
-        log_std_floor: Below it, the log-std is held at it.
 
     Attributes:
         distribution: The distributions, without history.
@@ -38,28 +37,22 @@ class LinearisedPolicy:
         observations: Tensor,
         activation: Activation,
         distribution: Callable[[Tensor, dict[str, Tensor]], Distribution],
-        log_std_floor: float,
     ) -> None:
         self.layout, self.activation = layout, activation
         arrays = layout.split(parameters.detach())
         self.layers = mlp_layers(arrays)
         output, self.inputs = evaluate(self.layers, observations, activation)
         self.distribution = distribution(output, arrays)
-        # Where the floor does not hold it, [M, A].
-        self._free = arrays["log_std"] >= log_std_floor if "log_std" in arrays else None
 
     def along(self, tangent: Tensor) -> tuple[Layers, tuple[Tensor, ...]]:
         """A tangent `[M, P]` as the network's share of it, and that of the log-std `[M, 1, A]` if there is one."""
         arrays = self.layout.split(tangent)
-        rest = () if self._free is None else ((arrays["log_std"] * self._free).unsqueeze(1),)
+        rest = (arrays["log_std"].unsqueeze(1),) if "log_std" in arrays else ()
         return mlp_layers(arrays), rest
 
     def flat(self, gradients: Layers, rest: Sequence[Tensor]) -> Tensor:
         """A gradient `[M, P]` from the network's share of it and that of the log-std, if there is one."""
-        pieces = flat_gradients(gradients)
-        if self._free is not None:
-            pieces += [r.squeeze(1) * self._free for r in rest]
-        return torch.cat(pieces, dim=1)
+        return torch.cat([*flat_gradients(gradients), *(r.squeeze(1) for r in rest)], dim=1)
 
     def push(self, tangent: Tensor) -> tuple[Tensor, ...]:
         """From a tangent of the parameters, `[M, P]`, to those of mean and log-std, or of the logits."""

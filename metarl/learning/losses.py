@@ -42,6 +42,8 @@ def policy_gradient_steps(
 ) -> list[InnerStep]:
     """One step on `inner_loss` per collect, each from where the last one ended, differentiable.
 
+    A step ends at the nearest parameters that keep the policy's bound.
+
     Args:
         policy: The policy.
         samples: One per step.
@@ -53,7 +55,20 @@ def policy_gradient_steps(
         at = steps[-1].end if steps else start
         linear = policy.linearise(at, one.observations)
         loss = LossDerivatives(linear, HeadAutograd(linear.distribution, partial(inner_loss, samples=one)))
-        steps.append(InnerStep(at, loss.gradient, loss.hessian_product, rate))
+        steps.append(InnerStep(at, loss.gradient, rate, policy.bound, loss.hessian_product))
+    return steps
+
+
+def first_order_steps(
+    policy: StackedPolicy, samples: Sequence[Samples], start: Tensor, rate: float | Tensor
+) -> list[InnerStep]:
+    """The same steps with their gradients taken to be constant; arguments as for `policy_gradient_steps`."""
+    steps: list[InnerStep] = []
+    for one in samples:
+        at = steps[-1].end if steps else start
+        linear = policy.linearise(at, one.observations)
+        gradient = linear.pull(linear.cotangents(partial(inner_loss, samples=one)))
+        steps.append(InnerStep(at, gradient, rate, policy.bound, None))
     return steps
 
 
@@ -62,6 +77,5 @@ def adapted_by_policy_gradient(
 ) -> Tensor:
     """Where the same steps lead, `[M, P]`, keeping nothing of the way."""
     for one in samples:
-        linear = policy.linearise(start, one.observations)
-        start = start - rate * linear.pull(linear.cotangents(partial(inner_loss, samples=one)))
+        start = first_order_steps(policy, [one], start, rate)[0].end
     return start

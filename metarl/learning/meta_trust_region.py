@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from metarl.config import Count, NonNegative, Positive, Shrinking
+from metarl.learning.bounds import LowerBound
 from metarl.learning.losses import mean_divergence, surrogate_objective
 from metarl.learning.memory import fits, graph_bytes
 from metarl.learning.policy import Samples, StackedPolicy, task_chunks
@@ -151,22 +152,27 @@ def mean_over_tasks(chunks: Sequence[Chunk], of: Callable[[Chunk], Tensor], num_
 
 
 def meta_trust_region_step(
-    meta_parameters: Tensor, chunks: Sequence[Chunk], num_tasks: int, config: TrustRegionConfig
+    meta_parameters: Tensor, chunks: Sequence[Chunk], num_tasks: int, config: TrustRegionConfig, bound: LowerBound
 ) -> tuple[Tensor, dict[str, float]]:
     """One trust-region step on the mean surrogate of the adapted policies.
+
+    An entry at its bound whose gradient points below it takes no part in the step (Bertsekas 1982, section 2): else
+    the trust region would be spent on a direction that the projection undoes.
 
     Args:
         meta_parameters: `[Q]`, those that the chunks were linearised at.
         chunks: All tasks of the meta-batch.
         num_tasks: `M`.
         config: Size of the region, conjugate gradients, line search.
+        bound: Of the meta-parameters, which keep it.
 
     Returns:
         The new meta-parameters `[Q]` (the old ones if no candidate was accepted), and numbers for the log.
     """
 
     def product(v: Tensor) -> Tensor:
-        return mean_over_tasks(chunks, lambda c: c.curvature_product(v), num_tasks) + config.damping * v
+        image = mean_over_tasks(chunks, lambda c: c.curvature_product(v), num_tasks) + config.damping * v
+        return bound.clear_(image, held)
 
     def evaluate(candidate: Tensor) -> Tensor:
         return mean_over_tasks(chunks, lambda c: c.evaluate(candidate), num_tasks)
@@ -174,6 +180,8 @@ def meta_trust_region_step(
     # Evaluated by the same code as the candidates, so that rounding cannot pass for an improvement.
     old_surrogate = evaluate(meta_parameters)[0].item()
     gradient = mean_over_tasks(chunks, lambda c: c.gradient, num_tasks)
+    held = bound.held(meta_parameters, gradient)
+    gradient = bound.clear_(gradient, held)
     result = trust_region_step(
         meta_parameters,
         gradient,
@@ -185,6 +193,7 @@ def meta_trust_region_step(
         backtracks=config.line_search_steps,
         decay=config.line_search_decay,
         at_once=GPU_CANDIDATES if meta_parameters.is_cuda else 1,
+        project=bound.project_,
     )
     return result.parameters, {
         "update/accepted": float(result.accepted),

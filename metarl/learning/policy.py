@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from metarl.learning.actions import ActionMap
+from metarl.learning.bounds import LowerBound
 from metarl.learning.distributions import Categorical, Distribution, Gaussian
 from metarl.learning.gpu import send
 from metarl.learning.linearised import LinearisedPolicy
@@ -36,6 +37,11 @@ class StackedPolicy:
         init_std: Standard deviation at the start, in units of the policy's output (Gaussian only).
         min_std: Lower bound, in the same unit.
         action_scale: Policy output that stands for the largest action; see `to_environment`.
+
+    Attributes:
+        layout: Of one task's parameters.
+        bound: Of the log-std among them. All parameters are to keep it: the distributions are computed without a look
+            at it, so that no gradient ends there.
     """
 
     def __init__(
@@ -50,9 +56,10 @@ class StackedPolicy:
     ) -> None:
         self._spaces = spaces
         self._perceptrons = Perceptrons((spaces.observation_size, *hidden, spaces.policy_outputs), activation)
-        self._log_std_start, self._log_std_floor = math.log(init_std), math.log(min_std)
+        self._log_std_start = math.log(init_std)
         log_std = () if spaces.choices else (("log_std", (spaces.action_size,)),)
         self.layout = Layout((*self._perceptrons.layout.shapes, *log_std))
+        self.bound = LowerBound(slice(self._perceptrons.layout.size, self.layout.size), math.log(min_std))
         self._actions = ActionMap(spaces, action_scale)
 
     @property
@@ -65,7 +72,8 @@ class StackedPolicy:
         network = mlp_init(self._perceptrons.sizes, rng)
         if self._spaces.choices:
             return network
-        return torch.cat([network, torch.full((self._spaces.action_size,), self._log_std_start)])
+        log_std = torch.full((self._spaces.action_size,), self._log_std_start)
+        return self.bound.project_(torch.cat([network, log_std]))
 
     def __call__(self, parameters: Tensor, observations: Tensor) -> Distribution:
         """Action distributions of each task's policy.
@@ -87,13 +95,11 @@ class StackedPolicy:
     def _distribution(self, output: Tensor, arrays: Mapping[str, Tensor]) -> Distribution:
         if self._spaces.choices:
             return Categorical(output)
-        return Gaussian(output, arrays["log_std"].clamp_min(self._log_std_floor).unsqueeze(1))
+        return Gaussian(output, arrays["log_std"].unsqueeze(1))
 
     def linearise(self, parameters: Tensor, observations: Tensor) -> LinearisedPolicy:
         """The policy around given parameters; arguments as for calling it."""
-        return LinearisedPolicy(
-            self.layout, parameters, observations, self._perceptrons.activation, self._distribution, self._log_std_floor
-        )
+        return LinearisedPolicy(self.layout, parameters, observations, self._perceptrons.activation, self._distribution)
 
     def to_environment(self, output: Floats) -> Floats:
         """The environment's action for a policy output, `[..., A]`; see `ActionMap.to_environment`."""
@@ -115,7 +121,7 @@ class StackedPolicy:
         """Mean standard deviation of the policy's output; 0 where actions are discrete. `parameters` is `[P]`."""
         if self._spaces.choices:
             return 0.0
-        return float(parameters[-self._spaces.action_size :].clamp_min(self._log_std_floor).exp().mean())
+        return float(parameters[-self._spaces.action_size :].exp().mean())
 
     def export(self, parameters: Tensor) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Arrays and description of one task's policy, for use without metarl.
@@ -124,8 +130,6 @@ class StackedPolicy:
             parameters: `[P]`.
         """
         tensors = {name: t[0].clone() for name, t in self.layout.split(parameters.detach().cpu()[None]).items()}
-        if "log_std" in tensors:
-            tensors["log_std"].clamp_(min=self._log_std_floor)
         return tensors | self._actions.tensors(), {
             "activation": self._perceptrons.activation,
             **self._actions.description(),

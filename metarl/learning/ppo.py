@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from metarl.config import Count, NonNegative, Positive, UnitInterval
+from metarl.learning.actor_critic import PolicyHead, PolicySettings
 from metarl.learning.distributions import Distribution
 from metarl.learning.gpu import send
 from metarl.learning.memory import chunks_that_fit, graph_bytes
@@ -23,7 +24,7 @@ from metarl.types import Bools, Floats
 
 
 @dataclass(frozen=True, kw_only=True)
-class PpoSettings:
+class PpoSettings(PolicySettings):
     """What the agents that are trained by PPO have in common."""
 
     learning_rate: Positive = 7e-4
@@ -56,12 +57,6 @@ class PpoSettings:
     """Divide the rewards that the learner sees by the running standard deviation of the return."""
     normalise_observations: bool = False
     """Show the networks observations normalised by running statistics."""
-    init_std: Positive = 1.0
-    """Standard deviation of the policy's output at the start."""
-    min_std: Positive = 1e-6
-    """Lower bound of that standard deviation."""
-    action_scale: Positive = 1.0
-    """Policy output that stands for a full action."""
 
 
 class PpoSamples(NamedTuple):
@@ -167,13 +162,14 @@ class PpoLearner:
     """A network, its Adam state, and the generator that draws the minibatches.
 
     Args:
-        network: Whose parameters learn.
+        network: Whose parameters learn. Its policy heads are projected on their bounds after each step.
         settings: The settings.
         rng: Source of the minibatches. Its state is part of the checkpoint.
     """
 
     def __init__(self, network: nn.Module, settings: PpoSettings, rng: np.random.Generator) -> None:
         self._parameters = dict(network.named_parameters())
+        self._heads = [module for module in network.modules() if isinstance(module, PolicyHead)]
         self._settings, self._rng = settings, rng
         self._adam = Adam(self._parameters.values(), settings.learning_rate, eps=1e-5)
 
@@ -205,6 +201,7 @@ class PpoLearner:
                 list(self._parameters.values()), settings.max_gradient_norm or torch.inf, foreach=False
             )
             self._adam.step()
+            self._project()
             told = torch.stack(pulled).sum(dim=0)
             reports.append(torch.cat([told[:3], norm.detach().unsqueeze(0), told[3:]]))
         means, last = torch.stack(reports).mean(dim=0).tolist(), torch.stack(reports[-parts:]).mean(dim=0).tolist()
@@ -247,6 +244,11 @@ class PpoLearner:
             clipped = (weights * ((log_ratio.exp() - 1.0).abs() > settings.clip)).sum()
             return torch.stack([policy_loss, error, entropy, clipped, kl])
 
+    def _project(self) -> None:
+        """Keeps the policy's deviations within their bounds."""
+        for head in self._heads:
+            head.project()
+
     def tensors(self) -> dict[str, Tensor]:
         """Parameters, and Adam's state of each."""
         parameters = {f"parameters.{name}": p.detach().cpu().clone() for name, p in self._parameters.items()}
@@ -272,6 +274,7 @@ class PpoLearner:
         with torch.no_grad():
             for name, parameter in self._parameters.items():
                 parameter.copy_(tensors[f"parameters.{name}"])
+        self._project()
         self._adam.restore("adam", tensors)
 
 

@@ -16,9 +16,9 @@ from torch import Tensor, nn
 
 from metarl.config import Count, Positive
 from metarl.learning.actions import ActionMap
-from metarl.learning.actor_critic import PolicyHead, hidden_layers, linear
+from metarl.learning.actor_critic import PolicyHead, PolicySettings, hidden_layers, linear
 from metarl.learning.cells import PARTS, Cell, Remembering, memory_after, recurrent_cell, through
-from metarl.learning.distributions import Categorical, Distribution, Gaussian
+from metarl.learning.distributions import Distribution, joined
 from metarl.learning.perceptron import Activation
 from metarl.learning.ppo import PpoSamples, PpoSettings, normalise_over_steps
 from metarl.learning.returns import discounted_sums, generalised_advantages
@@ -39,8 +39,7 @@ class RecurrentActorCritic(nn.Module):
         cell: `gru` (Cho et al. 2014, arXiv:1406.1078) or `lstm` (Hochreiter and Schmidhuber 1997).
         units: `H`, size of the memory.
         hidden: Units of each layer after the cell, of policy and value each; there may be none.
-        init_std: Standard deviation of the policy's output at the start.
-        min_std: Its lower bound.
+        policy: Settings of the policy's deviation and mean.
         rng: Source of the initial weights.
     """
 
@@ -54,8 +53,7 @@ class RecurrentActorCritic(nn.Module):
         cell: Cell,
         units: int,
         hidden: tuple[int, ...],
-        init_std: float,
-        min_std: float,
+        policy: PolicySettings,
         rng: np.random.Generator,
     ) -> None:
         super().__init__()
@@ -65,7 +63,7 @@ class RecurrentActorCritic(nn.Module):
         self.cell = recurrent_cell(cell, sizes[-1], units, rng)
         joined = (units + sizes[-1] if hidden else units, *hidden)
         self.actor, self.critic = (hidden_layers(joined, activation, rng) for _ in range(2))
-        self.policy = PolicyHead(joined[-1], spaces, init_std=init_std, min_std=min_std, rng=rng)
+        self.policy = PolicyHead(joined[-1], spaces, policy, rng=rng)
         self.value = linear(joined[-1], 1, 1.0, rng)
 
     def fresh_memory(self, rows: int) -> Tensor:
@@ -110,7 +108,7 @@ def unroll(network: RecurrentActorCritic, x: Tensor, span: int = 0) -> tuple[Dis
         distribution, value, memory = network(piece, memory.detach())
         distributions.append(distribution)
         values.append(value)
-    return _joined(distributions), torch.cat(values, dim=1)
+    return joined(distributions), torch.cat(values, dim=1)
 
 
 def memories_before_segments(network: RecurrentActorCritic, x: Tensor, span: int) -> Tensor:
@@ -157,14 +155,6 @@ def in_segments(steps: Tensor, span: int) -> Tensor:
     rows, length, *rest = steps.shape
     padding = steps.new_zeros(rows, -length % span, *rest)
     return torch.cat([steps, padding], dim=1).reshape(-1, span, *rest)
-
-
-def _joined(pieces: Sequence[Distribution]) -> Distribution:
-    """Distributions over consecutive steps `[B, L, ...]` as one."""
-    first = pieces[0]
-    if isinstance(first, Gaussian):
-        return Gaussian(torch.cat([p.mean for p in pieces if isinstance(p, Gaussian)], dim=1), first.log_std)
-    return Categorical(torch.cat([p.logits for p in pieces if isinstance(p, Categorical)], dim=1))
 
 
 @dataclass(frozen=True)

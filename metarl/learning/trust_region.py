@@ -91,6 +91,7 @@ def trust_region_step(
     backtracks: int,
     decay: float,
     at_once: int = 1,
+    project: Callable[[Tensor], Tensor] = lambda parameters: parameters,
 ) -> TrustRegionResult:
     """Maximises a surrogate subject to a mean divergence of at most `max_kl`.
 
@@ -109,13 +110,15 @@ def trust_region_step(
         backtracks: Candidates to try.
         decay: Factor between two candidates' lengths.
         at_once: Candidates evaluated before the host waits for their numbers; the result is the same for any.
+        project: From parameters to the nearest ones that are allowed, `[P]`; may change its argument. Candidates are
+            projected before they are evaluated.
     """
     direction, residual = conjugate_gradient(product, gradient, iterations)
     curvature = direction @ (gradient - residual)  # x^T F x, without another product
     full_step = direction * torch.sqrt(2.0 * max_kl / curvature.clamp_min(torch.finfo(gradient.dtype).tiny))
     for first in range(0, backtracks, at_once):
         attempts = range(first, min(first + at_once, backtracks))
-        candidates = [parameters + decay**attempt * full_step for attempt in attempts]
+        candidates = [project(parameters + decay**attempt * full_step) for attempt in attempts]
         values = torch.stack([evaluate(candidate) for candidate in candidates]).tolist()
         for attempt, candidate, (surrogate, kl) in zip(attempts, candidates, values, strict=True):
             if surrogate > old_surrogate and kl <= max_kl:  # False for NaN

@@ -18,7 +18,7 @@ from metarl.learning.distributions import Distribution
 from metarl.learning.gradient_agent import AdaptedPolicy
 from metarl.learning.losses import inner_loss, mean_divergence, surrogate_objective
 from metarl.learning.policy import Samples, StackedPolicy
-from metarl.scripts.reference.policy import PlainPolicy
+from metarl.scripts.reference.policy import PlainPolicy, floors, projected
 from metarl.types import MetaBatch, Trajectories
 
 
@@ -30,7 +30,7 @@ def adapt_one(
     for one in samples[:-1]:
         loss = inner_loss(policy(adapted, one.observations), one).sum()
         (gradient,) = torch.autograd.grad(loss, adapted, create_graph=create_graph)
-        adapted = adapted - inner_lr * gradient
+        adapted = projected(policy, adapted - inner_lr * gradient)
     return adapted
 
 
@@ -95,9 +95,12 @@ def update(policy: StackedPolicy, parameters: Tensor, samples: Sequence[Samples]
     old = old_policies(policy, parameters, samples, config.inner_lr)
     gradient, old_surrogate = meta_gradient(policy, parameters, samples, config.inner_lr)
     hessian = curvature_product(policy, parameters, samples, old, config.inner_lr)
+    # What lies at its floor and is to go below it takes no part in the step.
+    free = torch.where((parameters <= floors(policy, parameters)) & (gradient < 0), 0.0, 1.0)
+    gradient = free * gradient
 
     def product(v: Tensor) -> Tensor:
-        return hessian(v) + config.damping * v
+        return free * (hessian(v) + config.damping * v)
 
     direction, residual, conjugate = torch.zeros_like(gradient), gradient.clone(), gradient.clone()
     for _ in range(config.cg_iterations):
@@ -109,7 +112,8 @@ def update(policy: StackedPolicy, parameters: Tensor, samples: Sequence[Samples]
         residual = new_residual
     full_step = direction * torch.sqrt(2.0 * config.max_kl / (direction @ product(direction)))
     for attempt in range(config.line_search_steps):
-        candidate = (parameters + config.line_search_decay**attempt * full_step).detach().requires_grad_()
+        candidate = projected(policy, parameters + config.line_search_decay**attempt * full_step)
+        candidate = candidate.detach().requires_grad_()
         surrogate, kl = objective_and_divergence(policy, candidate, samples, old, config.inner_lr, create_graph=False)
         if surrogate.item() > old_surrogate and kl.item() <= config.max_kl:
             return candidate.detach()
@@ -128,7 +132,7 @@ class LoopMamlTrpo(MamlTrpo):
             one = samples.tasks(slice(i, i + 1))
             leaf = state.parameters[i : i + 1].detach().requires_grad_()
             (gradient,) = torch.autograd.grad(inner_loss(self._policy(leaf, one.observations), one).sum(), leaf)
-            adapted.append(leaf.detach() - self.config.inner_lr * gradient)
+            adapted.append(projected(self._policy, leaf.detach() - self.config.inner_lr * gradient))
         return AdaptedPolicy(torch.cat(adapted))
 
     def meta_update(self, batch: MetaBatch) -> dict[str, float]:

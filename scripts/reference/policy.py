@@ -22,3 +22,16 @@ class PlainPolicy(StackedPolicy):
                     x = activation(x)
             outputs.append(x)
         return torch.stack(outputs)
+
+
+def floors(policy: StackedPolicy, like: Tensor) -> Tensor:
+    """Lower bound of each parameter, `[P]`; minus infinity for those without one. `like` gives dtype and device."""
+    lowest = torch.full((policy.layout.size,), -torch.inf, dtype=like.dtype, device=like.device)
+    lowest[policy.bound.where] = policy.bound.value
+    return lowest
+
+
+def projected(policy: StackedPolicy, parameters: Tensor) -> Tensor:
+    """The nearest parameters that keep the policy's bound, `[..., P]`, differentiable."""
+    lowest = floors(policy, parameters)
+    return torch.where(parameters < lowest, lowest, parameters)

@@ -17,12 +17,18 @@ from metarl.learning.distributions import Distribution
 from metarl.learning.gradient_agent import AdaptedPolicy
 from metarl.learning.losses import mean_divergence, probability_ratio, surrogate_objective
 from metarl.learning.policy import Samples, StackedPolicy
-from metarl.scripts.reference.policy import PlainPolicy
+from metarl.scripts.reference.policy import PlainPolicy, projected
 from metarl.types import Trajectories
 
 
 def one_step(
-    new: Distribution, old: Distribution, samples: Samples, start: Tensor, inner_lr: float, create_graph: bool
+    policy: StackedPolicy,
+    new: Distribution,
+    old: Distribution,
+    samples: Samples,
+    start: Tensor,
+    inner_lr: float,
+    create_graph: bool,
 ) -> Tensor:
     """One task's parameters after an inner step, `[1, P]`; `new` is the policy at `start` `[1, P]`, with its graph.
 
@@ -30,7 +36,7 @@ def one_step(
     """
     loss = -surrogate_objective(new, old, samples).sum()
     (gradient,) = torch.autograd.grad(loss, start, create_graph=create_graph)
-    end = start - inner_lr * gradient
+    end = projected(policy, start - inner_lr * gradient)
     return end if create_graph else end.detach().requires_grad_()
 
 
@@ -43,7 +49,7 @@ def old_policies(
         new = policy(at, one.observations)
         policies.append(new.detach())
         if k + 1 < len(samples):
-            at = one_step(new, policies[-1], one, at, inner_lr, create_graph=False)
+            at = one_step(policy, new, policies[-1], one, at, inner_lr, create_graph=False)
     return policies
 
 
@@ -71,7 +77,7 @@ class LoopObjective:
         for samples, old in before:
             new = self._policy(at, samples.observations)
             divergences.append(mean_divergence(new, old, samples).sum())
-            at = one_step(new, old, samples, at, self._config.inner_lr, create_graph)
+            at = one_step(self._policy, new, old, samples, at, self._config.inner_lr, create_graph)
         return self._policy(at, last[0].observations), torch.stack(divergences).mean()
 
     def _objective(self, task: int, new: Distribution, inner: Tensor) -> tuple[Tensor, Tensor]:
@@ -114,7 +120,8 @@ class LoopPromp(Promp):
         for i in range(len(samples.weights)):
             own, start = samples.tasks(slice(i, i + 1)), state.parameters[i : i + 1].detach().requires_grad_()
             new = self._policy(start, own.observations)
-            ends.append(one_step(new, new.detach(), own, start, self.config.inner_lr, create_graph=False))
+            rate = self.config.inner_lr
+            ends.append(one_step(self._policy, new, new.detach(), own, start, rate, create_graph=False))
         return AdaptedPolicy(torch.cat(ends).detach())
 
     def _objectives(self, samples: Sequence[Samples]) -> Sequence[OuterObjective]:

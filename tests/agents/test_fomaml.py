@@ -32,7 +32,7 @@ def adapted_by_hand(policy: StackedPolicy, parameters: Tensor, samples: list[Sam
     for one in samples[:-1]:
         leaf = at.detach().requires_grad_()
         inner_loss(policy(leaf, one.observations), one).sum().backward()
-        at = (leaf - LR * leaf.grad).detach()
+        at = policy.bound.project_((leaf - LR * leaf.grad).detach())
     return at
 
 
@@ -97,6 +97,26 @@ def test_the_curvature_is_that_of_the_divergence_around_the_adapted_parameters(p
 
     by_difference = (4 * second(5e-4) - second(1e-3)) / 3
     torch.testing.assert_close(v @ chunk.curvature_product(v), by_difference, rtol=1e-5, atol=1e-6)
+
+
+def test_what_the_floor_held_in_a_task_has_no_gradient_there(make_agent, random_samples, spaces: Spaces) -> None:
+    """The start of a deviation that the projection moved does not matter to the end: finite differences of it."""
+    agent = make_agent(1, spaces, min_std=1.3)
+    policy, parameters = agent._policy, agent.tensors()["parameters"].double()
+    parameters[-2:] = policy.bound.value + 0.01
+    samples = [random_samples(3, 11, spaces, seed) for seed in range(2)]
+    end = adapted_by_hand(policy, parameters, samples)
+    held = end[:, -2:] == policy.bound.value
+    assert 0 < held.sum() < held.numel()
+    nudged = adapted_by_hand(policy, parameters + 1e-6, samples)
+    assert torch.equal(nudged[:, -2:] == end[:, -2:], held)
+
+    leaf = end.requires_grad_()
+    new = policy(leaf, samples[-1].observations)
+    surrogate_objective(new, new.detach(), samples[-1]).sum().backward()
+    leaf.grad[:, -2:][held] = 0.0
+    chunk = linearised(FirstOrderAdaptation, policy, parameters, samples)
+    torch.testing.assert_close(chunk.gradient, leaf.grad.sum(dim=0))
 
 
 def test_candidates_of_the_line_search_are_judged_after_real_adaptation(problem) -> None:

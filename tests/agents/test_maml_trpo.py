@@ -30,15 +30,24 @@ def some_spaces(request, spaces: Spaces, discrete_spaces: Spaces) -> Spaces:
     return spaces if request.param == "continuous" else discrete_spaces
 
 
-@pytest.fixture(params=[1, 2], ids=["one inner step", "two inner steps"])
+@pytest.fixture(params=[(1, 1e-6), (2, 1e-6), (1, 1.3), (2, 1.3)], ids=lambda p: f"{p[0]} inner steps, floor {p[1]}")
 def problem(request, make_agent, random_samples, some_spaces: Spaces):
-    """A policy, its parameters in float64, samples of three tasks, and a linearisation."""
-    spaces = some_spaces
-    agent = make_agent(1, spaces)
-    parameters = agent.tensors()["parameters"].double()
-    samples = [random_samples(3, 11, spaces, seed) for seed in range(request.param + 1)]
-    adaptation = MamlAdaptation(agent._policy, parameters, samples[:-1], LR)
-    return agent._policy, parameters, samples, ChunkLinearisation(agent._policy, adaptation, samples[-1])
+    """A policy, its parameters in float64, samples of three tasks, and a linearisation.
+
+    With the high floor, some deviations of some tasks are projected on it.
+    """
+    spaces, (steps, min_std) = some_spaces, request.param
+    agent = make_agent(1, spaces, min_std=min_std)
+    policy, parameters = agent._policy, agent.tensors()["parameters"].double()
+    log_std = parameters[policy.bound.where]
+    log_std.clamp_(min=policy.bound.value + 0.01)
+    samples = [random_samples(3, 11, spaces, seed) for seed in range(steps + 1)]
+    adaptation = MamlAdaptation(policy, parameters, samples[:-1], LR)
+    if min_std > 1.0 and not spaces.choices:
+        projected = adaptation.end[:, policy.bound.where] == policy.bound.value
+        assert projected.any()
+        assert not projected.any(dim=1).all(), "one task stays above"
+    return policy, parameters, samples, ChunkLinearisation(policy, adaptation, samples[-1])
 
 
 def outer(policy, samples, old, parameters: Tensor) -> Tensor:
@@ -103,10 +112,14 @@ def test_first_order_would_be_noticed(problem) -> None:
 
 @pytest.fixture
 def real_batch() -> tuple[MamlTrpo, MetaBatch]:
+    return make_real_batch()
+
+
+def make_real_batch(**settings: Any) -> tuple[MamlTrpo, MetaBatch]:
     """A meta-batch of point-robot; some goals are one step away, so that episodes end early."""
     family = make_family("point-robot")
     envs = family.make_envs(4, 5, 20)
-    config = MamlTrpoConfig(hidden=(16, 16), action_scale=0.3)
+    config = MamlTrpoConfig(hidden=(16, 16), action_scale=0.3, **settings)
     agent = MamlTrpo(config, envs.spaces, device=torch.device("cpu"), rng=np.random.default_rng(0))
     streams = Streams(0)
     goals = ((0.1, 0.1), (-0.1, 0.1), (0.1, -0.1), (0.3, 0.2))
@@ -118,11 +131,20 @@ def real_batch() -> tuple[MamlTrpo, MetaBatch]:
     return agent, MetaBatch(tuple(tasks), (before, after))
 
 
-def test_a_whole_update_equals_the_plain_loops(real_batch, plain, monkeypatch) -> None:
-    agent, batch = real_batch
+@pytest.mark.parametrize(
+    ("min_std", "sign", "ends_at_floor"),
+    [(1e-6, 1.0, 0), (0.99, -1.0, 1), (1.0, -1.0, 2), (1.0, 1.0, 0)],
+    ids=["free", "steps over the floor", "held at the floor", "leaves the floor"],
+)
+def test_a_whole_update_equals_the_plain_loops(
+    plain, monkeypatch, min_std: float, sign: float, ends_at_floor: int
+) -> None:
+    """`sign` turns round what pays after adaptation."""
+    agent, batch = make_real_batch(min_std=min_std, cg_iterations=5)
     # In float64: conjugate gradients amplify rounding, in float32 to some thousandths of the step.
     agent._parameters = start = agent.tensors()["parameters"].double()
     samples = [Samples(*(t.double() for t in agent._samples(trajectories))) for trajectories in batch.trajectories]
+    samples[-1] = samples[-1]._replace(advantages=sign * samples[-1].advantages)
     pending = iter(samples)
     monkeypatch.setattr(agent, "_samples", lambda _: next(pending))
     expected = reference.update(plain(agent._policy), start, samples, agent.config)
@@ -131,6 +153,9 @@ def test_a_whole_update_equals_the_plain_loops(real_batch, plain, monkeypatch) -
     assert metrics["update/accepted"] == 1.0
     assert moved > 0
     assert (agent.tensors()["parameters"] - expected).norm() < 1e-6 * moved
+    log_std = agent.tensors()["parameters"][-2:]
+    assert (log_std >= agent._policy.bound.value).all()
+    assert (log_std == agent._policy.bound.value).sum() == ends_at_floor
 
 
 @pytest.mark.parametrize("size", [1, 3, 4])

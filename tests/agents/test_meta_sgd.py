@@ -21,14 +21,23 @@ def some_spaces(request, spaces: Spaces, discrete_spaces: Spaces) -> Spaces:
     return spaces if request.param == "continuous" else discrete_spaces
 
 
-@pytest.fixture(params=[1, 2], ids=["one inner step", "two inner steps"])
+@pytest.fixture(params=[(1, 1e-6), (2, 1e-6), (2, 1.3)], ids=lambda p: f"{p[0]} inner steps, floor {p[1]}")
 def problem(request, make_agent, random_samples, some_spaces: Spaces):
-    """A policy, initial parameters and unequal step sizes in float64, samples of three tasks."""
-    agent = make_agent(1, some_spaces)
-    parameters = agent.tensors()["parameters"].double()
+    """A policy, initial parameters and unequal step sizes in float64, samples of three tasks.
+
+    With the high floor, some deviations of some tasks are projected on it.
+    """
+    steps, min_std = request.param
+    agent = make_agent(1, some_spaces, min_std=min_std)
+    parameters, bound = agent.tensors()["parameters"].double(), agent._policy.bound
+    parameters[bound.where].clamp_(min=bound.value + 0.01)
     generator = torch.Generator().manual_seed(3)
     rates = LR + 0.05 * torch.randn(parameters.shape, generator=generator, dtype=DOUBLE)
-    samples = [random_samples(3, 11, some_spaces, seed) for seed in range(request.param + 1)]
+    samples = [random_samples(3, 11, some_spaces, seed) for seed in range(steps + 1)]
+    if min_std > 1.0 and not some_spaces.choices:
+        end = MetaSgdAdaptation(agent._policy, torch.cat([parameters, rates]), samples[:-1]).end
+        projected = end[:, bound.where] == bound.value
+        assert 0 < projected.sum() < projected.numel()
     return agent._policy, parameters, rates, samples
 
 
@@ -92,7 +101,7 @@ def test_each_parameter_moves_by_its_own_step_size(problem) -> None:
     leaf = parameters.expand(3, -1).clone().requires_grad_()
     inner_loss(policy(leaf, samples[0].observations), samples[0]).sum().backward()
     adaptation = MetaSgdAdaptation(policy, torch.cat([parameters, rates]), samples[:1])
-    torch.testing.assert_close(adaptation.end, parameters - rates * leaf.grad)
+    torch.testing.assert_close(adaptation.end, policy.bound.project_(parameters - rates * leaf.grad))
 
 
 def make_meta_sgd(spaces: Spaces) -> MetaSgd:

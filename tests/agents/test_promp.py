@@ -12,6 +12,7 @@ from metarl.learning.losses import inner_loss, mean_divergence, probability_rati
 from metarl.learning.policy import Samples, StackedPolicy
 from metarl.registry import make_family
 from metarl.rollout import collect
+from metarl.scripts.reference.policy import projected
 from metarl.seeding import Streams
 from metarl.types import MetaBatch, Spaces
 
@@ -24,12 +25,24 @@ def some_spaces(request, spaces: Spaces, discrete_spaces: Spaces) -> Spaces:
     return spaces if request.param == "continuous" else discrete_spaces
 
 
-@pytest.fixture(params=[1, 2], ids=["one inner step", "two inner steps"])
+@pytest.fixture(params=[(1, 1e-6), (2, 1e-6), (2, 1.3)], ids=lambda p: f"{p[0]} inner steps, floor {p[1]}")
 def problem(request, make_agent, random_samples, some_spaces: Spaces):
-    """A policy, its parameters in float64, samples of three tasks."""
-    agent = make_agent(1, some_spaces)
-    samples = [random_samples(3, 11, some_spaces, seed) for seed in range(request.param + 1)]
-    return agent._policy, agent.tensors()["parameters"].double(), samples
+    """A policy, its parameters in float64, samples of three tasks.
+
+    With the high floor, some deviations of some tasks are projected on it.
+    """
+    steps, min_std = request.param
+    agent = make_agent(1, some_spaces, min_std=min_std)
+    policy, parameters = agent._policy, agent.tensors()["parameters"].double()
+    parameters[policy.bound.where].clamp_(min=policy.bound.value + 0.01)
+    samples = [random_samples(3, 11, some_spaces, seed) for seed in range(steps + 1)]
+    if min_std > 1.0 and not some_spaces.choices:
+        for at in (parameters, nearby(parameters)):
+            assert not policy.bound.broken(at).any()
+            after = ChunkObjective(policy, parameters, samples, CONFIG)._pass(at).steps[-1].end
+            projected = after[:, policy.bound.where] == policy.bound.value
+            assert 0 < projected.sum() < projected.numel()
+    return policy, parameters, samples
 
 
 def ratio_loss(new: Distribution, old: Distribution, samples: Samples) -> Tensor:
@@ -38,7 +51,9 @@ def ratio_loss(new: Distribution, old: Distribution, samples: Samples) -> Tensor
 
 
 def nearby(parameters: Tensor, size: float = 0.1) -> Tensor:
-    return parameters + size * torch.randn(parameters.shape, generator=torch.Generator().manual_seed(5), dtype=DOUBLE)
+    noise = torch.randn(parameters.shape, generator=torch.Generator().manual_seed(5), dtype=DOUBLE)
+    noise[-2:] = 0.1 * noise[-2:].abs()  # log-stds stay above their floor, and near enough to reach it
+    return parameters + size * noise
 
 
 def test_at_the_old_policy_the_inner_gradient_is_that_of_the_log_probability_sample_by_sample(problem) -> None:
@@ -161,7 +176,8 @@ def plain_objective(
             (at_new,) = torch.autograd.grad(
                 ratio_loss(policy(now, s.observations), before, s).sum(), now, create_graph=True
             )
-            was, now = was - config.inner_lr * at_old, now - config.inner_lr * at_new
+            was = projected(policy, was - config.inner_lr * at_old)
+            now = projected(policy, now - config.inner_lr * at_new)
         before = policy(was, one[-1].observations).detach()
         ratio = probability_ratio(policy(now, one[-1].observations), before.log_prob(one[-1].actions), one[-1])
         penalty = config.inner_kl_penalty * torch.stack(penalties).mean()

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -38,9 +40,10 @@ def test_a_step_goes_a_fraction_of_the_way_to_the_mean() -> None:
 
 @pytest.mark.parametrize("steps", [1, 3])
 @pytest.mark.parametrize("outer_lr", [1.0, 0.3])
-def test_an_update_equals_its_definition_task_by_task(steps: int, outer_lr: float) -> None:
+@pytest.mark.parametrize("min_std", [1e-6, 0.99])
+def test_an_update_equals_its_definition_task_by_task(steps: int, outer_lr: float, min_std: float) -> None:
     """theta + epsilon * mean over tasks of (U^k_i(theta) - theta), one gradient step per collect."""
-    agent, batch = make_batch(steps, outer_lr=outer_lr)
+    agent, batch = make_batch(steps, outer_lr=outer_lr, min_std=min_std)
     theta = agent.tensors()["parameters"].clone()
     differences = []
     for task in range(4):
@@ -49,7 +52,7 @@ def test_an_update_equals_its_definition_task_by_task(steps: int, outer_lr: floa
             one = agent._samples(t).tasks(slice(task, task + 1))
             leaf = at.clone().requires_grad_()
             inner_loss(agent._policy(leaf, one.observations), one).sum().backward()
-            at = at - 0.1 * leaf.grad
+            at = agent._policy.bound.project_(at - 0.1 * leaf.grad)
         differences.append(at[0] - theta)
     metrics = agent.meta_update(batch)
     expected = theta + outer_lr * torch.stack(differences).mean(dim=0)
@@ -58,6 +61,14 @@ def test_an_update_equals_its_definition_task_by_task(steps: int, outer_lr: floa
     assert metrics["update/inner_distance"] == pytest.approx(distance, rel=1e-4)
     assert metrics["update/step_norm"] == pytest.approx((expected - theta).norm().item(), rel=1e-4)
     assert metrics["update/step_norm"] > 1e-3
+
+
+def test_a_step_beyond_the_adapted_parameters_ends_at_the_floor() -> None:
+    """With epsilon above 1 it leaves the region that the adapted parameters keep."""
+    agent, batch = make_batch(2, outer_lr=3.0, min_std=0.98)
+    agent.meta_update(batch)
+    log_std = agent.tensors()["parameters"][-2:]
+    assert log_std.min().item() == pytest.approx(math.log(0.98))
 
 
 @pytest.mark.parametrize("size", [1, 3])

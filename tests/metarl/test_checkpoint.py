@@ -145,6 +145,6 @@ def test_adapted_policies_can_be_read_without_metarl(tmp_path: Path, make_agent)
         "distribution": "gaussian",
         "activation": "tanh",
         "action_scale": 1.0,
-        "bounded": True,
+        "bounded": [True, True],
         "normalise_observations": False,
     }

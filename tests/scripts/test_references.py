@@ -85,10 +85,10 @@ def some_spaces(request: pytest.FixtureRequest, spaces: Spaces, discrete_spaces:
     return spaces if request.param == "continuous" else discrete_spaces
 
 
-@pytest.mark.parametrize("steps", [1, 2])
-def test_promp(some_spaces: Spaces, play: Play, steps: int) -> None:
+@pytest.mark.parametrize(("steps", "min_std"), [(1, 1e-6), (2, 1e-6), (2, 1.0)])
+def test_promp(some_spaces: Spaces, play: Play, steps: int, min_std: float) -> None:
     settings = {"hidden": (5, 4), "lr": 0.02, "clip": 0.1, "inner_kl_penalty": 0.5, "normalise_rewards": True}
-    agent, plain = twins("promp", Promp, some_spaces, inner_steps=steps, **settings)
+    agent, plain = twins("promp", Promp, some_spaces, inner_steps=steps, min_std=min_std, **settings)
     for report in assert_same_updates(agent, plain, play, LENGTHS[: steps + 1]):
         assert min(report["update/clipped"], report["update/inner_kl"], report["update/kl"]) > 1e-3
     state, trajectories = agent.begin(TASKS, 2), play(agent, LENGTHS[:1])[0]

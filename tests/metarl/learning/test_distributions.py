@@ -10,15 +10,17 @@ from torch.distributions import Independent, Normal, kl_divergence
 from metarl.learning.distributions import Categorical, Distribution, Gaussian
 
 
-def pair(seed: int) -> tuple[Gaussian, Independent]:
+def pair(seed: int, steps: int = 1) -> tuple[Gaussian, Independent]:
+    """Ours and torch's; the deviations of 5 steps are the same if `steps` is 1."""
     generator = torch.Generator().manual_seed(seed)
     mean = torch.randn(2, 5, 3, generator=generator, dtype=torch.float64)
-    log_std = 0.3 * torch.randn(2, 1, 3, generator=generator, dtype=torch.float64)
+    log_std = 0.3 * torch.randn(2, steps, 3, generator=generator, dtype=torch.float64)
     return Gaussian(mean, log_std), Independent(Normal(mean, log_std.exp().expand_as(mean)), 1)
 
 
-def test_log_probability_entropy_and_divergence_are_torchs() -> None:
-    (ours, theirs), (old, their_old) = pair(0), pair(1)
+@pytest.mark.parametrize("steps", [1, 5], ids=["shared deviation", "deviation per state"])
+def test_log_probability_entropy_and_divergence_are_torchs(steps: int) -> None:
+    (ours, theirs), (old, their_old) = pair(0, steps), pair(1, steps)
     x = torch.randn(2, 5, 3, dtype=torch.float64)
     torch.testing.assert_close(ours.log_prob(x), theirs.log_prob(x))
     torch.testing.assert_close(ours.entropy(), theirs.entropy())

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -129,6 +131,66 @@ def test_it_learns_what_pays(name: str, make) -> None:
     last = experience(agent, 0, liking_two)
     gain = last.trajectories[0].returns().mean() - first.trajectories[0].returns().mean()
     assert gain > 0.25 * -first.trajectories[0].returns().mean()
+
+
+def make_narrow(name: str, spaces: Spaces) -> GradientAgent[Any]:
+    """An agent whose deviations are 0.2 and may not be less."""
+    kind = agent_class(name)
+    config = kind.Config(hidden=(6,), init_std=0.2, min_std=0.2, **BRISK.get(name, {}))
+    return kind(config, spaces, device=torch.device("cpu"), rng=np.random.default_rng(0))
+
+
+def paid_for_noise(agent: GradientAgent[Any], seed: int, price: float) -> MetaBatch:
+    """A meta-batch whose rewards are `price` times the square of the first component's noise, in deviations.
+
+    Whatever the mean: only the deviation can earn more, a larger one if the price is above 0, else a smaller one.
+    """
+    rng, state, trajectories = np.random.default_rng(seed), agent.begin(TASKS, E), []
+    for k in range(agent.adaptation_steps + 1):
+        if k:
+            state = agent.adapt(state, trajectories[-1])
+        played = play(agent, state, rng, liking_two)
+        own = agent._policy(state.parameters, torch.tensor(played.observations).flatten(1, 2))
+        output = torch.tensor(played.extras["policy_output"]).flatten(1, 2)
+        noise = ((output - own.mean) * torch.exp(-own.log_std))[..., 0].reshape(played.mask.shape)
+        trajectories.append(replace(played, rewards=np.where(played.mask, price * noise.numpy() ** 2, 0.0)))
+    return MetaBatch(TASKS, tuple(trajectories))
+
+
+def spread(parameters: torch.Tensor) -> torch.Tensor:
+    """Standard deviation of the first component of two."""
+    return parameters[..., -2].exp()
+
+
+@pytest.mark.parametrize("start", [0.02, 0.2], ids=["below the floor", "at the floor"])
+def test_a_deviation_restored_at_or_below_its_floor_grows_when_that_pays(name: str, spaces, start: float) -> None:
+    agent = make_narrow(name, spaces)
+    tensors = agent.tensors()
+    parameters = tensors["parameters"].clone()
+    parameters[-2:] = math.log(start)
+    agent.restore({**tensors, "parameters": parameters}, agent.counters())
+    assert spread(agent.tensors()["parameters"]).item() == pytest.approx(0.2)
+    assert spread(parameters).item() == pytest.approx(start), "what was handed over is left as it was"
+    first = paid_for_noise(agent, 0, 1.0)
+    assert (spread(agent.adapt(agent.begin(TASKS, E), first.trajectories[0]).parameters) > 0.202).all()
+    agent.meta_update(first)
+    for seed in range(1, 4):
+        agent.meta_update(paid_for_noise(agent, seed, 1.0))
+    assert spread(agent.tensors()["parameters"]) > 0.21
+
+
+def test_a_deviation_that_was_pressed_on_its_floor_comes_back(name: str, spaces: Spaces) -> None:
+    agent = make_narrow(name, spaces)
+    floor = math.log(0.2) - 1e-6
+    for seed in range(5):
+        batch = paid_for_noise(agent, seed, -1.0)
+        agent.meta_update(batch)
+        assert agent.tensors()["parameters"][-2:].min() >= floor
+        assert agent.adapt(agent.begin(TASKS, E), batch.trajectories[0]).parameters[:, -2:].min() >= floor
+    assert spread(agent.tensors()["parameters"]).item() == pytest.approx(0.2, abs=2e-3)
+    for seed in range(5):
+        agent.meta_update(paid_for_noise(agent, seed, 1.0))
+    assert spread(agent.tensors()["parameters"]) > 0.21
 
 
 def test_one_inner_step_takes_all_episodes_of_a_task(make) -> None:

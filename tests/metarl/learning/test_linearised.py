@@ -19,13 +19,11 @@ DOUBLE = torch.float64
 
 @pytest.fixture(params=["continuous", "discrete"])
 def problem(request, spaces: Spaces, discrete_spaces: Spaces, random_samples):
-    """A policy, two tasks' parameters (of one, a deviation is held by the floor), and their samples."""
+    """A policy, two tasks' parameters, and their samples."""
     chosen = spaces if request.param == "continuous" else discrete_spaces
     policy = StackedPolicy(chosen, hidden=(5, 4), activation="tanh", init_std=1.0, min_std=0.4, action_scale=1.0)
     generator = torch.Generator().manual_seed(0)
     parameters = 0.5 * torch.randn(2, policy.layout.size, dtype=DOUBLE, generator=generator)
-    if not chosen.choices:
-        parameters[0, -1] = -3.0
     return policy, parameters, random_samples(2, 9, chosen, 0)
 
 

@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from metarl.learning.bounds import LowerBound
 from metarl.learning.losses import mean_divergence, surrogate_objective
 from metarl.learning.meta_trust_region import (
     ChunkLinearisation,
@@ -66,7 +67,7 @@ def test_the_step_is_the_natural_gradient_as_long_as_the_region_allows(problem) 
     """With a small region the quadratic model holds: direction and length in closed form."""
     q, chunks, outer = problem
     config = TrustRegionConfig(max_kl=1e-7, cg_iterations=30, damping=0.0)
-    moved, metrics = meta_trust_region_step(q, chunks, 4, config)
+    moved, metrics = meta_trust_region_step(q, chunks, 4, config, LowerBound(slice(0, 0), 0.0))
     gradient = torch.autograd.functional.jacobian(lambda x: outer(x)[0], q)
     direction = torch.linalg.solve(torch.autograd.functional.hessian(lambda x: outer(x)[1], q), gradient)
     full = direction * torch.sqrt(2e-7 / (direction @ gradient))
@@ -76,3 +77,26 @@ def test_the_step_is_the_natural_gradient_as_long_as_the_region_allows(problem) 
     assert metrics["update/kl"] <= 1e-7
     assert metrics["update/surrogate_gain"] == pytest.approx((outer(moved) - outer(q))[0].item())
     assert metrics["update/gradient_norm"] == pytest.approx(gradient.norm().item())
+
+
+def test_what_the_bound_holds_takes_no_part_in_the_step_and_what_is_to_leave_it_does(problem) -> None:
+    """The natural gradient of the entries that are free: solved with the others' rows and columns left out."""
+    q, chunks, outer = problem
+    gradient = torch.autograd.functional.jacobian(lambda x: outer(x)[0], q)
+    down, up = int(gradient.argmin()), int(gradient.argmax())
+    assert gradient[down] < 0 < gradient[up]
+    for entry, held in ((down, True), (up, False)):
+        bound = LowerBound(slice(entry, entry + 1), q[entry].item())
+        free = torch.ones(6, dtype=torch.bool)
+        free[entry] = not held
+        hessian = torch.autograd.functional.hessian(lambda x: outer(x)[1], q)[free][:, free]
+        direction = torch.linalg.solve(hessian, gradient[free])
+        full = direction * torch.sqrt(2e-7 / (direction @ gradient[free]))
+        config = TrustRegionConfig(max_kl=1e-7, cg_iterations=30, damping=0.0)
+        moved, metrics = meta_trust_region_step(q, chunks, 4, config, bound)
+        assert metrics["update/accepted"] == 1.0
+        expected = q.clone()
+        expected[free] += 0.8 ** metrics["update/backtracks"] * full
+        torch.testing.assert_close(moved, bound.project_(expected), rtol=1e-3, atol=1e-8)
+        assert metrics["update/gradient_norm"] == pytest.approx(gradient[free].norm().item())
+        assert (moved[entry] == q[entry]) if held else (moved[entry] > q[entry])

@@ -20,6 +20,11 @@ def test_an_output_of_the_action_scale_is_a_full_action(spaces: Spaces) -> None:
     assert policy.to_environment(outputs).tolist() == [[0.0, 1.0], [1.0, 4.0], [0.5, -0.5], [1.0, -2.0]]
 
 
+def test_only_unbounded_components_are_the_outputs(spaces: Spaces) -> None:
+    half = Spaces(spaces.observation_size, (-1.0, -np.inf), (1.0, np.inf), spaces.horizon)
+    assert make(half, action_scale=10.0).to_environment(np.float32([[5.0, 5.0]])).tolist() == [[0.5, 5.0]]
+
+
 def test_unbounded_actions_are_the_outputs(spaces: Spaces) -> None:
     unbounded = Spaces(spaces.observation_size, (-np.inf,) * 2, (np.inf,) * 2, spaces.horizon)
     outputs = np.array([[3.0, -7.0]], dtype=np.float32)
@@ -37,11 +42,17 @@ def test_samples_follow_the_distribution(spaces: Spaces) -> None:
     assert np.allclose(drawn[0].std(axis=0), 0.5, atol=0.02)
 
 
-def test_the_deviation_has_a_floor(spaces: Spaces) -> None:
-    policy = make(spaces)
+def test_the_deviation_has_a_floor(spaces: Spaces, discrete_spaces: Spaces) -> None:
+    policy = make(spaces, init_std=0.05)
     parameters = policy.initial(np.random.default_rng(0))[None]
-    parameters[:, -2:] = -50.0
     assert policy(parameters, torch.zeros(1, 1, 3)).log_std.exp().flatten().tolist() == pytest.approx([0.1, 0.1])
+    assert policy.std(parameters[0]) == pytest.approx(0.1)
+    parameters[0] = -50.0
+    assert (policy.bound.project_(parameters) == -50.0).sum() == policy.layout.size - 2
+    assert policy.std(parameters[0]) == pytest.approx(0.1)
+    logits = make(discrete_spaces)
+    parameters = torch.full((1, logits.layout.size), -50.0)
+    assert (logits.bound.project_(parameters) == -50.0).all()
 
 
 def test_chunks_cover_every_task_once() -> None:

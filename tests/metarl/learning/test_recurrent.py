@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
 from metarl.learning.actions import ActionMap
+from metarl.learning.actor_critic import PolicySettings
 from metarl.learning.distributions import Gaussian
 from metarl.learning.ppo import PpoSettings
 from metarl.learning.recurrent import (
@@ -27,11 +29,11 @@ from metarl.types import Spaces, Trajectories
 
 
 def make(
-    spaces: Spaces, cell: str = "gru", encoder: tuple[int, ...] = (4,), hidden: tuple[int, ...] = ()
+    spaces: Spaces, cell: str = "gru", encoder: tuple[int, ...] = (4,), hidden: tuple[int, ...] = (), **policy: Any
 ) -> RecurrentActorCritic:
     network = RecurrentActorCritic(
-        5, spaces, encoder=encoder, activation="tanh", cell=cell, units=6, hidden=hidden, init_std=0.5, min_std=0.1,
-        rng=np.random.default_rng(0),
+        5, spaces, encoder=encoder, activation="tanh", cell=cell, units=6, hidden=hidden,
+        policy=PolicySettings(init_std=0.5, min_std=0.1, **policy), rng=np.random.default_rng(0),
     )  # fmt: skip
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
@@ -94,6 +96,20 @@ def test_gradients_flow_back_through_the_span_and_no_further(spaces, cell: str) 
     assert reached[3].tolist() == [False] * 3 + [True] * 3 + [False]
 
 
+@pytest.mark.parametrize("std", ["shared", "state"])
+def test_pieces_join_to_the_deviations_of_the_whole(spaces: Spaces, std: str) -> None:
+    network = make(spaces, std=std, mean="tanh", max_std=1.5)
+    x = torch.randn(2, 7, 5, generator=torch.Generator().manual_seed(1))
+    whole, pieces = unroll(network, x)[0], unroll(network, x, 3)[0]
+    assert whole.log_std.shape == {"shared": (2,), "state": (2, 7, 2)}[std]
+    assert (whole.log_std.std(dim=-2).min() > 1e-3) if std == "state" else True
+    torch.testing.assert_close(pieces.mean, whole.mean)
+    torch.testing.assert_close(pieces.log_std, whole.log_std)
+    actions = torch.randn(2, 7, 2, generator=torch.Generator().manual_seed(2))
+    torch.testing.assert_close(pieces.log_prob(actions), whole.log_prob(actions))
+    torch.testing.assert_close(pieces.entropy(), whole.entropy())
+
+
 def test_discrete_pieces_join_and_an_encoder_is_optional(discrete_spaces: Spaces) -> None:
     network = make(discrete_spaces, encoder=())
     x = torch.randn(2, 7, 5, generator=torch.Generator().manual_seed(1))
@@ -105,7 +121,7 @@ def test_discrete_pieces_join_and_an_encoder_is_optional(discrete_spaces: Spaces
 def test_the_cells_start_is_orthogonal_gate_by_gate_and_an_lstm_remembers(spaces: Spaces) -> None:
     before = torch.random.get_rng_state()
     network = RecurrentActorCritic(
-        5, spaces, encoder=(4,), activation="tanh", cell="lstm", units=6, hidden=(), init_std=0.5, min_std=0.1,
+        5, spaces, encoder=(4,), activation="tanh", cell="lstm", units=6, hidden=(), policy=PolicySettings(),
         rng=np.random.default_rng(0),
     )  # fmt: skip
     assert torch.equal(torch.random.get_rng_state(), before)

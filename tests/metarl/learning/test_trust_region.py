@@ -35,7 +35,7 @@ def test_iterations_after_convergence_change_nothing() -> None:
 
 @pytest.mark.parametrize("choices", [None, 3])
 def test_the_curvature_is_the_hessian_of_the_mean_divergence(choices: int | None, plain) -> None:
-    """The product against the autograd Hessian of the mean KL, one deviation at its floor."""
+    """The product against the autograd Hessian of the mean KL."""
     x, weight = torch.randn(1, 7, 3, dtype=FLOAT), torch.rand(1, 7, dtype=FLOAT)
     weight = weight / weight.sum()
     spaces = Spaces(3, (-1.0,) * 2, (1.0,) * 2, 10) if choices is None else Spaces(3, (0.0,), (2.0,), 10, choices)
@@ -113,6 +113,21 @@ def test_it_does_not_matter_how_many_candidates_are_evaluated_at_once(at_once: i
     nothing = step(lambda p: torch.tensor([-1.0, 0.0]), at_once=at_once)
     assert not nothing.accepted
     assert nothing.backtracks == 15
+
+
+def test_candidates_are_evaluated_where_the_projection_puts_them() -> None:
+    """The second component may not go above 0.02, where the step would take it to 0.25 * 0.1265 = 0.0316."""
+    bound, seen = torch.tensor([1.0, 0.02], dtype=FLOAT), list[Tensor]()
+
+    def evaluate(p: Tensor) -> Tensor:
+        seen.append(p.clone())
+        return quadratic(p)
+
+    result = step(evaluate, project=lambda p: torch.minimum(p, bound))
+    assert result.accepted
+    assert result.parameters[1] == 0.02
+    assert torch.equal(result.parameters, seen[-1]), "what was evaluated is kept"
+    assert result.surrogate == pytest.approx(result.parameters.sum().item())
 
 
 def test_a_gradient_that_is_not_a_number_changes_nothing() -> None:
