@@ -66,7 +66,7 @@ def learnt(agent: Any, trajectories: list[Trajectories], monkeypatch: pytest.Mon
     """The advantages that PPO is given, of the steps that happened, trial after trial."""
     seen: list[Any] = []
     with monkeypatch.context() as patch:
-        patch.setattr(agent._learner, "update", lambda samples, *_: seen.append(samples) or {})
+        patch.setattr(agent._learner, "update", lambda samples, *_: seen.append(samples) or {"update/entropy": 0.0})
         agent.meta_update(MetaBatch(TASKS, tuple(trajectories)))
     [samples] = seen
     return samples.advantages[samples.mask > 0].numpy()
