@@ -48,8 +48,8 @@ class Oracle(FeedForwardAgent):
     summary: ClassVar[str] = "reference: a policy that is told the task's parameters (PPO)"
 
     def __init__(self, config: OracleConfig, spaces: Spaces, *, device: torch.device, rng: np.random.Generator) -> None:
-        inputs = spaces.observation_size + config.task_parameters
-        super().__init__("oracle", config, inputs, spaces, device=device, rng=rng)
+        numbers = ("parameter",) * config.task_parameters
+        super().__init__("oracle", config, spaces, numbers=numbers, device=device, rng=rng)
         self.config = config
 
     def begin(self, tasks: Sequence[Task], episodes: int) -> ToldTasks:

@@ -82,12 +82,13 @@ class RunConfig:
         try:
             # Absent in runs of version 0.1 before they were there.
             stepping, training = value.get("stepping"), {"matmul": "float32", **value["training"]}
+            spaces = {"observation_units": [], **value["spaces"]}
             return cls(
                 agent=value["agent"],
                 family=value["family"],
                 training=settings.from_json(TrainConfig, training, "training."),
                 agent_config=settings.from_json(agent_class(value["agent"]).Config, value["agent_config"], "agent."),
-                spaces=settings.from_json(Spaces, value["spaces"], "spaces."),
+                spaces=settings.from_json(Spaces, spaces, "spaces."),
                 stepping=settings.from_json(Stepping, stepping, "stepping.") if stepping else None,
             )
         except (AttributeError, KeyError, TypeError, ValueError) as error:

@@ -94,6 +94,10 @@ class Spaces:
         horizon: `T`, steps after which an episode is truncated.
         choices: Number of actions to choose from where actions are discrete: an action is then one component,
             the index of the choice, with bounds 0 and `choices - 1`. 0 where actions are continuous.
+        observation_units: Unit of each observation feature, length `O`, such as `m` or `rad/s` (`1` for a number
+            without one, an empty text where it is not known); empty where none is declared. It tells which
+            deviations can be compared (`metarl.learning.normalisation`). Environments that differ in nothing else
+            fit the same agents, so it does not count when spaces are compared.
     """
 
     observation_size: int
@@ -101,6 +105,7 @@ class Spaces:
     action_high: tuple[float, ...]
     horizon: int
     choices: int = 0
+    observation_units: tuple[str, ...] = field(default=(), compare=False)
 
     @property
     def action_size(self) -> int:

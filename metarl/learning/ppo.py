@@ -18,6 +18,7 @@ from metarl.config import Count, NonNegative, Positive, UnitInterval, Whole
 from metarl.learning.distributions import Distribution
 from metarl.learning.gpu import send
 from metarl.learning.memory import chunks_that_fit, graph_bytes
+from metarl.learning.normalisation import DEVIATION_FLOOR
 from metarl.learning.optimisers import Adam
 from metarl.types import Bools, Floats
 
@@ -55,6 +56,9 @@ class PpoSettings:
     """Divide the rewards that the learner sees by the running standard deviation of the return."""
     normalise_observations: bool = False
     """Show the networks observations normalised by running statistics."""
+    deviation_floor: NonNegative = DEVIATION_FLOOR
+    """Least deviation to divide by: a share of the largest deviation in a unit (observations), of the root mean square
+    (returns); 0 for none."""
     init_std: Positive = 1.0
     """Standard deviation of the policy's output at the start."""
     min_std: Positive = 1e-6

@@ -139,6 +139,23 @@ def test_a_run_from_before_there_was_a_choice_of_format_is_read(run_metarl, trai
     assert code == 0, err
 
 
+def test_a_run_from_before_units_were_declared_is_read_and_goes_on_without_them(
+    run_metarl, tmp_path: Path, tiny
+) -> None:
+    out = tmp_path / "run"
+    code, _, err = run_metarl("train", "multitask", "half-cheetah-vel", "--out", out, *tiny)
+    assert code == 0, err
+    path = out / "config.json"
+    config = json.loads(path.read_text())
+    assert config["spaces"].pop("observation_units")[:3] == ["m", "rad", "rad"]
+    path.write_text(json.dumps(config))
+    code, _, err = run_metarl("evaluate", out, "--tasks", "2")
+    assert code == 0, err
+    code, _, err = run_metarl("train", "multitask", "half-cheetah-vel", "--out", out, "--resume", "--iterations", "4")
+    assert code == 0, err
+    assert json.loads(path.read_text())["spaces"]["observation_units"] == []
+
+
 @pytest.mark.parametrize("read", [1, 2, 3, 4])
 def test_ctrl_c_at_any_moment_stops_only_after_what_is_done_is_saved(
     run_metarl, tmp_path: Path, tiny, monkeypatch, read: int
