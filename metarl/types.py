@@ -84,6 +84,22 @@ class Task:
 
 
 @dataclass(frozen=True)
+class TaskParameter:
+    """A parameter of a family's tasks that an oracle is told (`metarl.tasks.told_parameters`).
+
+    Args:
+        name: Name under which a `Task` carries it.
+        size: How many numbers it is.
+        categories: The different values `[size]` of the training tasks, for a label that is told one-hot; a value that
+            is not among them is told as zeros. Empty where the numbers themselves are told.
+    """
+
+    name: str
+    size: int
+    categories: tuple[tuple[float, ...], ...] = ()
+
+
+@dataclass(frozen=True)
 class Spaces:
     """What an agent needs to know of an environment: sizes and bounds, plain numbers, JSON in and out.
 
@@ -98,6 +114,8 @@ class Spaces:
             without one, an empty text where it is not known); empty where none is declared. It tells which
             deviations can be compared (`metarl.learning.normalisation`). Environments that differ in nothing else
             fit the same agents, so it does not count when spaces are compared.
+        task_parameters: What an oracle is told of a task, as `Family.spaces` declares it; does not count either, since
+            environments know nothing of it.
     """
 
     observation_size: int
@@ -106,6 +124,7 @@ class Spaces:
     horizon: int
     choices: int = 0
     observation_units: tuple[str, ...] = field(default=(), compare=False)
+    task_parameters: tuple[TaskParameter, ...] = field(default=(), compare=False)
 
     @property
     def action_size(self) -> int:

@@ -320,11 +320,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         use_matmul(training.matmul, torch.device(device))
         keep_freed_memory()
         family = family.with_finite_train_set(training.train_tasks)
-        probe, recorded = family.make_envs(1, 1, training.horizon or family.horizon), settings.pop("spaces")
-        # Units that the family declares since are not for a run that began without them.
-        spaces = recorded if recorded == probe.spaces else probe.spaces
+        spaces, recorded = family.spaces(training.horizon), settings.pop("spaces")
+        if recorded == spaces:  # what the family declares otherwise since is not for a run that began without it
+            spaces = recorded
         run = RunConfig(agent=agent_name, spaces=spaces, **settings)
-        probe.close()
         # What an agent has to say about the family or its settings, it says now, before anything is written.
         run.build_agent(torch.device("cpu"), np.random.default_rng(0)).begin(family.distribution.train_tasks(1), 1)
         stepping = settled(with_stepping(family, run.stepping), training.tasks * training.episodes)

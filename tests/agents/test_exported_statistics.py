@@ -12,14 +12,22 @@ import torch
 
 from metarl.registry import AGENTS, agent_class, names
 from metarl.storage import read_tensors
-from metarl.types import Spaces, Step, Task
+from metarl.types import Spaces, Step, Task, TaskParameter
 
 NORMALISING = [
     name
     for name in names(AGENTS)
     if "normalise_observations" in {field.name for field in dataclasses.fields(agent_class(name).Config)}
 ]
-SPACES = Spaces(3, (-1.0,), (1.0,), horizon=5, observation_units=("m", "m", "rad"))
+KIND = TaskParameter("kind", 1, categories=((1.0,), (2.0,)))
+SPACES = Spaces(
+    3,
+    (-1.0,),
+    (1.0,),
+    horizon=5,
+    observation_units=("m", "m", "rad"),
+    task_parameters=(KIND, TaskParameter("number", 1)),
+)
 MEAN, VARIANCE = [1.0, 2.0, 3.0], [4.0, 1e-10, 0.01]
 OBSERVATION = np.array([[[5.0, 2.0 + 1e-5, 3.2], [0.0, 2.0 - 1e-5, 9.0]]], dtype=np.float32)  # [M, E, O]
 STEP = Step(
@@ -60,7 +68,7 @@ def shown(agent: Any, state: Any, monkeypatch: pytest.MonkeyPatch) -> np.ndarray
 @pytest.mark.parametrize("name", NORMALISING)
 def test_a_reader_of_the_file_sees_what_the_agent_sees(name: str, tmp_path: Path, monkeypatch) -> None:
     agent = build(name)
-    state = agent.begin([Task.of("noise", number=1.0)], 2)
+    state = agent.begin([Task.of("noise", number=1.0, kind=2.0)], 2)
     agent.save_policy(state, tmp_path / "policy.safetensors")
     tensors, description = read_tensors(tmp_path / "policy.safetensors")
     prefix = "input" if "input.mean" in tensors else "observation"
