@@ -44,7 +44,7 @@ class Multitask(FeedForwardAgent):
     def __init__(
         self, config: MultitaskConfig, spaces: Spaces, *, device: torch.device, rng: np.random.Generator
     ) -> None:
-        super().__init__("multitask", config, spaces.observation_size, spaces, device=device, rng=rng)
+        super().__init__("multitask", config, spaces, device=device, rng=rng)
         self.config = config
 
     def begin(self, tasks: Sequence[Task], episodes: int) -> Nothing:

@@ -1,4 +1,4 @@
-"""The reference `oracle`: a policy without memory that is told the parameters of its task.
+"""The reference `oracle`: a policy without memory that is told the hidden parameters of its task.
 
 What it earns is what an agent could earn if it knew the task from the first step. It is trained by the same PPO
 as RL2 (Schulman et al. 2017, arXiv:1707.06347). The page `docs/references.md` has the details.
@@ -14,22 +14,18 @@ from typing import ClassVar
 import numpy as np
 import torch
 
-from metarl.config import Count
 from metarl.learning.feed_forward import FeedForwardAgent, FeedForwardSettings
-from metarl.types import Action, Floats, MetaBatch, Spaces, Step, Task, Trajectories
+from metarl.types import Action, Floats, MetaBatch, Spaces, Step, Task, TaskParameter, Trajectories
 
 
 @dataclass(frozen=True, kw_only=True)
 class OracleConfig(FeedForwardSettings):
     """Settings of the reference that is told the task."""
 
-    task_parameters: Count = 1
-    """Numbers that tell a task of the family apart, all parameters together (2 for a goal in the plane)."""
-
 
 @dataclass(frozen=True)
 class ToldTasks:
-    """The state of the agent: the parameters of each row's task, `[M, E, Z]` float32."""
+    """The state of the agent: what it is told of each row's task, `[M, E, Z]` float32."""
 
     parameters: Floats
 
@@ -37,36 +33,41 @@ class ToldTasks:
 class Oracle(FeedForwardAgent):
     """A policy of observation and task as a `metarl.agent.MetaAgent`; its state is `ToldTasks`.
 
+    It is told what `spaces.task_parameters` declares: numbers first, then the one-hot codes of categories.
+
     Args:
         config: The settings.
-        spaces: Sizes and action bounds of the environments.
+        spaces: Sizes and action bounds of the environments, and what there is to be told.
         device: Where the policy and its training run.
         rng: Source of the initial parameters and of the minibatches.
+
+    Raises:
+        ValueError: There is nothing to be told.
     """
 
     Config: ClassVar[type] = OracleConfig
-    summary: ClassVar[str] = "reference: a policy that is told the task's parameters (PPO)"
+    summary: ClassVar[str] = "reference: a policy that is told the task's hidden parameters (PPO)"
 
     def __init__(self, config: OracleConfig, spaces: Spaces, *, device: torch.device, rng: np.random.Generator) -> None:
-        inputs = spaces.observation_size + config.task_parameters
-        super().__init__("oracle", config, inputs, spaces, device=device, rng=rng)
+        told = spaces.task_parameters
+        if not told:
+            raise ValueError(
+                "oracle: got spaces without task_parameters, expected those that Family.spaces declares for a family "
+                "with hidden parameters; a run from before they were recorded cannot be loaded, train it again"
+            )
+        units = [f"parameter {p.name}" for p in told for _ in range(0 if p.categories else p.size)]
+        codes = sum(len(p.categories) for p in told)
+        super().__init__("oracle", config, spaces, numbers=units, codes=codes, device=device, rng=rng)
         self.config = config
 
     def begin(self, tasks: Sequence[Task], episodes: int) -> ToldTasks:
-        """Reads the tasks' parameters, sorted by name.
+        """Reads from the tasks what there is to be told.
 
         Raises:
-            ValueError: A task has another number of them than the configuration says.
+            ValueError: A task has no such parameter, or another number of numbers.
         """
-        values = [[v for _, numbers in task.parameters for v in numbers] for task in tasks]
-        for task, row in zip(tasks, values, strict=True):
-            if len(row) != self.config.task_parameters:
-                raise ValueError(
-                    f"oracle: got a task of {task.family!r} with {len(row)} numbers, expected "
-                    f"task_parameters = {self.config.task_parameters}; set it with --agent.task-parameters {len(row)}"
-                )
-        parameters = np.array(values, dtype=np.float32)[:, None]  # [M, 1, Z]
-        return ToldTasks(np.repeat(parameters, episodes, axis=1))
+        told = np.array([told_numbers(task, self.spaces.task_parameters) for task in tasks], dtype=np.float32)
+        return ToldTasks(np.repeat(told[:, None], episodes, axis=1))
 
     def act(
         self, state: ToldTasks, step: Step, rng: np.random.Generator, mode: bool = False
@@ -88,5 +89,33 @@ class Oracle(FeedForwardAgent):
         return self._learn(inputs, final, episodes, batch.progress)
 
     def save_policy(self, state: ToldTasks, path: str | Path, task: int = 0) -> None:
-        """Writes the policy and the parameters that it is told in one task."""
+        """Writes the policy and what it is told of one task, `task_parameters` `[Z]`."""
         self._export(path, "observation, task parameters", {"task_parameters": torch.tensor(state.parameters[task, 0])})
+
+
+def told_numbers(task: Task, parameters: Sequence[TaskParameter]) -> list[float]:
+    """What an oracle is told of a task, length `Z`: numbers in the order of the parameters, then one-hot codes.
+
+    The code of a category that was not among those of the training tasks is all zeros: an input that was never 1 in
+    training has weights that were never trained.
+
+    Args:
+        task: The task.
+        parameters: What there is to be told.
+
+    Raises:
+        ValueError: The task has no such parameter, or another number of numbers.
+    """
+    values, numbers, codes = dict(task.parameters), list[float](), list[float]()
+    for parameter in parameters:
+        value = values.get(parameter.name, ())
+        if len(value) != parameter.size:
+            raise ValueError(
+                f"oracle: got a task of {task.family!r} with {len(value)} numbers of {parameter.name!r}, expected "
+                f"{parameter.size}, as in the family that the agent was made for"
+            )
+        if parameter.categories:
+            codes += [float(value == category) for category in parameter.categories]
+        else:
+            numbers += value
+    return numbers + codes

@@ -20,7 +20,7 @@ from metarl.config import Count, Whole
 from metarl.learning.actions import ActionMap
 from metarl.learning.cells import Cell
 from metarl.learning.gpu import send
-from metarl.learning.normalisation import RunningMoments
+from metarl.learning.normalisation import NORMALISATION, Normaliser, ReturnScale
 from metarl.learning.perceptron import Activation
 from metarl.learning.policy import sample
 from metarl.learning.ppo import Forward, PpoLearner, PpoSamples, check_tensors
@@ -96,8 +96,10 @@ class Rl2:
             rng=rng,
         ).to(device)
         self._learner = PpoLearner(self._network, config, rng)
-        self._observation_moments = RunningMoments(spaces.observation_size)
-        self._return_moments = RunningMoments(1)
+        self._observation_moments = Normaliser(
+            spaces.observation_size, config.deviation_floor, spaces.observation_units
+        )
+        self._return_moments = ReturnScale(config.deviation_floor)
 
     @property
     def adaptation_steps(self) -> int:
@@ -177,7 +179,7 @@ class Rl2:
 
     def _samples(self, trials: Trials) -> PpoSamples:
         """What PPO learns from, `[B, L, ...]`, on the device."""
-        scale = self._return_moments.std[0] if self.config.normalise_rewards else 1.0
+        scale = self._return_moments.scale if self.config.normalise_rewards else 1.0
         ends = trial_ends(trials, self.config.episodes_cut_returns)
         final_values = None if self.config.finite_trials else self._final_values(trials)
         return trial_samples(trials, ends, scale, self.config, self._device, final_values)
@@ -227,7 +229,7 @@ class Rl2:
         tensors = {f"network.{name}": t.detach() for name, t in self._network.named_parameters()}
         tensors |= {"memory": cell.clone(), "feedback": torch.tensor(state.feedback[task])}
         if self.config.normalise_observations:
-            tensors |= self._observation_moments.tensors("observation")
+            tensors |= self._observation_moments.exported("observation")
         description = {
             "agent": "rl2",
             "inputs": "observation, previous action, previous reward, previous done",
@@ -235,6 +237,7 @@ class Rl2:
             "activation": self.config.activation,
             "reward_input_scale": self.config.reward_input_scale,
             "normalise_observations": self.config.normalise_observations,
+            "normalisation": NORMALISATION,
             **self._network.policy.description(),
             **self._actions.description(),
         }

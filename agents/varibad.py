@@ -31,7 +31,7 @@ from metarl.learning.belief import (
 )
 from metarl.learning.distributions import Distribution
 from metarl.learning.gpu import send
-from metarl.learning.normalisation import RunningMoments
+from metarl.learning.normalisation import NORMALISATION, Normaliser, ReturnScale
 from metarl.learning.optimisers import Adam
 from metarl.learning.perceptron import Activation
 from metarl.learning.policy import sample
@@ -50,6 +50,9 @@ from metarl.learning.recurrent import (
 )
 from metarl.storage import write_tensors
 from metarl.types import Action, Bools, Floats, MetaBatch, Spaces, Step, Task, Trajectories
+
+PRIOR_DEVIATION = 1.0
+"""Of a latent under the prior, and as good for a log-variance: beliefs that vary by far less say nothing yet."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -223,9 +226,10 @@ class Varibad:
         ).to(device)
         self._vae_rng = rng.spawn(1)[0]
         self._learner = PpoLearner(self._network, config, rng)
-        self._observation_moments = RunningMoments(o)
-        self._belief_moments = RunningMoments(2 * z)
-        self._return_moments = RunningMoments(1)
+        floor, belief_units = config.deviation_floor, ("mean",) * z + ("log-variance",) * z
+        self._observation_moments = Normaliser(o, floor, spaces.observation_units)
+        self._belief_moments = Normaliser(2 * z, floor, belief_units, expected=PRIOR_DEVIATION)
+        self._return_moments = ReturnScale(floor)
         self._columns = (o, spaces.action_size, 1, 1, o)  # observation, action, reward, over, next observation
         self._replay = TrialReplay(
             config.buffer_trials, config.episodes_per_trial * spaces.horizon, int(sum(self._columns))
@@ -314,7 +318,7 @@ class Varibad:
         if config.normalise_rewards:
             returns = trial_returns(trials.rewards.astype(np.float64), ends, config.gamma)
             self._return_moments.update(returns[..., None], trials.mask)
-        scale = self._return_moments.std[0] if config.normalise_rewards else 1.0
+        scale = self._return_moments.scale if config.normalise_rewards else 1.0
         final_values = None if config.finite_trials else self._final_values(trials)
         samples = trial_samples(trials, ends, scale, config, self._device, final_values)
         samples = samples.rows(samples.mask.bool())  # [steps that happened, ...]
@@ -450,9 +454,9 @@ class Varibad:
         tensors |= {f"encoder.{name}": t.detach() for name, t in self._vae.encoder.named_parameters()}
         tensors |= {"memory": cell.clone(), "feedback": torch.tensor(state.feedback[task])}
         if self.config.normalise_observations:
-            tensors |= self._observation_moments.tensors("observation")
+            tensors |= self._observation_moments.exported("observation")
         if self.config.normalise_belief:
-            tensors |= self._belief_moments.tensors("belief")
+            tensors |= self._belief_moments.exported("belief")
         description = {
             "agent": "varibad",
             "encoder_inputs": "observation, previous action, previous reward, previous done",
@@ -462,6 +466,7 @@ class Varibad:
             "reward_input_scale": self.config.reward_input_scale,
             "normalise_observations": self.config.normalise_observations,
             "normalise_belief": self.config.normalise_belief,
+            "normalisation": NORMALISATION,
             **self._network.policy.description(),
             **self._actions.description(),
         }

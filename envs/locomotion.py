@@ -17,7 +17,7 @@ from typing import Any, ClassVar
 import mujoco
 import numpy as np
 
-from metarl.envs.mujoco_batch import MujocoTaskEnv
+from metarl.envs.mujoco_batch import MujocoTaskEnv, state_units
 from metarl.envs.task_sets import Choices, Factor, combined_tasks, on_disc
 from metarl.envs.variation import Variation
 from metarl.tasks import Family, uniform
@@ -113,6 +113,8 @@ class Locomotion(MujocoTaskEnv):
         threads: int | None = None,
     ) -> None:
         super().__init__(num_tasks, episodes, horizon, variation=variation, threads=threads)
+        positions, velocities = state_units(self.models[0])
+        self.observation_units = positions[self.skipped_positions :] + velocities
         self.goal = goal
         self._values = np.zeros((self.num_envs, 0))  # [N, size of the goal]
 

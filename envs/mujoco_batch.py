@@ -47,6 +47,22 @@ def gymnasium_asset(name: str) -> str:
     return str(Path(gymnasium.__file__).parent / "envs" / "mujoco" / "assets" / name)
 
 
+POSITION_UNITS: Mapping[int, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    int(mujoco.mjtJoint.mjJNT_FREE): (("m",) * 3 + ("1",) * 4, ("m/s",) * 3 + ("rad/s",) * 3),
+    int(mujoco.mjtJoint.mjJNT_BALL): (("1",) * 4, ("rad/s",) * 3),
+    int(mujoco.mjtJoint.mjJNT_SLIDE): (("m",), ("m/s",)),
+    int(mujoco.mjtJoint.mjJNT_HINGE): (("rad",), ("rad/s",)),
+}
+"""By type of joint, the units of its positions (a quaternion has none) and velocities."""
+
+
+def state_units(model: Any) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Units of a model's positions, length `nq`, and velocities, length `nv`."""
+    joints = [POSITION_UNITS[int(kind)] for kind in model.jnt_type]
+    positions, velocities = ([unit for joint in joints for unit in joint[i]] for i in range(2))
+    return tuple(positions), tuple(velocities)
+
+
 class Gathered:
     """Numbers of every row's data as one array: views taken once, copied out with one call, not one per row.
 

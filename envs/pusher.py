@@ -50,6 +50,7 @@ class Pusher(MujocoTaskEnv):
     model_path = gymnasium_asset("pusher_v5.xml")
     frame_skip = 5
     observation_size = 20
+    observation_units = ("rad",) * 7 + ("rad/s",) * 7 + ("m",) * 6
     position_noise = 0.0
     velocity_noise = 0.005
     # Read where the last physics step left them, as in Pusher-v5.

@@ -47,6 +47,7 @@ class Reacher(MujocoTaskEnv):
     model_path = gymnasium_asset("reacher.xml")
     frame_skip = 2
     observation_size = 8
+    observation_units = ("1",) * 4 + ("rad/s",) * 2 + ("m",) * 2
     position_noise = 0.1
     velocity_noise = 0.005
     view = View(body=0, distance=0.8, elevation=-75.0)

@@ -21,17 +21,26 @@ class Choices:
         meaning: What it is, with its unit, in words.
         train: Its values in training tasks.
         withheld: Its values in held-out tasks; None where they are too few to withhold any.
+        categorical: True if values are labels, not numbers with an order.
     """
 
     name: str
     meaning: str
     train: tuple[tuple[float, ...], ...]
     withheld: tuple[tuple[float, ...], ...] | None = None
+    categorical: bool = False
 
     @property
     def parameter(self) -> Parameter:
         """Its description; the values stand in the tasks, so it is made from no variates."""
-        return Parameter(name=self.name, meaning=self.meaning, hidden=True, variates=0, transform=lambda u: u)
+        return Parameter(
+            name=self.name,
+            meaning=self.meaning,
+            hidden=True,
+            variates=0,
+            transform=lambda u: u,
+            categorical=self.categorical,
+        )
 
 
 Factor = Parameter | Choices

@@ -308,7 +308,9 @@ class _Place:
 
         self._check(np.zeros(1))
         withheld = None if dead.withheld is None else factors(dead.withheld)
-        return Choices(name=self.change.field, meaning=meaning, train=factors(dead.train), withheld=withheld)
+        return Choices(
+            name=self.change.field, meaning=meaning, train=factors(dead.train), withheld=withheld, categorical=True
+        )
 
     def _check(self, extremes: Floats) -> None:
         """Refuses values outside of the field's range, from the extremes of what is drawn."""

@@ -54,7 +54,7 @@ class MetaAgent(Protocol, Generic[StateT]):
         """A fresh, unadapted state for `M` tasks with `E` environments each.
 
         The tasks serve as identities (PEARL keys its replay by them). Their parameters are off limits to any
-        agent but a declared oracle.
+        agent but a declared oracle, which reads those that `spaces.task_parameters` names.
         """
         ...
 

@@ -118,11 +118,16 @@ def from_json(kind: type[ConfigT], value: Any, prefix: str = "") -> ConfigT:
     hints = typing.get_type_hints(kind)
     arguments = {}
     for name, item in value.items():
-        if dataclasses.is_dataclass(hints[name]):
-            item = from_json(typing.cast(type, hints[name]), item, prefix=f"{prefix}{name}.")
-        elif typing.get_origin(hints[name]) is tuple and isinstance(item, list):
-            item = tuple(item)
-        arguments[name] = item
+        arguments[name] = _typed(item, hints[name], f"{prefix}{name}.")
     config = kind(**arguments)
     check(config, prefix)
     return config
+
+
+def _typed(item: Any, hint: Any, prefix: str) -> Any:
+    """A JSON value with lists as tuples and objects as dataclasses, wherever the type hint says so."""
+    if dataclasses.is_dataclass(hint):
+        return from_json(typing.cast(type, hint), item, prefix=prefix)
+    if typing.get_origin(hint) is tuple and isinstance(item, list):
+        return tuple(_typed(entry, typing.get_args(hint)[0], prefix) for entry in item)
+    return item

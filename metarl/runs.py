@@ -28,6 +28,8 @@ from metarl.types import Spaces
 
 STEPPING_FIELDS = ("stepping.workers", "stepping.processes", "stepping.timeout")
 """Settings that change who computes a step, and not what comes out."""
+RETIRED = ("task_parameters",)
+"""Settings of agents that earlier versions had; `Spaces.task_parameters` says now what this one said."""
 PACKAGES = ("metarl", "torch", "gymnasium", "mujoco", "metaworld", "numpy", "scipy", "safetensors")
 
 
@@ -82,12 +84,14 @@ class RunConfig:
         try:
             # Absent in runs of version 0.1 before they were there.
             stepping, training = value.get("stepping"), {"matmul": "float32", **value["training"]}
+            spaces = {"observation_units": [], "task_parameters": [], **value["spaces"]}
+            agent_config = {k: v for k, v in value["agent_config"].items() if k not in RETIRED}
             return cls(
                 agent=value["agent"],
                 family=value["family"],
                 training=settings.from_json(TrainConfig, training, "training."),
-                agent_config=settings.from_json(agent_class(value["agent"]).Config, value["agent_config"], "agent."),
-                spaces=settings.from_json(Spaces, value["spaces"], "spaces."),
+                agent_config=settings.from_json(agent_class(value["agent"]).Config, agent_config, "agent."),
+                spaces=settings.from_json(Spaces, spaces, "spaces."),
                 stepping=settings.from_json(Stepping, stepping, "stepping.") if stepping else None,
             )
         except (AttributeError, KeyError, TypeError, ValueError) as error:

@@ -9,7 +9,7 @@ from typing import Literal, Protocol
 
 import numpy as np
 
-from metarl.types import Floats, Task
+from metarl.types import Floats, Spaces, Task, TaskParameter
 from metarl.vector import TaskVecEnv
 
 HELD_OUT_SEED = 20_160_000
@@ -18,6 +18,8 @@ REPORTED = 40
 """Held-out tasks that tables report on, the first of the sequence. Settings are chosen by those after them."""
 HALTON_BASES = (2, 3, 5, 7)
 """Of a Halton sequence whose start is spread evenly; with further bases it is not."""
+MOST_TASKS = 10_000
+"""Training tasks that are looked through for the values of a categorical parameter."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +32,8 @@ class Parameter:
         hidden: True if the agent has to find it out; a hidden parameter never reaches an observation.
         variates: How many numbers uniform on [0, 1) one value is made from.
         transform: Maps those, `[n, variates]`, to values, `[n, size]`.
+        categorical: True if a value is a label without order, such as the number of a class of tasks: an oracle is
+            told it one-hot, also where it is visible.
     """
 
     name: str
@@ -37,6 +41,7 @@ class Parameter:
     hidden: bool
     variates: int
     transform: Callable[[Floats], Floats]
+    categorical: bool = False
 
 
 def uniform(name: str, low: float, high: float, *, size: int = 1, meaning: str, hidden: bool = True) -> Parameter:
@@ -212,6 +217,24 @@ class DiscreteTasks:
         return list((self.train if self.withheld is None else self.withheld)[:n])
 
 
+def told_parameters(distribution: TaskDistribution) -> tuple[TaskParameter, ...]:
+    """What an oracle is told of a task: the numbers of hidden parameters, and which category a categorical one is.
+
+    A parameter that the distribution does not declare counts as hidden. A visible one is left out, as it may number
+    what training never sees (the goals of Meta-World); so is a categorical one with a single category.
+    """
+    declared, told = {p.name: p for p in distribution.parameters}, []
+    for name, values in (pair for task in distribution.train_tasks(1) for pair in task.parameters):
+        parameter = declared.get(name)
+        if parameter is not None and parameter.categorical:
+            categories = sorted({task[name] for task in distribution.train_tasks(MOST_TASKS)})
+            if len(categories) > 1:
+                told.append(TaskParameter(name, len(values), tuple(categories)))
+        elif parameter is None or parameter.hidden:
+            told.append(TaskParameter(name, len(values)))
+    return tuple(told)
+
+
 def balanced_choice(size: int, n: int, rng: np.random.Generator) -> list[int]:
     """`n` indices below `size` in random order, none drawn twice more often than another."""
     rounds = [rng.permutation(size) for _ in range(-(-n // size))]
@@ -239,6 +262,17 @@ class Family:
     make_envs: Callable[[int, int, int], TaskVecEnv]
     class_of: Callable[[Task], str] | None = None
     reward_version: str = ""
+
+    def spaces(self, horizon: int | None = None) -> Spaces:
+        """What an agent for this family is built for: sizes, units, and what an oracle is told.
+
+        Args:
+            horizon: `T`; the family's by default.
+        """
+        envs = self.make_envs(1, 1, horizon or self.horizon)
+        spaces = envs.spaces
+        envs.close()
+        return replace(spaces, task_parameters=told_parameters(self.distribution))
 
     def with_finite_train_set(self, size: int) -> Family:
         """The same family, its training tasks drawn from a fixed set of `size` (0: unchanged).

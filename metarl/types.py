@@ -84,6 +84,22 @@ class Task:
 
 
 @dataclass(frozen=True)
+class TaskParameter:
+    """A parameter of a family's tasks that an oracle is told (`metarl.tasks.told_parameters`).
+
+    Args:
+        name: Name under which a `Task` carries it.
+        size: How many numbers it is.
+        categories: The different values `[size]` of the training tasks, for a label that is told one-hot; a value that
+            is not among them is told as zeros. Empty where the numbers themselves are told.
+    """
+
+    name: str
+    size: int
+    categories: tuple[tuple[float, ...], ...] = ()
+
+
+@dataclass(frozen=True)
 class Spaces:
     """What an agent needs to know of an environment: sizes and bounds, plain numbers, JSON in and out.
 
@@ -94,6 +110,12 @@ class Spaces:
         horizon: `T`, steps after which an episode is truncated.
         choices: Number of actions to choose from where actions are discrete: an action is then one component,
             the index of the choice, with bounds 0 and `choices - 1`. 0 where actions are continuous.
+        observation_units: Unit of each observation feature, length `O`, such as `m` or `rad/s` (`1` for a number
+            without one, an empty text where it is not known); empty where none is declared. It tells which
+            deviations can be compared (`metarl.learning.normalisation`). Environments that differ in nothing else
+            fit the same agents, so it does not count when spaces are compared.
+        task_parameters: What an oracle is told of a task, as `Family.spaces` declares it; does not count either, since
+            environments know nothing of it.
     """
 
     observation_size: int
@@ -101,6 +123,8 @@ class Spaces:
     action_high: tuple[float, ...]
     horizon: int
     choices: int = 0
+    observation_units: tuple[str, ...] = field(default=(), compare=False)
+    task_parameters: tuple[TaskParameter, ...] = field(default=(), compare=False)
 
     @property
     def action_size(self) -> int:

@@ -45,6 +45,8 @@ class TaskVecEnv(VectorEnv[Floats, Floats, Any], ABC):
     """Whether steps tell success. Where it may be told only when it happens, True from the first time on."""
     single_observation_space: spaces.Box
     single_action_space: spaces.Box | spaces.Discrete
+    observation_units: tuple[str, ...] = ()
+    """Unit of each feature, as `Spaces.observation_units` has them; a family that knows them sets it."""
 
     def __init__(
         self,
@@ -98,11 +100,23 @@ class TaskVecEnv(VectorEnv[Floats, Floats, Any], ABC):
 
     @property
     def spaces(self) -> Spaces:
-        """Sizes and bounds, for an agent."""
+        """Sizes, bounds and units, for an agent.
+
+        Raises:
+            ValueError: `observation_units` is neither empty nor of length `O`.
+        """
         space, size = self.single_action_space, int(self.single_observation_space.shape[0])
+        units = tuple(self.observation_units)
+        if units and len(units) != size:
+            raise ValueError(
+                f"{type(self).__name__}: got {len(units)} observation_units, expected {size}, one for each number of "
+                "an observation"
+            )
         if isinstance(space, spaces.Discrete):
-            return Spaces(size, (0.0,), (float(space.n - 1),), self.horizon, choices=int(space.n))
-        return Spaces(size, tuple(map(float, space.low)), tuple(map(float, space.high)), self.horizon)
+            top = float(space.n - 1)
+            return Spaces(size, (0.0,), (top,), self.horizon, choices=int(space.n), observation_units=units)
+        low, high = (tuple(map(float, bound)) for bound in (space.low, space.high))
+        return Spaces(size, low, high, self.horizon, observation_units=units)
 
     def set_tasks(self, tasks: Sequence[Task]) -> None:
         """Gives each group of `E` rows its task; every row then has to be reset.

@@ -272,13 +272,13 @@ PRESETS: dict[tuple[str, str], Preset] = {
     ),
     ("oracle", "point-robot"): Preset(
         training={"iterations": 150, "tasks": 40, "episodes": 4},
-        agent={"learning_rate": 1e-3, "task_parameters": 2},
-        source=f"{REFERENCE_SOURCE}; two coordinates of the goal",
+        agent={"learning_rate": 1e-3},
+        source=REFERENCE_SOURCE,
     ),
     ("oracle", "half-cheetah-vel-3"): Preset(
         training=REFERENCE_CHEETAH_RUN,
-        agent={**REFERENCE_CHEETAH, "task_parameters": 1},
-        source=f"{REFERENCE_SOURCE}; one target velocity",
+        agent=REFERENCE_CHEETAH,
+        source=REFERENCE_SOURCE,
     ),
     ("pearl", "point-robot"): Preset(
         training={"iterations": 40, "tasks": 20, "episodes": 2, "train_tasks": 80},

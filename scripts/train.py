@@ -96,7 +96,8 @@ def _command_type(agent: str, door: type[Door], stepping: bool) -> Any:
 def _read_command(agent: str, name: str, arguments: Sequence[str]) -> tuple[Door, Family, dict[str, Any]]:
     """The command line: the door, the family, and the settings as `RunConfig` holds them.
 
-    With --resume, what it does not say comes from the run's own configuration (from the preset that it names, if any).
+    With --resume, what it does not say comes from the run's own configuration (from the preset that it names, if any),
+    and `spaces` are those of the run; they are None otherwise.
     """
     agent_class(agent)
     from_gym = name.startswith(PREFIX)  # its command line has to be read before there is a family
@@ -125,7 +126,7 @@ def _read_command(agent: str, name: str, arguments: Sequence[str]) -> tuple[Door
     elif not isinstance(family.distribution, ContinuousTasks):
         training = dataclasses.replace(training, train_tasks=0)  # a fixed set already
     command = read(training, agent_config, stepping)
-    settings = {"training": command.training, "agent_config": command.agent}
+    settings = {"training": command.training, "agent_config": command.agent, "spaces": saved.spaces if saved else None}
     if stepping:
         settings["stepping"] = command.stepping
         check(command.stepping)
@@ -325,9 +326,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         use_matmul(training.matmul, torch.device(device))
         keep_freed_memory()
         family = family.with_finite_train_set(training.train_tasks)
-        probe = family.make_envs(1, 1, training.horizon or family.horizon)
-        run = RunConfig(agent=agent_name, spaces=probe.spaces, **settings)
-        probe.close()
+        spaces, recorded = family.spaces(training.horizon), settings.pop("spaces")
+        if recorded == spaces:  # what the family declares otherwise since is not for a run that began without it
+            spaces = recorded
+        run = RunConfig(agent=agent_name, spaces=spaces, **settings)
         # What an agent has to say about the family or its settings, it says now, before anything is written.
         run.build_agent(torch.device("cpu"), np.random.default_rng(0)).begin(family.distribution.train_tasks(1), 1)
         stepping = settled(with_stepping(family, run.stepping), training.tasks * training.episodes)

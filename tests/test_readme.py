@@ -16,8 +16,9 @@ README = Path(__file__).resolve().parent.parent / "README.md"
 BLOCKS = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
 
 
-def test_an_agent_adapts_in_a_loop_of_ones_own_and_its_policy_needs_no_metarl(run_metarl, tiny) -> None:
-    code, _, err = run_metarl("train", "maml-trpo", "half-cheetah-vel", "--out", "runs/first", *tiny)
+@pytest.mark.parametrize("normalise", [(), ("--agent.normalise-observations",)], ids=["raw", "normalised"])
+def test_an_agent_adapts_in_a_loop_of_ones_own_and_its_policy_needs_no_metarl(run_metarl, tiny, normalise) -> None:
+    code, _, err = run_metarl("train", "maml-trpo", "half-cheetah-vel", "--out", "runs/first", *tiny, *normalise)
     assert code == 0, err
     own_loop, saved_policy = BLOCKS[:2]
     names: dict = {}
@@ -34,7 +35,7 @@ def test_an_agent_adapts_in_a_loop_of_ones_own_and_its_policy_needs_no_metarl(ru
     observation = gymnasium.make("HalfCheetah-v5").reset(seed=0)[0]
     import torch
 
-    mean = agent._policy(state.parameters, torch.tensor(observation[None, None], dtype=torch.float32)).mean
+    mean = agent._policy(state.parameters, torch.tensor(agent._seen(observation)[None, None], dtype=torch.float32)).mean
     assert np.allclose(used["policy"](observation), agent._policy.to_environment(mean.numpy())[0, 0], atol=1e-5)
 
 

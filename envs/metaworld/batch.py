@@ -31,6 +31,7 @@ FRAME_SKIP = 5
 FRAME = 18  # numbers of one frame of the observation: hand, opening, objects
 OBJECTS = 14
 OBSERVATION = 39
+FRAME_UNITS = ("m",) * 3 + ("1",) + (("m",) * 3 + ("1",) * 4) * 2
 NO_ROWS = np.zeros((0, OBSERVATION))
 FINGER_SIGNS = np.array([1.0, -1.0])
 HAND_LOW, HAND_HIGH = np.array([-0.525, 0.348, -0.0525]), np.array([0.525, 1.025, 0.7])
@@ -160,6 +161,8 @@ class MetaWorldEnvs(TaskVecEnv):
         goals: The goals of each class, by name.
         threads: Threads to step with; all available cores by default.
     """
+
+    observation_units = FRAME_UNITS + FRAME_UNITS + ("m",) * 3
 
     def __init__(
         self,

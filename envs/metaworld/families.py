@@ -45,11 +45,11 @@ def _unused(u: Floats) -> Floats:
 
 
 PARAMETERS = tuple(
-    Parameter(name=name, meaning=meaning, hidden=hidden, variates=0, transform=_unused)
-    for name, meaning, hidden in (
-        ("class", "number of the class of tasks, in alphabetical order of all 50; its objects are seen", False),
-        ("goal", "number of the goal within its class, held-out ones last; where objects start is seen", False),
-        ("target", "place that the goal asks for, m", True),
+    Parameter(name=name, meaning=meaning, hidden=hidden, variates=0, transform=_unused, categorical=categorical)
+    for name, meaning, hidden, categorical in (
+        ("class", "number of the class of tasks, in alphabetical order of all 50; its objects are seen", False, True),
+        ("goal", "number of the goal within its class, held-out ones last; where objects start is seen", False, False),
+        ("target", "place that the goal asks for, m", True, False),
     )
 )
 

@@ -311,6 +311,7 @@ class GymnasiumBatch(TaskVecEnv):
             spaces.Box(flat.low.astype(np.float64), flat.high.astype(np.float64), dtype=np.float64),
             spaces.Discrete(int(action.n)) if choice else spaces.flatten_space(action),  # type: ignore[attr-defined,arg-type]
         )
+        self.observation_units = layout.units
         self._maker, self._layout, self._stepping = maker, layout, stepping
         self._rows: LocalRows | WorkerRows | None = None
         self._reports = np.zeros((self.num_envs, layout.observation_size + VERDICT))

@@ -71,6 +71,7 @@ def gymnasium_family(
     summary: str = "",
     task_by: Delivery = "auto",
     integers: Sequence[str] = (),
+    observation_units: Sequence[str] = (),
     workers: Literal["auto", "sync", "async"] = "auto",
     timeout: float = 60.0,
     reports_success: bool = False,
@@ -91,13 +92,16 @@ def gymnasium_family(
             bare environment. `auto` takes `set_task` where the environment has it, otherwise for each parameter
             the argument of that name, or else the attribute.
         integers: Parameters that the environment wants as `int`.
+        observation_units: Unit of each number of the flattened observation, such as `m` or `rad/s`: normalised
+            observations need them to tell jitter from what is small in its unit. None by default.
         workers: Who steps, unless the run says otherwise; see `Stepping`.
         timeout: Seconds after which one call of an environment counts as hung.
         reports_success: Declares that the environment tells of successes in its infos, if only when they happen: rates
             are then 0, not unknown, before the first. Without the declaration they are known from the first on.
 
     Raises:
-        ValueError: There is no parameter, nothing that takes it, or a space that no agent can use.
+        ValueError: There is no parameter, nothing that takes it, a space that no agent can use, or another number
+            of units than the observation has.
         EnvError: The environment cannot be made.
     """
     if (distribution is None) == (not parameters):
@@ -106,7 +110,7 @@ def gymnasium_family(
     first = tasks.train_tasks(1)[0]
     maker = _maker(name, make_env, first, task_by, tuple(integers))
     with _made(name, lambda: maker.play(None, first)) as env:
-        layout = Layout(env.observation_space, env.action_space)
+        layout = Layout(env.observation_space, env.action_space, tuple(observation_units))
         _check_spaces(name, layout)
     stepping = Stepping(workers=workers, timeout=timeout)
     return Family(
@@ -133,7 +137,7 @@ def _made(name: str, make_env: Callable[[], Env]) -> Iterator[Env]:
 
 
 def _check_spaces(name: str, layout: Layout) -> None:
-    """Raises ValueError where observations are no row of numbers, or actions neither continuous nor a choice."""
+    """Raises ValueError where observations are no row of numbers, actions no numbers or choice, or units do not fit."""
     observation, action = layout.observation_space, layout.action_space
     if not observation.is_np_flattenable or not isinstance(spaces.flatten_space(observation), spaces.Box):
         raise ValueError(f"family {name!r}: got the observation space {observation}, expected one that flattens")
@@ -141,6 +145,11 @@ def _check_spaces(name: str, layout: Layout) -> None:
     if not continuous and not isinstance(action, spaces.Discrete):
         raise ValueError(
             f"family {name!r}: got the action space {action}, expected a Discrete, or a Box of floating-point numbers"
+        )
+    if layout.units and len(layout.units) != layout.observation_size:
+        raise ValueError(
+            f"family {name!r}: got {len(layout.units)} observation_units, expected {layout.observation_size}, one for "
+            "each number of the flattened observation"
         )
 
 

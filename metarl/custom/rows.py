@@ -124,10 +124,12 @@ class Layout:
     Args:
         observation_space: The environment's own.
         action_space: The environment's own.
+        units: Of the flattened observation's numbers, as `Spaces.observation_units` has them.
     """
 
     observation_space: spaces.Space[Any]
     action_space: spaces.Space[Any]
+    units: tuple[str, ...] = ()
 
     @property
     def observation_size(self) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -16,7 +16,7 @@ from metarl.learning.actions import ActionMap
 from metarl.learning.actor_critic import ActorCritic
 from metarl.learning.distributions import Distribution
 from metarl.learning.gpu import send
-from metarl.learning.normalisation import RunningMoments
+from metarl.learning.normalisation import NORMALISATION, Normaliser, ReturnScale
 from metarl.learning.perceptron import Activation
 from metarl.learning.policy import sample
 from metarl.learning.ppo import PpoLearner, PpoSamples, PpoSettings, check_tensors, normalise_over_steps
@@ -39,13 +39,14 @@ class FeedForwardSettings(PpoSettings):
 class FeedForwardAgent:
     """An agent that does not adapt: a policy and a value function of the current input, learner and statistics.
 
-    What the input consists of is a subclass's affair: the observation, or more.
+    The input, `I` numbers, is the observation and what a subclass adds to it.
 
     Args:
         name: Of the agent, for messages and exported files.
         settings: The settings.
-        inputs: `I`, size of the input.
         spaces: Sizes and action bounds of the environments.
+        numbers: Unit of each number that follows the observation and is normalised with it.
+        codes: How many inputs follow that are 0 or 1 and shown as they are.
         device: Where the policy and its training run.
         rng: Source of the initial parameters and of the minibatches.
     """
@@ -56,17 +57,20 @@ class FeedForwardAgent:
         self,
         name: str,
         settings: FeedForwardSettings,
-        inputs: int,
         spaces: Spaces,
         *,
+        numbers: Sequence[str] = (),
+        codes: int = 0,
         device: torch.device,
         rng: np.random.Generator,
     ) -> None:
         self.spaces = spaces
         self._name, self._settings, self._device = name, settings, device
         self._actions = ActionMap(spaces, settings.action_scale)
+        units = (*(spaces.observation_units or ("",) * spaces.observation_size), *numbers)
+        self._normalised = len(units)  # the leading inputs
         self._network = ActorCritic(
-            inputs,
+            len(units) + codes,
             spaces,
             hidden=settings.hidden,
             activation=settings.activation,
@@ -74,8 +78,8 @@ class FeedForwardAgent:
             rng=rng,
         ).to(device)
         self._learner = PpoLearner(self._network, settings, rng)
-        self._input_moments = RunningMoments(inputs)
-        self._return_moments = RunningMoments(1)
+        self._input_moments = Normaliser(len(units), settings.deviation_floor, units)
+        self._return_moments = ReturnScale(settings.deviation_floor)
 
     @property
     def adaptation_steps(self) -> int:
@@ -112,7 +116,7 @@ class FeedForwardAgent:
         if settings.normalise_rewards:
             returns = discounted_sums(rewards, (~over).astype(np.float64), settings.gamma)
             self._return_moments.update(returns[..., None], mask)
-            rewards = rewards / self._return_moments.std[0]
+            rewards = rewards / self._return_moments.scale
         with torch.no_grad():
             final_values = self._network(self._seen(final_inputs))[1].cpu().numpy().astype(np.float64)
         values = trajectories.extras["value"].astype(np.float64)
@@ -136,13 +140,17 @@ class FeedForwardAgent:
 
         report = self._learner.update(samples, forward, progress)
         if settings.normalise_observations:  # after the update, so that acting and learning see the same inputs
-            self._input_moments.update(inputs, mask)
+            self._input_moments.update(inputs[..., : self._normalised], mask)
         return report | {"policy/std": self._network.policy.std(report["update/entropy"])}
 
     def _seen(self, inputs: Floats) -> Tensor:
         """Inputs as the networks see them, on the device."""
-        seen = self._input_moments.normalise(inputs) if self._settings.normalise_observations else inputs
-        return send(seen, self._device, torch.float32)
+        if self._settings.normalise_observations:
+            numbers, codes = np.split(inputs, [self._normalised], axis=-1)
+            inputs = self._input_moments.normalise(numbers)
+            if codes.shape[-1]:
+                inputs = np.concatenate([inputs, codes], axis=-1)
+        return send(inputs, self._device, torch.float32)
 
     def tensors(self) -> dict[str, Tensor]:
         """Parameters, Adam's state and running statistics."""
@@ -177,12 +185,14 @@ class FeedForwardAgent:
         """
         tensors = {f"network.{name}": t.detach() for name, t in self._network.named_parameters()}
         if self._settings.normalise_observations:
-            tensors |= self._input_moments.tensors("input")
+            tensors |= self._input_moments.exported("input")
         description = {
             "agent": self._name,
             "inputs": inputs,
             "activation": self._settings.activation,
             "normalise_observations": self._settings.normalise_observations,
+            "normalisation": NORMALISATION,
+            "normalised_inputs": self._normalised,
             **self._network.policy.description(),
             **self._actions.description(),
         }

@@ -16,7 +16,7 @@ from metarl.config import Count, NonNegative, Positive, UnitInterval
 from metarl.learning import device_returns, returns
 from metarl.learning.gpu import send
 from metarl.learning.losses import adapted_by_policy_gradient
-from metarl.learning.normalisation import RunningMoments
+from metarl.learning.normalisation import DEVIATION_FLOOR, NORMALISATION, Normaliser, ReturnScale
 from metarl.learning.perceptron import Activation
 from metarl.learning.policy import Samples, StackedPolicy
 from metarl.storage import write_tensors
@@ -53,6 +53,9 @@ class GradientAgentConfig:
     """Show the policy observations normalised by running statistics."""
     normalise_rewards: bool = False
     """Divide the rewards that the learner sees by the running standard deviation of the return."""
+    deviation_floor: NonNegative = DEVIATION_FLOOR
+    """Least deviation to divide by: a share of the largest deviation in a unit (observations), of the root mean square
+    (returns); 0 for none."""
 
 
 ConfigT = TypeVar("ConfigT", bound=GradientAgentConfig)
@@ -94,8 +97,10 @@ class GradientAgent(ABC, Generic[ConfigT]):
             action_scale=config.action_scale,
         )
         self._parameters = self._policy.initial(rng).to(device)  # [P]
-        self._observation_moments = RunningMoments(spaces.observation_size)
-        self._return_moments = RunningMoments(1)
+        self._observation_moments = Normaliser(
+            spaces.observation_size, config.deviation_floor, spaces.observation_units
+        )
+        self._return_moments = ReturnScale(config.deviation_floor)
 
     @abstractmethod
     def meta_update(self, batch: MetaBatch) -> dict[str, float]:
@@ -136,7 +141,7 @@ class GradientAgent(ABC, Generic[ConfigT]):
         """Observations, policy outputs, normalised advantages and weights of one collect, on the device."""
         config, mask = self.config, trajectories.mask
         seen = self._seen(trajectories.observations)
-        scale = self._return_moments.std[0] if config.normalise_rewards else 1.0
+        scale = self._return_moments.scale if config.normalise_rewards else 1.0
         estimate: dict[str, Any] = {
             "rewards": trajectories.rewards / scale,
             "trajectories": trajectories,
@@ -198,6 +203,7 @@ class GradientAgent(ABC, Generic[ConfigT]):
         """Writes one task's adapted policy: weights, deviation, action bounds, observation statistics."""
         tensors, description = self._policy.export(state.parameters[task])
         if self.config.normalise_observations:
-            tensors |= self._observation_moments.tensors("observation")
+            tensors |= self._observation_moments.exported("observation")
         description["normalise_observations"] = self.config.normalise_observations
+        description["normalisation"] = NORMALISATION
         write_tensors(path, tensors, description)

@@ -19,6 +19,7 @@ from metarl.learning.actor_critic import PolicyHead, PolicySettings
 from metarl.learning.distributions import Distribution
 from metarl.learning.gpu import send
 from metarl.learning.memory import chunks_that_fit, graph_bytes
+from metarl.learning.normalisation import DEVIATION_FLOOR
 from metarl.learning.optimisers import Adam
 from metarl.types import Bools, Floats
 
@@ -57,6 +58,9 @@ class PpoSettings(PolicySettings):
     """Divide the rewards that the learner sees by the running standard deviation of the return."""
     normalise_observations: bool = False
     """Show the networks observations normalised by running statistics."""
+    deviation_floor: NonNegative = DEVIATION_FLOOR
+    """Least deviation to divide by: a share of the largest deviation in a unit (observations), of the root mean square
+    (returns); 0 for none."""
 
 
 class PpoSamples(NamedTuple):

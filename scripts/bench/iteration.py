@@ -142,12 +142,13 @@ def bench_iteration(command: IterationCommand, config: Any) -> dict[str, Any]:
     use_matmul(command.matmul, device)
     if hasattr(config, "warmup_iterations"):  # iterations without an update: what is measured are those with one
         config = replace(config, warmup_iterations=0)
-    envs = family.make_envs(training.tasks, training.episodes, training.horizon or family.horizon)
+    spaces = family.spaces(training.horizon)
+    envs = family.make_envs(training.tasks, training.episodes, spaces.horizon)
     kinds: dict[str, Any] = {"ours": agent_class(command.agent)}
     if command.reference:
         kinds["reference"] = reference_class(command.agent)
     streams = {name: Streams(command.seed) for name in kinds}
-    agents = {name: kind(config, envs.spaces, device=device, rng=streams[name].learner) for name, kind in kinds.items()}
+    agents = {name: kind(config, spaces, device=device, rng=streams[name].learner) for name, kind in kinds.items()}
     rounds: list[dict[str, dict[str, Any]]] = []
     try:
         for i in range(command.rounds + 1):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from metarl.agent import MetaAgent
 from metarl.rollout import collect_adapting
 from metarl.seeding import Streams
 from metarl.tasks import Family
-from metarl.types import Bools, Floats, MetaBatch, Task
+from metarl.types import Bools, Floats, MetaBatch, Spaces, Task, TaskParameter
 from metarl.vector import TaskVecEnv
 
 
@@ -44,6 +45,12 @@ class SyntheticEnvs(TaskVecEnv):
 
     def _observe(self, rows: np.ndarray) -> Floats:
         return self._seen[rows]
+
+
+def synthetic_spaces(family: Family, horizon: int) -> Spaces:
+    """The spaces of a family with the one hidden parameter of `SyntheticEnvs`."""
+    spaces = family.spaces(horizon)
+    return replace(spaces, task_parameters=(TaskParameter("action", spaces.action_size),))
 
 
 def synthetic_tasks(count: int, action_size: int, rng: np.random.Generator) -> list[Task]:

@@ -20,7 +20,7 @@ from metarl.runs import resolve_device, use_matmul, versions
 from metarl.scripts.bench.limits import flops, products_error, products_of, products_seconds
 from metarl.scripts.bench.settings import ContenderCommand, with_settings
 from metarl.scripts.bench.stopwatch import Stopwatch, peak_mib
-from metarl.scripts.bench.synthetic import synthetic_batch
+from metarl.scripts.bench.synthetic import synthetic_batch, synthetic_spaces
 from metarl.scripts.bench.tables import print_table
 from metarl.scripts.common import border, end_with_json
 from metarl.scripts.presets import default_settings
@@ -108,9 +108,7 @@ def bench_shape(
         device: Where to compute.
         command: Rounds, seed, and whether to measure the reference.
     """
-    like = family.make_envs(1, 1, shape.horizon)
-    spaces = like.spaces
-    like.close()
+    spaces = synthetic_spaces(family, shape.horizon)
     kinds: dict[str, Any] = {"ours": agent_class(agent)}
     if command.reference and shape.tasks <= (command.reference_up_to or shape.tasks):
         kinds["reference"] = reference_class(agent)

@@ -202,7 +202,7 @@ def test_rewards_are_divided_by_the_deviation_of_the_trials_returns(spaces: Spac
         real = rewards[mask].astype(float)
         returns.append([sum(0.5**i * r for i, r in enumerate(real[t:])) for t in range(len(real))])
     std = np.concatenate(returns).std()
-    assert agent._return_moments.std[0] == pytest.approx(std)
+    assert agent._return_moments.scale == pytest.approx(std)
     targets = agent._samples(trials).targets.numpy()  # with lambda 1 the targets are the returns
     assert targets[0, : len(returns[0])] == pytest.approx(np.array(returns[0]) / std, abs=1e-5)
 

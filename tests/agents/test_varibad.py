@@ -431,3 +431,16 @@ def test_it_trains_on_a_real_family_and_refuses_trials_longer_than_it_was_made_f
     assert all(np.isfinite(value) for value in report.values())
     with pytest.raises(ValueError, match="30 steps, expected at most 20"):
         agent.meta_update(batch_of(trajectories))
+
+
+def test_a_latent_that_has_collapsed_to_the_prior_is_not_blown_up(spaces: Spaces) -> None:
+    """Its mean and log-variance tremble by 1e-4, beside a latent that varies by 2."""
+    agent = make(spaces)
+    sign = np.array([1.0, -1.0, 1.0, -1.0])[:, None]
+    beliefs = sign * np.array([2.0, 1e-4, 0.5, 1e-4])
+    agent._belief_moments.update(beliefs, np.ones(4, dtype=np.bool_))
+    x = agent._policy_inputs(np.zeros((4, 3), np.float32), beliefs)
+    assert x[:, 3:].numpy() == pytest.approx(sign * np.array([1.0, 0.005, 1.0, 0.01]), rel=1e-5)
+    all_collapsed = make(spaces)
+    all_collapsed._belief_moments.update(beliefs * [5e-5, 1.0, 2e-4, 1.0], np.ones(4, dtype=np.bool_))
+    assert all_collapsed._belief_moments.deviation == pytest.approx([0.01] * 4)

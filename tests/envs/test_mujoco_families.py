@@ -217,3 +217,20 @@ def test_places_are_uniform_on_their_disc(name: str, radius: float) -> None:
     assert distance.max() <= radius
     assert np.mean(distance < radius / 2) == pytest.approx(0.25, abs=0.03), "a quarter of the area"
     assert np.abs(places.mean(axis=0)).max() < 0.05 * radius
+
+
+@pytest.mark.parametrize(
+    ("name", "units"),
+    [
+        ("half-cheetah-vel", ["m"] + ["rad"] * 7 + ["m/s"] * 2 + ["rad/s"] * 7),
+        ("ant-vel", ["m"] + ["1"] * 4 + ["rad"] * 8 + ["m/s"] * 3 + ["rad/s"] * 11),
+        ("ant-goal", ["m"] * 3 + ["1"] * 4 + ["rad"] * 8 + ["m/s"] * 3 + ["rad/s"] * 11),
+        ("humanoid-dir-2d", ["m"] + ["1"] * 4 + ["rad"] * 17 + ["m/s"] * 3 + ["rad/s"] * 20),
+        ("swimmer-vel", ["rad"] * 3 + ["m/s"] * 2 + ["rad/s"] * 3),
+        ("pusher-goal", ["rad"] * 7 + ["rad/s"] * 7 + ["m"] * 6),
+    ],
+)
+def test_units_are_those_of_the_table_in_each_robots_module(name: str, units: list[str]) -> None:
+    envs = make_family(name).make_envs(1, 1, 5)
+    assert list(envs.spaces.observation_units) == units
+    envs.close()

@@ -12,6 +12,7 @@ from metarl.agents.maml_trpo import MamlTrpoConfig
 from metarl.config import Range, check, from_json, to_json
 from metarl.registry import AGENTS, agent_class, names
 from metarl.train import TrainConfig
+from metarl.types import Spaces, TaskParameter
 
 CONFIGS = [TrainConfig, *(agent_class(name).Config for name in names(AGENTS))]
 
@@ -76,3 +77,13 @@ def test_help_shows_the_range_that_is_checked(kind: type) -> None:
             limits = next(e for e in typing.get_args(hint) if isinstance(e, Range))
             metavar = next(e.metavar for e in typing.get_args(hint) if hasattr(e, "metavar"))
             assert metavar.endswith(str(limits))
+
+
+def test_sequences_of_dataclasses_come_back_as_they_were() -> None:
+    told = (TaskParameter("legs", 2, ((0.0, 1.0), (1.0, 0.0))), TaskParameter("goal", 3))
+    spaces = Spaces(2, (-1.0,), (1.0,), 5, observation_units=("m", "rad"), task_parameters=told)
+    back = from_json(Spaces, json.loads(json.dumps(to_json(spaces))))
+    assert (back, back.observation_units, back.task_parameters) == (spaces, spaces.observation_units, told)
+    broken = to_json(spaces) | {"task_parameters": [{"name": "goal"}]}
+    with pytest.raises(ValueError, match=r"task_parameters.*expected the fields \['categories', 'name', 'size'\]"):
+        from_json(Spaces, broken)

@@ -97,3 +97,13 @@ def test_hidden_parameters_never_reach_an_observation(family_name: str) -> None:
         seen.append([first, *(envs.step(np.repeat(a, 2, axis=0))[0] for a in actions)])
     envs.close()
     assert np.array_equal(seen[0], seen[1])
+
+
+def test_units_are_handed_on_have_to_be_as_many_as_features_and_do_not_make_spaces_differ() -> None:
+    bare, named = (make_family("reacher-goal").make_envs(1, 1, 5) for _ in range(2))
+    bare.observation_units = ()
+    assert named.spaces.observation_units == ("1",) * 4 + ("rad/s",) * 2 + ("m",) * 2
+    assert bare.spaces == named.spaces
+    bare.observation_units = ("m",)
+    with pytest.raises(ValueError, match="Reacher: got 1 observation_units, expected 8"):
+        _ = bare.spaces

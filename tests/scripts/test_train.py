@@ -201,6 +201,38 @@ def test_a_run_from_before_there_was_a_choice_of_format_is_read(run_metarl, trai
     assert code == 0, err
 
 
+def test_an_oracle_trains_on_every_family_without_further_options(run_metarl, tmp_path: Path, family_name: str) -> None:
+    small = ("--iterations", "1", "--tasks", "2", "--episodes", "2", "--horizon", "5", "--eval-tasks", "2")
+    code, _, err = run_metarl("train", "oracle", family_name, "--out", tmp_path / "run", "--eval-every", "1", *small)
+    assert code == 0, err
+
+
+@pytest.mark.parametrize("vary", ["g=uniform(5,15)", "g=choice(8,9,10,11)"])
+def test_an_oracle_trains_on_an_environment_of_ones_own(run_metarl, tmp_path: Path, tiny, vary: str) -> None:
+    words = ("gym:Pendulum-v1", "--vary", vary, "--workers", "sync", "--out", tmp_path / "run")
+    code, _, err = run_metarl("train", "oracle", *words, *tiny)
+    assert code == 0, err
+    code, _, err = run_metarl("evaluate", tmp_path / "run", "--tasks", "2")
+    assert code == 0, err
+
+
+def test_a_run_from_before_units_were_declared_is_read_and_goes_on_without_them(
+    run_metarl, tmp_path: Path, tiny
+) -> None:
+    out = tmp_path / "run"
+    code, _, err = run_metarl("train", "multitask", "half-cheetah-vel", "--out", out, *tiny)
+    assert code == 0, err
+    path = out / "config.json"
+    config = json.loads(path.read_text())
+    assert config["spaces"].pop("observation_units")[:3] == ["m", "rad", "rad"]
+    path.write_text(json.dumps(config))
+    code, _, err = run_metarl("evaluate", out, "--tasks", "2")
+    assert code == 0, err
+    code, _, err = run_metarl("train", "multitask", "half-cheetah-vel", "--out", out, "--resume", "--iterations", "4")
+    assert code == 0, err
+    assert json.loads(path.read_text())["spaces"]["observation_units"] == []
+
+
 @pytest.mark.parametrize("read", [1, 2, 3, 4])
 def test_ctrl_c_at_any_moment_stops_only_after_what_is_done_is_saved(
     run_metarl, tmp_path: Path, tiny, monkeypatch, read: int

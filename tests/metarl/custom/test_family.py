@@ -109,6 +109,14 @@ def test_spaces_that_no_agent_can_use_are_refused() -> None:
         gymnasium_family(lambda goal=0.0: Blank(goal, sequence), name="f", parameters=[GOAL])
 
 
+def test_units_of_an_observation_reach_the_agent_and_have_to_be_as_many_as_its_numbers() -> None:
+    units = ["m", "m", "m/s", "m/s", "rad", ""]
+    family = gymnasium_family(Blank, name="f", parameters=[GOAL], observation_units=units)
+    assert family.make_envs(1, 1, 3).spaces.observation_units == tuple(units)
+    with pytest.raises(ValueError, match="family 'f': got 2 observation_units, expected 6, one for each number"):
+        gymnasium_family(Blank, name="f", parameters=[GOAL], observation_units=["m", "m"])
+
+
 def test_an_environment_that_cannot_be_made_is_said_with_its_traceback() -> None:
     def make_env(goal: float = 0.0) -> Blank:
         raise OSError("no such simulator")

@@ -32,7 +32,7 @@ def test_advantages_by_hand_terminated_stops_the_bootstrap_and_truncated_does_no
 
 def make(spaces: Spaces, **changes) -> FeedForwardAgent:
     settings = FeedForwardSettings(**{"hidden": (5,), **changes})
-    return FeedForwardAgent("test", settings, 3, spaces, device=torch.device("cpu"), rng=np.random.default_rng(0))
+    return FeedForwardAgent("test", settings, spaces, device=torch.device("cpu"), rng=np.random.default_rng(0))
 
 
 def recording(
@@ -114,3 +114,13 @@ def test_the_statistics_are_those_of_inputs_and_returns(spaces: Spaces) -> None:
     bare = make(spaces, normalise_rewards=False)
     bare._learn(*recording(bare, spaces))
     assert bare.tensors()["return_moments.count"].item() == bare.tensors()["input_moments.count"].item() == 0
+
+
+@pytest.mark.parametrize("reward", [3.0, -3.0, 0.0])
+def test_constant_returns_are_scaled_to_a_hundred_and_zero_stays_zero(spaces: Spaces, reward: float) -> None:
+    agent, seen = make(spaces, gamma=0.0, gae_lambda=0.0), []
+    inputs, final, trajectories = recording(agent, spaces)
+    rewards = np.where(trajectories.mask, reward, 0.0).astype(np.float32)
+    agent._learner.update = lambda samples, forward: seen.append(samples) or {}  # type: ignore[method-assign]
+    agent._learn(inputs, final, replace(trajectories, rewards=rewards))
+    assert seen[0].targets.numpy() == pytest.approx(np.full(20, 100.0 * np.sign(reward)), rel=1e-6)
