@@ -9,7 +9,7 @@ import os
 import platform
 import subprocess
 import warnings
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -28,8 +28,10 @@ from metarl.types import Spaces
 
 STEPPING_FIELDS = ("stepping.workers", "stepping.processes", "stepping.timeout")
 """Settings that change who computes a step, and not what comes out."""
-RETIRED = ("task_parameters",)
-"""Settings of agents that earlier versions had; `Spaces.task_parameters` says now what this one said."""
+ADDED = {"max_std": 0.0, "std": "shared", "mean": "linear", "deviation_floor": 0.0}
+"""Settings of agents that came later, with the value that reproduces what runs did before."""
+RETIRED = ("task_parameters", "context_collects", "context_size", "anneal_iterations")
+"""Settings of agents that went: `Spaces.task_parameters`, PEARL's whole trials and `anneal` took their places."""
 PACKAGES = ("metarl", "torch", "gymnasium", "mujoco", "metaworld", "numpy", "scipy", "safetensors")
 
 
@@ -85,12 +87,13 @@ class RunConfig:
             # Absent in runs of version 0.1 before they were there.
             stepping, training = value.get("stepping"), {"matmul": "float32", **value["training"]}
             spaces = {"observation_units": [], "task_parameters": [], **value["spaces"]}
-            agent_config = {k: v for k, v in value["agent_config"].items() if k not in RETIRED}
+            kind = agent_class(value["agent"]).Config
+            agent_config = upgraded(value["agent_config"], {field.name for field in dataclasses.fields(kind)})
             return cls(
                 agent=value["agent"],
                 family=value["family"],
                 training=settings.from_json(TrainConfig, training, "training."),
-                agent_config=settings.from_json(agent_class(value["agent"]).Config, agent_config, "agent."),
+                agent_config=settings.from_json(kind, agent_config, "agent."),
                 spaces=settings.from_json(Spaces, spaces, "spaces."),
                 stepping=settings.from_json(Stepping, stepping, "stepping.") if stepping else None,
             )
@@ -118,6 +121,20 @@ class RunConfig:
         )
         names = sorted(set(mine) | set(theirs))
         return [name for name in names if mine.get(name) != theirs.get(name) and name not in may_change]
+
+
+def upgraded(agent_config: Mapping[str, Any], fields: Collection[str]) -> dict[str, Any]:
+    """The settings of an agent, as a run of an earlier version recorded them, in today's words.
+
+    Args:
+        agent_config: What `config.json` has.
+        fields: Settings that the agent has today. Only those are added, and only what the agent lacks today goes.
+    """
+    kept = {name: value for name, value in agent_config.items() if name in fields or name not in RETIRED}
+    later = {name: value for name, value in ADDED.items() if name in fields}
+    if "anneal" in fields and "anneal_iterations" in agent_config:
+        later["anneal"] = agent_config["anneal_iterations"] > 0
+    return later | kept
 
 
 def resolve_device(name: str) -> torch.device:

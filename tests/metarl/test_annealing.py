@@ -15,7 +15,7 @@ from metarl.seeding import Streams
 from metarl.train import meta_train
 
 ANNEALED = [name for name in names(AGENTS) if hasattr(agent_class(name).Config(), "anneal")]
-SMALL = {"units": 6, "encoder": (5,), "hidden": (4,), "decoder": (4,), "vae_updates": 2, "task_parameters": 2}
+SMALL = {"units": 6, "encoder": (5,), "hidden": (4,), "decoder": (4,), "vae_updates": 2}
 
 
 def test_the_agents_trained_by_ppo_can_be_annealed() -> None:
@@ -31,7 +31,7 @@ class Run:
         self.streams, self.family = Streams(3), make_family("point-robot")
         self.envs = self.family.make_envs(2, 2, 5)
         config = kind.Config(**{k: v for k, v in (SMALL | settings).items() if k in known})
-        self.agent = kind(config, self.envs.spaces, device=torch.device("cpu"), rng=self.streams.learner)
+        self.agent = kind(config, self.family.spaces(5), device=torch.device("cpu"), rng=self.streams.learner)
         self.logged: list[dict[str, float]] = []
 
     def train(self, iterations: int, start: Progress | None = None, stop: int = 0) -> Progress:

@@ -18,7 +18,7 @@ from metarl.registry import AGENTS, agent_class, names
 from metarl.rollout import TrajectoryBuilder
 from metarl.seeding import Streams
 from metarl.storage import read_tensors
-from metarl.types import MetaBatch, Spaces, Task, Trajectories
+from metarl.types import MetaBatch, Spaces, Task, TaskParameter, Trajectories
 
 PPO_AGENTS = [name for name in names(AGENTS) if issubclass(agent_class(name).Config, PpoSettings)]
 SMALL: dict[str, dict[str, Any]] = {
@@ -32,7 +32,7 @@ SMALL: dict[str, dict[str, Any]] = {
         "vae_updates": 1,
     },
     "multitask": {"hidden": (5,)},
-    "oracle": {"hidden": (5,), "task_parameters": 1},
+    "oracle": {"hidden": (5,)},
 }
 M, E = 3, 8
 LENGTHS = np.full((2, M, E), 5)
@@ -47,7 +47,7 @@ def name(request) -> str:
 
 
 def make(name: str, spaces: Spaces, seed: int = 0, **settings: Any) -> Any:
-    kind = agent_class(name)
+    kind, spaces = agent_class(name), replace(spaces, task_parameters=(TaskParameter("number", 1),))
     config = kind.Config(**{**SMALL[name], **settings})
     return kind(config, spaces, device=torch.device("cpu"), rng=np.random.default_rng(seed))
 

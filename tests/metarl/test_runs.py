@@ -1,0 +1,45 @@
+"""Configurations of runs that earlier versions made."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from metarl.runs import RunConfig
+
+TRAINING = {
+    "seed": 0, "iterations": 200, "tasks": 40, "episodes": 2, "horizon": 200, "train_tasks": 0, "device": "cpu",
+    "eval_every": 20, "eval_tasks": 40, "checkpoint_every": 5, "checkpoints_kept": 2,
+}  # fmt: skip
+SPACES = {"observation_size": 17, "action_low": [-1.0] * 6, "action_high": [1.0] * 6, "horizon": 200, "choices": 0}
+PPO = {
+    "learning_rate": 7e-4, "epochs": 5, "minibatches": 16, "clip": 0.2, "value_clip": 0.0, "value_weight": 0.5,
+    "entropy_weight": 0.0, "gamma": 0.97, "gae_lambda": 0.95, "max_gradient_norm": 0.5, "normalise_advantages": True,
+    "normalise_rewards": True, "normalise_observations": True, "init_std": 0.6, "min_std": 0.1, "action_scale": 1.0,
+}  # fmt: skip
+
+
+def read(folder: Path, agent: str, agent_config: dict[str, Any]) -> Any:
+    """What `RunConfig.read` makes of a `config.json` of version 0.1 before its settings changed."""
+    value = {"agent": agent, "family": "half-cheetah-vel-3", "training": TRAINING, "agent_config": agent_config}
+    (folder / "config.json").write_text(json.dumps({**value, "spaces": SPACES}))
+    return RunConfig.read(folder).agent_config
+
+
+@pytest.mark.parametrize(("iterations", "anneal"), [(0, False), (200, True)])
+def test_a_run_of_an_earlier_version_keeps_what_it_did(tmp_path: Path, iterations: int, anneal: bool) -> None:
+    network = {"hidden": [64, 64], "activation": "tanh"}
+    config = read(tmp_path, "multitask", {**PPO, **network, "anneal_iterations": iterations})
+    assert config.anneal is anneal
+    assert (config.std, config.mean, config.max_std) == ("shared", "linear", 0.0)
+    assert config.deviation_floor == 0.0, "it had none"
+    assert config.min_std == 0.1
+
+
+def test_a_setting_that_no_version_had_is_still_refused(tmp_path: Path) -> None:
+    network = {"hidden": [64, 64], "activation": "tanh", "anneal_iterations": 0}
+    with pytest.raises(ValueError, match="does not fit this version"):
+        read(tmp_path, "multitask", {**PPO, **network, "annealing": 3})
