@@ -32,7 +32,7 @@ from metarl.types import Action, Floats, MetaBatch, Spaces, Step, Task, Trajecto
 MIN_VARIANCE = 1e-7
 """Smallest variance of a factor of the posterior."""
 LOG_STD_RANGE = (-20.0, 2.0)
-"""Bounds of the policy's log standard deviation, before the tanh."""
+"""Bounds of the policy's log standard deviation, before the tanh. A clamp, as published: see `docs/pearl.md`."""
 
 
 @dataclass(frozen=True, kw_only=True)
