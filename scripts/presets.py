@@ -45,7 +45,6 @@ PEARL_POINT = {
     "gradient_steps": 400,
     "meta_batch": 10,
     "batch": 64,
-    "context_collects": 3,
     "warmup_iterations": 4,
     "learning_rate": 1e-3,
     "gamma": 0.9,
