@@ -320,7 +320,7 @@ def test_the_encoder_learns_from_beliefs_like_those_it_will_act_on(point, again:
     many rows as there are, whether a task was collected before, and whether it stands twice in the batch.
     """
     _, envs, tasks = point
-    agent = small_agent(envs.spaces, learning_rate=1e-12, gradient_steps=800, context_batch=25, meta_batch=4)
+    agent = small_agent(envs.spaces, learning_rate=1e-12, gradient_steps=400, context_batch=25, meta_batch=4)
     first = one_iteration(agent, envs, tasks, Streams(0))
     batch = one_iteration(agent, envs, [tasks[0], tasks[3]] * 2 if again else tasks, Streams(1))
     agent.config, still = replace(agent.config, gradient_steps=1), agent.config
@@ -445,6 +445,23 @@ def test_saved_and_restored_it_goes_on_bit_for_bit(point, tmp_path: Path) -> Non
     assert all(torch.equal(mine[name], theirs[name]) for name in mine)
     assert agent.counters() == twin.counters()
     assert len(agent._slots) == 5
+
+
+def test_a_checkpoint_from_before_episodes_were_kept_apart_is_gone_on_with(point) -> None:
+    """It holds a ring buffer per trial and says how many trials of each task there are."""
+    _, envs, tasks = point
+    agent, twin = small_agent(envs.spaces), small_agent(envs.spaces, seed=5)
+    agent.meta_update(one_iteration(agent, envs, tasks, Streams(0)))
+    tensors, counters = agent.tensors(), {**agent.counters(), "trials": 3}
+    contexts = {name: tensors.pop(f"context.{name}") for name in ("rows", "trials", "ends")}
+    tensors |= {"context.rows": contexts["rows"].flatten(0, 1), "context.sizes": contexts["ends"][..., -1].flatten()}
+    tensors["context.next"] = tensors["context.sizes"]
+    twin.restore(tensors, counters)
+    assert torch.equal(twin.tensors()["context.rows"], contexts["rows"])
+    assert twin.tensors()["context.ends"].tolist() == contexts["ends"][..., -1:].expand(-1, -1, 3).tolist()
+    assert all(torch.equal(a, b) for a, b in zip(twin._parameters, agent._parameters, strict=True))
+    metrics = twin.meta_update(later(twin, tasks[:2], Streams(1)))
+    assert all(np.isfinite(v) for v in metrics.values())
 
 
 def later(agent: Pearl, tasks: list[Task], streams: Streams) -> MetaBatch:
