@@ -24,7 +24,14 @@ from metarl.learning.gpu import ReplayedStep, send
 from metarl.learning.memory import chunks_that_fit, graph_bytes
 from metarl.learning.networks import Perceptrons, mlp_init
 from metarl.learning.optimisers import Adam
-from metarl.learning.replay import Slots, TaskReplay, Transitions, transition_rows
+from metarl.learning.replay import (
+    Slots,
+    TaskReplay,
+    Transitions,
+    TrialContexts,
+    transition_rows,
+    trials_of_rings,
+)
 from metarl.learning.squashed import squashed_sample
 from metarl.storage import write_tensors
 from metarl.types import Action, Floats, MetaBatch, Spaces, Step, Task, Trajectories
@@ -49,9 +56,6 @@ class PearlConfig:
     """Units of each hidden layer of the policy and of the two critics."""
     context_next_observation: bool = False
     """Show the encoder the observation after the step too: for tasks that differ in their dynamics."""
-    context_collects: Count = 1
-    """Of the K + 1 collects of an iteration, the first so many feed the encoder in training; usually 1 (only what
-    was collected with z from the prior) to K + 1."""
     gradient_steps: Count = 2000
     """Gradient steps per iteration; usually 200 to 4000."""
     meta_batch: Count = 16
@@ -59,7 +63,7 @@ class PearlConfig:
     batch: Count = 256
     """Transitions per task in one gradient step; usually 64 to 256."""
     context_batch: Count = 100
-    """Transitions from which the encoder infers each task's z in one gradient step; usually 64 to 256."""
+    """Transitions that stand for all those of a task's context in one gradient step; usually 64 to 256."""
     warmup_iterations: Whole = 20
     """Iterations that only collect data before the first gradient step; usually enough to meet most training tasks."""
     learning_rate: Positive = 3e-4
@@ -78,8 +82,6 @@ class PearlConfig:
     """Tune the temperature so that the policy's entropy stays at minus the number of action components, in nats."""
     replay_size: Count = 20_000
     """Ring buffer per task for the critics, transitions; older ones are overwritten."""
-    context_size: Count = 1_000
-    """Ring buffer per trial for the encoder, transitions; emptied whenever the task is collected anew."""
     replay_tasks: Count = 100
     """Most training tasks that the replay has room for: at least the run's `train_tasks`."""
 
@@ -138,18 +140,21 @@ class Drawn(NamedTuple):
     """What one gradient step learns from, of all tasks or of some.
 
     Attributes:
-        context: What z is inferred from, rows of the replay `[M, context_batch, width]`.
+        context: What z is inferred from, rows of the contexts `[M, context_batch, width]`.
+        weight: Transitions of the context that each of its rows stands for, `[M]`.
         batch: What critics and policy learn from, rows of the replay `[M, B, width]`.
         noise: Of z and of the actions.
     """
 
     context: Tensor
+    weight: Tensor
     batch: Tensor
     noise: Noise
 
     def tasks(self, part: slice) -> Drawn:
         """The same of some of the tasks."""
-        return Drawn(self.context[part], self.batch[part], Noise(*(t[part] for t in self.noise)))
+        noise = Noise(*(t[part] for t in self.noise))
+        return Drawn(self.context[part], self.weight[part], self.batch[part], noise)
 
 
 class PearlNetworks:
@@ -215,7 +220,7 @@ def natural_parameters(mean: Tensor, variance: Tensor, weight: Tensor) -> tuple[
     Args:
         mean: `[..., B, Z]`.
         variance: `[..., B, Z]`.
-        weight: 1 where the factor counts, else 0, `[..., B]`.
+        weight: How often each factor counts, `[..., B]`, or all of them alike, `[..., 1]`; 0 for padding.
     """
     precision = weight.unsqueeze(-1) / variance
     return precision.sum(dim=-2), (precision * mean).sum(dim=-2)
@@ -227,10 +232,17 @@ def posterior(precision: Tensor, weighted_mean: Tensor) -> tuple[Tensor, Tensor]
     return weighted_mean * variance, variance
 
 
-def infer(networks: PearlNetworks, encoder: Tensor, context: Transitions) -> tuple[Tensor, Tensor]:
-    """Mean and variance of q(z | c) from whole contexts `[M, B, ...]`: `[M, Z]` each."""
+def infer(networks: PearlNetworks, encoder: Tensor, context: Transitions, weight: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and variance of q(z | c), `[M, Z]` each.
+
+    Args:
+        networks: As functions of their parameters.
+        encoder: `[1, P]`.
+        context: `[M, B, ...]`.
+        weight: Transitions that each of a task's rows stands for, `[M]`.
+    """
     mean, variance = networks.factors(encoder, context)
-    return posterior(*natural_parameters(mean, variance, torch.ones_like(context.rewards)))
+    return posterior(*natural_parameters(mean, variance, weight.unsqueeze(-1)))
 
 
 def kl_from_prior(mean: Tensor, variance: Tensor) -> Tensor:
@@ -320,7 +332,7 @@ class Pearl:
         self._rng = rng.spawn(1)[0]
         width = Transitions.width(spaces.observation_size, spaces.action_size)
         self._replay = TaskReplay(config.replay_tasks, config.replay_size, width, device)
-        self._trials, self._context = 0, self._make_context(0)  # until the number of trials per task is known
+        self._context = TrialContexts(config.adaptation_steps + 1, width, device)
         self._slots: dict[Task, int] = {}
         self._iteration = 0
         self._learn_at_once = ReplayedStep(self._learn_from_tensors)
@@ -396,40 +408,38 @@ class Pearl:
         if len(self._slots) + new > self.config.replay_tasks:
             raise ValueError(
                 f"pearl: got {len(self._slots) + new} training tasks, expected at most replay_tasks = "
-                f"{self.config.replay_tasks}; draw the tasks from a fixed set (--train-tasks) or raise it"
+                f"{self.config.replay_tasks}; raise it, or have a family that draws its tasks draw them from a fixed "
+                "set (--train-tasks)"
             )
         slots = np.array([self._slots.setdefault(task, len(self._slots)) for task in batch.tasks], dtype=np.int64)
-        trials = batch.trajectories[0].shape[1]
-        if trials != self._trials:
-            self._trials, self._context = trials, self._make_context(trials)
-        contexts = slots[:, None] * trials + np.arange(trials)  # [M, E]
-        self._context.clear(np.unique(contexts))
-        for k, t in enumerate(batch.trajectories):
-            rows = self._rows(t)[t.mask]
-            self._replay.add(np.broadcast_to(slots[:, None, None], t.shape)[t.mask], rows)
-            if k < self.config.context_collects:
-                self._context.add(np.broadcast_to(contexts[..., None], t.shape)[t.mask], rows)
+        rows, masks = [self._rows(t) for t in batch.trajectories], [t.mask for t in batch.trajectories]
+        for one, mask in zip(rows, masks, strict=True):
+            self._replay.add(np.broadcast_to(slots[:, None, None], mask.shape)[mask], one[mask])
+        self._context.store(slots, np.stack(rows, axis=2), np.stack(masks, axis=2))
 
     def _draw(self, tasks: int) -> Drawn:
         """What one gradient step learns from, of so many tasks."""
         c, rng = self.config, self._rng
         slots: Slots = rng.choice(len(self._slots), tasks, replace=False)
-        trials = slots * self._trials + rng.integers(self._trials, size=tasks)
-        context = self._sample(self._context, trials, c.context_batch)
-        batch = self._sample(self._replay, slots, c.batch)
+        chosen, weight = self._context.draw(slots, c.context_batch, rng)
+        batch = self._sample(slots, c.batch)
         actions = (tasks, c.batch, self.spaces.action_size)
         noise = Noise(self._normal(rng, tasks, c.latent), *(self._normal(rng, *actions) for _ in range(2)))
-        return Drawn(context, batch, noise)
+        return Drawn(self._gather(chosen), send(weight, self._device), batch, noise)
 
-    def _sample(self, buffer: TaskReplay, slots: Slots, batch: int) -> Tensor:
-        """Rows drawn from some slots of a buffer, `[len(slots), batch, width]`."""
-        return buffer.sample(slots, batch, self._rng)
+    def _gather(self, chosen: Slots) -> Tensor:
+        """Rows of contexts, `[tasks, context_batch, width]`."""
+        return self._context.gather(chosen)
+
+    def _sample(self, slots: Slots, batch: int) -> Tensor:
+        """Rows drawn from some slots of the replay, `[len(slots), batch, width]`."""
+        return self._replay.sample(slots, batch, self._rng)
 
     def _gradient_step(self, drawn: Drawn, chunks: Sequence[slice]) -> Tensor:
         """`_learn_from`, which a GPU is told only once, unless its memory is too small for all tasks at a time."""
         if len(chunks) > 1:
             return self._learn_from(drawn, chunks)
-        return self._learn_at_once(drawn.context, drawn.batch, *drawn.noise)
+        return self._learn_at_once(drawn.context, drawn.weight, drawn.batch, *drawn.noise)
 
     def _learn_from(self, drawn: Drawn, chunks: Sequence[slice]) -> Tensor:
         """One step of everything.
@@ -452,9 +462,9 @@ class Pearl:
             (loss, kl, value), (actor_loss, entropy) = (torch.stack(each).sum(dim=0) for each in (values, actions))
             return torch.stack((loss, actor_loss, kl, value, entropy, p.log_temperature.exp().squeeze()))
 
-    def _learn_from_tensors(self, context: Tensor, batch: Tensor, *noise: Tensor) -> Tensor:
+    def _learn_from_tensors(self, context: Tensor, weight: Tensor, batch: Tensor, *noise: Tensor) -> Tensor:
         """`_learn_from`, from the tensors of all tasks at a time."""
-        return self._learn_from(Drawn(context, batch, Noise(*noise)), [slice(len(batch))])
+        return self._learn_from(Drawn(context, weight, batch, Noise(*noise)), [slice(len(batch))])
 
     def _pull_values(self, drawn: Drawn, num_tasks: int) -> tuple[Tensor, Tensor]:
         """Adds the part of some of `num_tasks` tasks to the gradients of critics and encoder.
@@ -465,7 +475,7 @@ class Pearl:
         c, p = self.config, self._parameters
         context, batch, noise = self._unpack(drawn.context), self._unpack(drawn.batch), drawn.noise
         share = len(batch.rewards) / num_tasks
-        mean, variance = infer(self._networks, p.encoder, context)
+        mean, variance = infer(self._networks, p.encoder, context, drawn.weight)
         latent = (mean + variance.sqrt() * noise.latent).unsqueeze(1)  # one z per task
         kl = kl_from_prior(mean, variance).sum()
         targets = critic_targets(self._networks, p, batch, latent, noise.next_action, c)
@@ -501,11 +511,6 @@ class Pearl:
         """The steps as the replay stores them, actions in [-1, 1]."""
         return transition_rows(trajectories, trajectories.extras["policy_output"])
 
-    def _make_context(self, trials: int) -> TaskReplay:
-        """Room for the contexts of so many trials of each task."""
-        width = Transitions.width(self.spaces.observation_size, self.spaces.action_size)
-        return TaskReplay(self.config.replay_tasks * trials, self.config.context_size, width, self._device)
-
     def _unpack(self, rows: Tensor) -> Transitions:
         return Transitions.unpack(rows, self.spaces.observation_size, self.spaces.action_size)
 
@@ -523,8 +528,8 @@ class Pearl:
     def tensors(self) -> dict[str, Tensor]:
         """Parameters, Adam's state and both buffers."""
         used = len(self._slots)
-        contexts = self._context.tensors("context", used * self._trials)
-        return self._fixed_tensors() | self._replay.tensors("replay", used) | contexts
+        buffers = self._replay.tensors("replay", used) | self._context.tensors("context", used)
+        return self._fixed_tensors() | buffers
 
     def _fixed_tensors(self) -> dict[str, Tensor]:
         """Those whose shapes do not depend on what was collected."""
@@ -534,10 +539,9 @@ class Pearl:
         return saved
 
     def counters(self) -> dict[str, Any]:
-        """Iterations done, tasks in the order of their slots, trials of each, the state of the updates' generator."""
+        """Iterations done, tasks in the order of their slots, the state of the updates' generator."""
         return {
             "iteration": self._iteration,
-            "trials": self._trials,
             "tasks": [task.to_json() for task in self._slots],
             "rng": self._rng.bit_generator.state,
         }
@@ -549,15 +553,16 @@ class Pearl:
             ValueError: Names, shapes, tasks or generator do not fit this agent.
         """
         expected = {name: tuple(t.shape) for name, t in self._fixed_tensors().items()}
-        buffers = {f"{buffer}.{key}" for buffer in ("replay", "context") for key in ("rows", "sizes", "next")}
-        got = {name: tuple(t.shape) for name, t in tensors.items() if name not in buffers}
+        got = {n: tuple(t.shape) for n, t in tensors.items() if not n.startswith(("replay.", "context."))}
         if got != expected:
             raise ValueError(f"checkpoint of pearl: got tensors {got}, expected {expected}")
         slots = {Task.from_json(task): i for i, task in enumerate(counters["tasks"])}
-        iteration, trials = int(counters["iteration"]), int(counters["trials"])
-        context = self._make_context(trials)
+        iteration = int(counters["iteration"])
+        if "trials" in counters:  # written before contexts were kept episode by episode
+            trials = max(int(counters["trials"]), 1)
+            tensors = {**tensors, **trials_of_rings(tensors, "context", trials, self.adaptation_steps + 1)}
         self._replay.check("replay", tensors, len(slots))
-        context.check("context", tensors, len(slots) * trials)
+        self._context.check("context", tensors, len(slots))
         self._rng.bit_generator.state = counters["rng"]
         with torch.no_grad():
             for name, tensor in self._parameters._asdict().items():
@@ -565,8 +570,7 @@ class Pearl:
         for name, optimiser in self._optimisers.items():
             optimiser.restore(f"adam.{name}", tensors)
         self._replay.restore("replay", tensors)
-        context.restore("context", tensors)
-        self._context, self._trials = context, trials
+        self._context.restore("context", tensors)
         self._slots, self._iteration = slots, iteration
 
     def save_policy(self, state: Belief, path: str | Path, task: int = 0) -> None:

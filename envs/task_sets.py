@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from itertools import product
 
 import numpy as np
 
-from metarl.tasks import ContinuousTasks, DiscreteTasks, Parameter, TaskDistribution
+from metarl.tasks import ContinuousTasks, DiscreteTasks, Parameter, TaskDistribution, balanced_choice
 from metarl.types import Floats, Task
 
 
@@ -67,11 +67,14 @@ class MixedTasks:
     Args:
         continuous: The tasks in the continuous parameters.
         discrete: The tasks in the choices, of the same family.
+        finite: 0 to draw a new continuous value each time; otherwise all training tasks come from a fixed set of this
+            size: each of a few continuous values with all choices, the last of them with as many as are left.
     """
 
     continuous: ContinuousTasks
     discrete: DiscreteTasks
-    splits: bool = True
+    finite: int = 0
+    splits: bool = field(default=True, init=False)
 
     @property
     def family(self) -> str:
@@ -86,13 +89,32 @@ class MixedTasks:
     def _join(self, pairs: Sequence[tuple[Task, Task]]) -> list[Task]:
         return [Task(self.family, tuple(sorted(a.parameters + b.parameters))) for a, b in pairs]
 
+    def with_finite_set(self, size: int) -> MixedTasks:
+        """The same distribution, its training tasks drawn from a fixed set of `size`.
+
+        Raises:
+            ValueError: The set has no room for every choice.
+        """
+        choices = len(self.discrete.train)
+        if size < choices:
+            names = ", ".join(p.name for p in self.discrete.parameters)
+            raise ValueError(
+                f"train_tasks: got {size}, but training tasks of {self.family!r} have {choices} choices of {names}; "
+                f"use {choices} or more, or 0 to draw new tasks each time"
+            )
+        return replace(self, continuous=self.continuous.with_finite_set(-(-size // choices)), finite=size)
+
     def sample(self, n: int, rng: np.random.Generator) -> list[Task]:
-        """`n` training tasks, each choice as often as the others."""
+        """`n` training tasks, each choice as often as the others; from a finite set, each task as often."""
+        if self.finite:
+            tasks = self.train_tasks(self.finite)
+            return [tasks[i] for i in balanced_choice(len(tasks), n, rng)]
         return self._join(list(zip(self.continuous.sample(n, rng), self.discrete.sample(n, rng), strict=True)))
 
     def train_tasks(self, n: int) -> list[Task]:
-        """`n` enumerated training tasks, the same at every call."""
-        return self._join(list(product(self.continuous.train_tasks(n), self.discrete.train))[:n])
+        """`n` enumerated training tasks, the same at every call (all of a finite set, where it is smaller)."""
+        most = min(n, self.finite) if self.finite else n
+        return self._join(list(product(self.continuous.train_tasks(most), self.discrete.train))[:most])
 
     def held_out(self, n: int | None = None) -> list[Task]:
         """The first `n` held-out tasks (all by default): each continuous value with all choices, then the next."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Literal, Protocol
+from typing import Literal, Protocol, Self, runtime_checkable
 
 import numpy as np
 
@@ -86,6 +86,19 @@ class TaskDistribution(Protocol):
         ...
 
 
+@runtime_checkable
+class DrawnTasks(TaskDistribution, Protocol):
+    """A distribution whose training tasks are drawn at random, and can be drawn once and for all."""
+
+    def with_finite_set(self, size: int) -> Self:
+        """The same distribution, its training tasks drawn from a fixed set of `size`.
+
+        Raises:
+            ValueError: The set is too small for the distribution.
+        """
+        ...
+
+
 def halton(n: int, dimensions: int) -> Floats:
     """The first points of the Halton sequence (Halton 1960) after its start at 0, the edge of every range.
 
@@ -130,6 +143,10 @@ class ContinuousTasks:
     finite: int = 0
     held_out_size: int = 100
     splits: bool = field(default=True, init=False)
+
+    def with_finite_set(self, size: int) -> ContinuousTasks:
+        """The same distribution, its training tasks drawn from a fixed set of `size`."""
+        return replace(self, finite=size)
 
     def _tasks(self, u: Floats) -> list[Task]:
         """Tasks from uniform variates `[n, sum of variates]`."""
@@ -278,15 +295,16 @@ class Family:
         """The same family, its training tasks drawn from a fixed set of `size` (0: unchanged).
 
         Raises:
-            ValueError: The family's tasks are enumerated already.
+            ValueError: The family's tasks are enumerated already, or the set is too small for them.
         """
         if not size:
             return self
-        if not isinstance(self.distribution, ContinuousTasks):
+        if not isinstance(self.distribution, DrawnTasks):
             raise ValueError(
-                f"train_tasks: got {size}, but the training tasks of {self.name!r} are a fixed set already; use 0"
+                f"train_tasks: got {size}, but the training tasks of {self.name!r} are a fixed set already (or their "
+                "distribution has no `with_finite_set`); use 0, and give an agent with a replay per task room for all"
             )
-        return replace(self, distribution=replace(self.distribution, finite=size))
+        return replace(self, distribution=self.distribution.with_finite_set(size))
 
 
 def read_options(family: str, argument: str, **defaults: int) -> dict[str, int]:

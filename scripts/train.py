@@ -38,7 +38,7 @@ from metarl.scripts.display import TrainingDisplay
 from metarl.scripts.presets import PresetName, default_settings
 from metarl.seeding import Streams
 from metarl.storage import read_json, remove_partial, write_bytes, write_json
-from metarl.tasks import ContinuousTasks, Family, split_name, split_tasks
+from metarl.tasks import DrawnTasks, Family, split_name, split_tasks
 from metarl.train import TrainConfig, meta_train
 
 MAY_CHANGE = ("training.iterations", "training.eval_every", *STEPPING_FIELDS)
@@ -123,7 +123,7 @@ def _read_command(agent: str, name: str, arguments: Sequence[str]) -> tuple[Door
     family = family or make_family(spec)
     if saved and saved.agent == agent and not preset_name:
         training, agent_config, stepping = saved.training, saved.agent_config, saved.stepping or stepping
-    elif not isinstance(family.distribution, ContinuousTasks):
+    elif not isinstance(family.distribution, DrawnTasks):
         training = dataclasses.replace(training, train_tasks=0)  # a fixed set already
     command = read(training, agent_config, stepping)
     settings = {"training": command.training, "agent_config": command.agent, "spaces": saved.spaces if saved else None}

@@ -52,8 +52,10 @@ def one(transitions: Transitions, task: int, step: int) -> Transitions:
     return Transitions(*(t[task, step] for t in transitions))
 
 
-def task_posterior(networks: PearlNetworks, encoder: Tensor, context: Transitions, task: int) -> Normal:
-    """q(z | c) of one task: Gaussian factors multiplied one at a time."""
+def task_posterior(
+    networks: PearlNetworks, encoder: Tensor, context: Transitions, task: int, weight: float | Tensor = 1.0
+) -> Normal:
+    """q(z | c) of one task: Gaussian factors multiplied one at a time, each to the power of `weight`."""
     mean, variance = None, None
     for b in range(context.rewards.shape[1]):
         t = one(context, task, b)
@@ -62,7 +64,7 @@ def task_posterior(networks: PearlNetworks, encoder: Tensor, context: Transition
             columns.append(t.next_observations)
         output = network(encoder[0], networks.encoder_network.sizes, torch.cat(columns))
         z = len(output) // 2
-        m, v = output[:z], softplus(output[z:]).clamp(min=MIN_VARIANCE)
+        m, v = output[:z], softplus(output[z:]).clamp(min=MIN_VARIANCE) / weight
         if mean is None or variance is None:
             mean, variance = m, v
         else:
@@ -88,15 +90,21 @@ def smaller_value(networks: PearlNetworks, critics: Tensor, o: Tensor, a: Tensor
 
 
 def losses(
-    networks: PearlNetworks, p: Parameters, context: Transitions, batch: Transitions, noise: Noise, config: PearlConfig
+    networks: PearlNetworks,
+    p: Parameters,
+    context: Transitions,
+    weight: Tensor,
+    batch: Transitions,
+    noise: Noise,
+    config: PearlConfig,
 ) -> Losses:
-    """All losses of one gradient step, at the same parameters."""
+    """All losses of one gradient step, at the same parameters; each task's context rows count `weight` `[M]` times."""
     m, b = batch.rewards.shape
     zero = torch.zeros((), dtype=batch.rewards.dtype)
     critic, kl, policy, temperature = zero, zero, zero, zero
     alpha = p.log_temperature[0].exp()
     for i in range(m):
-        belief = task_posterior(networks, p.encoder, context, i)
+        belief = task_posterior(networks, p.encoder, context, i, weight[i])
         kl = kl + kl_divergence(belief, Normal(torch.zeros_like(belief.mean), torch.ones_like(belief.mean))).sum()
         z = belief.mean + belief.stddev * noise.latent[i]
         for j in range(b):

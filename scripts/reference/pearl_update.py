@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn.functional import mse_loss, softplus
 
 from metarl.agents.pearl import LOG_STD_RANGE, MIN_VARIANCE, Drawn, Pearl, kl_from_prior, temperature_loss
-from metarl.learning.replay import Slots, TaskReplay, Transitions
+from metarl.learning.replay import Slots, Transitions
 from metarl.learning.squashed import squashed_sample
 from metarl.scripts.reference.pearl import network
 
@@ -27,16 +27,19 @@ def product_of_gaussians(mean: Tensor, variance: Tensor) -> tuple[Tensor, Tensor
 class LoopPearl(Pearl):
     """PEARL that takes its tasks and networks one after the other."""
 
-    def _sample(self, buffer: TaskReplay, slots: Slots, batch: int) -> Tensor:
-        positions = self._rng.integers(0, buffer.sizes[slots, None], size=(len(slots), batch))
-        return torch.cat([buffer.gather(slots[i : i + 1], positions[i : i + 1]) for i in range(len(slots))])
+    def _sample(self, slots: Slots, batch: int) -> Tensor:
+        positions = self._rng.integers(0, self._replay.sizes[slots, None], size=(len(slots), batch))
+        return torch.cat([self._replay.gather(slots[i : i + 1], positions[i : i + 1]) for i in range(len(slots))])
+
+    def _gather(self, chosen: Slots) -> Tensor:
+        return torch.cat([self._context.gather(chosen[i : i + 1]) for i in range(len(chosen))])
 
     def _gradient_step(self, drawn: Drawn, chunks: Sequence[slice]) -> Tensor:
         """One step of everything, whatever the chunks."""
         context, batch, noise = self._unpack(drawn.context), self._unpack(drawn.batch), drawn.noise
         c, p = self.config, self._parameters
         (m, b), flat = batch.rewards.shape, Transitions(*(t.flatten(0, 1) for t in batch))  # [M * B, ...]
-        posteriors = self._posteriors(context)
+        posteriors = self._posteriors(context, drawn.weight)
         kl = torch.stack([kl_from_prior(mean, variance) for mean, variance in posteriors]).sum()
         z = [mean + variance.sqrt() * n for (mean, variance), n in zip(posteriors, noise.latent, strict=True)]
         latent = torch.cat([one.repeat(b, 1) for one in z])  # [M * B, Z]
@@ -69,7 +72,7 @@ class LoopPearl(Pearl):
             parts = (loss, actor_loss, kl / m, value, -log_prob.mean(), p.log_temperature.exp().squeeze())
             return torch.stack(parts)
 
-    def _posteriors(self, context: Transitions) -> list[tuple[Tensor, Tensor]]:
+    def _posteriors(self, context: Transitions, weight: Tensor) -> list[tuple[Tensor, Tensor]]:
         """Mean and variance of q(z | c) of each task, `[Z]` each."""
         columns = [context.observations, context.actions, context.rewards.unsqueeze(-1)]
         if self.config.context_next_observation:
@@ -78,7 +81,7 @@ class LoopPearl(Pearl):
         x = torch.cat(columns, dim=-1).flatten(0, 1)  # [M * B, in]
         outputs = network(self._parameters.encoder[0], self._networks.encoder_network.sizes, x).view(m, b, -1)
         means, raw = outputs.chunk(2, dim=-1)
-        variances = softplus(raw).clamp_min(MIN_VARIANCE)
+        variances = softplus(raw).clamp_min(MIN_VARIANCE) / weight[:, None, None]
         return [product_of_gaussians(mean, v) for mean, v in zip(means.unbind(), variances.unbind(), strict=True)]
 
     def _drawn_action(self, observations: Tensor, latent: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:

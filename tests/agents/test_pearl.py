@@ -33,7 +33,6 @@ SMALL: dict[str, Any] = {
     "context_batch": 6,
     "warmup_iterations": 0,
     "replay_size": 150,
-    "context_size": 100,
     "replay_tasks": 8,
 }
 
@@ -65,11 +64,12 @@ class Problem:
         moved = [t.double() + 0.2 * torch.tensor(rng.standard_normal(t.shape)) for t in start]
         self.p = Parameters(*(t.requires_grad_() for t in moved))
         self.context, self.batch = (random_transitions(rng, 3, b, spaces) for b in (5, 4))
+        self.weight = torch.tensor([1.0, 0.4, 2.5], dtype=DOUBLE)
         z, a = self.config.latent, spaces.action_size
         self.noise = Noise(*(torch.tensor(rng.standard_normal(s)) for s in ((3, z), (3, 4, a), (3, 4, a))))
 
     def infer(self) -> tuple[Tensor, Tensor]:
-        return pearl.infer(self.networks, self.p.encoder, self.context)
+        return pearl.infer(self.networks, self.p.encoder, self.context, self.weight)
 
     def latent(self) -> Tensor:
         mean, variance = self.infer()
@@ -84,7 +84,7 @@ class Problem:
         return pearl.policy_loss(self.networks, self.p, self.batch, latent, self.noise.action)
 
     def reference(self) -> reference.Losses:
-        return reference.losses(self.networks, self.p, self.context, self.batch, self.noise, self.config)
+        return reference.losses(self.networks, self.p, self.context, self.weight, self.batch, self.noise, self.config)
 
 
 @pytest.fixture(params=[False, True], ids=["s a r", "s a r s'"])
@@ -104,6 +104,9 @@ def test_the_posterior_is_the_product_of_the_gaussians_by_hand() -> None:
     m, v = pearl.posterior(*pearl.natural_parameters(mean, variance, torch.tensor([1.0, 0.0, 1.0])))
     assert v.item() == pytest.approx(1 / 6), "a masked factor does not count"
     assert m.item() == pytest.approx(-1.0)
+    m, v = pearl.posterior(*pearl.natural_parameters(mean, variance, torch.tensor([3.0])))
+    assert v.item() == pytest.approx(1 / 21), "each stands for three"
+    assert m.item() == pytest.approx(-2 / 7)
 
 
 def test_with_no_context_the_posterior_is_the_prior(spaces: Spaces) -> None:
@@ -118,13 +121,14 @@ def test_with_no_context_the_posterior_is_the_prior(spaces: Spaces) -> None:
 def test_the_posterior_does_not_depend_on_the_order_of_the_context(problem: Problem) -> None:
     order = torch.tensor([3, 0, 4, 2, 1])
     shuffled = Transitions(*(t[:, order] for t in problem.context))
-    for one, other in zip(problem.infer(), pearl.infer(problem.networks, problem.p.encoder, shuffled), strict=True):
+    again = pearl.infer(problem.networks, problem.p.encoder, shuffled, problem.weight)
+    for one, other in zip(problem.infer(), again, strict=True):
         torch.testing.assert_close(one, other)
 
 
 def test_every_transition_and_each_of_its_parts_informs_the_posterior(problem: Problem) -> None:
     leaves = [t.clone().requires_grad_() for t in problem.context]
-    mean, _ = pearl.infer(problem.networks, problem.p.encoder, Transitions(*leaves))
+    mean, _ = pearl.infer(problem.networks, problem.p.encoder, Transitions(*leaves), problem.weight)
     gradients = torch.autograd.grad(mean.sum(), leaves, allow_unused=True)
     for gradient in gradients[:3]:
         assert (gradient != 0).any(dim=-1).all()
@@ -257,13 +261,12 @@ def test_a_gradient_step_is_adam_on_these_losses_and_the_targets_follow(point, m
     after = agent._parameters
 
     slots = twin.choice(4, 3, replace=False)
-    trials = 3 * slots + twin.integers(3, size=3)
-    context, batch = (
-        agent._unpack(buffer.gather(chosen, twin.integers(0, buffer.sizes[chosen, None], size=(3, n))))
-        for buffer, chosen, n in ((agent._context, trials, 6), (agent._replay, slots, 8))
-    )
+    chosen, share = agent._context.draw(slots, 6, twin)
+    positions = twin.integers(0, agent._replay.sizes[slots, None], size=(3, 8))
+    context = agent._unpack(agent._context.gather(chosen))
+    weight, batch = torch.tensor(share), agent._unpack(agent._replay.gather(slots, positions))
     noise = Noise(*(torch.tensor(twin.standard_normal(s, dtype=np.float32)) for s in ((3, 3), (3, 8, 2), (3, 8, 2))))
-    first = reference.losses(agent._networks, before, context, batch, noise, agent.config)
+    first = reference.losses(agent._networks, before, context, weight, batch, noise, agent.config)
     gradients = dict(
         zip(
             ("encoder", "critics"),
@@ -273,7 +276,7 @@ def test_a_gradient_step_is_adam_on_these_losses_and_the_targets_follow(point, m
     )
     # The same z as above, since the policy's loss uses the one that was drawn before the encoder's step.
     second = reference.losses(
-        agent._networks, before._replace(critics=after.critics), context, batch, noise, agent.config
+        agent._networks, before._replace(critics=after.critics), context, weight, batch, noise, agent.config
     )
     (gradients["policy"],) = torch.autograd.grad(second.policy, before.policy, retain_graph=True)
     (gradients["log_temperature"],) = torch.autograd.grad(second.temperature, before.log_temperature)
@@ -307,24 +310,50 @@ def test_the_replay_gets_every_step_that_happened_and_no_padding(point) -> None:
         slot = agent._slots[task]
         happened = np.concatenate([agent._rows(t)[m][t.mask[m]] for t in batch.trajectories])
         assert np.array_equal(held(agent._replay, slot), happened)
-        for e in range(3):
-            first = batch.trajectories[0]
-            assert np.array_equal(held(agent._context, 3 * slot + e), agent._rows(first)[m, e][first.mask[m, e]])
 
 
-def test_the_context_holds_each_trial_of_the_newest_collection_and_the_replay_all(point) -> None:
+@pytest.mark.parametrize("again", [False, True], ids=["each task once", "tasks twice"])
+def test_the_encoder_learns_from_beliefs_like_those_it_will_act_on(point, again: bool) -> None:
+    """The divergence reported is that of each trial's own belief after 1 to K + 1 episodes, all of them as likely.
+
+    No parameter moves visibly, and drawing rows blurs the numbers by little: the belief's confidence is that of as
+    many rows as there are, whether a task was collected before, and whether it stands twice in the batch.
+    """
     _, envs, tasks = point
-    agent = small_agent(envs.spaces, replay_size=1000, context_size=1000, context_collects=2, warmup_iterations=9)
+    agent = small_agent(envs.spaces, learning_rate=1e-12, gradient_steps=400, context_batch=25, meta_batch=4)
+    first = one_iteration(agent, envs, tasks, Streams(0))
+    batch = one_iteration(agent, envs, [tasks[0], tasks[3]] * 2 if again else tasks, Streams(1))
+    agent.config, still = replace(agent.config, gradient_steps=1), agent.config
+    agent.meta_update(first)
+    agent.config = still
+    reported = agent.meta_update(batch)["update/kl"]
+
+    def divergences(collection: MetaBatch, rows: list[int]) -> float:
+        """Mean over rows of the collection, their trials, and numbers of episodes."""
+        state, found = agent.begin(collection.tasks, 3), []
+        for t in collection.trajectories:
+            state = agent.adapt(state, t)
+            found.append(pearl.kl_from_prior(*pearl.posterior(state.precision, state.weighted_mean))[rows].mean())
+        return float(torch.stack(found).mean())
+
+    newest = (
+        [divergences(batch, [0, 2]), divergences(first, [1]), divergences(first, [2]), divergences(batch, [1, 3])]
+        if again
+        else [divergences(batch, [0, 1, 2, 3])]
+    )
+    assert reported == pytest.approx(np.mean(newest), rel=0.03)
+
+
+def test_the_replay_holds_every_collection(point) -> None:
+    _, envs, tasks = point
+    agent = small_agent(envs.spaces, replay_size=1000, warmup_iterations=9)
     first = one_iteration(agent, envs, tasks, Streams(0))
     second = one_iteration(agent, envs, [tasks[0], tasks[0], tasks[1], tasks[1]], Streams(1))
     agent.meta_update(first)
     agent.meta_update(second)
-    steps = lambda batch, m, n: sum(int(t.mask[m].sum()) for t in batch.trajectories[:n])  # noqa: E731
-    sizes = agent._context.sizes[:12].reshape(4, 3).sum(axis=1)
-    twice = [steps(second, 0, 2) + steps(second, 1, 2), steps(second, 2, 2) + steps(second, 3, 2)]
-    assert sizes.tolist() == [*twice, steps(first, 2, 2), steps(first, 3, 2)]
-    every = [steps(second, 0, 3) + steps(second, 1, 3), steps(second, 2, 3) + steps(second, 3, 3), 0, 0]
-    assert agent._replay.sizes[:4].tolist() == [steps(first, m, 3) + every[m] for m in range(4)]
+    steps = lambda batch, m: sum(int(t.mask[m].sum()) for t in batch.trajectories)  # noqa: E731
+    every = [steps(second, 0) + steps(second, 1), steps(second, 2) + steps(second, 3), 0, 0]
+    assert agent._replay.sizes[:4].tolist() == [steps(first, m) + every[m] for m in range(4)]
 
 
 def test_more_tasks_than_the_replay_has_room_for_are_refused_before_anything_is_stored(point) -> None:
@@ -416,6 +445,23 @@ def test_saved_and_restored_it_goes_on_bit_for_bit(point, tmp_path: Path) -> Non
     assert all(torch.equal(mine[name], theirs[name]) for name in mine)
     assert agent.counters() == twin.counters()
     assert len(agent._slots) == 5
+
+
+def test_a_checkpoint_from_before_episodes_were_kept_apart_is_gone_on_with(point) -> None:
+    """It holds a ring buffer per trial and says how many trials of each task there are."""
+    _, envs, tasks = point
+    agent, twin = small_agent(envs.spaces), small_agent(envs.spaces, seed=5)
+    agent.meta_update(one_iteration(agent, envs, tasks, Streams(0)))
+    tensors, counters = agent.tensors(), {**agent.counters(), "trials": 3}
+    contexts = {name: tensors.pop(f"context.{name}") for name in ("rows", "trials", "ends")}
+    tensors |= {"context.rows": contexts["rows"].flatten(0, 1), "context.sizes": contexts["ends"][..., -1].flatten()}
+    tensors["context.next"] = tensors["context.sizes"]
+    twin.restore(tensors, counters)
+    assert torch.equal(twin.tensors()["context.rows"], contexts["rows"])
+    assert twin.tensors()["context.ends"].tolist() == contexts["ends"][..., -1:].expand(-1, -1, 3).tolist()
+    assert all(torch.equal(a, b) for a, b in zip(twin._parameters, agent._parameters, strict=True))
+    metrics = twin.meta_update(later(twin, tasks[:2], Streams(1)))
+    assert all(np.isfinite(v) for v in metrics.values())
 
 
 def later(agent: Pearl, tasks: list[Task], streams: Streams) -> MetaBatch:

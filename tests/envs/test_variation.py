@@ -310,6 +310,25 @@ def test_mixed_tasks_meet_every_choice_with_every_value() -> None:
     assert sorted(ways) == [0.0] * 5 + [1.0] * 5
 
 
+def test_a_finite_set_of_mixed_tasks_is_few_values_with_all_choices() -> None:
+    way = Choices(name="way", meaning="way", train=((0.0,), (1.0,), (4.0,)), withheld=((2.0,),))
+    mixed = combined_tasks("f", [uniform("x", 0.0, 1.0, meaning="x"), way])
+    assert isinstance(mixed, MixedTasks)
+    finite = mixed.with_finite_set(7)
+    tasks = finite.train_tasks(100)
+    assert [task["way"][0] for task in tasks] == [0.0, 1.0, 4.0, 0.0, 1.0, 4.0, 0.0]
+    values = [task["x"][0] for task in tasks]
+    assert [values.index(x) for x in values] == [0, 0, 0, 3, 3, 3, 6], "three values in all"
+    assert finite.train_tasks(2) == tasks[:2]
+    drawn = finite.sample(70, np.random.default_rng(0))
+    assert [drawn.count(task) for task in tasks] == [10] * 7
+    assert drawn[:7] != tasks, "in random order"
+    assert finite.held_out() == mixed.held_out()
+    assert finite.splits
+    with pytest.raises(ValueError, match=r"train_tasks: got 2, but training tasks of 'f' have 3 choices of way; use 3"):
+        mixed.with_finite_set(2)
+
+
 def test_plain_cases_stay_plain_and_nothing_to_vary_is_refused() -> None:
     x, way = uniform("x", 0.0, 1.0, meaning="x"), Choices(name="way", meaning="way", train=((0.0,), (1.0,)))
     assert isinstance(combined_tasks("f", [x]), ContinuousTasks)

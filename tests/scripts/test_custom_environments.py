@@ -112,6 +112,21 @@ def test_few_choices_need_no_fixed_set_for_pearl(run_metarl, tmp_path: Path, tin
     assert run_metarl("evaluate", tmp_path / "run")[1].count("training tasks") == 2
 
 
+def test_a_drawn_goal_with_a_choice_is_trained_from_a_fixed_set(run_metarl, tmp_path: Path, tiny) -> None:
+    """Both agree on what is possible: the command and the agent, whose replay has room for so many tasks."""
+    base = ("train", "pearl", "mixed_robot:make_family", *tiny, *SMALL["pearl"], "--tasks", "4")
+    code, _, err = run_metarl(*base, "--out", tmp_path / "run", "--train-tasks", "5", "--agent.replay-tasks", "5")
+    assert code == 0, err
+    assert config(tmp_path / "run")["training"]["train_tasks"] == 5
+    code, _, err = run_metarl(*base, "--out", tmp_path / "default")
+    assert code == 0, err
+    assert config(tmp_path / "default")["training"]["train_tasks"] == 100, "the preset's"
+    code, _, err = run_metarl(*base, "--out", tmp_path / "few", "--train-tasks", "1")
+    assert code == 2
+    assert "train_tasks: got 1, but training tasks of 'crippled-vel' have 2 choices of actuator_gear; use 2" in err
+    assert not (tmp_path / "few").exists()
+
+
 def test_a_family_that_cannot_be_made_does_not_hide_the_others(run_metarl, monkeypatch: pytest.MonkeyPatch) -> None:
     def make_family(name: str) -> Any:
         if name == "bandit":

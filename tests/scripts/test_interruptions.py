@@ -168,7 +168,7 @@ def test_two_processes_cannot_train_in_one_folder(tmp_path: Path) -> None:
 SMALL = ("--agent.hidden", "8")
 RECURRENT = ("--agent.units", "8", "--agent.encoder", "8")
 REPLAY = ("--train-tasks", "5", "--agent.encoder-hidden", "8", "--agent.warmup-iterations", "2", "--agent.batch", "8")
-REPLAY += ("--agent.gradient-steps", "3", "--agent.replay-size", "40", "--agent.context-size", "30")
+REPLAY += ("--agent.gradient-steps", "3", "--agent.replay-size", "40")
 AGENTS = {
     "fomaml": SMALL,
     "meta-sgd": SMALL,
