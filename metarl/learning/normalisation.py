@@ -142,10 +142,10 @@ class ReturnScale(RunningMoments):
         self._floor = floor
 
     @property
-    def scale(self) -> float:
-        """The divisor; 1 where all returns are zero, and before the first."""
+    def scale(self) -> np.float64:
+        """The divisor, in float64 as rewards then are too; 1 where all returns are zero, and before the first."""
         size = np.sqrt(self.variance + np.square(self.mean))
-        return float(floored(np.sqrt(self.variance), size, self._floor)[0])
+        return np.float64(floored(np.sqrt(self.variance), size, self._floor)[0])
 
 
 def floored(std: Floats, reference: Floats, floor: float) -> Floats:

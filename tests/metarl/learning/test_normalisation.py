@@ -104,6 +104,7 @@ def scale(returns: list[float], floor: float = DEVIATION_FLOOR) -> float:
 
 def test_returns_are_divided_by_their_deviation_or_a_share_of_their_size() -> None:
     assert ReturnScale(0.01).scale == 1.0
+    assert (np.ones(1, dtype=np.float32) / ReturnScale(0.01).scale).dtype == np.float64
     assert scale([1.0, 3.0]) == pytest.approx(1.0)
     for constant in (7.0, -7.0, 1e-3):
         assert constant / scale([constant] * 4) == pytest.approx(np.sign(constant) * 100)
