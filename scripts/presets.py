@@ -100,6 +100,13 @@ RL2_META_WORLD = {
     "segment_steps": 250,
     "normalise_observations": True,
 }
+REFERENCE_META_WORLD = {
+    "hidden": (128, 128),
+    "learning_rate": 5e-4,
+    "minibatches": 20,
+    "entropy_weight": RL2_META_WORLD["entropy_weight"],
+    "normalise_observations": True,
+}
 PEARL_META_WORLD = {
     "hidden": (128, 128, 128),
     "encoder_hidden": (100, 100, 100),
@@ -139,6 +146,12 @@ def _meta_world(agent: str, benchmark: str) -> Preset:
             "25 (untrained policy, ml10), these have deviation 1; 5 epochs of 20 minibatches in place of 10 epochs, "
             "segments and normalised observations: own choice",
         )
+    if agent in ("multitask", "oracle"):
+        return Preset(
+            training=_meta_world_run(budget // (tasks * 10 * META_WORLD_EPISODE), tasks, 10),
+            agent=REFERENCE_META_WORLD,
+            source=f"{META_WORLD_SOURCE}; PPO's settings of rl2 here, so that the two can be compared",
+        )
     replay_tasks = 50 * META_WORLD_CLASSES[benchmark]  # all training goals
     collected = 5 if benchmark in ("ml1", "ml") else 10
     steps = collected * 2 * META_WORLD_EPISODE  # two collects of an episode in each task
@@ -150,7 +163,11 @@ def _meta_world(agent: str, benchmark: str) -> Preset:
 
 
 PRESETS: dict[tuple[str, str], Preset] = {
-    **{(a, b): _meta_world(a, b) for a in ("maml-trpo", "rl2", "pearl") for b in META_WORLD_TASKS},
+    **{
+        (a, b): _meta_world(a, b)
+        for a in ("maml-trpo", "rl2", "pearl", "multitask", "oracle")
+        for b in META_WORLD_TASKS
+    },
     ("maml-trpo", "point-robot"): Preset(
         training={"iterations": 50},
         source=f"{MAML_SOURCE}: 20 tasks x 20 episodes x 100 steps; iterations: our own runs are flat from 20 on",
