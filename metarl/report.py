@@ -75,6 +75,11 @@ def first_label(adapts_within_episodes: bool) -> str:
     return "first episode" if adapts_within_episodes else "before adaptation"
 
 
+def last_label(adapts_within_episodes: bool) -> str:
+    """Name of the last point of a curve."""
+    return "last episode" if adapts_within_episodes else "after adaptation"
+
+
 REFERENCES = {"multitask": "multitask (told nothing)", "oracle": "oracle (told the task)"}
 """Agents drawn as lines between which adaptation takes place, and their labels."""
 

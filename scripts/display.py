@@ -31,12 +31,13 @@ class TrainingDisplay:
         iterations: How many there will be in all.
         start: The counters the run starts from.
         first: Name of the first point of a curve, see `first_label`.
+        last: Name of the last point, see `last_label`.
         evaluated: Name of the tasks of the evaluations, see `tasks_label`.
     """
 
-    def __init__(self, title: str, iterations: int, start: Progress, first: str, evaluated: str) -> None:
+    def __init__(self, title: str, iterations: int, start: Progress, first: str, last: str, evaluated: str) -> None:
         self._title, self._iterations, self._start = title, iterations, start
-        self._first, self._evaluated = first, evaluated
+        self._first, self._last, self._evaluated = first, last, evaluated
         self._began = time.perf_counter()
         self._last_line = -PLAIN_LINE_SECONDS
         self._console = Console(file=sys.stderr)
@@ -63,7 +64,7 @@ class TrainingDisplay:
             "env steps": f"{progress.env_steps:,}",
             "steps/s": f"{(progress.env_steps - self._start.env_steps) / elapsed:,.0f}",
             f"return {self._first}": f"{metrics['return/0']:.1f}",
-            "last episode": f"{metrics[f'return/{last}']:.1f}",
+            self._last: f"{metrics[f'return/{last}']:.1f}",
             "s/iteration": f"{elapsed / done:.1f}",
             "in all": clock(elapsed / done * (self._iterations - self._start.iteration)),
             "time left": clock(elapsed / done * (self._iterations - progress.iteration)),

@@ -31,7 +31,7 @@ from metarl.custom.vary import FORMS
 from metarl.evaluation import evaluate, success_rates
 from metarl.learning.memory import keep_freed_memory
 from metarl.registry import AGENTS, FAMILIES, agent_class, make_family, names
-from metarl.report import first_label, tasks_label, training_picture
+from metarl.report import first_label, last_label, tasks_label, training_picture
 from metarl.runs import STEPPING_FIELDS, MetricsLog, RunConfig, resolve_device, use_matmul, versions
 from metarl.scripts.common import border, end_with_json, option_value, parse, refuse, refuse_environment
 from metarl.scripts.display import TrainingDisplay
@@ -253,7 +253,7 @@ def train(run: RunConfig, family: Family, out: Path, *, resume: bool) -> tuple[P
     title = f"{run.agent} on {run.family}: {out}"
     first, split = getattr(agent, "adapts_within_episodes", False), split_name(family.distribution, "tune")
     try:
-        labels = first_label(first), tasks_label(split)
+        labels = first_label(first), last_label(first), tasks_label(split)
         with TrainingDisplay(title, config.iterations, progress, *labels) as display, StopRequest() as stop:
             display.note(title)
             for report in meta_train(
