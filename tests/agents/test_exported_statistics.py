@@ -58,7 +58,7 @@ def shown(agent: Any, state: Any, monkeypatch: pytest.MonkeyPatch) -> np.ndarray
     inputs: list[np.ndarray] = []
     if hasattr(agent, "_policy"):  # its parameters are the task's own
         sample = agent._policy.sample
-        monkeypatch.setattr(agent._policy, "sample", lambda p, x, rng: (inputs.append(x), sample(p, x, rng))[1])
+        monkeypatch.setattr(agent._policy, "sample", lambda p, x, *rest: (inputs.append(x), sample(p, x, *rest))[1])
     else:
         agent._network.register_forward_pre_hook(lambda _, arguments: inputs.append(arguments[0].numpy()))
     agent.act(state, STEP, np.random.default_rng(0))

@@ -147,4 +147,5 @@ def test_adapted_policies_can_be_read_without_metarl(tmp_path: Path, make_agent)
         "action_scale": 1.0,
         "bounded": [True, True],
         "normalise_observations": False,
+        "normalisation": "clip((x - mean) / deviation, -10, 10)",
     }

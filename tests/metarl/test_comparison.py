@@ -34,10 +34,10 @@ def test_an_interval_over_tasks_sees_tasks_and_one_over_seeds_sees_whole_seeds()
 @pytest.mark.parametrize("statistic", ["mean", "iqm"])
 def test_contributions_average_to_the_statistic_and_spread_as_its_error(statistic: Statistic) -> None:
     rng = np.random.default_rng(2)
-    scores = rng.standard_t(3, size=(1, 50, 2000))
+    scores = rng.standard_t(6, size=(1, 50, 2000))
     parts = contributions(scores, statistic)
     assert np.allclose(parts.mean(axis=(0, 1)), aggregate(scores, statistic))
-    error = np.sqrt(parts.var(axis=1, ddof=1) / 50).mean()
+    error = np.sqrt((parts.var(axis=1, ddof=1) / 50).mean())
     assert error == pytest.approx(aggregate(scores, statistic).std(), rel=0.06)
 
 

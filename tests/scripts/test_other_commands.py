@@ -52,7 +52,8 @@ def test_presets_name_what_exists_and_their_source(agent: str, family: str) -> N
     assert isinstance(config, agent_class(agent).Config)
     assert PRESETS[agent, family].source
     if family in META_WORLD_STEPS:
-        collects = 2 if agent == "maml-trpo" else config.adaptation_steps + 1 if agent == "pearl" else 10
+        trial = {"maml-trpo": 2, "rl2": 10, "multitask": 1, "oracle": 1}
+        collects = config.adaptation_steps + 1 if agent == "pearl" else trial[agent]
         steps = training.tasks * training.episodes * collects * 500
         assert training.iterations * steps == META_WORLD_STEPS[family]
     elif agent == "maml-trpo":
