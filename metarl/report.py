@@ -137,6 +137,7 @@ def _episodes_axis(axes: Axes, episodes: Iterable[int]) -> None:
     ticks = sorted(set(episodes))
     if ticks[-1] > 10:
         axes.set_xscale("symlog", base=2, linthresh=1.0)
+        axes.set_xlim(-0.3, 1.3 * ticks[-1])
         ticks = [n for i, n in enumerate(ticks) if n < 2 or all(n >= 1.3 * m for m in ticks[:i])]
     axes.set_xticks(ticks, [str(n) for n in ticks], minor=False)
     axes.set_xticks([], minor=True)
@@ -212,8 +213,10 @@ class Curve:
 def comparison_picture(curves: Sequence[Curve], title: str) -> bytes:
     """A PNG of several adaptation curves over the adaptation episodes they used, the references as lines.
 
-    Bands are intervals over tasks, bars intervals over seeds, small points single seeds.
+    Bands are intervals over tasks. Beside each point stand the interval over seeds, a bar, and single seeds, rings.
     """
+    from matplotlib.transforms import offset_copy
+
     figure = _figure(width=10.0)
     axes = figure.add_subplot()
     for curve in curves:
@@ -224,18 +227,17 @@ def comparison_picture(curves: Sequence[Curve], title: str) -> bytes:
         (line,) = axes.plot(curve.episodes, means, marker="o", label=curve.label)
         low, high = [i.low for i in curve.over_tasks], [i.high for i in curve.over_tasks]
         axes.fill_between(curve.episodes, low, high, color=line.get_color(), alpha=0.2, linewidth=0)
-        axes.vlines(
-            curve.episodes,
-            [i.low for i in curve.over_seeds],
-            [i.high for i in curve.over_seeds],
-            color=line.get_color(),
-            linewidth=1.2,
-        )
+        beside: dict[str, Any] = {
+            "transform": offset_copy(axes.transData, fig=figure, x=9.0, units="points"),
+            "color": line.get_color(),
+        }
+        low, high = [i.low for i in curve.over_seeds], [i.high for i in curve.over_seeds]
+        axes.vlines(curve.episodes, low, high, linewidth=1.2, **beside)
         for one in curve.single_seeds:
-            axes.plot(curve.episodes, one, linestyle="none", marker=".", markersize=4, color=line.get_color())
+            axes.plot(curve.episodes, one, linestyle="none", marker="o", markersize=3.5, fillstyle="none", **beside)
     _episodes_axis(axes, (n for curve in curves if not curve.line for n in curve.episodes) if curves else ())
     axes.set_ylabel("return per episode")
-    axes.set_title(f"{title}\nbands: over tasks, bars: over seeds, dots: single seeds", fontsize="medium")
+    axes.set_title(f"{title}\nbands: over tasks, bars: over seeds, rings: single seeds", fontsize="medium")
     axes.grid(alpha=0.3)
     figure.legend(loc="outside right upper", fontsize="small")
     return _png(figure)
