@@ -28,7 +28,7 @@ test: lint
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow"
 
 test-slow: $(READY)
-	$(BIN)/python -m pytest -n 2 --dist worksteal -m slow tests/envs tests/metarl tests/scripts
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m slow tests/agents tests/envs tests/metarl tests/scripts
 	$(BIN)/python -m pytest -m slow tests/test_promises.py
 
 clean:

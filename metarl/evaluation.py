@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, Literal, TypeVar
 
 import numpy as np
@@ -96,6 +97,7 @@ def evaluate(
         finally:
             envs.close()
     blown = diverged > 0
+    success[blown] = at_last[blown] = 0.0
     _check_diverged(family, tasks, blown, diverged_limit)
     return EvalResult(
         family=family.name,
@@ -126,11 +128,11 @@ def with_worst_of_task(returns: Floats, diverged: Bools) -> Floats:
 def _check_diverged(family: Family, tasks: Sequence[Task], diverged: Bools, limit: float) -> None:
     """Raises ValueError where more than the given share of episodes diverged."""
     if diverged.mean() > limit:
-        worst = int(diverged.sum(axis=(1, 2)).argmax())
+        worst, share = int(diverged.sum(axis=(1, 2)).argmax()), f"{diverged.mean():.1%}"
         raise ValueError(
-            f"evaluate: got {int(diverged.sum())} of {diverged.size} episodes of {family.name!r} ended by a simulation "
-            f"that blew up ({diverged.mean():.1%}), expected at most {limit:.0%}; most of them in "
-            f"{tasks[worst].to_json()['parameters']}. A smaller time step, or smaller actions, may help"
+            f"evaluate: got {int(diverged.sum())} of {diverged.size} episodes of {family.name!r} ({share})"
+            f" ended by a simulation that blew up, or a number that is not finite; expected at most {limit:.0%}. Worst "
+            f"task: {tasks[worst].to_json()['parameters']}"
         )
 
 
@@ -169,6 +171,18 @@ def meta_world_protocol(agent: MetaAgent[Any]) -> tuple[int, int]:
             f"most {META_WORLD_ADAPTATION // META_WORLD_EPISODES} steps"
         )
     return steps, episodes
+
+
+def with_known_successes(results: Sequence[EvalResult]) -> list[EvalResult]:
+    """Evaluations of one family; if any met a success, those that met none have a rate of 0, in place of None."""
+    if all(r.success is None for r in results):
+        return list(results)
+    return [
+        replace(r, success=np.zeros_like(r.returns), last_step_success=np.zeros_like(r.returns))
+        if r.success is None
+        else r
+        for r in results
+    ]
 
 
 def adaptation_curve(result: EvalResult) -> list[Interval]:

@@ -105,7 +105,8 @@ def rate_intervals(rates: Floats) -> list[Interval]:
 
     The score interval of Wilson (1927), with two changes for rates that are themselves means of several episodes: the
     sample size is the effective one, `p (1 - p) / Var(mean)`, and the quantile is Student's t (Korn and Graubard 1998).
-    Unlike a bootstrap it has a width when all tasks fail or all succeed: then every task counts as one trial.
+    Unlike a bootstrap it has a width when all tasks fail or all succeed: then every task counts as one trial, and where
+    few tasks differ from the rest, as no more trials than those.
 
     Args:
         rates: `[n, k]` in [0, 1].
@@ -116,6 +117,8 @@ def rate_intervals(rates: Floats) -> list[Interval]:
     variance, t = rates.var(axis=0, ddof=1) / n, quantile_of_t(n - 1.0)
     with np.errstate(divide="ignore", invalid="ignore"):
         effective = np.where(variance > 1e-12, p * (1.0 - p) / variance, n)
+    differing = np.minimum((rates > 0).sum(axis=0), (rates < 1).sum(axis=0))  # tasks that the variance is known from
+    effective = np.minimum(effective, n * np.maximum(differing, 1))
     share = t**2 / effective
     centre = (p + share / 2.0) / (1.0 + share)
     half = np.sqrt(share * (p * (1.0 - p) + share / 4.0)) / (1.0 + share)

@@ -110,6 +110,7 @@ def write_report(
         "last_step_successes": None if result.last_step_success is None else result.last_step_success.tolist(),
         "diverged": None if result.diverged is None else result.diverged.astype(int).tolist(),
         "others": {label: curve_json(other) for label, other in others.items()},
+        "returns_of_others": {label: other.returns.tolist() for label, other in others.items()},
     }
     write_json(out / "evaluation.json", {**summary, **raw})
     write_bytes(out / "adaptation.csv", _table(result, others).encode())
@@ -118,10 +119,10 @@ def write_report(
 
 def _table(result: EvalResult, others: Mapping[str, EvalResult]) -> str:
     text = io.StringIO()
-    writer = csv.DictWriter(text, ("agent", *curve_json(result)[0]), lineterminator="\n")
+    writer = csv.DictWriter(text, ("agent", "actions", *curve_json(result)[0]), lineterminator="\n")
     writer.writeheader()
     for label, one in {"trained": result, **others}.items():
-        writer.writerows({"agent": label, **point} for point in curve_json(one))
+        writer.writerows({"agent": label, "actions": one.actions, **point} for point in curve_json(one))
     return text.getvalue()
 
 
@@ -151,13 +152,14 @@ def _line(axes: Axes, level: float, name: str, label: str) -> None:
 def _draw(axes: Axes, result: EvalResult, label: str, colour: str, **style: Any) -> None:
     curve = adaptation_curve(result)
     axes.plot(result.episodes, [i.mean for i in curve], marker="o", color=colour, label=label, **style)
-    axes.fill_between(
-        result.episodes, [i.low for i in curve], [i.high for i in curve], color=colour, alpha=0.2, linewidth=0
-    )
+    low, high = [i.low for i in curve], [i.high for i in curve]
+    if len(curve) == 1:
+        axes.vlines(result.episodes, low, high, color=colour)
+    axes.fill_between(result.episodes, low, high, color=colour, alpha=0.2, linewidth=0)
 
 
 def _picture(result: EvalResult, others: Mapping[str, EvalResult], title: str, lines: Mapping[str, str]) -> bytes:
-    figure = _figure()
+    figure = _figure(width=10.0)
     axes = figure.add_subplot()
     colours = ("0.55", "tab:green", "tab:purple", "tab:brown", "tab:olive", "tab:cyan")
     for i, (label, other) in enumerate(others.items()):
@@ -179,13 +181,14 @@ def _picture(result: EvalResult, others: Mapping[str, EvalResult], title: str, l
     if differences:
         last = differences[-1]
         first = first_label(result.adapts_within_episodes)
-        gain = f"last minus {first}, paired by task: {last.mean:+.1f} [{last.low:+.1f}, {last.high:+.1f}]"
+        bounds = "" if math.isnan(last.low) else f" [{last.low:+.1f}, {last.high:+.1f}]"
+        gain = f"last minus {first}, paired by task: {last.mean:+.1f}{bounds}"
         axes.text(0.02, 0.02, gain, transform=axes.transAxes, fontsize="small")
     axes.set_ylabel(f"return per episode, {tasks_label(result.split)}")
     _episodes_axis(axes, (n for one in (result, *others.values()) for n in one.episodes))
-    axes.set_title(title)
+    axes.set_title(title, fontsize="medium")
     axes.grid(alpha=0.3)
-    axes.legend(loc="best", fontsize="small")
+    figure.legend(loc="outside right upper", fontsize="small")
     return _png(figure)
 
 
@@ -219,6 +222,7 @@ def comparison_picture(curves: Sequence[Curve], title: str) -> bytes:
 
     figure = _figure(width=10.0)
     axes = figure.add_subplot()
+    drawn = [curve for curve in curves if not curve.line]
     for curve in curves:
         means = [i.mean for i in curve.over_tasks]
         if curve.line:
@@ -228,19 +232,31 @@ def comparison_picture(curves: Sequence[Curve], title: str) -> bytes:
         low, high = [i.low for i in curve.over_tasks], [i.high for i in curve.over_tasks]
         axes.fill_between(curve.episodes, low, high, color=line.get_color(), alpha=0.2, linewidth=0)
         beside: dict[str, Any] = {
-            "transform": offset_copy(axes.transData, fig=figure, x=9.0, units="points"),
+            "transform": offset_copy(axes.transData, fig=figure, x=8.0 + 4.0 * drawn.index(curve), units="points"),
             "color": line.get_color(),
         }
         low, high = [i.low for i in curve.over_seeds], [i.high for i in curve.over_seeds]
         axes.vlines(curve.episodes, low, high, linewidth=1.2, **beside)
         for one in curve.single_seeds:
             axes.plot(curve.episodes, one, linestyle="none", marker="o", markersize=3.5, fillstyle="none", **beside)
-    _episodes_axis(axes, (n for curve in curves if not curve.line for n in curve.episodes) if curves else ())
+    _episodes_axis(axes, [n for curve in drawn for n in curve.episodes] or [0])
+    axes.set_ylim(*_return_range(curves))
     axes.set_ylabel("return per episode")
     axes.set_title(f"{title}\nbands: over tasks, bars: over seeds, rings: single seeds", fontsize="medium")
     axes.grid(alpha=0.3)
     figure.legend(loc="outside right upper", fontsize="small")
     return _png(figure)
+
+
+def _return_range(curves: Sequence[Curve]) -> tuple[float, float]:
+    """Limits of the axis of returns: all but the bars over few seeds, which may go on for half of that beyond it."""
+    points = [x for c in curves for i in c.over_tasks for x in (i.mean, i.low, i.high)]
+    points += [float(x) for c in curves for x in c.single_seeds.ravel()]
+    low, high = np.nanmin(points), np.nanmax(points)
+    span = max(float(high - low), 1e-6)
+    bars = [x for c in curves if not c.line for i in c.over_seeds for x in (i.low, i.high) if math.isfinite(x)]
+    low, high = max(min([low, *bars]), low - 0.5 * span), min(max([high, *bars]), high + 0.5 * span)
+    return float(low) - 0.05 * span, float(high) + 0.05 * span
 
 
 def training_picture(
@@ -257,8 +273,11 @@ def training_picture(
     figure = _figure()
     axes = figure.add_subplot()
     last = max(int(key.split("/")[1]) for key in rows[-1] if key.startswith("return/"))
-    for k, colour in ((0, "0.55"), (last, "tab:blue")):
-        name = f"after {k} adaptation step{'s' if k > 1 else ''}" if k else first_label(adapts_within_episodes)
+    later = (
+        f"episode {last + 1}" if adapts_within_episodes else f"after {last} adaptation step{'s' if last > 1 else ''}"
+    )
+    names = {0: first_label(adapts_within_episodes), last: later} if last else {0: "no adaptation"}
+    for (k, name), colour in zip(names.items(), ("0.55", "tab:blue"), strict=False):
         steps = np.array([row["env_steps"] for row in rows]) / 1e6
         axes.plot(steps, [row[f"return/{k}"] for row in rows], color=colour, label=f"while training, {name}")
         held = [row for row in rows if row.get(f"evaluation/return/{k}") is not None]

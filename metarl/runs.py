@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import importlib.metadata
 import json
+import math
 import os
 import platform
 import subprocess
@@ -62,7 +63,7 @@ class RunConfig:
             "family": self.family,
             "training": settings.to_json(self.training),
             "agent_config": settings.to_json(self.agent_config),
-            "spaces": dataclasses.asdict(self.spaces),
+            "spaces": _spaces_json(self.spaces),
             "stepping": settings.to_json(self.stepping) if self.stepping else None,
         }
 
@@ -79,6 +80,9 @@ class RunConfig:
         """
         path = Path(run_dir) / "config.json"
         if not path.is_file():
+            seeds = sorted(Path(run_dir).glob("seed-*/config.json"))
+            if seeds:
+                raise ValueError(f"{run_dir}: got a folder of several seeds, expected one of them: {seeds[0].parent}")
             raise ValueError(
                 f"{run_dir}: got a folder that is no run (it has no config.json), expected one that `metarl train` made"
             )
@@ -94,7 +98,7 @@ class RunConfig:
                 family=value["family"],
                 training=settings.from_json(TrainConfig, training, "training."),
                 agent_config=settings.from_json(kind, agent_config, "agent."),
-                spaces=settings.from_json(Spaces, spaces, "spaces."),
+                spaces=_spaces_from_json(spaces),
                 stepping=settings.from_json(Stepping, stepping, "stepping.") if stepping else None,
             )
         except (AttributeError, KeyError, TypeError, ValueError) as error:
@@ -121,6 +125,23 @@ class RunConfig:
         )
         names = sorted(set(mine) | set(theirs))
         return [name for name in names if mine.get(name) != theirs.get(name) and name not in may_change]
+
+
+def _spaces_json(spaces: Spaces) -> dict[str, Any]:
+    """Spaces as a JSON value; null for an infinite bound."""
+    value = dataclasses.asdict(spaces)
+    for name in ("action_low", "action_high"):
+        value[name] = [bound if math.isfinite(bound) else None for bound in value[name]]
+    return value
+
+
+def _spaces_from_json(value: Mapping[str, Any]) -> Spaces:
+    """The spaces that `_spaces_json` wrote, checked."""
+    bounds = {"action_low": -math.inf, "action_high": math.inf}
+    finite = {name: [0.0 if bound is None else bound for bound in value[name]] for name in bounds}
+    spaces = settings.from_json(Spaces, {**value, **finite}, "spaces.")
+    low, high = (tuple(at if bound is None else float(bound) for bound in value[name]) for name, at in bounds.items())
+    return dataclasses.replace(spaces, action_low=low, action_high=high)
 
 
 def upgraded(agent_config: Mapping[str, Any], fields: Collection[str]) -> dict[str, Any]:

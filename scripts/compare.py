@@ -17,7 +17,7 @@ from rich.table import Table
 from metarl.checkpoint import list_checkpoints
 from metarl.comparison import Contender, Over, Statistic, aggregate, intervals, share_interval
 from metarl.config import Count, Whole, check
-from metarl.evaluation import evaluate
+from metarl.evaluation import evaluate, with_known_successes
 from metarl.intervals import FEWEST_TO_RESAMPLE, Interval, rate_intervals
 from metarl.report import REFERENCES, Curve, comparison_picture, first_label, interval_json, tasks_label
 from metarl.runs import STEPPING_FIELDS, RunConfig, versions
@@ -184,6 +184,12 @@ def _contender(group: Group, family: Family, command: CompareCommand) -> Contend
     return Contender(group.label, tuple(results), tuple(seeds), group.iteration, tuple(env_steps))
 
 
+def _alike_in_success(contenders: Sequence[Contender]) -> list[Contender]:
+    """The same; where one met a success, no other has unknown ones."""
+    known = iter(with_known_successes([result for one in contenders for result in one.results]))
+    return [dataclasses.replace(one, results=tuple(next(known) for _ in one.results)) for one in contenders]
+
+
 def _row(one: Contender, ends: Mapping[str, Contender], command: CompareCommand) -> dict[str, Any]:
     """Everything that is reported on one contender.
 
@@ -233,10 +239,16 @@ def _success(one: Contender, name: Literal["success", "last_step_success"]) -> F
 
 
 def _success_interval(rates: Floats, over: Over) -> Interval:
-    """Over tasks by the score interval; over seeds as a mean, with bounds that stay within [0, 1]."""
+    """Over tasks by the score interval; else as a mean, but no narrower than the score interval of all pairs.
+
+    Seeds that all fail would have an interval without a width.
+    """
     if over == "tasks":
         return rate_intervals(rates.mean(axis=0))[0]
-    return intervals(rates, over, "mean")[0].clipped(0.0, 1.0)
+    wide, least = intervals(rates, over, "mean")[0], rate_intervals(rates.reshape(-1, 1))[0]
+    if np.isnan(wide.low):
+        return wide
+    return Interval(wide.mean, min(wide.low, least.low), max(wide.high, least.high)).clipped(0.0, 1.0)
 
 
 def _text(point: Mapping[str, float | None] | None, digits: int = 1) -> str:
@@ -321,14 +333,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         runs = _runs(command.run_dirs)
         _check_alike(runs)
         family = family_of_run(runs[0][1], command.family)
+        if command.out is not None and command.out.is_file():
+            raise ValueError(f"--out: got {command.out}, which is a file; expected a folder or a new name")
         if command.out is not None and command.out.exists() and any(command.out.iterdir()):
             raise ValueError(f"--out: got {command.out}, which is not empty; expected a new folder")
-        contenders = [_contender(group, family, command) for group in _grouped(runs)]
+        contenders = _alike_in_success([_contender(group, family, command) for group in _grouped(runs)])
     ends = {one.label: one for one in contenders if one.label in REFERENCES}
     rows = [_row(one, ends, command) for one in contenders]
     result = contenders[0].results[0]
-    title = f"{family.name}, {len(result.tasks)} {tasks_label(result.split)}, actions: {command.actions}"
-    title += f", {command.statistic}, 95 % intervals over {command.over}"
+    about = f"{family.name}, {len(result.tasks)} {tasks_label(result.split)}, actions: {command.actions}"
+    about += f", {command.statistic}"
+    title = f"{about}, 95 % intervals over {command.over}"
     console = Console(width=None if sys.stdout.isatty() else 160)
     console.print(_table(rows, title, command.over))
     console.print(_runs_table(rows))
@@ -336,7 +351,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         console.print(_seeds_table(rows, command.statistic))
     notes = [FIRST_NOTE]
     if set(ends) != set(REFERENCES):
-        notes.append("no share of the gap: add a run of multitask and one of oracle on this family")
+        notes.append("no share of the gap: add one run (or its seeds) of multitask and one of oracle on this family")
     if family.reward_version:
         notes.append(f"reward: {family.reward_version}")
     for note in notes:
@@ -355,8 +370,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if command.out is not None:
         command.out.mkdir(parents=True, exist_ok=True)
         curves = [_curve(one, row, command) for one, row in zip(contenders, rows, strict=True)]
-        write_json(command.out / "comparison.json", {**value, "command": words})
-        write_bytes(command.out / "comparison.png", comparison_picture(curves, title))
+        raw = {
+            "task_list": [task.to_json() for task in result.tasks],
+            "returns": {one.label: [r.returns.tolist() for r in one.results] for one in contenders},
+        }
+        write_json(command.out / "comparison.json", {**value, "command": words, **raw})
+        write_bytes(command.out / "comparison.png", comparison_picture(curves, about))
         print(f"picture: {command.out / 'comparison.png'}")
     if command.json:
         end_with_json(value)

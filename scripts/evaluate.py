@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ from metarl.evaluation import (
     meta_world_protocol,
     success_intervals,
     success_rates,
+    with_known_successes,
 )
 from metarl.intervals import Interval
 from metarl.report import (
@@ -137,25 +139,28 @@ NOISE = "untrained, sampled"
 """Label of the untrained agent's first episodes under Meta-World's protocol: what noise alone earns."""
 
 
-def _print(result: EvalResult, label: str) -> None:
+def _print(result: EvalResult, label: str, ended: bool) -> None:
     some, last = success_intervals(result), success_intervals(result, "last")
-    how = f"actions: {result.actions}, mean [95 % interval over tasks]"
+    how = f"actions: {result.actions}{', ended at success' if ended else ''}, mean [95 % interval over tasks]"
     print(f"{label}, {len(result.tasks)} {tasks_label(result.split)}, {how}")
     if result.diverged_episodes:
         print(f"  {result.diverged_episodes} episodes blew up and count as the worst of their task")
-    first = first_label(result.adapts_within_episodes)
+    first, several = first_label(result.adapts_within_episodes), len(result.episodes) > 1
     for k, point in enumerate(adaptation_curve(result)):
         rate = "" if not some else f"   success {_rate(last[k])} at the last step, {_rate(some[k])} at any"
-        print(
-            f"  k = {k}, {result.episodes[k]:4d} episodes: {point.mean:9.2f} [{point.low:.2f}, {point.high:.2f}]{rate}"
-            + ("" if k else f"   ({first})")
-        )
+        name = f"   ({first})" if several and not k else ""
+        print(f"  k = {k}, {result.episodes[k]:4d} episodes: {point.mean:9.2f}{_bounds(point)}{rate}{name}")
     for k, point in enumerate(adaptation_differences(result), start=1):
-        print(f"  k = {k} minus {first}, paired: {point.mean:+9.2f} [{point.low:+.2f}, {point.high:+.2f}]")
+        print(f"  k = {k} minus {first}, paired: {point.mean:+9.2f}{_bounds(point, '+')}")
 
 
 def _rate(share: Interval) -> str:
-    return f"{share.mean:.2f} [{share.low:.2f}, {share.high:.2f}]"
+    return f"{share.mean:.2f}{_bounds(share)}"
+
+
+def _bounds(interval: Interval, sign: str = "") -> str:
+    """The bounds in brackets; nothing where the data cannot tell."""
+    return "" if math.isnan(interval.low) else f" [{interval.low:{sign}.2f}, {interval.high:{sign}.2f}]"
 
 
 def _share(rate: float | None) -> str:
@@ -175,6 +180,8 @@ def _print_classes(result: EvalResult, class_of: Callable[[Task], str]) -> None:
 def _notes(family: Family, result: EvalResult, others: Mapping[str, EvalResult], lines: Mapping[str, str]) -> list[str]:
     """What a reader has to know beside the numbers."""
     notes = [f"reward: {family.reward_version}"] if family.reward_version else []
+    if result.split == "test" and split_tasks(family.distribution, "tune", 1)[0] in result.tasks:
+        notes.append(f"tasks after the first {REPORTED} are among these; settings may have been chosen by them")
     if NOISE in others and result.success is not None:
         some, last = success_intervals(others[NOISE])[0], success_intervals(others[NOISE], "last")[0]
         notes.append(
@@ -198,6 +205,22 @@ def _share_of_gap(result: EvalResult, others: Mapping[str, EvalResult], lines: M
     return share_interval(after, ends["multitask"], ends["oracle"], "tasks", "mean")
 
 
+def _check_references(
+    run: RunConfig, agent: MetaAgent[Any], references: Mapping[str, MetaAgent[Any]], kinds: Sequence[str]
+) -> None:
+    """Raises ValueError where a reference plays other environments, or one kind of line is there twice."""
+    for path, other in references.items():
+        if other.spaces != agent.spaces:
+            raise ValueError(
+                f"--reference: got {path} with {other.spaces.observation_size} observations, {other.spaces.action_size}"
+                f" actions and horizon {other.spaces.horizon}, expected those of a run on {run.family!r}: "
+                f"{agent.spaces.observation_size}, {agent.spaces.action_size}, {agent.spaces.horizon}"
+            )
+    twice = next((kind for kind in kinds if kinds.count(kind) > 1), None)
+    if twice:
+        raise ValueError(f"--reference: got several runs of {twice}, expected one of each; metarl compare takes seeds")
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit code."""
     words = list(sys.argv[1:] if arguments is None else arguments)
@@ -214,6 +237,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         references = {str(path): agent_of_run(path, command.device)[0] for path in command.reference}
         kinds = {str(path): RunConfig.read(path).agent for path in command.reference}
         lines = {label: kind for label, kind in kinds.items() if kind in REFERENCES}
+        _check_references(run, agent, references, list(lines.values()))
         tasks = split_tasks(family.distribution, command.split, _count(command, family))
         split = split_name(family.distribution, command.split)
         out = _out_dir(command)
@@ -226,17 +250,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
             others[NOISE] = _evaluate(untrained, NOISE, family, tasks, command, run, adapt_steps=0, actions="sample")
         for label, other in references.items():
             others[label] = _evaluate(other, label, family, tasks, command, run)
+        result, *rest = with_known_successes([result, *others.values()])
+        others = dict(zip(others, rest, strict=True))
         share, notes = _share_of_gap(result, others, lines), _notes(family, result, others, lines)
-        summary = _summary(run, family, result, progress, notes, share)
+        summary = _summary(command, run, family, result, progress, notes, share)
         title = f"{run.agent} on {family.name} after {progress.env_steps / 1e6:.2f} M steps, {tasks_label(split)}"
+        title += f", actions: {result.actions}"
         write_report(out, {**summary, "command": words, "seed": command.seed}, result, others, title, lines)
-    _print(result, "trained")
+    _print(result, "trained", command.end_at_success)
     if share:
         print(f"  share of the gap between multitask and oracle: {_rate(share)}")
     if family.class_of:
         _print_classes(result, family.class_of)
     for label, compared in others.items():
-        _print(compared, REFERENCES.get(lines.get(label, ""), label))
+        _print(compared, REFERENCES.get(lines.get(label, ""), label), command.end_at_success)
     for note in notes:
         print(f"note: {note}")
     print(f"picture: {out / 'adaptation.png'}")
@@ -251,7 +278,13 @@ def _count(command: EvaluateCommand, family: Family) -> int | None:
 
 
 def _summary(
-    run: RunConfig, family: Family, result: EvalResult, progress: Progress, notes: list[str], share: Interval | None
+    command: EvaluateCommand,
+    run: RunConfig,
+    family: Family,
+    result: EvalResult,
+    progress: Progress,
+    notes: list[str],
+    share: Interval | None,
 ) -> dict[str, Any]:
     classes = {"classes": classes_json(result, family.class_of)} if family.class_of else {}
     return {
@@ -259,7 +292,9 @@ def _summary(
         "family": family.name,
         "split": result.split,
         "tasks": len(result.tasks),
+        "protocol": command.protocol,
         "actions": result.actions,
+        "end_at_success": command.end_at_success,
         "first_point": first_label(result.adapts_within_episodes),
         "iteration": progress.iteration,
         "env_steps": progress.env_steps,

@@ -185,7 +185,14 @@ def _prepare(door: Door, run: RunConfig) -> Path:
         )
     elif out.exists() and not out.is_dir():
         raise ValueError(f"--out: got {out}, which is a file; expected a folder or a new name")
+    elif door.resume and any(out.glob("seed-*/config.json")):
+        raise ValueError(f"--resume: got {out}, a folder of several seeds; add --seeds, or name one of them")
     elif (out / "config.json").exists():
+        done = max((int(path.stem) for path in list_checkpoints(out / "checkpoints")), default=0)
+        if run.training.iterations < done:
+            raise ValueError(
+                f"--iterations: got {run.training.iterations}, but {out} has made {done}; expected at least that many"
+            )
         changed = RunConfig.read(out).changed_fields(run, MAY_CHANGE)
         if changed:
             fields = ", ".join(name.replace("agent_config.", "agent.").replace("training.", "") for name in changed)

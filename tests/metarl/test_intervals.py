@@ -90,6 +90,14 @@ def test_success_rates_hold_the_true_rate(tasks: int, episodes: int, p: float, k
     assert AT_LEAST <= coverage(success_intervals(one), p) <= AT_MOST
 
 
+def test_few_tasks_that_differ_are_no_evidence_of_many_episodes() -> None:
+    """One success of 160 episodes in 40 tasks bounds the rate hardly better than none."""
+    rates = np.zeros((40, 2))
+    rates[0, 1] = 0.25
+    none, one = rate_intervals(rates)
+    assert none.high < one.high
+
+
 def test_where_all_fail_a_rate_has_a_width() -> None:
     (none,), (everyone,) = rate_intervals(np.zeros((40, 1))), rate_intervals(np.ones((40, 1)))
     t = stats.t.ppf(0.975, 39)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -43,3 +45,20 @@ def test_a_setting_that_no_version_had_is_still_refused(tmp_path: Path) -> None:
     network = {"hidden": [64, 64], "activation": "tanh", "anneal_iterations": 0}
     with pytest.raises(ValueError, match="does not fit this version"):
         read(tmp_path, "multitask", {**PPO, **network, "annealing": 3})
+
+
+def test_infinite_bounds_of_actions_are_kept(tmp_path: Path) -> None:
+    network = {"hidden": [64, 64], "activation": "tanh", "anneal_iterations": 0}
+    read(tmp_path, "multitask", {**PPO, **network})
+    run = RunConfig.read(tmp_path)
+    spaces = replace(run.spaces, action_low=(-math.inf, -1.0, 0.5), action_high=(math.inf, math.inf, 1.0))
+    replace(run, spaces=spaces).write(tmp_path)
+    assert json.loads((tmp_path / "config.json").read_text())["spaces"]["action_low"] == [None, -1.0, 0.5]
+    assert RunConfig.read(tmp_path).spaces == spaces
+
+
+def test_a_folder_of_seeds_is_no_run_and_says_which_are(tmp_path: Path) -> None:
+    (tmp_path / "seed-3").mkdir()
+    (tmp_path / "seed-3" / "config.json").write_text("{}")
+    with pytest.raises(ValueError, match=r"a folder of several seeds, expected one of them: .*seed-3"):
+        RunConfig.read(tmp_path)

@@ -1,12 +1,16 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
+from scipy import stats
 
 from metarl.checkpoint import list_checkpoints
+from metarl.scripts.compare import _success_interval
 
 
 @pytest.fixture
@@ -93,6 +97,24 @@ def test_only_runs_that_differ_in_nothing_but_the_seed_are_seeds(run_metarl, run
         assert code == 2
         assert "with the same seed 1" in err
         assert len(err.strip().splitlines()) == 1
+
+
+def test_seeds_that_all_fail_have_an_interval_with_a_width() -> None:
+    none = _success_interval(np.zeros((3, 40, 1)), "seeds")
+    t = stats.t.ppf(0.975, 119)
+    assert (none.mean, none.low, none.high) == (0.0, 0.0, pytest.approx(t**2 / (120 + t**2)))
+    assert _success_interval(np.zeros((3, 40, 1)), "both").high >= none.high
+    assert math.isnan(_success_interval(np.zeros((1, 40, 1)), "seeds").high)
+
+
+def test_every_return_is_kept(run_metarl, runs: list[Path], tmp_path: Path) -> None:
+    assert run_metarl("compare", *runs, "--tasks", "3", "--episodes", "2", "--out", tmp_path / "cmp")[0] == 0
+    value = json.loads((tmp_path / "cmp" / "comparison.json").read_text())
+    returns = np.array(value["returns"]["maml-trpo"])  # [seed, task, k, repeat]
+    assert returns.shape == (2, 3, 2, 2)
+    rows = {row["agent"]: row for row in value["rows"]}
+    assert returns[:, :, -1].mean() == pytest.approx(rows["maml-trpo"]["curve"][-1]["mean"])
+    assert len(value["task_list"]) == 3
 
 
 def test_runs_of_different_families_are_refused(run_metarl, runs: list[Path], tmp_path: Path, tiny) -> None:

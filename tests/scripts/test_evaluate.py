@@ -25,7 +25,7 @@ def test_the_json_has_the_promised_keys_and_the_numbers_of_the_file(run_metarl, 
     value = evaluate(run_metarl, trained_run, "--tasks", "5")
     assert set(value) == {
         "agent", "family", "split", "tasks", "iteration", "env_steps", "curve", "differences", "versions", "actions",
-        "first_point", "share_of_gap", "diverged_episodes", "reward_version", "notes",
+        "first_point", "protocol", "end_at_success", "share_of_gap", "diverged_episodes", "reward_version", "notes",
     }  # fmt: skip
     assert (value["actions"], value["first_point"], value["diverged_episodes"]) == ("sample", "before adaptation", 0)
     assert (value["agent"], value["family"], value["split"], value["tasks"]) == ("maml-trpo", "point-robot", "test", 5)

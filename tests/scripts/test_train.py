@@ -48,6 +48,38 @@ def test_a_run_leaves_configuration_versions_metrics_checkpoints_and_a_picture(t
     assert not list(trained_run.rglob("*.partial"))
 
 
+def test_a_resumed_run_cannot_be_made_shorter_than_it_is(run_metarl, trained_run: Path) -> None:
+    before = (trained_run / "config.json").read_bytes()
+    words = ("train", "maml-trpo", "point-robot", "--out", trained_run, "--resume", "--iterations")
+    code, _, err = run_metarl(*words, "2")
+    assert code == 2
+    assert "has made 3; expected at least that many" in err
+    assert (trained_run / "config.json").read_bytes() == before
+
+
+def test_a_folder_of_seeds_is_not_resumed_as_one_run(run_metarl, tmp_path: Path, tiny) -> None:
+    words = ("train", "maml-trpo", "point-robot", "--out", tmp_path / "seeds", *tiny)
+    assert run_metarl(*words, "--seeds", "2")[0] == 0
+    code, _, err = run_metarl(*words, "--resume")
+    assert code == 2
+    assert "a folder of several seeds; add --seeds" in err
+    assert not (tmp_path / "seeds" / "config.json").exists()
+
+
+def test_an_action_without_bounds_is_trained(run_metarl, tmp_path: Path, tiny, monkeypatch) -> None:
+    family = LATE_SUCCESS.replace(
+        "box = spaces.Box(-1.0, 1.0, (1,), np.float32)", "box = spaces.Box(-np.inf, 1.0, (1,))"
+    )
+    (tmp_path / "unbounded_family.py").write_text(family)
+    monkeypatch.syspath_prepend(tmp_path)
+    for agent in ("rl2", "maml-trpo"):
+        words = ("train", agent, "unbounded_family:late", "--out", tmp_path / agent, *tiny)
+        code, _, err = run_metarl(*words)
+        assert code == 0, err
+        code, _, err = run_metarl(*words, "--resume", "--iterations", "4")
+        assert code == 0, err
+
+
 def test_by_default_every_run_gets_a_new_folder(run_metarl: Callable[..., Any], tmp_path: Path, tiny) -> None:
     for _ in range(2):
         code, out, _ = run_metarl("train", "maml-trpo", "point-robot", *tiny, "--json")
