@@ -229,6 +229,7 @@ def test_meta_worlds_protocol_adapts_from_ten_episodes(family) -> None:
     spaces = family.make_envs(1, 1, 4).spaces
     assert meta_world_protocol(Walker(spaces)) == (10, 3), "three trials of ten episodes and one"
     assert meta_world_protocol(Pooling(1)) == (1, 10)
+    assert meta_world_protocol(Pooling(0)) == meta_world_protocol(Walker(spaces, adaptation_steps=0)) == (0, 3)
     assert meta_world_protocol(Pooling(2)) == (2, 5)
     with pytest.raises(ValueError, match="got an agent with 3 steps of adaptation, expected a number that divides 10"):
         meta_world_protocol(Pooling(3))
