@@ -223,6 +223,7 @@ def comparison_picture(curves: Sequence[Curve], title: str) -> bytes:
     figure = _figure(width=10.0)
     axes = figure.add_subplot()
     drawn = [curve for curve in curves if not curve.line]
+    several = 0
     for curve in curves:
         means = [i.mean for i in curve.over_tasks]
         if curve.line:
@@ -231,14 +232,17 @@ def comparison_picture(curves: Sequence[Curve], title: str) -> bytes:
         (line,) = axes.plot(curve.episodes, means, marker="o", label=curve.label)
         low, high = [i.low for i in curve.over_tasks], [i.high for i in curve.over_tasks]
         axes.fill_between(curve.episodes, low, high, color=line.get_color(), alpha=0.2, linewidth=0)
+        if not math.isfinite(curve.over_seeds[0].low):
+            continue
         beside: dict[str, Any] = {
-            "transform": offset_copy(axes.transData, fig=figure, x=8.0 + 4.0 * drawn.index(curve), units="points"),
+            "transform": offset_copy(axes.transData, fig=figure, x=8.0 + 4.0 * several, units="points"),
             "color": line.get_color(),
         }
         low, high = [i.low for i in curve.over_seeds], [i.high for i in curve.over_seeds]
         axes.vlines(curve.episodes, low, high, linewidth=1.2, **beside)
         for one in curve.single_seeds:
             axes.plot(curve.episodes, one, linestyle="none", marker="o", markersize=3.5, fillstyle="none", **beside)
+        several += 1
     _episodes_axis(axes, [n for curve in drawn for n in curve.episodes] or [0])
     axes.set_ylim(*_return_range(curves))
     axes.set_ylabel("return per episode")
