@@ -53,7 +53,7 @@ def test_intervals_over_seeds_hold_what_other_trainings_give(over: Over, seeds: 
 def test_intervals_of_the_interquartile_mean_hold_it(over: Over, seeds: int) -> None:
     table, _ = scores(seeds, 0.0 if over == "tasks" else 1.0)
     some = table[..., :300]  # known to 0.013
-    assert 0.89 <= coverage(intervals(some, over, "iqm"), 0.0) <= 0.99
+    assert AT_LEAST <= coverage(intervals(some, over, "iqm"), 0.0) <= AT_MOST
 
 
 @pytest.mark.parametrize("tasks", [3, 5, 9, 10, 40])
@@ -71,11 +71,11 @@ def test_a_curve_over_repeats_holds_the_mean_over_tasks_and_a_paired_difference_
     assert AT_LEAST <= coverage(adaptation_curve(one), 0.0) <= AT_MOST
     # The differences of one evaluation share k = 0, so that each world has to be an evaluation of its own.
     held = []
-    for _ in range(200):
+    for _ in range(400):
         gain = np.stack([np.zeros(tasks), 1.0 + rng.normal(size=tasks)], axis=1)[..., None]
         noisy = 10 * rng.normal(size=(tasks, 1, 1)) + gain + rng.normal(size=(tasks, 2, repeats))
         held += adaptation_differences(EvalResult("f", "test", names, noisy, None, (0, 1)))
-    assert 0.89 <= coverage(held, 1.0) <= 0.99
+    assert AT_LEAST <= coverage(held, 1.0) <= AT_MOST
 
 
 @pytest.mark.parametrize("kind", ["alike", "unlike"])
@@ -111,14 +111,14 @@ def test_the_share_of_a_gap_holds_the_true_share(over: Over, seeds: int) -> None
     """Multitask at -40, oracle at 0, the agent at -10: a share of 0.75."""
     rng, held = np.random.default_rng([seeds, len(over)]), []
     run_sd, tasks = (0.0 if over == "tasks" else 3.0), 30
-    for _ in range(150):
+    for _ in range(400):
         difficulty = rng.normal(scale=0.0 if over == "seeds" else 5.0, size=tasks)
         agent, multitask, oracle = (
             level + weight * difficulty + run_sd * rng.normal(size=(seeds, 1)) + 2.0 * rng.normal(size=(seeds, tasks))
             for level, weight in ((-10.0, 0.5), (-40.0, 1.0), (0.0, 0.0))
         )
         held.append(share_interval(agent, multitask, oracle, over, "mean"))
-    assert 0.88 <= coverage(held, 0.75) <= 1.0
+    assert AT_LEAST <= coverage(held, 0.75) <= AT_MOST
 
 
 def test_a_gap_that_may_be_zero_has_no_share_with_bounds() -> None:
