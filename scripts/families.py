@@ -6,12 +6,18 @@ import sys
 from pathlib import Path
 from typing import Any, Literal
 
+import tyro
+
 from metarl.agent import MetaAgent
 from metarl.checkpoint import Progress
 from metarl.custom.family import with_stepping
+from metarl.custom.from_gym import named_again
 from metarl.registry import is_own_code, make_family
 from metarl.runs import RunConfig, load_with_progress
 from metarl.tasks import Family
+
+CONSTANT = tyro.conf.arg(name="set", metavar='"NAME=VALUE"')
+"""How the commands call the constants of an environment's constructor."""
 
 
 def agent_of_run(
@@ -25,7 +31,7 @@ def agent_of_run(
 
 
 def family_of_run(run: RunConfig, named: str | None) -> Family:
-    """The run's family, or the one that the command line names.
+    """The run's family, or the one that the command line names; `gym:ID` alone stands for the run's `gym:ID?...`.
 
     Raises:
         ValueError: The run's family is code of the user's own, and the command line does not name it again.
@@ -34,5 +40,5 @@ def family_of_run(run: RunConfig, named: str | None) -> Family:
         raise ValueError(
             f"--family: got none, but the run's family {run.family!r} is code of your own; name it again with --family"
         )
-    family = make_family(named or run.family).with_finite_train_set(run.training.train_tasks)
+    family = make_family(named_again(run.family, named)).with_finite_train_set(run.training.train_tasks)
     return with_stepping(family, run.stepping)
