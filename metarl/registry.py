@@ -154,7 +154,7 @@ def _of_ones_own(spec: str, name: str, function: str) -> Family:
         ) from error
     except ValueError:
         pass  # a signature that nobody knows
-    return _family(spec, f"family {spec!r}: {function}", found)
+    return _family(spec, f"family {spec!r}: the function {function!r}", found)
 
 
 def _family(spec: str, what: str, factory: Callable[[], Any]) -> Family:

@@ -14,19 +14,15 @@ from metarl.custom.family import stepping_of
 from metarl.custom.from_gym import gym_spec
 from metarl.registry import make_family
 from metarl.scripts.common import border, end_with_json, parse
-from metarl.scripts.families import CONSTANT
+from metarl.scripts.families import GymOptions
 
 
 @dataclass(frozen=True, kw_only=True)
-class CheckCommand:
+class CheckCommand(GymOptions):
     """Plays a few episodes of a family, and says what is wrong with it: exit code 0 for nothing, 1 for something."""
 
     family: Annotated[str, tyro.conf.Positional]
     """Family to check: its name, gym:ID, or your own module:function."""
-    vary: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
-    """With gym:ID, what its tasks differ in: "NAME=uniform(LOW,HIGH)". May be repeated."""
-    constants: Annotated[tuple[str, ...], tyro.conf.UseAppendAction, CONSTANT] = ()
-    """With gym:ID, what its constructor gets in every task: "NAME=VALUE". May be repeated."""
     json: bool = False
     """End stdout with one line of JSON."""
 

@@ -1,10 +1,11 @@
-"""What a finished run is looked at with: its agent and its family."""
+"""The family that a command line names, and what a finished run is looked at with."""
 
 from __future__ import annotations
 
 import sys
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import tyro
 
@@ -12,12 +13,25 @@ from metarl.agent import MetaAgent
 from metarl.checkpoint import Progress
 from metarl.custom.family import with_stepping
 from metarl.custom.from_gym import named_again
+from metarl.custom.vary import FORMS
 from metarl.registry import is_own_code, make_family
 from metarl.runs import RunConfig, load_with_progress
 from metarl.tasks import Family
 
+VARIATION = tyro.conf.arg(metavar=f'"{FORMS}"')
 CONSTANT = tyro.conf.arg(name="set", metavar='"NAME=VALUE"')
-"""How the commands call the constants of an environment's constructor."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class GymOptions:
+    """What the command line says of a family gym:ID."""
+
+    vary: Annotated[tuple[str, ...], tyro.conf.UseAppendAction, VARIATION] = ()
+    """With gym:ID, what its tasks differ in: an argument of the environment's constructor, or an attribute. May be
+    repeated."""
+    constants: Annotated[tuple[str, ...], tyro.conf.UseAppendAction, CONSTANT] = ()
+    """With gym:ID, an argument that the constructor gets in every task: "enable_wind=true", "xml_file=robot.xml". May
+    be repeated."""
 
 
 def agent_of_run(

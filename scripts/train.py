@@ -28,7 +28,6 @@ from metarl.custom.batch import Stepping
 from metarl.custom.family import settled, stepping_of, with_stepping
 from metarl.custom.from_gym import PREFIX, gym_spec, named_again
 from metarl.custom.rows import EnvError
-from metarl.custom.vary import FORMS
 from metarl.evaluation import evaluate, success_rates
 from metarl.learning.memory import keep_freed_memory
 from metarl.registry import AGENTS, FAMILIES, agent_class, make_family, names
@@ -36,7 +35,7 @@ from metarl.report import first_label, last_label, tasks_label, training_picture
 from metarl.runs import STEPPING_FIELDS, MetricsLog, RunConfig, resolve_device, use_matmul, versions
 from metarl.scripts.common import border, end_with_json, option_value, parse, refuse, refuse_environment
 from metarl.scripts.display import TrainingDisplay
-from metarl.scripts.families import CONSTANT
+from metarl.scripts.families import GymOptions
 from metarl.scripts.presets import PresetName, default_settings
 from metarl.seeding import Streams
 from metarl.storage import read_json, remove_partial, write_bytes, write_json
@@ -77,14 +76,8 @@ class Door:
 
 
 @dataclass(frozen=True, kw_only=True)
-class GymDoor(Door):
+class GymDoor(GymOptions, Door):
     """The same, for a family gym:ID."""
-
-    vary: Annotated[tuple[str, ...], tyro.conf.UseAppendAction, tyro.conf.arg(metavar=f'"{FORMS}"')] = ()
-    """What the tasks differ in: an argument of the environment's constructor, or an attribute. May be repeated."""
-    constants: Annotated[tuple[str, ...], tyro.conf.UseAppendAction, CONSTANT] = ()
-    """An argument that the constructor gets in every task, such as "enable_wind=true" or "xml_file=robot.xml". May be
-    repeated."""
 
 
 def _command_type(agent: str, door: type[Door], stepping: bool) -> Any:

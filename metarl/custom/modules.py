@@ -87,14 +87,21 @@ def own_module(name: str, spec: str, form: str) -> ModuleType:
 
 def _not_found(name: str, spec: str, form: str, error: ModuleNotFoundError) -> str:
     """One line on a module that is not there: what may have been meant, or what to install."""
-    top, near = name.partition(".")[0], ""
+    top, _, rest = name.partition(".")
+    near = ""
     if top in INSTALLED_AS:
         where = f" (pip install {INSTALLED_AS[top]})"
     elif error.name == top:
-        where, near = " in this folder, nor installed", did_you_mean(top, [p.stem for p in Path.cwd().glob("*.py")])
+        where, near = " in this folder, nor installed", did_you_mean(top, _stems(Path.cwd()))
     else:
-        where = f" ({top}: {_place(sys.modules.get(top))})"
+        folder = _place(sys.modules.get(top))
+        where, near = f" ({top}: {folder})", did_you_mean(rest, _stems(Path(folder)))
     return f"family {spec!r}: got {error}{where}, expected an importable {form}.{near}".rstrip(".")
+
+
+def _stems(folder: Path) -> list[str]:
+    """The modules of a folder."""
+    return [path.stem for path in folder.glob("*.py")]
 
 
 def attribute(module: ModuleType, name: str, spec: str, form: str, known: Collection[str], kinds: str) -> Any:
@@ -121,18 +128,18 @@ def attribute(module: ModuleType, name: str, spec: str, form: str, known: Collec
             f"family {spec!r}: the module {module.__name__!r}", f"when asked for {name!r}", error
         ) from error
     near = did_you_mean(name, known)
-    there = ", ".join(list(known)[:LISTED]) + (", ..." if len(known) > LISTED else "")
+    there = ", ".join([*list(known)[:LISTED], *(["..."] if len(known) > LISTED else [])]) or "nothing of that kind"
     raise ValueError(
         f"family {spec!r}: {module.__name__} ({_place(module)}) has no {name!r}, expected an importable {form} "
-        f"({kinds}).{near or f' It has: {there or None}'}"
+        f"({kinds}).{near or f' It has: {there}'}"
     )
 
 
 def _place(module: ModuleType | None) -> str:
     """Where a module lies; and which file of the working folder it hides, if any."""
-    file = getattr(module, "__file__", None)
-    if module is None or file is None:
-        return "no file"
+    file = getattr(module, "__file__", None) or next(iter(getattr(module, "__path__", ())), "")
+    if module is None or not file:
+        return "a part of Python"
     hidden = Path.cwd() / f"{module.__name__.partition('.')[0]}.py"
     if hidden.exists() and not Path(file).is_relative_to(Path.cwd()):
         return f"{file}; it hides {hidden.name} of this folder, rename that"
