@@ -164,7 +164,7 @@ def _family(spec: str, what: str, factory: Callable[[], Any]) -> Family:
         made.close()
         raise ValueError(f"family {spec!r}: {_as_environment(spec)}")
     if not isinstance(made, Family):
-        raise ValueError(f"family {spec!r}: got {_kind(made)}, expected a metarl.Family")
+        raise ValueError(f"{what}: got {_kind(made)}, expected a metarl.Family")
     return made
 
 

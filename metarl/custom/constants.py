@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-FORM = r"([A-Za-z_]\w*)=(.*)"
+FORM = r"([A-Za-z_]\w*)\s*=(.*)"
 WORDS = {"true": True, "false": False, "null": None, "none": None}
 
 

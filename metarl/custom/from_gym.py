@@ -75,8 +75,8 @@ def named_again(spec: str, named: str | None) -> str:
     texts = [constant.name for constant in constants if constant.holds_text]
     if texts and not harmless:  # it may take a text for a file or a module of code
         raise ValueError(
-            f"--family: got {named or 'none'}, but the run's family hands a text ({', '.join(texts)}) to code that is "
-            f"not Gymnasium's own; name it again in full with --family {shlex.quote(spec)}"
+            f"family: got {named or 'none'}, but the run's family hands a text ({', '.join(texts)}) to code that is "
+            f"not Gymnasium's own; name it again in full: {shlex.quote(spec)}"
         )
     return spec
 

@@ -185,10 +185,14 @@ def own_error(what: str, when: str, error: BaseException) -> EnvError:
         error: What it raised.
     """
     said = " ".join(str(error).split()).rstrip(".")
-    if isinstance(error, DependencyNotInstalled) or (isinstance(error, ImportError) and _raised_in(error, "gymnasium")):
-        return EnvError(f"{what} needs what is not installed: {said}{missing_advice(error)}")
-    if isinstance(error, ModuleNotFoundError) and (error.name or "").partition(".")[0] in {*INSTALLED_AS, "gym"}:
-        return EnvError(f"{what} needs what is not installed: {said}{_line_of(error)}{missing_advice(error)}")
+    of_gymnasium = isinstance(error, ImportError) and _raised_in(error, "gymnasium")
+    if isinstance(error, ModuleNotFoundError):
+        of_simulator = (error.name or "").partition(".")[0] in {*INSTALLED_AS, "gym"}
+        if of_gymnasium or of_simulator:
+            line = "" if of_gymnasium else _line_of(error)
+            return EnvError(f"{what} needs what is not installed: {said}{line}{missing_advice(error)}")
+    elif isinstance(error, DependencyNotInstalled) or of_gymnasium:
+        return EnvError(f"{what} cannot be had here: {said}")
     kind = "called sys.exit" if isinstance(error, SystemExit) else f"raised {type(error).__name__}"
     return EnvError(f"{what} {kind} {when}{f' ({said})' if said else ''}{missing_advice(error)}", _own_trace(error))
 
