@@ -120,7 +120,12 @@ def make_family(spec: str) -> Family:
         raise ValueError(f"{what}: got {_kind(factory)}, expected a function that gives a metarl.Family")
     if argument and not inspect.signature(factory).parameters:
         raise ValueError(f"family {spec!r}: got options {argument!r}, but {name!r} takes none")
-    return _family(spec, what, (lambda: factory(argument)) if argument else factory)
+    try:
+        return _family(spec, what, (lambda: factory(argument)) if argument else factory)
+    except ValueError as error:
+        if argument and Path(f"{name}.py").is_file():
+            raise ValueError(f"{error}; the family {name!r} hides {name}.py of this folder, rename that") from error
+        raise
 
 
 WAYS = "any of Gymnasium's is gym:ID, any of a package or of your own gym:MODULE:ID, your own function MODULE:FUNCTION"

@@ -177,6 +177,12 @@ def _maker(name: str, make_env: Callable[..., Env], task: Task, task_by: Deliver
         else:
             refuse_strangers(name, parameters, list(taken), "keywords of make_env", (), None)
     arguments = () if task_by == "attributes" else tuple(p for p in parameters if p in taken or task_by == "arguments")
+    missing = [key for key, needed in taken.items() if needed and key not in arguments]
+    if missing and not any_keyword:
+        raise ValueError(
+            f"family {name!r}: what makes the environment needs {', '.join(missing)} as well; give it a default, let "
+            f'it vary, or name it with --set "{missing[0]}=VALUE"'
+        )
     values, others = told.values(task), [p for p in parameters if p not in arguments]
     with made(name, lambda: make_env(**{key: values[key] for key in arguments})) as env:
         if task_by == "auto" and has_method(env, "set_task") and not any(taken.get(key) for key in arguments):

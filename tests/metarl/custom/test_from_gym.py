@@ -143,6 +143,14 @@ def test_what_cannot_be_set_is_said_to_be_that(name: str, expected: str) -> None
         gymnasium_family(Windy, name="f", parameters=[uniform(name, 0, 1, meaning="")], task_by="attributes")
 
 
+def test_a_constructor_that_needs_more_says_what() -> None:
+    def needs(robot: str, wind: float = 0.0) -> Windy:
+        return Windy(wind)
+
+    with pytest.raises(ValueError, match=r"""needs robot as well; .* --set "robot=VALUE\""""):
+        gymnasium_family(needs, name="f", parameters=[WIND])
+
+
 def test_settings_of_a_family_that_mean_nothing_are_refused() -> None:
     wrong: list[tuple[dict[str, Any], str]] = [
         ({"task_by": "argument"}, "got task_by='argument', expected one of auto, arguments"),

@@ -216,6 +216,25 @@ def test_a_file_named_like_an_installed_module_replaces_it_for_nobody(folder: Pa
     assert "it hides random.py of this folder, rename that) has no 'reach'" in refusal("random:reach")
 
 
+def test_an_id_that_a_module_registers_is_found_and_near_ones_are_offered(folder: Path) -> None:
+    (folder / "my_registered.py").write_text(
+        "import gymnasium\n"
+        "gymnasium.register('MyArm-v3', entry_point='my_arm:Reach', max_episode_steps=30)\n"
+        "gymnasium.register('MyRegistered-v0', entry_point='my_registered:absent')\n"
+    )
+    try:
+        assert make_family("gym:my_registered:MyArm-v3?goal=uniform(0,1)").horizon == 30
+        assert "Did you mean 'MyRegistered-v0'?" in refusal("gym:my_registered:MyRegisterd-v0?goal=uniform(0,1)")
+    finally:
+        for name in ("MyArm-v3", "MyRegistered-v0"):
+            gymnasium.registry.pop(name, None)
+
+
+def test_a_file_named_like_a_family_is_said_to_be_hidden(folder: Path) -> None:
+    (folder / "bandit.py").write_text(REACH)
+    assert "the family 'bandit' hides bandit.py of this folder" in refusal("bandit:reach")
+
+
 @pytest.mark.filterwarnings("ignore::DeprecationWarning:gymnasium.*")
 def test_a_missing_simulator_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "Box2D", None)
