@@ -25,8 +25,9 @@ from metarl.agent import MetaAgent
 from metarl.checkpoint import Progress, list_checkpoints, load_newest, save_checkpoint
 from metarl.config import Whole, check
 from metarl.custom.batch import Stepping
-from metarl.custom.family import settled, stepping_of, with_stepping
+from metarl.custom.family import stepping_of, with_stepping
 from metarl.custom.from_gym import PREFIX, gym_spec, named_again
+from metarl.custom.measure import settled
 from metarl.custom.rows import EnvError
 from metarl.custom.vary import FORMS
 from metarl.evaluation import evaluate, success_rates

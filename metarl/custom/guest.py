@@ -1,0 +1,155 @@
+"""The code of others in this process: what it changes of the process is put back when a call of it is over."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TextIO
+
+SHOWN_LINES = 20
+"""Lines that environments may print while a command shows its progress."""
+
+_said: set[str] = set()
+_folder: str | None = None  # the guest's working directory, where it is another one than ours
+_depth = 0
+_output: LimitedOutput | None = None
+_told: TextIO | None = None
+
+
+def say_once(line: str) -> None:
+    """Prints a warning of one line, once for a process."""
+    line = " ".join(line.split())
+    if line not in _said:
+        _said.add(line)
+        print(f"warning: {line}", file=_told or sys.stderr, flush=True)
+
+
+def say_to(notes: TextIO) -> None:
+    """In a worker process: warnings go into a file, which its owner reads."""
+    global _told
+    _told = notes
+
+
+def pass_on(notes: Path, seen: int) -> int:
+    """Prints what a worker process wrote after the first `seen` bytes of its notes; returns how many there are now."""
+    with contextlib.suppress(OSError):
+        if notes.stat().st_size > seen:
+            with open(notes, "rb") as file:
+                file.seek(seen)
+                new = file.read()
+            new = new[: new.rfind(b"\n") + 1]  # whole lines
+            for line in new.decode("utf-8", errors="replace").splitlines():
+                if line not in _said:
+                    _said.add(line)
+                    print(line, file=sys.stderr, flush=True)
+            return seen + len(new)
+    return seen
+
+
+class LimitedOutput:
+    """A text stream that passes on the first lines and drops the rest, so that prints per step do not bury progress.
+
+    Args:
+        lines: How many are passed on.
+    """
+
+    def __init__(self, lines: int = SHOWN_LINES) -> None:
+        self._left = lines
+        self._target: TextIO | None = None
+        self.encoding, self.errors = "utf-8", "strict"
+
+    def onto(self, target: TextIO) -> LimitedOutput:
+        """The same, passing on to another stream from now on."""
+        self._target = target
+        return self
+
+    def write(self, text: str) -> int:
+        """Passes the text on while there are lines left."""
+        if self._target is not None and self._left > 0:
+            lines = text.splitlines(keepends=True)
+            self._target.write("".join(lines[: self._left]))
+            self._left -= text.count("\n")
+            if self._left <= 0:
+                self._target.write("(what environments print from here on is not shown)\n")
+                self._target.flush()
+        return len(text)
+
+    def flush(self) -> None:
+        """Flushes the stream behind."""
+        if self._target is not None and self._left > 0:
+            self._target.flush()
+
+    def isatty(self) -> bool:
+        """It is no terminal."""
+        return False
+
+    def writable(self) -> bool:
+        """It can be written to."""
+        return True
+
+
+def limit_output() -> None:
+    """From now on, environments in this process and in its worker processes print their first lines only, on stderr."""
+    global _output
+    _output = _output or LimitedOutput()
+
+
+def output_is_limited() -> bool:
+    """Whether `limit_output` was called."""
+    return _output is not None
+
+
+def _handlers() -> dict[int, signal._HANDLER]:
+    """What this process does at Ctrl-C and at SIGTERM; nothing where a handler is none of Python's."""
+    found = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    return {number: handler for number, handler in found.items() if handler is not None}
+
+
+@contextlib.contextmanager
+def guest() -> Iterator[None]:
+    """Runs code of others: it has a working directory of its own, and our handlers of Ctrl-C are set again after it.
+
+    Relative paths of ours stay right although an environment changes the working directory, and an environment that
+    relies on its change finds it again in the next call. Only the main thread can do this; elsewhere nothing changes.
+    """
+    global _folder, _depth
+    if _depth or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    handlers, ours, stdout = _handlers(), _working_directory(), sys.stdout
+    _depth, entered = 1, ours
+    if _folder is not None:
+        _change_to(_folder)
+        entered = _working_directory()
+    if _output is not None:
+        sys.stdout = _output.onto(sys.stderr)
+    try:
+        yield
+    finally:
+        _depth = 0
+        if _output is not None and sys.stdout is _output:
+            sys.stdout = stdout
+        left = _working_directory()
+        if left != entered:
+            _folder = left if left != ours else None
+        if left != ours and ours is not None:
+            _change_to(ours)
+        for number, handler in handlers.items():  # also where a library in C set its own, which Python cannot see
+            signal.signal(number, handler)
+
+
+def _working_directory() -> str | None:
+    try:
+        return os.getcwd()
+    except OSError:  # it was removed
+        return None
+
+
+def _change_to(folder: str) -> None:
+    with contextlib.suppress(OSError):
+        os.chdir(folder)
