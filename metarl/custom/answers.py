@@ -82,6 +82,8 @@ def number(value: Any, what: str) -> float:
     if isinstance(value, float | int):
         return float(value)
     try:
+        if value is None:
+            raise TypeError
         return float(value.item() if hasattr(value, "item") else np.asarray(value, dtype=np.float64).item())
     except (TypeError, ValueError, RuntimeError, OverflowError) as error:
         raise AnswerError(f"{what} is {words(value)}, expected a single number") from error

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import signal
-import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from types import FrameType
 from typing import Any, Literal
 
 import numpy as np
@@ -15,9 +12,9 @@ from gymnasium import spaces
 
 from metarl.config import Positive, Whole
 from metarl.custom.answers import FLOAT32_MAX, UNBOUNDED
-from metarl.custom.guest import guest
-from metarl.custom.pool import LOOKS, WorkerRows
-from metarl.custom.rows import LEAVE, VERDICT, Layout, Maker, NoAnswerError, TaskRow, make_rows
+from metarl.custom.guest import guest, say_once, time_limit
+from metarl.custom.pool import WorkerRows
+from metarl.custom.rows import LEAVE, VERDICT, Layout, Maker, TaskRow, describe, make_rows
 from metarl.types import Bools, Floats, Task
 from metarl.vector import TaskVecEnv
 
@@ -74,28 +71,8 @@ class LocalRows:
                 answering = row.put_away(leave=not answering) and answering
         self._rows.close()
 
-    @contextlib.contextmanager
-    def _time_limit(self) -> Iterator[None]:
-        """Raises inside an environment that makes no progress for too long."""
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
-        calls, idle = int(self._progress[1]), 0
-
-        def look(number: int, frame: FrameType | None) -> None:
-            nonlocal calls, idle
-            idle = idle + 1 if calls == self._progress[1] else 0
-            calls = int(self._progress[1])
-            if idle >= LOOKS:
-                raise NoAnswerError(f"no answer within the time limit of {self._timeout:g} s, see --timeout")
-
-        previous = signal.signal(signal.SIGALRM, look)
-        signal.setitimer(signal.ITIMER_REAL, self._timeout / LOOKS, self._timeout / LOOKS)
-        try:
-            yield
-        finally:
-            signal.setitimer(signal.ITIMER_REAL, 0.0)
-            signal.signal(signal.SIGALRM, previous)
+    def _time_limit(self) -> contextlib.AbstractContextManager[None]:
+        return time_limit(self._timeout, lambda: int(self._progress[1]))
 
 
 class GymnasiumBatch(TaskVecEnv):
@@ -161,6 +138,9 @@ class GymnasiumBatch(TaskVecEnv):
         reports = self._reports[rows]
         reward, terminated, truncated, success = reports[:, -VERDICT:].T
         blown = ~_sound(reports[:, :-1]) | lost
+        if blown.any():
+            task = describe(self._row_tasks[rows[blown.argmax()]])
+            say_once("an observation or a reward is not finite in float32; such episodes count as diverged", task)
         infos = {"truncated": truncated > 0}
         if self.reports_success or not np.isnan(success).all():
             infos["success"] = np.nan_to_num(success) > 0

@@ -24,7 +24,7 @@ from metarl.custom.delivery import (
     takes,
     takes_any,
 )
-from metarl.custom.guest import guest
+from metarl.custom.guest import guest, time_limit
 from metarl.custom.kind import check_env_is_ours, check_is_env, check_spaces
 from metarl.custom.modules import own_error
 from metarl.custom.rows import Env, EnvError, Layout, Maker, close_env
@@ -34,6 +34,8 @@ from metarl.types import Task
 
 DEFAULT_HORIZON = 200
 """Where an environment states no time limit."""
+FAREWELL_SECONDS = 5.0
+"""What an environment that was only looked at gets for its close, before it is left as it is."""
 
 Delivery = Literal["auto", "arguments", "attributes", "set_task", "options"]
 
@@ -148,7 +150,7 @@ def made(name: str, make_env: Callable[[], Env]) -> Iterator[Env]:
     try:
         yield env
     finally:
-        with guest():
+        with guest(), time_limit(FAREWELL_SECONDS):
             close_env(env)
 
 

@@ -7,10 +7,13 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import FrameType
 from typing import TextIO
 
+LOOKS = 4
+"""How often within a time limit one looks whether an environment still makes progress."""
 SHOWN_LINES = 20
 """Lines that environments may print while a command shows its progress."""
 
@@ -21,12 +24,12 @@ _output: LimitedOutput | None = None
 _told: TextIO | None = None
 
 
-def say_once(line: str) -> None:
-    """Prints a warning of one line, once for a process."""
+def say_once(line: str, task: str = "") -> None:
+    """Prints a warning of one line, once for a process, with the task in which it came first, if any."""
     line = " ".join(line.split())
     if line not in _said:
         _said.add(line)
-        print(f"warning: {line}", file=_told or sys.stderr, flush=True)
+        print(f"warning: {line}{f'; first in the task {task}' if task else ''}", file=_told or sys.stderr, flush=True)
 
 
 def say_to(notes: TextIO) -> None:
@@ -153,3 +156,38 @@ def _working_directory() -> str | None:
 def _change_to(folder: str) -> None:
     with contextlib.suppress(OSError):
         os.chdir(folder)
+
+
+class NoAnswerError(TimeoutError):
+    """Raised inside an environment that does not answer within the time limit."""
+
+
+@contextlib.contextmanager
+def time_limit(seconds: float, calls: Callable[[], int] = lambda: 0) -> Iterator[None]:
+    """Raises `NoAnswerError` inside code of others that makes no progress for too long.
+
+    It needs signals, which arrive in the main thread alone; elsewhere there is no limit.
+
+    Args:
+        seconds: For one call.
+        calls: How many calls were made so far: the clock starts anew with each.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    seen, idle = calls(), 0
+
+    def look(number: int, frame: FrameType | None) -> None:
+        nonlocal seen, idle
+        idle = idle + 1 if seen == calls() else 0
+        seen = calls()
+        if idle >= LOOKS:
+            raise NoAnswerError(f"no answer within the time limit of {seconds:g} s, see --timeout")
+
+    previous = signal.signal(signal.SIGALRM, look)
+    signal.setitimer(signal.ITIMER_REAL, seconds / LOOKS, seconds / LOOKS)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0.0)
+        signal.signal(signal.SIGALRM, previous)

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode
 
-from metarl.custom.guest import output_is_limited, pass_on, say_once
+from metarl.custom.guest import LOOKS, output_is_limited, pass_on, say_once
 from metarl.custom.rows import EnvError, Layout, Maker, describe
 from metarl.custom.worker import (
     PartMaker,
@@ -34,8 +34,6 @@ START_METHOD = "forkserver"
 """How worker processes start: from a clean process, since this one may hold threads, which do not survive a fork."""
 PRELOADED = ("metarl.custom.family",)
 """What that process imports once for all: what a family of one's own imports anyway."""
-LOOKS = 4
-"""How often within the time limit one looks whether an environment still makes progress."""
 LOOK_SECONDS = 1.0
 """How often at least one looks whether a worker process still lives while it owes an answer."""
 

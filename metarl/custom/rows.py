@@ -19,7 +19,7 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 from metarl.custom import answers
 from metarl.custom.answers import AnswerError, Success
-from metarl.custom.guest import say_once
+from metarl.custom.guest import NoAnswerError, say_once
 from metarl.types import Floats, Task
 
 Env: TypeAlias = gymnasium.Env[Any, Any]
@@ -43,10 +43,6 @@ class EnvError(RuntimeError):
 
     def __str__(self) -> str:
         return self.message
-
-
-class NoAnswerError(TimeoutError):
-    """Raised inside an environment that does not answer within the time limit."""
 
 
 def describe(task: Task | None) -> str:
@@ -186,7 +182,7 @@ class Layout:
         try:
             lost = observation is None or (not self._is_exact and answers.misfit(self.observation_space, observation))
             if lost:
-                raise ValueError("None" if observation is None else lost)
+                raise ValueError("nothing was returned" if observation is None else lost)
             row = np.asarray(spaces.flatten(self.observation_space, observation), dtype=np.float64)
         except (TypeError, KeyError, IndexError, ValueError, AttributeError, OverflowError, RuntimeError) as error:
             raise AnswerError(

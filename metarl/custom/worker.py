@@ -36,9 +36,13 @@ class Part(gymnasium.Env[Floats, Floats]):
         rows: The rows of the batch that it holds.
         size: Rows that it has room for.
         progress: As for `TaskRow`.
+        in_worker: Whether the process holds nothing but this.
     """
 
-    def __init__(self, maker: Maker, layout: Layout, rows: range, size: int, progress: Floats) -> None:
+    def __init__(
+        self, maker: Maker, layout: Layout, rows: range, size: int, progress: Floats, *, in_worker: bool
+    ) -> None:
+        self._in_worker = in_worker
         self._rows, self._indices = make_rows(maker, layout, rows, progress), rows
         shape = (size, layout.observation_size + VERDICT)
         self.observation_space = spaces.Box(-np.inf, np.inf, shape, np.float64)
@@ -76,10 +80,11 @@ class Part(gymnasium.Env[Floats, Floats]):
         return self._report, 0.0, False, False, {}
 
     def close(self) -> None:
-        """Closes its rows, and ends what they started with multiprocessing, which would keep this process alive."""
+        """Closes its rows, and ends what they started with multiprocessing, which would keep a worker alive."""
         self._rows.close()
-        for child in multiprocessing.active_children():
-            child.kill()
+        if self._in_worker:
+            for child in multiprocessing.active_children():
+                child.kill()
 
 
 @dataclass(frozen=True)
@@ -107,9 +112,9 @@ class PartMaker:
     def __call__(self) -> Part:
         """The part; in a worker process, that process is prepared first."""
         if os.getpid() == self.owner:  # Gymnasium asks there for the spaces
-            return Part(self.maker, self.layout, self.rows, self.size, np.zeros(2, dtype=np.int64))
+            return Part(self.maker, self.layout, self.rows, self.size, np.zeros(2, dtype=np.int64), in_worker=False)
         prepare_worker(self.black_box, self.limited_output)
-        return Part(self.maker, self.layout, self.rows, self.size, open_progress(self.black_box))
+        return Part(self.maker, self.layout, self.rows, self.size, open_progress(self.black_box), in_worker=True)
 
 
 def progress_file(black_box: Path) -> Path:
