@@ -122,7 +122,8 @@ def gymnasium_family(
     if unknown:
         raise ValueError(f"family {name!r}: got {unknown[0]!r} among integers, expected names of its parameters")
     maker = _maker(name, make_env, first, task_by, tuple(integers))
-    with made(name, lambda: maker.play(None, first)) as env:
+    values = maker.values(first)
+    with made(name, lambda: maker.make(values), lambda env: maker.tell(env, values)) as env:
         check_env_is_ours(name, env, takes_options=maker.delivery == "options")
         layout = Layout(env.observation_space, env.action_space, tuple(observation_units), success)
         check_spaces(name, layout)
@@ -137,21 +138,41 @@ def gymnasium_family(
 
 
 @contextlib.contextmanager
-def made(name: str, make_env: Callable[[], Env]) -> Iterator[Env]:
-    """An environment to look at, closed afterwards."""
-    with guest():
-        try:
-            env = make_env()
-        except KeyboardInterrupt:
-            raise
-        except BaseException as error:  # sys.exit among them
-            raise own_error(f"family {name!r}: the environment", "when it was made", error) from error
+def made(name: str, make_env: Callable[[], Env], tell: Callable[[Env], Env] | None = None) -> Iterator[Env]:
+    """An environment to look at, closed afterwards.
+
+    Args:
+        name: Name of the family.
+        make_env: Makes it.
+        tell: Tells it its task.
+
+    Raises:
+        ValueError: It is none of Gymnasium's.
+        EnvError: It raised.
+    """
+    with _made_by_the_user(name):
+        env = make_env()
     check_is_env(name, env)
+    if tell is not None:
+        with _made_by_the_user(name):
+            env = tell(env)
     try:
         yield env
     finally:
         with guest(), time_limit(FAREWELL_SECONDS):
             close_env(env)
+
+
+@contextlib.contextmanager
+def _made_by_the_user(name: str) -> Iterator[None]:
+    """Within it, whatever goes wrong becomes an `EnvError`; sys.exit is no `Exception`."""
+    with guest():
+        try:
+            yield
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
+            raise own_error(f"family {name!r}: the environment", "when it was made", error) from error
 
 
 def _maker(name: str, make_env: Callable[..., Env], task: Task, task_by: Delivery, integers: tuple[str, ...]) -> Maker:

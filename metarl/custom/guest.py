@@ -16,6 +16,7 @@ LOOKS = 4
 """How often within a time limit one looks whether an environment still makes progress."""
 SHOWN_LINES = 20
 """Lines that environments may print while a command shows its progress."""
+NOT_SHOWN = "(what environments print from here on is not shown)"
 
 _said: set[str] = set()
 _folder: str | None = None  # the guest's working directory, where it is another one than ours
@@ -47,9 +48,10 @@ def pass_on(notes: Path, seen: int) -> int:
                 new = file.read()
             new = new[: new.rfind(b"\n") + 1]  # whole lines
             for line in new.decode("utf-8", errors="replace").splitlines():
-                if line not in _said:
-                    _said.add(line)
-                    print(line, file=sys.stderr, flush=True)
+                if line.startswith("warning: "):
+                    say_once(line.removeprefix("warning: "))
+                elif _output is not None and line != NOT_SHOWN:
+                    _output.onto(sys.stderr).write(f"{line}\n")
             return seen + len(new)
     return seen
 
@@ -78,7 +80,7 @@ class LimitedOutput:
             self._target.write("".join(lines[: self._left]))
             self._left -= text.count("\n")
             if self._left <= 0:
-                self._target.write("(what environments print from here on is not shown)\n")
+                self._target.write(f"{NOT_SHOWN}\n")
                 self._target.flush()
         return len(text)
 

@@ -95,7 +95,15 @@ class Maker:
         if env is None or self.arguments:
             if env is not None:
                 close_env(env)
-            env = self.make_env(**{name: values[name] for name in self.arguments})
+            env = self.make(values)
+        return self.tell(env, values)
+
+    def make(self, values: dict[str, Any]) -> Env:
+        """A new environment, which knows those of the task's values that are arguments."""
+        return self.make_env(**{name: values[name] for name in self.arguments})
+
+    def tell(self, env: Env, values: dict[str, Any]) -> Env:
+        """The environment, told the other values."""
         if self.delivery == "attributes":
             for name in values.keys() - set(self.arguments):
                 setattr(env.unwrapped, name, values[name])
