@@ -14,6 +14,7 @@ Success: TypeAlias = str | Callable[[Mapping[str, Any]], Any]
 """The key of an environment's infos that tells success, or a function of the infos that does."""
 SUCCESS_KEYS = ("success", "is_success")
 """Under which of an environment's infos an episode's success is looked for, unless the family names another."""
+NAN, NUMBERS = float("nan"), (float, int)
 FLOAT32_MAX = float(np.finfo(np.float32).max)
 """Agents compute in float32: a number above this one is infinite for them."""
 UNBOUNDED = 1e30
@@ -63,6 +64,8 @@ def step_answer(answer: Any) -> tuple[Any, Any, Any, Any, Any]:
     Raises:
         AnswerError: It is something else, for instance four values, as in the old API.
     """
+    if type(answer) is tuple and len(answer) == 5:
+        return answer
     if isinstance(answer, tuple | list) and len(answer) == 5:
         observation, reward, terminated, truncated, info = answer
         return observation, reward, terminated, truncated, info
@@ -79,7 +82,7 @@ def number(value: Any, what: str) -> float:
     Raises:
         AnswerError: It holds none, or several.
     """
-    if isinstance(value, float | int):
+    if isinstance(value, NUMBERS):
         return float(value)
     try:
         if value is None:
@@ -95,8 +98,10 @@ def flag(value: Any, what: str) -> bool:
     Raises:
         AnswerError: It is neither a truth value nor a single number.
     """
-    if value is None or isinstance(value, bool):
-        return bool(value)
+    if value is True or value is False:
+        return value
+    if value is None:
+        return False
     return number(value, what) != 0.0
 
 
@@ -110,17 +115,19 @@ def success(info: Any, told_by: Success | None) -> float:
     Raises:
         AnswerError: The infos are no dict, or what is there is no truth value.
     """
-    if not isinstance(info, Mapping):
+    if type(info) is not dict and not isinstance(info, Mapping):
         raise AnswerError(f"step returned {words(info)} as info, expected a dict")
     if callable(told_by):
         value, what = told_by(info), "what `success` makes of the infos"
     else:
-        key = next((key for key in ((told_by,) if told_by else SUCCESS_KEYS) if key in info), None)
-        if key is None:
-            return float("nan")
+        for key in (told_by,) if told_by else SUCCESS_KEYS:
+            if key in info:
+                break
+        else:
+            return NAN
         value, what = info[key], f"info[{key!r}]"
     if value is None:
-        return float("nan")
+        return NAN
     try:
         return number(value, what)
     except AnswerError as error:

@@ -46,15 +46,18 @@ class LocalRows:
         self._progress = np.zeros(2, dtype=np.int64)
         self._rows = make_rows(maker, layout, range(num_rows), self._progress)
         self._timeout = timeout
+        self._first_step = True
 
     def reset(self, tasks: Sequence[Task], seeds: np.ndarray) -> Floats:
         """Reports `[N, O + 4]` after a reset of the rows that have a seed; `tasks` and `seeds` are `[N]`."""
+        self._first_step = True
         with guest(), self._time_limit():
             return self._rows.reset(options={"tasks": tasks, "seeds": seeds})[0]
 
     def step(self, actions: Floats) -> Floats:
         """Reports `[N, O + 4]` after actions `[N, A]`."""
-        with guest(), self._time_limit():
+        first, self._first_step = self._first_step, False  # what an environment sets up late, it does there
+        with guest(handlers=first), self._time_limit():
             return self._rows.step(actions)[0]
 
     def picture(self, row: int) -> np.ndarray:

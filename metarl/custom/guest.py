@@ -115,36 +115,47 @@ def _handlers() -> dict[int, signal._HANDLER]:
     return {number: handler for number, handler in found.items() if handler is not None}
 
 
-@contextlib.contextmanager
-def guest() -> Iterator[None]:
+class guest:  # noqa: N801  # a context manager, used like contextlib's
     """Runs code of others: it has a working directory of its own, and our handlers of Ctrl-C are set again after it.
 
     Relative paths of ours stay right although an environment changes the working directory, and an environment that
     relies on its change finds it again in the next call. Only the main thread can do this; elsewhere nothing changes.
+
+    Args:
+        handlers: Set our handlers again; costs some microseconds.
     """
-    global _folder, _depth
-    if _depth or threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    handlers, ours, stdout = _handlers(), _working_directory(), sys.stdout
-    _depth, entered = 1, ours
-    if _folder is not None:
-        _change_to(_folder)
-        entered = _working_directory()
-    if _output is not None:
-        sys.stdout = _output.onto(sys.stderr)
-    try:
-        yield
-    finally:
+
+    def __init__(self, *, handlers: bool = True) -> None:
+        self._with_handlers = handlers
+
+    def __enter__(self) -> None:
+        global _depth
+        self._inside = not _depth and threading.get_ident() == threading.main_thread().ident
+        if not self._inside:
+            return
+        self._handlers = _handlers() if self._with_handlers else {}
+        self._ours = self._entered = _working_directory()
+        _depth = 1
+        if _folder is not None:
+            _change_to(_folder)
+            self._entered = _working_directory()
+        if _output is not None:
+            self._stdout = sys.stdout
+            sys.stdout = _output.onto(sys.stderr)
+
+    def __exit__(self, *_: object) -> None:
+        global _depth, _folder
+        if not self._inside:
+            return
         _depth = 0
         if _output is not None and sys.stdout is _output:
-            sys.stdout = stdout
+            sys.stdout = self._stdout
         left = _working_directory()
-        if left != entered:
-            _folder = left if left != ours else None
-        if left != ours and ours is not None:
-            _change_to(ours)
-        for number, handler in handlers.items():  # also where a library in C set its own, which Python cannot see
+        if left != self._entered:
+            _folder = left if left != self._ours else None
+        if left != self._ours and self._ours is not None:
+            _change_to(self._ours)
+        for number, handler in self._handlers.items():  # also where a library in C set its own, unseen by Python
             signal.signal(number, handler)
 
 

@@ -157,7 +157,7 @@ class Layout:
     units: tuple[str, ...] = ()
     success: Success | None = None
 
-    @property
+    @cached_property
     def observation_size(self) -> int:
         """`O`."""
         return int(spaces.flatdim(self.observation_space))
