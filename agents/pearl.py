@@ -176,7 +176,8 @@ class PearlNetworks:
         """Initial parameters; the targets start equal to the critics."""
         encoder, policy = (mlp_init(each.sizes, rng)[None] for each in (self.encoder_network, self.policy_network))
         critics = torch.stack([mlp_init(self.critic_networks.sizes, rng) for _ in range(2)])
-        return Parameters(encoder, policy, critics, critics.clone(), torch.tensor([math.log(config.temperature)]))
+        temperature = torch.tensor([math.log(config.temperature)], dtype=torch.float32)
+        return Parameters(encoder, policy, critics, critics.clone(), temperature)
 
     def factors(self, encoder: Tensor, context: Transitions) -> tuple[Tensor, Tensor]:
         """Mean and variance of each transition's factor of the posterior, `[M, B, Z]` each."""
@@ -348,7 +349,7 @@ class Pearl:
 
     def begin(self, tasks: Sequence[Task], episodes: int) -> Belief:
         """Every trial starts with the prior."""
-        zeros = torch.zeros(len(tasks), episodes, self.config.latent, device=self._device)
+        zeros = torch.zeros(len(tasks), episodes, self.config.latent, dtype=torch.float32, device=self._device)
         return Belief(zeros, zeros, zeros)
 
     @torch.no_grad()
@@ -393,7 +394,7 @@ class Pearl:
         tasks = min(self.config.meta_batch, len(self._slots))
         task_bytes = graph_bytes(self.config.batch, self._networks.critic_networks.sizes)
         chunks = chunks_that_fit(tasks, task_bytes, self._device)
-        sums = torch.zeros(6, device=self._device)
+        sums = torch.zeros(6, dtype=torch.float32, device=self._device)
         for _ in range(self.config.gradient_steps):
             sums += self._gradient_step(self._draw(tasks), chunks)
         names = ("critic_loss", "policy_loss", "kl", "value", "entropy", "temperature")

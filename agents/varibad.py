@@ -354,7 +354,7 @@ class Varibad:
         """Steps of Adam on the bound; returns the step size, and means over them, of single errors and beliefs."""
         config, rng = self.config, self._vae_rng
         self._vae_adam.learning_rate = step_size(config.vae_learning_rate, config.anneal, progress)
-        sums = torch.zeros(4, device=self._device)
+        sums = torch.zeros(4, dtype=torch.float32, device=self._device)
         for _ in range(config.vae_updates):
             rows, mask = self._replay.sample(config.vae_trials, rng)
             trials = self._trial_tensors(rows, mask)

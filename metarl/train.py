@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import torch
+
 from metarl.agent import MetaAgent
 from metarl.checkpoint import Progress
 from metarl.config import Count, Whole
@@ -90,7 +92,8 @@ def meta_train(
         trajectories, _ = collect_adapting(envs, agent, agent.begin(tasks, envs.episodes), streams)
         sampled = time.perf_counter()
         batch = MetaBatch(tuple(tasks), tuple(trajectories), progress=progress.iteration / iterations)
-        reported = agent.meta_update(batch)
+        with torch.enable_grad():  # a module of the user's may have switched gradients off for its simulator
+            reported = agent.meta_update(batch)
         updated = time.perf_counter()
 
         steps = sum(t.env_steps for t in trajectories)

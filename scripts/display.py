@@ -23,6 +23,11 @@ def clock(seconds: float) -> str:
     return f"{hours}:{m:02d}:{s:02d}" if hours else f"{m}:{s:02d}"
 
 
+def _rate(value: float | None) -> str:
+    """A success rate, or a dash where none is known."""
+    return "-" if value is None else f"{value:.2f}"
+
+
 class TrainingDisplay:
     """Iteration, environment steps, their speed, returns before and after adaptation, time per iteration and in all.
 
@@ -69,8 +74,9 @@ class TrainingDisplay:
             "in all": clock(elapsed / done * (self._iterations - self._start.iteration)),
             "time left": clock(elapsed / done * (self._iterations - progress.iteration)),
         }
-        if "success/0" in metrics:
-            ends = [f"{metrics[f'success_last/{k}']:.2f} ({metrics[f'success/{k}']:.2f})" for k in (0, last)]
+        rates = [(metrics.get(f"success_last/{k}"), metrics.get(f"success/{k}")) for k in (0, last)]
+        if any(rate is not None for pair in rates for rate in pair):  # success may be known in some collects alone
+            ends = [f"{_rate(at_last)} ({_rate(at_any)})" for at_last, at_any in rates]
             rows["success at the last (any) step"] = " -> ".join(ends)
         evaluated = [metrics.get(f"evaluation/return/{k}") for k in (0, last)]
         if None not in evaluated:

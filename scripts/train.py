@@ -25,8 +25,10 @@ from metarl.agent import MetaAgent
 from metarl.checkpoint import Progress, list_checkpoints, load_newest, save_checkpoint
 from metarl.config import Whole, check
 from metarl.custom.batch import Stepping
-from metarl.custom.family import settled, stepping_of, with_stepping
+from metarl.custom.family import stepping_of, with_stepping
 from metarl.custom.from_gym import PREFIX, gym_spec, named_again
+from metarl.custom.guest import limit_output
+from metarl.custom.measure import settled
 from metarl.custom.rows import EnvError
 from metarl.evaluation import evaluate, success_rates
 from metarl.learning.memory import keep_freed_memory
@@ -324,6 +326,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             f"agents: {', '.join(names(AGENTS))}; families: {', '.join(names(FAMILIES))}"
         )
     agent_name, family_name = words[:2]
+    limit_output()
     with border():
         door, family, settings = _read_command(agent_name, family_name, words[2:])
         training: TrainConfig = settings["training"]

@@ -3,50 +3,20 @@
 from __future__ import annotations
 
 import contextlib
-import multiprocessing
-import os
-import signal
-import tempfile
-import threading
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from multiprocessing import forkserver
-from multiprocessing.connection import wait
-from pathlib import Path
-from types import FrameType
 from typing import Any, Literal
 
 import numpy as np
 from gymnasium import spaces
-from gymnasium.vector import AsyncVectorEnv, AutoresetMode
 
 from metarl.config import Positive, Whole
-from metarl.custom.rows import (
-    LEAVE,
-    VERDICT,
-    EnvError,
-    Layout,
-    Maker,
-    PartMaker,
-    describe,
-    make_rows,
-    open_progress,
-    progress_file,
-    read_trace,
-)
-from metarl.custom.safe_path import safe_path
+from metarl.custom.answers import FLOAT32_MAX, UNBOUNDED
+from metarl.custom.guest import guest, say_once, time_limit
+from metarl.custom.pool import WorkerRows
+from metarl.custom.rows import LEAVE, VERDICT, Layout, Maker, TaskRow, describe, make_rows
 from metarl.types import Bools, Floats, Task
-from metarl.vector import TaskVecEnv, available_cores
-
-START_METHOD = "forkserver"
-"""How worker processes start: from a clean process, since this one may hold threads, which do not survive a fork."""
-PRELOADED = ("metarl.custom.family",)
-"""What that process imports once for all: what a family of one's own imports anyway."""
-LOOKS = 4
-"""How often within the time limit one looks whether an environment still makes progress."""
-FAREWELL_SECONDS = 5.0
-"""What worker processes get for closing their environments, before they are killed."""
+from metarl.vector import TaskVecEnv
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +28,8 @@ class Stepping:
     processes: Whole = 0
     """Worker processes; 0 for one per core."""
     timeout: Positive = 60.0
-    """Seconds after which one call of an environment (make, reset or step) counts as hung, and ends the run."""
+    """Seconds after which one call of an environment (make, reset or step) counts as hung, and ends the run; a close
+    that hangs is left alone."""
 
 
 class LocalRows:
@@ -75,223 +46,43 @@ class LocalRows:
         self._progress = np.zeros(2, dtype=np.int64)
         self._rows = make_rows(maker, layout, range(num_rows), self._progress)
         self._timeout = timeout
+        self._first_step = True
 
     def reset(self, tasks: Sequence[Task], seeds: np.ndarray) -> Floats:
         """Reports `[N, O + 4]` after a reset of the rows that have a seed; `tasks` and `seeds` are `[N]`."""
-        with self._time_limit():
+        self._first_step = True
+        with guest(), self._time_limit():
             return self._rows.reset(options={"tasks": tasks, "seeds": seeds})[0]
 
     def step(self, actions: Floats) -> Floats:
         """Reports `[N, O + 4]` after actions `[N, A]`."""
-        with self._time_limit():
+        first, self._first_step = self._first_step, False  # what an environment sets up late, it does there
+        with guest(handlers=first), self._time_limit():
             return self._rows.step(actions)[0]
 
     def picture(self, row: int) -> np.ndarray:
         """What one environment draws, `[height, width, 3]`."""
-        with self._time_limit():
+        with guest(), self._time_limit():
             return self._rows.envs[row].picture()  # type: ignore[attr-defined]
 
     def close(self) -> None:
-        """Closes the environments."""
+        """Closes the environments; once one hangs there, those that are left stay as they are."""
+        with guest(), self._time_limit():
+            answering = True
+            for row in self._rows.envs:
+                assert isinstance(row, TaskRow)
+                answering = row.put_away(leave=not answering) and answering
         self._rows.close()
 
-    @contextlib.contextmanager
-    def _time_limit(self) -> Iterator[None]:
-        """Raises inside an environment that makes no progress for too long."""
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
-        calls, idle = int(self._progress[1]), 0
-
-        def look(number: int, frame: FrameType | None) -> None:
-            nonlocal calls, idle
-            idle = idle + 1 if calls == self._progress[1] else 0
-            calls = int(self._progress[1])
-            if idle >= LOOKS:
-                raise TimeoutError(f"no answer within the time limit of {self._timeout:g} s, see --timeout")
-
-        previous = signal.signal(signal.SIGALRM, look)
-        signal.setitimer(signal.ITIMER_REAL, self._timeout / LOOKS, self._timeout / LOOKS)
-        try:
-            yield
-        finally:
-            signal.setitimer(signal.ITIMER_REAL, 0.0)
-            signal.signal(signal.SIGALRM, previous)
-
-
-class Workers(AsyncVectorEnv[Floats, Floats]):
-    """Gymnasium's `AsyncVectorEnv` whose processes always end, however they are."""
-
-    def __init__(self, makers: Sequence[PartMaker]) -> None:
-        context = multiprocessing.get_context(START_METHOD)
-        context.set_forkserver_preload(list(PRELOADED))
-        with safe_path():
-            forkserver.ensure_running()
-        try:
-            super().__init__(makers, copy=False, context=START_METHOD, autoreset_mode=AutoresetMode.DISABLED)
-        except BaseException:
-            self.close()
-            raise
-
-    def close_extras(self, timeout: float | None = None, terminate: bool = False) -> None:
-        """Lets every process close its environments; kills those that do not, or not in time.
-
-        Args:
-            timeout: Seconds they get; five by default.
-            terminate: Kill them right away.
-        """
-        processes, pipes = getattr(self, "processes", []), getattr(self, "parent_pipes", [])
-        if not terminate:
-            for pipe in pipes:
-                with contextlib.suppress(OSError):
-                    pipe.send(("close", None))
-        end = time.monotonic() + (0.0 if terminate else FAREWELL_SECONDS if timeout is None else timeout)
-        for process in (p for p in processes if p.pid is not None):
-            process.join(max(end - time.monotonic(), 0.0))
-            if process.exitcode is None:
-                process.kill()
-                process.join()
-        for pipe in pipes:
-            pipe.close()
-        if hasattr(self, "error_queue"):
-            self.error_queue.close()
-
-
-class WorkerRows:
-    """The rows spread over worker processes, by Gymnasium's `AsyncVectorEnv`.
-
-    Each process holds an equal share of the rows. It reports failures as values; where it cannot, because it died
-    or hangs, what it wrote into its black box (a file) tells which row was at work and where in the code.
-
-    Args:
-        maker: How to get an environment for a task.
-        layout: Its spaces.
-        num_rows: `N`.
-        stepping: Number of processes, and seconds for one call of an environment.
-
-    Raises:
-        EnvError: The processes could not be started, for instance since `make_env` cannot be pickled.
-    """
-
-    def __init__(self, maker: Maker, layout: Layout, num_rows: int, stepping: Stepping) -> None:
-        self._num_rows, self._timeout = num_rows, stepping.timeout
-        count = min(stepping.processes or available_cores(), num_rows)
-        self._size = -(-num_rows // count)
-        self._tasks: Sequence[Task | None] = [None] * num_rows
-        self._folder = tempfile.TemporaryDirectory(prefix="metarl-")
-        starts = range(0, num_rows, self._size)
-        self._boxes = [Path(self._folder.name) / str(i) for i in range(len(starts))]
-        for box in self._boxes:
-            progress_file(box).write_bytes(np.zeros(2, dtype=np.int64).tobytes())
-        self._progress = [open_progress(box) for box in self._boxes]
-        makers = [
-            PartMaker(maker, layout, range(s, min(s + self._size, num_rows)), self._size, box, os.getpid())
-            for s, box in zip(starts, self._boxes, strict=True)
-        ]
-        try:
-            self._workers = Workers(makers)
-        except Exception as error:
-            self._folder.cleanup()
-            raise EnvError(
-                f"the environment cannot be started in a worker process ({type(error).__name__}: {error}); "
-                "make_env has to be importable by name or picklable, with all that it refers to "
-                "(--workers sync needs neither)"
-            ) from error
-
-    def reset(self, tasks: Sequence[Task], seeds: np.ndarray) -> Floats:
-        """Reports `[N, O + 4]` after a reset of the rows that have a seed; `tasks` and `seeds` are `[N]`."""
-        self._tasks = tasks
-        with self._closing_on_failure():
-            self._wait_for(lambda: self._workers.reset_async(options={"tasks": tasks, "seeds": seeds}))
-            return self._received(*self._workers.reset_wait())
-
-    def step(self, actions: Floats) -> Floats:
-        """Reports `[N, O + 4]` after actions `[N, A]`."""
-        padded = np.full((len(self._boxes) * self._size, actions.shape[1]), np.nan)
-        padded[: self._num_rows] = actions
-        parts = padded.reshape(len(self._boxes), self._size, -1)
-        with self._closing_on_failure():
-            self._wait_for(lambda: self._workers.step_async(parts))
-            reports, _, _, _, infos = self._workers.step_wait()
-            return self._received(reports, infos)
-
-    def close(self) -> None:
-        """Ends the processes."""
-        self._workers.close()
-        self._folder.cleanup()
-
-    @contextlib.contextmanager
-    def _closing_on_failure(self) -> Iterator[None]:
-        try:
-            yield
-        except BaseException as error:
-            if isinstance(error, EOFError | ConnectionError):  # it died after `_wait_for` looked
-                error = self._death()
-            self._workers.close(terminate=True)
-            self._folder.cleanup()
-            raise error from None
-
-    def _received(self, reports: Floats, infos: dict[str, Any]) -> Floats:
-        for failure in infos.get("failure", ()):
-            if failure is not None:
-                raise failure
-        return reports.reshape(-1, reports.shape[-1])[: self._num_rows]
-
-    def _wait_for(self, send: Callable[[], None]) -> None:
-        """Sends a command to every worker and waits until all have answered.
-
-        Raises:
-            EnvError: One died, or makes no progress.
-        """
-        send()
-        pending: dict[Any, int] = {pipe: i for i, pipe in enumerate(self._workers.parent_pipes)}
-        calls = [int(progress[1]) for progress in self._progress]
-        since = [time.monotonic()] * len(calls)
-        while pending:
-            for ready in wait(list(pending), self._timeout / LOOKS):  # a dead worker's pipe is ready too
-                pending.pop(ready)
-            for i in pending.values():
-                if calls[i] != self._progress[i][1]:
-                    calls[i], since[i] = int(self._progress[i][1]), time.monotonic()
-                elif time.monotonic() - since[i] > self._timeout:
-                    raise self._hang(i)
-
-    def _at_work(self, worker: int) -> str:
-        row = int(self._progress[worker][0])
-        return f"row {row}, task: {describe(self._tasks[row])}"
-
-    def _death(self) -> EnvError:
-        processes = self._workers.processes
-        wait([p.sentinel for p in processes], 1.0)
-        worker = next((i for i, p in enumerate(processes) if p.exitcode is not None), None)
-        if worker is None:
-            return EnvError("a worker process closed its connection")
-        exitcode = processes[worker].exitcode or 0
-        how = f"signal {signal.Signals(-exitcode).name}" if exitcode < 0 else f"exit code {exitcode}"
-        trace = read_trace(self._boxes[worker])
-        left = "" if trace else "; it left no traceback"
-        return EnvError(f"a worker process died ({how}) in {self._at_work(worker)}{left}", trace)
-
-    def _hang(self, worker: int) -> EnvError:
-        pid = self._workers.processes[worker].pid
-        if pid is not None:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGUSR1)  # it writes down where it is
-        end = time.monotonic() + 1.0
-        while time.monotonic() < end and not read_trace(self._boxes[worker]):
-            time.sleep(0.01)
-        time.sleep(0.05)  # for the rest of what it writes
-        return EnvError(
-            f"a worker process hangs: no answer within the time limit of {self._timeout:g} s (--timeout) in "
-            f"{self._at_work(worker)}",
-            read_trace(self._boxes[worker]),
-        )
+    def _time_limit(self) -> contextlib.AbstractContextManager[None]:
+        return time_limit(self._timeout, lambda: int(self._progress[1]))
 
 
 class GymnasiumBatch(TaskVecEnv):
     """Gymnasium environments of one's own as a batch over tasks.
 
-    An episode whose observation or reward is not finite counts as diverged, as in a simulation that blew up.
+    An episode whose observation or reward is not finite (in float32, in which agents compute) counts as diverged, as
+    in a simulation that blew up. Where that is so at reset, the agent sees zeros, and the first step ends the episode.
 
     Args:
         num_tasks: `M`.
@@ -307,19 +98,19 @@ class GymnasiumBatch(TaskVecEnv):
     ) -> None:
         flat, action = spaces.flatten_space(layout.observation_space), layout.action_space
         assert isinstance(flat, spaces.Box)
-        choice = isinstance(action, spaces.Discrete)
         super().__init__(
             num_tasks,
             episodes,
             horizon,
             spaces.Box(flat.low.astype(np.float64), flat.high.astype(np.float64), dtype=np.float64),
-            spaces.Discrete(int(action.n)) if choice else spaces.flatten_space(action),  # type: ignore[attr-defined,arg-type]
+            spaces.Discrete(int(action.n)) if isinstance(action, spaces.Discrete) else _actions_of(action),
         )
         self.observation_units = layout.units
         self._maker, self._layout, self._stepping = maker, layout, stepping
         self._rows: LocalRows | WorkerRows | None = None
         self._reports = np.zeros((self.num_envs, layout.observation_size + VERDICT))
         self._row_tasks: list[Task] = []
+        self._blown_at_reset = np.zeros(self.num_envs, dtype=np.bool_)  # [N]
 
     def _apply_tasks(self, tasks: Sequence[Task]) -> None:
         self._row_tasks = [task for task in tasks for _ in range(self.episodes)]
@@ -328,22 +119,31 @@ class GymnasiumBatch(TaskVecEnv):
         if self._rows is None:  # as late as possible: a batch that is only asked for its spaces starts nothing
             arguments = (self._maker, self._layout, self.num_envs)
             self._rows = (
-                WorkerRows(*arguments, self._stepping)
+                WorkerRows(*arguments, self._stepping.processes, self._stepping.timeout)
                 if self._stepping.workers == "async"
                 else LocalRows(*arguments, self._stepping.timeout)
             )
         seeds = np.full(self.num_envs, LEAVE, dtype=np.int64)
         seeds[rows] = rng.integers(2**31, size=len(rows))
         self._reports[:] = self._rows.reset(self._row_tasks, seeds)
+        starts = self._reports[rows, :-VERDICT]
+        self._blown_at_reset[rows] = ~_sound(starts)
+        self._reports[rows, :-VERDICT] = np.where(self._blown_at_reset[rows, None], 0.0, starts)
 
     def _step_rows(self, rows: np.ndarray, actions: Floats) -> tuple[Floats, Bools, Bools, dict[str, np.ndarray]]:
         assert self._rows is not None
         everyone = np.full((self.num_envs, self._layout.action_size), np.nan)  # [N, A], not a number: stand still
         everyone[rows] = actions.reshape(len(rows), self._layout.action_size)
+        lost = self._blown_at_reset[rows]
+        if lost.any():
+            everyone[rows[lost]] = np.nan
         self._reports[:] = self._rows.step(everyone)
         reports = self._reports[rows]
         reward, terminated, truncated, success = reports[:, -VERDICT:].T
-        blown = ~np.isfinite(reports[:, :-1]).all(axis=1)
+        blown = ~_sound(reports[:, :-1]) | lost
+        if blown.any():
+            task = describe(self._row_tasks[rows[blown.argmax()]])
+            say_once("an observation or a reward is not finite in float32; such episodes count as diverged", task)
         infos = {"truncated": truncated > 0}
         if self.reports_success or not np.isnan(success).all():
             infos["success"] = np.nan_to_num(success) > 0
@@ -367,3 +167,18 @@ class GymnasiumBatch(TaskVecEnv):
         """Closes the environments, and ends the processes that hold them."""
         if self._rows is not None:
             self._rows.close()
+
+
+def _sound(numbers: Floats) -> Bools:
+    """Whether all numbers of a row are finite in float32, `[rows]`."""
+    return np.asarray((np.abs(numbers) <= FLOAT32_MAX).all(axis=1))
+
+
+def _actions_of(space: spaces.Space[Any]) -> spaces.Box:
+    """The flat action space of a row; bounds so wide that they are none become infinite."""
+    flat = spaces.flatten_space(space)
+    assert isinstance(flat, spaces.Box)
+    if (np.maximum(np.abs(flat.low), np.abs(flat.high)) < UNBOUNDED).all():
+        return flat
+    low, high = np.where(flat.low <= -UNBOUNDED, -np.inf, flat.low), np.where(flat.high >= UNBOUNDED, np.inf, flat.high)
+    return spaces.Box(low.astype(flat.dtype), high.astype(flat.dtype), dtype=flat.dtype.type)

@@ -13,8 +13,9 @@ import numpy as np
 from gymnasium import spaces
 from gymnasium.utils.env_checker import check_env
 
+from metarl.custom.answers import AnswerError, plain_flags, reset_answer, step_answer
 from metarl.custom.family import GymnasiumEnvs, random_actions
-from metarl.custom.rows import Env, EnvError, Maker, describe
+from metarl.custom.rows import Env, EnvError, Maker, close_env, describe
 from metarl.tasks import ContinuousTasks, Family
 from metarl.types import Bools, Floats, Task
 from metarl.vector import TaskVecEnv
@@ -128,20 +129,22 @@ def _single_environment(make: GymnasiumEnvs, task: Task) -> list[Problem]:
         env = make.maker.play(None, task)
         wrong = list(_returned(env))
         return wrong or list(_gymnasium_check(env, make.maker))
-    except Exception as error:
+    except AnswerError as error:
+        return [Problem("space", f"{error}, task: {describe(task)}")]
+    except (Exception, SystemExit) as error:
         message = f"the environment raised {type(error).__name__} ({error}), task: {describe(task)}"
         return [Problem("fault", message, traceback.format_exc())]
     finally:
         if env is not None:
-            env.close()
+            close_env(env)
 
 
 def _returned(env: Env) -> Iterator[Problem]:
     """Observations and rewards that are not what the spaces say."""
-    observation, _ = env.reset(seed=0)
+    observation, _ = reset_answer(env.reset(seed=0))
     wrong = list(_mismatch(env.observation_space, observation, "the observation at reset"))
     env.action_space.seed(0)
-    observation, reward, *_ = env.step(env.action_space.sample())
+    observation, reward, *_ = step_answer(env.step(env.action_space.sample()))
     wrong = wrong or list(_mismatch(env.observation_space, observation, "the observation at step"))
     yield from (Problem("space", message) for message in wrong)
     shape = np.shape(np.asarray(reward))
@@ -180,7 +183,8 @@ def _gymnasium_check(env: Env, maker: Maker) -> Iterator[Problem]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # its recommendations: bounds, normalised actions
-            check_env(bare, skip_render_check=True, skip_close_check=True)
+            with plain_flags(bare):
+                check_env(bare, skip_render_check=True, skip_close_check=True)
     except Exception as error:
         yield Problem("gymnasium", f"Gymnasium's check_env: {' '.join(str(error).split()) or type(error).__name__}")
 

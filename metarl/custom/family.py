@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import inspect
-import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -13,6 +12,7 @@ from typing import Literal, get_args
 import numpy as np
 from gymnasium import spaces
 
+from metarl.custom.answers import Success
 from metarl.custom.batch import GymnasiumBatch, Stepping
 from metarl.custom.delivery import (
     has_method,
@@ -24,19 +24,18 @@ from metarl.custom.delivery import (
     takes,
     takes_any,
 )
+from metarl.custom.guest import guest, time_limit
+from metarl.custom.kind import check_env_is_ours, check_is_env, check_spaces
 from metarl.custom.modules import own_error
-from metarl.custom.rows import Env, EnvError, Layout, Maker
+from metarl.custom.rows import Env, EnvError, Layout, Maker, close_env
 from metarl.parameters import refuse_twice
 from metarl.tasks import ContinuousTasks, Family, Parameter, TaskDistribution
 from metarl.types import Task
-from metarl.vector import available_cores
 
 DEFAULT_HORIZON = 200
 """Where an environment states no time limit."""
-MEASURED_ROWS = 64
-MEASURED_SECONDS = 0.5
-CLEARLY_FASTER = 1.2
-"""Worker processes are chosen where they are faster by this factor: close to 1 the simpler way is the better one."""
+FAREWELL_SECONDS = 5.0
+"""What an environment that was only looked at gets for its close, before it is left as it is."""
 
 Delivery = Literal["auto", "arguments", "attributes", "set_task", "options"]
 
@@ -80,6 +79,7 @@ def gymnasium_family(
     workers: Literal["auto", "sync", "async"] = "auto",
     timeout: float = 60.0,
     reports_success: bool = False,
+    success: Success | None = None,
 ) -> Family:
     """A family of tasks from a Gymnasium environment.
 
@@ -103,6 +103,8 @@ def gymnasium_family(
         timeout: Seconds after which one call of an environment counts as hung.
         reports_success: Declares that the environment tells of successes in its infos, if only when they happen: rates
             are then 0, not unknown, before the first. Without the declaration they are known from the first on.
+        success: What tells success where it is neither `info["success"]` nor `info["is_success"]`: another key, such
+            as "succeed", or a function of the infos. Declares `reports_success`.
 
     Raises:
         ValueError: There is no parameter, nothing that takes it, a space that no agent can use, or another number
@@ -120,47 +122,57 @@ def gymnasium_family(
     if unknown:
         raise ValueError(f"family {name!r}: got {unknown[0]!r} among integers, expected names of its parameters")
     maker = _maker(name, make_env, first, task_by, tuple(integers))
-    with made(name, lambda: maker.play(None, first)) as env:
-        layout = Layout(env.observation_space, env.action_space, tuple(observation_units))
-        _check_spaces(name, layout)
+    values = maker.values(first)
+    with made(name, lambda: maker.make(values), lambda env: maker.tell(env, values)) as env:
+        check_env_is_ours(name, env, takes_options=maker.delivery == "options")
+        layout = Layout(env.observation_space, env.action_space, tuple(observation_units), success)
+        check_spaces(name, layout)
     stepping = Stepping(workers=workers, timeout=timeout)
     return Family(
         name=name,
         summary=summary or (inspect.getdoc(getattr(make_env, "func", make_env)) or name).split("\n")[0],
         distribution=tasks,
         horizon=horizon,
-        make_envs=GymnasiumEnvs(maker, layout, stepping, reports_success),
+        make_envs=GymnasiumEnvs(maker, layout, stepping, reports_success or success is not None),
     )
 
 
 @contextlib.contextmanager
-def made(name: str, make_env: Callable[[], Env]) -> Iterator[Env]:
-    """An environment to look at, closed afterwards."""
-    try:
+def made(name: str, make_env: Callable[[], Env], tell: Callable[[Env], Env] | None = None) -> Iterator[Env]:
+    """An environment to look at, closed afterwards.
+
+    Args:
+        name: Name of the family.
+        make_env: Makes it.
+        tell: Tells it its task.
+
+    Raises:
+        ValueError: It is none of Gymnasium's.
+        EnvError: It raised.
+    """
+    with _made_by_the_user(name):
         env = make_env()
-    except (Exception, SystemExit) as error:
-        raise own_error(f"family {name!r}: the environment", "when it was made", error) from error
+    check_is_env(name, env)
+    if tell is not None:
+        with _made_by_the_user(name):
+            env = tell(env)
     try:
         yield env
     finally:
-        env.close()
+        with guest(), time_limit(FAREWELL_SECONDS):
+            close_env(env)
 
 
-def _check_spaces(name: str, layout: Layout) -> None:
-    """Raises ValueError where observations are no row of numbers, actions no numbers or choice, or units do not fit."""
-    observation, action = layout.observation_space, layout.action_space
-    if not observation.is_np_flattenable or not isinstance(spaces.flatten_space(observation), spaces.Box):
-        raise ValueError(f"family {name!r}: got the observation space {observation}, expected one that flattens")
-    continuous = isinstance(action, spaces.Box) and np.issubdtype(action.dtype, np.floating)
-    if not continuous and not isinstance(action, spaces.Discrete):
-        raise ValueError(
-            f"family {name!r}: got the action space {action}, expected a Discrete, or a Box of floating-point numbers"
-        )
-    if layout.units and len(layout.units) != layout.observation_size:
-        raise ValueError(
-            f"family {name!r}: got {len(layout.units)} observation_units, expected {layout.observation_size}, one for "
-            "each number of the flattened observation"
-        )
+@contextlib.contextmanager
+def _made_by_the_user(name: str) -> Iterator[None]:
+    """Within it, whatever goes wrong becomes an `EnvError`; sys.exit is no `Exception`."""
+    with guest():
+        try:
+            yield
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
+            raise own_error(f"family {name!r}: the environment", "when it was made", error) from error
 
 
 def _maker(name: str, make_env: Callable[..., Env], task: Task, task_by: Delivery, integers: tuple[str, ...]) -> Maker:
@@ -252,42 +264,6 @@ def drawing(family: Family) -> Family:
         )
     maker = replace(made.maker, make_env=partial(made.maker.make_env, render_mode="rgb_array"))
     return replace(family, make_envs=replace(made, maker=maker, stepping=replace(made.stepping, workers="sync")))
-
-
-def settled(family: Family, rows: int) -> Stepping | None:
-    """Who is to step a family's environments, `auto` resolved by measuring both for a moment.
-
-    Args:
-        family: The family.
-        rows: `N`, environments of the batch to come.
-    """
-    stepping = stepping_of(family)
-    if stepping is None or stepping.workers != "auto":
-        return stepping
-    sync, parallel = replace(stepping, workers="sync"), replace(stepping, workers="async")
-    if available_cores() == 1 or rows == 1:
-        return sync
-    rates = [_steps_per_second(with_stepping(family, way), min(rows, MEASURED_ROWS)) for way in (sync, parallel)]
-    return parallel if rates[1] > CLEARLY_FASTER * rates[0] else sync
-
-
-def _steps_per_second(family: Family, rows: int) -> float:
-    """Of random actions in a small batch; neither making the environments nor the first step counts."""
-    envs = family.make_envs(1, rows, family.horizon)
-    rng, space = np.random.default_rng(0), envs.single_action_space
-    try:
-        envs.set_tasks(family.distribution.train_tasks(1))
-        envs.reset(seed=0)
-        envs.step(random_actions(space, rows, rng))
-        clock, steps = time.perf_counter(), 0
-        while (seconds := time.perf_counter() - clock) < MEASURED_SECONDS:
-            live = ~np.logical_or(*envs.step(random_actions(space, rows, rng))[2:4])
-            steps += rows
-            if not live.all():
-                envs.reset(seed=0)
-        return steps / seconds
-    finally:
-        envs.close()
 
 
 def random_actions(space: spaces.Box | spaces.Discrete, rows: int, rng: np.random.Generator) -> np.ndarray:

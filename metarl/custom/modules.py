@@ -14,6 +14,7 @@ from typing import Any
 
 from gymnasium.error import DependencyNotInstalled
 
+from metarl.custom.guest import guest
 from metarl.custom.rows import EnvError
 from metarl.names import did_you_mean
 
@@ -76,7 +77,8 @@ def own_module(name: str, spec: str, form: str) -> ModuleType:
     sys.path[:] = import_paths(sys.path, os.getcwd())
     importlib.invalidate_caches()
     try:
-        return importlib.import_module(name)
+        with guest():
+            return importlib.import_module(name)
     except ModuleNotFoundError as error:
         if not (error.name and f"{name}.".startswith(f"{error.name}.")):
             raise own_error(f"family {spec!r}: the module {name!r}", "while it was imported", error) from error
@@ -167,7 +169,8 @@ def call_own(function: Callable[..., Any], what: str) -> Any:
         EnvError: The function raised; with its own traceback.
     """
     try:
-        return function()
+        with guest():
+            return function()
     except EnvError:
         raise
     except (Exception, SystemExit) as error:

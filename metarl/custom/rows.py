@@ -1,4 +1,4 @@
-"""What runs beside the environment: one row of the batch, and the part of the batch that one worker process holds.
+"""What runs beside the environment: one row of the batch, which makes it, tells it its task, and reads its answers.
 
 A row reports after every call one array `[O + 4]`: the flattened observation, then reward, terminated, truncated,
 and success (not a number where the environment says nothing about it). So a whole part travels back as one array.
@@ -6,16 +6,10 @@ and success (not a number where the environment says nothing about it). So a who
 
 from __future__ import annotations
 
-import faulthandler
-import os
-import shutil
-import signal
-import threading
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
-from multiprocessing import parent_process
-from pathlib import Path
+from functools import cached_property
 from typing import Any, Literal, TypeAlias
 
 import gymnasium
@@ -23,14 +17,14 @@ import numpy as np
 from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
-from metarl.custom.safe_path import forget_safe_path
+from metarl.custom import answers
+from metarl.custom.answers import AnswerError, Success
+from metarl.custom.guest import NoAnswerError, say_once
 from metarl.types import Floats, Task
 
 Env: TypeAlias = gymnasium.Env[Any, Any]
 VERDICT = 4
 """Numbers of a report after its observation: reward, terminated, truncated, success."""
-SUCCESS_KEYS = ("success", "is_success")
-"""Under which of an environment's infos an episode's success is looked for."""
 LEAVE = -1
 """In place of a seed: do not reset this row."""
 
@@ -89,13 +83,27 @@ class Maker:
 
         return {name: value(name, numbers) for name, numbers in task.parameters}
 
-    def play(self, env: Env | None, task: Task) -> Env:
-        """An environment that plays the task: the same one, told about it, where that is enough."""
-        values = self.values(task)
+    def play(self, env: Env | None, task: Task, values: dict[str, Any] | None = None) -> Env:
+        """An environment that plays the task: the same one, told about it, where that is enough.
+
+        Args:
+            env: What played before, if anything.
+            task: The task.
+            values: It as `values` gives it, where the caller wants to see what becomes of the arrays in it.
+        """
+        values = self.values(task) if values is None else values
         if env is None or self.arguments:
             if env is not None:
-                env.close()
-            env = self.make_env(**{name: values[name] for name in self.arguments})
+                close_env(env)
+            env = self.make(values)
+        return self.tell(env, values)
+
+    def make(self, values: dict[str, Any]) -> Env:
+        """A new environment, which knows those of the task's values that are arguments."""
+        return self.make_env(**{name: values[name] for name in self.arguments})
+
+    def tell(self, env: Env, values: dict[str, Any]) -> Env:
+        """The environment, told the other values."""
         if self.delivery == "attributes":
             for name in values.keys() - set(self.arguments):
                 setattr(env.unwrapped, name, values[name])
@@ -114,8 +122,23 @@ class TaskInOptions(gymnasium.Wrapper[Any, Any, Any, Any]):
     task_values: dict[str, Any]
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
-        """As the environment's own, with the task added."""
-        return self.env.reset(seed=seed, options={**(options or {}), "task": self.task_values})
+        """As the environment's own, with the task added; it gets arrays of its own, which it may change."""
+        task = {name: np.copy(v) if isinstance(v, np.ndarray) else v for name, v in self.task_values.items()}
+        return self.env.reset(seed=seed, options={**(options or {}), "task": task})
+
+
+def close_env(env: Env) -> bool:
+    """Closes an environment; what goes wrong there is a warning. Returns whether it answered in time."""
+    try:
+        env.close()
+    except KeyboardInterrupt:
+        raise
+    except NoAnswerError as error:
+        say_once(f"the environment hangs in close: {error}; it is left as it is, and the command goes on")
+        return False
+    except BaseException as error:  # a simulator may call sys.exit there, or raise what is no Exception
+        say_once(f"the environment raised {type(error).__name__} in close ({error}); the command goes on")
+    return True
 
 
 @dataclass(frozen=True)
@@ -126,13 +149,15 @@ class Layout:
         observation_space: The environment's own.
         action_space: The environment's own.
         units: Of the flattened observation's numbers, as `Spaces.observation_units` has them.
+        success: What tells success, where it is none of the usual infos.
     """
 
     observation_space: spaces.Space[Any]
     action_space: spaces.Space[Any]
     units: tuple[str, ...] = ()
+    success: Success | None = None
 
-    @property
+    @cached_property
     def observation_size(self) -> int:
         """`O`."""
         return int(spaces.flatdim(self.observation_space))
@@ -142,20 +167,37 @@ class Layout:
         """`A`; 1 for a choice."""
         return 1 if isinstance(self.action_space, spaces.Discrete) else int(np.prod(self.action_space.shape or (1,)))
 
+    @cached_property
+    def _is_exact(self) -> bool:
+        return answers.exact(self.observation_space)
+
+    @cached_property
+    def _bounds(self) -> tuple[Floats, Floats] | None:
+        """Bounds that an action has to be clipped to, since they are no float32 numbers as those of a policy are."""
+        space = self.action_space
+        if not isinstance(space, spaces.Box) or space.dtype != np.float64:
+            return None
+        with np.errstate(over="ignore"):
+            exact = [np.array_equal(bound, bound.astype(np.float32)) for bound in (space.low, space.high)]
+        return None if all(exact) else (space.low, space.high)
+
     def flat(self, observation: Any) -> Floats:
         """An observation as `[O]`.
 
         Raises:
-            ValueError: It has not the structure or the shape of its space.
+            AnswerError: It has not the structure or the shape of its space, or its numbers cannot be those of it.
         """
         try:
+            lost = observation is None or (not self._is_exact and answers.misfit(self.observation_space, observation))
+            if lost:
+                raise ValueError("nothing was returned" if observation is None else lost)
             row = np.asarray(spaces.flatten(self.observation_space, observation), dtype=np.float64)
-        except (TypeError, KeyError, IndexError, ValueError, AttributeError) as error:
-            raise ValueError(
+        except (TypeError, KeyError, IndexError, ValueError, AttributeError, OverflowError, RuntimeError) as error:
+            raise AnswerError(
                 f"got the observation {observation!r}, expected one of {self.observation_space} ({error})"
             ) from error
         if row.shape != (self.observation_size,):
-            raise ValueError(
+            raise AnswerError(
                 f"got an observation of {row.size} numbers, but its space {self.observation_space} has "
                 f"{self.observation_size}; make the two agree"
             )
@@ -165,7 +207,8 @@ class Layout:
         """The environment's action from a row of the batch, `[A]`."""
         if isinstance(self.action_space, spaces.Discrete):
             return self.action_space.start + np.int64(row[0])
-        return np.reshape(row, self.action_space.shape or ()).astype(self.action_space.dtype)
+        action = np.reshape(row, self.action_space.shape or ()).astype(self.action_space.dtype)
+        return action if self._bounds is None else np.clip(action, *self._bounds)
 
 
 class TaskRow(gymnasium.Env[Floats, Floats]):
@@ -184,6 +227,7 @@ class TaskRow(gymnasium.Env[Floats, Floats]):
         self.action_space = spaces.Box(-np.inf, np.inf, (layout.action_size,), np.float64)
         self._env: Env | None = None
         self._task: Task | None = None
+        self._told: dict[str, Any] = {}
         self._report = np.zeros(layout.observation_size + VERDICT)
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Floats, dict[str, Any]]:
@@ -191,16 +235,22 @@ class TaskRow(gymnasium.Env[Floats, Floats]):
         assert options is not None
         task, row_seed = options["tasks"][self._index], int(options["seeds"][self._index])
         if row_seed != LEAVE:
-            observation, _ = self._guarded("reset", self._start, task, row_seed)
+            observation = self._guarded("reset", self._start, task, row_seed)
             self._report = np.concatenate([observation, [0.0, 0.0, 0.0, np.nan]])
         return self._report, {}
 
-    def _start(self, task: Task, seed: int) -> tuple[Floats, dict[str, Any]]:
-        if self._env is None or task != self._task:
-            self._task = task
-            self._env = self._maker.play(self._env, task)
-        observation, info = self._env.reset(seed=seed)
-        return self._layout.flat(observation), info
+    def _start(self, task: Task, seed: int) -> Floats:
+        if self._env is None or task != self._task or self._told_arrays_changed():
+            self._task, self._told = task, self._maker.values(task)
+            self._env = self._maker.play(self._env, task, self._told)
+        observation, _ = answers.reset_answer(self._env.reset(seed=seed))
+        return self._layout.flat(observation)
+
+    def _told_arrays_changed(self) -> bool:
+        """Whether the environment changed an array of its task in place, so that it has to be told again."""
+        assert self._task is not None
+        arrays = ((name, value) for name, value in self._told.items() if isinstance(value, np.ndarray))
+        return any(tuple(value) != self._task[name] for name, value in arrays)
 
     def step(self, action: Floats) -> tuple[Floats, float, bool, bool, dict[str, Any]]:
         """Steps its environment; the report says the rest."""
@@ -210,9 +260,14 @@ class TaskRow(gymnasium.Env[Floats, Floats]):
 
     def _advance(self, action: Floats) -> Floats:
         assert self._env is not None
-        observation, reward, terminated, truncated, info = self._env.step(self._layout.action(action))
-        success = next((info[key] for key in SUCCESS_KEYS if key in info), np.nan)
-        verdict = [float(reward), float(bool(terminated)), float(bool(truncated)), float(success)]
+        answer = self._env.step(self._layout.action(action))
+        observation, reward, terminated, truncated, info = answers.step_answer(answer)
+        verdict = [
+            answers.number(reward, "the reward"),
+            answers.flag(terminated, "terminated"),
+            answers.flag(truncated, "truncated"),
+            answers.success(info, self._layout.success),
+        ]
         return np.concatenate([self._layout.flat(observation), verdict])
 
     def picture(self) -> np.ndarray:
@@ -222,13 +277,7 @@ class TaskRow(gymnasium.Env[Floats, Floats]):
             EnvError: That raised, or is no picture.
         """
         assert self._env is not None
-        frame = np.asarray(self._guarded("render", self._env.render))
-        if frame.ndim != 3 or frame.shape[2] != 3:
-            raise EnvError(
-                f"the environment's render returned an array of shape {frame.shape}, expected [height, width, 3]; "
-                'it was made with render_mode="rgb_array"'
-            )
-        return frame
+        return self._guarded("render", lambda env: answers.picture(env.render()), self._env)
 
     def _guarded(self, name: str, call: Callable[..., Any], *arguments: Any) -> Any:
         """Calls into the environment; what goes wrong there becomes an `EnvError` with its traceback."""
@@ -236,18 +285,32 @@ class TaskRow(gymnasium.Env[Floats, Floats]):
         self._progress[1] += 1
         try:
             return call(*arguments)
-        except Exception as error:
-            raise EnvError(
-                f"the environment raised {type(error).__name__} in {name} ({error}), "
-                f"row {self._index}, task: {describe(self._task)}",
-                traceback.format_exc(),
-            ) from error
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # sys.exit, and what bindings of other languages raise, are no Exception
+            message = f"{what_it_did(error, name)}, row {self._index}, task: {describe(self._task)}"
+            trace = "" if isinstance(error, AnswerError) else traceback.format_exc()
+            raise EnvError(message, trace) from error
+
+    def put_away(self, *, leave: bool = False) -> bool:
+        """Closes its environment, if there is one, or leaves it as it is; returns whether it answered in time."""
+        self._progress[0] = self._index
+        self._progress[1] += 1
+        env, self._env = self._env, None
+        return env is None or leave or close_env(env)
 
     def close(self) -> None:
         """Closes its environment."""
-        if self._env is not None:
-            self._env.close()
-            self._env = None
+        self.put_away()
+
+
+def what_it_did(error: BaseException, call: str) -> str:
+    """What an environment did in one of its methods, in words."""
+    if isinstance(error, AnswerError):
+        return f"the environment's {error}" if str(error).startswith(f"{call} ") else f"{call}: {error}"
+    if isinstance(error, SystemExit):
+        return f"the environment called sys.exit({'' if error.code is None else error.code!r}) in {call}"
+    return f"the environment raised {type(error).__name__} in {call} ({error})"
 
 
 def make_rows(maker: Maker, layout: Layout, rows: range, progress: Floats) -> SyncVectorEnv[Floats, Floats]:
@@ -257,115 +320,3 @@ def make_rows(maker: Maker, layout: Layout, rows: range, progress: Floats) -> Sy
         return lambda: TaskRow(maker, layout, index, progress)
 
     return SyncVectorEnv([row(i) for i in rows], copy=False, autoreset_mode=AutoresetMode.DISABLED)
-
-
-class Part(gymnasium.Env[Floats, Floats]):
-    """The rows that one worker process holds, as a single environment of Gymnasium's `AsyncVectorEnv`.
-
-    All parts of a batch have the same size; the last one may hold fewer rows, and its spare ones stay zero.
-
-    Args:
-        maker: How to get an environment for a task.
-        layout: Its spaces.
-        rows: The rows of the batch that it holds.
-        size: Rows that it has room for.
-        progress: As for `TaskRow`.
-    """
-
-    def __init__(self, maker: Maker, layout: Layout, rows: range, size: int, progress: Floats) -> None:
-        self._rows = make_rows(maker, layout, rows, progress)
-        shape = (size, layout.observation_size + VERDICT)
-        self.observation_space = spaces.Box(-np.inf, np.inf, shape, np.float64)
-        self.action_space = spaces.Box(-np.inf, np.inf, (size, layout.action_size), np.float64)
-        self._report = np.zeros(shape)
-
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Floats, dict[str, Any]]:
-        """Resets its rows as `TaskRow.reset` does; a failure is handed back in the infos."""
-        try:
-            self._report[: self._rows.num_envs], _ = self._rows.reset(options=options)
-        except EnvError as failure:
-            return self._report, {"failure": failure}
-        return self._report, {}
-
-    def step(self, action: Floats) -> tuple[Floats, float, bool, bool, dict[str, Any]]:
-        """Steps its rows; a failure is handed back in the infos."""
-        try:
-            self._report[: self._rows.num_envs] = self._rows.step(action[: self._rows.num_envs])[0]
-        except EnvError as failure:
-            return self._report, 0.0, False, False, {"failure": failure}
-        return self._report, 0.0, False, False, {}
-
-    def close(self) -> None:
-        """Closes its rows."""
-        self._rows.close()
-
-
-@dataclass(frozen=True)
-class PartMaker:
-    """Makes a `Part`, in the worker process that will hold it.
-
-    Args:
-        maker: As for `Part`.
-        layout: As for `Part`.
-        rows: As for `Part`.
-        size: As for `Part`.
-        black_box: Files of the worker: `progress_file` and `trace_file` of it.
-        owner: Process that the batch belongs to.
-    """
-
-    maker: Maker
-    layout: Layout
-    rows: range
-    size: int
-    black_box: Path
-    owner: int
-
-    def __call__(self) -> Part:
-        """The part; in a worker process, that process is prepared first."""
-        if os.getpid() == self.owner:  # Gymnasium asks there for the spaces
-            return Part(self.maker, self.layout, self.rows, self.size, np.zeros(2, dtype=np.int64))
-        prepare_worker(self.black_box)
-        return Part(self.maker, self.layout, self.rows, self.size, open_progress(self.black_box))
-
-
-def progress_file(black_box: Path) -> Path:
-    """Where a worker writes its progress."""
-    return black_box.with_suffix(".progress")
-
-
-def trace_file(black_box: Path) -> Path:
-    """Where a worker writes its traceback when it dies of a signal, or when it is asked to."""
-    return black_box.with_suffix(".trace")
-
-
-def read_trace(black_box: Path) -> str:
-    """What a worker wrote there; empty while it wrote nothing."""
-    lines = (
-        trace_file(black_box).read_text(encoding="utf-8", errors="replace") if trace_file(black_box).exists() else ""
-    )
-    return "\n".join(line for line in lines.splitlines() if not line.startswith("Extension modules:"))
-
-
-def open_progress(black_box: Path) -> Floats:
-    """The progress that a worker writes and its owner reads: `[2]`, as for `TaskRow`."""
-    return np.memmap(progress_file(black_box), dtype=np.int64, mode="r+", shape=(2,))
-
-
-def prepare_worker(black_box: Path) -> None:
-    """Makes a worker process leave Ctrl-C to its owner, end with it, and say where it is when it dies or hangs."""
-    forget_safe_path()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    file = open(trace_file(black_box), "w", encoding="utf-8")  # noqa: SIM115  # stays open for the process
-    faulthandler.enable(file=file, all_threads=False)
-    faulthandler.register(signal.SIGUSR1, file=file, all_threads=False)
-    threading.Thread(target=_end_with_owner, args=(black_box.parent,), daemon=True).start()
-
-
-def _end_with_owner(folder: Path) -> None:
-    """Ends this process when the one that started it does, even in the middle of a step, and clears up after it."""
-    owner = parent_process()
-    if owner is not None:
-        owner.join()
-        shutil.rmtree(folder, ignore_errors=True)
-        os._exit(1)

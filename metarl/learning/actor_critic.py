@@ -38,7 +38,7 @@ def linear(inputs: int, outputs: int, gain: float, rng: np.random.Generator) -> 
     """A layer with orthogonal weights and zero bias; torch's own generator is left alone."""
     layer = nn.Linear(inputs, outputs, device="meta")
     layer.weight = nn.Parameter(orthogonal(outputs, inputs, gain, rng))
-    layer.bias = nn.Parameter(torch.zeros(outputs))
+    layer.bias = nn.Parameter(torch.zeros(outputs, dtype=torch.float32))
     return layer
 
 
@@ -102,7 +102,7 @@ class PolicyHead(nn.Module):
             raise ValueError(f"min_std: got {low}, expected at most max_std = {high}")
         self._low, self._high = math.log(low), math.log(high)
         if settings.std == "shared":
-            self.log_std = nn.Parameter(torch.full((spaces.action_size,), math.log(start)))
+            self.log_std = nn.Parameter(torch.full((spaces.action_size,), math.log(start), dtype=torch.float32))
             self.project()
             return
         if not low < start < high:

@@ -71,7 +71,7 @@ class BeliefEncoder(nn.Module):
 
     def fresh_memory(self, rows: int) -> Tensor:
         """The memory at the start of a trial: zeros `[1, rows, H]`."""
-        return torch.zeros(1, rows, self.units, device=self.mean.weight.device)
+        return torch.zeros(1, rows, self.units, dtype=torch.float32, device=self.mean.weight.device)
 
     def forward(self, x: Tensor, memory: Tensor) -> tuple[Posterior, Tensor]:
         """Goes on from a memory over `L` steps.

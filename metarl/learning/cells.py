@@ -32,7 +32,7 @@ def recurrent_cell(cell: Cell, inputs: int, units: int, rng: np.random.Generator
         if name.startswith("weight"):
             filled = torch.cat([orthogonal(units, shape[1], 1.0, rng) for _ in range(GATES[cell])])
         else:
-            filled = torch.zeros(shape)
+            filled = torch.zeros(shape, dtype=torch.float32)
         setattr(layer, name, nn.Parameter(filled))
     if cell == "lstm":
         with torch.no_grad():

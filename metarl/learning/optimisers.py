@@ -33,7 +33,7 @@ class Adam:
         self._state = [
             {
                 # PyTorch wants the count of steps on the CPU, unless one kernel does it all.
-                "step": torch.zeros((), device=p.device if fused else "cpu"),
+                "step": torch.zeros((), dtype=torch.float32, device=p.device if fused else "cpu"),
                 "exp_avg": torch.zeros_like(p, requires_grad=False),
                 "exp_avg_sq": torch.zeros_like(p, requires_grad=False),
             }

@@ -72,7 +72,7 @@ class StackedPolicy:
         network = mlp_init(self._perceptrons.sizes, rng)
         if self._spaces.choices:
             return network
-        log_std = torch.full((self._spaces.action_size,), self._log_std_start)
+        log_std = torch.full((self._spaces.action_size,), self._log_std_start, dtype=torch.float32)
         return self.bound.project_(torch.cat([network, log_std]))
 
     def __call__(self, parameters: Tensor, observations: Tensor) -> Distribution:

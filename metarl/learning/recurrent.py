@@ -68,7 +68,7 @@ class RecurrentActorCritic(nn.Module):
 
     def fresh_memory(self, rows: int) -> Tensor:
         """The memory at the start of a trial: zeros `[S, rows, H]`, with `S` = 2 for the LSTM and 1 for the GRU."""
-        return torch.zeros(PARTS[self._cell], rows, self.units, device=self.value.weight.device)
+        return torch.zeros(PARTS[self._cell], rows, self.units, dtype=torch.float32, device=self.value.weight.device)
 
     def forward(self, x: Tensor, memory: Tensor) -> tuple[Distribution, Tensor, Tensor]:
         """Goes on from a memory over `L` steps.

@@ -66,7 +66,8 @@ def transition_rows(trajectories: Trajectories, actions: Floats) -> Floats:
 
 def _zeros(shape: tuple[int, ...], device: torch.device) -> Tensor:
     """Zeros on the device if they fit there, else in the host's memory."""
-    return torch.zeros(shape, device=device if fits(4 * math.prod(shape), device) else torch.device("cpu"))
+    home = device if fits(4 * math.prod(shape), device) else torch.device("cpu")
+    return torch.zeros(shape, dtype=torch.float32, device=home)
 
 
 def _gather(rows: Tensor, flat: Slots, device: torch.device) -> Tensor:
@@ -187,7 +188,10 @@ class TrialContexts:
     """
 
     def __init__(self, episodes: int, width: int, device: torch.device) -> None:
-        self._rows, self._device = torch.zeros(0, 0, 0, width), device  # [tasks, trials, steps, width]
+        self._rows, self._device = (
+            torch.zeros(0, 0, 0, width, dtype=torch.float32),
+            device,
+        )  # [tasks, trials, steps, width]
         self.trials = np.zeros(0, dtype=np.int64)
         self.ends = np.zeros((0, 0, episodes), dtype=np.int64)
 

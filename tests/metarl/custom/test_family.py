@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 from gymnasium import spaces
 
-import metarl.custom.family as home
+import metarl.custom.measure as home
 from metarl import Family, gymnasium_family, uniform
 from metarl.custom.batch import Stepping
-from metarl.custom.family import settled, stepping_of, with_stepping
+from metarl.custom.family import stepping_of, with_stepping
 from metarl.custom.from_gym import gym_family, gym_spec
+from metarl.custom.measure import settled
 from metarl.custom.rows import EnvError
 from metarl.registry import is_own_code, make_family
 
