@@ -20,6 +20,8 @@ from torch import Tensor
 from torch.nn.functional import softplus
 
 from metarl.config import Count, NonNegative, Positive, UnitInterval, Whole
+from metarl.learning.actions import ActionMap
+from metarl.learning.fitting import check_episodes, check_step, check_task
 from metarl.learning.gpu import ReplayedStep, send
 from metarl.learning.memory import chunks_that_fit, graph_bytes
 from metarl.learning.networks import Perceptrons, mlp_init
@@ -33,7 +35,9 @@ from metarl.learning.replay import (
     trials_of_rings,
 )
 from metarl.learning.squashed import squashed_sample
+from metarl.memory import FLOAT, LEARNED, SAVED, Need, RunSize, dense_parameters
 from metarl.storage import write_tensors
+from metarl.tasks import TaskDistribution
 from metarl.types import Action, Floats, MetaBatch, Spaces, Step, Task, Trajectories
 
 MIN_VARIANCE = 1e-7
@@ -314,6 +318,64 @@ class Pearl:
     summary: ClassVar[str] = "infers the task as a latent variable, off-policy (Rakelly et al. 2019)"
     adapts_within_episodes: ClassVar[bool] = False
 
+    @classmethod
+    def memory_needed(cls, config: PearlConfig, spaces: Spaces, size: RunSize) -> list[Need]:
+        """The parts of a training that can be large: the replay, the contexts, and the networks.
+
+        Args:
+            config: The settings.
+            spaces: Sizes and horizon.
+            size: Of the training.
+        """
+        o, a, z = spaces.observation_size, spaces.action_size, config.latent
+        row = FLOAT * Transitions.width(o, a)
+        collected = size.tasks * size.episodes * (config.adaptation_steps + 1) * spaces.horizon
+        capacity = config.replay_tasks * config.replay_size
+        stored = min(capacity, size.iterations * collected)
+        parameters = dense_parameters((o + a + 1, *config.encoder_hidden, 2 * z))
+        parameters += dense_parameters((o + z, *config.hidden, 2 * a))
+        parameters += 2 * dense_parameters((o + a + z, *config.hidden, 1))
+        drawn = config.meta_batch * (config.batch + config.context_batch) * row
+        return [
+            Need(
+                f"the replay, of {capacity:,} transitions with {2 * o:,} numbers each,",
+                0 if size.gpu else SAVED * stored * row,
+                "a smaller --agent.replay-size N (of each task) or fewer --agent.replay-tasks",
+                reserved=0 if size.gpu else capacity * row,
+            ),
+            Need("the contexts of a collection", row * collected, "fewer --tasks or --episodes"),
+            Need(
+                f"networks of {parameters:,} parameters",
+                FLOAT * parameters if size.gpu else FLOAT * LEARNED * parameters,
+                "smaller layers (--agent.hidden, --agent.encoder-hidden)",
+            ),
+            Need(
+                "the transitions of a gradient step",
+                0 if size.gpu else drawn,
+                "a smaller --agent.batch, --agent.context-batch or --agent.meta-batch",
+            ),
+        ]
+
+    @classmethod
+    def check_distribution(cls, config: PearlConfig, distribution: TaskDistribution, size: RunSize) -> None:
+        """Refuses a training that will meet more tasks than the replay has room for.
+
+        Args:
+            config: The settings.
+            distribution: Where its tasks come from.
+            size: Of the training.
+
+        Raises:
+            ValueError: It will.
+        """
+        most = min(size.tasks * size.iterations, config.replay_tasks + 1)
+        if len(set(distribution.train_tasks(most))) > config.replay_tasks:
+            raise ValueError(
+                f"pearl: got more training tasks ({size.tasks} in each of {size.iterations} iterations) than "
+                f"replay_tasks = {config.replay_tasks}; draw them from a fixed set (--train-tasks "
+                f"{config.replay_tasks}), or raise --agent.replay-tasks"
+            )
+
     def __init__(self, config: PearlConfig, spaces: Spaces, *, device: torch.device, rng: np.random.Generator) -> None:
         if spaces.choices:
             raise ValueError(f"pearl: got {spaces.choices} discrete actions, expected continuous actions")
@@ -355,6 +417,7 @@ class Pearl:
     @torch.no_grad()
     def act(self, state: Belief, step: Step, rng: np.random.Generator, mode: bool = False) -> tuple[Action, Belief]:
         """Draws z at the start of an episode, and an action from the policy given z (or takes its mode: tanh(mean))."""
+        check_step(step, self.spaces, *state.latent.shape[:2])
         if step.first.any():
             mean, variance = posterior(state.precision, state.weighted_mean)
             drawn = mean + variance.sqrt() * self._normal(rng, *mean.shape)
@@ -368,13 +431,18 @@ class Pearl:
 
     @torch.no_grad()
     def adapt(self, state: Belief, trajectories: Trajectories) -> Belief:
-        """Multiplies the episode's factors into each environment's posterior."""
+        """Multiplies the factors of an episode, or of several, into each environment's posterior."""
+        tasks, environments, _ = state.latent.shape
+        recordings = check_episodes(trajectories, self.spaces, tasks, environments, recorded=("policy_output",))
         m, e, t = trajectories.shape
         rows = send(self._rows(trajectories), self._device).flatten(1, 2)  # [M, E * T, ...]
         mean, variance = self._networks.factors(self._parameters.encoder, self._unpack(rows))
         mask = send(trajectories.mask, self._device, mean.dtype)
         by_episode = (m, e, t, self.config.latent)
         precision, weighted_mean = natural_parameters(mean.view(by_episode), variance.view(by_episode), mask)
+        if recordings > 1:
+            apart = (m, recordings, e // recordings, self.config.latent)
+            precision, weighted_mean = (sums.view(apart).sum(dim=1) for sums in (precision, weighted_mean))
         return Belief(state.precision + precision, state.weighted_mean + weighted_mean, state.latent)
 
     def meta_update(self, batch: MetaBatch) -> dict[str, float]:
@@ -530,10 +598,10 @@ class Pearl:
         """Parameters, Adam's state and both buffers."""
         used = len(self._slots)
         buffers = self._replay.tensors("replay", used) | self._context.tensors("context", used)
-        return self._fixed_tensors() | buffers
+        return self.learned() | buffers
 
-    def _fixed_tensors(self) -> dict[str, Tensor]:
-        """Those whose shapes do not depend on what was collected."""
+    def learned(self) -> dict[str, Tensor]:
+        """Those of `tensors` that learning changes: all but the experience that is kept."""
         saved = {name: t.detach().cpu().clone() for name, t in self._parameters._asdict().items()}
         for name, optimiser in self._optimisers.items():
             saved |= optimiser.tensors(f"adam.{name}")
@@ -553,7 +621,7 @@ class Pearl:
         Raises:
             ValueError: Names, shapes, tasks or generator do not fit this agent.
         """
-        expected = {name: tuple(t.shape) for name, t in self._fixed_tensors().items()}
+        expected = {name: tuple(t.shape) for name, t in self.learned().items()}
         got = {n: tuple(t.shape) for n, t in tensors.items() if not n.startswith(("replay.", "context."))}
         if got != expected:
             raise ValueError(f"checkpoint of pearl: got tensors {got}, expected {expected}")
@@ -580,14 +648,21 @@ class Pearl:
         The policy's input is the observation followed by `latent` (the posterior's mean); its output is the mean
         and the log standard deviation before the tanh, and -1 and 1 stand for the action bounds.
         """
+        check_task(task, len(state.latent))
         mean, variance = (t[task, 0].clone() for t in posterior(state.precision, state.weighted_mean))
         weights = self._networks.policy_network.layout.split(self._parameters.policy.detach().cpu())
         tensors = {name: t[0].clone() for name, t in weights.items()}
-        tensors |= {"latent": mean, "latent_variance": variance}
-        tensors |= {"action_low": torch.tensor(self._low), "action_high": torch.tensor(self._high)}
+        tensors |= {"latent": mean, "latent_variance": variance, "given": mean.clone()}
+        tensors |= ActionMap(self.spaces, 1.0).tensors()
         description = {
+            "agent": "pearl",
             "distribution": "tanh-gaussian",
             "activation": "relu",
+            "layers": self._networks.policy_network.depth,
+            "mean": "tanh",
+            "choices": 0,
+            "action_scale": 1.0,
+            "normalise_observations": False,
             "inputs": ["observation", "latent"],
             "outputs": ["mean", "log_std"],
             "log_std_range": list(LOG_STD_RANGE),

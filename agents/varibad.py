@@ -29,7 +29,9 @@ from metarl.learning.belief import (
     kl_from_previous,
     summed_error,
 )
+from metarl.learning.cells import GATES
 from metarl.learning.distributions import Distribution
+from metarl.learning.fitting import check_episodes, check_step, check_task
 from metarl.learning.gpu import send
 from metarl.learning.normalisation import NORMALISATION, Normaliser, ReturnScale
 from metarl.learning.optimisers import Adam
@@ -41,13 +43,16 @@ from metarl.learning.recurrent import (
     Memory,
     Trials,
     TrialSettings,
+    after_episodes,
     memories_after_episodes,
     pack_trials,
     step_after,
     trial_ends,
     trial_returns,
     trial_samples,
+    trials_memory,
 )
+from metarl.memory import FLOAT, LEARNED, SAVED, Need, RunSize, dense_parameters, recurrent_parameters
 from metarl.storage import write_tensors
 from metarl.types import Action, Bools, Floats, MetaBatch, Spaces, Step, Task, Trajectories
 
@@ -207,6 +212,38 @@ class Varibad:
     summary: ClassVar[str] = "acts on a belief about the task, inferred at every step (Zintgraf et al. 2020)"
     adapts_within_episodes: ClassVar[bool] = True
 
+    @classmethod
+    def memory_needed(cls, config: VaribadConfig, spaces: Spaces, size: RunSize) -> list[Need]:
+        """The parts of a training that can be large: the networks, whole trials, and the buffer of them.
+
+        Args:
+            config: The settings.
+            spaces: Sizes and horizon.
+            size: Of the training.
+        """
+        o, outputs, trial = spaces.observation_size, spaces.policy_outputs, config.episodes_per_trial * spaces.horizon
+        inputs = (o + outputs + 2, *config.encoder)
+        parameters = dense_parameters(inputs) + recurrent_parameters(inputs[-1], config.units, GATES["gru"])
+        parameters += dense_parameters((config.units, 2 * config.latent))
+        for last in (outputs, 1):
+            parameters += dense_parameters((o + 2 * config.latent, *config.hidden, last))
+        row = FLOAT * (2 * o + spaces.action_size + 2)
+        stored = min(config.buffer_trials, size.iterations * size.tasks * size.episodes)
+        return [
+            Need(
+                f"networks of {parameters:,} parameters",
+                FLOAT * parameters if size.gpu else FLOAT * LEARNED * parameters,
+                "fewer --agent.units or smaller layers (--agent.encoder, --agent.hidden)",
+            ),
+            Need(
+                f"the buffer, of {config.buffer_trials:,} trials of {trial:,} steps with {2 * o:,} numbers each,",
+                SAVED * stored * trial * row,
+                "a smaller --agent.buffer-trials",
+                reserved=config.buffer_trials * trial * row,
+            ),
+            trials_memory(spaces, size, config.episodes_per_trial, 2 * config.latent),
+        ]
+
     def __init__(
         self, config: VaribadConfig, spaces: Spaces, *, device: torch.device, rng: np.random.Generator
     ) -> None:
@@ -249,11 +286,12 @@ class Varibad:
     def begin(self, tasks: Sequence[Task], episodes: int) -> Memory:
         """An empty memory in every row: a new trial."""
         cell = self._vae.encoder.fresh_memory(len(tasks) * episodes)
-        return Memory(cell, self._feedback.at_the_start(len(tasks), episodes))
+        return Memory(cell, self._feedback.at_the_start(len(tasks), episodes), cell)
 
     @torch.no_grad()
     def act(self, state: Memory, step: Step, rng: np.random.Generator, mode: bool = False) -> tuple[Action, Memory]:
         """Infers the belief and samples an action; rows whose episode is over keep their memory."""
+        check_step(step, self.spaces, *state.rows)
         m, e, _ = step.observation.shape
         told = self._feedback.while_acting(step, state.feedback)
         x = send(self._encoder_inputs(step.observation, told), self._device)
@@ -275,7 +313,8 @@ class Varibad:
 
     def adapt(self, state: Memory, trajectories: Trajectories) -> Memory:
         """Keeps the memory, and carries the last action, its reward and the end of the episode over to the next."""
-        return replace(state, feedback=self._feedback.at_the_end(trajectories))
+        parts = trajectories.cut_episodes(check_episodes(trajectories, self.spaces, *state.rows))
+        return after_episodes(self._vae.encoder, self._feedback, self._encoder_inputs, state, parts)
 
     def _seen(self, observations: Floats) -> Floats:
         """Observations as the networks see them."""
@@ -405,10 +444,10 @@ class Varibad:
 
     def tensors(self) -> dict[str, Tensor]:
         """Parameters, Adam's states, running statistics and the buffer."""
-        return self._fixed_tensors() | self._replay.tensors("buffer")
+        return self.learned() | self._replay.tensors("buffer")
 
-    def _fixed_tensors(self) -> dict[str, Tensor]:
-        """Those whose shapes do not depend on what was collected."""
+    def learned(self) -> dict[str, Tensor]:
+        """Those of `tensors` that learning changes: all but the experience that is kept."""
         return {
             **self._learner.tensors(),
             **{f"vae.{name}": p.detach().cpu().clone() for name, p in self._vae.named_parameters()},
@@ -429,7 +468,7 @@ class Varibad:
             ValueError: Names, shapes or generators do not fit this agent.
         """
         buffer = {name for name in tensors if name.startswith("buffer.")}
-        check_tensors("varibad", {k: t for k, t in tensors.items() if k not in buffer}, self._fixed_tensors())
+        check_tensors("varibad", {k: t for k, t in tensors.items() if k not in buffer}, self.learned())
         self._replay.check("buffer", tensors)
         generator = counters.get("vae_generator", {})
         try:
@@ -448,7 +487,8 @@ class Varibad:
 
     def save_policy(self, state: Memory, path: str | Path, task: int = 0) -> None:
         """Writes encoder, policy and the memories of one task's rows (`memory` `[1, E, H]`, `feedback` `[E, F]`)."""
-        m, e, _ = state.feedback.shape
+        m, e = state.rows
+        check_task(task, m)
         cell = state.cell.reshape(1, m, e, -1)[:, task]
         tensors = {f"network.{name}": t.detach() for name, t in self._network.named_parameters()}
         tensors |= {f"encoder.{name}": t.detach() for name, t in self._vae.encoder.named_parameters()}

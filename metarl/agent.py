@@ -21,7 +21,10 @@ class MetaAgent(Protocol, Generic[StateT]):
     passed in and returned and never kept on the agent, which is why the same loop serves all of them.
 
     An implementation is a class with a frozen dataclass `Config` and the constructor
-    `(config, spaces, *, device, rng)`, announced under the entry-point group `metarl.agents`.
+    `(config, spaces, *, device, rng)`, announced under the entry-point group `metarl.agents`. Two class methods are
+    asked before it is built, if it has them: `memory_needed(config, spaces, size)` for the large parts of a training
+    (`metarl.memory.Need`), and `check_distribution(config, distribution, size)`, which raises ValueError if the agent
+    cannot learn these tasks.
 
     Attributes:
         Config: The agent's settings.
@@ -78,7 +81,11 @@ class MetaAgent(Protocol, Generic[StateT]):
         ...
 
     def tensors(self) -> dict[str, torch.Tensor]:
-        """Everything that training changes and that is an array, for the checkpoint."""
+        """Everything that training changes and that is an array, for the checkpoint.
+
+        Parameters, moments of optimisers and statistics have to be finite: a training that blew up is not saved. An
+        agent that keeps experience among its tensors has a method `learned()` too, with the others alone.
+        """
         ...
 
     def counters(self) -> dict[str, Any]:

@@ -43,7 +43,7 @@ class TrainingDisplay:
     def __init__(self, title: str, iterations: int, start: Progress, first: str, last: str, evaluated: str) -> None:
         self._title, self._iterations, self._start = title, iterations, start
         self._first, self._last, self._evaluated = first, last, evaluated
-        self._began = time.perf_counter()
+        self._began, self._diverged = time.perf_counter(), 0
         self._last_line = -PLAIN_LINE_SECONDS
         self._console = console(stderr=True)
         self._live = Live(console=self._console, auto_refresh=False) if self._console.is_terminal else None
@@ -74,6 +74,9 @@ class TrainingDisplay:
             "in all": clock(elapsed / done * (self._iterations - self._start.iteration)),
             "time left": clock(elapsed / done * (self._iterations - progress.iteration)),
         }
+        self._diverged += int(metrics.get("diverged_episodes", 0))
+        if self._diverged:
+            rows["blown-up episodes"] = f"{int(metrics.get('diverged_episodes', 0)):,} ({self._diverged:,} in all)"
         rates = [(metrics.get(f"success_last/{k}"), metrics.get(f"success/{k}")) for k in (0, last)]
         if any(rate is not None for pair in rates for rate in pair):  # success may be known in some collects alone
             ends = [f"{_rate(at_last)} ({_rate(at_any)})" for at_last, at_any in rates]

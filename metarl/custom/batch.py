@@ -103,7 +103,9 @@ class GymnasiumBatch(TaskVecEnv):
             episodes,
             horizon,
             spaces.Box(flat.low.astype(np.float64), flat.high.astype(np.float64), dtype=np.float64),
-            spaces.Discrete(int(action.n)) if isinstance(action, spaces.Discrete) else _actions_of(action),
+            spaces.Discrete(int(action.n), start=int(action.start))
+            if isinstance(action, spaces.Discrete)
+            else _actions_of(action),
         )
         self.observation_units = layout.units
         self._maker, self._layout, self._stepping = maker, layout, stepping

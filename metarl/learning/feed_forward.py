@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from metarl.config import Count
 from metarl.learning.actions import ActionMap
@@ -22,6 +22,7 @@ from metarl.learning.policy import sample
 from metarl.learning.ppo import PpoLearner, PpoSamples, PpoSettings, check_tensors, normalise_over_steps
 from metarl.learning.recurrent import last_steps
 from metarl.learning.returns import discounted_sums, generalised_advantages
+from metarl.memory import DOUBLE, FLOAT, LEARNED, Need, RunSize, dense_parameters
 from metarl.storage import write_tensors
 from metarl.types import Action, Floats, Spaces, Trajectories
 
@@ -52,6 +53,28 @@ class FeedForwardAgent:
     """
 
     adapts_within_episodes: ClassVar[bool] = False
+
+    @classmethod
+    def memory_needed(cls, config: FeedForwardSettings, spaces: Spaces, size: RunSize) -> list[Need]:
+        """The parts of a training that can be large: the networks, and the samples of an iteration.
+
+        Args:
+            config: The settings.
+            spaces: Sizes and horizon.
+            size: Of the training.
+        """
+        parameters = dense_parameters((spaces.observation_size, *config.hidden, spaces.policy_outputs))
+        parameters += dense_parameters((spaces.observation_size, *config.hidden, 1))
+        held = DOUBLE * parameters // 2 if size.gpu else FLOAT * LEARNED * parameters
+        steps = size.tasks * size.episodes * spaces.horizon
+        return [
+            Need(f"networks of {parameters:,} parameters", held, "smaller layers (--agent.hidden)"),
+            Need(
+                "the samples of an iteration",
+                FLOAT * steps * spaces.observation_size,
+                "fewer --tasks or --episodes",
+            ),
+        ]
 
     def __init__(
         self,
@@ -184,12 +207,17 @@ class FeedForwardAgent:
             more: Further arrays for the file.
         """
         tensors = {f"network.{name}": t.detach() for name, t in self._network.named_parameters()}
+        network = self._network
+        layers = [layer for layer in (*network.actor, network.policy.output) if isinstance(layer, nn.Linear)]
+        for i, layer in enumerate(layers):  # the mean or the logits, as the agents that adapt by gradient have them
+            tensors |= {f"weight_{i}": layer.weight.detach().T.clone(), f"bias_{i}": layer.bias.detach().clone()}
         if self._settings.normalise_observations:
-            tensors |= self._input_moments.exported("input")
+            tensors |= self._input_moments.exported("input") | self._input_moments.exported("observation")
         description = {
             "agent": self._name,
             "inputs": inputs,
             "activation": self._settings.activation,
+            "layers": len(layers),
             "normalise_observations": self._settings.normalise_observations,
             "normalisation": NORMALISATION,
             "normalised_inputs": self._normalised,

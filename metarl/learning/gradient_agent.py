@@ -13,12 +13,15 @@ import torch
 from torch import Tensor
 
 from metarl.config import Count, NonNegative, Positive, UnitInterval
+from metarl.finite import check_finite
 from metarl.learning import device_returns, returns
+from metarl.learning.fitting import check_episodes, check_step, check_task
 from metarl.learning.gpu import send
 from metarl.learning.losses import adapted_by_policy_gradient
 from metarl.learning.normalisation import DEVIATION_FLOOR, NORMALISATION, Normaliser, ReturnScale
 from metarl.learning.perceptron import Activation
 from metarl.learning.policy import Samples, StackedPolicy
+from metarl.memory import DOUBLE, FLOAT, Need, RunSize, dense_parameters
 from metarl.storage import write_tensors
 from metarl.types import Action, Floats, MetaBatch, Spaces, Step, Task, Trajectories
 
@@ -63,9 +66,16 @@ ConfigT = TypeVar("ConfigT", bound=GradientAgentConfig)
 
 @dataclass(frozen=True)
 class AdaptedPolicy:
-    """The state of a gradient-based agent: each task's own policy parameters, `[M, P]`."""
+    """The state of a gradient-based agent: each task's own policy parameters, `[M, P]`.
+
+    Raises:
+        NotFiniteError: They are infinite or not a number.
+    """
 
     parameters: Tensor
+
+    def __post_init__(self) -> None:
+        check_finite({"parameters": self.parameters}, "adaptation: the adapted parameters")
 
 
 class GradientAgent(ABC, Generic[ConfigT]):
@@ -102,6 +112,42 @@ class GradientAgent(ABC, Generic[ConfigT]):
         )
         self._return_moments = ReturnScale(config.deviation_floor)
 
+    @classmethod
+    def memory_needed(cls, config: ConfigT, spaces: Spaces, size: RunSize) -> list[Need]:
+        """The parts of a training that can be large: samples, the linear baseline, each task's own parameters.
+
+        Args:
+            config: The settings.
+            spaces: Sizes and horizon.
+            size: Of the training.
+        """
+        o, collects = spaces.observation_size, config.inner_steps + 1
+        steps = size.tasks * size.episodes * spaces.horizon
+        parameters = dense_parameters((o, *config.hidden, spaces.policy_outputs))
+        needs = [
+            Need(
+                f"the policy's {parameters:,} parameters of each of {size.tasks:,} tasks",
+                DOUBLE * parameters + (0 if size.gpu else FLOAT * 3 * size.tasks * parameters),
+                "smaller layers (--agent.hidden) or fewer --tasks",
+            )
+        ]
+        if not size.gpu:
+            samples = FLOAT * collects * steps * (o + spaces.action_size + 2)
+            needs.append(Need("the samples of an iteration", samples, "fewer --tasks or --episodes"))
+        if config.baseline == "linear" and not size.gpu:
+            features, fits = returns.baseline_size(o), 2 * config.inner_steps + 1
+            per_task = size.episodes * spaces.horizon
+            unknowns = per_task if returns.in_dual_form(features, per_task) else features
+            needs.append(
+                Need(
+                    f"the linear baseline, with {features:,} weights for each of {size.tasks:,} tasks,",
+                    DOUBLE * (2 * size.tasks * unknowns**2 + steps * features),
+                    "--agent.baseline none",
+                    fits * size.tasks * (2 / 3 * unknowns**3 + 2 * per_task * features * unknowns),
+                )
+            )
+        return needs
+
     @abstractmethod
     def meta_update(self, batch: MetaBatch) -> dict[str, float]:
         """The outer step."""
@@ -123,12 +169,13 @@ class GradientAgent(ABC, Generic[ConfigT]):
         self, state: AdaptedPolicy, step: Step, rng: np.random.Generator, mode: bool = False
     ) -> tuple[Action, AdaptedPolicy]:
         """Samples each row's action from its task's policy."""
+        check_step(step, self.spaces, len(state.parameters))
         output = self._policy.sample(state.parameters, self._seen(step.observation), rng, mode)
         return Action(self._policy.to_environment(output), extras={"policy_output": output}), state
 
     def adapt(self, state: AdaptedPolicy, trajectories: Trajectories) -> AdaptedPolicy:
         """One policy-gradient step per task, with step size `inner_lr` (Finn et al. 2017, section 2.2)."""
-        samples = [self._samples(trajectories)]
+        samples = [self._samples_for(state, trajectories)]
         return AdaptedPolicy(adapted_by_policy_gradient(self._policy, samples, state.parameters, self.config.inner_lr))
 
     # Samples and statistics -----------------------------------------------------------------------------
@@ -137,8 +184,19 @@ class GradientAgent(ABC, Generic[ConfigT]):
         """Observations as the policy sees them."""
         return self._observation_moments.normalise(observations) if self.config.normalise_observations else observations
 
+    def _samples_for(self, state: AdaptedPolicy, trajectories: Trajectories) -> Samples:
+        """Samples for adapting the tasks of a state."""
+        samples = self._samples(trajectories)
+        if len(samples.observations) != len(state.parameters):
+            raise ValueError(
+                f"adapt: got trajectories of {len(samples.observations)} tasks, expected {len(state.parameters)}, as "
+                "`begin` was told"
+            )
+        return samples
+
     def _samples(self, trajectories: Trajectories) -> Samples:
         """Observations, policy outputs, normalised advantages and weights of one collect, on the device."""
+        check_episodes(trajectories, self.spaces, recorded=("policy_output",))
         config, mask = self.config, trajectories.mask
         seen = self._seen(trajectories.observations)
         scale = self._return_moments.scale if config.normalise_rewards else 1.0
@@ -201,6 +259,7 @@ class GradientAgent(ABC, Generic[ConfigT]):
 
     def save_policy(self, state: AdaptedPolicy, path: str | Path, task: int = 0) -> None:
         """Writes one task's adapted policy: weights, deviation, action bounds, observation statistics."""
+        check_task(task, len(state.parameters))
         tensors, description = self._policy.export(state.parameters[task])
         if self.config.normalise_observations:
             tensors |= self._observation_moments.exported("observation")
