@@ -193,9 +193,11 @@ def _prepare(door: Door, run: RunConfig) -> Path:
             raise ValueError(
                 f"--iterations: got {run.training.iterations}, but {out} has made {done}; expected at least that many"
             )
-        changed = RunConfig.read(out).changed_fields(run, MAY_CHANGE)
+        saved = RunConfig.read(out)
+        changed = saved.changed_fields(run, MAY_CHANGE)
         if changed:
-            fields = ", ".join(name.replace("agent_config.", "agent.").replace("training.", "") for name in changed)
+            names = {name: name.replace("agent_config.", "agent.").replace("training.", "") for name in changed}
+            fields = ", ".join({**names, "family": f"family (there {saved.family!r})"}[name] for name in changed)
             raise ValueError(
                 f"--resume: got a configuration that differs from that of {out} in {fields}; "
                 "only --iterations and --eval-every may change"

@@ -257,6 +257,7 @@ def test_the_family_that_the_page_declares_works() -> None:
     plain = mujoco.MjModel.from_xml_path(envs.model_path)
     (model,) = envs.models
     assert model.body("torso").mass == plain.body("torso").mass * task["body_mass"][0]
+    assert np.allclose(model.body("torso").inertia, plain.body("torso").inertia * task["body_mass"][0], rtol=1e-14)
     assert np.array_equal(model.geom_friction, plain.geom_friction * [task["geom_friction"][0], 1, 1])
     envs.close()
 
