@@ -8,12 +8,22 @@ compiler refuses them. Scaling s_i by f is a stretch of the body along axis i by
 
 from __future__ import annotations
 
+import functools
+import logging
+from typing import Any
+
+import mujoco
 import numpy as np
 
 from metarl.types import Bools, Floats
 
+SECOND_MOMENT = "body_second_moment"
+"""Not a field of MuJoCo's: what `body_inertia` is the sums of, see above."""
+
 ROUNDING = 1e-12
 """Relative error of a moment; second moments below this share of the largest are those of a flat body."""
+
+logger = logging.getLogger(__name__)
 
 
 def second_moments(inertia: Floats) -> Floats:
@@ -50,3 +60,34 @@ def without_rounding(inertia: Floats) -> Floats:
     a, b, c = np.moveaxis(inertia, -1, 0)
     others = np.stack([b + c, a + c, a + b], axis=-1)
     return np.where((inertia > others) & (inertia <= others * (1 + ROUNDING)), others, inertia)
+
+
+def turns(model: Any, body: int) -> bool:
+    """Whether a body can turn, by a joint of its own or of what it hangs on."""
+    while body:
+        first, count = int(model.body_jntadr[body]), int(model.body_jntnum[body])
+        if count and (model.jnt_type[first : first + count] != mujoco.mjtJoint.mjJNT_SLIDE).any():
+            return True
+        body = int(model.body_parentid[body])
+    return False
+
+
+@functools.cache
+def warn_same_inertia(names: str) -> None:
+    """Says once which bodies get another mass and keep their inertia."""
+    logger.warning(
+        "variation of body_mass: got another mass with the same inertia for %s, as if the rest sat at its centre; say "
+        "with_inertia=True for a denser body that is harder to turn too, or with_inertia=False if this is meant",
+        names,
+    )
+
+
+@functools.cache
+def warn_unphysical(names: str) -> None:
+    """Says once which bodies get moments of inertia that no body has."""
+    logger.warning(
+        "variation of body_inertia: got moments that no body has for %s in some tasks (one exceeds the sum of the "
+        "other two); vary %s instead, or say unphysical=True",
+        names,
+        SECOND_MOMENT,
+    )

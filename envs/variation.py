@@ -18,8 +18,6 @@ weights, subtree masses, ...; it leaves `qpos0` as it is).
 
 from __future__ import annotations
 
-import functools
-import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -31,12 +29,20 @@ import numpy as np
 from metarl.envs.draws import Dead as Dead
 from metarl.envs.draws import Power as Power
 from metarl.envs.draws import Uniform as Uniform
-from metarl.envs.inertia import breaks_triangle, moments_of_inertia, second_moments, without_rounding
+from metarl.envs.friction import warn_without_effect
+from metarl.envs.inertia import (
+    SECOND_MOMENT,
+    breaks_triangle,
+    moments_of_inertia,
+    second_moments,
+    turns,
+    warn_same_inertia,
+    warn_unphysical,
+    without_rounding,
+)
 from metarl.envs.task_sets import Choices, Factor
 from metarl.tasks import Parameter
 from metarl.types import Floats, Task
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -56,9 +62,6 @@ class Field:
     low: float = 0.0
     above: bool = False
 
-
-SECOND_MOMENT = "body_second_moment"
-"""Not a field of MuJoCo's: what `body_inertia` is the sums of, see `metarl.envs.inertia`."""
 
 FIELDS: Mapping[str, Field] = {
     "body_mass": Field("body", derived=True, above=True),
@@ -98,7 +101,8 @@ class Change:
             all by default.
         shared: One value for all of them, not one each.
         with_inertia: For `body_mass`: moments of inertia follow the mass in proportion, as those of a denser body do.
-            Without it a body of twice the mass turns as easily as before, as if the rest sat at its centre.
+            With False a body of twice the mass turns as easily as before, as if the rest sat at its centre; so it does
+            by default, with a warning where bodies turn and nothing else changes their inertia.
         unphysical: For `body_inertia`: take moments that no body has without a warning, as published tasks have them.
 
     Numbers that are 0 are left out of scaling, and the world body is never meant unless it is named.
@@ -110,7 +114,7 @@ class Change:
     elements: Sequence[str | int] = ()
     columns: tuple[int, ...] = ()
     shared: bool = False
-    with_inertia: bool = False
+    with_inertia: bool | None = None
     unphysical: bool = False
 
 
@@ -177,10 +181,13 @@ class BoundVariation:
         self._constants = variation.constants
         self._places = [_Place(model, change) for change in variation.changes]
         # Last what multiplies the inertia, after what sets it.
-        self._writing = sorted(self._places, key=lambda place: place.change.with_inertia)
+        self._writing = sorted(self._places, key=lambda place: bool(place.change.with_inertia))
         self._inertia = model.body_inertia.copy()
         self._derived = any(FIELDS[change.field].derived for change in variation.changes)
         self._scratch = mujoco.MjData(model)
+        if not {"body_inertia", SECOND_MOMENT} & {change.field for change in variation.changes}:
+            for place in self._places:
+                place.warn_of_inertia(model)
 
     @property
     def factors(self) -> tuple[Factor, ...]:
@@ -230,12 +237,8 @@ class _Place:
         if change.with_inertia and not self.base.all():
             raise ValueError(f"{self._who}: got with_inertia for a body without mass, expected a mass to compare with")
         self.factor = self._make_factor()
-        if (
-            change.field == "body_inertia"
-            and not change.unphysical
-            and isinstance(change.distribution, Uniform | Power)
-        ):
-            self._warn_unphysical(table, change.distribution)
+        if isinstance(change.distribution, Uniform | Power):
+            self._warn(model, table, change.distribution)
 
     @property
     def _who(self) -> str:
@@ -295,20 +298,31 @@ class _Place:
             bound = f"above {low:g}" if self.field.above else f"at least {low:g}"
             raise ValueError(f"{self._who}: got values down to {lowest:g}, expected {bound}")
 
-    def _warn_unphysical(self, table: Floats, distribution: Uniform | Power) -> None:
-        """Says which bodies get moments of inertia that no body has, in the worst of the tasks."""
-        operate, flat = OPERATIONS[self.change.operation], table.reshape(-1)
-        ends = [flat.copy(), flat.copy()]
+    def _warn(self, model: Any, table: Floats, distribution: Uniform | Power) -> None:
+        """Says what a change does not do as one may think, from the extremes of what is drawn."""
+        ends = [table.copy(), table.copy()]
         for end, u in zip(ends, (0.0, 1.0), strict=True):
-            end[self.index] = operate(self.base, distribution.values(np.array(u)))
-        low, high = (pick(*ends).reshape(-1, 3) for pick in (np.minimum, np.maximum))
+            drawn = distribution.values(np.array(u))
+            end.reshape(-1)[self.index] = OPERATIONS[self.change.operation](self.base, drawn)
+        low, high = (pick(*ends) for pick in (np.minimum, np.maximum))
+        if self.change.field == "geom_friction":
+            warn_without_effect(model, low, high)
+        if self.change.field != "body_inertia" or self.change.unphysical:
+            return
         if self.change.shared:  # all at one end, or all at the other
-            broken = np.any([breaks_triangle(end.reshape(-1, 3), end.reshape(-1, 3)) for end in ends], axis=0)
+            broken = np.any([breaks_triangle(end, end) for end in ends], axis=0)
         else:
             broken = breaks_triangle(low, high)
         names = [self._names[i] or f"body {i}" for i in np.flatnonzero(broken) if i in self._rows]
         if names:
-            _say_unphysical(", ".join(names))
+            warn_unphysical(", ".join(names))
+
+    def warn_of_inertia(self, model: Any) -> None:
+        """Says which bodies get another mass and keep their inertia, unless that is asked for."""
+        if self.change.field == "body_mass" and self.change.with_inertia is None:
+            turning = [self._names[i] or f"body {i}" for i in dict.fromkeys(self._rows) if turns(model, int(i))]
+            if turning:
+                warn_same_inertia(", ".join(turning))
 
     def write(self, model: Any, task: Task) -> None:
         """Puts the task's values into the model."""
@@ -327,16 +341,6 @@ class _Place:
             _holder(model, self.change.field).reshape(-1)[self.index] = values
         if self.change.with_inertia:
             model.body_inertia[self._rows] *= (values / self.base)[:, None]
-
-
-@functools.cache
-def _say_unphysical(names: str) -> None:
-    logger.warning(
-        "variation of body_inertia: got moments that no body has for %s in some tasks (one exceeds the sum of the "
-        "other two); vary %s instead, or say unphysical=True",
-        names,
-        SECOND_MOMENT,
-    )
 
 
 def _read(model: Any, field: str) -> np.ndarray:

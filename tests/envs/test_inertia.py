@@ -9,7 +9,7 @@ import mujoco
 import numpy as np
 import pytest
 
-from metarl.envs import variation as declared
+from metarl.envs import inertia as inertias
 from metarl.envs.inertia import moments_of_inertia, second_moments, without_rounding
 from metarl.envs.mujoco_batch import gymnasium_asset
 from metarl.envs.variation import Change, Power, Uniform, Variation
@@ -212,7 +212,8 @@ def test_a_flat_body_stays_flat_to_the_last_bit() -> None:
 
 @pytest.fixture(autouse=True)
 def nothing_said_yet() -> None:
-    declared._say_unphysical.cache_clear()
+    inertias.warn_unphysical.cache_clear()
+    inertias.warn_same_inertia.cache_clear()
 
 
 @pytest.mark.parametrize(
@@ -284,3 +285,27 @@ def test_masses_of_one_leave_every_number_of_a_model_as_it_is(asset: str) -> Non
     bound.apply(model, Task.of("f", **{f.name: np.ones(f.variates) for f in bound.factors}))
     after = numbers(model)
     assert [name for name in before if not np.array_equal(before[name], after[name])] == []
+
+
+MASS = Uniform(0.5, 2.0)
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ((Change("body_mass", MASS),), "pole"),  # the cart does not turn
+        ((Change("body_mass", MASS, elements=("cart",)),), ""),
+        ((Change("body_mass", MASS, with_inertia=True),), ""),
+        ((Change("body_mass", MASS, with_inertia=False),), ""),
+        ((Change("body_mass", MASS), Change("body_second_moment", MASS)), ""),
+    ],
+)
+def test_a_mass_that_leaves_its_inertia_is_said_with_what_to_write(changes, named: str, caplog) -> None:
+    with caplog.at_level(logging.WARNING):
+        for _ in range(2):
+            Variation(*changes).bind(compiled())
+    said = [record.message for record in caplog.records]
+    assert len(said) == bool(named)
+    for message in said:
+        assert f"the same inertia for {named}, as if" in message
+        assert "with_inertia=True" in message
