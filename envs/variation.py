@@ -80,6 +80,9 @@ FIELDS: Mapping[str, Field] = {
 }
 """What a change may name. Wind acts only in a medium: set `density` or `viscosity` as well."""
 
+MEDIUM = ("density", "viscosity")
+"""Without one of them wind does nothing."""
+
 OPERATIONS: Mapping[str, Callable[[Floats, Floats], Floats]] = {
     "scale": lambda base, value: base * value,
     "add": lambda base, value: base + value,
@@ -185,7 +188,13 @@ class BoundVariation:
         self._inertia = model.body_inertia.copy()
         self._derived = any(FIELDS[change.field].derived for change in variation.changes)
         self._scratch = mujoco.MjData(model)
-        if not {"body_inertia", SECOND_MOMENT} & {change.field for change in variation.changes}:
+        fields = {change.field for change in variation.changes}
+        media = [self._constants.get(name, getattr(model.opt, name)) for name in MEDIUM]
+        if "wind" in fields and not fields & set(MEDIUM) and not any(media):
+            raise ValueError(
+                'variation of wind: got a model without a medium, expected one, such as constants={"density": 1.2}'
+            )
+        if not {"body_inertia", SECOND_MOMENT} & fields:
             for place in self._places:
                 place.warn_of_inertia(model)
 

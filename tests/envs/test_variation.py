@@ -160,6 +160,10 @@ HALF = Uniform(0.5, 1.5)
         (lambda: Variation(Change("body_mass", HALF, elements="cart")), "got elements 'cart', expected a tuple"),
         (lambda: Variation(Change("wind", HALF), constants={"densty": 1.0}), "got the constant 'densty' = 1.0"),
         (lambda: Variation(Change("wind", HALF), constants={"density": -1.0}), "got the constant 'density' = -1.0"),
+        (
+            lambda: Variation(Change("wind", HALF, "set", elements=("x",))).bind(compiled(density=0, viscosity=0)),
+            "got a model without a medium, expected one, such as constants",
+        ),
         (lambda: Uniform(1.0, 1.0), "got the range 1.0 to 1.0"),
         (lambda: Uniform(0.0, float("inf")), "got the range 0.0 to inf"),
         (lambda: Power(0.0, -1, 1), "got base 0.0"),
