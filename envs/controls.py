@@ -1,4 +1,4 @@
-"""What a model's controls may be: the action space of its robot.
+"""The range of a model's controls: the action space of its robot.
 
 MuJoCo clamps a control to its `ctrlrange` only if `ctrllimited` is set; without it the range in the model is 0 to 0
 and means nothing. The bounds of a control without a range are, in this order,

@@ -1,4 +1,4 @@
-"""Whose friction counts: MuJoCo combines two geoms in contact, so that a change of one may change nothing.
+"""Friction in contacts: MuJoCo combines two geoms in contact, so that a change of one may change nothing.
 
 A contact has the friction of the geom with the higher `priority`; at equal priority the larger of both, number by
 number. Sliding friction acts in contacts of 3 dimensions or more (`condim`), torsional of 4, rolling of 6.

@@ -183,7 +183,7 @@ class BoundVariation:
     def __init__(self, model: Any, variation: Variation) -> None:
         self._constants = variation.constants
         self._places = [_Place(model, change) for change in variation.changes]
-        # Last what multiplies the inertia, after what sets it.
+        # A place that multiplies the inertia writes after one that sets it.
         self._writing = sorted(self._places, key=lambda place: bool(place.change.with_inertia))
         self._inertia = model.body_inertia.copy()
         self._derived = any(FIELDS[change.field].derived for change in variation.changes)

@@ -25,7 +25,7 @@ def available_cores() -> int:
 
 
 def fixed_actions(space: spaces.Space[Any]) -> str:
-    """What is wrong with components of an action that have a single value, in words; empty where all can vary."""
+    """A line on components of an action that have a single value; empty if all of them can vary."""
     if not isinstance(space, spaces.Box):
         return ""
     low, high = np.ravel(space.low), np.ravel(space.high)
