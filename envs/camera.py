@@ -46,11 +46,15 @@ class Camera:
         name: Of a camera of the model's own.
 
     Raises:
-        ValueError: OpenGL cannot be used.
+        ValueError: OpenGL cannot be used, or the model has no camera of the given name.
     """
 
     def __init__(self, model: Any, width: int, height: int, view: View | None = None, name: str = TRACKING) -> None:
         self.model, self.size = model, (width, height)
+        own = mujoco.mj_name2id(model, mujoco.mjtObj.mjOBJ_CAMERA, name)
+        if own < 0 and name != TRACKING:
+            names = ", ".join(repr(model.camera(i).name) for i in range(model.ncam) if model.camera(i).name)
+            raise ValueError(f"camera: got {name!r}, expected one of the model's: {names or 'it has none'}")
         screen = model.vis.global_
         screen.offwidth, screen.offheight = max(screen.offwidth, width), max(screen.offheight, height)
         try:
@@ -62,7 +66,6 @@ class Camera:
             ) from error
         self._view = mujoco.MjvCamera()
         mujoco.mjv_defaultFreeCamera(model, self._view)
-        own = mujoco.mj_name2id(model, mujoco.mjtObj.mjOBJ_CAMERA, name)
         if view is not None:
             self._view.type, self._view.trackbodyid = mujoco.mjtCamera.mjCAMERA_TRACKING, view.body
             self._view.distance, self._view.elevation, self._view.azimuth = view.distance, view.elevation, 90.0

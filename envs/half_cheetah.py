@@ -19,6 +19,7 @@ With v the velocity along x over one step (0.05 s) and a the action:
 | half-cheetah-vel | velocity v* in U(0, 2) m/s (garage, pytorch-maml-rl) | -|v - v*| - 0.05 |a|^2 | 100 |
 | half-cheetah-vel-3 | velocity v* in U(0, 3) m/s (ProMP, oyster, varibad) | -|v - v*| - 0.05 |a|^2 | 100 |
 | half-cheetah-rand-params | random masses, inertias, friction, damping | v - 0.05 |a|^2 | 200 |
+| half-cheetah-rand-params-published | the same, with inertias that no body has | v - 0.05 |a|^2 | 200 |
 | half-cheetah-crippled | which of the six actuators is dead | v - 0.05 |a|^2 | 200 |
 | half-cheetah-wind | wind along x in U(-20, 20) m/s, in air (1.2 kg/m^3) | v - 0.05 |a|^2 | 200 |
 
@@ -73,9 +74,21 @@ def half_cheetah_vel_3() -> Family:
 
 
 def half_cheetah_rand_params() -> Family:
-    """Masses, inertias, friction and damping by random factors."""
+    """Masses, shapes, friction and damping by random factors."""
     summary = "run forward with random masses, inertias, friction and damping"
     return locomotion_family("half-cheetah-rand-params", HalfCheetah, summary, variation=rand_params())
+
+
+def half_cheetah_rand_params_published() -> Family:
+    """The same with the recipe of the published benchmark."""
+    summary = "run forward with random masses, friction, damping, and inertias that no body has, as published"
+    return locomotion_family(
+        "half-cheetah-rand-params-published",
+        HalfCheetah,
+        summary,
+        variation=rand_params(published=True),
+        tasks="half-cheetah-rand-params",  # as they are named in the checkpoints of earlier runs
+    )
 
 
 def half_cheetah_crippled() -> Family:

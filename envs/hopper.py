@@ -17,6 +17,7 @@ With v the velocity along x over one step (0.008 s) and a the action:
 |---|---|---|---|
 | hopper-vel | velocity v* in U(0, 3) m/s | -|v - v*| + 3 - 0.001 |a|^2 | our own |
 | hopper-rand-params | random masses, inertias, friction, damping | v + 1 - 0.001 |a|^2 | rand_param_envs, oyster |
+| hopper-rand-params-published | the same, with inertias that no body has | v + 1 - 0.001 |a|^2 | the same |
 | hopper-gravity | gravity by a factor from U(0.5, 1.5) | v + 1 - 0.001 |a|^2 | our own |
 
 The ranges of the random parameters stand in `metarl.envs.variation.rand_params`. An episode ends where the torso's
@@ -68,9 +69,21 @@ def hopper_vel() -> Family:
 
 
 def hopper_rand_params() -> Family:
-    """Masses, inertias, friction and damping by random factors."""
+    """Masses, shapes, friction and damping by random factors."""
     summary = "hop forward with random masses, inertias, friction and damping"
     return locomotion_family("hopper-rand-params", Hopper, summary, variation=rand_params())
+
+
+def hopper_rand_params_published() -> Family:
+    """The same with the recipe of the published benchmark."""
+    summary = "hop forward with random masses, friction, damping, and inertias that no body has, as published"
+    return locomotion_family(
+        "hopper-rand-params-published",
+        Hopper,
+        summary,
+        variation=rand_params(published=True),
+        tasks="hopper-rand-params",  # as they are named in the checkpoints of earlier runs
+    )
 
 
 def hopper_gravity() -> Family:

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar
 
-import mujoco
 import numpy as np
 
+from metarl.envs.models import load_model
 from metarl.envs.mujoco_batch import MujocoTaskEnv, state_units
 from metarl.envs.task_sets import Choices, Factor, combined_tasks, on_disc
 from metarl.envs.variation import Variation
@@ -93,6 +93,7 @@ class Locomotion(MujocoTaskEnv):
         threads: Threads to step with; all available cores by default.
     """
 
+    required: ClassVar[tuple[str, ...]] = (*MujocoTaskEnv.required, "control_cost")
     skipped_positions: ClassVar[int] = 1
     """Leading positions that the observation leaves out: where the robot is along x, and y."""
     velocity_limit: ClassVar[float] = np.inf
@@ -115,6 +116,12 @@ class Locomotion(MujocoTaskEnv):
         super().__init__(num_tasks, episodes, horizon, variation=variation, threads=threads)
         positions, velocities = state_units(self.models[0])
         self.observation_units = positions[self.skipped_positions :] + velocities
+        size = len(self.observation_units)
+        if type(self)._observe is Locomotion._observe and self.observation_size != size:
+            raise ValueError(
+                f"{type(self).__name__}: got observation_size {self.observation_size}, expected {size}: "
+                f"{len(positions)} positions without the first {self.skipped_positions}, {len(velocities)} velocities"
+            )
         self.goal = goal
         self._values = np.zeros((self.num_envs, 0))  # [N, size of the goal]
 
@@ -161,6 +168,7 @@ def locomotion_family(
     goal: Goal = FORWARD,
     variation: Variation | None = None,
     horizon: int = HORIZON,
+    tasks: str = "",
 ) -> Family:
     """A family of a robot, a goal, and a variation of its dynamics; at least one of the two differs between tasks.
 
@@ -171,6 +179,7 @@ def locomotion_family(
         goal: What the robot has to do.
         variation: How its dynamics differ.
         horizon: Steps of an episode.
+        tasks: Name that its tasks carry, if another than the family's.
 
     Raises:
         ValueError: Nothing differs between tasks, or the variation does not fit the robot's model.
@@ -178,9 +187,9 @@ def locomotion_family(
     factors: list[Factor] = [goal.factor] if goal.factor else []
     settings: dict[str, Any] = {"goal": goal}
     if variation is not None:
-        factors += variation.bind(mujoco.MjModel.from_xml_path(robot.model_path)).factors
+        factors += variation.bind(load_model(robot.model_path)).factors
         settings["variation"] = variation
-    distribution = combined_tasks(name, factors)
+    distribution = combined_tasks(tasks or name, factors)
     return Family(
         name=name, summary=summary, distribution=distribution, horizon=horizon, make_envs=partial(robot, **settings)
     )

@@ -20,7 +20,9 @@ import mujoco
 import numpy as np
 from gymnasium import spaces
 
-from metarl.envs.camera import Camera, View
+from metarl.envs.camera import TRACKING, Camera, View
+from metarl.envs.controls import control_space
+from metarl.envs.models import find_keyframe, load_model, warn_outside_limits
 from metarl.envs.variation import Variation
 from metarl.envs.workers import Workers
 from metarl.types import Bools, Floats, Task
@@ -32,9 +34,13 @@ FATAL_WARNINGS = [
         mujoco.mjtWarning.mjWARN_BADQPOS,
         mujoco.mjtWarning.mjWARN_BADQVEL,
         mujoco.mjtWarning.mjWARN_BADQACC,
+        mujoco.mjtWarning.mjWARN_BADCTRL,
     )
 ]
-"""The warnings after which a simulation's state means nothing any more (MuJoCo has reset it by then)."""
+"""The warnings after which a simulation's state means nothing any more.
+
+MuJoCo has reset it by then; after a control beyond 1e10, it has set all controls to 0.
+"""
 
 Output = Callable[[Any], np.ndarray]
 """Takes an `MjData` and returns a view of some of its numbers, such as `lambda data: data.xpos[1]`."""
@@ -102,6 +108,7 @@ class MujocoBatch:
         outputs: What else to copy out of the data, by name. It is read as the last physics step left it.
         contact_forces: Also compute the forces of contacts on bodies (`cfrc_ext`) after each step, as
             Gymnasium's environments do.
+        keyframe: Number of the models' keyframe whose activations a reset starts from; -1 for none.
 
     Attributes:
         qpos: Positions `[N, nq]`, refreshed by `reset` and `step`.
@@ -117,8 +124,9 @@ class MujocoBatch:
         *,
         outputs: Mapping[str, Output] | None = None,
         contact_forces: bool = False,
+        keyframe: int = -1,
     ) -> None:
-        self.models, self.frame_skip = list(models), frame_skip
+        self.models, self.frame_skip, self._keyframe = list(models), frame_skip, keyframe
         self.data = [mujoco.MjData(model) for model in self.models]
         self._contact_forces = contact_forces
         # Views into each row's data, taken once: looking them up costs more than copying them.
@@ -158,7 +166,7 @@ class MujocoBatch:
         def work(part: Sequence[int]) -> None:
             for i in part:
                 model, data = self.models[i], self.data[i]
-                mujoco.mj_resetData(model, data)
+                mujoco.mj_resetDataKeyframe(model, data, self._keyframe)  # -1: as mj_resetData
                 self._state[i][0][:], self._state[i][1][:] = states[i]
                 mujoco.mj_forward(model, data)
 
@@ -211,9 +219,9 @@ class MujocoBatch:
 class MujocoTaskEnv(TaskVecEnv):
     """A batch of one robot's environments. A robot's class sets the attributes; it adds observation and reward.
 
-    Every reset starts from the model's initial state plus noise, as in Gymnasium's v5 environments. All rows share
-    one model, unless a variation of the dynamics is given: then each task has its own, changed in place when
-    tasks are set.
+    Every reset starts from the model's initial state, or a keyframe of it, plus noise, as in Gymnasium's v5
+    environments. The actions are the model's controls (`metarl.envs.controls`). All rows share one model, unless a
+    variation of the dynamics is given: then each task has its own, changed in place when tasks are set.
 
     Args:
         num_tasks: `M`.
@@ -223,8 +231,18 @@ class MujocoTaskEnv(TaskVecEnv):
         threads: Threads to step with; all available cores by default.
 
     Raises:
-        ValueError: The variation names what the model does not have, or leads out of the range of a field.
+        ValueError: A class attribute is missing, the model does not compile or has no actuators, or the variation
+            names what the model does not have or leads out of the range of a field.
     """
+
+    required: ClassVar[tuple[str, ...]] = (
+        "model_path",
+        "frame_skip",
+        "observation_size",
+        "position_noise",
+        "velocity_noise",
+    )
+    """Class attributes without a default."""
 
     model_path: ClassVar[str]
     """The MuJoCo XML file."""
@@ -243,7 +261,11 @@ class MujocoTaskEnv(TaskVecEnv):
     contact_forces: ClassVar[bool] = False
     """Whether the forces of contacts are computed."""
     view: ClassVar[View | None] = None
-    """Where pictures look from; by default the model's own tracking camera."""
+    """Where pictures look from; by default the camera of the model that `camera` names."""
+    camera: ClassVar[str] = TRACKING
+    """A camera of the model's own. If it has none of that name, pictures show all of the model."""
+    keyframe: ClassVar[str | None] = None
+    """The model's keyframe that episodes start from; None for its initial state."""
 
     def __init__(
         self,
@@ -254,14 +276,15 @@ class MujocoTaskEnv(TaskVecEnv):
         variation: Variation | None = None,
         threads: int | None = None,
     ) -> None:
-        model = mujoco.MjModel.from_xml_path(self.model_path)
-        low, high = model.actuator_ctrlrange.astype(np.float32).T
+        self._check_constants()
+        model = load_model(self.model_path)
+        keyframe = find_keyframe(model, self.keyframe)
         super().__init__(
             num_tasks,
             episodes,
             horizon,
             spaces.Box(-np.inf, np.inf, (self.observation_size,), np.float64),
-            spaces.Box(low, high, dtype=np.float32),
+            control_space(model),
         )
         self._variation = None if variation is None else variation.bind(model)
         self.models = [model] * num_tasks if variation is None else [copy.copy(model) for _ in range(num_tasks)]
@@ -271,11 +294,26 @@ class MujocoTaskEnv(TaskVecEnv):
             threads,
             outputs=self.outputs,
             contact_forces=self.contact_forces,
+            keyframe=keyframe,
         )
         self.dt = model.opt.timestep * self.frame_skip
-        self.metadata["render_fps"] = round(1.0 / self.dt)
+        self.metadata["render_fps"] = max(1, round(1.0 / self.dt))
         self._camera: Camera | None = None
-        self._init_qpos, self._init_qvel = self.batch.data[0].qpos.copy(), self.batch.data[0].qvel.copy()
+        first = self.batch.data[0]
+        mujoco.mj_resetDataKeyframe(model, first, keyframe)
+        self._init_qpos, self._init_qvel = first.qpos.copy(), first.qvel.copy()
+        if type(self)._initial_states is MujocoTaskEnv._initial_states:
+            warn_outside_limits(model, self._init_qpos)
+
+    def _check_constants(self) -> None:
+        """Refuses a class that lacks an attribute, or steps its physics not at all."""
+        missing = [name for name in self.required if not hasattr(type(self), name)]
+        if missing:
+            raise ValueError(f"{type(self).__name__}: got no {', '.join(missing)}, expected as class attributes")
+        if not isinstance(self.frame_skip, int) or self.frame_skip < 1:
+            raise ValueError(
+                f"{type(self).__name__}: got frame_skip {self.frame_skip!r}, expected a whole number of at least 1"
+            )
 
     def _apply_tasks(self, tasks: Sequence[Task]) -> None:
         if self._variation is not None:
@@ -329,7 +367,7 @@ class MujocoTaskEnv(TaskVecEnv):
         if self._camera is None or self._camera.model is not model or self._camera.size != (width, height):
             if self._camera is not None:
                 self._camera.close()
-            self._camera = Camera(model, width, height, self.view)
+            self._camera = Camera(model, width, height, self.view, self.camera)
         return self._camera.picture(self.batch.data[row], self._mark(row))
 
     def _mark(self, row: int) -> Floats | None:

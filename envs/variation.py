@@ -2,7 +2,7 @@
 
 ```python
 Variation(
-    Change("body_mass", Power(1.5, -3, 3)),                                # every mass by a factor of its own
+    Change("body_mass", Power(1.5, -3, 3), with_inertia=True),             # every mass by a factor of its own
     Change("geom_friction", Uniform(0.5, 2.0), elements=("floor",), columns=(0,)),
     Change("actuator_gear", Dead(train=(("hip",), ("knee",)), withheld=(("ankle",),))),
     Change("wind", Uniform(-20, 20), operation="set", elements=("x",)),
@@ -26,6 +26,20 @@ from typing import Any, Literal
 import mujoco
 import numpy as np
 
+from metarl.envs.draws import Dead as Dead
+from metarl.envs.draws import Power as Power
+from metarl.envs.draws import Uniform as Uniform
+from metarl.envs.friction import warn_without_effect
+from metarl.envs.inertia import (
+    SECOND_MOMENT,
+    breaks_triangle,
+    moments_of_inertia,
+    second_moments,
+    turns,
+    warn_same_inertia,
+    warn_unphysical,
+    without_rounding,
+)
 from metarl.envs.task_sets import Choices, Factor
 from metarl.tasks import Parameter
 from metarl.types import Floats, Task
@@ -52,6 +66,7 @@ class Field:
 FIELDS: Mapping[str, Field] = {
     "body_mass": Field("body", derived=True, above=True),
     "body_inertia": Field("body", derived=True, above=True),
+    SECOND_MOMENT: Field("body", derived=True, above=True),
     "geom_friction": Field("geom"),
     "jnt_stiffness": Field("joint"),
     "dof_damping": Field("dof"),
@@ -65,72 +80,14 @@ FIELDS: Mapping[str, Field] = {
 }
 """What a change may name. Wind acts only in a medium: set `density` or `viscosity` as well."""
 
+MEDIUM = ("density", "viscosity")
+"""Without one of them wind does nothing."""
+
 OPERATIONS: Mapping[str, Callable[[Floats, Floats], Floats]] = {
     "scale": lambda base, value: base * value,
     "add": lambda base, value: base + value,
     "set": lambda base, value: np.broadcast_arrays(base, value)[1],
 }
-
-
-@dataclass(frozen=True)
-class Uniform:
-    """Values uniform on [low, high)."""
-
-    low: float
-    high: float
-
-    def __post_init__(self) -> None:
-        _check_range("Uniform", self.low, self.high)
-
-    def __str__(self) -> str:
-        return f"U({self.low:g}, {self.high:g})"
-
-    def values(self, u: Floats) -> Floats:
-        """Values from uniform variates of the same shape."""
-        return self.low + (self.high - self.low) * u
-
-
-@dataclass(frozen=True)
-class Power:
-    """Values `base^x` with x uniform on [low, high): as often a factor of 2 as of 1/2, say."""
-
-    base: float
-    low: float
-    high: float
-
-    def __post_init__(self) -> None:
-        _check_range("Power", self.low, self.high)
-        if not (math.isfinite(self.base) and self.base > 0):
-            raise ValueError(f"Power: got base {self.base!r}, expected a number above 0")
-
-    def __str__(self) -> str:
-        return f"{self.base:g}^U({self.low:g}, {self.high:g})"
-
-    def values(self, u: Floats) -> Floats:
-        """Values from uniform variates of the same shape."""
-        return np.power(self.base, self.low + (self.high - self.low) * u)
-
-
-@dataclass(frozen=True)
-class Dead:
-    """One group of elements is scaled by zero, the others stay as they are; which group it is, is the task.
-
-    Args:
-        train: The groups of names of which one is dead in a training task.
-        withheld: Those of held-out tasks; None where there are too few to withhold any.
-    """
-
-    train: tuple[tuple[str | int, ...], ...]
-    withheld: tuple[tuple[str | int, ...], ...] | None
-
-    def __str__(self) -> str:
-        names = "; ".join("+".join(map(str, group)) for group in self.train + (self.withheld or ()))
-        return f"0 for one of {names}, 1 for the others"
-
-
-def _check_range(kind: str, low: float, high: float) -> None:
-    if not (math.isfinite(low) and math.isfinite(high) and low < high):
-        raise ValueError(f"{kind}: got the range {low!r} to {high!r}, expected two numbers, the lower one first")
 
 
 @dataclass(frozen=True)
@@ -146,6 +103,10 @@ class Change:
         columns: Which of an element's numbers, where it has several (friction: sliding, torsional, rolling);
             all by default.
         shared: One value for all of them, not one each.
+        with_inertia: For `body_mass`: moments of inertia follow the mass in proportion, as those of a denser body do.
+            With False a body of twice the mass turns as easily as before, as if the rest sat at its centre; so it does
+            by default, with a warning where bodies turn and nothing else changes their inertia.
+        unphysical: For `body_inertia`: take moments that no body has without a warning, as published tasks have them.
 
     Numbers that are 0 are left out of scaling, and the world body is never meant unless it is named.
     """
@@ -156,6 +117,8 @@ class Change:
     elements: Sequence[str | int] = ()
     columns: tuple[int, ...] = ()
     shared: bool = False
+    with_inertia: bool | None = None
+    unphysical: bool = False
 
 
 class Variation:
@@ -186,6 +149,12 @@ class Variation:
                 raise ValueError(
                     f"variation of {change.field}: got operation {change.operation!r}, expected {', '.join(OPERATIONS)}"
                 )
+        follows = [change.field for change in changes if change.with_inertia]
+        if set(follows) - {"body_mass"}:
+            raise ValueError(f"variation of {follows[0]}: got with_inertia, expected it on body_mass only")
+        if "body_inertia" in named and (follows or SECOND_MOMENT in named):
+            other = "with_inertia" if follows else SECOND_MOMENT
+            raise ValueError(f"variation: got body_inertia and {other}, expected one of them: both set the inertia")
         for name, value in self.constants.items():
             if name not in FIELDS or FIELDS[name].elements != "model" or name in named or not 0 <= value < math.inf:
                 raise ValueError(
@@ -214,8 +183,20 @@ class BoundVariation:
     def __init__(self, model: Any, variation: Variation) -> None:
         self._constants = variation.constants
         self._places = [_Place(model, change) for change in variation.changes]
+        # A place that multiplies the inertia writes after one that sets it.
+        self._writing = sorted(self._places, key=lambda place: bool(place.change.with_inertia))
+        self._inertia = model.body_inertia.copy()
         self._derived = any(FIELDS[change.field].derived for change in variation.changes)
         self._scratch = mujoco.MjData(model)
+        fields = {change.field for change in variation.changes}
+        media = [self._constants.get(name, getattr(model.opt, name)) for name in MEDIUM]
+        if "wind" in fields and not fields & set(MEDIUM) and not any(media):
+            raise ValueError(
+                'variation of wind: got a model without a medium, expected one, such as constants={"density": 1.2}'
+            )
+        if not {"body_inertia", SECOND_MOMENT} & fields:
+            for place in self._places:
+                place.warn_of_inertia(model)
 
     @property
     def factors(self) -> tuple[Factor, ...]:
@@ -231,9 +212,11 @@ class BoundVariation:
         """
         for name, value in self._constants.items():
             setattr(model.opt, name, value)
-        for place in self._places:
+        model.body_inertia[:] = self._inertia
+        for place in self._writing:
             place.write(model, task)
         if self._derived:
+            model.body_inertia[:] = without_rounding(model.body_inertia)
             mujoco.mj_setConst(model, self._scratch)
 
 
@@ -242,7 +225,7 @@ class _Place:
 
     def __init__(self, model: Any, change: Change) -> None:
         self.change, self.field = change, FIELDS[change.field]
-        values = np.atleast_1d(np.array(_holder(model, change.field)))
+        values = np.atleast_1d(_read(model, change.field))
         if not len(values):
             raise ValueError(f"{self._who}: got a model without any {self.field.elements}, expected at least one")
         table = values.reshape(len(values), -1)  # [elements, columns]
@@ -260,7 +243,11 @@ class _Place:
         self._rows = self.index // table.shape[1]
         if not len(self.index):
             raise ValueError(f"{self._who}: got scale for numbers that are all 0 and stay so, expected add or set")
+        if change.with_inertia and not self.base.all():
+            raise ValueError(f"{self._who}: got with_inertia for a body without mass, expected a mass to compare with")
         self.factor = self._make_factor()
+        if isinstance(change.distribution, Uniform | Power):
+            self._warn(model, table, change.distribution)
 
     @property
     def _who(self) -> str:
@@ -320,6 +307,32 @@ class _Place:
             bound = f"above {low:g}" if self.field.above else f"at least {low:g}"
             raise ValueError(f"{self._who}: got values down to {lowest:g}, expected {bound}")
 
+    def _warn(self, model: Any, table: Floats, distribution: Uniform | Power) -> None:
+        """Says what a change does not do as one may think, from the extremes of what is drawn."""
+        ends = [table.copy(), table.copy()]
+        for end, u in zip(ends, (0.0, 1.0), strict=True):
+            drawn = distribution.values(np.array(u))
+            end.reshape(-1)[self.index] = OPERATIONS[self.change.operation](self.base, drawn)
+        low, high = (pick(*ends) for pick in (np.minimum, np.maximum))
+        if self.change.field == "geom_friction":
+            warn_without_effect(model, low, high)
+        if self.change.field != "body_inertia" or self.change.unphysical:
+            return
+        if self.change.shared:  # all at one end, or all at the other
+            broken = np.any([breaks_triangle(end, end) for end in ends], axis=0)
+        else:
+            broken = breaks_triangle(low, high)
+        names = [self._names[i] or f"body {i}" for i in np.flatnonzero(broken) if i in self._rows]
+        if names:
+            warn_unphysical(", ".join(names))
+
+    def warn_of_inertia(self, model: Any) -> None:
+        """Says which bodies get another mass and keep their inertia, unless that is asked for."""
+        if self.change.field == "body_mass" and self.change.with_inertia is None:
+            turning = [self._names[i] or f"body {i}" for i in dict.fromkeys(self._rows) if turns(model, int(i))]
+            if turning:
+                warn_same_inertia(", ".join(turning))
+
     def write(self, model: Any, task: Task) -> None:
         """Puts the task's values into the model."""
         drawn = np.array(task[self.change.field])
@@ -329,8 +342,19 @@ class _Place:
         values = OPERATIONS[self.change.operation](self.base, drawn)
         if self.field.elements == "model":
             setattr(model.opt, self.change.field, float(values[0]))
+        elif self.change.field == SECOND_MOMENT:
+            moments, rows = second_moments(model.body_inertia), np.unique(self._rows)
+            moments.reshape(-1)[self.index] = values
+            model.body_inertia[rows] = moments_of_inertia(moments[rows])
         else:
             _holder(model, self.change.field).reshape(-1)[self.index] = values
+        if self.change.with_inertia:
+            model.body_inertia[self._rows] *= (values / self.base)[:, None]
+
+
+def _read(model: Any, field: str) -> np.ndarray:
+    """A copy of the field's numbers."""
+    return second_moments(model.body_inertia) if field == SECOND_MOMENT else np.array(_holder(model, field))
 
 
 def _holder(model: Any, field: str) -> Any:
@@ -353,16 +377,20 @@ def _element_names(model: Any, kind: str, count: int) -> list[str]:
     return names
 
 
-def rand_params() -> Variation:
-    """The variation of the `*-rand-params` families, as in rand_param_envs and oyster.
+def rand_params(*, published: bool = False) -> Variation:
+    """The variation of the `*-rand-params` families, after rand_param_envs and oyster.
 
-    Each mass, each component of inertia and each coefficient of friction times `1.5^U(-3, 3)`, each damping of a
-    joint times `1.3^U(-3, 3)`, all independent.
+    Each mass, each second moment of a body's mass and each coefficient of friction times `1.5^U(-3, 3)`, each damping
+    of a joint times `1.3^U(-3, 3)`, all independent.
+
+    Args:
+        published: Scale the components of inertia instead of the second moments, as the sources do: nearly every task
+            then has bodies that no distribution of mass has, and whose XML MuJoCo's compiler refuses.
     """
     wide, narrow = Power(1.5, -3.0, 3.0), Power(1.3, -3.0, 3.0)
     return Variation(
         Change("body_mass", wide),
-        Change("body_inertia", wide),
+        Change("body_inertia", wide, unphysical=True) if published else Change(SECOND_MOMENT, wide),
         Change("geom_friction", wide),
         Change("dof_damping", narrow),
     )

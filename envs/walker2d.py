@@ -18,6 +18,7 @@ With v the velocity along x over one step (0.008 s) and a the action:
 | walker2d-dir | direction d in {-1, +1} | d v + 1 - 0.001 |a|^2 | ProMP |
 | walker2d-vel | velocity v* in U(0, 10) m/s | -|v - v*| + 15 - 0.001 |a|^2 | ProMP |
 | walker2d-rand-params | random masses, inertias, friction, damping | v + 1 - 0.001 |a|^2 | rand_param_envs, oyster |
+| walker2d-rand-params-published | the same, with inertias that no body has | v + 1 - 0.001 |a|^2 | the same |
 
 The ranges of the random parameters stand in `metarl.envs.variation.rand_params`. An episode ends where the torso's
 height leaves (0.8, 2) m or its angle (-1, 1) rad; the constant is not paid in that step. Horizon 200. A step of
@@ -72,6 +73,18 @@ def walker2d_vel() -> Family:
 
 
 def walker2d_rand_params() -> Family:
-    """Masses, inertias, friction and damping by random factors."""
+    """Masses, shapes, friction and damping by random factors."""
     summary = "run forward with random masses, inertias, friction and damping"
     return locomotion_family("walker2d-rand-params", Walker2d, summary, variation=rand_params())
+
+
+def walker2d_rand_params_published() -> Family:
+    """The same with the recipe of the published benchmark."""
+    summary = "run forward with random masses, friction, damping, and inertias that no body has, as published"
+    return locomotion_family(
+        "walker2d-rand-params-published",
+        Walker2d,
+        summary,
+        variation=rand_params(published=True),
+        tasks="walker2d-rand-params",  # as they are named in the checkpoints of earlier runs
+    )

@@ -33,6 +33,10 @@ ADDED = {"max_std": 0.0, "std": "shared", "mean": "linear", "deviation_floor": 0
 """Settings of agents that came later, with the value that reproduces what runs did before."""
 RETIRED = ("task_parameters", "context_collects", "context_size", "anneal_iterations")
 """Settings of agents that went: `Spaces.task_parameters`, PEARL's whole trials and `anneal` took their places."""
+REDRAWN = ("walker2d-rand-params", "hopper-rand-params", "half-cheetah-rand-params")
+"""Families whose tasks became others; the earlier ones are now named `...-published`."""
+REDRAWN_PARAMETER = "body_second_moment"
+"""A parameter that only the new tasks have."""
 PACKAGES = ("metarl", "torch", "gymnasium", "mujoco", "metaworld", "numpy", "scipy", "safetensors")
 
 
@@ -95,7 +99,7 @@ class RunConfig:
             agent_config = upgraded(value["agent_config"], {field.name for field in dataclasses.fields(kind)})
             return cls(
                 agent=value["agent"],
-                family=value["family"],
+                family=upgraded_family(value["family"], [p["name"] for p in spaces["task_parameters"]]),
                 training=settings.from_json(TrainConfig, training, "training."),
                 agent_config=settings.from_json(kind, agent_config, "agent."),
                 spaces=_spaces_from_json(spaces),
@@ -156,6 +160,16 @@ def upgraded(agent_config: Mapping[str, Any], fields: Collection[str]) -> dict[s
     if "anneal" in fields and "anneal_iterations" in agent_config:
         later["anneal"] = agent_config["anneal_iterations"] > 0
     return later | kept
+
+
+def upgraded_family(family: str, parameters: Collection[str]) -> str:
+    """Today's name of the tasks that a run of an earlier version recorded.
+
+    Args:
+        family: What `config.json` has.
+        parameters: Names of the task's parameters that it has.
+    """
+    return f"{family}-published" if family in REDRAWN and REDRAWN_PARAMETER not in parameters else family
 
 
 def resolve_device(name: str) -> torch.device:

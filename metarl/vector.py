@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import logging
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -15,10 +17,33 @@ from gymnasium.vector.utils import batch_space
 from metarl.finite import NotFiniteError
 from metarl.types import Bools, Floats, Spaces, Task
 
+logger = logging.getLogger(__name__)
+
 
 def available_cores() -> int:
     """Processor cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
+
+
+def fixed_actions(space: spaces.Space[Any]) -> str:
+    """A line on components of an action that have a single value; empty if all of them can vary."""
+    if not isinstance(space, spaces.Box):
+        return ""
+    low, high = np.ravel(space.low), np.ravel(space.high)
+    fixed = np.flatnonzero(low == high)
+    if not len(fixed):
+        return ""
+    numbers = ", ".join(map(str, fixed.tolist()))
+    return (
+        f"the action space leaves component {numbers} of {len(low)} the single value {low[fixed[0]]:g}, so it can do "
+        "nothing; declare bounds (MuJoCo reports 0 to 0 for an actuator without ctrlrange)"
+    )
+
+
+@functools.cache
+def _warn(message: str) -> None:
+    """Logs a line, the same one once per process."""
+    logger.warning("%s", message)
 
 
 class TaskVecEnv(VectorEnv[Floats, Floats, Any], ABC):
@@ -116,6 +141,8 @@ class TaskVecEnv(VectorEnv[Floats, Floats, Any], ABC):
         if isinstance(space, spaces.Discrete):
             first, last = float(space.start), float(space.start + space.n - 1)
             return Spaces(size, (first,), (last,), self.horizon, choices=int(space.n), observation_units=units)
+        if complaint := fixed_actions(space):
+            _warn(complaint)
         low, high = (tuple(map(float, bound)) for bound in (space.low, space.high))
         return Spaces(size, low, high, self.horizon, observation_units=units)
 

@@ -63,7 +63,8 @@ def prepare(out: Path | None, run: RunConfig, *, resume: bool) -> Path:
         moved = DEVICE_FIELDS if before.training.device != run.training.device else ()
         changed = before.changed_fields(run, (*MAY_CHANGE, *moved))
         if changed:
-            fields = ", ".join(name.replace("agent_config.", "agent.").replace("training.", "") for name in changed)
+            names = {name: name.replace("agent_config.", "agent.").replace("training.", "") for name in changed}
+            fields = ", ".join({**names, "family": f"family (there {before.family!r})"}[name] for name in changed)
             raise ValueError(
                 f"--resume: got a configuration that differs from that of {out} in {fields}; "
                 "only --iterations, --eval-every and --device may change"

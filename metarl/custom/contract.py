@@ -18,7 +18,7 @@ from metarl.custom.family import GymnasiumEnvs, random_actions
 from metarl.custom.rows import Env, EnvError, Maker, close_env, describe
 from metarl.tasks import ContinuousTasks, Family
 from metarl.types import Bools, Floats, Task
-from metarl.vector import TaskVecEnv
+from metarl.vector import TaskVecEnv, fixed_actions
 
 TASKS, ROWS, LONGEST_EPISODE = 6, 20, 100
 """How much is played: so many tasks, episodes of each, and steps of an episode."""
@@ -150,6 +150,8 @@ def _returned(env: Env) -> Iterator[Problem]:
     shape = np.shape(np.asarray(reward))
     if shape:
         yield Problem("space", f"the reward has shape {shape}; return a single number, float(reward)")
+    if complaint := fixed_actions(env.action_space):
+        yield Problem("space", complaint)
 
 
 def _mismatch(space: spaces.Space[Any], value: Any, what: str) -> Iterator[str]:

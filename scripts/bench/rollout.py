@@ -13,10 +13,10 @@ from typing import Any, Protocol, cast, runtime_checkable
 
 import gymnasium
 import numpy as np
-from gymnasium import spaces
 from gymnasium.vector import AsyncVectorEnv, SyncVectorEnv, VectorEnv
 
 from metarl.config import Count, Whole, check
+from metarl.custom.family import random_actions
 from metarl.envs.metaworld.classes import MANIPULATIONS
 from metarl.envs.metaworld.families import BenchmarkTasks, class_of
 from metarl.registry import FAMILIES, make_family, names
@@ -130,10 +130,8 @@ def time_episodes(
 
 
 def _random_actions(space: Any, steps: int, rows: int, rng: np.random.Generator) -> np.ndarray:
-    """Uniform random actions, `[steps, rows, ...]`."""
-    if isinstance(space, spaces.Discrete):
-        return rng.integers(space.n, size=(steps, rows)) + int(space.start)
-    return rng.uniform(space.low, space.high, (steps, rows, *space.shape)).astype(np.float32)
+    """Uniform random actions, `[steps, rows, ...]`; from -1 to 1 where there are no bounds."""
+    return np.stack([random_actions(space, rows, rng) for _ in range(steps)])
 
 
 def _time_vector_env(

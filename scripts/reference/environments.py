@@ -110,8 +110,14 @@ def _push(env: Any, task: Task, info: dict[str, Any]) -> float:
 def _random_parameters(model: Any, task: Task) -> None:
     for i, factor in enumerate(task["body_mass"]):
         model.body_mass[1 + i] *= factor  # body 0 is the world
-    for i, factor in enumerate(task["body_inertia"]):
+    published = "body_inertia" in dict(task.parameters)
+    for i, factor in enumerate(task["body_inertia"] if published else ()):
         model.body_inertia[1 + i // 3, i % 3] *= factor
+    for body in range(0 if published else model.nbody - 1):
+        half = sum(model.body_inertia[1 + body]) / 2
+        factors = task["body_second_moment"][3 * body : 3 * body + 3]
+        x, y, z = (f * (half - moment) for f, moment in zip(factors, model.body_inertia[1 + body], strict=True))
+        model.body_inertia[1 + body] = y + z, x + z, x + y
     for i, factor in enumerate(task["geom_friction"]):
         model.geom_friction[i // 3, i % 3] *= factor
     for i, factor in enumerate(task["dof_damping"]):
@@ -197,6 +203,7 @@ GYMNASIUM_IDS = {
     "half-cheetah-vel": "HalfCheetah-v5",
     "half-cheetah-vel-3": "HalfCheetah-v5",
     "half-cheetah-rand-params": "HalfCheetah-v5",
+    "half-cheetah-rand-params-published": "HalfCheetah-v5",
     "half-cheetah-crippled": "HalfCheetah-v5",
     "half-cheetah-wind": "HalfCheetah-v5",
     "ant-dir": "Ant-v5",
@@ -208,8 +215,10 @@ GYMNASIUM_IDS = {
     "walker2d-dir": "Walker2d-v5",
     "walker2d-vel": "Walker2d-v5",
     "walker2d-rand-params": "Walker2d-v5",
+    "walker2d-rand-params-published": "Walker2d-v5",
     "hopper-vel": "Hopper-v5",
     "hopper-rand-params": "Hopper-v5",
+    "hopper-rand-params-published": "Hopper-v5",
     "hopper-gravity": "Hopper-v5",
     "swimmer-vel": "Swimmer-v5",
     "reacher-goal": "Reacher-v5",
@@ -294,3 +303,6 @@ SINGLE_ENVS: dict[str, Callable[[Task], gymnasium.Env[Any, Any]]] = {
     "tabular-mdp": TabularMdpEnv,
 }
 """By family: a task's environment."""
+
+for _name in ("half-cheetah", "walker2d", "hopper"):  # the task says which recipe it is of
+    SINGLE_ENVS[f"{_name}-rand-params-published"] = SINGLE_ENVS[f"{_name}-rand-params"]

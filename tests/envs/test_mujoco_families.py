@@ -7,6 +7,7 @@ import mujoco
 import numpy as np
 import pytest
 
+from metarl.envs.inertia import second_moments
 from metarl.envs.mujoco_batch import MujocoTaskEnv
 from metarl.registry import FAMILIES, make_family, names
 from metarl.scripts.reference.environments import GYMNASIUM_IDS, GYMNASIUM_OPTIONS, SINGLE_ENVS
@@ -116,7 +117,9 @@ def test_a_seed_fixes_every_number(name: str) -> None:
         assert not np.array_equal(one, other)
 
 
-@pytest.mark.parametrize("name", [n for n in GYMNASIUM_IDS if n.endswith(("params", "crippled", "wind", "gravity"))])
+@pytest.mark.parametrize(
+    "name", [n for n in GYMNASIUM_IDS if n.endswith(("params", "published", "crippled", "wind", "gravity"))]
+)
 def test_dynamics_reach_the_model_and_change_what_happens(name: str) -> None:
     family, tasks, envs = prepared(name)
     plain = mujoco.MjModel.from_xml_path(envs.model_path)
@@ -127,6 +130,9 @@ def test_dynamics_reach_the_model_and_change_what_happens(name: str) -> None:
                 mine, theirs = getattr(model.opt, field), getattr(plain.opt, field)
                 expected = theirs + np.array([values[0], 0, 0]) if field == "wind" else theirs * [1, 1, values[0]]
                 assert np.array_equal(mine, expected)
+            elif field == "body_second_moment":
+                mine, theirs = second_moments(model.body_inertia)[1:], second_moments(plain.body_inertia)[1:]
+                assert np.allclose(mine.ravel(), theirs.ravel() * np.array(values), rtol=1e-6, atol=0.0)
             else:
                 mine, theirs = getattr(model, field).ravel(), getattr(plain, field).ravel()
                 assert np.array_equal(mine[theirs != 0], theirs[theirs != 0] * np.array(values))
@@ -196,7 +202,8 @@ def test_held_out_actuators_are_never_dead_in_training() -> None:
         ("half-cheetah-wind", "wind", -20, 20),
         ("walker2d-rand-params", "body_mass", 1.5**-3, 1.5**3),
         ("walker2d-rand-params", "geom_friction", 1.5**-3, 1.5**3),
-        ("hopper-rand-params", "body_inertia", 1.5**-3, 1.5**3),
+        ("hopper-rand-params", "body_second_moment", 1.5**-3, 1.5**3),
+        ("hopper-rand-params-published", "body_inertia", 1.5**-3, 1.5**3),
         ("hopper-rand-params", "dof_damping", 1.3**-3, 1.3**3),
     ],
 )

@@ -160,6 +160,10 @@ HALF = Uniform(0.5, 1.5)
         (lambda: Variation(Change("body_mass", HALF, elements="cart")), "got elements 'cart', expected a tuple"),
         (lambda: Variation(Change("wind", HALF), constants={"densty": 1.0}), "got the constant 'densty' = 1.0"),
         (lambda: Variation(Change("wind", HALF), constants={"density": -1.0}), "got the constant 'density' = -1.0"),
+        (
+            lambda: Variation(Change("wind", HALF, "set", elements=("x",))).bind(compiled(density=0, viscosity=0)),
+            "got a model without a medium, expected one, such as constants",
+        ),
         (lambda: Uniform(1.0, 1.0), "got the range 1.0 to 1.0"),
         (lambda: Uniform(0.0, float("inf")), "got the range 0.0 to inf"),
         (lambda: Power(0.0, -1, 1), "got base 0.0"),
@@ -257,6 +261,7 @@ def test_the_family_that_the_page_declares_works() -> None:
     plain = mujoco.MjModel.from_xml_path(envs.model_path)
     (model,) = envs.models
     assert model.body("torso").mass == plain.body("torso").mass * task["body_mass"][0]
+    assert np.allclose(model.body("torso").inertia, plain.body("torso").inertia * task["body_mass"][0], rtol=1e-14)
     assert np.array_equal(model.geom_friction, plain.geom_friction * [task["geom_friction"][0], 1, 1])
     envs.close()
 

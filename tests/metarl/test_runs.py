@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from metarl.registry import make_family
 from metarl.runs import RunConfig
 
 TRAINING = {
@@ -62,3 +63,42 @@ def test_a_folder_of_seeds_is_no_run_and_says_which_are(tmp_path: Path) -> None:
     (tmp_path / "seed-3" / "config.json").write_text("{}")
     with pytest.raises(ValueError, match=r"a folder of several seeds, expected one of them: .*seed-3"):
         RunConfig.read(tmp_path)
+
+
+@pytest.mark.parametrize("family", ["walker2d-rand-params", "hopper-rand-params", "half-cheetah-rand-params"])
+@pytest.mark.parametrize(
+    ("parameters", "suffix"),
+    [
+        (None, "-published"),  # before parameters were recorded
+        (("body_inertia", "body_mass"), "-published"),
+        (("body_mass", "body_second_moment"), ""),
+    ],
+)
+def test_a_run_on_random_bodies_keeps_the_recipe_that_it_was_trained_on(
+    tmp_path: Path, family: str, parameters: tuple[str, ...] | None, suffix: str
+) -> None:
+    read(tmp_path, "multitask", {**PPO, "hidden": [64, 64], "activation": "tanh", "anneal_iterations": 0})
+    value = json.loads((tmp_path / "config.json").read_text())
+    value["family"] = family
+    if parameters is not None:
+        value["spaces"]["task_parameters"] = [{"name": n, "size": 4, "categories": []} for n in parameters]
+    (tmp_path / "config.json").write_text(json.dumps(value))
+    run = RunConfig.read(tmp_path)
+    assert run.family == family + suffix
+    declared = {parameter.name for parameter in make_family(run.family).distribution.parameters}
+    assert declared >= set(parameters or ("body_inertia",))
+    run.write(tmp_path)
+    assert RunConfig.read(tmp_path).family == run.family
+
+
+def test_an_earlier_run_on_random_bodies_goes_on_under_its_new_name(run_metarl, tmp_path: Path, tiny) -> None:
+    words = ("train", "multitask", "hopper-rand-params-published", "--out", tmp_path / "run", *tiny)
+    assert run_metarl(*words)[0] == 0
+    config = tmp_path / "run" / "config.json"
+    config.write_text(config.read_text().replace("-published", ""))  # as the version before wrote it
+    code, _, err = run_metarl("train", "multitask", "hopper-rand-params", "--out", tmp_path / "run", "--resume")
+    assert code == 2
+    assert "in family (there 'hopper-rand-params-published')" in err.replace("\n", " ")
+    code, out, err = run_metarl("evaluate", tmp_path / "run", "--tasks", "2", "--json")
+    assert code == 0, err
+    assert json.loads(out.splitlines()[-1])["family"] == "hopper-rand-params-published"

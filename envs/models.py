@@ -1,0 +1,75 @@
+"""Models from XML files, and the states that their episodes start from."""
+
+from __future__ import annotations
+
+import functools
+import logging
+from typing import Any
+
+import mujoco
+
+from metarl.types import Floats
+
+SCALAR_JOINTS = (int(mujoco.mjtJoint.mjJNT_SLIDE), int(mujoco.mjtJoint.mjJNT_HINGE))
+TOLERANCE = 1e-6
+"""How far outside of a joint's range a first position may lie, rad or m."""
+SHOWN = 3
+"""Joints that a message names."""
+
+logger = logging.getLogger(__name__)
+
+
+def load_model(path: str) -> Any:
+    """The `MjModel` of an XML file.
+
+    Raises:
+        ValueError: There is no such file, or MuJoCo does not accept it; one line.
+    """
+    try:
+        return mujoco.MjModel.from_xml_path(path)
+    except ValueError as error:
+        reason = "; ".join(line.strip() for line in str(error).splitlines() if line.strip())
+        raise ValueError(f"model_path: got {path!r}, expected a model that MuJoCo compiles ({reason})") from error
+
+
+def find_keyframe(model: Any, name: str | None) -> int:
+    """The number of a model's keyframe; -1 without a name, for its initial state.
+
+    Raises:
+        ValueError: The model has no keyframe of that name.
+    """
+    if name is None:
+        return -1
+    key = mujoco.mj_name2id(model, mujoco.mjtObj.mjOBJ_KEY, name)
+    if key < 0:
+        raise ValueError(f"keyframe: got {name!r}, expected {' or '.join(_keyframes(model)) or 'None: there are none'}")
+    return int(key)
+
+
+def _keyframes(model: Any) -> list[str]:
+    return [repr(model.key(i).name) for i in range(model.nkey) if model.key(i).name]
+
+
+def warn_outside_limits(model: Any, qpos: Floats) -> None:
+    """Says once which joints would start outside of their ranges: the constraint solver would throw them back.
+
+    Args:
+        model: The model.
+        qpos: First positions `[nq]`.
+    """
+    outside = []
+    for i in range(model.njnt):
+        if model.jnt_limited[i] and model.jnt_type[i] in SCALAR_JOINTS:
+            at, (low, high) = float(qpos[model.jnt_qposadr[i]]), model.jnt_range[i]
+            if not low - TOLERANCE <= at <= high + TOLERANCE:
+                outside.append(f"{model.joint(i).name or f'joint {i}'} at {at:.4g} ({low:.4g} to {high:.4g})")
+    if outside:
+        keys = _keyframes(model)
+        advice = f"set the class attribute keyframe to {' or '.join(keys)}" if keys else "add a <key> to the XML"
+        more = f" and {len(outside) - SHOWN} more" if len(outside) > SHOWN else ""
+        _say_outside(", ".join(outside[:SHOWN]) + more, advice)
+
+
+@functools.cache
+def _say_outside(joints: str, advice: str) -> None:
+    logger.warning("first positions: got joints outside of their ranges, %s; %s", joints, advice)
