@@ -19,7 +19,7 @@ from metarl.custom.family import GymnasiumEnvs
 from metarl.custom.findings import Clock, Findings, Note, OutOfTimeError, Problem, Seen
 from metarl.custom.playing import play, varied_actions
 from metarl.custom.rows import Env, EnvError, Maker, describe
-from metarl.custom.task_check import compare_tasks
+from metarl.custom.task_check import compare_tasks, long_time_limit
 from metarl.custom.tasks_apart import parts_of
 from metarl.tasks import Family
 from metarl.types import Task
@@ -85,6 +85,7 @@ def _looked_at(family: Family, clock: Clock) -> Iterator[Problem | Note | Seen]:
             envs.close()
         if isinstance(family.make_envs, GymnasiumEnvs):
             yield from partial_effects(family, family.make_envs, tasks[0], plan.steps, clock, explained)
+            yield from long_time_limit(family, tasks[0], plan.steps, clock)
     except EnvError as failure:
         if clock.left > 0:
             yield Problem("fault", str(failure), failure.trace)
@@ -118,8 +119,9 @@ class _Plan:
     def words(self, family: Family) -> str:
         """It, and how large an observation is."""
         size, batch = 8 * self.observation_size, 8 * self.observation_size * 400 * family.horizon
+        many = "numbers" if self.observation_size > 1 else "number"
         words = (
-            f"an observation is {self.observation_size} numbers ({_bytes(size)}; those of 20 tasks x 20 episodes x "
+            f"an observation is {self.observation_size} {many} ({_bytes(size)}; those of 20 tasks x 20 episodes x "
             f"{family.horizon} steps are {_bytes(batch)})"
         )
         if self.slow:
@@ -146,8 +148,8 @@ def _plan(family: Family, tasks: Sequence[Task], clock: Clock) -> _Plan:
         envs.set_tasks(tasks[:1])
         envs.reset(seed=0)
         made, before = time.perf_counter() - before, time.perf_counter()
-        steps = [time.perf_counter() for action in actions[:5] if clock.going() and len(envs.step(action))]
-        step = (time.perf_counter() - before) / max(len(steps), 1)
+        moments = [before] + [time.perf_counter() for action in actions[:5] if clock.going() and envs.step(action)]
+        step = float(np.median(np.diff(moments))) if len(moments) > 1 else made
     finally:
         envs.close()
     if clock.left == float("inf"):

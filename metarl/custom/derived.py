@@ -26,6 +26,8 @@ from metarl.types import Task
 ROWS = 3
 USUAL_RATIOS = (1 / 12, 1 / 4, 1 / 3, 1 / 2, 2, 3, 4, 12)
 """Ratios by which quantities of one body often hang together, such as a length and its centre."""
+LENGTHS = {"length", "len", "pos", "position", "com", "center", "centre", "radius", "width", "height", "half", "size"}
+"""Words in the names of lengths; only those are guessed to belong together."""
 SHARED_WORDS = 2
 """Words that the names of two attributes have to share to be thought of as belonging together."""
 PERTURBED = 1.5
@@ -245,13 +247,18 @@ def _guessed(make: GymnasiumEnvs, base: Task, name: str, steps: int, clock: Cloc
     keys = [k for k in dir(bare) if not k.startswith("_") and not isinstance(getattr(kind, k, None), property)]
     numbers = {k: float(v) for k, v in _numbers({k: getattr(bare, k, None) for k in keys}).items() if np.ndim(v) == 0}
     env.close()
-    if not numbers.get(name):
+    if not numbers.get(name) or not _words(name) & LENGTHS:
         return
     varied = {key for key, _ in base.parameters}
     for key, number in numbers.items():
         shared = _words(key) & _words(name)
         ratio = number / numbers[name]
-        if key in varied or len(shared) < SHARED_WORDS or not np.isclose(ratio, USUAL_RATIOS, rtol=1e-9).any():
+        if (
+            key in varied
+            or len(shared) < SHARED_WORDS
+            or not _words(key) & LENGTHS
+            or not np.isclose(ratio, USUAL_RATIOS, rtol=1e-9).any()
+        ):
             continue
         values = {n: list(v) for n, v in base.parameters}
         one, two = (Task.of(base.family, **values, **{key: x}) for x in (number, PERTURBED * number))

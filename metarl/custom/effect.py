@@ -9,7 +9,7 @@ import numpy as np
 
 from metarl.custom.findings import Clock, Note, Problem, Seen
 from metarl.custom.playing import Change, Difference, Recording, RewardKind, difference, reward_kind
-from metarl.custom.tasks_apart import Part, partners, parts_of, told_apart
+from metarl.custom.tasks_apart import partners, parts_of, told_apart
 from metarl.tasks import Family
 from metarl.types import Task
 
@@ -22,7 +22,7 @@ REWARDS: dict[RewardKind, str] = {
 """What the rewards seen say about an effect that was not seen."""
 MUCH_STEPS, MUCH = 20, 200
 """Steps of an episode, and of all together, from which on seeing no effect counts as much."""
-ALL_COMPONENTS = 64
+ALL_COMPONENTS = 16
 """Parameters with more components are tested as a whole only."""
 
 
@@ -100,8 +100,10 @@ def effects(
         )
         return
     if len(parts_of(played.base)) == 1:
-        yield Seen(_sentence(names[0], differences, kind, played))
+        yield Seen(_sentence(repr(names[0]), differences, kind, played))
         return
+    if any(differences):
+        yield Seen(_sentence("tasks", differences, kind, played))
     yield from _part_by_part(family, played, further, reasons, clock, kind)
 
 
@@ -127,7 +129,7 @@ def _part_by_part(
     kind: RewardKind,
 ) -> Iterator[Problem | Note | Seen]:
     """Each parameter with all others held, then each component."""
-    silent, alive = set[str](), dict[str, int]()
+    silent, together, alive = set[str](), list[str](), dict[str, list[bool]]()
     for part in parts_of(played.base):
         whole = part.component is None
         if not whole and (part.name in silent or len(played.base[part.name]) > ALL_COMPONENTS):
@@ -136,21 +138,41 @@ def _part_by_part(
             continue
         others = partners(family, played.base, part, 2)
         if not others:
-            if whole and len(played.base.parameters) > 1:
-                yield Note("effect", f"{str(part)!r} was not tested on its own: no two tasks differ in it alone")
+            together += [part.name] if whole else []
             continue
         where, found = played, _compared(played, others, briefly=not whole)
         if not any(found) and (more := further()):
             where, found = more, _compared(more, others, briefly=not whole)
-        if not any(found):
-            silent |= {part.name} if whole else set()
-            yield _silent(part, where, kind, reasons)
-        elif whole:
-            yield Seen(_sentence(str(part), found, kind, where))
+        if not whole:
+            alive.setdefault(part.name, []).append(any(found))
+        elif any(found):
+            yield Seen(_sentence(repr(part.name), found, kind, where))
         else:
-            alive[part.name] = alive.get(part.name, 0) + 1
-    for name, count in alive.items():
-        yield Seen(f"{count} of the {len(played.base[name])} components of {name!r} have an effect each, on their own")
+            silent.add(part.name)
+            yield _nothing(
+                f"the parameter {part.name!r} changes neither rewards nor transitions",
+                "the environment {} use it (it could be read only when the environment is made: then take it as an "
+                "argument)",
+                where,
+                kind,
+                reasons(part.name),
+            )
+    if together:
+        yield Seen(f"not tested one by one, since no two tasks differ in one alone: {', '.join(together)}")
+    for name, effects_seen in alive.items():
+        yield _components(name, effects_seen, played if all(effects_seen) else further() or played, kind)
+
+
+def _components(name: str, alive: Sequence[bool], played: Played, kind: RewardKind) -> Note | Seen:
+    """What is said of the components of a parameter that has an effect as a whole."""
+    none = [f"{name}[{i}]" for i, effect in enumerate(alive) if not effect]
+    if not none:
+        return Seen(f"each of the {len(alive)} components of {name!r} has an effect on its own")
+    return Note(
+        "effect",
+        f"{', '.join(none)}: {len(none)} of {len(alive)} components of {name!r} tested on their own, which change "
+        f"nothing that could be seen in {played.extent} ({REWARDS[kind]})",
+    )
 
 
 def _compared(played: Played, others: Sequence[Task], *, briefly: bool) -> list[Difference]:
@@ -161,24 +183,6 @@ def _compared(played: Played, others: Sequence[Task], *, briefly: bool) -> list[
         if (found[-1].rewards and found[-1].observations) or (briefly and found[-1]):
             break
     return found
-
-
-def _silent(part: Part, where: Played, kind: RewardKind, reasons: Callable[[str], list[str]]) -> Problem | Note:
-    """What is said of a parameter, or a component, without an effect."""
-    if part.component is None:
-        return _nothing(
-            f"the parameter {part.name!r} changes neither rewards nor transitions",
-            "the environment {} use it (it could be read only when the environment is made: then take it as an "
-            "argument)",
-            where,
-            kind,
-            reasons(part.name),
-        )
-    return Note(
-        "effect",
-        f"{str(part)!r}, component {part.component} of {part.name!r}, changes nothing that could be seen in "
-        f"{where.extent} ({REWARDS[kind]})",
-    )
 
 
 def _nothing(seen: str, meaning: str, played: Played, kind: RewardKind, reasons: Sequence[str]) -> Problem | Note:
@@ -212,7 +216,7 @@ def _sentence(name: str, found: Sequence[Difference], kind: RewardKind, played: 
     ends = [d.ends for d in found if d.ends]
     if ends:
         words.append(f"changes when episodes end (from step {min(ends)})")
-    return f"{name!r} {', '.join(words)}, in {played.extent}"
+    return f"{name}: {', '.join(words)}, in {played.extent}"
 
 
 def _extent(changes: Sequence[Change]) -> str:

@@ -14,6 +14,8 @@ from metarl.tasks import ContinuousTasks, Family
 from metarl.types import Bools, Floats, Task
 from metarl.vector import TaskVecEnv
 
+COMPONENTS = 200
+"""Components that are compared so, at most; of a picture, these are spread over it."""
 RESETS = 100
 """Resets of each of two tasks, over which their first observations are compared where those differ."""
 
@@ -51,6 +53,8 @@ def leaks(
             one = np.concatenate([one, _resets(envs, base, seed)])
             two = np.concatenate([two, _resets(envs, task, seed)])
         components = np.flatnonzero(_apart(one, two))
+        if len(components) > COMPONENTS:
+            components = components[np.linspace(0, len(components) - 1, COMPONENTS).astype(int)]
         told = [c for c in components if told_apart(one[:, c], two[:, c], len(components) * len(tasks))]
         if told:
             yield Problem(

@@ -15,6 +15,8 @@ from metarl.vector import TaskVecEnv
 
 ROUNDING = {np.float32: 1e-6, np.float64: 1e-9}
 """Differences up to this share of a number's size are rounding, by the precision it is computed in."""
+FEWEST_STEPS = 3
+"""Steps that are recorded in any case, also of observations that need much memory."""
 SMALLEST = 1e-13
 """Differences up to this are rounding, whatever the size."""
 
@@ -92,14 +94,17 @@ def play(
     return Recording(np.stack(observations), rewards, terminations, truncations, bool(diverged))
 
 
-def varied_actions(envs: TaskVecEnv) -> Floats:
+def varied_actions(envs: TaskVecEnv, most_bytes: int = 2**26) -> Floats:
     """Random actions, `[T, E, ...]`, of three habits in turn, since independent ones alone get nowhere.
+
+    `T` is the horizon, or less where the observations of one recording would need more than `most_bytes` of memory.
 
     Rows 0, 3, 6, ... keep one action for the whole episode; rows 1, 4, 7, ... keep each for a random stretch, and
     take every second one from the corners of the space; the others act independently at each step.
     """
-    rng, rows, horizon = np.random.default_rng(0), envs.num_envs, envs.horizon
-    space = envs.single_action_space
+    rng, rows, space = np.random.default_rng(0), envs.num_envs, envs.single_action_space
+    size = 8 * rows * int(np.prod(envs.single_observation_space.shape))
+    horizon = min(envs.horizon, max(most_bytes // size, FEWEST_STEPS))
     actions = np.stack([random_actions(space, rows, rng) for _ in range(horizon)])
     actions[:, ::3] = actions[0, ::3]
     for row in range(1, rows, 3):

@@ -31,6 +31,8 @@ ROWS, WORKER_ROWS, STEPS = 9, 3, 1000
 """Episodes at most, those in worker processes, and steps."""
 MOST_COMPONENTS = 8
 """Components that are named one by one, at most."""
+MOST_BYTES = 2**22
+"""Memory of the observations of one recording: comparing more would take long."""
 LEAST = 0.25
 """Share of the first episodes' steps that others have to be played for, to say that they are the same."""
 SLOW = "the environment is too slow to test before the training whether its tasks have an effect"
@@ -138,7 +140,7 @@ def _silent(envs: TaskVecEnv, family: Family, base: Task, clock: Clock) -> tuple
     """The parts of a task that changed nothing, and the words for how that was seen."""
     parts = [part for part in parts_of(base) if part.component is None or part.component < MOST_COMPONENTS]
     others = {part: found for part in parts if (found := partners(family, base, part, 2))}
-    actions = varied_actions(envs)
+    actions = varied_actions(envs, MOST_BYTES)
     own = Clock(clock.left / (3 + 2 * sum(part.component is None for part in others)))
     first = play(envs, base, actions, going=own.going, began=own.restart)  # their part of the time, resets left out
     clock.pause()

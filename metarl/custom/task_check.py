@@ -19,6 +19,8 @@ from metarl.vector import TaskVecEnv
 
 LONG_ROWS, LONG_EPISODE = 9, 1000
 """Episodes and steps where nothing was seen in shorter ones."""
+LIMIT_ROWS = 4
+"""Episodes in which a longer time limit is looked for."""
 
 
 def compare_tasks(
@@ -88,6 +90,20 @@ def _not_repeated(one: Recording, two: Recording) -> Problem | None:
             "self.np_random, and let reset put back all that step changes",
         )
     return None
+
+
+def long_time_limit(family: Family, task: Task, played: int, clock: Clock) -> Iterator[Note]:
+    """A time limit that is reported as termination, and is longer than what was played so far."""
+    if family.horizon <= played or not clock.start(f"time limits of more than {played} steps"):
+        return
+    envs = family.make_envs(1, LIMIT_ROWS, min(family.horizon, LONG_EPISODE))
+    try:
+        recording = play(envs, task, varied_actions(envs), began=clock.pause, going=clock.going)
+    finally:
+        envs.close()
+    length = same_length_terminations([recording])
+    if length > played:
+        yield _limit_as_termination(length, envs.num_envs)
 
 
 def _limit_as_termination(length: int, episodes: int) -> Note:

@@ -114,6 +114,11 @@ class TimeLimitTerminates(Line):
         return self.time >= 30
 
 
+class LaterTimeLimitTerminates(Line):
+    def fails(self) -> bool:
+        return self.time >= 150
+
+
 class Told(gymnasium.Env):
     """A mass on a spring, which is told nothing: its numbers are attributes."""
 

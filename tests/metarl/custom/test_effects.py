@@ -89,27 +89,31 @@ def test_each_component_is_tested_on_its_own(odd: Any) -> None:
     found = examine(odd.family_of(odd.ThirdIsUnused, size=3))
     assert found.problems == []
     (note,) = found.notes
-    assert note.message.startswith("'goal[2]', component 2 of 'goal', changes nothing")
-    assert any("2 of the 3 components of 'goal' have an effect" in s.message for s in found.seen)
+    assert note.message.startswith("goal[2]: 1 of 3 components of 'goal' tested on their own, which change nothing")
+    found = examine(odd.family_of(odd.ThirdIsUnused, size=2))
+    assert found.notes == []
+    assert found.seen[-1].message == "each of the 2 components of 'goal' has an effect on its own"
 
 
 def test_what_a_parameter_changes_is_said_and_how_large_an_observation_is(odd: Any) -> None:
     found = examine(odd.family_of(odd.Line))
     size, effect = (s.message for s in found.seen)
     assert size.startswith("an observation is 2 numbers (16 bytes")
-    assert "'goal' no change of observations was seen, changes rewards (from step 1" in effect
+    assert "'goal': no change of observations was seen, changes rewards (from step 1" in effect
 
 
 def test_choices_are_tested_one_by_one() -> None:
     found = examine(gym_env("gym:CartPole-v1", "gravity=choice(5,10,15)", "tau=choice(0.01,0.02)"))
     assert found.problems == []
-    assert {s.message.split("'")[1] for s in found.seen[1:]} == {"gravity", "tau"}
+    assert {s.message.split("'")[1] for s in found.seen[2:]} == {"gravity", "tau"}
 
 
 def test_a_time_limit_reported_as_termination_is_noted(odd: Any) -> None:
     (note,) = examine(odd.family_of(odd.TimeLimitTerminates)).notes
     assert note.kind == "time limit"
     assert "after 30 steps" in note.message
+    (note,) = examine(odd.family_of(odd.LaterTimeLimitTerminates, horizon=300)).notes
+    assert "4 random episodes ended by termination after 150 steps" in note.message
 
 
 def test_an_attribute_that_reset_overwrites_or_that_others_were_computed_from_is_explained(odd: Any) -> None:
