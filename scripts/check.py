@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Annotated
+from typing import Annotated, Any
 
 import tyro
 
-from metarl.custom.contract import check_family
+from metarl.config import Range, check
+from metarl.custom.contract import Clock, examine
 from metarl.custom.family import stepping_of
 from metarl.custom.from_gym import gym_spec
 from metarl.registry import make_family
 from metarl.scripts.common import border, end_with_json, parse
 from metarl.scripts.families import GymOptions
+
+Seconds = Annotated[float, Range(0, 86400, open_low=True), tyro.conf.arg(metavar="FLOAT in (0, 86400]")]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,6 +27,8 @@ class CheckCommand(GymOptions):
 
     family: Annotated[str, tyro.conf.Positional]
     """Family to check: its name, gym:ID, or your own module:function."""
+    seconds: Seconds = 60.0
+    """Time for it, s. On a slow environment less is played, and what there was no time for is named."""
     json: bool = False
     """End stdout with one line of JSON."""
 
@@ -33,17 +39,67 @@ def main(arguments: Sequence[str] | None = None) -> int:
         command: CheckCommand = parse(
             CheckCommand, "metarl check", list(sys.argv[1:] if arguments is None else arguments)
         )
-        family = make_family(gym_spec(command.family, command.vary, command.constants))
-        problems = check_family(family)
+        check(command)
+        spec = gym_spec(command.family, command.vary, command.constants)
+        progress = _Progress(spec)
+        clock = Clock(command.seconds, progress.show)
+        family = make_family(spec)
+        findings = examine(family, clock)
+    progress.end()
+    for sentence in findings.seen:
+        print(f"seen: {sentence.message}")
+    for note in findings.notes:
+        print(f"note: {note.kind}: {note.message}")
+    problems = findings.problems
     for problem in problems:
         if problem.trace:
             print(problem.trace.rstrip(), file=sys.stderr)
         print(f"{problem.kind}: {problem.message}")
+    if findings.skipped:
+        print(f"not looked at within {command.seconds:g} s (--seconds): {'; '.join(findings.skipped)}")
     kind = "a Gymnasium environment" if stepping_of(family) else "a batch of its own, so without Gymnasium's check_env"
     print(f"{family.name} ({kind}): {len(problems) or 'no'} problem{'s' if len(problems) != 1 else ''} found")
     if command.json:
-        end_with_json({"family": family.name, "problems": [asdict(problem) for problem in problems]})
+        result: dict[str, Any] = {"family": family.name, "problems": [asdict(problem) for problem in problems]}
+        if findings.notes:
+            result["notes"] = [asdict(note) for note in findings.notes]
+        if findings.skipped:
+            result["not_looked_at"] = findings.skipped
+        end_with_json(result)
     return 1 if problems else 0
+
+
+class _Progress:
+    """A line on stderr with what is looked at and the time left: rewritten on a terminal, else every few seconds.
+
+    Args:
+        title: What is checked.
+    """
+
+    FIRST, EVERY = 1.0, 5.0
+
+    def __init__(self, title: str) -> None:
+        self._title, self._live = title, sys.stderr.isatty()
+        self._next, self._shown = time.monotonic() + self.FIRST, 0
+
+    def show(self, what: str, left: float) -> None:
+        """Shows the line, if it is time to."""
+        now = time.monotonic()
+        if now < self._next:
+            return
+        self._next = now + (0.2 if self._live else self.EVERY)
+        line = f"checking {self._title}: {what}, at most {left:.0f} s left"
+        if self._live:
+            line = line[:110]
+            print(f"\r{line:{self._shown}}", end="", file=sys.stderr, flush=True)
+            self._shown = len(line)
+        else:
+            print(line, file=sys.stderr, flush=True)
+
+    def end(self) -> None:
+        """Takes the line away."""
+        if self._shown:
+            print(f"\r{'':{self._shown}}\r", end="", file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

@@ -26,6 +26,7 @@ from metarl.custom.from_gym import PREFIX, gym_spec, named_again
 from metarl.custom.guest import limit_output
 from metarl.custom.measure import settled
 from metarl.custom.rows import EnvError
+from metarl.custom.short_test import effect_warnings
 from metarl.evaluation import evaluate, success_rates
 from metarl.finite import NotFiniteError, naming
 from metarl.learning.memory import keep_freed_memory
@@ -281,6 +282,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         stepping = settled(with_stepping(family, run.stepping), training.tasks * training.episodes)
         family, run = with_stepping(family, stepping), dataclasses.replace(run, stepping=stepping)  # likewise
         runs = _one_per_seed(door, run)
+    if not door.resume and (stepping or family_name.partition(":")[0] not in names(FAMILIES)):
+        for line in effect_warnings(dataclasses.replace(family, horizon=spaces.horizon)):
+            print(f"warning: {line}; see metarl check {shlex.quote(run.family)}", file=sys.stderr)
     ends, blown = [], []
     for one_door, one_run in runs:
         code, end, stopped = _train_here(one_door, one_run, family)

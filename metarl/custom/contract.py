@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import time
 import traceback
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,76 +15,154 @@ from gymnasium import spaces
 from gymnasium.utils.env_checker import check_env
 
 from metarl.custom.answers import AnswerError, plain_flags, reset_answer, step_answer
-from metarl.custom.family import GymnasiumEnvs, random_actions
+from metarl.custom.derived import partial_effects
+from metarl.custom.family import GymnasiumEnvs
+from metarl.custom.findings import Clock, Findings, Note, OutOfTimeError, Problem, Seen
+from metarl.custom.playing import play, varied_actions
 from metarl.custom.rows import Env, EnvError, Maker, close_env, describe
-from metarl.tasks import ContinuousTasks, Family
-from metarl.types import Bools, Floats, Task
-from metarl.vector import TaskVecEnv, fixed_actions
+from metarl.custom.task_check import compare_tasks, long_time_limit
+from metarl.custom.tasks_apart import parts_of
+from metarl.tasks import Family
+from metarl.types import Task
+from metarl.vector import fixed_actions
+
+__all__ = ["Clock", "Findings", "Note", "Problem", "Seen", "check_family", "examine"]
 
 TASKS, ROWS, LONGEST_EPISODE = 6, 20, 100
-"""How much is played: so many tasks, episodes of each, and steps of an episode."""
+"""How much is played at most: so many tasks, episodes of each, and steps of an episode."""
+SLOW = tuple((rows, steps) for rows in (ROWS, 10, 5, 2) for steps in (LONGEST_EPISODE, 50, 20, 10, 5))
+"""What is played in place of that where it would take too long: the most of these that fits."""
 COMPARED_TASKS = 1000
 """Training tasks that are compared with the held-out ones."""
-
-
-@dataclass(frozen=True)
-class Problem:
-    """Something that a family does wrong.
-
-    Args:
-        kind: `gymnasium`, `space`, `finite`, `seed`, `leak`, `effect`, `pickle`, `overlap` or `fault`.
-        message: What is wrong and what to change.
-        trace: The environment's own traceback, where it raised.
-    """
-
-    kind: str
-    message: str
-    trace: str = ""
-
-
-@dataclass(frozen=True)
-class Recording:
-    """Episodes of one task under given actions.
-
-    Args:
-        observations: `[T + 1, E, O]`.
-        rewards: `[T, E]`.
-        ended: `[T, E]`, terminated or truncated here.
-        diverged: Whether anything was not finite, or a simulation blew up.
-    """
-
-    observations: Floats
-    rewards: Floats
-    ended: Bools
-    diverged: bool
-
-    def same_as(self, other: Recording) -> bool:
-        """Whether nothing at all differs."""
-        mine, theirs = ((r.observations, r.rewards, r.ended) for r in (self, other))
-        return all(np.array_equal(a, b) for a, b in zip(mine, theirs, strict=True))
+SHARE = 0.6
+"""Part of the time left that the comparison of tasks is planned to take."""
 
 
 def check_family(family: Family) -> list[Problem]:
     """Everything found wrong with a family; Gymnasium environments are also put through Gymnasium's `check_env`."""
+    return examine(family).problems
+
+
+def examine(family: Family, clock: Clock | None = None) -> Findings:
+    """All that there is to say about a family: what is wrong, what may be wrong, what was seen, what was not.
+
+    Args:
+        family: The family.
+        clock: Time for it, and who is told of progress; no limit by default.
+    """
+    findings, clock = Findings(), clock or Clock()
+    for finding in _looked_at(family, clock):
+        findings.add(finding)
+    findings.skipped = list(dict.fromkeys(clock.skipped))
+    return findings
+
+
+def _looked_at(family: Family, clock: Clock) -> Iterator[Problem | Note | Seen]:
+    """Part after part, as far as what was found allows and there is time."""
     tasks = _some_tasks(family)
     if not tasks:
-        return [Problem("overlap", "got no task at all; TaskDistribution has to give training and held-out tasks")]
-    problems = list(_tasks_apart(family))
+        yield Problem("overlap", "got no task at all; TaskDistribution has to give training and held-out tasks")
+        return
+    yield from _tasks_apart(family)
     if isinstance(family.make_envs, GymnasiumEnvs):
-        problems += _single_environment(family.make_envs, tasks[0])
-        if any(p.kind in ("space", "fault") for p in problems):
-            return problems
-        problems += _in_a_worker(family, tasks[0])
-        stepping = replace(family.make_envs.stepping, workers="sync")
+        found = _single_environment(family.make_envs, tasks[0], clock)
+        yield from found
+        if any(isinstance(p, Problem) and p.kind in ("space", "fault") for p in found):
+            return
+        if clock.start("whether it can be made in a worker process"):
+            yield from _in_a_worker(family, tasks[0], clock)
+        stepping = replace(family.make_envs.stepping, workers="sync", timeout=_patience(family.make_envs, clock))
         family = replace(family, make_envs=replace(family.make_envs, stepping=stepping))
-    envs = family.make_envs(1, ROWS, min(family.horizon, LONGEST_EPISODE))
+    if not clock.start("how fast it is"):
+        clock.skipped += ["seeds", "leaks", "effects of tasks"]
+        return
+    explained = set[str]()
     try:
-        problems += _batch(envs, family, tasks)
+        plan = _plan(family, tasks, clock)
+        yield Seen(plan.words(family))
+        envs = family.make_envs(1, plan.rows, plan.steps)
+        try:
+            yield from compare_tasks(envs, family, tasks[: plan.tasks], clock, explained)
+        finally:
+            envs.close()
+        if isinstance(family.make_envs, GymnasiumEnvs):
+            yield from partial_effects(family, family.make_envs, tasks[0], plan.steps, clock, explained)
+            yield from long_time_limit(family, tasks[0], plan.steps, clock)
     except EnvError as failure:
-        problems.append(Problem("fault", str(failure), failure.trace))
+        if clock.left > 0:
+            yield Problem("fault", str(failure), failure.trace)
+        else:
+            clock.skipped.append(f"what comes after a call of the environment that took too long ({failure})")
+
+
+def _patience(make: GymnasiumEnvs, clock: Clock) -> float:
+    """Seconds for one call of an environment, of which the time left is a bound."""
+    return float(min(make.stepping.timeout, max(clock.left, 0.1) / 1.25))  # a hang is noticed a quarter later
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """How much is played.
+
+    Args:
+        tasks: Tasks that are compared.
+        rows: `E`, episodes of each.
+        steps: `T`.
+        observation_size: `O`.
+        slow: Whether it is less than usual.
+    """
+
+    tasks: int
+    rows: int
+    steps: int
+    observation_size: int
+    slow: bool
+
+    def words(self, family: Family) -> str:
+        """It, and how large an observation is."""
+        size, batch = 8 * self.observation_size, 8 * self.observation_size * 400 * family.horizon
+        many = "numbers" if self.observation_size > 1 else "number"
+        words = (
+            f"an observation is {self.observation_size} {many} ({_bytes(size)}; those of 20 tasks x 20 episodes x "
+            f"{family.horizon} steps are {_bytes(batch)})"
+        )
+        if self.slow:
+            words += f"; the environment is slow: {self.rows} episodes of {self.steps} steps are played of each task"
+        return words
+
+
+def _bytes(number: float) -> str:
+    for unit in ("bytes", "KiB", "MiB"):
+        if number < 1024:
+            return f"{number:.3g} {unit}"
+        number /= 1024
+    return f"{number:.3g} GiB"
+
+
+def _plan(family: Family, tasks: Sequence[Task], clock: Clock) -> _Plan:
+    """Measures a reset and a step, and takes what fits into the time left."""
+    longest = min(family.horizon, LONGEST_EPISODE)
+    envs = family.make_envs(1, 1, longest)
+    try:
+        actions, size = varied_actions(envs), int(envs.single_observation_space.shape[0])
+        play(envs, tasks[-1], actions[:1])  # what is imported at the first one does not count
+        before = time.perf_counter()
+        envs.set_tasks(tasks[:1])
+        envs.reset(seed=0)
+        made, before = time.perf_counter() - before, time.perf_counter()
+        moments = [before] + [time.perf_counter() for action in actions[:5] if clock.going() and envs.step(action)]
+        step = float(np.median(np.diff(moments))) if len(moments) > 1 else made
     finally:
         envs.close()
-    return problems
+    if clock.left == float("inf"):
+        return _Plan(len(tasks), ROWS, longest, size, slow=False)
+    plays = len(tasks) + 1 + 2 * len(parts_of(tasks[0]))
+    for few, plays in ((len(tasks), plays), (2, 5)):  # noqa: B020
+        for rows, length in sorted(SLOW, key=lambda way: -way[0] * way[1]):
+            length = min(length, longest)
+            if plays * rows * (made + step * length) <= SHARE * clock.left:
+                return _Plan(few, rows, length, size, slow=(few, rows, length) != (len(tasks), ROWS, longest))
+    return _Plan(2, 2, min(5, longest), size, slow=True)
 
 
 # Tasks ----------------------------------------------------------------------------------------------------
@@ -113,22 +192,24 @@ def _tasks_apart(family: Family) -> Iterator[Problem]:
         )
 
 
-def _mixed(family: Family, base: Task, other: Task, names: set[str]) -> Task:
-    """`base` with the named parameters of `other`."""
-    values = dict(base.parameters) | {name: v for name, v in other.parameters if name in names}
-    return Task.of(family.distribution.family, **values)
-
-
 # One Gymnasium environment ------------------------------------------------------------------------------------
 
 
-def _single_environment(make: GymnasiumEnvs, task: Task) -> list[Problem]:
+def _single_environment(make: GymnasiumEnvs, task: Task, clock: Clock) -> list[Problem]:
     """What a single environment returns, and what Gymnasium's own check says of it."""
-    env = None
+    env, looked = None, clock.start("what a single environment returns")
+    if not looked:
+        return []
     try:
-        env = make.maker.play(None, task)
-        wrong = list(_returned(env))
-        return wrong or list(_gymnasium_check(env, make.maker))
+        with clock.limit():
+            env = make.maker.play(None, task)
+            wrong = list(_returned(env))
+            if wrong or not clock.start("Gymnasium's check_env"):
+                return wrong
+            return list(_gymnasium_check(env, make.maker))
+    except OutOfTimeError as error:
+        message = f"the environment gave no answer: {error}; it is slow or hangs there (--seconds gives it more time)"
+        return [Problem("fault", message, traceback.format_exc())]
     except AnswerError as error:
         return [Problem("space", f"{error}, task: {describe(task)}")]
     except (Exception, SystemExit) as error:
@@ -187,15 +268,17 @@ def _gymnasium_check(env: Env, maker: Maker) -> Iterator[Problem]:
             warnings.simplefilter("ignore")  # its recommendations: bounds, normalised actions
             with plain_flags(bare):
                 check_env(bare, skip_render_check=True, skip_close_check=True)
+    except OutOfTimeError:
+        raise
     except Exception as error:
         yield Problem("gymnasium", f"Gymnasium's check_env: {' '.join(str(error).split()) or type(error).__name__}")
 
 
-def _in_a_worker(family: Family, task: Task) -> list[Problem]:
+def _in_a_worker(family: Family, task: Task, clock: Clock) -> list[Problem]:
     """The environment cannot be made in a worker process."""
     make = family.make_envs
     assert isinstance(make, GymnasiumEnvs)
-    stepping = replace(make.stepping, workers="async", processes=1)
+    stepping = replace(make.stepping, workers="async", processes=1, timeout=_patience(make, clock))
     envs = replace(make, stepping=stepping)(1, 1, family.horizon)
     try:
         envs.set_tasks([task])
@@ -205,122 +288,3 @@ def _in_a_worker(family: Family, task: Task) -> list[Problem]:
     finally:
         envs.close()
     return []
-
-
-# The batch ----------------------------------------------------------------------------------------------------
-
-
-def _play(envs: TaskVecEnv, task: Task, actions: Floats, seed: int) -> Recording:
-    """Plays one task in every row; `actions` is `[T, E, ...]`."""
-    envs.set_tasks([task])
-    observation, _ = envs.reset(seed=seed)
-    observations, rewards, ended, diverged = [observation], [], [], not np.isfinite(observation).all()
-    for action in actions:
-        observation, reward, terminated, truncated, infos = envs.step(action)
-        observations.append(observation)
-        rewards.append(reward)
-        ended.append(terminated | truncated)
-        diverged |= bool(infos["diverged"].any() or not np.isfinite(reward).all() or not np.isfinite(observation).all())
-    return Recording(np.stack(observations), np.stack(rewards), np.stack(ended), bool(diverged))
-
-
-def _actions(envs: TaskVecEnv) -> Floats:
-    """Random actions, `[T, E, ...]`: half of the rows keep theirs for the whole episode, and so get somewhere."""
-    rng, rows = np.random.default_rng(0), envs.num_envs
-    actions = np.stack([random_actions(envs.single_action_space, rows, rng) for _ in range(envs.horizon)])
-    actions[:, : rows // 2] = actions[0, : rows // 2]
-    return actions
-
-
-def _batch(envs: TaskVecEnv, family: Family, tasks: Sequence[Task]) -> Iterator[Problem]:
-    """Seeds, finite numbers, effect of the task, and leaks."""
-    actions = _actions(envs)
-
-    def play(task: Task, seed: int = 0) -> Recording:
-        return _play(envs, task, actions, seed)
-
-    played = [play(task) for task in tasks]
-    for task, recording in zip(tasks, played, strict=True):
-        if recording.diverged:
-            yield Problem(
-                "finite",
-                f"an observation or a reward is not finite under random actions, task: {describe(task)}; find the "
-                "division or logarithm that makes it, or end the episode before",
-            )
-            return
-    outside = ~((played[0].observations >= _bounds(envs)[0]) & (played[0].observations <= _bounds(envs)[1]))
-    if outside.any():
-        yield Problem(
-            "space", f"component {np.argwhere(outside)[0][-1]} of an observation leaves the bounds of its space"
-        )
-    again = play(tasks[0])
-    if not np.array_equal(played[0].observations[0], again.observations[0]):
-        yield Problem(
-            "seed",
-            "reset(seed=0) gives another observation each time; call super().reset(seed=seed) first, and draw every "
-            "random number from self.np_random",
-        )
-        return
-    if not played[0].same_as(again):
-        yield Problem(
-            "seed",
-            "the same seed and actions give another episode each time; draw every random number from "
-            "self.np_random, and let reset put back all that step changes",
-        )
-        return
-    yield from _leak(family, tasks, play)
-    yield from _effect(family, tasks, played, play)
-
-
-def _bounds(envs: TaskVecEnv) -> tuple[Floats, Floats]:
-    """Of an observation, with room for rounding."""
-    box = envs.single_observation_space
-    slack = 1e-5 * (1.0 + np.abs(np.nan_to_num(box.low, posinf=0.0, neginf=0.0)))
-    return box.low - slack, box.high + slack
-
-
-def _leak(family: Family, tasks: Sequence[Task], play: Callable[[Task], Recording]) -> Iterator[Problem]:
-    """A hidden parameter shows in the first observation: two tasks that differ in nothing else look different."""
-    declared = {p.name: p.hidden for p in family.distribution.parameters}
-    independent = isinstance(family.distribution, ContinuousTasks)
-    if not all(declared.values()) and not independent:
-        return  # the visible parameters of two tasks may not fit each other
-    base = tasks[0]
-    first = play(base).observations[0]
-    for other in tasks[1:]:
-        hidden = {name for name, _ in other.parameters if declared.get(name, True)}
-        mixed = _mixed(family, base, other, hidden)
-        differs = np.argwhere(play(mixed).observations[0] != first)
-        if len(differs):
-            component = differs[0][1]
-            yield Problem(
-                "leak",
-                f"component {component} of the observation at reset tells tasks apart that differ only in what is "
-                f"hidden ({', '.join(sorted(hidden))}): {describe(base)} against {describe(mixed)}; take it out of the "
-                "observation (and out of the state an episode starts in), or declare the parameter hidden=False",
-            )
-            return
-
-
-def _effect(
-    family: Family, tasks: Sequence[Task], played: Sequence[Recording], play: Callable[[Task], Recording]
-) -> Iterator[Problem]:
-    """The task, or one of its parameters, changes nothing."""
-    if len(tasks) > 1 and all(r.same_as(played[0]) for r in played[1:]):
-        yield Problem(
-            "effect",
-            f"{len(tasks)} tasks give the same rewards and transitions under the same seed and actions; the "
-            "environment does not use the task it is told (is it set before reset, and on the bare environment?)",
-        )
-        return
-    names = [name for name, _ in tasks[0].parameters]
-    if len(names) == 1 or not isinstance(family.distribution, ContinuousTasks):
-        return
-    for name in names:
-        others = (_mixed(family, tasks[0], other, {name}) for other in tasks[1:])
-        if all(play(other).same_as(played[0]) for other in others):
-            yield Problem(
-                "effect",
-                f"the parameter {name!r} changes neither rewards nor transitions; it may be read only when the "
-                "environment is made (then take it as an argument), or be derived into another attribute there",
-            )
