@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from multiprocessing import resource_tracker
 from multiprocessing.connection import wait
 from pathlib import Path
 from types import FrameType
@@ -117,6 +118,31 @@ class LocalRows:
             signal.signal(signal.SIGALRM, previous)
 
 
+@contextlib.contextmanager
+def ctrl_c_is_ours(*, later: bool = False) -> Iterator[None]:
+    """Keeps Ctrl-C, which a terminal sends to all processes, from those that are started meanwhile.
+
+    Args:
+        later: Keep it from this process too until they are started: one that was forked a moment ago is known to nobody
+            if Ctrl-C comes right then.
+    """
+    came: list[int] = []
+    handler = signal.getsignal(signal.SIGINT)
+    later = later and callable(handler) and threading.current_thread() is threading.main_thread()
+    if later:
+        signal.signal(signal.SIGINT, lambda number, frame: came.append(number))
+    resource_tracker.ensure_running()  # else it is started later, and lets Ctrl-C through from then on
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        if later:
+            signal.signal(signal.SIGINT, handler)
+        if came:
+            signal.raise_signal(signal.SIGINT)
+
+
 class Workers(AsyncVectorEnv[Floats, Floats]):
     """Gymnasium's `AsyncVectorEnv` whose processes always end, however they are."""
 
@@ -124,7 +150,8 @@ class Workers(AsyncVectorEnv[Floats, Floats]):
         context = multiprocessing.get_context(START_METHOD)
         context.set_forkserver_preload(list(PRELOADED))
         try:
-            super().__init__(makers, copy=False, context=START_METHOD, autoreset_mode=AutoresetMode.DISABLED)
+            with ctrl_c_is_ours():
+                super().__init__(makers, copy=False, context=START_METHOD, autoreset_mode=AutoresetMode.DISABLED)
         except BaseException:
             self.close()
             raise

@@ -17,6 +17,7 @@ from gymnasium import spaces
 from gymnasium.vector import AsyncVectorEnv, SyncVectorEnv, VectorEnv
 
 from metarl.config import Count, Whole, check
+from metarl.custom.batch import ctrl_c_is_ours
 from metarl.envs.metaworld.classes import MANIPULATIONS
 from metarl.envs.metaworld.families import BenchmarkTasks, class_of
 from metarl.registry import FAMILIES, make_family, names
@@ -181,11 +182,12 @@ def bench_rollout(family: Family, command: RolloutCommand) -> dict[str, Any]:
     makers = [] if metaworld and horizon != family.horizon else _single_envs(family, tasks)
     steps_each = horizon if metaworld else REFERENCE_STEPS
     sync: VectorEnv[Any, Any, Any] | None = SyncVectorEnv(makers) if makers else None
-    parallel: VectorEnv[Any, Any, Any] | None = (
-        AsyncVectorEnv(makers) if makers and not metaworld and command.processes else None
-    )
+    parallel: VectorEnv[Any, Any, Any] | None = None
     rounds = []
     try:
+        if makers and not metaworld and command.processes:
+            with ctrl_c_is_ours(later=True):
+                parallel = AsyncVectorEnv(makers)
         for i in range(command.rounds + 1):
             clock = time.perf_counter()
             envs.set_tasks(tasks)
@@ -205,6 +207,10 @@ def bench_rollout(family: Family, command: RolloutCommand) -> dict[str, Any]:
                 }
             )
             print(f"{family.name}: round {i} of {command.rounds}", file=sys.stderr, flush=True)
+    except BaseException:
+        if parallel is not None:
+            parallel.close(terminate=True)
+        raise
     finally:
         for one in filter(None, (envs, twin, sync, parallel)):
             one.close()
