@@ -529,10 +529,10 @@ class Pearl:
         """Parameters, Adam's state and both buffers."""
         used = len(self._slots)
         buffers = self._replay.tensors("replay", used) | self._context.tensors("context", used)
-        return self._fixed_tensors() | buffers
+        return self.learned() | buffers
 
-    def _fixed_tensors(self) -> dict[str, Tensor]:
-        """Those whose shapes do not depend on what was collected."""
+    def learned(self) -> dict[str, Tensor]:
+        """Those of `tensors` that learning changes: all but the experience that is kept."""
         saved = {name: t.detach().cpu().clone() for name, t in self._parameters._asdict().items()}
         for name, optimiser in self._optimisers.items():
             saved |= optimiser.tensors(f"adam.{name}")
@@ -552,7 +552,7 @@ class Pearl:
         Raises:
             ValueError: Names, shapes, tasks or generator do not fit this agent.
         """
-        expected = {name: tuple(t.shape) for name, t in self._fixed_tensors().items()}
+        expected = {name: tuple(t.shape) for name, t in self.learned().items()}
         got = {n: tuple(t.shape) for n, t in tensors.items() if not n.startswith(("replay.", "context."))}
         if got != expected:
             raise ValueError(f"checkpoint of pearl: got tensors {got}, expected {expected}")

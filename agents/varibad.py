@@ -405,10 +405,10 @@ class Varibad:
 
     def tensors(self) -> dict[str, Tensor]:
         """Parameters, Adam's states, running statistics and the buffer."""
-        return self._fixed_tensors() | self._replay.tensors("buffer")
+        return self.learned() | self._replay.tensors("buffer")
 
-    def _fixed_tensors(self) -> dict[str, Tensor]:
-        """Those whose shapes do not depend on what was collected."""
+    def learned(self) -> dict[str, Tensor]:
+        """Those of `tensors` that learning changes: all but the experience that is kept."""
         return {
             **self._learner.tensors(),
             **{f"vae.{name}": p.detach().cpu().clone() for name, p in self._vae.named_parameters()},
@@ -429,7 +429,7 @@ class Varibad:
             ValueError: Names, shapes or generators do not fit this agent.
         """
         buffer = {name for name in tensors if name.startswith("buffer.")}
-        check_tensors("varibad", {k: t for k, t in tensors.items() if k not in buffer}, self._fixed_tensors())
+        check_tensors("varibad", {k: t for k, t in tensors.items() if k not in buffer}, self.learned())
         self._replay.check("buffer", tensors)
         generator = counters.get("vae_generator", {})
         try:

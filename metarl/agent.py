@@ -78,7 +78,11 @@ class MetaAgent(Protocol, Generic[StateT]):
         ...
 
     def tensors(self) -> dict[str, torch.Tensor]:
-        """Everything that training changes and that is an array, for the checkpoint."""
+        """Everything that training changes and that is an array, for the checkpoint.
+
+        Parameters, moments of optimisers and statistics have to be finite: a training that blew up is not saved. An
+        agent that keeps experience among its tensors has a method `learned()` too, with the others alone.
+        """
         ...
 
     def counters(self) -> dict[str, Any]:

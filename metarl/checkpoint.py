@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,10 +14,13 @@ import torch
 from torch import Tensor
 
 from metarl.agent import MetaAgent
+from metarl.finite import check_finite, learned
 from metarl.seeding import Streams
 from metarl.storage import read_tensors, write_tensors
 
 SUFFIX = ".safetensors"
+NAME = re.compile(rf"\d{{7,}}{re.escape(SUFFIX)}")
+"""Names of checkpoints: the iteration. Any other file of the folder is the user's."""
 
 
 @dataclass(frozen=True)
@@ -45,8 +49,13 @@ def _digest(tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> str:
 
 
 def list_checkpoints(folder: Path) -> list[Path]:
-    """The checkpoints of a run, oldest first; files still being written (dot-prefixed) are none."""
-    return sorted(p for p in folder.glob(f"*{SUFFIX}") if not p.name.startswith("."))
+    """The checkpoints of a run, oldest first; no other file or folder beside them is one."""
+    return sorted((p for p in folder.glob(f"*{SUFFIX}") if NAME.fullmatch(p.name) and p.is_file()), key=iteration_of)
+
+
+def iteration_of(checkpoint: Path) -> int:
+    """The iteration after which a checkpoint was written."""
+    return int(checkpoint.stem)
 
 
 def save_checkpoint(folder: Path, agent: MetaAgent[Any], streams: Streams, progress: Progress, keep: int) -> Path:
@@ -57,8 +66,12 @@ def save_checkpoint(folder: Path, agent: MetaAgent[Any], streams: Streams, progr
         agent: Whose parameters, statistics and counters are saved.
         streams: Whose random number generators are saved.
         progress: The counters.
-        keep: Checkpoints to keep, at least 2.
+        keep: Checkpoints to keep, at least 2. Later ones than this, which a resumed run found damaged, do not count.
+
+    Raises:
+        NotFiniteError: What was learned is not finite; nothing is written.
     """
+    check_finite(learned(agent))
     tensors = agent.tensors()
     state = {
         "iteration": progress.iteration,
@@ -69,7 +82,8 @@ def save_checkpoint(folder: Path, agent: MetaAgent[Any], streams: Streams, progr
     }
     path = folder / f"{progress.iteration:07d}{SUFFIX}"
     write_tensors(path, tensors, {"state": state, "sha256": _digest(tensors, state)})
-    for old in list_checkpoints(folder)[: -max(keep, 2)]:
+    until_now = [p for p in list_checkpoints(folder) if iteration_of(p) <= progress.iteration]
+    for old in until_now[: -max(keep, 2)]:
         old.unlink(missing_ok=True)
     return path
 
@@ -80,7 +94,8 @@ def load_checkpoint(path: Path, agent: MetaAgent[Any], streams: Streams | None =
     Nothing is changed unless the whole file is sound.
 
     Raises:
-        ValueError: The file is cut short, altered, or of another agent or configuration.
+        ValueError: The file is cut short, altered, of another agent or configuration, or holds parameters that are not
+            finite.
     """
     tensors, description = read_tensors(path)
     try:
@@ -89,6 +104,7 @@ def load_checkpoint(path: Path, agent: MetaAgent[Any], streams: Streams | None =
             raise ValueError("its checksum does not fit its content")
         reports_success = bool(state.get("reports_success", False))  # absent in version 0.1 at first
         progress = Progress(int(state["iteration"]), int(state["env_steps"]), reports_success)
+        check_finite({name: tensors[name] for name in learned(agent) if name in tensors}, "its parameters")
         agent.restore(tensors, state["agent"])
         if streams is not None:
             streams.restore(state["streams"])
@@ -104,11 +120,18 @@ def load_newest(
 
     Returns:
         Its counters (None if there is none), and a line for each newer one that was damaged.
+
+    Raises:
+        OSError: None could be loaded, and one of them could not be read at all, which is no reason to begin anew.
     """
     complaints: list[str] = []
+    unreadable: OSError | None = None
     for path in reversed(list_checkpoints(folder)):
         try:
             return load_checkpoint(path, agent, streams), complaints
         except (ValueError, OSError) as error:
             complaints.append(f"{error}; falling back to the one before")
+            unreadable = error if isinstance(error, OSError) else unreadable
+    if unreadable is not None:
+        raise unreadable
     return None, complaints

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from metarl.agent import MetaAgent
+from metarl.finite import NotFiniteError
 from metarl.seeding import Streams
 from metarl.types import Action, Actions, Bools, Floats, Spaces, Step, Trajectories
 from metarl.vector import TaskVecEnv
@@ -97,8 +98,19 @@ class TrajectoryBuilder:
         return np.full(self._rows, array) if array.ndim == 0 else array.reshape(self._rows)
 
     def build(self) -> Trajectories:
-        """The recording so far, padded to the horizon."""
+        """The recording so far, padded to the horizon.
+
+        Raises:
+            NotFiniteError: A reward or an observation is not finite as float32.
+        """
         t = self._t
+        for name, array in (("a reward", self._rewards), ("an observation", self._observations[:, :, : t + 1])):
+            if not np.isfinite(array).all():
+                where = tuple(int(i) for i in np.argwhere(~np.isfinite(array))[0])
+                raise NotFiniteError(
+                    f"got {name} that is not finite in float32 (task {where[0]}, episode {where[1]}, step {where[2]}): "
+                    f"{array[where]}; expected numbers between -3.4e38 and 3.4e38"
+                )
         self._observations[:, :, t + 1 :] = self._observations[:, :, t : t + 1]
         return Trajectories(
             all_observations=self._observations,
@@ -150,7 +162,7 @@ def collect(
     observation, _ = envs.reset(seed=int(streams.envs.integers(2**31)))
     builder = TrajectoryBuilder(m, e, envs.spaces, observation)
     how = {"mode": True} if actions == "mode" else {}
-    with _one_torch_thread():
+    with _one_torch_thread(), np.errstate(over="ignore"):  # the builder refuses what is infinite in float32
         while builder.unfinished:
             action, state = agent.act(state, builder.step, streams.policy, **how)
             observation, reward, terminated, truncated, infos = envs.step(

@@ -212,7 +212,10 @@ def load_with_progress(
         return agent, load_checkpoint(path, agent), []
     progress, complaints = load_newest(run_dir / "checkpoints", agent)
     if progress is None:
-        raise ValueError(f"{run_dir}: got a run without a whole checkpoint, expected one in {run_dir / 'checkpoints'}")
+        why = f" ({complaints[0].partition(';')[0]})" if complaints else ""
+        raise ValueError(
+            f"{run_dir}: got a run without a whole checkpoint{why}, expected one in {run_dir / 'checkpoints'}"
+        )
     return agent, progress, complaints
 
 

@@ -69,7 +69,10 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], Any]:
 
     Raises:
         ValueError: The file is cut short or is no such file.
+        OSError: It cannot be opened.
     """
+    with open(path, "rb"):
+        pass  # the library says of any file that it cannot open that it does not exist
     try:
         with safetensors.safe_open(path, framework="pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # not a mapping

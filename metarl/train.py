@@ -10,6 +10,7 @@ from typing import Any, Literal
 from metarl.agent import MetaAgent
 from metarl.checkpoint import Progress
 from metarl.config import Count, Whole
+from metarl.finite import check_finite, learned, naming
 from metarl.rollout import collect_adapting
 from metarl.seeding import Streams
 from metarl.tasks import TaskDistribution
@@ -79,6 +80,9 @@ def meta_train(
         streams: Source of all random numbers.
         iterations: Meta-updates in all, those before `start` included.
         start: The counters to go on from.
+
+    Raises:
+        NotFiniteError: Rewards, actions or parameters are not finite any more; the message names the iteration.
     """
     progress = start or Progress()
     if progress.reports_success:
@@ -87,11 +91,13 @@ def meta_train(
         clock = time.perf_counter()
         tasks = distribution.sample(envs.num_tasks, streams.tasks)
         envs.set_tasks(tasks)
-        trajectories, _ = collect_adapting(envs, agent, agent.begin(tasks, envs.episodes), streams)
-        sampled = time.perf_counter()
-        batch = MetaBatch(tuple(tasks), tuple(trajectories), progress=progress.iteration / iterations)
-        reported = agent.meta_update(batch)
-        updated = time.perf_counter()
+        with naming(f"iteration {progress.iteration + 1}"):
+            trajectories, _ = collect_adapting(envs, agent, agent.begin(tasks, envs.episodes), streams)
+            sampled = time.perf_counter()
+            batch = MetaBatch(tuple(tasks), tuple(trajectories), progress=progress.iteration / iterations)
+            reported = agent.meta_update(batch)
+            updated = time.perf_counter()
+            check_finite(learned(agent))
 
         steps = sum(t.env_steps for t in trajectories)
         progress = Progress(progress.iteration + 1, progress.env_steps + steps, envs.reports_success)

@@ -12,6 +12,7 @@ from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
+from metarl.finite import NotFiniteError
 from metarl.types import Bools, Floats, Spaces, Task
 
 
@@ -195,7 +196,8 @@ class TaskVecEnv(VectorEnv[Floats, Floats, Any], ABC):
         if not allowed.all():
             row = rows[np.flatnonzero(~allowed.reshape(len(rows), -1).all(axis=1))[0]]
             kind = f"no choice below {space.n}" if isinstance(space, spaces.Discrete) else "not finite"
-            raise ValueError(f"step: got an action that is {kind} in row {row} (task {row // self.episodes})")
+            error = ValueError if isinstance(space, spaces.Discrete) else NotFiniteError
+            raise error(f"step: got an action that is {kind} in row {row} (task {row // self.episodes})")
         if isinstance(space, spaces.Discrete):
             live_actions = live_actions.astype(np.int64)
         reward, ended, blown, terms = self._step_rows(rows, live_actions)

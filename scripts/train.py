@@ -4,46 +4,51 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import fcntl
 import json
-import re
 import shlex
 import signal
 import sys
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import Annotated, Any, Literal, cast
+from typing import Annotated, Any, cast
 
 import numpy as np
 import torch
 import tyro
 
 from metarl.agent import MetaAgent
-from metarl.checkpoint import Progress, list_checkpoints, load_newest, save_checkpoint
+from metarl.checkpoint import Progress, load_newest, save_checkpoint
 from metarl.config import Whole, check
 from metarl.custom.batch import Stepping
 from metarl.custom.family import PREFIX, gym_spec, settled, stepping_of, with_stepping
 from metarl.custom.rows import EnvError
 from metarl.custom.vary import FORMS
 from metarl.evaluation import evaluate, success_rates
+from metarl.finite import NotFiniteError, naming
 from metarl.learning.memory import keep_freed_memory
 from metarl.registry import AGENTS, FAMILIES, agent_class, make_family, names
 from metarl.report import first_label, last_label, tasks_label, training_picture
-from metarl.runs import STEPPING_FIELDS, MetricsLog, RunConfig, resolve_device, use_matmul, versions
+from metarl.runs import MetricsLog, RunConfig, resolve_device, use_matmul
 from metarl.scripts.common import border, end_with_json, option_value, parse, refuse, refuse_environment
 from metarl.scripts.display import TrainingDisplay
 from metarl.scripts.presets import PresetName, default_settings
+from metarl.scripts.refusals import (
+    advice,
+    on_this_machine,
+    refuse_if_out_of_memory,
+    refuse_impossible,
+    say_that_it_blew_up,
+)
+from metarl.scripts.run_folder import describe, new_run_dir, prepare, sole_writer
 from metarl.seeding import Streams
-from metarl.storage import read_json, remove_partial, write_bytes, write_json
+from metarl.storage import write_bytes
 from metarl.tasks import DrawnTasks, Family, split_name, split_tasks
 from metarl.train import TrainConfig, meta_train
 
-MAY_CHANGE = ("training.iterations", "training.eval_every", *STEPPING_FIELDS)
-"""The settings that a resumed run may change: none touches what an iteration computes, but for an annealed step size,
-which follows `iterations`."""
+BLEW_UP = 2
+"""Exit code of a training whose numbers are not finite any more."""
 
 USAGE = """usage: metarl train AGENT FAMILY [--out DIR] [--resume] [--seed S] [--iterations N] [--json] [options]
 
@@ -136,19 +141,6 @@ def _read_command(agent: str, name: str, arguments: Sequence[str]) -> tuple[Door
     return door, family, {"family": spec, **settings}
 
 
-def _new_run_dir(agent: str, family: str) -> Path:
-    """A folder under `runs/` that does not exist yet."""
-    stem = f"{time.strftime('%Y%m%d-%H%M%S')}-{agent}-{re.sub(r'[^A-Za-z0-9._=-]+', '-', family).strip('-')}"
-    for suffix in ("", *(f"-{i}" for i in range(2, 1000))):
-        path = Path("runs") / f"{stem}{suffix}"
-        try:
-            path.mkdir(parents=True)
-            return path
-        except FileExistsError:
-            continue
-    raise ValueError(f"runs/{stem}: got 999 runs of that name, expected a free one")
-
-
 class StopRequest:
     """Set by the first Ctrl-C (or SIGTERM): finish the iteration, save, leave. The second leaves at once."""
 
@@ -172,59 +164,6 @@ class StopRequest:
             file=sys.stderr,
             flush=True,
         )
-
-
-def _prepare(door: Door, run: RunConfig) -> Path:
-    """The run's folder, made or checked; nothing that is there is overwritten."""
-    out = door.out
-    if out is None:
-        out = _new_run_dir(run.agent, run.family)
-    elif (out / "config.json").exists() and not door.resume:
-        raise ValueError(
-            f"--out: got {out}, which already holds a run; use --resume to go on with it, or another folder"
-        )
-    elif out.exists() and not out.is_dir():
-        raise ValueError(f"--out: got {out}, which is a file; expected a folder or a new name")
-    elif door.resume and any(out.glob("seed-*/config.json")):
-        raise ValueError(f"--resume: got {out}, a folder of several seeds; add --seeds, or name one of them")
-    elif (out / "config.json").exists():
-        done = max((int(path.stem) for path in list_checkpoints(out / "checkpoints")), default=0)
-        if run.training.iterations < done:
-            raise ValueError(
-                f"--iterations: got {run.training.iterations}, but {out} has made {done}; expected at least that many"
-            )
-        changed = RunConfig.read(out).changed_fields(run, MAY_CHANGE)
-        if changed:
-            fields = ", ".join(name.replace("agent_config.", "agent.").replace("training.", "") for name in changed)
-            raise ValueError(
-                f"--resume: got a configuration that differs from that of {out} in {fields}; "
-                "only --iterations and --eval-every may change"
-            )
-    (out / "checkpoints").mkdir(parents=True, exist_ok=True)
-    return out
-
-
-@contextlib.contextmanager
-def _sole_writer(out: Path) -> Iterator[None]:
-    """Holds the run's lock; the system gives it up when the process ends, however it ends."""
-    with open(out / ".lock", "w", encoding="utf-8") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise ValueError(
-                f"--out: got {out}, in which another process is training; wait for it, or stop it"
-            ) from error
-        yield
-
-
-def _describe(out: Path, run: RunConfig) -> None:
-    """Writes the configuration, and the versions of this start beside those of earlier ones."""
-    remove_partial(out)
-    remove_partial(out / "checkpoints")
-    run.write(out)
-    earlier = read_json(out / "versions.json") if (out / "versions.json").exists() else None
-    starts = [*earlier["starts"], versions()] if earlier else [versions()]
-    write_json(out / "versions.json", {"starts": starts})
 
 
 def train(run: RunConfig, family: Family, out: Path, *, resume: bool) -> tuple[Progress, bool]:
@@ -268,7 +207,8 @@ def train(run: RunConfig, family: Family, out: Path, *, resume: bool) -> tuple[P
             ):
                 progress, metrics = report.progress, report.metrics
                 if config.eval_every and progress.iteration % config.eval_every == 0:
-                    metrics = metrics | _evaluated(agent, family, run, progress)
+                    with naming(f"the evaluation after iteration {progress.iteration}"):
+                        metrics = metrics | _evaluated(agent, family, run, progress)
                 log.add(progress, metrics)
                 for name, value in metrics.items():
                     board.add_scalar(name, value, progress.iteration)
@@ -327,40 +267,44 @@ def main(arguments: Sequence[str] | None = None) -> int:
     agent_name, family_name = words[:2]
     with border():
         door, family, settings = _read_command(agent_name, family_name, words[2:])
-        training: TrainConfig = settings["training"]
-        device: Literal["cpu", "cuda"] = "cuda" if resolve_device(training.device).type == "cuda" else "cpu"
-        training = settings["training"] = dataclasses.replace(training, device=device)  # recorded as used
-        use_matmul(training.matmul, torch.device(device))
+        resumed = settings["spaces"] is not None
+        training = settings["training"] = on_this_machine(settings["training"], words[2:], resumed=resumed)
+        use_matmul(training.matmul, torch.device(training.device))
         keep_freed_memory()
         family = family.with_finite_train_set(training.train_tasks)
         spaces, recorded = family.spaces(training.horizon), settings.pop("spaces")
         if recorded == spaces:  # what the family declares otherwise since is not for a run that began without it
             spaces = recorded
         run = RunConfig(agent=agent_name, spaces=spaces, **settings)
+        refuse_impossible(run, family)
         # What an agent has to say about the family or its settings, it says now, before anything is written.
         run.build_agent(torch.device("cpu"), np.random.default_rng(0)).begin(family.distribution.train_tasks(1), 1)
         stepping = settled(with_stepping(family, run.stepping), training.tasks * training.episodes)
         family, run = with_stepping(family, stepping), dataclasses.replace(run, stepping=stepping)  # likewise
         runs = _one_per_seed(door, run)
-    ends, code = [], 0
+    ends, blown = [], []
     for one_door, one_run in runs:
         code, end, stopped = _train_here(one_door, one_run, family)
         ends.append(end)
         if stopped and not code and len(ends) < len(runs):
             code = 130
             print(f"stopped before {runs[len(ends)][0].out}; go on with the same command and --resume", file=sys.stderr)
-        if code:
+        if code == BLEW_UP:  # the other seeds may be sound
+            blown.append(str(end["run"]))
+        elif code:
             break
+    if blown and door.seeds:
+        print(f"metarl: error: {len(blown)} of {len(runs)} seeds blew up: {', '.join(blown)}", file=sys.stderr)
     if door.json:
         end_with_json(ends if door.seeds else ends[0])
-    return code
+    return code or (BLEW_UP if blown else 0)
 
 
 def _one_per_seed(door: Door, run: RunConfig) -> list[tuple[Door, RunConfig]]:
     """The run itself; with --seeds, one for each seed from the run's own on, in folders side by side."""
     if not door.seeds:
         return [(door, run)]
-    parent, first = door.out or _new_run_dir(run.agent, run.family), run.training.seed
+    parent, first = door.out or new_run_dir(run.agent, run.family), run.training.seed
     if (parent / "config.json").exists():
         raise ValueError(f"--seeds: got --out {parent}, which is a single run; expected a folder for several")
     return [
@@ -372,28 +316,27 @@ def _one_per_seed(door: Door, run: RunConfig) -> list[tuple[Door, RunConfig]]:
     ]
 
 
-def _advice(out: Path, go_on: str) -> str:
-    """What is left of a run that failed, and how to go on."""
-    saved = list_checkpoints(out / "checkpoints")
-    left = f"the last checkpoint, {saved[-1]}, is whole" if saved else "there was no checkpoint yet"
-    return f"; {left}. Once that is mended, {go_on}"
-
-
 def _train_here(door: Door, run: RunConfig, family: Family) -> tuple[int, dict[str, Any], bool]:
     """Trains one run in its folder; returns the exit code, where the run stands, and whether there was a Ctrl-C."""
     with border():
-        out = _prepare(door, run)
+        out = prepare(door.out, run, resume=door.resume)
         lock = contextlib.ExitStack()
-        lock.enter_context(_sole_writer(out))
-        _describe(out, run)
+        lock.enter_context(sole_writer(out))
+        describe(out, run)
     go_on = f"go on with: metarl train {run.agent} {shlex.quote(run.family)} --out {out} --resume"
     try:
         with lock:
             progress, stopped = train(run, family, out, resume=door.resume)
     except EnvError as failure:
-        refuse_environment(failure, _advice(out, go_on))
+        refuse_environment(failure, advice(out, go_on))
     except OSError as error:
-        refuse(f"{error}{_advice(out, go_on)}")
+        refuse(f"{error}{advice(out, go_on)}")
+    except NotFiniteError as error:
+        say_that_it_blew_up(run, error, out, go_on)
+        return BLEW_UP, {"run": str(out), "iteration": None, "env_steps": None}, False
+    except (MemoryError, RuntimeError) as error:
+        refuse_if_out_of_memory(error, out, go_on)
+        raise
     except KeyboardInterrupt:
         print(f"left at once; {go_on}", file=sys.stderr)
         return 130, {"run": str(out), "iteration": None, "env_steps": None}, True

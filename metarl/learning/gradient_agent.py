@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from metarl.config import Count, NonNegative, Positive, UnitInterval
+from metarl.finite import check_finite
 from metarl.learning import device_returns, returns
 from metarl.learning.gpu import send
 from metarl.learning.losses import adapted_by_policy_gradient
@@ -63,9 +64,16 @@ ConfigT = TypeVar("ConfigT", bound=GradientAgentConfig)
 
 @dataclass(frozen=True)
 class AdaptedPolicy:
-    """The state of a gradient-based agent: each task's own policy parameters, `[M, P]`."""
+    """The state of a gradient-based agent: each task's own policy parameters, `[M, P]`.
+
+    Raises:
+        NotFiniteError: They are infinite or not a number.
+    """
 
     parameters: Tensor
+
+    def __post_init__(self) -> None:
+        check_finite({"parameters": self.parameters}, "adaptation: the adapted parameters")
 
 
 class GradientAgent(ABC, Generic[ConfigT]):

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-from pathlib import Path
 
 import torch
 
+from metarl.memory import SYSTEM_MEMORY, system_memory
+
 GRAPH_TENSORS = 32
 """Copies of a sample's activations that the graph of a whole meta-update holds, rounded up."""
-SYSTEM_MEMORY = Path("/proc/meminfo")
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 """Parameters of mallopt, from malloc.h of the GNU C library."""
 NEVER = 2**31 - 1
@@ -58,11 +58,7 @@ def free_bytes(device: torch.device) -> float:
         free, _ = torch.cuda.mem_get_info(device)
         # What PyTorch has taken from the device and does not use is free to the next update.
         return float(free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device))
-    try:
-        lines = SYSTEM_MEMORY.read_text(encoding="ascii").splitlines()
-    except OSError:
-        return float("inf")
-    return next((1024.0 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable")), float("inf"))
+    return system_memory(SYSTEM_MEMORY)
 
 
 def graph_bytes(samples: int, widths: tuple[int, ...]) -> int:

@@ -1,0 +1,216 @@
+"""Memory that a run will need, estimated before it is asked for, and memory that the machine has.
+
+Estimates are lower bounds: a run that is refused could not have been made, and one that passes may still turn out too
+large. They are computed from settings and spaces alone, in Python's whole numbers, so that absurd settings are as cheap
+to look at as usual ones.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from metarl.types import Spaces
+
+FLOAT, DOUBLE = 4, 8
+"""Bytes of a float32 and of a float64."""
+LEARNED = 4
+"""Arrays per parameter that is learned by Adam: value, gradient, and two moments."""
+SAVED = 3
+"""Copies of an array while it is saved: the array itself, its copy for the checkpoint, and the bytes of the file."""
+OPERATIONS_PER_SECOND = 1.3e10
+"""Floating-point operations of one core on float64 matrices, roughly."""
+SLOW_SECONDS = 5.0
+"""An iteration's share of one part of an agent from which it is worth a warning."""
+SYSTEM_MEMORY = Path("/proc/meminfo")
+CGROUPS = Path("/sys/fs/cgroup")
+OWN_CGROUPS = Path("/proc/self/cgroup")
+UNITS = ("bytes", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunSize:
+    """How large a training is, beside its settings and spaces.
+
+    Args:
+        tasks: `M`.
+        episodes: `E`.
+        iterations: Meta-updates in all.
+        gpu: Whether the agent computes on a GPU, whose memory is its own.
+    """
+
+    tasks: int
+    episodes: int
+    iterations: int
+    gpu: bool = False
+
+
+@dataclass(frozen=True)
+class Need:
+    """One part of what a run needs.
+
+    Args:
+        what: The part, in words.
+        num_bytes: The least that it takes of the host's memory.
+        remedy: The option that makes it smaller, in words that follow "try".
+        operations: Floating-point operations of each iteration, of a part that can be slow; 0 for any other.
+    """
+
+    what: str
+    num_bytes: int
+    remedy: str
+    operations: float = 0.0
+
+
+def dense_parameters(sizes: Sequence[int]) -> int:
+    """Parameters of a perceptron with the given layer sizes, input first."""
+    return sum((inputs + 1) * outputs for inputs, outputs in pairwise(sizes))
+
+
+def recurrent_parameters(inputs: int, units: int, gates: int) -> int:
+    """Parameters of a recurrent cell (3 gates for a GRU, 4 for an LSTM)."""
+    return gates * units * (inputs + units + 2)
+
+
+def rollout_memory(spaces: Spaces, tasks: int, episodes: int, collects: int = 1) -> Need:
+    """What the recorded episodes of one iteration need, environments not counted.
+
+    Args:
+        spaces: Sizes and horizon.
+        tasks: `M`.
+        episodes: `E`.
+        collects: Recordings that are kept at a time: `K + 1` in training.
+    """
+    o, a, t = spaces.observation_size, spaces.action_size, spaces.horizon
+    step = FLOAT * (o + 2 * a + 1) + 4  # observation, action, policy output, reward, and four flags
+    return Need(
+        f"recording {tasks * episodes:,} episodes of {t:,} steps with {o:,} numbers each",
+        tasks * episodes * (collects * t * step + 2 * DOUBLE * o),
+        "fewer --tasks or --episodes, or a shorter --horizon",
+    )
+
+
+def agent_memory(kind: Any, config: Any, spaces: Spaces, size: RunSize) -> list[Need]:
+    """What an agent needs beside the recorded episodes; nothing is known of an agent without `memory_needed`.
+
+    Args:
+        kind: The agent's class. It may have a class method `memory_needed(config, spaces, size)` that returns `Need`s.
+        config: Its settings.
+        spaces: Sizes of the environments.
+        size: Of the training.
+    """
+    ask = getattr(kind, "memory_needed", None)
+    return list(ask(config, spaces, size)) if ask else []
+
+
+def check_memory(needs: Sequence[Need], free: float | None = None) -> None:
+    """Refuses what does not fit into memory.
+
+    Args:
+        needs: Everything that is needed at a time.
+        free: Bytes there are; `free_memory` by default.
+
+    Raises:
+        ValueError: All together need more; the message names the largest part and what makes it smaller.
+    """
+    free = free_memory() if free is None else free
+    total = sum(need.num_bytes for need in needs)
+    if total <= free:
+        return
+    largest = max(needs, key=lambda need: need.num_bytes)
+    whole = "" if largest.num_bytes == total else f" (all together {in_units(total)})"
+    raise ValueError(
+        f"memory: {largest.what} would need at least {in_units(largest.num_bytes)}{whole}, but {in_units(free)} are "
+        f"free; try {largest.remedy}"
+    )
+
+
+def slow_parts(needs: Sequence[Need]) -> list[str]:
+    """A line for each part that fits into memory and takes long in every iteration."""
+    return [
+        f"{need.what} takes about {seconds:,.0f} s of every iteration; {need.remedy} is faster"
+        for need in needs
+        if (seconds := need.operations / OPERATIONS_PER_SECOND) >= SLOW_SECONDS
+    ]
+
+
+def in_units(num_bytes: float) -> str:
+    """A number of bytes for the reader: `13.5 GiB`."""
+    size, unit = float(min(num_bytes, 1e300)), 0
+    while size >= 1024.0 and unit < len(UNITS) - 1:
+        size, unit = size / 1024.0, unit + 1
+    return f"{size:,.0f} {UNITS[unit]}" if unit == 0 or size >= 100.0 else f"{size:.1f} {UNITS[unit]}"
+
+
+# The machine ----------------------------------------------------------------------------------------------
+
+
+def free_memory() -> float:
+    """Bytes that this process can still take: what system, control groups and resource limits leave."""
+    return min(system_memory(SYSTEM_MEMORY), cgroup_memory(), address_space())
+
+
+def system_memory(path: Path) -> float:
+    """Available bytes as Linux reports them in `path`; without it all memory there is, or infinity if unknown."""
+    try:
+        lines = path.read_text(encoding="ascii").splitlines()
+    except OSError:
+        return float("inf") if path != SYSTEM_MEMORY else _physical_memory()
+    return next((1024.0 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable")), float("inf"))
+
+
+def _physical_memory() -> float:
+    try:
+        return float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    except (AttributeError, OSError, ValueError):
+        return float("inf")
+
+
+def cgroup_memory() -> float:
+    """Bytes that the limits of this process's control groups leave (containers, batch systems); infinity for none."""
+    try:
+        lines = OWN_CGROUPS.read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return float("inf")
+    left = float("inf")
+    for line in lines:
+        _, controllers, path = line.split(":", 2)
+        if controllers == "":  # version 2
+            left = min(left, *_left_along(CGROUPS, path, "memory.max", "memory.current", "inactive_file"))
+        elif "memory" in controllers.split(","):  # version 1
+            names = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
+            left = min(left, *_left_along(CGROUPS / "memory", path, *names))
+    return left
+
+
+def _left_along(root: Path, path: str, limit: str, usage: str, reclaimable: str) -> list[float]:
+    """What each group from the process's own up to the root leaves; infinity for those that say nothing."""
+    own = root / path.strip("/")
+    groups = [own, *(parent for parent in own.parents if parent == root or root in parent.parents)]
+    return [float("inf"), *(_left_of(group, limit, usage, reclaimable) for group in groups)]
+
+
+def _left_of(group: Path, limit: str, usage: str, reclaimable: str) -> float:
+    try:
+        at_most, used = int((group / limit).read_text()), int((group / usage).read_text())
+        numbers = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
+    except (OSError, ValueError):  # there is no such file, or the limit is "max"
+        return float("inf")
+    return max(float(at_most - used + int(numbers.get(reclaimable, 0))), 0.0)  # the page cache is given up first
+
+
+def address_space() -> float:
+    """Bytes of address space that `ulimit -v` leaves; infinity without a limit."""
+    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+    if limit == resource.RLIM_INFINITY:
+        return float("inf")
+    try:
+        used = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0]) * resource.getpagesize()
+    except (OSError, ValueError):
+        used = 0
+    return max(float(limit - used), 0.0)

@@ -1,0 +1,101 @@
+"""What `metarl train` refuses before it begins, and what it says when a training cannot go on."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from metarl.checkpoint import list_checkpoints
+from metarl.finite import NotFiniteError, remedies
+from metarl.memory import RunSize, agent_memory, check_memory, rollout_memory, slow_parts
+from metarl.registry import agent_class
+from metarl.runs import RunConfig, resolve_device
+from metarl.scripts.common import option_value, refuse
+from metarl.tasks import Family
+from metarl.train import TrainConfig
+
+DEVICE_FIELDS = ("training.device", "training.matmul")
+"""Settings that a run may change when it goes on on another machine; its numbers then change by rounding."""
+
+
+def refuse_impossible(run: RunConfig, family: Family) -> None:
+    """Refuses a run that no memory holds or that the agent cannot learn, before its agent is built.
+
+    A part of the agent that fits but is slow is a warning on stderr.
+
+    Raises:
+        ValueError: The message names the largest part, or what the agent does not take, and the option that helps.
+    """
+    kind: Any = agent_class(run.agent)
+    training, spaces = run.training, run.spaces
+    size = RunSize(
+        tasks=training.tasks,
+        episodes=training.episodes,
+        iterations=training.iterations,
+        gpu=training.device == "cuda",
+    )
+    needs = [rollout_memory(spaces, size.tasks, size.episodes), *agent_memory(kind, run.agent_config, spaces, size)]
+    check_memory(needs)
+    if hasattr(kind, "check_distribution"):
+        kind.check_distribution(run.agent_config, family.distribution, size)
+    for line in slow_parts(needs):
+        print(f"warning: {line}", file=sys.stderr)
+
+
+def on_this_machine(training: TrainConfig, arguments: Sequence[str], *, resumed: bool) -> TrainConfig:
+    """The settings with the device that is used.
+
+    Args:
+        training: The settings; those of the run's own configuration where the command line says nothing else.
+        arguments: The command line.
+        resumed: Whether there is such a configuration.
+
+    Raises:
+        ValueError: There is no such device here.
+    """
+    asked = option_value(arguments, "--device", "")
+    if resumed and not asked and training.device == "cuda" and not torch.cuda.is_available():
+        raise ValueError(
+            "device: this run was made on a GPU, but torch finds no CUDA device here; add --device cpu to go on with "
+            "it here (its numbers are then no longer the same, bit for bit)"
+        )
+    device: Literal["cpu", "cuda"] = "cuda" if resolve_device(training.device).type == "cuda" else "cpu"
+    if resumed and device == "cpu" and not option_value(arguments, "--matmul", ""):
+        training = dataclasses.replace(training, matmul="float32")  # only a GPU has the other
+    return dataclasses.replace(training, device=device)
+
+
+def warn_of_another_device(before: RunConfig, now: RunConfig) -> None:
+    """Says on stderr that a run goes on elsewhere, where the last bits of its numbers differ."""
+    was, is_now = before.training.device, now.training.device
+    if was != is_now:
+        print(
+            f"warning: this run was made on {was} and goes on on {is_now}: its numbers are no longer the same, bit for "
+            "bit, as without the change",
+            file=sys.stderr,
+        )
+
+
+def advice(out: Path, go_on: str) -> str:
+    """What is left of a run that failed, and how to go on."""
+    saved = list_checkpoints(out / "checkpoints")
+    left = f"the last checkpoint, {saved[-1]}, is whole" if saved else "there was no checkpoint yet"
+    return f"; {left}. Once that is mended, {go_on}"
+
+
+def say_that_it_blew_up(run: RunConfig, error: NotFiniteError, out: Path, go_on: str) -> None:
+    """One line on stderr: what is not finite, since when, what to try, and what is left."""
+    tried = f"in a new run try {remedies(run.agent_config)}"
+    print(f"metarl: error: {run.agent} blew up in {error}; {tried}{advice(out, go_on)}", file=sys.stderr)
+
+
+def refuse_if_out_of_memory(error: BaseException, out: Path, go_on: str) -> None:
+    """Ends the command with one line where memory ran out after all; returns where something else is wrong."""
+    if isinstance(error, MemoryError | torch.cuda.OutOfMemoryError) or "can't allocate memory" in str(error):
+        said = str(error).splitlines()[0] if str(error) else "no more to be had"
+        refuse(f"memory: {said}; try fewer --tasks or --episodes, or smaller networks{advice(out, go_on)}")
