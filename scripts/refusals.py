@@ -11,11 +11,13 @@ from typing import Any, Literal
 import torch
 
 from metarl.checkpoint import list_checkpoints
+from metarl.evaluation import TASKS_AT_ONCE
 from metarl.finite import NotFiniteError, remedies
-from metarl.memory import RunSize, agent_memory, check_memory, rollout_memory, slow_parts
+from metarl.memory import RunSize, agent_memory, check_memory, slow_parts
 from metarl.registry import agent_class
 from metarl.runs import RunConfig, resolve_device
 from metarl.scripts.common import option_value, refuse
+from metarl.sizes import batch_memory, evaluation_memory
 from metarl.tasks import Family
 from metarl.train import TrainConfig
 
@@ -39,8 +41,14 @@ def refuse_impossible(run: RunConfig, family: Family) -> None:
         iterations=training.iterations,
         gpu=training.device == "cuda",
     )
-    needs = [rollout_memory(spaces, size.tasks, size.episodes), *agent_memory(kind, run.agent_config, spaces, size)]
+    needs = [
+        *batch_memory(family, spaces, size.tasks, size.episodes),
+        *agent_memory(kind, run.agent_config, spaces, size),
+    ]
     check_memory(needs)
+    if training.eval_every:
+        steps = getattr(run.agent_config, "inner_steps", 1)
+        check_memory(evaluation_memory(spaces, training.eval_tasks, TASKS_AT_ONCE, size.episodes, steps))
     if hasattr(kind, "check_distribution"):
         kind.check_distribution(run.agent_config, family.distribution, size)
     for line in slow_parts(needs):

@@ -21,7 +21,7 @@ import numpy as np
 from gymnasium import spaces
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode
 
-from metarl.config import Positive, Whole
+from metarl.config import RoundsOrNone, Seconds
 from metarl.custom.rows import (
     LEAVE,
     VERDICT,
@@ -42,6 +42,8 @@ START_METHOD = "forkserver"
 """How worker processes start: from a clean process, since this one may hold threads, which do not survive a fork."""
 PRELOADED = ("metarl.custom.family",)
 """What that process imports once for all: what a family of one's own imports anyway."""
+GYMNASIUM_ENV_BYTES = 4096
+"""The least that an environment of Gymnasium's takes: the object, its spaces, its generator of random numbers."""
 LOOKS = 4
 """How often within the time limit one looks whether an environment still makes progress."""
 FAREWELL_SECONDS = 5.0
@@ -54,9 +56,9 @@ class Stepping:
 
     workers: Literal["auto", "sync", "async"] = "auto"
     """This process (sync), worker processes (async), or what a short measurement finds faster, recorded as used."""
-    processes: Whole = 0
+    processes: RoundsOrNone = 0
     """Worker processes; 0 for one per core."""
-    timeout: Positive = 60.0
+    timeout: Seconds = 60.0
     """Seconds after which one call of an environment (make, reset or step) counts as hung, and ends the run."""
 
 
@@ -338,7 +340,7 @@ class GymnasiumBatch(TaskVecEnv):
             spaces.Box(flat.low.astype(np.float64), flat.high.astype(np.float64), dtype=np.float64),
             spaces.Discrete(int(action.n)) if choice else spaces.flatten_space(action),  # type: ignore[attr-defined,arg-type]
         )
-        self.observation_units = layout.units
+        self.observation_units, self.row_bytes = layout.units, GYMNASIUM_ENV_BYTES
         self._maker, self._layout, self._stepping = maker, layout, stepping
         self._rows: LocalRows | WorkerRows | None = None
         self._reports = np.zeros((self.num_envs, layout.observation_size + VERDICT))

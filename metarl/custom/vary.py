@@ -26,6 +26,8 @@ FORMS = "NAME=uniform(LOW,HIGH), NAME=uniform(LOW,HIGH,size=N) or NAME=choice(A,
 HOLD_OUT_SHARE = 4
 """Where tasks can be counted, one of so many is held out; fewer tasks than this are not split."""
 MOST_DISCRETE_TASKS = 10_000
+MOST_COMPONENTS = 10_000
+"""Of one parameter that varies."""
 
 
 @dataclass(frozen=True)
@@ -86,6 +88,8 @@ def parse_variation(text: str) -> Variation:
         raise ValueError(f"--vary: got {text!r}, expected numbers in {FORMS}") from error
     if not all(map(math.isfinite, numbers)):
         raise ValueError(f"--vary: got {text!r}, expected finite numbers")
+    if size > MOST_COMPONENTS:
+        raise ValueError(f"--vary: got {text!r}, expected a size of at most {MOST_COMPONENTS:,}")
     if kind == "uniform" and (len(numbers) != 2 or not numbers[0] < numbers[1]):
         raise ValueError(f"--vary: got {text!r}, expected uniform(LOW,HIGH) with LOW below HIGH")
     if kind == "choice" and len(set(numbers)) < max(2, len(numbers)):
