@@ -33,7 +33,9 @@ from metarl.learning.replay import (
     trials_of_rings,
 )
 from metarl.learning.squashed import squashed_sample
+from metarl.memory import FLOAT, LEARNED, SAVED, Need, RunSize, dense_parameters
 from metarl.storage import write_tensors
+from metarl.tasks import TaskDistribution
 from metarl.types import Action, Floats, MetaBatch, Spaces, Step, Task, Trajectories
 
 MIN_VARIANCE = 1e-7
@@ -312,6 +314,64 @@ class Pearl:
     Config: ClassVar[type] = PearlConfig
     summary: ClassVar[str] = "infers the task as a latent variable, off-policy (Rakelly et al. 2019)"
     adapts_within_episodes: ClassVar[bool] = False
+
+    @classmethod
+    def memory_needed(cls, config: PearlConfig, spaces: Spaces, size: RunSize) -> list[Need]:
+        """The parts of a training that can be large: the replay, the contexts, and the networks.
+
+        Args:
+            config: The settings.
+            spaces: Sizes and horizon.
+            size: Of the training.
+        """
+        o, a, z = spaces.observation_size, spaces.action_size, config.latent
+        row = FLOAT * Transitions.width(o, a)
+        collected = size.tasks * size.episodes * (config.adaptation_steps + 1) * spaces.horizon
+        capacity = config.replay_tasks * config.replay_size
+        stored = min(capacity, size.iterations * collected)
+        parameters = dense_parameters((o + a + 1, *config.encoder_hidden, 2 * z))
+        parameters += dense_parameters((o + z, *config.hidden, 2 * a))
+        parameters += 2 * dense_parameters((o + a + z, *config.hidden, 1))
+        drawn = config.meta_batch * (config.batch + config.context_batch) * row
+        return [
+            Need(
+                f"the replay, of {capacity:,} transitions with {2 * o:,} numbers each,",
+                0 if size.gpu else SAVED * stored * row,
+                "a smaller --agent.replay-size N (of each task) or fewer --agent.replay-tasks",
+                reserved=0 if size.gpu else capacity * row,
+            ),
+            Need("the contexts of a collection", row * collected, "fewer --tasks or --episodes"),
+            Need(
+                f"networks of {parameters:,} parameters",
+                FLOAT * parameters if size.gpu else FLOAT * LEARNED * parameters,
+                "smaller layers (--agent.hidden, --agent.encoder-hidden)",
+            ),
+            Need(
+                "the transitions of a gradient step",
+                0 if size.gpu else drawn,
+                "a smaller --agent.batch, --agent.context-batch or --agent.meta-batch",
+            ),
+        ]
+
+    @classmethod
+    def check_distribution(cls, config: PearlConfig, distribution: TaskDistribution, size: RunSize) -> None:
+        """Refuses a training that will meet more tasks than the replay has room for.
+
+        Args:
+            config: The settings.
+            distribution: Where its tasks come from.
+            size: Of the training.
+
+        Raises:
+            ValueError: It will.
+        """
+        most = min(size.tasks * size.iterations, config.replay_tasks + 1)
+        if len(set(distribution.train_tasks(most))) > config.replay_tasks:
+            raise ValueError(
+                f"pearl: got more training tasks ({size.tasks} in each of {size.iterations} iterations) than "
+                f"replay_tasks = {config.replay_tasks}; draw them from a fixed set (--train-tasks "
+                f"{config.replay_tasks}), or raise --agent.replay-tasks"
+            )
 
     def __init__(self, config: PearlConfig, spaces: Spaces, *, device: torch.device, rng: np.random.Generator) -> None:
         if spaces.choices:

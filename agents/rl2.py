@@ -18,7 +18,7 @@ from torch import Tensor
 
 from metarl.config import RowsOrOwn, Units
 from metarl.learning.actions import ActionMap
-from metarl.learning.cells import Cell
+from metarl.learning.cells import GATES, Cell
 from metarl.learning.gpu import send
 from metarl.learning.normalisation import NORMALISATION, Normaliser, ReturnScale
 from metarl.learning.perceptron import Activation
@@ -38,8 +38,10 @@ from metarl.learning.recurrent import (
     trial_ends,
     trial_returns,
     trial_samples,
+    trials_memory,
     unroll,
 )
+from metarl.memory import FLOAT, LEARNED, Need, RunSize, dense_parameters, recurrent_parameters
 from metarl.storage import write_tensors
 from metarl.types import Action, Floats, MetaBatch, Spaces, Step, Task, Trajectories
 
@@ -79,6 +81,28 @@ class Rl2:
     Config: ClassVar[type] = Rl2Config
     summary: ClassVar[str] = "a recurrent policy whose memory spans the episodes of a task (Duan et al. 2016)"
     adapts_within_episodes: ClassVar[bool] = True
+
+    @classmethod
+    def memory_needed(cls, config: Rl2Config, spaces: Spaces, size: RunSize) -> list[Need]:
+        """The parts of a training that can be large: the network, and whole trials.
+
+        Args:
+            config: The settings.
+            spaces: Sizes and horizon.
+            size: Of the training.
+        """
+        inputs = (spaces.observation_size + spaces.policy_outputs + 2, *config.encoder)
+        parameters = dense_parameters(inputs) + recurrent_parameters(inputs[-1], config.units, GATES[config.cell])
+        for outputs in (spaces.policy_outputs, 1):
+            parameters += dense_parameters((config.units, *config.hidden, outputs))
+        return [
+            Need(
+                f"a network of {parameters:,} parameters",
+                FLOAT * parameters if size.gpu else FLOAT * LEARNED * parameters,
+                "fewer --agent.units or smaller layers (--agent.encoder, --agent.hidden)",
+            ),
+            trials_memory(spaces, size, config.episodes_per_trial, config.units // config.minibatches),
+        ]
 
     def __init__(self, config: Rl2Config, spaces: Spaces, *, device: torch.device, rng: np.random.Generator) -> None:
         self.config, self.spaces, self._device = config, spaces, device

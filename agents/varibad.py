@@ -29,6 +29,7 @@ from metarl.learning.belief import (
     kl_from_previous,
     summed_error,
 )
+from metarl.learning.cells import GATES
 from metarl.learning.distributions import Distribution
 from metarl.learning.gpu import send
 from metarl.learning.normalisation import NORMALISATION, Normaliser, ReturnScale
@@ -47,7 +48,9 @@ from metarl.learning.recurrent import (
     trial_ends,
     trial_returns,
     trial_samples,
+    trials_memory,
 )
+from metarl.memory import FLOAT, LEARNED, SAVED, Need, RunSize, dense_parameters, recurrent_parameters
 from metarl.storage import write_tensors
 from metarl.types import Action, Bools, Floats, MetaBatch, Spaces, Step, Task, Trajectories
 
@@ -206,6 +209,38 @@ class Varibad:
     Config: ClassVar[type] = VaribadConfig
     summary: ClassVar[str] = "acts on a belief about the task, inferred at every step (Zintgraf et al. 2020)"
     adapts_within_episodes: ClassVar[bool] = True
+
+    @classmethod
+    def memory_needed(cls, config: VaribadConfig, spaces: Spaces, size: RunSize) -> list[Need]:
+        """The parts of a training that can be large: the networks, whole trials, and the buffer of them.
+
+        Args:
+            config: The settings.
+            spaces: Sizes and horizon.
+            size: Of the training.
+        """
+        o, outputs, trial = spaces.observation_size, spaces.policy_outputs, config.episodes_per_trial * spaces.horizon
+        inputs = (o + outputs + 2, *config.encoder)
+        parameters = dense_parameters(inputs) + recurrent_parameters(inputs[-1], config.units, GATES["gru"])
+        parameters += dense_parameters((config.units, 2 * config.latent))
+        for last in (outputs, 1):
+            parameters += dense_parameters((o + 2 * config.latent, *config.hidden, last))
+        row = FLOAT * (2 * o + spaces.action_size + 2)
+        stored = min(config.buffer_trials, size.iterations * size.tasks * size.episodes)
+        return [
+            Need(
+                f"networks of {parameters:,} parameters",
+                FLOAT * parameters if size.gpu else FLOAT * LEARNED * parameters,
+                "fewer --agent.units or smaller layers (--agent.encoder, --agent.hidden)",
+            ),
+            Need(
+                f"the buffer, of {config.buffer_trials:,} trials of {trial:,} steps with {2 * o:,} numbers each,",
+                SAVED * stored * trial * row,
+                "a smaller --agent.buffer-trials",
+                reserved=config.buffer_trials * trial * row,
+            ),
+            trials_memory(spaces, size, config.episodes_per_trial, 2 * config.latent),
+        ]
 
     def __init__(
         self, config: VaribadConfig, spaces: Spaces, *, device: torch.device, rng: np.random.Generator

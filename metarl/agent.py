@@ -21,7 +21,10 @@ class MetaAgent(Protocol, Generic[StateT]):
     passed in and returned and never kept on the agent, which is why the same loop serves all of them.
 
     An implementation is a class with a frozen dataclass `Config` and the constructor
-    `(config, spaces, *, device, rng)`, announced under the entry-point group `metarl.agents`.
+    `(config, spaces, *, device, rng)`, announced under the entry-point group `metarl.agents`. Two class methods are
+    asked before it is built, if it has them: `memory_needed(config, spaces, size)` for the large parts of a training
+    (`metarl.memory.Need`), and `check_distribution(config, distribution, size)`, which raises ValueError if the agent
+    cannot learn these tasks.
 
     Attributes:
         Config: The agent's settings.

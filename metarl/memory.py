@@ -59,12 +59,14 @@ class Need:
         num_bytes: The least that it takes of the host's memory.
         remedy: The option that makes it smaller, in words that follow "try".
         operations: Floating-point operations of each iteration, of a part that can be slow; 0 for any other.
+        reserved: Bytes asked of the system at once, of which a short run uses fewer: no more than it has in all.
     """
 
     what: str
     num_bytes: int
     remedy: str
     operations: float = 0.0
+    reserved: int = 0
 
 
 def dense_parameters(sizes: Sequence[int]) -> int:
@@ -108,26 +110,35 @@ def agent_memory(kind: Any, config: Any, spaces: Spaces, size: RunSize) -> list[
     return list(ask(config, spaces, size)) if ask else []
 
 
-def check_memory(needs: Sequence[Need], free: float | None = None) -> None:
+def check_memory(needs: Sequence[Need], free: float | None = None, in_all: float | None = None) -> None:
     """Refuses what does not fit into memory.
 
     Args:
         needs: Everything that is needed at a time.
         free: Bytes there are; `free_memory` by default.
+        in_all: Bytes there would be if nothing else ran; `all_memory` by default.
 
     Raises:
-        ValueError: All together need more; the message names the largest part and what makes it smaller.
+        ValueError: All together need more; the message names the first part that does so alone, or the largest, and what
+            makes it smaller.
     """
     free = free_memory() if free is None else free
+    in_all = all_memory() if in_all is None else in_all
+    for need in needs:
+        if need.reserved > in_all:
+            raise ValueError(_too_large(need.what, need.reserved, f"there are {in_units(in_all)}", need.remedy))
     total = sum(need.num_bytes for need in needs)
-    if total <= free:
-        return
-    largest = max(needs, key=lambda need: need.num_bytes)
-    whole = "" if largest.num_bytes == total else f" (all together {in_units(total)})"
-    raise ValueError(
-        f"memory: {largest.what} would need at least {in_units(largest.num_bytes)}{whole}, but {in_units(free)} are "
-        f"free; try {largest.remedy}"
-    )
+    if total > free:
+        alone = (need for need in needs if need.num_bytes > free)
+        largest = next(alone, max(needs, key=lambda need: need.num_bytes))
+        needed, left = in_units(total), f"{in_units(free)} are free"
+        if needed != in_units(largest.num_bytes):
+            left += f" (all together: {needed})"
+        raise ValueError(_too_large(largest.what, largest.num_bytes, left, largest.remedy))
+
+
+def _too_large(what: str, num_bytes: int, there_is: str, remedy: str) -> str:
+    return f"memory: {what} would need at least {in_units(num_bytes)}, but {there_is}; try {remedy}"
 
 
 def slow_parts(needs: Sequence[Need]) -> list[str]:
@@ -160,11 +171,12 @@ def system_memory(path: Path) -> float:
     try:
         lines = path.read_text(encoding="ascii").splitlines()
     except OSError:
-        return float("inf") if path != SYSTEM_MEMORY else _physical_memory()
+        return float("inf") if path != SYSTEM_MEMORY else all_memory()
     return next((1024.0 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable")), float("inf"))
 
 
-def _physical_memory() -> float:
+def all_memory() -> float:
+    """Bytes of physical memory; infinity if unknown."""
     try:
         return float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
     except (AttributeError, OSError, ValueError):

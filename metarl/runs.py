@@ -162,13 +162,16 @@ def resolve_device(name: str) -> torch.device:
     """The device that a name stands for; `auto` is CUDA where there is one.
 
     Raises:
-        ValueError: CUDA is asked for and absent.
+        ValueError: CUDA is asked for and absent, or there is no such device.
     """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if name == "cuda" and not torch.cuda.is_available():
         raise ValueError("device: got 'cuda', but torch finds no CUDA device here; expected 'cpu' or 'auto'")
-    return torch.device(name)
+    try:
+        return torch.device(name)
+    except RuntimeError as error:
+        raise ValueError(f"device: got {name!r}, expected 'cpu', 'cuda' or 'auto'") from error
 
 
 def use_matmul(name: Literal["float32", "tf32"], device: torch.device) -> None:

@@ -45,7 +45,7 @@ def environments_memory(envs: TaskVecEnv, tasks: int, episodes: int) -> Need:
     )
 
 
-def batch_memory(family: Family, spaces: Spaces, tasks: int, episodes: int) -> list[Need]:
+def batch_memory(family: Family, spaces: Spaces, tasks: int, episodes: int, collects: int = 1) -> list[Need]:
     """What it takes to play one episode in each environment of a batch, and to record it.
 
     Args:
@@ -53,11 +53,12 @@ def batch_memory(family: Family, spaces: Spaces, tasks: int, episodes: int) -> l
         spaces: Sizes and horizon.
         tasks: `M`.
         episodes: `E`.
+        collects: Recordings that are kept at a time.
     """
     envs = family.make_envs(1, 1, spaces.horizon)
     try:
         return [
-            rollout_memory(spaces, tasks, episodes),
+            rollout_memory(spaces, tasks, episodes, collects),
             environments_memory(envs, tasks, episodes),
             tasks_memory(family.distribution, tasks),
         ]

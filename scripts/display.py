@@ -38,7 +38,7 @@ class TrainingDisplay:
     def __init__(self, title: str, iterations: int, start: Progress, first: str, last: str, evaluated: str) -> None:
         self._title, self._iterations, self._start = title, iterations, start
         self._first, self._last, self._evaluated = first, last, evaluated
-        self._began = time.perf_counter()
+        self._began, self._diverged = time.perf_counter(), 0
         self._last_line = -PLAIN_LINE_SECONDS
         self._console = Console(file=sys.stderr)
         self._live = Live(console=self._console, auto_refresh=False) if self._console.is_terminal else None
@@ -69,6 +69,9 @@ class TrainingDisplay:
             "in all": clock(elapsed / done * (self._iterations - self._start.iteration)),
             "time left": clock(elapsed / done * (self._iterations - progress.iteration)),
         }
+        self._diverged += int(metrics.get("diverged_episodes", 0))
+        if self._diverged:
+            rows["blown-up episodes"] = f"{int(metrics.get('diverged_episodes', 0)):,} ({self._diverged:,} in all)"
         if "success/0" in metrics:
             ends = [f"{metrics[f'success_last/{k}']:.2f} ({metrics[f'success/{k}']:.2f})" for k in (0, last)]
             rows["success at the last (any) step"] = " -> ".join(ends)

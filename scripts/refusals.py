@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import torch
 
 from metarl.checkpoint import list_checkpoints
@@ -16,7 +17,7 @@ from metarl.finite import NotFiniteError, remedies
 from metarl.memory import RunSize, agent_memory, check_memory, slow_parts
 from metarl.registry import agent_class
 from metarl.runs import RunConfig, resolve_device
-from metarl.scripts.common import option_value, refuse
+from metarl.scripts.common import option_value
 from metarl.sizes import batch_memory, evaluation_memory
 from metarl.tasks import Family
 from metarl.train import TrainConfig
@@ -26,7 +27,7 @@ DEVICE_FIELDS = ("training.device", "training.matmul")
 
 
 def refuse_impossible(run: RunConfig, family: Family) -> None:
-    """Refuses a run that no memory holds or that the agent cannot learn, before its agent is built.
+    """Refuses a run that no memory holds, or that its agent cannot learn, before anything is written.
 
     A part of the agent that fits but is slow is a warning on stderr.
 
@@ -41,16 +42,21 @@ def refuse_impossible(run: RunConfig, family: Family) -> None:
         iterations=training.iterations,
         gpu=training.device == "cuda",
     )
-    needs = [
-        *batch_memory(family, spaces, size.tasks, size.episodes),
-        *agent_memory(kind, run.agent_config, spaces, size),
-    ]
-    check_memory(needs)
-    if training.eval_every:
-        steps = getattr(run.agent_config, "inner_steps", 1)
-        check_memory(evaluation_memory(spaces, training.eval_tasks, TASKS_AT_ONCE, size.episodes, steps))
+    needs = agent_memory(kind, run.agent_config, spaces, size)
+    check_memory([*batch_memory(family, spaces, size.tasks, size.episodes), *needs])
     if hasattr(kind, "check_distribution"):
         kind.check_distribution(run.agent_config, family.distribution, size)
+    try:
+        agent = run.build_agent(torch.device("cpu"), np.random.default_rng(0))
+        agent.begin(family.distribution.train_tasks(1), 1)  # what it has to say about the family, it says now
+    except (MemoryError, RuntimeError) as error:
+        if said := out_of_memory(error):
+            raise ValueError(said) from error
+        raise
+    steps = agent.adaptation_steps
+    check_memory([*batch_memory(family, spaces, size.tasks, size.episodes, steps + 1), *needs])
+    if training.eval_every:
+        check_memory(evaluation_memory(spaces, training.eval_tasks, TASKS_AT_ONCE, size.episodes, steps))
     for line in slow_parts(needs):
         print(f"warning: {line}", file=sys.stderr)
 
@@ -102,8 +108,9 @@ def say_that_it_blew_up(run: RunConfig, error: NotFiniteError, out: Path, go_on:
     print(f"metarl: error: {run.agent} blew up in {error}; {tried}{advice(out, go_on)}", file=sys.stderr)
 
 
-def refuse_if_out_of_memory(error: BaseException, out: Path, go_on: str) -> None:
-    """Ends the command with one line where memory ran out after all; returns where something else is wrong."""
+def out_of_memory(error: BaseException) -> str:
+    """What to say where memory ran out; empty where something else went wrong."""
     if isinstance(error, MemoryError | torch.cuda.OutOfMemoryError) or "can't allocate memory" in str(error):
-        said = str(error).splitlines()[0] if str(error) else "no more to be had"
-        refuse(f"memory: {said}; try fewer --tasks or --episodes, or smaller networks{advice(out, go_on)}")
+        said = (str(error).splitlines() or ["no more to be had"])[0]
+        return f"memory: {said}; try fewer --tasks or --episodes, smaller networks, or a smaller replay"
+    return ""

@@ -14,7 +14,6 @@ from pathlib import Path
 from types import FrameType
 from typing import Annotated, Any, cast
 
-import numpy as np
 import torch
 import tyro
 
@@ -37,7 +36,7 @@ from metarl.scripts.presets import PresetName, default_settings
 from metarl.scripts.refusals import (
     advice,
     on_this_machine,
-    refuse_if_out_of_memory,
+    out_of_memory,
     refuse_impossible,
     say_that_it_blew_up,
 )
@@ -277,8 +276,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
             spaces = recorded
         run = RunConfig(agent=agent_name, spaces=spaces, **settings)
         refuse_impossible(run, family)
-        # What an agent has to say about the family or its settings, it says now, before anything is written.
-        run.build_agent(torch.device("cpu"), np.random.default_rng(0)).begin(family.distribution.train_tasks(1), 1)
         stepping = settled(with_stepping(family, run.stepping), training.tasks * training.episodes)
         family, run = with_stepping(family, stepping), dataclasses.replace(run, stepping=stepping)  # likewise
         runs = _one_per_seed(door, run)
@@ -335,7 +332,8 @@ def _train_here(door: Door, run: RunConfig, family: Family) -> tuple[int, dict[s
         say_that_it_blew_up(run, error, out, go_on)
         return BLEW_UP, {"run": str(out), "iteration": None, "env_steps": None}, False
     except (MemoryError, RuntimeError) as error:
-        refuse_if_out_of_memory(error, out, go_on)
+        if said := out_of_memory(error):
+            refuse(f"{said}{advice(out, go_on)}")
         raise
     except KeyboardInterrupt:
         print(f"left at once; {go_on}", file=sys.stderr)

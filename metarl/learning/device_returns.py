@@ -11,6 +11,7 @@ from torch import Tensor
 
 from metarl.learning.gpu import send
 from metarl.learning.memory import chunks_that_fit
+from metarl.learning.returns import in_dual_form
 from metarl.types import Floats, Trajectories
 
 ATTEMPTS = 6
@@ -60,7 +61,12 @@ def fit_linear_baseline(observations: Tensor, targets: Tensor, mask: Tensor, rid
     """
     x = baseline_features(observations).flatten(1, 2)  # [M, E * T, F]
     counted = x * mask.flatten(1).unsqueeze(-1)
-    gram, moment = counted.mT @ counted, counted.mT @ targets.flatten(1).unsqueeze(-1)  # [M, F, F], [M, F, 1]
+    counted_targets = (targets * mask).flatten(1).unsqueeze(-1)  # [M, B, 1]
+    dual = in_dual_form(x.shape[2], x.shape[1])
+    if dual:
+        gram, moment = counted @ counted.mT, counted_targets  # [M, B, B], [M, B, 1]
+    else:
+        gram, moment = counted.mT @ counted, counted.mT @ counted_targets  # [M, F, F], [M, F, 1]
     identity = torch.eye(gram.shape[-1], dtype=gram.dtype, device=gram.device)
     weights = torch.full_like(moment, torch.nan)
     for attempt in range(ATTEMPTS):
@@ -70,7 +76,7 @@ def fit_linear_baseline(observations: Tensor, targets: Tensor, mask: Tensor, rid
         again, _ = torch.linalg.solve_ex(gram + ridge * 10.0**attempt * identity, moment)
         weights = torch.where(solved, weights, again)
     weights = torch.where(weights.isfinite().all(dim=1, keepdim=True), weights, 0.0)
-    return (x @ weights).reshape(targets.shape)
+    return (x @ (counted.mT @ weights if dual else weights)).reshape(targets.shape)
 
 
 def normalise(advantages: Tensor, mask: Tensor) -> Tensor:

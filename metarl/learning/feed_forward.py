@@ -22,6 +22,7 @@ from metarl.learning.policy import sample
 from metarl.learning.ppo import PpoLearner, PpoSamples, PpoSettings, check_tensors, normalise_over_steps
 from metarl.learning.recurrent import last_steps
 from metarl.learning.returns import discounted_sums, generalised_advantages
+from metarl.memory import DOUBLE, FLOAT, LEARNED, Need, RunSize, dense_parameters
 from metarl.storage import write_tensors
 from metarl.types import Action, Floats, Spaces, Trajectories
 
@@ -52,6 +53,28 @@ class FeedForwardAgent:
     """
 
     adapts_within_episodes: ClassVar[bool] = False
+
+    @classmethod
+    def memory_needed(cls, config: FeedForwardSettings, spaces: Spaces, size: RunSize) -> list[Need]:
+        """The parts of a training that can be large: the networks, and the samples of an iteration.
+
+        Args:
+            config: The settings.
+            spaces: Sizes and horizon.
+            size: Of the training.
+        """
+        parameters = dense_parameters((spaces.observation_size, *config.hidden, spaces.policy_outputs))
+        parameters += dense_parameters((spaces.observation_size, *config.hidden, 1))
+        held = DOUBLE * parameters // 2 if size.gpu else FLOAT * LEARNED * parameters
+        steps = size.tasks * size.episodes * spaces.horizon
+        return [
+            Need(f"networks of {parameters:,} parameters", held, "smaller layers (--agent.hidden)"),
+            Need(
+                "the samples of an iteration",
+                FLOAT * steps * spaces.observation_size,
+                "fewer --tasks or --episodes",
+            ),
+        ]
 
     def __init__(
         self,

@@ -20,6 +20,7 @@ from metarl.learning.losses import adapted_by_policy_gradient
 from metarl.learning.normalisation import DEVIATION_FLOOR, NORMALISATION, Normaliser, ReturnScale
 from metarl.learning.perceptron import Activation
 from metarl.learning.policy import Samples, StackedPolicy
+from metarl.memory import DOUBLE, FLOAT, Need, RunSize, dense_parameters
 from metarl.storage import write_tensors
 from metarl.types import Action, Floats, MetaBatch, Spaces, Step, Task, Trajectories
 
@@ -109,6 +110,42 @@ class GradientAgent(ABC, Generic[ConfigT]):
             spaces.observation_size, config.deviation_floor, spaces.observation_units
         )
         self._return_moments = ReturnScale(config.deviation_floor)
+
+    @classmethod
+    def memory_needed(cls, config: ConfigT, spaces: Spaces, size: RunSize) -> list[Need]:
+        """The parts of a training that can be large: samples, the linear baseline, each task's own parameters.
+
+        Args:
+            config: The settings.
+            spaces: Sizes and horizon.
+            size: Of the training.
+        """
+        o, collects = spaces.observation_size, config.inner_steps + 1
+        steps = size.tasks * size.episodes * spaces.horizon
+        parameters = dense_parameters((o, *config.hidden, spaces.policy_outputs))
+        needs = [
+            Need(
+                f"the policy's {parameters:,} parameters of each of {size.tasks:,} tasks",
+                DOUBLE * parameters + (0 if size.gpu else FLOAT * 3 * size.tasks * parameters),
+                "smaller layers (--agent.hidden) or fewer --tasks",
+            )
+        ]
+        if not size.gpu:
+            samples = FLOAT * collects * steps * (o + spaces.action_size + 2)
+            needs.append(Need("the samples of an iteration", samples, "fewer --tasks or --episodes"))
+        if config.baseline == "linear" and not size.gpu:
+            features, fits = returns.baseline_size(o), 2 * config.inner_steps + 1
+            per_task = size.episodes * spaces.horizon
+            unknowns = per_task if returns.in_dual_form(features, per_task) else features
+            needs.append(
+                Need(
+                    f"the linear baseline, with {features:,} weights for each of {size.tasks:,} tasks,",
+                    DOUBLE * (2 * size.tasks * unknowns**2 + steps * features),
+                    "--agent.baseline none",
+                    fits * size.tasks * (2 / 3 * unknowns**3 + 2 * per_task * features * unknowns),
+                )
+            )
+        return needs
 
     @abstractmethod
     def meta_update(self, batch: MetaBatch) -> dict[str, float]:

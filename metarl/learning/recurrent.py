@@ -22,6 +22,7 @@ from metarl.learning.distributions import Distribution, joined
 from metarl.learning.perceptron import Activation
 from metarl.learning.ppo import PpoSamples, PpoSettings, normalise_over_steps
 from metarl.learning.returns import discounted_sums, generalised_advantages
+from metarl.memory import FLOAT, Need, RunSize
 from metarl.types import Bools, Floats, Spaces, Step, Trajectories
 
 
@@ -226,6 +227,23 @@ class TrialSettings(PpoSettings):
     finite_trials: bool = False
     """Treat the end of a trial as terminal (bandits, whose steps are counted), and the end of each episode with
     episodes_cut_returns. Otherwise bootstrap from the value function where the time limit ended the return."""
+
+
+def trials_memory(spaces: Spaces, size: RunSize, episodes: int, units: int) -> Need:
+    """What packing the trials of an iteration takes, with a memory at each step of those that a minibatch learns from.
+
+    Args:
+        spaces: Sizes and horizon.
+        size: Of the training.
+        episodes: Episodes of a trial.
+        units: Numbers of a memory.
+    """
+    steps = size.tasks * size.episodes * episodes * spaces.horizon
+    return Need(
+        f"trials of {episodes * spaces.horizon:,} steps for {size.tasks * size.episodes:,} environments",
+        FLOAT * steps * (2 * spaces.observation_size + spaces.action_size + (0 if size.gpu else units)),
+        "fewer --tasks or --episodes, or a shorter --horizon",
+    )
 
 
 @dataclass(frozen=True)

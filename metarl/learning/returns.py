@@ -9,6 +9,9 @@ from threadpoolctl import ThreadpoolController
 
 from metarl.types import Bools, Floats, Trajectories
 
+PRIMAL_FEATURES = 500
+"""Up to so many features the linear baseline always has an unknown per feature, whatever the number of steps."""
+
 
 def discounted_sums(values: Floats, continues: Floats, gamma: float) -> Floats:
     """`y[t] = values[t] + gamma * continues[t] * y[t + 1]` along the last axis.
@@ -63,10 +66,20 @@ def normalise(advantages: Floats, mask: Bools, epsilon: float = 1e-8) -> Floats:
     return np.asarray(centred / (std + epsilon))
 
 
+def baseline_size(observation_size: int) -> int:
+    """Features of the linear baseline, and its weights per task."""
+    return 2 * observation_size + 4
+
+
+def in_dual_form(features: int, steps: int) -> bool:
+    """Whether the baseline of so many features and steps per task is solved with an unknown per step."""
+    return features > max(steps, PRIMAL_FEATURES)
+
+
 def baseline_features(observations: Floats) -> Floats:
     """`[o, o^2, t/100, (t/100)^2, (t/100)^3, 1]` (Duan et al. 2016, arXiv:1604.06778), `[M, E, T, 2 O + 4]`."""
     t, o = observations.shape[2:]
-    features = np.empty((*observations.shape[:3], 2 * o + 4))
+    features = np.empty((*observations.shape[:3], baseline_size(o)))
     features[..., :o] = observations
     np.square(features[..., :o], out=features[..., o : 2 * o])
     time = np.arange(t) / 100.0
@@ -78,7 +91,8 @@ def fit_linear_baseline(features: Floats, targets: Floats, mask: Bools, ridge: f
     """Ridge regression per task, all tasks in one batched solve.
 
     Solves `(X^T X + ridge I) w = X^T y` over the steps of each task; where the solution is not finite, that
-    task's ridge is multiplied by 10, up to five times.
+    task's ridge is multiplied by 10, up to five times. With more features than steps (pictures) it solves
+    `(X X^T + ridge I) a = y`, which has as many unknowns as there are steps, and `w = X^T a` is the same.
 
     Args:
         features: `X`, `[M, E, T, F]`.
@@ -103,21 +117,27 @@ def _fitted(features: Floats, targets: Floats, mask: Bools, ridge: float) -> Flo
     m, f = len(features), features.shape[-1]
     x = (features if mask.all() else features * mask[..., None]).reshape(m, -1, f)
     y = (targets * mask).reshape(m, -1, 1)
-    gram, moment = x.transpose(0, 2, 1) @ x, x.transpose(0, 2, 1) @ y  # [M, F, F], [M, F, 1]
-    weights = np.full((m, f, 1), np.nan)
+    dual = in_dual_form(f, x.shape[1])
+    if dual:
+        gram, moment = x @ x.transpose(0, 2, 1), y  # [M, B, B], [M, B, 1]
+    else:
+        gram, moment = x.transpose(0, 2, 1) @ x, x.transpose(0, 2, 1) @ y  # [M, F, F], [M, F, 1]
+    weights, unit = np.full(moment.shape, np.nan), np.eye(gram.shape[-1])
     for attempt in range(6):
         todo = np.flatnonzero(~np.isfinite(weights).all(axis=(1, 2)))
         if not len(todo):
             break
         try:
-            weights[todo] = np.linalg.solve(gram[todo] + ridge * 10.0**attempt * np.eye(f), moment[todo])
+            weights[todo] = np.linalg.solve(gram[todo] + ridge * 10.0**attempt * unit, moment[todo])
         except np.linalg.LinAlgError:  # one singular task spoils the batched call: solve them one by one
             for i in todo:
                 try:
-                    weights[i] = np.linalg.solve(gram[i] + ridge * 10.0**attempt * np.eye(f), moment[i])
+                    weights[i] = np.linalg.solve(gram[i] + ridge * 10.0**attempt * unit, moment[i])
                 except np.linalg.LinAlgError:
                     continue
     weights = np.where(np.isfinite(weights).all(axis=(1, 2), keepdims=True), weights, 0.0)
+    if dual:
+        weights = x.transpose(0, 2, 1) @ weights
     return (features.reshape(m, -1, f) @ weights).reshape(targets.shape)
 
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import resource
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from metarl import memory
 from metarl.memory import Need, RunSize, agent_memory, check_memory, in_units, rollout_memory, slow_parts
+from metarl.registry import AGENTS, agent_class, names
+from metarl.scripts.presets import default_settings
 from metarl.types import Spaces
 
 SPACES = Spaces(observation_size=17, action_low=(-1.0,) * 6, action_high=(1.0,) * 6, horizon=100)
@@ -17,8 +20,19 @@ SPACES = Spaces(observation_size=17, action_low=(-1.0,) * 6, action_high=(1.0,) 
 def test_what_fits_passes_and_what_does_not_names_its_largest_part_and_the_remedy() -> None:
     needs = [Need("the small part", 2**20, "less of it"), Need("the large part", 3 * 2**30, "--agent.less 1")]
     check_memory(needs, free=4 * 2**30)
-    with pytest.raises(ValueError, match=r"^memory: the large part .* 3.0 GiB .*2.0 GiB are free; try --agent.less 1$"):
+    with pytest.raises(ValueError, match=r"^memory: the large part .* 3.0 GiB.* 2.0 GiB are free; try --agent.less 1$"):
         check_memory(needs, free=2 * 2**30)
+
+    both = [Need("one part", 2**30, "a"), Need("the other part", 2**30, "b")]
+    with pytest.raises(ValueError, match=r"one part .* 1.5 GiB are free \(all together: 2.0 GiB\); try a$"):
+        check_memory(both, free=1.5 * 2**30)
+
+
+def test_what_is_asked_for_at_once_is_compared_with_all_the_memory_there_is() -> None:
+    replay = [Need("the replay", 2**20, "--agent.replay-size N", reserved=40 * 2**30)]
+    check_memory(replay, free=2**30, in_all=64 * 2**30)
+    with pytest.raises(ValueError, match=r"the replay .* 40.0 GiB, but there are 16.0 GiB; try --agent.replay-size N"):
+        check_memory(replay, free=2**30, in_all=16 * 2**30)
 
 
 def test_an_absurd_number_of_tasks_is_refused_and_a_usual_one_is_not() -> None:
@@ -43,6 +57,41 @@ def test_the_estimate_of_a_rollout_is_close_to_its_arrays_and_not_above() -> Non
 def test_an_agent_of_a_third_party_need_not_know_its_needs() -> None:
     size = RunSize(tasks=2, episodes=2, iterations=1)
     assert agent_memory(object, None, SPACES, size) == []
+
+
+CAMERA = Spaces(observation_size=64 * 64 * 3, action_low=(-1.0,), action_high=(1.0,), horizon=100)
+OPTIONS = {
+    "pearl": "--agent.replay-size",
+    "varibad": "--agent.buffer-trials",
+    "rl2": "--tasks",
+    "multitask": "--tasks",
+    "oracle": "--tasks",
+}
+
+
+@pytest.mark.parametrize("name", names(AGENTS))
+def test_every_agent_knows_what_pictures_need_and_which_option_helps(name: str) -> None:
+    config, size = default_settings(name, "point-robot")[1], RunSize(tasks=20, episodes=20, iterations=1000)
+    needs = agent_memory(agent_class(name), config, CAMERA, size)
+    total = sum(need.num_bytes for need in needs)
+    with pytest.raises(ValueError, match=OPTIONS.get(name, "--agent.baseline none")):
+        check_memory(needs, free=total - 1, in_all=1e30)
+    check_memory(needs, free=total, in_all=1e30)
+    usual = agent_memory(agent_class(name), config, SPACES, RunSize(tasks=20, episodes=20, iterations=100))
+    assert sum(need.num_bytes for need in usual) < 2**30, "what usual runs need is far from what machines have"
+    absurd = replace(config, **({"units": 10**9} if hasattr(config, "units") else {"hidden": (10**9,) * 2}))
+    with pytest.raises(ValueError, match=r"EiB|PiB"):
+        check_memory(agent_memory(agent_class(name), absurd, SPACES, size))
+
+
+def test_a_baseline_of_a_small_camera_is_slow_and_says_what_is_faster() -> None:
+    camera = Spaces(observation_size=24 * 24 * 3, action_low=(-1.0,), action_high=(1.0,), horizon=100)
+    config, size = default_settings("maml-trpo", "point-robot")[1], RunSize(tasks=20, episodes=20, iterations=100)
+    (line,) = slow_parts(agent_memory(agent_class("maml-trpo"), config, camera, size))
+    assert line.startswith("the linear baseline, with 3,460 weights for each of 20 tasks, takes about")
+    assert line.endswith("--agent.baseline none is faster")
+    assert not slow_parts(agent_memory(agent_class("maml-trpo"), config, SPACES, size))
+    assert not slow_parts(agent_memory(agent_class("maml-trpo"), replace(config, baseline="none"), camera, size))
 
 
 def test_a_slow_part_is_named_with_what_is_faster() -> None:

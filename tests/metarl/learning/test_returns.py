@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 
+from metarl.learning import device_returns, returns
 from metarl.learning.returns import (
     baseline_features,
     discounted_sums,
@@ -71,6 +73,25 @@ def test_the_batched_baseline_equals_ridge_regression_task_by_task() -> None:
         augmented = np.vstack([x, np.sqrt(0.1) * np.eye(5)]), np.concatenate([y, np.zeros(5)])
         weights = np.linalg.lstsq(*augmented, rcond=None)[0]
         assert np.allclose(values[m], features[m] @ weights)
+
+
+def test_with_more_features_than_steps_the_fit_is_the_same_with_fewer_unknowns(monkeypatch) -> None:
+    rng = np.random.default_rng(4)
+    features, targets = rng.standard_normal((2, 2, 10, 600)), rng.standard_normal((2, 2, 10))
+    mask = rng.random((2, 2, 10)) < 0.6
+    solved, solve = [], np.linalg.solve
+    monkeypatch.setattr(np.linalg, "solve", lambda a, b: solved.append(a.shape) or solve(a, b))
+    values = fit_linear_baseline(features, targets, mask, ridge=0.1)
+    on_device = device_returns.fit_linear_baseline  # makes its features itself: the same observations for both
+    seen = features[..., :298]
+    theirs = on_device(*(torch.tensor(a) for a in (seen, targets, mask)), ridge=0.1).numpy()
+    ours = fit_linear_baseline(baseline_features(seen), targets, mask, ridge=0.1)
+    assert set(solved) == {(2, 20, 20)}
+    monkeypatch.setattr(returns, "PRIMAL_FEATURES", 10_000)
+    assert np.allclose(values, fit_linear_baseline(features, targets, mask, ridge=0.1), atol=1e-9)
+    assert solved[-1] == (2, 600, 600)
+    assert np.allclose(ours, fit_linear_baseline(baseline_features(seen), targets, mask, ridge=0.1), atol=1e-9)
+    assert np.allclose(ours, theirs, atol=1e-9)
 
 
 def test_a_task_that_cannot_be_fitted_does_not_spoil_the_others() -> None:
