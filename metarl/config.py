@@ -26,7 +26,7 @@ class Range:
     def __contains__(self, value: float) -> bool:
         above = value > self.low if self.open_low else value >= self.low
         below = value < self.high if self.open_high else value <= self.high
-        return math.isfinite(value) and above and below
+        return above and below and (isinstance(value, int) or math.isfinite(value))
 
     def __str__(self) -> str:
         above = f"{'>' if self.open_low else '>='} {self.low:g}"
@@ -128,9 +128,12 @@ def _check_value(name: str, value: Any, hint: Any) -> None:
     right_type = isinstance(value, int | float) if kind is float else isinstance(value, kind)
     if kind in (int, float) and isinstance(value, bool):
         right_type = False
-    if not right_type or (kind is float and not math.isfinite(value)) or (limits is not None and value not in limits):
+    limits = limits or (Range() if kind in (int, float) else None)
+    if not right_type or (limits is not None and value not in limits):
         wanted = "a whole number" if kind is int else "a finite number" if kind is float else f"a {kind.__name__}"
-        raise ValueError(f"{name}: got {value!r}, expected {wanted}" + (f" {limits}" if limits else ""))
+        raise ValueError(
+            f"{name}: got {value!r}, expected {wanted}" + (f" {limits}" if limits not in (None, Range()) else "")
+        )
 
 
 def to_json(config: object) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from metarl.rollout import collect
 from metarl.seeding import Streams
 from metarl.sizes import evaluation_memory
 from metarl.tasks import Family
-from metarl.types import Actions, Bools, EvalResult, Floats, Task
+from metarl.types import Actions, Bools, EvalResult, Floats, Spaces, Task
 
 StateT = TypeVar("StateT")
 
@@ -80,7 +80,8 @@ def evaluate(
         try:
             if envs.spaces != agent.spaces:
                 raise ValueError(
-                    f"evaluate: the agent was built for {agent.spaces}, but {family.name!r} has {envs.spaces}"
+                    f"evaluate: the agent was built for {_sizes(agent.spaces)}, but {family.name!r} has "
+                    f"{_sizes(envs.spaces)}"
                 )
             group_tasks = [tasks[i] for i in group]
             envs.set_tasks(group_tasks)
@@ -115,6 +116,13 @@ def evaluate(
         actions=actions,
         adapts_within_episodes=getattr(agent, "adapts_within_episodes", False),
     )
+
+
+def _sizes(spaces: Spaces) -> str:
+    """Spaces in words."""
+    box = f"actions from {spaces.action_low} to {spaces.action_high}"
+    actions = f"{spaces.choices} choices" if spaces.choices else box
+    return f"{spaces.observation_size} observations, {actions} and horizon {spaces.horizon}"
 
 
 def with_worst_of_task(returns: Floats, diverged: Bools) -> Floats:
