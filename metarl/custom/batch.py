@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from multiprocessing import resource_tracker
+from multiprocessing import forkserver, resource_tracker
 from multiprocessing.connection import wait
 from pathlib import Path
 from types import FrameType
@@ -35,6 +35,7 @@ from metarl.custom.rows import (
     progress_file,
     read_trace,
 )
+from metarl.custom.safe_path import safe_path
 from metarl.types import Bools, Floats, Task
 from metarl.vector import TaskVecEnv, available_cores
 
@@ -151,6 +152,8 @@ class Workers(AsyncVectorEnv[Floats, Floats]):
     def __init__(self, makers: Sequence[PartMaker]) -> None:
         context = multiprocessing.get_context(START_METHOD)
         context.set_forkserver_preload(list(PRELOADED))
+        with ctrl_c_is_ours(), safe_path():
+            forkserver.ensure_running()
         try:
             with ctrl_c_is_ours():
                 super().__init__(makers, copy=False, context=START_METHOD, autoreset_mode=AutoresetMode.DISABLED)
