@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import softplus
 
-from metarl.config import Count, NonNegative, Positive, UnitInterval, Whole
+from metarl.config import Count, NonNegative, Positive, Rounds, Rows, UnitInterval, Units, Whole
 from metarl.learning.actions import ActionMap
 from metarl.learning.fitting import check_episodes, check_step, check_task
 from metarl.learning.gpu import ReplayedStep, send
@@ -50,23 +50,23 @@ LOG_STD_RANGE = (-20.0, 2.0)
 class PearlConfig:
     """Settings of PEARL; networks, batches, rates and weights are by default those of oyster for half-cheetah-vel."""
 
-    adaptation_steps: Count = 2
+    adaptation_steps: Rounds = 2
     """Episodes after the first (K), each acted with a belief from all episodes before it; usually 1 to 3."""
-    latent: Count = 5
+    latent: Units = 5
     """Components of the task variable z (Z); usually 5 to 10."""
-    encoder_hidden: tuple[Count, ...] = (200, 200, 200)
+    encoder_hidden: tuple[Units, ...] = (200, 200, 200)
     """Units of each hidden layer of the context encoder."""
-    hidden: tuple[Count, ...] = (300, 300, 300)
+    hidden: tuple[Units, ...] = (300, 300, 300)
     """Units of each hidden layer of the policy and of the two critics."""
     context_next_observation: bool = False
     """Show the encoder the observation after the step too: for tasks that differ in their dynamics."""
-    gradient_steps: Count = 2000
+    gradient_steps: Rows = 2000
     """Gradient steps per iteration; usually 200 to 4000."""
-    meta_batch: Count = 16
+    meta_batch: Rows = 16
     """Tasks of one gradient step, drawn from those in the replay (all of them while there are fewer)."""
-    batch: Count = 256
+    batch: Rows = 256
     """Transitions per task in one gradient step; usually 64 to 256."""
-    context_batch: Count = 100
+    context_batch: Rows = 100
     """Transitions that stand for all those of a task's context in one gradient step; usually 64 to 256."""
     warmup_iterations: Whole = 20
     """Iterations that only collect data before the first gradient step; usually enough to meet most training tasks."""
@@ -86,7 +86,7 @@ class PearlConfig:
     """Tune the temperature so that the policy's entropy stays at minus the number of action components, in nats."""
     replay_size: Count = 20_000
     """Ring buffer per task for the critics, transitions; older ones are overwritten."""
-    replay_tasks: Count = 100
+    replay_tasks: Rows = 100
     """Most training tasks that the replay has room for: at least the run's `train_tasks`."""
 
 

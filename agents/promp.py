@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from metarl.config import Count, NonNegative, Positive, Shrinking
+from metarl.config import NonNegative, Positive, Rounds, Shrinking
 from metarl.learning.distributions import Distribution
 from metarl.learning.gradient_agent import AdaptedPolicy, GradientAgent, GradientAgentConfig
 from metarl.learning.inner_loop import InnerStep
@@ -31,7 +31,7 @@ class PrompConfig(GradientAgentConfig):
 
     lr: Positive = 1e-3
     """Step size of Adam in the outer loop; usually 3e-4 to 1e-3."""
-    epochs: Count = 5
+    epochs: Rounds = 5
     """Outer steps per iteration, each on the whole meta-batch; usually 5."""
     clip: Shrinking = 0.3
     """Probability ratios beyond 1 - clip and 1 + clip earn nothing more; usually 0.2 to 0.3."""

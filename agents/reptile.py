@@ -12,7 +12,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from metarl.config import Count, Positive
+from metarl.config import Positive, Rounds
 from metarl.learning.gradient_agent import GradientAgent, GradientAgentConfig
 from metarl.learning.losses import adapted_by_policy_gradient
 from metarl.learning.policy import task_chunks
@@ -23,7 +23,7 @@ from metarl.types import MetaBatch
 class ReptileConfig(GradientAgentConfig):
     """Settings of Reptile."""
 
-    inner_steps: Count = 3
+    inner_steps: Rounds = 3
     """Adaptation steps, each after a fresh collect (the outer step counts one more); usually 2 to 10."""
     outer_lr: Positive = 1.0
     """Fraction of the way to the mean of the adapted parameters (epsilon in the paper); usually 0.1 to 1."""

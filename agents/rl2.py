@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from metarl.config import Count, Whole
+from metarl.config import RowsOrOwn, Units
 from metarl.learning.actions import ActionMap
 from metarl.learning.cells import GATES, Cell
 from metarl.learning.fitting import check_episodes, check_step, check_task
@@ -54,18 +54,18 @@ class Rl2Config(TrialSettings):
 
     cell: Cell = "gru"
     """Kind of recurrent cell."""
-    units: Count = 128
+    units: Units = 128
     """Size of the memory; usually 64 to 256."""
-    encoder: tuple[Count, ...] = (64,)
+    encoder: tuple[Units, ...] = (64,)
     """Units of each layer before the cell; there may be none."""
-    hidden: tuple[Count, ...] = ()
+    hidden: tuple[Units, ...] = ()
     """Units of each layer after the cell, of policy and value each, which see the cell's input too; usually none, as
     published, or one of 64 to 128."""
     activation: Activation = "tanh"
     """After each of these layers."""
-    backpropagation_steps: Whole = 0
+    backpropagation_steps: RowsOrOwn = 0
     """Steps that gradients flow back through (truncated back-propagation through time); 0 for the whole trial."""
-    segment_steps: Whole = 0
+    segment_steps: RowsOrOwn = 0
     """Learn from segments of so many steps in place of whole trials, side by side and therefore faster where trials are
     long; each starts from the memory that its trial had there before the update. 0 for whole trials."""
 

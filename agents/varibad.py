@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from metarl.config import Count, NonNegative, Positive, UnitInterval, Whole
+from metarl.config import Count, NonNegative, Positive, Rows, RowsOrOwn, UnitInterval, Units
 from metarl.learning.actions import ActionMap
 from metarl.learning.actor_critic import ActorCritic
 from metarl.learning.belief import (
@@ -73,19 +73,19 @@ class VaribadConfig(TrialSettings):
     """Discount per step; usually 0.95 to 0.99."""
     gae_lambda: UnitInterval = 0.9
     """Decay of generalised advantage estimation; usually 0.9 to 1."""
-    hidden: tuple[Count, ...] = (128, 128)
+    hidden: tuple[Units, ...] = (128, 128)
     """Units of each hidden layer, of the policy and of the value function."""
     activation: Activation = "tanh"
     """After each of these layers."""
     normalise_belief: bool = True
     """Show policy and value function the belief normalised by running statistics."""
-    latent: Count = 5
+    latent: Units = 5
     """Components of the latent task variable m (Z); usually 5 to 10."""
-    units: Count = 128
+    units: Units = 128
     """Size of the encoder's memory; usually 64 to 256."""
-    encoder: tuple[Count, ...] = (64,)
+    encoder: tuple[Units, ...] = (64,)
     """Units of each layer (ReLU) before the encoder's recurrent cell; there may be none."""
-    decoder: tuple[Count, ...] = (64, 32)
+    decoder: tuple[Units, ...] = (64, 32)
     """Units of each hidden layer (ReLU) of the decoders."""
     reward_sees_transition: bool = True
     """Show the reward decoder observation and action too, not the next observation alone."""
@@ -98,13 +98,13 @@ class VaribadConfig(TrialSettings):
     """Weight of the KL between consecutive beliefs, per nat; usually 0.01 to 1."""
     vae_learning_rate: Positive = 1e-3
     """Step size of Adam for encoder and decoders."""
-    vae_updates: Whole = 30
+    vae_updates: RowsOrOwn = 30
     """Steps of Adam on encoder and decoders per iteration; usually 1 to 50."""
-    vae_trials: Count = 25
+    vae_trials: Rows = 25
     """Trials of one such step, drawn from the buffer (all of them while there are fewer)."""
-    elbo_terms: Whole = 25
+    elbo_terms: RowsOrOwn = 25
     """Prefixes of each trial whose belief is decoded in one step, drawn at random; 0 for all."""
-    decoded_steps: Whole = 25
+    decoded_steps: RowsOrOwn = 25
     """Steps of each trial that these beliefs decode, drawn at random; 0 for all."""
     buffer_trials: Count = 1000
     """Trials that the buffer of encoder and decoders holds; older ones are overwritten."""

@@ -33,6 +33,7 @@ class Bandits(TaskVecEnv):
     def __init__(self, num_tasks: int, episodes: int, horizon: int, *, arms: int) -> None:
         box = spaces.Box(0.0, 0.0, (1,), np.float64)
         super().__init__(num_tasks, episodes, horizon, box, spaces.Discrete(arms))
+        self.row_bytes = 8 * arms
         self._probabilities = np.zeros((self.num_envs, arms))
 
     def _apply_tasks(self, tasks: Sequence[Task]) -> None:
@@ -52,7 +53,7 @@ class Bandits(TaskVecEnv):
 
 def bandit(options: str = "") -> Family:
     """Bandits with 5 arms and 10 pulls, or as the options say."""
-    sizes = read_options("bandit", options, arms=5, pulls=10)
+    sizes = read_options("bandit", options, most={"arms": 1000, "pulls": 100_000}, arms=5, pulls=10)
     arms, pulls = sizes["arms"], sizes["pulls"]
     probabilities = uniform("probabilities", 0.0, 1.0, size=arms, meaning="probability that an arm pays 1")
     return Family(

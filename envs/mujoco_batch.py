@@ -45,6 +45,8 @@ MuJoCo has reset it by then; after a control beyond 1e10, it has set all control
 Output = Callable[[Any], np.ndarray]
 """Takes an `MjData` and returns a view of some of its numbers, such as `lambda data: data.xpos[1]`."""
 
+DATA_BYTES = 160_000
+"""The least that an `MjData` takes beside its buffer: statistics of its solvers, mostly."""
 logger = logging.getLogger(__name__)
 
 
@@ -296,6 +298,8 @@ class MujocoTaskEnv(TaskVecEnv):
             contact_forces=self.contact_forces,
             keyframe=keyframe,
         )
+        self.row_bytes = DATA_BYTES + self.batch.data[0].nbuffer
+        self.task_bytes = 0 if variation is None else model.nbuffer
         self.dt = model.opt.timestep * self.frame_skip
         self.metadata["render_fps"] = max(1, round(1.0 / self.dt))
         self._camera: Camera | None = None

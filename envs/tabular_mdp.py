@@ -37,6 +37,7 @@ class TabularMdps(TaskVecEnv):
     def __init__(self, num_tasks: int, episodes: int, horizon: int, *, states: int, actions: int) -> None:
         box = spaces.Box(0.0, 1.0, (states,), np.float64)
         super().__init__(num_tasks, episodes, horizon, box, spaces.Discrete(actions))
+        self.row_bytes = 16 * states * actions * (states + 1)
         self._shape = (self.num_envs, states, actions)
         self._state = np.zeros(self.num_envs, dtype=np.int64)
         self._rewards = np.zeros(self._shape)
@@ -65,7 +66,7 @@ class TabularMdps(TaskVecEnv):
 
 def tabular_mdp(options: str = "") -> Family:
     """Processes with 10 states and 5 actions, or as the options say."""
-    sizes = read_options("tabular-mdp", options, states=10, actions=5)
+    sizes = read_options("tabular-mdp", options, most={"states": 100, "actions": 50}, states=10, actions=5)
     states, actions = sizes["states"], sizes["actions"]
     rewards = Parameter(
         name="rewards",

@@ -26,26 +26,64 @@ class Range:
     def __contains__(self, value: float) -> bool:
         above = value > self.low if self.open_low else value >= self.low
         below = value < self.high if self.open_high else value <= self.high
-        return math.isfinite(value) and above and below
+        return above and below and (isinstance(value, int) or math.isfinite(value))
 
     def __str__(self) -> str:
+        above = f"{'>' if self.open_low else '>='} {self.low:g}"
         if math.isinf(self.high):
-            return f"{'>' if self.open_low else '>='} {self.low:g}"
+            return above
+        if self.high >= 100:
+            return f"{above}, at most {in_words(self.high)}"
         return f"in {'(' if self.open_low else '['}{self.low:g}, {self.high:g}{')' if self.open_high else ']'}"
 
 
-# The metavar is what `--help` shows in place of the value.
-Count = Annotated[int, Range(1), tyro.conf.arg(metavar="INT >= 1")]
-"""A whole number of at least 1."""
-Whole = Annotated[int, Range(0), tyro.conf.arg(metavar="INT >= 0")]
+def in_words(bound: float) -> str:
+    """A large number as it is written for a reader: `1,000,000`, or `2^63 - 1`."""
+    whole = int(bound)
+    if whole > 10**12 and (whole + 1).bit_count() == 1:
+        return f"2^{whole.bit_length()} - 1"
+    return f"{whole:,}"
+
+
+def _whole(low: int, high: int) -> Any:
+    limits = Range(low, high)
+    # The metavar is what `--help` shows in place of the value.
+    return limits, tyro.conf.arg(metavar=f"INT {limits}")
+
+
+def _real(limits: Range) -> Any:
+    return limits, tyro.conf.arg(metavar=f"FLOAT {limits}")
+
+
+# Every bound is far above what anything uses, and far below what overflows a counter or a float32 number. Whether the
+# memory holds it is another question (`metarl.memory`).
+Count = Annotated[int, *_whole(1, 10**9)]
+"""A whole number of at least 1: what is done so many times, or how many are kept."""
+Whole = Annotated[int, *_whole(0, 10**9)]
 """A whole number of at least 0."""
-Positive = Annotated[float, Range(0, open_low=True), tyro.conf.arg(metavar="FLOAT > 0")]
-"""A finite number above 0."""
-NonNegative = Annotated[float, Range(0), tyro.conf.arg(metavar="FLOAT >= 0")]
-"""A finite number of at least 0."""
-UnitInterval = Annotated[float, Range(0, 1), tyro.conf.arg(metavar="FLOAT in [0, 1]")]
+Seed = Annotated[int, *_whole(0, 2**63 - 1)]
+"""A seed of random numbers."""
+Rows = Annotated[int, *_whole(1, 10**5)]
+"""Tasks, episodes or samples of a batch, steps of an episode, or small steps of one update."""
+RowsOrOwn = Annotated[int, *_whole(0, 10**5)]
+"""The same; 0 stands for a default or for none."""
+Units = Annotated[int, *_whole(1, 2**16)]
+"""Numbers that a layer puts out."""
+Rounds = Annotated[int, *_whole(1, 1000)]
+"""Collects or steps of one adaptation, passes over a batch, or images in a second."""
+RoundsOrNone = Annotated[int, *_whole(0, 1000)]
+"""The same, or none."""
+Pixels = Annotated[int, *_whole(16, 8192)]
+"""Side of a picture."""
+Seconds = Annotated[float, *_real(Range(0.01, 1e6))]
+"""A time limit."""
+Positive = Annotated[float, *_real(Range(0, 1e6, open_low=True))]
+"""A number above 0."""
+NonNegative = Annotated[float, *_real(Range(0, 1e6))]
+"""A number of at least 0."""
+UnitInterval = Annotated[float, *_real(Range(0, 1))]
 """A number from 0 to 1, both included."""
-Shrinking = Annotated[float, Range(0, 1, open_low=True, open_high=True), tyro.conf.arg(metavar="FLOAT in (0, 1)")]
+Shrinking = Annotated[float, *_real(Range(0, 1, open_low=True, open_high=True))]
 """A number between 0 and 1, neither included."""
 
 
@@ -90,9 +128,12 @@ def _check_value(name: str, value: Any, hint: Any) -> None:
     right_type = isinstance(value, int | float) if kind is float else isinstance(value, kind)
     if kind in (int, float) and isinstance(value, bool):
         right_type = False
-    if not right_type or (kind is float and not math.isfinite(value)) or (limits is not None and value not in limits):
+    limits = limits or (Range() if kind in (int, float) else None)
+    if not right_type or (limits is not None and value not in limits):
         wanted = "a whole number" if kind is int else "a finite number" if kind is float else f"a {kind.__name__}"
-        raise ValueError(f"{name}: got {value!r}, expected {wanted}" + (f" {limits}" if limits else ""))
+        raise ValueError(
+            f"{name}: got {value!r}, expected {wanted}" + (f" {limits}" if limits not in (None, Range()) else "")
+        )
 
 
 def to_json(config: object) -> dict[str, Any]:

@@ -11,10 +11,12 @@ import numpy as np
 
 from metarl.agent import MetaAgent
 from metarl.intervals import Interval, mean_intervals, rate_intervals
+from metarl.memory import check_memory
 from metarl.rollout import collect
 from metarl.seeding import Streams
+from metarl.sizes import evaluation_memory
 from metarl.tasks import Family
-from metarl.types import Actions, Bools, EvalResult, Floats, Task
+from metarl.types import Actions, Bools, EvalResult, Floats, Spaces, Task
 
 StateT = TypeVar("StateT")
 
@@ -59,13 +61,15 @@ def evaluate(
         Returns and successes `[task, k, repeat]`, `k` from 0 (before adaptation) to `K`.
 
     Raises:
-        ValueError: There is no task, the agent was built for other spaces, or too many simulations blew up.
+        ValueError: There is no task, the agent was built for other spaces, no memory holds the episodes, or too many
+            simulations blew up.
     """
     if not tasks:
         raise ValueError(f"evaluate: got no task of {family.name!r}, expected at least one")
     if actions == "mode" and "mode" not in inspect.signature(agent.act).parameters:
         raise ValueError("evaluate: got actions = 'mode', but act() of this agent takes no `mode`; expected 'sample'")
     k_max = agent.adaptation_steps if adapt_steps is None else adapt_steps
+    check_memory(evaluation_memory(agent.spaces, len(tasks), TASKS_AT_ONCE, episodes, k_max))
     groups = np.array_split(np.arange(len(tasks)), -(-len(tasks) // TASKS_AT_ONCE))
     returns, success, at_last, diverged = (np.zeros((len(tasks), k_max + 1, episodes)) for _ in range(4))
     knows_success = False
@@ -76,7 +80,8 @@ def evaluate(
         try:
             if envs.spaces != agent.spaces:
                 raise ValueError(
-                    f"evaluate: the agent was built for {agent.spaces}, but {family.name!r} has {envs.spaces}"
+                    f"evaluate: the agent was built for {_sizes(agent.spaces)}, but {family.name!r} has "
+                    f"{_sizes(envs.spaces)}"
                 )
             group_tasks = [tasks[i] for i in group]
             envs.set_tasks(group_tasks)
@@ -111,6 +116,13 @@ def evaluate(
         actions=actions,
         adapts_within_episodes=getattr(agent, "adapts_within_episodes", False),
     )
+
+
+def _sizes(spaces: Spaces) -> str:
+    """Spaces in words."""
+    box = f"actions from {spaces.action_low} to {spaces.action_high}"
+    actions = f"{spaces.choices} choices" if spaces.choices else box
+    return f"{spaces.observation_size} observations, {actions} and horizon {spaces.horizon}"
 
 
 def with_worst_of_task(returns: Floats, diverged: Bools) -> Floats:

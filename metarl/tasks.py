@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Literal, Protocol, Self, runtime_checkable
@@ -292,23 +292,30 @@ class Family:
         return replace(self, distribution=self.distribution.with_finite_set(size))
 
 
-def read_options(family: str, argument: str, **defaults: int) -> dict[str, int]:
+def read_options(family: str, argument: str, most: Mapping[str, int] | None = None, **defaults: int) -> dict[str, int]:
     """Whole numbers from `name=value,name=value`, as they follow a family's name on the command line.
 
     Args:
         family: Name of the family, for the message.
         argument: What follows its name; may be empty.
+        most: The largest value of each option that has one.
         **defaults: The options there are, with their defaults; each has to be at least 1.
 
     Raises:
-        ValueError: An option is unknown, or its value is no whole number of at least 1.
+        ValueError: An option is unknown or given twice, or its value is no whole number from 1 to the largest.
     """
-    values = dict(defaults)
+    values, limits, seen = dict(defaults), dict(most or {}), set[str]()
     for part in filter(None, argument.split(",")):
         name, _, text = part.partition("=")
-        if name not in defaults or not text.isdecimal() or int(text) < 1:
+        digits = text.isascii() and text.isdecimal() and len(text) < 20
+        if name not in defaults or not digits or not 1 <= int(text) <= limits.get(name, int(text)):
             known = ", ".join(f"{key}=INT >= 1" for key in defaults)
+            if limits:
+                known += f"; at most {', '.join(f'{key}={limits[key]:,}' for key in limits)}"
             raise ValueError(f"family {family!r}: got option {part!r}, expected {known}")
+        if name in seen:
+            raise ValueError(f"family {family!r}: got option {name!r} twice, expected it once")
+        seen.add(name)
         values[name] = int(text)
     return values
 

@@ -11,7 +11,7 @@ import torch
 
 from metarl.agent import MetaAgent
 from metarl.checkpoint import Progress
-from metarl.config import Count, Whole
+from metarl.config import Count, Rows, RowsOrOwn, Seed, Whole
 from metarl.finite import check_finite, learned, naming
 from metarl.rollout import collect_adapting
 from metarl.seeding import Streams
@@ -24,17 +24,17 @@ from metarl.vector import TaskVecEnv
 class TrainConfig:
     """Settings of a run that do not belong to its agent."""
 
-    seed: Whole = 0
+    seed: Seed = 0
     """Seed of everything random in the run."""
     iterations: Count = 100
     """Meta-updates to make in all; a resumed run may raise it."""
-    tasks: Count = 20
+    tasks: Rows = 20
     """Tasks of a meta-batch (M); usually 10 to 100."""
-    episodes: Count = 20
+    episodes: Rows = 20
     """Environments per task, each one episode per collect (E); usually 2 to 40."""
-    horizon: Whole = 0
+    horizon: RowsOrOwn = 0
     """Steps of an episode (T); 0 takes the family's own."""
-    train_tasks: Whole = 0
+    train_tasks: RowsOrOwn = 0
     """Size of a fixed set that training tasks are drawn from; 0 draws new ones from the whole range."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where the agent computes; auto is CUDA where there is one."""
@@ -43,7 +43,7 @@ class TrainConfig:
     eval_every: Whole = 10
     """Evaluate every so many iterations; 0 never. A resumed run may change it. The tasks are held out from training,
     but they are not those that `metarl evaluate` reports on: settings may be chosen by these curves."""
-    eval_tasks: Count = 40
+    eval_tasks: Rows = 40
     """Tasks of these evaluations."""
     checkpoint_every: Count = 5
     """Save every so many iterations (and at the end)."""

@@ -71,6 +71,11 @@ class TaskVecEnv(VectorEnv[Floats, Floats, Any], ABC):
     """Whether steps tell success. Where it may be told only when it happens, True from the first time on."""
     single_observation_space: spaces.Box
     single_action_space: spaces.Box | spaces.Discrete
+    row_bytes: int = 1024
+    """The least that one environment takes of memory, beside its observations; a family whose rows are large sets it,
+    so that a batch that no memory holds is refused before it is made."""
+    task_bytes: int = 0
+    """The same of what all environments of a task share."""
     observation_units: tuple[str, ...] = ()
     """Unit of each feature, as `Spaces.observation_units` has them; a family that knows them sets it."""
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import gc
 import importlib
 import sys
@@ -10,6 +9,7 @@ from collections.abc import Sequence
 from types import ModuleType
 
 import metarl
+from metarl.scripts.ending import Ending
 
 COMMANDS = {
     "train": "train an agent on a family of tasks",
@@ -39,22 +39,37 @@ two commands to start with:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs a subcommand; returns its exit code."""
+    """Runs a subcommand; returns its exit code, 130 after Ctrl-C."""
     words = list(sys.argv[1:] if arguments is None else arguments)
-    if not words or words[0] in ("-h", "--help"):
+    with Ending(own_process=arguments is None) as ending:
+        return ending.exit_code(lambda: _run(words, ending))
+
+
+def _run(words: Sequence[str], ending: Ending) -> int:
+    if not words:
+        print(HELP, flush=True)
+        print(f"metarl: error: got no command, expected one of {', '.join(COMMANDS)}", file=sys.stderr)
+        return 2
+    if words[0] in ("-h", "--help"):
         print(HELP)
-        return 0 if words else 2
+        return 0
     if words[0] == "--version":
         print(f"metarl {metarl.__version__}")
         return 0
     if words[0] not in COMMANDS:
+        import difflib
+
         near = difflib.get_close_matches(words[0], COMMANDS, n=1, cutoff=0.0)[0]
         print(
             f"metarl: error: unknown command {words[0]!r}. Did you mean {near!r}? There are: {', '.join(COMMANDS)}",
             file=sys.stderr,
         )
         return 2
-    code: int = _imported(f"metarl.scripts.{MODULES[words[0]]}").main(words[1:])
+    ending.take_signals()
+    ending.at_once = True  # there is nothing to close yet, and an import may lose a KeyboardInterrupt
+    command = _imported(f"metarl.scripts.{MODULES[words[0]]}")
+    ending.at_once = False
+    code: int = command.main(words[1:])
     return code
 
 

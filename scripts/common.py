@@ -13,6 +13,7 @@ from typing import Any, NoReturn, TypeVar
 import tyro
 
 from metarl.custom.rows import EnvError
+from metarl.scripts.ending import is_ending
 
 T = TypeVar("T")
 
@@ -35,10 +36,20 @@ def border() -> Iterator[None]:
     """Turns what a check of outside input raises into one line and exit code 2 (an environment's traceback first)."""
     try:
         yield
+    except BrokenPipeError:
+        raise  # nobody reads the output
     except EnvError as failure:
+        _raise_if_ending(failure)
         refuse_environment(failure)
     except (ValueError, OSError) as error:
+        _raise_if_ending(error)
         refuse(error)
+
+
+def _raise_if_ending(error: Exception) -> None:
+    """Raises KeyboardInterrupt in place of what broke since the command was stopped."""
+    if is_ending():
+        raise KeyboardInterrupt from error
 
 
 def parse(kind: Any, prog: str, arguments: Sequence[str], default: Any = None) -> Any:

@@ -15,7 +15,7 @@ from rich.table import Table
 
 from metarl.checkpoint import list_checkpoints
 from metarl.comparison import Contender, Over, Statistic, aggregate, intervals, share_interval
-from metarl.config import Count, Whole, check
+from metarl.config import Rows, Seed, check
 from metarl.evaluation import evaluate, with_known_successes
 from metarl.intervals import FEWEST_TO_RESAMPLE, Interval, rate_intervals
 from metarl.report import REFERENCES, Curve, comparison_picture, first_label, interval_json, tasks_label
@@ -48,9 +48,9 @@ class CompareCommand:
     """Held-out tasks to report on; tune: held-out tasks to choose settings by; or training tasks."""
     family: str | None = None
     """The runs' family, if it is your own module:function."""
-    tasks: Count = REPORTED
+    tasks: Rows = REPORTED
     """Number of tasks; the whole set where it is smaller."""
-    episodes: Count = 20
+    episodes: Rows = 20
     """Episodes per task and collect (E)."""
     actions: Actions = "sample"
     """Actions of the episodes that count: sampled from the policy, or its mode."""
@@ -59,7 +59,7 @@ class CompareCommand:
     second table has all three."""
     statistic: Statistic = "mean"
     """Mean, or interquartile mean over seeds and tasks."""
-    seed: Whole = 0
+    seed: Seed = 0
     """Seed of the evaluation."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where the agents compute."""

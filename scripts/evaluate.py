@@ -14,7 +14,7 @@ import tyro
 from metarl.agent import MetaAgent
 from metarl.checkpoint import Progress
 from metarl.comparison import share_interval
-from metarl.config import Count, Whole, check
+from metarl.config import RoundsOrNone, Rows, Seed, check
 from metarl.evaluation import (
     META_WORLD_EPISODES,
     adaptation_curve,
@@ -63,13 +63,13 @@ class EvaluateCommand:
     sampled. By default sample, with --protocol metaworld mode."""
     end_at_success: bool = False
     """Cut an episode at its first success."""
-    tasks: Count | None = None
+    tasks: Rows | None = None
     """Number of tasks, the whole set where it is smaller; 40 by default, with --protocol metaworld all."""
-    adapt_steps: Whole | None = None
+    adapt_steps: RoundsOrNone | None = None
     """Adaptation steps (K); as trained by default."""
-    episodes: Count | None = None
+    episodes: Rows | None = None
     """Episodes per task and collect (E); as trained by default."""
-    seed: Whole = 0
+    seed: Seed = 0
     """Seed of the evaluation."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where the agent computes."""

@@ -12,11 +12,13 @@ import numpy as np
 import torch
 
 from metarl.checkpoint import list_checkpoints
+from metarl.evaluation import TASKS_AT_ONCE
 from metarl.finite import NotFiniteError, remedies
-from metarl.memory import RunSize, agent_memory, check_memory, rollout_memory, slow_parts
+from metarl.memory import RunSize, agent_memory, check_memory, slow_parts
 from metarl.registry import agent_class
 from metarl.runs import RunConfig, resolve_device
 from metarl.scripts.common import option_value
+from metarl.sizes import batch_memory, evaluation_memory
 from metarl.tasks import Family
 from metarl.train import TrainConfig
 
@@ -41,7 +43,7 @@ def refuse_impossible(run: RunConfig, family: Family) -> None:
         gpu=training.device == "cuda",
     )
     needs = agent_memory(kind, run.agent_config, spaces, size)
-    check_memory([rollout_memory(spaces, size.tasks, size.episodes), *needs])
+    check_memory([*batch_memory(family, spaces, size.tasks, size.episodes), *needs])
     if hasattr(kind, "check_distribution"):
         kind.check_distribution(run.agent_config, family.distribution, size)
     try:
@@ -51,7 +53,10 @@ def refuse_impossible(run: RunConfig, family: Family) -> None:
         if said := out_of_memory(error):
             raise ValueError(said) from error
         raise
-    check_memory([rollout_memory(spaces, size.tasks, size.episodes, agent.adaptation_steps + 1), *needs])
+    steps = agent.adaptation_steps
+    check_memory([*batch_memory(family, spaces, size.tasks, size.episodes, steps + 1), *needs])
+    if training.eval_every:
+        check_memory(evaluation_memory(spaces, training.eval_tasks, TASKS_AT_ONCE, size.episodes, steps))
     for line in slow_parts(needs):
         print(f"warning: {line}", file=sys.stderr)
 

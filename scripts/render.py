@@ -11,9 +11,10 @@ from typing import Annotated, Any, Literal, cast
 import imageio.v3 as iio
 import tyro
 
-from metarl.config import Count, Whole, check
+from metarl.config import Pixels, Rounds, RoundsOrNone, Rows, RowsOrOwn, Seed, check
 from metarl.custom.family import drawing
 from metarl.evaluation import evaluate
+from metarl.memory import Need, check_memory
 from metarl.report import first_label, tasks_label
 from metarl.runs import RunConfig
 from metarl.scripts.common import border, end_with_json, parse, refuse
@@ -37,27 +38,27 @@ class RenderCommand:
     """Folder that `metarl train` made."""
     out: Path
     """What to write: a clip (.mp4, .gif), or a picture of three moments (.png)."""
-    task: Whole = 0
+    task: RowsOrOwn = 0
     """Which task of the split, counted from 0."""
-    adapt_steps: Whole | None = None
+    adapt_steps: RoundsOrNone | None = None
     """Adaptation steps before the second film; as trained by default."""
     split: Split = "test"
     """Held-out tasks to report on; tune: held-out tasks to choose settings by; or training tasks."""
     family: str | None = None
     """Family to play; the run's own by default (name it again if it is your own module:function)."""
-    episodes: Count | None = None
+    episodes: Rows | None = None
     """Episodes per collect (E) to adapt to; as trained by default. The first one is filmed."""
-    seed: Whole = 0
+    seed: Seed = 0
     """Seed of resets and actions."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where the agent computes."""
     checkpoint: Path | None = None
     """Checkpoint file; the newest whole one by default."""
-    width: Count = 400
+    width: Pixels = 400
     """Of one side, pixels."""
-    height: Count = 300
+    height: Pixels = 300
     """Of one side, pixels."""
-    fps: Count = 25
+    fps: Rounds = 25
     """Frames per second, at most; the clip runs at the robot's own speed."""
     json: bool = False
     """End stdout with one line of JSON."""
@@ -107,6 +108,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         task = _task(family, command.split, command.task)
         steps = agent.adaptation_steps if command.adapt_steps is None else command.adapt_steps
         films: list[Filmed] = []
+        check_memory([_film_memory(command, run.spaces.horizon)])
 
         def filmed_envs(num_tasks: int, episodes: int, horizon: int) -> TaskVecEnv:
             envs = family.make_envs(num_tasks, episodes, horizon)
@@ -143,6 +145,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if command.json:
         end_with_json(_summary(run, family, task, split, steps, returns, command.out))
     return 0
+
+
+def _film_memory(command: RenderCommand, horizon: int) -> Need:
+    """What two films, and the pictures with both of them side by side, need at most."""
+    frames = 2 * 2 * (horizon + 1)
+    return Need(
+        f"keeping {frames:,} pictures of {command.width:,} by {command.height:,} pixels",
+        3 * frames * command.width * command.height,
+        "a smaller --width and --height",
+    )
 
 
 def _after(steps: int, episodes: int) -> str:

@@ -19,7 +19,7 @@ import tyro
 
 from metarl.agent import MetaAgent
 from metarl.checkpoint import Progress, load_newest, save_checkpoint
-from metarl.config import Whole, check
+from metarl.config import RoundsOrNone, check
 from metarl.custom.batch import Stepping
 from metarl.custom.family import stepping_of, with_stepping
 from metarl.custom.from_gym import PREFIX, gym_spec, named_again
@@ -76,7 +76,7 @@ class Door:
     """The settings to start from: default, sized for two cores, or published where there is one (`metarl list`)."""
     resume: bool = False
     """Go on from the newest whole checkpoint in --out."""
-    seeds: Whole = 0
+    seeds: RoundsOrNone = 0
     """Train this many runs one after another, with seeds from --seed on, in OUT/seed-S; 0 trains one in OUT."""
     json: bool = False
     """End stdout with one line of JSON."""

@@ -22,7 +22,7 @@ from metarl.envs.metaworld.goals import STATE, ClassGoals
 from metarl.envs.metaworld.scene import COMMON_SENSORS, Manipulation, Scene, Verdict, add_quaternions, geom
 from metarl.envs.metaworld.sensing import FINGERS, Spans, Touch
 from metarl.envs.metaworld.shaping import distance
-from metarl.envs.mujoco_batch import FATAL_WARNINGS, Gathered
+from metarl.envs.mujoco_batch import DATA_BYTES, FATAL_WARNINGS, Gathered
 from metarl.envs.workers import Workers
 from metarl.types import Bools, Floats, Task
 from metarl.vector import TaskVecEnv
@@ -63,6 +63,7 @@ class ClassRows:
         self.kind, self.goals, self.num_tasks, self.episodes = kind, goals, num_tasks, episodes
         self.models = [copy.copy(model) for _ in range(num_tasks)]
         self.data = [mujoco.MjData(model) for model in self.models for _ in range(episodes)]
+        self.row_bytes, self.task_bytes = DATA_BYTES + self.data[0].nbuffer, self.models[0].nbuffer
         self._model_of = [model for model in self.models for _ in range(episodes)]
         self._mocap = [d.mocap_pos[0] for d in self.data]
         sensors, self._touch = {**COMMON_SENSORS, **kind.sensors}, None

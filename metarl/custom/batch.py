@@ -10,13 +10,16 @@ from typing import Any, Literal
 import numpy as np
 from gymnasium import spaces
 
-from metarl.config import Positive, Whole
+from metarl.config import RoundsOrNone, Seconds
 from metarl.custom.answers import FLOAT32_MAX, UNBOUNDED
 from metarl.custom.guest import guest, say_once, time_limit
 from metarl.custom.pool import WorkerRows
 from metarl.custom.rows import LEAVE, VERDICT, Layout, Maker, TaskRow, describe, make_rows
 from metarl.types import Bools, Floats, Task
 from metarl.vector import TaskVecEnv
+
+GYMNASIUM_ENV_BYTES = 4096
+"""The least that an environment of Gymnasium's takes: the object, its spaces, its generator of random numbers."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,9 +28,9 @@ class Stepping:
 
     workers: Literal["auto", "sync", "async"] = "auto"
     """This process (sync), worker processes (async), or what a short measurement finds faster, recorded as used."""
-    processes: Whole = 0
+    processes: RoundsOrNone = 0
     """Worker processes; 0 for one per core."""
-    timeout: Positive = 60.0
+    timeout: Seconds = 60.0
     """Seconds after which one call of an environment (make, reset or step) counts as hung, and ends the run; a close
     that hangs is left alone."""
 
@@ -107,7 +110,7 @@ class GymnasiumBatch(TaskVecEnv):
             if isinstance(action, spaces.Discrete)
             else _actions_of(action),
         )
-        self.observation_units = layout.units
+        self.observation_units, self.row_bytes = layout.units, GYMNASIUM_ENV_BYTES
         self._maker, self._layout, self._stepping = maker, layout, stepping
         self._rows: LocalRows | WorkerRows | None = None
         self._reports = np.zeros((self.num_envs, layout.observation_size + VERDICT))

@@ -7,9 +7,10 @@ import multiprocessing
 import os
 import signal
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from multiprocessing import forkserver
+from multiprocessing import forkserver, resource_tracker
 from multiprocessing.connection import wait
 from multiprocessing.util import Finalize
 from pathlib import Path
@@ -40,6 +41,31 @@ LOOK_SECONDS = 1.0
 """How often at least one looks whether a worker process still lives while it owes an answer."""
 
 
+@contextlib.contextmanager
+def ctrl_c_is_ours(*, later: bool = False) -> Iterator[None]:
+    """Keeps Ctrl-C, which a terminal sends to all processes, from those that are started meanwhile.
+
+    Args:
+        later: Keep it from this process too until they are started: one that was forked a moment ago is known to nobody
+            if Ctrl-C comes right then.
+    """
+    came: list[int] = []
+    handler = signal.getsignal(signal.SIGINT)
+    later = later and callable(handler) and threading.current_thread() is threading.main_thread()
+    if later:
+        signal.signal(signal.SIGINT, lambda number, frame: came.append(number))
+    resource_tracker.ensure_running()  # else it is started later, and lets Ctrl-C through from then on
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        if later:
+            signal.signal(signal.SIGINT, handler)
+        if came:
+            signal.raise_signal(signal.SIGINT)
+
+
 class Workers(AsyncVectorEnv[Floats, Floats]):
     """Gymnasium's `AsyncVectorEnv` whose processes always end, however they are.
 
@@ -56,12 +82,13 @@ class Workers(AsyncVectorEnv[Floats, Floats]):
         self._at_exit = Finalize(None, self.close, kwargs={"terminate": True}, exitpriority=100)
         context = multiprocessing.get_context(START_METHOD)
         context.set_forkserver_preload(list(PRELOADED))
-        with safe_path():
+        with ctrl_c_is_ours(), safe_path():
             forkserver.ensure_running()
         try:
-            super().__init__(
-                makers, copy=False, context=START_METHOD, daemon=False, autoreset_mode=AutoresetMode.DISABLED
-            )
+            with ctrl_c_is_ours():
+                super().__init__(
+                    makers, copy=False, context=START_METHOD, daemon=False, autoreset_mode=AutoresetMode.DISABLED
+                )
         except BaseException:
             self.close(terminate=True)
             raise

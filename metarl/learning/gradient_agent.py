@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from metarl.config import Count, NonNegative, Positive, UnitInterval
+from metarl.config import NonNegative, Positive, Rounds, UnitInterval, Units
 from metarl.finite import check_finite
 from metarl.learning import device_returns, returns
 from metarl.learning.fitting import check_episodes, check_step, check_task
@@ -32,7 +32,7 @@ class GradientAgentConfig:
 
     inner_lr: NonNegative = 0.1
     """Step size of the inner loop (alpha in the papers); usually 0.01 to 0.5."""
-    inner_steps: Count = 1
+    inner_steps: Rounds = 1
     """Adaptation steps of the inner loop, each after a fresh collect; usually 1 to 3."""
     gamma: UnitInterval = 0.99
     """Discount per step."""
@@ -42,7 +42,7 @@ class GradientAgentConfig:
     """Baseline of the advantages: ridge regression on observation and time per task and collect, or none."""
     baseline_ridge: Positive = 1e-5
     """Regularisation of the linear baseline."""
-    hidden: tuple[Count, ...] = (64, 64)
+    hidden: tuple[Units, ...] = (64, 64)
     """Units of each hidden layer of the policy."""
     activation: Activation = "tanh"
     """Between the layers of the policy."""

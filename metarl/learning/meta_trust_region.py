@@ -15,7 +15,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from metarl.config import Count, NonNegative, Positive, Shrinking
+from metarl.config import NonNegative, Positive, Rounds, Shrinking
 from metarl.learning.bounds import LowerBound
 from metarl.learning.losses import mean_divergence, surrogate_objective
 from metarl.learning.memory import fits, graph_bytes
@@ -34,9 +34,9 @@ class TrustRegionConfig:
     """Trust region: largest mean KL divergence of the adapted policies, nats; usually 0.005 to 0.02."""
     damping: NonNegative = 1e-5
     """Added to the diagonal of the curvature; usually 1e-5 to 1e-2."""
-    cg_iterations: Count = 10
+    cg_iterations: Rounds = 10
     """Iterations of conjugate gradients; usually 10."""
-    line_search_steps: Count = 15
+    line_search_steps: Rounds = 15
     """Candidates of the backtracking line search; usually 10 to 15."""
     line_search_decay: Shrinking = 0.8
     """Factor between two candidates' step lengths; usually 0.5 to 0.8."""

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from metarl.config import Count, NonNegative, Positive, UnitInterval
+from metarl.config import NonNegative, Positive, Rounds, Rows, UnitInterval
 from metarl.learning.actor_critic import PolicyHead, PolicySettings
 from metarl.learning.distributions import Distribution
 from metarl.learning.gpu import send
@@ -33,9 +33,9 @@ class PpoSettings(PolicySettings):
     anneal: bool = False
     """Let the step size fall in a line to zero over the iterations of the run, whatever their number. As the policy's
     deviation shrinks, the same step changes the policy more."""
-    epochs: Count = 5
+    epochs: Rounds = 5
     """Passes over the experience of one iteration; usually 3 to 10."""
-    minibatches: Count = 4
+    minibatches: Rows = 4
     """Parts of each pass, one step of Adam each; usually 1 to 32."""
     clip: Positive = 0.2
     """How far the probability ratio may leave 1 before its gradient ends; usually 0.1 to 0.3."""

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from metarl.config import Count, Positive
+from metarl.config import Positive, Rounds
 from metarl.learning.actions import ActionMap
 from metarl.learning.actor_critic import PolicyHead, PolicySettings, hidden_layers, linear
 from metarl.learning.cells import PARTS, Cell, Remembering, memory_after, recurrent_cell, through
@@ -219,7 +219,7 @@ def pack_trials(trajectories: Sequence[Trajectories]) -> Trials:
 class TrialSettings(PpoSettings):
     """What the agents that act and learn in trials have in common."""
 
-    episodes_per_trial: Count = 2
+    episodes_per_trial: Rounds = 2
     """Episodes of one task that a memory lives through; usually 2 to 10."""
     reward_input_scale: Positive = 1.0
     """Factor of the previous reward where it is an input, and there alone; Meta-World+ uses 0.1."""

@@ -25,9 +25,12 @@ HELP = f"""usage: metarl bench MEASUREMENT [options] [--json]
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the measurement that the first word names; returns its exit code."""
     words = list(sys.argv[1:] if arguments is None else arguments)
-    if not words or words[0] in ("-h", "--help"):
+    if not words:
+        print(HELP, flush=True)
+        refuse(f"bench: got nothing, expected one of {', '.join(MEASUREMENTS)}")
+    if words[0] in ("-h", "--help"):
         print(HELP)
-        return 0 if words else 2
+        return 0
     if words[0] not in MEASUREMENTS:
         refuse(f"bench: got {words[0]!r}, expected one of {', '.join(MEASUREMENTS)}")
     importlib.import_module("metarl.learning.memory").keep_freed_memory()  # as in a training

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import torch
 
-from metarl.config import Count, check
+from metarl.config import Rounds, Rows, check
 from metarl.registry import FAMILIES, make_family, names
 from metarl.runs import versions
 from metarl.scripts.bench.iteration import PARTS, IterationCommand, bench_iteration
@@ -57,13 +57,13 @@ class EverythingCommand:
 
     out: Path = Path("docs/performance.md")
     """File for the page; an existing one is replaced."""
-    rounds: Count = 5
+    rounds: Rounds = 5
     """Times that each contender is measured, after a warm-up."""
     families: tuple[str, ...] = ()
     """Whose sampling to measure; all but Meta-World's by default."""
     agents: tuple[str, ...] = tuple(REFERENCES)
     """Whose updates and iterations to measure."""
-    tasks: tuple[Count, ...] = SIZES
+    tasks: tuple[Rows, ...] = SIZES
     """Tasks of the meta-batches (M) whose updates are measured on the CPU."""
 
 

@@ -13,7 +13,8 @@ import numpy as np
 import torch
 
 from metarl.agent import MetaAgent
-from metarl.config import Whole
+from metarl.config import RowsOrOwn
+from metarl.memory import RunSize, agent_memory, check_memory
 from metarl.registry import agent_class, make_family
 from metarl.rollout import collect_adapting
 from metarl.runs import resolve_device, use_matmul, versions
@@ -24,6 +25,7 @@ from metarl.scripts.common import border, end_with_json
 from metarl.scripts.presets import default_settings
 from metarl.scripts.reference.agents import reference_class
 from metarl.seeding import Streams
+from metarl.sizes import batch_memory
 from metarl.types import MetaBatch, Step, Trajectories
 from metarl.vector import TaskVecEnv
 
@@ -35,7 +37,7 @@ PARTS = ("sampling", "adaptation", "update", "rest")
 class IterationCommand(ContenderCommand):
     """Measures training iterations by part, ours and with the reference's update in turn, medians over the rounds."""
 
-    tasks: Whole = 0
+    tasks: RowsOrOwn = 0
     """Tasks of a meta-batch (M); 0 takes the preset's."""
 
 
@@ -143,6 +145,13 @@ def bench_iteration(command: IterationCommand, config: Any) -> dict[str, Any]:
     if hasattr(config, "warmup_iterations"):  # iterations without an update: what is measured are those with one
         config = replace(config, warmup_iterations=0)
     spaces = family.spaces(training.horizon)
+    size = RunSize(tasks=training.tasks, episodes=training.episodes, iterations=1, gpu=device.type == "cuda")
+    check_memory(
+        [
+            *batch_memory(family, spaces, training.tasks, training.episodes),
+            *agent_memory(agent_class(command.agent), config, spaces, size),
+        ]
+    )
     envs = family.make_envs(training.tasks, training.episodes, spaces.horizon)
     kinds: dict[str, Any] = {"ours": agent_class(command.agent)}
     if command.reference:

@@ -15,15 +15,18 @@ import gymnasium
 import numpy as np
 from gymnasium.vector import AsyncVectorEnv, SyncVectorEnv, VectorEnv
 
-from metarl.config import Count, Whole, check
+from metarl.config import Rounds, Rows, RowsOrOwn, Seed, check
 from metarl.custom.family import random_actions
+from metarl.custom.pool import ctrl_c_is_ours
 from metarl.envs.metaworld.classes import MANIPULATIONS
 from metarl.envs.metaworld.families import BenchmarkTasks, class_of
+from metarl.memory import check_memory
 from metarl.registry import FAMILIES, make_family, names
 from metarl.scripts.bench.tables import cell, print_table
 from metarl.scripts.common import border, end_with_json, parse
 from metarl.scripts.reference.environments import GYMNASIUM_IDS, GYMNASIUM_OPTIONS, SINGLE_ENVS
 from metarl.scripts.reference.metaworld import gymnasium_env
+from metarl.sizes import check_actions, tasks_memory
 from metarl.tasks import Family
 from metarl.types import Task
 from metarl.vector import TaskVecEnv
@@ -43,18 +46,18 @@ class RolloutCommand:
     family: str = "half-cheetah-vel"
     """Family to sample, options and all (`bandit:arms=10`); `all` for a table of every family there is, `ml1:all` for
     one of every class of Meta-World's."""
-    tasks: Count = 20
+    tasks: Rows = 20
     """Tasks of the batch (M)."""
-    episodes: Count = 20
+    episodes: Rows = 20
     """Environments per task (E)."""
-    horizon: Whole = 0
+    horizon: RowsOrOwn = 0
     """Steps of each episode; 0 takes the family's own. Meta-World's own environments are compared in whole episodes
     only, since their resets take long."""
-    rounds: Count = 7
+    rounds: Rounds = 7
     """Times that each contender is measured, after a warm-up round."""
     processes: bool = True
     """Measure Gymnasium's AsyncVectorEnv too, with a process per environment."""
-    seed: Whole = 0
+    seed: Seed = 0
     """Seed of tasks, resets and actions."""
     json: bool = False
     """End stdout with one line of JSON."""
@@ -179,11 +182,12 @@ def bench_rollout(family: Family, command: RolloutCommand) -> dict[str, Any]:
     makers = [] if metaworld and horizon != family.horizon else _single_envs(family, tasks)
     steps_each = horizon if metaworld else REFERENCE_STEPS
     sync: VectorEnv[Any, Any, Any] | None = SyncVectorEnv(makers) if makers else None
-    parallel: VectorEnv[Any, Any, Any] | None = (
-        AsyncVectorEnv(makers) if makers and not metaworld and command.processes else None
-    )
+    parallel: VectorEnv[Any, Any, Any] | None = None
     rounds = []
     try:
+        if makers and not metaworld and command.processes:
+            with ctrl_c_is_ours(later=True):
+                parallel = AsyncVectorEnv(makers)
         for i in range(command.rounds + 1):
             clock = time.perf_counter()
             envs.set_tasks(tasks)
@@ -203,6 +207,10 @@ def bench_rollout(family: Family, command: RolloutCommand) -> dict[str, Any]:
                 }
             )
             print(f"{family.name}: round {i} of {command.rounds}", file=sys.stderr, flush=True)
+    except BaseException:
+        if parallel is not None:
+            parallel.close(terminate=True)
+        raise
     finally:
         for one in filter(None, (envs, twin, sync, parallel)):
             one.close()
@@ -230,6 +238,17 @@ def bench_rollout(family: Family, command: RolloutCommand) -> dict[str, Any]:
     }
 
 
+def _check_size(family: Family, command: RolloutCommand) -> None:
+    """Raises ValueError where no memory holds the batch."""
+    horizon = command.horizon or family.horizon
+    check_memory([tasks_memory(family.distribution, command.tasks)])
+    envs = family.make_envs(1, 1, horizon)
+    try:
+        check_actions(envs, command.tasks, command.episodes, horizon)
+    finally:
+        envs.close()
+
+
 COLUMNS = ("family", "env_steps_per_s", "fraction_of_physics", "ratio_vs_sync", "ratio_vs_async")
 """Of the table over all families."""
 
@@ -248,6 +267,8 @@ def main(arguments: Sequence[str]) -> int:
         check(command)
         everything = command.family in EVERY
         families = [make_family(name) for name in (EVERY[command.family]() if everything else [command.family])]
+        for family in families:
+            _check_size(family, command)
         rows = [bench_rollout(family, command) for family in families]
     if command.json:
         end_with_json(rows if everything else rows[0])

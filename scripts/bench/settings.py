@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, cast
 
 import tyro
 
-from metarl.config import Count, Whole, check
+from metarl.config import Rounds, RowsOrOwn, Seed, check
 from metarl.registry import agent_class
 from metarl.scripts.common import option_value, parse
 from metarl.scripts.presets import PresetName, default_settings
@@ -26,11 +26,11 @@ class ContenderCommand:
     """Whose spaces, and whose preset: sizes of the experience and the agent's settings."""
     preset: PresetName = "default"
     """Which of its presets: default, or published where there is one."""
-    episodes: Whole = 0
+    episodes: RowsOrOwn = 0
     """Environments per task (E); 0 takes the preset's."""
-    horizon: Whole = 0
+    horizon: RowsOrOwn = 0
     """Steps of each episode (T); 0 takes the preset's."""
-    rounds: Count = 5
+    rounds: Rounds = 5
     """Times that each contender is measured, after a warm-up round."""
     reference: bool = True
     """Measure the reference too."""
@@ -38,7 +38,7 @@ class ContenderCommand:
     """Where to compute."""
     matmul: Literal["float32", "tf32"] = "float32"
     """How a GPU multiplies matrices."""
-    seed: Whole = 0
+    seed: Seed = 0
     """Seed of everything random."""
     json: bool = False
     """End stdout with one line of JSON."""

@@ -14,7 +14,8 @@ import numpy as np
 import torch
 
 from metarl.agent import MetaAgent
-from metarl.config import Count, Whole
+from metarl.config import Rows, RowsOrOwn
+from metarl.memory import RunSize, agent_memory, check_memory, rollout_memory
 from metarl.registry import agent_class, make_family
 from metarl.runs import resolve_device, use_matmul, versions
 from metarl.scripts.bench.limits import flops, products_error, products_of, products_seconds
@@ -34,11 +35,11 @@ from metarl.types import MetaBatch
 class UpdateCommand(ContenderCommand):
     """Measures a meta-update and an adaptation, ours and the reference's in turn, medians over the rounds."""
 
-    tasks: tuple[Count, ...] = ()
+    tasks: tuple[Rows, ...] = ()
     """Tasks of the meta-batch (M), one row of figures each; the preset's by default."""
-    gradient_steps: Count = 50
+    gradient_steps: Rows = 50
     """Gradient steps of one update, where the agent has that setting (pearl; the published 2000 take minutes)."""
-    reference_up_to: Whole = 0
+    reference_up_to: RowsOrOwn = 0
     """Most tasks with which the reference is measured too; 0 for any number."""
 
 
@@ -203,6 +204,10 @@ def bench_update(command: UpdateCommand, config: Any) -> dict[str, Any]:
             tasks, command.episodes or training.episodes, command.horizon or training.horizon or family.horizon
         )
         settings = sized(config, shape, command.gradient_steps)
+        size = RunSize(tasks=tasks, episodes=shape.episodes, iterations=1, gpu=device.type == "cuda")
+        spaces = family.spaces(shape.horizon)
+        needs = agent_memory(agent_class(command.agent), settings, spaces, size)
+        check_memory([rollout_memory(spaces, tasks, shape.episodes), *needs])
         rows.append(bench_shape(command.agent, settings, family, shape, device, command))
     about = versions()
     return {

@@ -1,0 +1,207 @@
+"""How a command ends before it is done: Ctrl-C, SIGTERM, and output that nobody reads any more."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections.abc import Callable
+from types import FrameType, TracebackType
+from typing import Any, NoReturn
+
+SIGINT, SIGTERM = 2, 15
+"""Signals by number: the module `signal` takes a millisecond to load, which `metarl --help` does not need."""
+STOPPED = "stopped"
+"""The one word that a command says when it is stopped."""
+
+
+class Ending:
+    """Guards a command, so that it ends early with one word and no traceback.
+
+    The first Ctrl-C raises KeyboardInterrupt, for all that has to be closed. It ends the process at once where there is
+    nothing to close yet (imports) or no more (the end of the process), and so does the second. A signal that the parent
+    process has ignored, as a shell does for what runs in the background, stays ignored.
+
+    Args:
+        own_process: The command is the whole process. Otherwise handlers are restored at the end, and the process is
+            left alone.
+    """
+
+    def __init__(self, own_process: bool) -> None:
+        self._own_process, self._process = own_process, os.getpid()
+        self._previous: dict[int, Any] = {}
+        self._hook = sys.unraisablehook
+        self.at_once = False
+        self.signal = 0
+
+    def __enter__(self) -> Ending:
+        if self._own_process:
+            _open_streams()
+        return self
+
+    def take_signals(self) -> None:
+        """Handles Ctrl-C and SIGTERM from here on, unless they are ignored or handled otherwise already."""
+        import signal
+
+        if self._own_process:
+            sys.unraisablehook = self._unraisable
+        for number, default in ((SIGINT, signal.default_int_handler), (SIGTERM, signal.SIG_DFL)):
+            if signal.getsignal(number) == default:
+                try:
+                    self._previous[number] = signal.signal(number, self._handle)
+                except ValueError:  # not the main thread: signals are not for us
+                    break
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.at_once = True
+        if self._own_process:
+            return  # what the interpreter still does is guarded too
+        if self._previous:
+            import signal
+
+            for number, handler in self._previous.items():
+                signal.signal(number, handler)
+
+    def exit_code(self, command: Callable[[], int]) -> int:
+        """Runs a command; returns its exit code, or the one of its early end."""
+        try:
+            code = command()
+            return _flushed(code)
+        except SystemExit as stop:
+            if self.signal:
+                return self._stopped()
+            if isinstance(stop.__context__, BrokenPipeError):  # how rich tells of it
+                return _quiet()
+            _flushed(0)
+            raise
+        except BaseException as error:
+            if self.signal or isinstance(error, KeyboardInterrupt):
+                return self._stopped()
+            if isinstance(error, BrokenPipeError) and output_is_closed():
+                return _quiet()
+            if isinstance(error, OSError) and error.filename is None:  # a disk that is full, for instance
+                return _no_room(error)
+            raise
+
+    def _stopped(self) -> int:
+        if self._own_process:
+            _end_children()
+        _quiet()
+        try:
+            print(f"\n{STOPPED}" if sys.stderr.isatty() else STOPPED, file=sys.stderr, flush=True)
+        except OSError:
+            _quiet()
+        return 128 + (self.signal or SIGINT)
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        if os.getpid() != self._process:  # a copy made by a fork
+            os._exit(128 + number)
+        again, self.signal = self.signal, number
+        if self._own_process and (again or self.at_once):
+            self._leave()
+        raise KeyboardInterrupt
+
+    def _unraisable(self, problem: Any) -> None:
+        """Ends the process where Ctrl-C met a callback that cannot pass it on."""
+        if issubclass(problem.exc_type, KeyboardInterrupt):
+            self._leave()
+        self._hook(problem)
+
+    def _leave(self) -> NoReturn:
+        """Ends the process now, and those that it started."""
+        _end_children()
+        with contextlib.suppress(OSError):
+            os.write(2, f"{STOPPED}\n".encode())
+        os._exit(128 + (self.signal or SIGINT))
+
+
+def _end_children() -> None:
+    """Ends the worker processes that are left, before they notice that their pipes are gone."""
+    if "multiprocessing" in sys.modules:
+        children = sys.modules["multiprocessing"].active_children()
+        for child in children:
+            child.kill()
+        for child in children:
+            child.join()
+
+
+def is_ending() -> bool:
+    """Whether a signal has asked this process to end: what fails from then on is no mistake of the user's."""
+    import signal
+
+    handler = signal.getsignal(SIGINT), signal.getsignal(SIGTERM)
+    guards = (getattr(one, "__self__", None) for one in handler)
+    return any(isinstance(guard, Ending) and guard.signal for guard in guards)
+
+
+def output_is_closed() -> bool:
+    """Whether stdout or stderr is a pipe that nobody reads any more."""
+    import select
+
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            poll = select.poll()
+            poll.register(stream.fileno(), 0)
+            if any(event & select.POLLERR for _, event in poll.poll(0)):
+                return True
+        except (AttributeError, OSError, ValueError):
+            continue  # not a file of the system
+    return False
+
+
+def _open_streams() -> None:
+    """Gives the process what a parent may have closed, and output that no character can end."""
+    for name, number in (("stdin", 0), ("stdout", 1), ("stderr", 2)):
+        stream = getattr(sys, name)
+        if stream is None:
+            file = os.open(os.devnull, os.O_RDWR)  # else the next file that is opened would get our output
+            if file != number:
+                os.dup2(file, number)
+                os.close(file)
+            setattr(sys, name, os.fdopen(number, "r" if number == 0 else "w", encoding="utf-8"))
+        elif number and hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _flushed(code: int) -> int:
+    """The exit code, after all output went where it belongs; 2 where there is no room for it."""
+    try:
+        sys.stdout.flush()
+        sys.stderr.flush()
+    except BrokenPipeError:
+        _quiet()
+    except OSError as error:
+        return _no_room(error)
+    return code
+
+
+def _no_room(error: OSError) -> int:
+    """One line on output that cannot be written; exit code 2."""
+    _to_nowhere(sys.stdout)
+    try:
+        print(f"metarl: error: the output cannot be written: {error}", file=sys.stderr, flush=True)
+    except OSError:
+        _to_nowhere(sys.stderr)
+    return 2
+
+
+def _quiet() -> int:
+    """Sends the rest of the output nowhere if nobody reads it; exit code 0."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            _to_nowhere(stream)
+    return 0
+
+
+def _to_nowhere(stream: Any) -> None:
+    """Points a stream's file at the null device, so that the interpreter can flush it at its end."""
+    try:
+        file = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(file, stream.fileno())
+        os.close(file)
+    except (OSError, ValueError):
+        pass
