@@ -13,6 +13,7 @@ from typing import Any, NoReturn, TypeVar
 import tyro
 
 from metarl.custom.rows import EnvError
+from metarl.scripts.versions import explanation
 
 T = TypeVar("T")
 
@@ -32,13 +33,21 @@ def refuse_environment(failure: EnvError, advice: str = "") -> NoReturn:
 
 @contextlib.contextmanager
 def border() -> Iterator[None]:
-    """Turns what a check of outside input raises into one line and exit code 2 (an environment's traceback first)."""
+    """Turns what a check of outside input raises into one line and exit code 2 (an environment's traceback first).
+
+    An import that fails while a package's version does not fit is answered with the versions.
+    """
     try:
         yield
     except EnvError as failure:
         refuse_environment(failure)
     except (ValueError, OSError) as error:
         refuse(error)
+    except ImportError as error:
+        told = explanation(error)
+        if told is None:
+            raise
+        refuse(told)
 
 
 def parse(kind: Any, prog: str, arguments: Sequence[str], default: Any = None) -> Any:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from multiprocessing.connection import wait
 from pathlib import Path
 from types import FrameType
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from gymnasium import spaces
@@ -117,7 +117,13 @@ class LocalRows:
             signal.signal(signal.SIGALRM, previous)
 
 
-class Workers(AsyncVectorEnv[Floats, Floats]):
+if TYPE_CHECKING:
+    AsyncRows = AsyncVectorEnv[Floats, Floats]
+else:
+    AsyncRows = AsyncVectorEnv  # takes no type parameters before Gymnasium 1.4
+
+
+class Workers(AsyncRows):
     """Gymnasium's `AsyncVectorEnv` whose processes always end, however they are."""
 
     def __init__(self, makers: Sequence[PartMaker]) -> None:
