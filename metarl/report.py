@@ -145,13 +145,18 @@ def _episodes_axis(axes: Axes, episodes: Iterable[int]) -> None:
     axes.set_xlabel("adaptation episodes per task")
 
 
+def literal(text: str) -> str:
+    """A text that a picture shows as it is: Matplotlib takes dollars for formulas, and hides labels like `_this`."""
+    return (f" {text}" if text.startswith("_") else text).replace("$", r"\$")
+
+
 def _line(axes: Axes, level: float, name: str, label: str) -> None:
-    axes.axhline(level, color="0.3", linestyle="--" if name == "multitask" else ":", label=label)
+    axes.axhline(level, color="0.3", linestyle="--" if name == "multitask" else ":", label=literal(label))
 
 
 def _draw(axes: Axes, result: EvalResult, label: str, colour: str, **style: Any) -> None:
     curve = adaptation_curve(result)
-    axes.plot(result.episodes, [i.mean for i in curve], marker="o", color=colour, label=label, **style)
+    axes.plot(result.episodes, [i.mean for i in curve], marker="o", color=colour, label=literal(label), **style)
     low, high = [i.low for i in curve], [i.high for i in curve]
     if len(curve) == 1:
         axes.vlines(result.episodes, low, high, color=colour)
@@ -186,7 +191,7 @@ def _picture(result: EvalResult, others: Mapping[str, EvalResult], title: str, l
         axes.text(0.02, 0.02, gain, transform=axes.transAxes, fontsize="small")
     axes.set_ylabel(f"return per episode, {tasks_label(result.split)}")
     _episodes_axis(axes, (n for one in (result, *others.values()) for n in one.episodes))
-    axes.set_title(title, fontsize="medium")
+    axes.set_title(literal(title), fontsize="medium")
     axes.grid(alpha=0.3)
     figure.legend(loc="outside right upper", fontsize="small")
     return _png(figure)
@@ -229,7 +234,7 @@ def comparison_picture(curves: Sequence[Curve], title: str) -> bytes:
         if curve.line:
             _line(axes, means[-1], curve.line, curve.label)
             continue
-        (line,) = axes.plot(curve.episodes, means, marker="o", label=curve.label)
+        (line,) = axes.plot(curve.episodes, means, marker="o", label=literal(curve.label))
         low, high = [i.low for i in curve.over_tasks], [i.high for i in curve.over_tasks]
         axes.fill_between(curve.episodes, low, high, color=line.get_color(), alpha=0.2, linewidth=0)
         if not math.isfinite(curve.over_seeds[0].low):
@@ -246,7 +251,7 @@ def comparison_picture(curves: Sequence[Curve], title: str) -> bytes:
     _episodes_axis(axes, [n for curve in drawn for n in curve.episodes] or [0])
     axes.set_ylim(*_return_range(curves))
     axes.set_ylabel("return per episode")
-    axes.set_title(f"{title}\nbands: over tasks, bars: over seeds, rings: single seeds", fontsize="medium")
+    axes.set_title(f"{literal(title)}\nbands: over tasks, bars: over seeds, rings: single seeds", fontsize="medium")
     axes.grid(alpha=0.3)
     figure.legend(loc="outside right upper", fontsize="small")
     return _png(figure)
@@ -296,7 +301,7 @@ def training_picture(
             )
     axes.set_xlabel("environment steps, millions")
     axes.set_ylabel("return per episode")
-    axes.set_title(title)
+    axes.set_title(literal(title))
     axes.grid(alpha=0.3)
     axes.legend(loc="best", fontsize="small")
     return _png(figure)

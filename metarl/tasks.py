@@ -9,6 +9,9 @@ from typing import Literal, Protocol, Self, runtime_checkable
 
 import numpy as np
 
+from metarl.parameters import Parameter as Parameter
+from metarl.parameters import refuse_twice
+from metarl.parameters import uniform as uniform
 from metarl.types import Floats, Spaces, Task, TaskParameter
 from metarl.vector import TaskVecEnv
 
@@ -18,41 +21,10 @@ REPORTED = 40
 """Held-out tasks that tables report on, the first of the sequence. Settings are chosen by those after them."""
 HALTON_BASES = (2, 3, 5, 7)
 """Of a Halton sequence whose start is spread evenly; with further bases it is not."""
+MOST_ROUNDS = 100
+"""Draws of training tasks that may be held-out ones throughout before the ranges count as too narrow."""
 MOST_TASKS = 10_000
 """Training tasks that are looked through for the values of a categorical parameter."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Parameter:
-    """One declared number (or vector) in which the tasks of a family differ.
-
-    Args:
-        name: Name under which a `Task` carries it.
-        meaning: What it is, with unit and range, in words.
-        hidden: True if the agent has to find it out; a hidden parameter never reaches an observation.
-        variates: How many numbers uniform on [0, 1) one value is made from.
-        transform: Maps those, `[n, variates]`, to values, `[n, size]`.
-        categorical: True if a value is a label without order, such as the number of a class of tasks: an oracle is
-            told it one-hot, also where it is visible.
-    """
-
-    name: str
-    meaning: str
-    hidden: bool
-    variates: int
-    transform: Callable[[Floats], Floats]
-    categorical: bool = False
-
-
-def uniform(name: str, low: float, high: float, *, size: int = 1, meaning: str, hidden: bool = True) -> Parameter:
-    """A parameter whose `size` components are uniform on [low, high)."""
-    return Parameter(
-        name=name,
-        meaning=f"{meaning}; uniform on [{low:g}, {high:g})" + (f" in each of {size} components" if size > 1 else ""),
-        hidden=hidden,
-        variates=size,
-        transform=lambda u: low + (high - low) * u,
-    )
 
 
 class TaskDistribution(Protocol):
@@ -136,6 +108,9 @@ class ContinuousTasks:
         finite: 0 to draw a new task each time; otherwise all training tasks come from a fixed set of this
             size, as PEARL wants it.
         held_out_size: Held-out tasks there are.
+
+    Raises:
+        ValueError: A parameter stands twice.
     """
 
     family: str
@@ -143,6 +118,9 @@ class ContinuousTasks:
     finite: int = 0
     held_out_size: int = 100
     splits: bool = field(default=True, init=False)
+
+    def __post_init__(self) -> None:
+        refuse_twice(self.family, self.parameters)
 
     def with_finite_set(self, size: int) -> ContinuousTasks:
         """The same distribution, its training tasks drawn from a fixed set of `size`."""
@@ -163,10 +141,16 @@ class ContinuousTasks:
         return tuple(self._tasks(halton(n, variates)))
 
     def _draw(self, n: int, rng: np.random.Generator) -> list[Task]:
-        held_out, tasks = set(self._held_out), list[Task]()
+        held_out, tasks, rounds = set(self._held_out), list[Task](), 0
         while len(tasks) < n:
             variates = sum(p.variates for p in self.parameters)
-            tasks += [t for t in self._tasks(rng.random((n - len(tasks), variates))) if t not in held_out]
+            found = [t for t in self._tasks(rng.random((n - len(tasks), variates))) if t not in held_out]
+            tasks, rounds = tasks + found, 0 if found else rounds + 1
+            if rounds == MOST_ROUNDS:
+                raise ValueError(
+                    f"family {self.family!r}: got ranges in which every task drawn is held out (they hold a few "
+                    "different numbers only), expected wider ones, or choices"
+                )
         return tasks
 
     @cached_property
@@ -200,7 +184,7 @@ class DiscreteTasks:
             tasks, and says so (`splits` is False).
 
     Raises:
-        ValueError: A task is in both sets, or there is no training task.
+        ValueError: A task is in both sets, there is no training task, or a parameter stands twice.
     """
 
     family: str
@@ -209,6 +193,7 @@ class DiscreteTasks:
     withheld: tuple[Task, ...] | None
 
     def __post_init__(self) -> None:
+        refuse_twice(self.family, self.parameters)
         both = set(self.train) & set(self.withheld or ())
         if both or not self.train:
             raise ValueError(

@@ -45,7 +45,7 @@ class Task:
     parameters: tuple[tuple[str, tuple[float, ...]], ...] = ()
 
     @classmethod
-    def of(cls, family: str, **parameters: float | Iterable[float]) -> Task:
+    def of(cls, family: str, /, **parameters: float | Iterable[float]) -> Task:
         """A task from keywords: `Task.of("point-robot", goal=(0.1, -0.3))`.
 
         Raises:

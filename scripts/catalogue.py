@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
-from metarl.registry import AGENTS, FAMILIES, agent_class, make_family, names
+from metarl.registry import AGENTS, FAMILIES, agent_class, announcement, make_family, names
 from metarl.scripts.common import border, end_with_json, parse
 from metarl.scripts.presets import PRESETS, PUBLISHED
+from metarl.scripts.terminal import console
+from metarl.tasks import Family
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,27 +25,11 @@ class ListCommand:
 
 
 def catalogue() -> dict[str, Any]:
-    """Agents, families and presets as a JSON value."""
-    families = []
-    for name in names(FAMILIES):
-        try:
-            families.append(make_family(name))
-        except Exception as error:  # another package's code must not hide what else there is
-            print(f"warning: family {name!r} cannot be made ({type(error).__name__}: {error})", file=sys.stderr)
+    """Agents, families and presets as a JSON value; what a package announces and cannot be had is under `broken`."""
+    broken: list[dict[str, str]] = []
     return {
-        "agents": [{"name": name, "summary": agent_class(name).summary} for name in names(AGENTS)],
-        "families": [
-            {
-                "name": family.name,
-                "summary": family.summary,
-                "horizon": family.horizon,
-                "splits": family.distribution.splits,
-                "parameters": [
-                    {"name": p.name, "meaning": p.meaning, "hidden": p.hidden} for p in family.distribution.parameters
-                ],
-            }
-            for family in families
-        ],
+        "agents": _rows(AGENTS, "agent", _agent_row, broken),
+        "families": _rows(FAMILIES, "family", lambda name: _family_row(make_family(name)), broken),
         "presets": [
             {
                 "agent": agent,
@@ -57,7 +42,42 @@ def catalogue() -> dict[str, Any]:
             for name, presets in (("default", PRESETS), ("published", PUBLISHED))
             for (agent, family), p in presets.items()
         ],
+        "broken": broken,
     }
+
+
+def _rows(
+    group: str, kind: str, row_of: Callable[[str], dict[str, Any]], broken: list[dict[str, str]]
+) -> list[dict[str, Any]]:
+    """A row for each announced name; what raises goes to `broken`, since it must not hide what else there is."""
+    rows = []
+    for name in names(group):
+        try:
+            rows.append(row_of(name))
+        except (Exception, SystemExit) as error:
+            problem = " ".join(f"{type(error).__name__}: {error}".split())
+            broken.append({"kind": kind, "name": name, "announced_by": announcement(group, name), "problem": problem})
+    return rows
+
+
+def _agent_row(name: str) -> dict[str, Any]:
+    return {"name": name, "summary": str(agent_class(name).summary)}
+
+
+def _family_row(family: Family) -> dict[str, Any]:
+    return {
+        "name": str(family.name),
+        "summary": str(family.summary),
+        "horizon": int(family.horizon),
+        "splits": bool(family.distribution.splits),
+        "parameters": [
+            {"name": str(p.name), "meaning": str(p.meaning), "hidden": bool(p.hidden)}
+            for p in family.distribution.parameters
+        ],
+    }
+
+
+TITLES = {"broken": "broken: announced by a package, but not to be had"}
 
 
 def _table(title: str, rows: list[dict[str, Any]]) -> Table:
@@ -73,6 +93,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         command = parse(ListCommand, "metarl list", sys.argv[1:] if arguments is None else arguments)
         found = catalogue()
     if command.json:
+        for one in found["broken"]:
+            kind, name, problem = (one[key] for key in ("kind", "name", "problem"))
+            print(f"warning: {kind} {name!r} cannot be made ({problem})", file=sys.stderr)
         end_with_json(found)
         return 0
     for family in found["families"]:
@@ -82,9 +105,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for one in found["presets"]:
         for key in ("training", "agent_settings"):
             one[key] = ", ".join(f"{name}={value}" for name, value in one[key].items())
-    console = Console(width=None if sys.stdout.isatty() else 160)
+    terminal = console()
     for title, rows in found.items():
-        console.print(_table(title, rows))
+        if rows:
+            terminal.print(_table(TITLES.get(title, title), rows))
     return 0
 
 

@@ -10,19 +10,19 @@ from typing import Annotated
 import tyro
 
 from metarl.custom.contract import check_family
-from metarl.custom.family import gym_spec, stepping_of
+from metarl.custom.family import stepping_of
+from metarl.custom.from_gym import gym_spec
 from metarl.registry import make_family
 from metarl.scripts.common import border, end_with_json, parse
+from metarl.scripts.families import GymOptions
 
 
 @dataclass(frozen=True, kw_only=True)
-class CheckCommand:
+class CheckCommand(GymOptions):
     """Plays a few episodes of a family, and says what is wrong with it: exit code 0 for nothing, 1 for something."""
 
     family: Annotated[str, tyro.conf.Positional]
     """Family to check: its name, gym:ID, or your own module:function."""
-    vary: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
-    """With gym:ID, what its tasks differ in: "NAME=uniform(LOW,HIGH)". May be repeated."""
     json: bool = False
     """End stdout with one line of JSON."""
 
@@ -33,7 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         command: CheckCommand = parse(
             CheckCommand, "metarl check", list(sys.argv[1:] if arguments is None else arguments)
         )
-        family = make_family(gym_spec(command.family, command.vary))
+        family = make_family(gym_spec(command.family, command.vary, command.constants))
         problems = check_family(family)
     for problem in problems:
         if problem.trace:

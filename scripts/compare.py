@@ -11,7 +11,6 @@ from typing import Any, Literal
 
 import numpy as np
 import tyro
-from rich.console import Console
 from rich.table import Table
 
 from metarl.checkpoint import list_checkpoints
@@ -23,6 +22,7 @@ from metarl.report import REFERENCES, Curve, comparison_picture, first_label, in
 from metarl.runs import STEPPING_FIELDS, RunConfig, versions
 from metarl.scripts.common import border, end_with_json, parse
 from metarl.scripts.families import agent_of_run, family_of_run
+from metarl.scripts.terminal import console
 from metarl.seeding import Streams
 from metarl.storage import write_bytes, write_json
 from metarl.tasks import REPORTED, Family, Split, split_name, split_tasks
@@ -344,11 +344,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     about = f"{family.name}, {len(result.tasks)} {tasks_label(result.split)}, actions: {command.actions}"
     about += f", {command.statistic}"
     title = f"{about}, 95 % intervals over {command.over}"
-    console = Console(width=None if sys.stdout.isatty() else 160)
-    console.print(_table(rows, title, command.over))
-    console.print(_runs_table(rows))
+    terminal = console()
+    terminal.print(_table(rows, title, command.over))
+    terminal.print(_runs_table(rows))
     if any(row["seeds"] > 1 for row in rows):
-        console.print(_seeds_table(rows, command.statistic))
+        terminal.print(_seeds_table(rows, command.statistic))
     notes = [FIRST_NOTE]
     if set(ends) != set(REFERENCES):
         notes.append("no share of the gap: add one run (or its seeds) of multitask and one of oracle on this family")

@@ -7,11 +7,11 @@ import time
 from collections.abc import Mapping
 from types import TracebackType
 
-from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
 from metarl.checkpoint import Progress
+from metarl.scripts.terminal import console
 
 PLAIN_LINE_SECONDS = 5.0
 
@@ -40,7 +40,7 @@ class TrainingDisplay:
         self._first, self._last, self._evaluated = first, last, evaluated
         self._began = time.perf_counter()
         self._last_line = -PLAIN_LINE_SECONDS
-        self._console = Console(file=sys.stderr)
+        self._console = console(stderr=True)
         self._live = Live(console=self._console, auto_refresh=False) if self._console.is_terminal else None
 
     def __enter__(self) -> TrainingDisplay:

@@ -1,17 +1,37 @@
-"""What a finished run is looked at with: its agent and its family."""
+"""The family that a command line names, and what a finished run is looked at with."""
 
 from __future__ import annotations
 
 import sys
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+
+import tyro
 
 from metarl.agent import MetaAgent
 from metarl.checkpoint import Progress
 from metarl.custom.family import with_stepping
+from metarl.custom.from_gym import named_again
+from metarl.custom.vary import FORMS
 from metarl.registry import is_own_code, make_family
 from metarl.runs import RunConfig, load_with_progress
 from metarl.tasks import Family
+
+VARIATION = tyro.conf.arg(metavar=f'"{FORMS}"')
+CONSTANT = tyro.conf.arg(name="set", metavar='"NAME=VALUE"')
+
+
+@dataclass(frozen=True, kw_only=True)
+class GymOptions:
+    """What the command line says of a family gym:ID."""
+
+    vary: Annotated[tuple[str, ...], tyro.conf.UseAppendAction, VARIATION] = ()
+    """With gym:ID, what its tasks differ in: an argument of the environment's constructor, or an attribute. May be
+    repeated."""
+    constants: Annotated[tuple[str, ...], tyro.conf.UseAppendAction, CONSTANT] = ()
+    """With gym:ID, an argument that the constructor gets in every task: "enable_wind=true", "xml_file=robot.xml". May
+    be repeated."""
 
 
 def agent_of_run(
@@ -25,7 +45,7 @@ def agent_of_run(
 
 
 def family_of_run(run: RunConfig, named: str | None) -> Family:
-    """The run's family, or the one that the command line names.
+    """The run's family, or the one that the command line names; `gym:ID` alone stands for the run's `gym:ID?...`.
 
     Raises:
         ValueError: The run's family is code of the user's own, and the command line does not name it again.
@@ -34,5 +54,5 @@ def family_of_run(run: RunConfig, named: str | None) -> Family:
         raise ValueError(
             f"--family: got none, but the run's family {run.family!r} is code of your own; name it again with --family"
         )
-    family = make_family(named or run.family).with_finite_train_set(run.training.train_tasks)
+    family = make_family(named_again(run.family, named)).with_finite_train_set(run.training.train_tasks)
     return with_stepping(family, run.stepping)

@@ -50,7 +50,7 @@ def use_off_screen_rendering() -> str | None:
 def _works(backend: str) -> bool:
     try:
         run = subprocess.run(
-            [sys.executable, "-c", PROBE],
+            [sys.executable, "-P", "-c", PROBE],  # no module of the working folder
             env={**os.environ, "MUJOCO_GL": backend},
             capture_output=True,
             timeout=PROBE_SECONDS,

@@ -25,9 +25,9 @@ from metarl.agent import MetaAgent
 from metarl.checkpoint import Progress, list_checkpoints, load_newest, save_checkpoint
 from metarl.config import Whole, check
 from metarl.custom.batch import Stepping
-from metarl.custom.family import PREFIX, gym_spec, settled, stepping_of, with_stepping
+from metarl.custom.family import settled, stepping_of, with_stepping
+from metarl.custom.from_gym import PREFIX, gym_spec, named_again
 from metarl.custom.rows import EnvError
-from metarl.custom.vary import FORMS
 from metarl.evaluation import evaluate, success_rates
 from metarl.learning.memory import keep_freed_memory
 from metarl.registry import AGENTS, FAMILIES, agent_class, make_family, names
@@ -35,6 +35,7 @@ from metarl.report import first_label, last_label, tasks_label, training_picture
 from metarl.runs import STEPPING_FIELDS, MetricsLog, RunConfig, resolve_device, use_matmul, versions
 from metarl.scripts.common import border, end_with_json, option_value, parse, refuse, refuse_environment
 from metarl.scripts.display import TrainingDisplay
+from metarl.scripts.families import GymOptions
 from metarl.scripts.presets import PresetName, default_settings
 from metarl.seeding import Streams
 from metarl.storage import read_json, remove_partial, write_bytes, write_json
@@ -52,8 +53,9 @@ Trains an agent on a family of tasks. All options, with meaning, range and the p
 
 agents:   {agents}
 families: {families}
-          gym:ID --vary "NAME=uniform(LOW,HIGH)", any environment that Gymnasium knows
-          or your own, as module:function
+          gym:ID --vary "NAME=uniform(LOW,HIGH)" [--set "NAME=VALUE"], any environment that Gymnasium knows,
+          or one of your own as gym:MODULE:CLASS
+          or your own function, as module:function
 """
 
 
@@ -74,11 +76,8 @@ class Door:
 
 
 @dataclass(frozen=True, kw_only=True)
-class GymDoor(Door):
+class GymDoor(GymOptions, Door):
     """The same, for a family gym:ID."""
-
-    vary: Annotated[tuple[str, ...], tyro.conf.UseAppendAction, tyro.conf.arg(metavar=f'"{FORMS}"')] = ()
-    """What the tasks differ in: an argument of the environment's constructor, or an attribute. May be repeated."""
 
 
 def _command_type(agent: str, door: type[Door], stepping: bool) -> Any:
@@ -117,9 +116,9 @@ def _read_command(agent: str, name: str, arguments: Sequence[str]) -> tuple[Door
         raise ValueError("--resume: got no --out, expected the folder of the run to go on with")
     goes_on = door.resume and (door.out / "config.json").is_file()
     saved = RunConfig.read(door.out) if goes_on else None
-    spec = gym_spec(name, door.vary) if from_gym else name
+    spec = gym_spec(name, door.vary, door.constants) if from_gym else name
     if saved and saved.family.startswith(f"{spec}?"):
-        spec = saved.family
+        spec = named_again(saved.family, spec)
     family = family or make_family(spec)
     if saved and saved.agent == agent and not preset_name:
         training, agent_config, stepping = saved.training, saved.agent_config, saved.stepping or stepping

@@ -19,7 +19,6 @@ Rewards are version 2 (Yu et al. 2019, arXiv:1910.10897), 0 to 10 each step; see
 
 from __future__ import annotations
 
-import difflib
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -31,6 +30,7 @@ import numpy as np
 from metarl.envs.metaworld.batch import HORIZON, MetaWorldEnvs
 from metarl.envs.metaworld.classes import MANIPULATIONS
 from metarl.envs.metaworld.goals import ClassGoals, cache_folder, cached_goals, class_goals
+from metarl.names import did_you_mean
 from metarl.tasks import Family, Parameter, balanced_choice
 from metarl.types import Floats, Task
 
@@ -235,10 +235,8 @@ def _options(family: str, argument: str) -> tuple[list[str], int]:
 
 def _known(name: str) -> str:
     if name not in MANIPULATIONS:
-        near = difflib.get_close_matches(name, MANIPULATIONS, n=1, cutoff=0.0)[0]
-        raise ValueError(
-            f"Meta-World: got the class {name!r}. Did you mean {near!r}? There are: {', '.join(sorted(MANIPULATIONS))}"
-        )
+        near = did_you_mean(name, MANIPULATIONS)
+        raise ValueError(f"Meta-World: got the class {name!r}.{near} There are: {', '.join(sorted(MANIPULATIONS))}")
     return name
 
 

@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from multiprocessing import forkserver
 from multiprocessing.connection import wait
 from pathlib import Path
 from types import FrameType
@@ -34,6 +35,7 @@ from metarl.custom.rows import (
     progress_file,
     read_trace,
 )
+from metarl.custom.safe_path import safe_path
 from metarl.types import Bools, Floats, Task
 from metarl.vector import TaskVecEnv, available_cores
 
@@ -129,6 +131,8 @@ class Workers(AsyncRows):
     def __init__(self, makers: Sequence[PartMaker]) -> None:
         context = multiprocessing.get_context(START_METHOD)
         context.set_forkserver_preload(list(PRELOADED))
+        with safe_path():
+            forkserver.ensure_running()
         try:
             super().__init__(makers, copy=False, context=START_METHOD, autoreset_mode=AutoresetMode.DISABLED)
         except BaseException:

@@ -1,31 +1,36 @@
-"""Families made of Gymnasium environments: a helper for one's own, and `gym:ID` from the command line alone."""
+"""Families made of Gymnasium environments of one's own."""
 
 from __future__ import annotations
 
 import contextlib
-import difflib
-import importlib
 import inspect
 import time
-import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, Literal
+from typing import Literal, get_args
 
-import gymnasium
 import numpy as np
 from gymnasium import spaces
 
 from metarl.custom.batch import GymnasiumBatch, Stepping
+from metarl.custom.delivery import (
+    has_method,
+    is_unexpected_keyword,
+    keywords,
+    number_attributes,
+    refuse_strangers,
+    settable,
+    takes,
+    takes_any,
+)
+from metarl.custom.modules import own_error
 from metarl.custom.rows import Env, EnvError, Layout, Maker
-from metarl.custom.vary import distribution_of, parse_variations
+from metarl.parameters import refuse_twice
 from metarl.tasks import ContinuousTasks, Family, Parameter, TaskDistribution
 from metarl.types import Task
 from metarl.vector import available_cores
 
-PREFIX = "gym:"
-"""How the name of a family begins that is a Gymnasium environment and what varies in it."""
 DEFAULT_HORIZON = 200
 """Where an environment states no time limit."""
 MEASURED_ROWS = 64
@@ -90,7 +95,7 @@ def gymnasium_family(
             name to a float, or to an array where a parameter has several components. `options`:
             `env.reset(options={"task": values})`. `arguments`: keywords of `make_env`. `attributes`: set on the
             bare environment. `auto` takes `set_task` where the environment has it, otherwise for each parameter
-            the argument of that name, or else the attribute.
+            the argument of that name, or else the attribute, or else an argument behind `**keywords`.
         integers: Parameters that the environment wants as `int`.
         observation_units: Unit of each number of the flattened observation, such as `m` or `rad/s`: normalised
             observations need them to tell jitter from what is small in its unit. None by default.
@@ -106,10 +111,16 @@ def gymnasium_family(
     """
     if (distribution is None) == (not parameters):
         raise ValueError(f"family {name!r}: got both or neither of parameters and distribution, expected one of them")
+    if task_by not in get_args(Delivery):
+        raise ValueError(f"family {name!r}: got task_by={task_by!r}, expected one of {', '.join(get_args(Delivery))}")
     tasks = distribution or ContinuousTasks(name, tuple(parameters))
+    refuse_twice(name, tasks.parameters)
     first = tasks.train_tasks(1)[0]
+    unknown = [integer for integer in integers if integer not in dict(first.parameters)]
+    if unknown:
+        raise ValueError(f"family {name!r}: got {unknown[0]!r} among integers, expected names of its parameters")
     maker = _maker(name, make_env, first, task_by, tuple(integers))
-    with _made(name, lambda: maker.play(None, first)) as env:
+    with made(name, lambda: maker.play(None, first)) as env:
         layout = Layout(env.observation_space, env.action_space, tuple(observation_units))
         _check_spaces(name, layout)
     stepping = Stepping(workers=workers, timeout=timeout)
@@ -123,13 +134,12 @@ def gymnasium_family(
 
 
 @contextlib.contextmanager
-def _made(name: str, make_env: Callable[[], Env]) -> Iterator[Env]:
+def made(name: str, make_env: Callable[[], Env]) -> Iterator[Env]:
     """An environment to look at, closed afterwards."""
     try:
         env = make_env()
-    except Exception as error:
-        message = f"family {name!r}: the environment raised {type(error).__name__} when it was made ({error})"
-        raise EnvError(message, traceback.format_exc()) from error
+    except (Exception, SystemExit) as error:
+        raise own_error(f"family {name!r}: the environment", "when it was made", error) from error
     try:
         yield env
     finally:
@@ -158,151 +168,57 @@ def _maker(name: str, make_env: Callable[..., Env], task: Task, task_by: Deliver
     told = Maker(make_env=make_env, delivery="set_task", integers=integers)
     if task_by in ("set_task", "options"):
         return replace(told, delivery=task_by)
-    parameters, taken = [key for key, _ in task.parameters], _keywords(make_env)
+    parameters = [key for key, _ in task.parameters]
+    with looked_up(name):
+        taken, any_keyword = keywords(make_env), takes_any(make_env)
     if task_by == "arguments":
-        _refuse_strangers(name, parameters, list(taken), "keywords of make_env", ())
-    arguments = () if task_by == "attributes" else tuple(p for p in parameters if p in taken)
-    values = told.values(task)
-    with _made(name, lambda: make_env(**{key: values[key] for key in arguments})) as env:
-        if task_by == "auto" and _has(env, "set_task") and not any(taken[key] for key in arguments):
+        if any_keyword:
+            _refuse_unexpected(name, replace(told, delivery="attributes", arguments=tuple(parameters)), task, taken)
+        else:
+            refuse_strangers(name, parameters, list(taken), "keywords of make_env", (), None)
+    arguments = () if task_by == "attributes" else tuple(p for p in parameters if p in taken or task_by == "arguments")
+    missing = [key for key, needed in taken.items() if needed and key not in arguments]
+    if missing and not any_keyword:
+        raise ValueError(
+            f"family {name!r}: what makes the environment needs {', '.join(missing)} as well; give it a default, let "
+            f'it vary, or name it with --set "{missing[0]}=VALUE"'
+        )
+    values, others = told.values(task), [p for p in parameters if p not in arguments]
+    with made(name, lambda: make_env(**{key: values[key] for key in arguments})) as env:
+        if task_by == "auto" and has_method(env, "set_task") and not any(taken.get(key) for key in arguments):
             return told
-        numbers = _numbers(env)
-        if not set(parameters) - set(arguments) <= {*numbers, *vars(env.unwrapped)}:
-            _refuse_strangers(name, parameters, [*taken, *numbers], "arguments", numbers)
-    return replace(told, delivery="attributes", arguments=arguments)
+        strangers, bare = [p for p in others if not settable(env.unwrapped, p)], env.unwrapped
+        numbers = number_attributes(bare) if strangers else []
+        if strangers and (task_by == "attributes" or not any_keyword):
+            known = [*taken, *numbers] if task_by == "auto" else numbers
+            fits = [p for p in others if p not in strangers]
+            refuse_strangers(name, parameters, [*known, *arguments, *fits], "arguments", [*numbers, *fits], bare)
+    maker = replace(told, delivery="attributes", arguments=(*arguments, *strangers))
+    if strangers:  # behind **keywords, if anywhere
+        _refuse_unexpected(name, maker, task, {**taken, **dict.fromkeys(numbers, False)})
+    return maker
 
 
-def _has(env: Env, method: str) -> bool:
+def _refuse_unexpected(name: str, maker: Maker, task: Task, known: Collection[str]) -> None:
+    """Raises ValueError if what takes any keyword hands one on to what does not take it."""
+    values = maker.values(task)
     try:
-        return callable(env.get_wrapper_attr(method))
-    except AttributeError:
-        return False
+        with made(name, lambda: maker.make_env(**{key: values[key] for key in maker.arguments})):
+            return
+    except EnvError as failure:
+        if is_unexpected_keyword(failure.__cause__):
+            unexpected = [p for p in maker.arguments if repr(p) in str(failure.__cause__)] or list(maker.arguments)
+            refuse_strangers(name, unexpected, [k for k in known if k not in unexpected], "arguments", (), None)
+        raise
 
 
-def _numbers(env: Env) -> list[str]:
-    """The public attributes of the bare environment that hold numbers, and can be set."""
-    bare, kind = env.unwrapped, type(env.unwrapped)
-    names = [k for k in dir(bare) if not k.startswith("_") and not isinstance(getattr(kind, k, None), property)]
-    values = {k: getattr(bare, k, None) for k in names}
-    return [
-        k for k, v in values.items() if isinstance(v, int | float | np.ndarray | np.number) and not isinstance(v, bool)
-    ]
-
-
-def _signature(make_env: Callable[..., Any]) -> Sequence[inspect.Parameter]:
-    """The parameters of a function or class, or of what a registered id makes; none where they cannot be known."""
-    if isinstance(make_env, partial) and make_env.func is gymnasium.make:
-        point = gymnasium.spec(make_env.args[0].rpartition(":")[2]).entry_point
-        if isinstance(point, str):
-            module, _, attribute = point.partition(":")
-            point = getattr(importlib.import_module(module), attribute)
-        make_env = point or make_env
+@contextlib.contextmanager
+def looked_up(name: str) -> Iterator[None]:
+    """Says of a registered environment whose module cannot be imported what is missing."""
     try:
-        return list(inspect.signature(make_env).parameters.values())
-    except (TypeError, ValueError):
-        return []
-
-
-def _takes(make_env: Callable[..., Any], keyword: str) -> bool:
-    """Whether there is a keyword of that name, or room for any."""
-    return any(p.name == keyword or p.kind is inspect.Parameter.VAR_KEYWORD for p in _signature(make_env))
-
-
-def _keywords(make_env: Callable[..., Any]) -> dict[str, bool]:
-    """Arguments in the signature of a function or class, or of what a registered id makes: whether each is required."""
-    found = _signature(make_env)
-    named = [p for p in found if p.kind in (inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)]
-    return {p.name: p.default is inspect.Parameter.empty for p in named if p.name != "render_mode"}
-
-
-def _refuse_strangers(
-    name: str, parameters: Sequence[str], known: Sequence[str], kind: str, attributes: Sequence[str]
-) -> None:
-    """Raises ValueError for the first parameter that nothing takes, naming the nearest that something would."""
-    for parameter in parameters:
-        if parameter in known:
-            continue
-        near = difflib.get_close_matches(parameter, known, n=1, cutoff=0.5)
-        hint = f" Did you mean {near[0]!r}?" if near else ""
-        arguments = ", ".join(k for k in known if k not in attributes) or "none"
-        more = f"; numbers among its attributes: {', '.join(attributes)}" if attributes else ""
-        raise ValueError(
-            f"family {name!r}: got the parameter {parameter!r}, which the environment does not have.{hint} "
-            f"Its {kind}: {arguments}{more}"
-        )
-
-
-# From the command line alone ------------------------------------------------------------------------------
-
-
-def gym_spec(family: str, vary: Sequence[str]) -> str:
-    """The name of a family with what `--vary` says added: `gym:Pendulum-v1?g=uniform(5,15)`.
-
-    Raises:
-        ValueError: The family is not `gym:ID`, or says itself what varies.
-    """
-    if not vary:
-        return family
-    if not family.startswith(PREFIX) or "?" in family:
-        raise ValueError(f"--vary: got it with the family {family!r}, expected a family gym:ID (and none in its name)")
-    return family + "?" + "&".join(v.text for v in parse_variations(vary))
-
-
-def gym_family(spec: str) -> Family:
-    """The family of `gym:ID?NAME=uniform(LOW,HIGH)&...`.
-
-    `ID` is registered with Gymnasium, or `module:ID`, or `module:Class`; the latter two import the module. Numbers
-    in the environment's signature become arguments of a new environment per task; any other is set as an attribute.
-
-    Raises:
-        ValueError: There is no such environment, nothing varies, or the environment has no such argument.
-    """
-    name, _, query = spec.removeprefix(PREFIX).partition("?")
-    make_env, horizon = _environment(name)
-    variations = parse_variations([part for part in query.split("&") if part])
-    if not variations:
-        raise ValueError(
-            f'family {spec!r}: got nothing that varies, expected --vary "NAME=uniform(LOW,HIGH)", or '
-            f"{spec}?NAME=uniform(LOW,HIGH) as the name; "
-            f"{_what_could_vary(spec, make_env)}"
-        )
-    return gymnasium_family(
-        make_env,
-        name=spec,
-        distribution=distribution_of(spec, variations),
-        horizon=horizon,
-        summary=f"{name} with {', '.join(v.text for v in variations)}",
-        integers=[v.name for v in variations if v.as_int],
-        task_by="auto",
-    )
-
-
-def _what_could_vary(name: str, make_env: Callable[..., Env]) -> str:
-    """Arguments and attributes, for a message."""
-    arguments = f"its arguments: {', '.join(_keywords(make_env)) or 'none'}"
-    if any(_keywords(make_env).values()):
-        return arguments  # it cannot be made without them
-    with _made(name, make_env) as env:
-        return f"{arguments}; its attributes: {', '.join(_numbers(env)) or 'none'}"
-
-
-def _environment(name: str) -> tuple[Callable[..., Env], int]:
-    """How to make an environment, and its time limit. The limit is the batch's to keep, so Gymnasium's is off."""
-    module, _, last = name.rpartition(":")
-    if module:
-        try:
-            found = getattr(importlib.import_module(module), last, None)
-        except (ImportError, ValueError) as error:
-            raise ValueError(f"family {PREFIX + name!r}: got {error}, expected an importable module:ID") from error
-        if isinstance(found, type) and issubclass(found, gymnasium.Env):
-            return found, DEFAULT_HORIZON
-    if last not in gymnasium.registry:
-        near = difflib.get_close_matches(last, gymnasium.registry, n=1, cutoff=0.0)
-        raise ValueError(
-            f"family {PREFIX + name!r}: Gymnasium knows no environment {last!r}. Did you mean {near[0]!r}?"
-        )
-    limit = gymnasium.registry[last].max_episode_steps
-    return partial(gymnasium.make, name, max_episode_steps=-1, disable_env_checker=True), limit or DEFAULT_HORIZON
+        yield
+    except (Exception, SystemExit) as error:
+        raise own_error(f"family {name!r}: the environment", "when it was looked up", error) from error
 
 
 # Who steps ------------------------------------------------------------------------------------------------
@@ -329,7 +245,7 @@ def drawing(family: Family) -> Family:
     made = family.make_envs
     if not isinstance(made, GymnasiumEnvs):
         return family
-    if not _takes(made.maker.make_env, "render_mode"):
+    if not takes(made.maker.make_env, "render_mode"):
         raise ValueError(
             f"family {family.name!r}: got environments without pictures; add the argument render_mode to what makes "
             'them, and let render() return an array [height, width, 3] where it is "rgb_array"'

@@ -23,6 +23,7 @@ import numpy as np
 from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
+from metarl.custom.safe_path import forget_safe_path
 from metarl.types import Floats, Task
 
 Env: TypeAlias = gymnasium.Env[Any, Any]
@@ -352,6 +353,7 @@ def open_progress(black_box: Path) -> Floats:
 
 def prepare_worker(black_box: Path) -> None:
     """Makes a worker process leave Ctrl-C to its owner, end with it, and say where it is when it dies or hangs."""
+    forget_safe_path()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     file = open(trace_file(black_box), "w", encoding="utf-8")  # noqa: SIM115  # stays open for the process

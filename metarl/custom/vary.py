@@ -4,7 +4,10 @@
 |---|---|
 | `g=uniform(5,15)` | uniform on [5, 15) |
 | `goal=uniform(-1,1,size=2)` | a vector of two such numbers |
+| `goal=uniform([-1,0.2],[1,0.8])` | a vector whose components have ranges of their own |
 | `direction=choice(-1,1)` | one of the numbers listed; all whole: handed over as `int` |
+| `goal=choice([0,1],[1,0])` | one of the vectors listed |
+| `mass=uniform(1,2,hidden=false)` | the observation may show it |
 
 It is read by regular expressions and `float`; nothing in it is ever evaluated.
 """
@@ -19,10 +22,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from metarl.parameters import MOST_COMPONENTS
 from metarl.tasks import HELD_OUT_SEED, ContinuousTasks, DiscreteTasks, Parameter, TaskDistribution, uniform
 from metarl.types import Floats, Task
 
-FORMS = "NAME=uniform(LOW,HIGH), NAME=uniform(LOW,HIGH,size=N) or NAME=choice(A,B,...)"
+FORMS = (
+    "NAME=uniform(LOW,HIGH), NAME=uniform(LOW,HIGH,size=N), NAME=uniform([LOW,...],[HIGH,...]) or NAME=choice(A,B,...)"
+)
+FORM = r"([A-Za-z_]\w*)=(uniform|choice)\(([^()]*)\)"
+"""A variation without blanks."""
 HOLD_OUT_SHARE = 4
 """Where tasks can be counted, one of so many is held out; fewer tasks than this are not split."""
 MOST_DISCRETE_TASKS = 10_000
@@ -34,37 +42,47 @@ class Variation:
 
     Args:
         name: Constructor argument or attribute of the environment.
-        numbers: The bounds of `uniform`, or the values of `choice`.
+        values: The bounds of `uniform`, or the values of `choice`; each is a tuple of one number, or of one for each
+            component.
         is_choice: Which of the two it is.
-        size: Components of a vector; 1 for `choice`.
+        size: Components of a vector.
+        hidden: Whether the agent has to find it out.
         text: How it was written, without blanks.
         whole: Every number was written as a whole number.
     """
 
     name: str
-    numbers: tuple[float, ...]
+    values: tuple[tuple[float, ...], ...]
     is_choice: bool
     size: int
+    hidden: bool
     text: str
     whole: bool
 
     @property
     def as_int(self) -> bool:
         """Whether the environment gets it as an `int`."""
-        return self.is_choice and self.whole
+        return self.is_choice and self.whole and self.size == 1
 
     def parameter(self) -> Parameter:
-        """It as a hidden parameter."""
+        """It as a parameter."""
+        meaning = f"{self.name!r} of the environment"
         if not self.is_choice:
-            low, high = self.numbers
-            return uniform(self.name, low, high, size=self.size, meaning=f"{self.name!r} of the environment")
-        values = np.array(self.numbers)
+            low, high = (bound[0] if len(bound) == 1 else bound for bound in self.values)
+            return uniform(self.name, low, high, size=self.size, meaning=meaning, hidden=self.hidden)
+        values = np.array(self.values)
 
         def choose(u: Floats) -> Floats:
-            return values[np.minimum((u * len(values)).astype(np.int64), len(values) - 1)]
+            return values[np.minimum((u[:, 0] * len(values)).astype(np.int64), len(values) - 1)]
 
-        meaning = f"{self.name!r} of the environment; one of {', '.join(f'{v:g}' for v in values)}"
-        return Parameter(name=self.name, meaning=meaning, hidden=True, variates=1, transform=choose)
+        listed = (f"{v[0]:g}" if len(v) == 1 else f"({', '.join(f'{x:g}' for x in v)})" for v in self.values)
+        return Parameter(
+            name=self.name,
+            meaning=f"{meaning}; one of {', '.join(listed)}",
+            hidden=self.hidden,
+            variates=1,
+            transform=choose,
+        )
 
 
 def parse_variation(text: str) -> Variation:
@@ -74,30 +92,53 @@ def parse_variation(text: str) -> Variation:
         ValueError: It has another form, or its numbers make no range.
     """
     squeezed = re.sub(r"\s+", "", text)
-    match = re.fullmatch(r"([A-Za-z_]\w*)=(uniform|choice)\(([^()]*)\)", squeezed)
+    match = re.fullmatch(FORM, squeezed)
     if not match:
         raise ValueError(f"--vary: got {text!r}, expected {FORMS}")
     name, kind, inside = match.groups()
-    inside, size = _split_size(inside) if kind == "uniform" else (inside, 1)
-    words = inside.split(",")
+    inside, size, hidden = _split_options(inside, text)
+    words = re.findall(r"\[[^\[\]]*\]|[^,\[\]]+|(?<=,)(?=,|$)|^(?=,|$)", inside)
     try:
-        numbers = tuple(float(word) for word in words)
+        values = tuple(tuple(float(x) for x in word.strip("[]").split(",")) for word in words)
     except ValueError as error:
         raise ValueError(f"--vary: got {text!r}, expected numbers in {FORMS}") from error
-    if not all(map(math.isfinite, numbers)):
+    if ",".join(words) != inside:
+        raise ValueError(f"--vary: got {text!r}, expected numbers in {FORMS}")
+    if not all(math.isfinite(x) for value in values for x in value):
         raise ValueError(f"--vary: got {text!r}, expected finite numbers")
-    if kind == "uniform" and (len(numbers) != 2 or not numbers[0] < numbers[1]):
+    whole = all(re.fullmatch(r"[+-]?\d+", x) for word in words for x in word.strip("[]").split(","))
+    if kind == "choice":
+        lengths = {len(value) for value in values}
+        if size is not None or len(lengths) != 1 or len(set(values)) < max(2, len(values)):
+            raise ValueError(
+                f"--vary: got {text!r}, expected choice(A,B,...) of at least two different numbers, or of lists of as "
+                "many numbers each"
+            )
+        return Variation(name, values, True, lengths.pop(), hidden, squeezed, whole)
+    if len(values) != 2:
         raise ValueError(f"--vary: got {text!r}, expected uniform(LOW,HIGH) with LOW below HIGH")
-    if kind == "choice" and len(set(numbers)) < max(2, len(numbers)):
-        raise ValueError(f"--vary: got {text!r}, expected choice(A,B,...) of at least two different numbers")
-    whole = all(re.fullmatch(r"[+-]?\d+", word) for word in words)
-    return Variation(name, numbers, kind == "choice", size, squeezed, whole)
+    try:
+        low, high = (list(v) if word.startswith("[") else v[0] for word, v in zip(words, values, strict=True))
+        size = uniform(name, low, high, size=size, meaning="").variates
+    except ValueError as error:
+        raise ValueError(f"--vary: got {text!r}, expected uniform(LOW,HIGH) with LOW below HIGH ({error})") from error
+    return Variation(name, values, False, size, hidden, squeezed, whole)
 
 
-def _split_size(inside: str) -> tuple[str, int]:
-    """Takes `,size=N` off the end."""
-    match = re.fullmatch(r"(.*),size=([1-9]\d*)", inside)
-    return (match[1], int(match[2])) if match else (inside, 1)
+def _split_options(inside: str, text: str) -> tuple[str, int | None, bool]:
+    """Takes `size=N` and `hidden=false` off the end: what is before them, the size, and whether it is hidden."""
+    size, hidden, seen = None, True, set[str]()
+    while match := re.fullmatch(r"(.*),(size|hidden)=(\w*)", inside):
+        inside, option, value = match.groups()
+        fits = value.isdecimal() if option == "size" else value.lower() in ("true", "false")
+        if option in seen or not fits or (option == "size" and not 1 <= int(value[:9]) <= MOST_COMPONENTS):
+            raise ValueError(
+                f"--vary: got {text!r}, expected numbers in {FORMS}, with N from 1 to {MOST_COMPONENTS}; or "
+                "hidden=false at the end"
+            )
+        seen.add(option)
+        size, hidden = (int(value), hidden) if option == "size" else (size, value.lower() == "true")
+    return inside, size, hidden
 
 
 def parse_variations(texts: Sequence[str]) -> tuple[Variation, ...]:
@@ -126,10 +167,10 @@ def distribution_of(family: str, variations: Sequence[Variation]) -> TaskDistrib
     parameters = tuple(v.parameter() for v in variations)
     if not all(v.is_choice for v in variations):
         return ContinuousTasks(family, parameters)
-    count = math.prod(len(v.numbers) for v in variations)
+    count = math.prod(len(v.values) for v in variations)
     if count > MOST_DISCRETE_TASKS:
         raise ValueError(f"--vary: got {count} combinations of choices, expected at most {MOST_DISCRETE_TASKS}")
-    rows = itertools.product(*(v.numbers for v in variations))
+    rows = itertools.product(*(v.values for v in variations))
     tasks = [Task.of(family, **{v.name: x for v, x in zip(variations, row, strict=True)}) for row in rows]
     if count < HOLD_OUT_SHARE:
         return DiscreteTasks(family, parameters, train=tuple(tasks), withheld=None)

@@ -13,7 +13,8 @@ from gymnasium import spaces
 from gymnasium.utils import seeding
 
 from metarl import Family, Task, gymnasium_family, uniform
-from metarl.custom.family import gym_family, random_actions, stepping_of, with_stepping
+from metarl.custom.family import random_actions, stepping_of, with_stepping
+from metarl.custom.from_gym import gym_family
 from metarl.custom.rows import EnvError
 
 GOAL = uniform("goal", -1.0, 1.0, meaning="m")

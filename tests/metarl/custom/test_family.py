@@ -13,7 +13,8 @@ from gymnasium import spaces
 import metarl.custom.family as home
 from metarl import Family, gymnasium_family, uniform
 from metarl.custom.batch import Stepping
-from metarl.custom.family import gym_family, gym_spec, settled, stepping_of, with_stepping
+from metarl.custom.family import settled, stepping_of, with_stepping
+from metarl.custom.from_gym import gym_family, gym_spec
 from metarl.custom.rows import EnvError
 from metarl.registry import is_own_code, make_family
 

@@ -1,0 +1,137 @@
+"""What a command line hands to an environment's constructor in every task, beside what varies: `--set "NAME=VALUE"`.
+
+| written | handed over |
+|---|---|
+| `enable_wind=true` | `True`; `false` and `null` likewise |
+| `frame_skip=5`, `gain=0.5` | an `int`, a `float` |
+| `xml_file=robot.xml` | a text; the full path if there is such a file |
+| `version="2"` | a text, whatever stands in the quotes |
+| `start=[0,0.5]` | a list |
+
+A family's name holds a constant as JSON, `xml_file="/home/me/robot.xml"`. Nothing in it is ever evaluated.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+FORM = r"([A-Za-z_]\w*)\s*=(.*)"
+WORDS = {"true": True, "false": False, "null": None, "none": None}
+
+
+@dataclass(frozen=True)
+class Constant:
+    """An argument that the environment's constructor gets in every task.
+
+    Args:
+        name: Name of the argument.
+        value: A JSON value.
+    """
+
+    name: str
+    value: Any
+
+    @property
+    def text(self) -> str:
+        """As the name of a family holds it."""
+        return f"{self.name}={json.dumps(self.value, ensure_ascii=False, separators=(',', ':'))}"
+
+    @property
+    def holds_text(self) -> bool:
+        """Whether there is a text in it, which an environment could take for a file or a module."""
+        return '"' in json.dumps(self.value)
+
+
+def parse_constant(text: str) -> Constant:
+    """Reads what stands after `--set`; the path of a file becomes its full path.
+
+    Raises:
+        ValueError: It has another form.
+    """
+    match = re.fullmatch(FORM, text.strip(), re.DOTALL)
+    if not match:
+        raise ValueError(
+            f'--set: got {text!r}, expected NAME=VALUE, such as "enable_wind=true" or "xml_file=robot.xml"'
+        )
+    name, word = match[1], match[2].strip()
+    if re.match(r"(uniform|choice)\(", word):
+        raise ValueError(f"--set: got {text!r}, which is no constant; use --vary for what differs between tasks")
+    return Constant(name, _value(text, word))
+
+
+def read_constant(text: str) -> Constant:
+    """Reads a constant from the name of a family, where it stands as JSON.
+
+    Raises:
+        ValueError: It has another form.
+    """
+    match = re.fullmatch(FORM, text, re.DOTALL)
+    try:
+        if not match:
+            raise ValueError
+        return Constant(match[1], _json(match[2]))
+    except ValueError as error:
+        raise ValueError(
+            f"got {text!r} in the name of a family, expected NAME=uniform(LOW,HIGH), NAME=choice(A,B,...), or a "
+            'constant NAME=true, NAME=5 or NAME="TEXT"'
+        ) from error
+
+
+def refuse_repeated(constants: Sequence[Constant], varied: Sequence[str]) -> None:
+    """Raises ValueError if a constant stands twice, or its name varies as well."""
+    names = [constant.name for constant in constants]
+    for name in names:
+        if names.count(name) > 1:
+            raise ValueError(f"--set: got {name!r} {names.count(name)} times, expected each name once")
+        if name in varied:
+            raise ValueError(f"--set: got {name!r}, which --vary names as well, expected one of the two")
+
+
+def _value(text: str, word: str) -> Any:
+    """The value of a word of the command line."""
+    if word.lower() in WORDS:
+        return WORDS[word.lower()]
+    for kind in (int, float):
+        try:
+            number = kind(word)
+        except ValueError:
+            continue
+        if not math.isfinite(number):
+            raise ValueError(f'--set: got {text!r}, expected a finite number, or a text in quotes ("{word}")')
+        return number
+    if word[:1] in ('"', "[", "{", "("):
+        try:
+            return _json(word)
+        except ValueError as error:
+            raise ValueError(
+                f'--set: got {text!r}, expected JSON after a quote or bracket, such as "a text" or [0,0.5,"a"]'
+            ) from error
+    return _full_path(word)
+
+
+def _json(word: str) -> Any:
+    """A JSON value without what JSON does not know (NaN, Infinity)."""
+
+    def refuse(name: str) -> Any:
+        raise ValueError(name)
+
+    value = json.loads(word, parse_constant=refuse)
+    json.dumps(value, allow_nan=False)  # 1e999 is read as infinite
+    return value
+
+
+def _full_path(word: str) -> str:
+    """The full path of a file that is there, so that it is found from another folder too; any other word as it is."""
+    looks_like_a_path = "/" in word or Path(word).suffix
+    try:
+        path = Path(word).expanduser()
+        return os.path.abspath(path) if looks_like_a_path and path.exists() else word
+    except (OSError, RuntimeError, ValueError):
+        return word
