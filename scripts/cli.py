@@ -19,6 +19,7 @@ COMMANDS = {
     "list": "agents, families and presets",
     "check": "what is wrong with a family, and what to change",
     "bench": "measure sampling, updates and whole iterations",
+    "versions": "what is installed, what metarl asks for, and what to install",
 }
 MODULES = {name: "catalogue" if name == "list" else name for name in COMMANDS}
 
@@ -80,7 +81,16 @@ def _imported(name: str) -> ModuleType:
     a second of every command.
     """
     gc.disable()
-    module = importlib.import_module(name)
+    try:
+        module = importlib.import_module(name)
+    except Exception as error:
+        from metarl.scripts.versions import explanation  # imports nothing that may not fit
+
+        told = explanation(error)
+        if told is None:
+            raise
+        print(f"metarl: error: {told}", file=sys.stderr)
+        raise SystemExit(2) from None
     gc.freeze()
     gc.enable()
     return module

@@ -14,6 +14,7 @@ import tyro
 
 from metarl.custom.rows import EnvError
 from metarl.scripts.ending import is_ending
+from metarl.scripts.versions import explanation
 
 T = TypeVar("T")
 
@@ -33,7 +34,10 @@ def refuse_environment(failure: EnvError, advice: str = "") -> NoReturn:
 
 @contextlib.contextmanager
 def border() -> Iterator[None]:
-    """Turns what a check of outside input raises into one line and exit code 2 (an environment's traceback first)."""
+    """Turns what a check of outside input raises into one line and exit code 2 (an environment's traceback first).
+
+    An import that fails while a package's version does not fit is answered with the versions.
+    """
     try:
         yield
     except BrokenPipeError:
@@ -44,6 +48,11 @@ def border() -> Iterator[None]:
     except (ValueError, OSError) as error:
         _raise_if_ending(error)
         refuse(error)
+    except ImportError as error:
+        told = explanation(error)
+        if told is None:
+            raise
+        refuse(told)
 
 
 def _raise_if_ending(error: Exception) -> None:

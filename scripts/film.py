@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import imageio.v3 as iio
 import numpy as np
@@ -38,7 +38,13 @@ class Take:
     returns: list[float] = field(default_factory=list)
 
 
-class Filmed(VectorWrapper[Floats, Floats, Floats, Floats, Any]):
+if TYPE_CHECKING:
+    VectorFilter = VectorWrapper[Floats, Floats, Floats, Floats, Any]
+else:
+    VectorFilter = VectorWrapper  # takes no type parameters before Gymnasium 1.4
+
+
+class Filmed(VectorFilter):
     """Passes everything on to the environments, and films their first row in some of the episodes.
 
     Args:

@@ -14,7 +14,7 @@ from multiprocessing import forkserver, resource_tracker
 from multiprocessing.connection import wait
 from multiprocessing.util import Finalize
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode
@@ -66,7 +66,13 @@ def ctrl_c_is_ours(*, later: bool = False) -> Iterator[None]:
             signal.raise_signal(signal.SIGINT)
 
 
-class Workers(AsyncVectorEnv[Floats, Floats]):
+if TYPE_CHECKING:
+    AsyncRows = AsyncVectorEnv[Floats, Floats]
+else:
+    AsyncRows = AsyncVectorEnv  # takes no type parameters before Gymnasium 1.4
+
+
+class Workers(AsyncRows):
     """Gymnasium's `AsyncVectorEnv` whose processes always end, however they are.
 
     They are not daemonic, so that environments can start processes of their own.
