@@ -12,8 +12,8 @@ import pytest
 
 from metarl import make_family
 from metarl.custom.contract import check_family, examine
-from metarl.custom.family import gym_spec
 from metarl.custom.findings import Clock, Findings
+from metarl.custom.from_gym import gym_spec
 from metarl.custom.playing import Recording, difference, reward_kind, same_length_terminations
 from metarl.custom.short_test import effect_warnings
 from metarl.custom.tasks_apart import told_apart
