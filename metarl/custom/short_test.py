@@ -51,9 +51,13 @@ def effect_warnings(family: Family, seconds: float = SECONDS) -> list[str]:
         family: The family, with who steps it settled.
         seconds: Wall clock that it may take; worker processes that have to be started first come on top.
     """
+    # Gymnasium environments keep a limit of their own for each call, by the same signal.
+    limit = contextlib.nullcontext() if isinstance(family.make_envs, GymnasiumEnvs) else Clock(seconds).limit()
     try:
-        with _global_generators_kept():
+        with _global_generators_kept(), limit:
             return list(_warnings(family, seconds))
+    except OutOfTimeError:
+        return [SLOW]
     except Exception:
         return []
 
