@@ -51,9 +51,13 @@ def effect_warnings(family: Family, seconds: float = SECONDS) -> list[str]:
         family: The family, with who steps it settled.
         seconds: Wall clock that it may take; worker processes that have to be started first come on top.
     """
+    # Gymnasium environments keep a limit of their own for each call, by the same signal.
+    limit = contextlib.nullcontext() if isinstance(family.make_envs, GymnasiumEnvs) else Clock(seconds).limit()
     try:
-        with _global_generators_kept():
+        with _global_generators_kept(), limit:
             return list(_warnings(family, seconds))
+    except OutOfTimeError:
+        return [SLOW]
     except Exception:
         return []
 
@@ -171,10 +175,11 @@ def _steps_alike(envs: TaskVecEnv, first: Recording, task: Task, actions: Floats
 
 def _words(first: Recording, steps: int, envs: TaskVecEnv) -> str:
     """How no effect was seen, and what that means."""
+    episodes = f"{envs.num_envs} random episodes" if envs.num_envs > 1 else "a random episode"
     return (
-        f"other values gave the same observations and rewards in {envs.num_envs} random episodes "
-        f"({steps} steps each; {REWARDS[reward_kind([first])]}). It could matter later, or where random actions do "
-        "not get; else the tasks do not differ in it, and there is nothing to adapt to"
+        f"other values gave the same observations and rewards in {episodes} (at most {steps} steps; "
+        f"{REWARDS[reward_kind([first])]}). It could matter later, or where random actions do not get; else the tasks "
+        "do not differ in it, and there is nothing to adapt to"
     )
 
 
