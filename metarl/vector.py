@@ -64,7 +64,7 @@ class TaskVecEnv(VectorEnv[Floats, Floats, Any], ABC):
         action_space: Of a single environment: a `Box` of one axis, or a `Discrete`.
 
     Raises:
-        ValueError: A size is below 1.
+        ValueError: A size is below 1, or there is nothing to observe.
     """
 
     reports_success: bool = False
@@ -90,6 +90,8 @@ class TaskVecEnv(VectorEnv[Floats, Floats, Any], ABC):
         for name, value in (("num_tasks", num_tasks), ("episodes", episodes), ("horizon", horizon)):
             if value < 1:
                 raise ValueError(f"TaskVecEnv: got {name} = {value}, expected at least 1")
+        if not observation_space.shape[0]:
+            raise ValueError("TaskVecEnv: got an observation space of no numbers, expected at least one, if a constant")
         self.num_tasks, self.episodes, self.horizon = num_tasks, episodes, horizon
         self.num_envs = num_tasks * episodes
         self.single_observation_space, self.single_action_space = observation_space, action_space

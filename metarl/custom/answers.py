@@ -46,8 +46,8 @@ def reset_answer(answer: Any) -> tuple[Any, Mapping[str, Any]]:
     Raises:
         AnswerError: It is something else, for instance the observation alone, as in the old API.
     """
-    if isinstance(answer, tuple | list) and len(answer) == 2 and isinstance(answer[1], Mapping):
-        return answer[0], answer[1]
+    if isinstance(answer, tuple | list) and len(answer) == 2 and isinstance(answer[1], Mapping | None):
+        return answer[0], answer[1] or {}
     if isinstance(answer, tuple) and len(answer) == 2:
         raise AnswerError(
             f"reset returned {words(answer[1])} as info, expected (observation, info) with a dict as info"

@@ -30,7 +30,8 @@ def say_once(line: str, task: str = "") -> None:
     line = " ".join(line.split())
     if line not in _said:
         _said.add(line)
-        print(f"warning: {line}{f'; first in the task {task}' if task else ''}", file=_told or sys.stderr, flush=True)
+        ours = _output.target if _output is not None and sys.stderr is _output else sys.stderr
+        print(f"warning: {line}{f'; first in the task {task}' if task else ''}", file=_told or ours, flush=True)
 
 
 def say_to(notes: TextIO) -> None:
@@ -61,33 +62,36 @@ class LimitedOutput:
 
     Args:
         lines: How many are passed on.
+
+    Attributes:
+        target: The stream that they are passed on to.
     """
 
     def __init__(self, lines: int = SHOWN_LINES) -> None:
         self._left = lines
-        self._target: TextIO | None = None
+        self.target: TextIO | None = None
         self.encoding, self.errors = "utf-8", "strict"
 
     def onto(self, target: TextIO) -> LimitedOutput:
         """The same, passing on to another stream from now on."""
-        self._target = target
+        self.target = target
         return self
 
     def write(self, text: str) -> int:
         """Passes the text on while there are lines left."""
-        if self._target is not None and self._left > 0:
+        if self.target is not None and self._left > 0:
             lines = text.splitlines(keepends=True)
-            self._target.write("".join(lines[: self._left]))
+            self.target.write("".join(lines[: self._left]))
             self._left -= text.count("\n")
             if self._left <= 0:
-                self._target.write(f"{NOT_SHOWN}\n")
-                self._target.flush()
+                self.target.write(f"{NOT_SHOWN}\n")
+                self.target.flush()
         return len(text)
 
     def flush(self) -> None:
         """Flushes the stream behind."""
-        if self._target is not None and self._left > 0:
-            self._target.flush()
+        if self.target is not None and self._left > 0:
+            self.target.flush()
 
     def isatty(self) -> bool:
         """It is no terminal."""
@@ -140,16 +144,17 @@ class guest:  # noqa: N801  # a context manager, used like contextlib's
             _change_to(_folder)
             self._entered = _working_directory()
         if _output is not None:
-            self._stdout = sys.stdout
-            sys.stdout = _output.onto(sys.stderr)
+            self._streams = sys.stdout, sys.stderr
+            sys.stdout = sys.stderr = _output.onto(sys.stderr)
 
     def __exit__(self, *_: object) -> None:
         global _depth, _folder
         if not self._inside:
             return
         _depth = 0
-        if _output is not None and sys.stdout is _output:
-            sys.stdout = self._stdout
+        if _output is not None:
+            sys.stdout = self._streams[0] if sys.stdout is _output else sys.stdout
+            sys.stderr = self._streams[1] if sys.stderr is _output else sys.stderr
         left = _working_directory()
         if left != self._entered:
             _folder = left if left != self._ours else None

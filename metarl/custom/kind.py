@@ -46,6 +46,7 @@ def check_is_env(name: str, env: object) -> None:
 def check_env_is_ours(name: str, env: Env, *, takes_options: bool) -> None:
     """Raises ValueError where a reset takes no seed, as in the old API, or no options where they carry the task."""
     level: Any = env
+    takes_options = takes_options or isinstance(env, gymnasium.Wrapper)  # which hands them on, if only None
     while level is not None:
         inner = getattr(level, "env", None) if isinstance(level, gymnasium.Wrapper) else None
         needed = ("seed", "options") if takes_options and inner is None else ("seed",)

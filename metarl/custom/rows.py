@@ -137,7 +137,7 @@ def close_env(env: Env) -> bool:
         say_once(f"the environment hangs in close: {error}; it is left as it is, and the command goes on")
         return False
     except BaseException as error:  # a simulator may call sys.exit there, or raise what is no Exception
-        say_once(f"the environment raised {type(error).__name__} in close ({error}); the command goes on")
+        say_once(f"{what_it_did(error, 'close')}; the command goes on")
     return True
 
 

@@ -159,7 +159,7 @@ def prepare_worker(black_box: Path, limited_output: bool) -> None:
     notes = open(notes_file(black_box), "a", encoding="utf-8", buffering=1)  # noqa: SIM115  # likewise
     say_to(notes)
     if limited_output:
-        sys.stdout = LimitedOutput().onto(notes)
+        sys.stdout = sys.stderr = LimitedOutput().onto(notes)
     threading.Thread(target=_end_with_owner, args=(black_box.parent,), daemon=True).start()
 
 

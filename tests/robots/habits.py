@@ -17,7 +17,6 @@ from gymnasium import spaces
 from metarl import Family, gymnasium_family, uniform
 
 GOAL = uniform("goal", -1.0, 1.0, size=2, meaning="m")
-SCALAR = np.bool_(True)
 
 
 class Point(gymnasium.Env):
@@ -241,6 +240,7 @@ class Draws(Point):
 class Prints(Point):
     def step(self, action: Any) -> Any:
         print("still here")
+        print("still there", file=sys.stderr)
         return super().step(action)
 
 
