@@ -14,7 +14,7 @@ import tyro
 from metarl.agent import MetaAgent
 from metarl.checkpoint import Progress
 from metarl.comparison import share_interval
-from metarl.config import RoundsOrNone, Rows, Seed, check
+from metarl.config import RoundsOrDefault, RowsOrNone, Seed, check
 from metarl.evaluation import (
     META_WORLD_EPISODES,
     adaptation_curve,
@@ -63,11 +63,11 @@ class EvaluateCommand:
     sampled. By default sample, with --protocol metaworld mode."""
     end_at_success: bool = False
     """Cut an episode at its first success."""
-    tasks: Rows | None = None
+    tasks: RowsOrNone = None
     """Number of tasks, the whole set where it is smaller; 40 by default, with --protocol metaworld all."""
-    adapt_steps: RoundsOrNone | None = None
+    adapt_steps: RoundsOrDefault = None
     """Adaptation steps (K); as trained by default."""
-    episodes: Rows | None = None
+    episodes: RowsOrNone = None
     """Episodes per task and collect (E); as trained by default."""
     seed: Seed = 0
     """Seed of the evaluation."""
