@@ -98,9 +98,14 @@ TITLES = "Parsing error|Value error|Missing argument|Invalid choice|Unrecognized
 ADDED = "Perhaps you meant|Argument helptext|Arguments similar to|For full helptext"
 """Where what tyro adds begins."""
 ERROR = r"Error parsing (--[\w.-]+):"
+FROM = r"could be instantiated from \[(.*?)\]\. .+"
 WORDS = (
     (rf"{ERROR} invalid literal for int\(\) with base 10: (.+)", r"\1: got \2, expected a whole number"),
     (rf"{ERROR} could not convert string to float: (.+)", r"\1: got \2, expected a number"),
+    (
+        rf"{ERROR} no type matching .+\|INT could .+ instantiated from \[(.*?)\]\. .+",
+        r"\1: got \2, expected a whole number",
+    ),
     (rf"{ERROR} no type matching .+ instantiated from \[(.*?)\]\. .+", r"\1: got \2, expected a value of another kind"),
     (rf"{ERROR} Could not find valid parse for arguments: \[(.*)\]", r"\1: got \2, expected values of another kind"),
     (r"invalid choice (.+) for argument '(.+)'\. Expected one of \((.+)\)", r"\2: got \1, expected one of \3"),
@@ -119,7 +124,7 @@ def _plain(text: str) -> str:
     words = re.sub(rf"({ADDED}).*$", "", words).rstrip(" .:")
     for said, better in WORDS:
         words = re.sub(rf"^{said}$", better, words)
-    return words
+    return words.replace(".)", ")")
 
 
 def _nearest(words: str, kind: Any) -> str:

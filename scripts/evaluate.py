@@ -30,10 +30,12 @@ from metarl.intervals import Interval
 from metarl.report import (
     REFERENCES,
     classes_json,
+    counted,
     curve_json,
     differences_json,
     first_label,
     interval_json,
+    millions,
     tasks_label,
     write_report,
 )
@@ -142,14 +144,14 @@ NOISE = "untrained, sampled"
 def _print(result: EvalResult, label: str, ended: bool) -> None:
     some, last = success_intervals(result), success_intervals(result, "last")
     how = f"actions: {result.actions}{', ended at success' if ended else ''}, mean [95 % interval over tasks]"
-    print(f"{label}, {len(result.tasks)} {tasks_label(result.split)}, {how}")
+    print(f"{label}, {counted(len(result.tasks), tasks_label(result.split))}, {how}")
     if result.diverged_episodes:
         print(f"  {result.diverged_episodes} episodes blew up and count as the worst of their task")
     first, several = first_label(result.adapts_within_episodes), len(result.episodes) > 1
     for k, point in enumerate(adaptation_curve(result)):
         rate = "" if not some else f"   success {_rate(last[k])} at the last step, {_rate(some[k])} at any"
         name = f"   ({first})" if several and not k else ""
-        print(f"  k = {k}, {result.episodes[k]:4d} episodes: {point.mean:9.2f}{_bounds(point)}{rate}{name}")
+        print(f"  k = {k}, {counted(result.episodes[k], 'episodes', 4)}: {point.mean:9.2f}{_bounds(point)}{rate}{name}")
     for k, point in enumerate(adaptation_differences(result), start=1):
         print(f"  k = {k} minus {first}, paired: {point.mean:+9.2f}{_bounds(point, '+')}")
 
@@ -254,7 +256,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         others = dict(zip(others, rest, strict=True))
         share, notes = _share_of_gap(result, others, lines), _notes(family, result, others, lines)
         summary = _summary(command, run, family, result, progress, notes, share)
-        title = f"{run.agent} on {family.name} after {progress.env_steps / 1e6:.2f} M steps, {tasks_label(split)}"
+        title = f"{run.agent} on {family.name} after {millions(progress.env_steps)} steps, {tasks_label(split)}"
         title += f", actions: {result.actions}"
         write_report(out, {**summary, "command": words, "seed": command.seed}, result, others, title, lines)
     _print(result, "trained", command.end_at_success)
