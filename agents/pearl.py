@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import softplus
 
-from metarl.config import Count, NonNegative, Positive, Rounds, Rows, UnitInterval, Units, Whole
+from metarl.config import Count, Layers, NonNegative, Positive, Rounds, Rows, UnitInterval, Units, Whole
 from metarl.learning.actions import ActionMap
 from metarl.learning.fitting import check_episodes, check_step, check_task
 from metarl.learning.gpu import ReplayedStep, send
@@ -54,9 +54,9 @@ class PearlConfig:
     """Episodes after the first (K), each acted with a belief from all episodes before it; usually 1 to 3."""
     latent: Units = 5
     """Components of the task variable z (Z); usually 5 to 10."""
-    encoder_hidden: tuple[Units, ...] = (200, 200, 200)
+    encoder_hidden: Layers = (200, 200, 200)
     """Units of each hidden layer of the context encoder."""
-    hidden: tuple[Units, ...] = (300, 300, 300)
+    hidden: Layers = (300, 300, 300)
     """Units of each hidden layer of the policy and of the two critics."""
     context_next_observation: bool = False
     """Show the encoder the observation after the step too: for tasks that differ in their dynamics."""

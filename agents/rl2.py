@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from metarl.config import RowsOrOwn, Units
+from metarl.config import Layers, RowsOrOwn, Units
 from metarl.learning.actions import ActionMap
 from metarl.learning.cells import GATES, Cell
 from metarl.learning.fitting import check_episodes, check_step, check_task
@@ -56,9 +56,9 @@ class Rl2Config(TrialSettings):
     """Kind of recurrent cell."""
     units: Units = 128
     """Size of the memory; usually 64 to 256."""
-    encoder: tuple[Units, ...] = (64,)
+    encoder: Layers = (64,)
     """Units of each layer before the cell; there may be none."""
-    hidden: tuple[Units, ...] = ()
+    hidden: Layers = ()
     """Units of each layer after the cell, of policy and value each, which see the cell's input too; usually none, as
     published, or one of 64 to 128."""
     activation: Activation = "tanh"

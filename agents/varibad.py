@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from metarl.config import Count, NonNegative, Positive, Rows, RowsOrOwn, UnitInterval, Units
+from metarl.config import Count, Layers, NonNegative, Positive, Rows, RowsOrOwn, UnitInterval, Units
 from metarl.learning.actions import ActionMap
 from metarl.learning.actor_critic import ActorCritic
 from metarl.learning.belief import (
@@ -73,7 +73,7 @@ class VaribadConfig(TrialSettings):
     """Discount per step; usually 0.95 to 0.99."""
     gae_lambda: UnitInterval = 0.9
     """Decay of generalised advantage estimation; usually 0.9 to 1."""
-    hidden: tuple[Units, ...] = (128, 128)
+    hidden: Layers = (128, 128)
     """Units of each hidden layer, of the policy and of the value function."""
     activation: Activation = "tanh"
     """After each of these layers."""
@@ -83,9 +83,9 @@ class VaribadConfig(TrialSettings):
     """Components of the latent task variable m (Z); usually 5 to 10."""
     units: Units = 128
     """Size of the encoder's memory; usually 64 to 256."""
-    encoder: tuple[Units, ...] = (64,)
+    encoder: Layers = (64,)
     """Units of each layer (ReLU) before the encoder's recurrent cell; there may be none."""
-    decoder: tuple[Units, ...] = (64, 32)
+    decoder: Layers = (64, 32)
     """Units of each hidden layer (ReLU) of the decoders."""
     reward_sees_transition: bool = True
     """Show the reward decoder observation and action too, not the next observation alone."""

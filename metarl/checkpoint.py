@@ -113,6 +113,9 @@ def load_checkpoint(path: Path, agent: MetaAgent[Any], streams: Streams | None =
     return progress
 
 
+FALLING_BACK = "; falling back to the one before"
+
+
 def load_newest(
     folder: Path, agent: MetaAgent[Any], streams: Streams | None = None
 ) -> tuple[Progress | None, list[str]]:
@@ -128,10 +131,10 @@ def load_newest(
     unreadable: OSError | None = None
     for path in reversed(list_checkpoints(folder)):
         try:
-            return load_checkpoint(path, agent, streams), complaints
+            return load_checkpoint(path, agent, streams), [f"{line}{FALLING_BACK}" for line in complaints]
         except (ValueError, OSError) as error:
-            complaints.append(f"{error}; falling back to the one before")
+            complaints.append(str(error))
             unreadable = error if isinstance(error, OSError) else unreadable
     if unreadable is not None:
         raise unreadable
-    return None, complaints
+    return None, [f"{line}{FALLING_BACK}" for line in complaints[:-1]] + complaints[-1:]

@@ -69,10 +69,16 @@ RowsOrOwn = Annotated[int, *_whole(0, 10**5)]
 """The same; 0 stands for a default or for none."""
 Units = Annotated[int, *_whole(1, 2**16)]
 """Numbers that a layer puts out."""
+Layers = Annotated[tuple[Units, ...], Range(1, 2**16), tyro.conf.arg(metavar=f"INTS {Range(1, 2**16)}")]
+"""Units of several layers."""
+RowsOrNone = Annotated[Rows | None, Range(1, 10**5), tyro.conf.arg(metavar=f"INT {Range(1, 10**5)}")]
+"""`Rows`; None stands for a default."""
 Rounds = Annotated[int, *_whole(1, 1000)]
 """Collects or steps of one adaptation, passes over a batch, or images in a second."""
 RoundsOrNone = Annotated[int, *_whole(0, 1000)]
 """The same, or none."""
+RoundsOrDefault = Annotated[RoundsOrNone | None, Range(0, 1000), tyro.conf.arg(metavar=f"INT {Range(0, 1000)}")]
+"""`RoundsOrNone`; None stands for a default."""
 Pixels = Annotated[int, *_whole(16, 8192)]
 """Side of a picture."""
 Seconds = Annotated[float, *_real(Range(0.01, 1e6))]
@@ -108,6 +114,8 @@ def check(config: object, prefix: str = "") -> None:
 
 def _check_value(name: str, value: Any, hint: Any) -> None:
     kind, limits = hint, None
+    if typing.get_origin(kind) is Annotated and typing.get_origin(typing.get_args(kind)[0]) is not None:
+        kind = typing.get_args(kind)[0]  # several numbers, or none: each carries the range
     if typing.get_origin(kind) in (typing.Union, types.UnionType) and type(None) in typing.get_args(kind):
         if value is None:
             return

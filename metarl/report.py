@@ -75,6 +75,17 @@ def first_label(adapts_within_episodes: bool) -> str:
     return "first episode" if adapts_within_episodes else "before adaptation"
 
 
+def counted(number: int, things: str, width: int = 0) -> str:
+    """A number of things, `1 episode` or `20 episodes`, as wide for one as for several where they stand in columns."""
+    one = things.removesuffix("s") + (" " if width else "")
+    return f"{number:{width}d} {one if number == 1 else things}"
+
+
+def millions(env_steps: int) -> str:
+    """A number of environment steps: `1.25M`, or all digits where it is small."""
+    return f"{env_steps / 1e6:.2f}M" if env_steps >= 100_000 else f"{env_steps:,}"
+
+
 def last_label(adapts_within_episodes: bool) -> str:
     """Name of the last point of a curve."""
     return "last episode" if adapts_within_episodes else "after adaptation"

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
+import difflib
 import io
 import json
 import re
 import sys
+import typing
 from collections.abc import Iterator, Sequence
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NoReturn
 
 import tyro
 
@@ -16,12 +19,14 @@ from metarl.custom.rows import EnvError
 from metarl.scripts.ending import is_ending
 from metarl.scripts.versions import explanation
 
-T = TypeVar("T")
+LONGEST = 300
+"""Characters of a word that is shown whole."""
 
 
 def refuse(message: object) -> NoReturn:
     """Ends the command with one line on stderr and exit code 2."""
-    print(f"metarl: error: {' '.join(str(message).split())}", file=sys.stderr)
+    words = (word if len(word) <= LONGEST else f"{word[: LONGEST // 2]}..." for word in str(message).split())
+    print(f"metarl: error: {' '.join(words)}", file=sys.stderr)
     raise SystemExit(2)
 
 
@@ -53,6 +58,10 @@ def border() -> Iterator[None]:
         if told is None:
             raise
         refuse(told)
+    except (MemoryError, RuntimeError) as error:
+        if not isinstance(error, MemoryError) and "can't allocate memory" not in str(error):
+            raise
+        refuse(f"memory: {error or 'there is no more'}; try smaller sizes")
 
 
 def _raise_if_ending(error: Exception) -> None:
@@ -78,7 +87,8 @@ def parse(kind: Any, prog: str, arguments: Sequence[str], default: Any = None) -
     except SystemExit as stop:
         if stop.code in (0, None):
             raise
-        refuse(f"{_plain(complaints.getvalue())}; see {prog} --help")
+        said = _plain(complaints.getvalue())
+        refuse(f"{said.rstrip('.')}.{_nearest(said, kind)} See {prog} --help")
 
 
 def option_value(arguments: Sequence[str], option: str, default: str) -> str:
@@ -92,13 +102,58 @@ def option_value(arguments: Sequence[str], option: str, default: str) -> str:
     return value
 
 
+TITLES = "Parsing error|Value error|Missing argument|Invalid choice|Unrecognized options?|Required options"
+"""Of tyro's boxes; what is inside says it again."""
+ADDED = "Perhaps you meant|Argument helptext|Arguments similar to|For full helptext"
+"""Where what tyro adds begins."""
+ERROR = r"Error parsing (--[\w.-]+):"
+FROM = r"could be instantiated from \[(.*?)\]\. .+"
+WORDS = (
+    (rf"{ERROR} invalid literal for int\(\) with base 10: (.+)", r"\1: got \2, expected a whole number"),
+    (rf"{ERROR} could not convert string to float: (.+)", r"\1: got \2, expected a number"),
+    (
+        rf"{ERROR} no type matching .+\|INT could .+ instantiated from \[(.*?)\]\. .+",
+        r"\1: got \2, expected a whole number",
+    ),
+    (rf"{ERROR} no type matching .+ instantiated from \[(.*?)\]\. .+", r"\1: got \2, expected a value of another kind"),
+    (rf"{ERROR} Could not find valid parse for arguments: \[(.*)\]", r"\1: got \2, expected values of another kind"),
+    (r"invalid choice (.+) for argument '(.+)'\. Expected one of \((.+)\)", r"\2: got \1, expected one of \3"),
+    (r"Missing value for argument '(.+)'\. Expected 1 values", r"\1: got nothing, expected a value"),
+    (r"Missing from metarl [\w -]+?: (\S+) (.+) \(required\)", r"got no \1 (\2)"),
+    (r"Unrecognized options: (.+)", r"unknown: \1"),
+)
+"""What tyro says, and how it reads here."""
+
+
 def _plain(text: str) -> str:
-    """A boxed, coloured message as plain words on one line, without its pointer to the help."""
+    """A boxed, coloured message as plain words on one line, without its title, its suggestions and its help."""
     text = re.sub(r"\x1b\[[0-9;]*m", "", text)
-    text = re.sub(r"[\u2500-\u257f]+", " ", text)
-    words = " ".join(text.split())
-    words = re.sub(r"For full helptext, (see|run) .*$", "", words)
-    return re.sub(r"^(Parsing error|Unrecognized options?|Required options?)\s*", r"\1: ", words).rstrip(" .:")
+    text = re.sub(r"[\u2500-\u257f]+|-{5,}|^\s*[|+]|[|+]\s*$", " ", text, flags=re.MULTILINE)
+    words = re.sub(rf"^({TITLES})\s+", "", " ".join(text.split()))
+    words = re.sub(rf"({ADDED}).*$", "", words).rstrip(" .:")
+    for said, better in WORDS:
+        words = re.sub(rf"^{said}$", better, words)
+    return words.replace(".)", ")")
+
+
+def _nearest(words: str, kind: Any) -> str:
+    """The option that the first unknown one may have been meant for."""
+    unknown = re.findall(r"--[\w.-]+", words) if words.startswith("unknown: ") else []
+    near = difflib.get_close_matches(unknown[0], _options(kind), n=1, cutoff=0.75) if unknown else []
+    return f" Did you mean {near[0]}?" if near else ""
+
+
+def _options(kind: Any, prefix: str = "") -> list[str]:
+    """The options of a command line, `--` included."""
+    names: list[str] = []
+    for name, hint in typing.get_type_hints(kind, include_extras=True).items():
+        inner, *extras = typing.get_args(hint) if typing.get_origin(hint) is typing.Annotated else (hint,)
+        if dataclasses.is_dataclass(inner):
+            flat = any(getattr(extra, "name", None) == "" for extra in extras)
+            names += _options(inner, prefix if flat else f"{prefix}{name}.")
+        else:
+            names.append(f"--{prefix}{name.replace('_', '-')}")
+    return names
 
 
 def end_with_json(value: Any) -> None:

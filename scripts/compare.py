@@ -18,7 +18,16 @@ from metarl.comparison import Contender, Over, Statistic, aggregate, intervals, 
 from metarl.config import Rows, Seed, check
 from metarl.evaluation import evaluate, with_known_successes
 from metarl.intervals import FEWEST_TO_RESAMPLE, Interval, rate_intervals
-from metarl.report import REFERENCES, Curve, comparison_picture, first_label, interval_json, tasks_label
+from metarl.report import (
+    REFERENCES,
+    Curve,
+    comparison_picture,
+    counted,
+    first_label,
+    interval_json,
+    millions,
+    tasks_label,
+)
 from metarl.runs import STEPPING_FIELDS, RunConfig, versions
 from metarl.scripts.common import border, end_with_json, parse
 from metarl.scripts.families import agent_of_run, family_of_run
@@ -148,7 +157,7 @@ def _iterations_done(path: Path) -> int:
     """
     saved = list_checkpoints(path / "checkpoints")
     if not saved:
-        raise ValueError(f"{path}: got a run without a checkpoint, expected one in {path / 'checkpoints'}")
+        raise ValueError(f"{path}: got a run without a whole checkpoint, expected one in {path / 'checkpoints'}")
     return int(saved[-1].stem)
 
 
@@ -290,7 +299,7 @@ def _runs_table(rows: Sequence[dict[str, Any]]) -> Table:
 
 def _steps(env_steps: Sequence[int]) -> str:
     """Environment steps of a training in millions; from fewest to most where seeds differ."""
-    ends = [f"{n / 1e6:.2f}M" for n in (min(env_steps), max(env_steps))]
+    ends = [millions(n) for n in (min(env_steps), max(env_steps))]
     return ends[0] if ends[0] == ends[1] else " to ".join(ends)
 
 
@@ -341,7 +350,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     ends = {one.label: one for one in contenders if one.label in REFERENCES}
     rows = [_row(one, ends, command) for one in contenders]
     result = contenders[0].results[0]
-    about = f"{family.name}, {len(result.tasks)} {tasks_label(result.split)}, actions: {command.actions}"
+    about = f"{family.name}, {counted(len(result.tasks), tasks_label(result.split))}, actions: {command.actions}"
     about += f", {command.statistic}"
     title = f"{about}, 95 % intervals over {command.over}"
     terminal = console()

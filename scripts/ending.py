@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import FrameType, TracebackType
 from typing import Any, NoReturn
 
@@ -115,6 +115,48 @@ class Ending:
         with contextlib.suppress(OSError):
             os.write(2, f"{STOPPED}\n".encode())
         os._exit(128 + (self.signal or SIGINT))
+
+
+class StopRequest:
+    """Set by the first Ctrl-C (or SIGTERM): finish the iteration, save, leave. The second leaves at once.
+
+    Output that nobody reads any more asks for the same. A signal that is ignored stays ignored.
+    """
+
+    def __init__(self) -> None:
+        self.requested = False
+
+    def __enter__(self) -> StopRequest:
+        import signal
+
+        heard = [s for s in (SIGINT, SIGTERM) if signal.getsignal(s) != signal.SIG_IGN]
+        self._previous = {s: signal.signal(s, self._handle) for s in heard}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        import signal
+
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+
+    @contextlib.contextmanager
+    def showing(self) -> Iterator[None]:
+        """Lets something be shown; where nobody sees it, that is a request too."""
+        try:
+            yield
+        except BrokenPipeError:
+            if not output_is_closed():
+                raise
+            self.requested = True
+            _quiet()
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        if self.requested:
+            raise KeyboardInterrupt
+        self.requested = True
+        with contextlib.suppress(OSError):
+            line = "\nfinishing this iteration, then saving (Ctrl-C again leaves at once)"
+            print(line, file=sys.stderr, flush=True)
 
 
 def _end_children() -> None:

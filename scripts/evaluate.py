@@ -14,7 +14,7 @@ import tyro
 from metarl.agent import MetaAgent
 from metarl.checkpoint import Progress
 from metarl.comparison import share_interval
-from metarl.config import RoundsOrNone, Rows, Seed, check
+from metarl.config import RoundsOrDefault, RowsOrNone, Seed, check
 from metarl.evaluation import (
     META_WORLD_EPISODES,
     adaptation_curve,
@@ -30,10 +30,12 @@ from metarl.intervals import Interval
 from metarl.report import (
     REFERENCES,
     classes_json,
+    counted,
     curve_json,
     differences_json,
     first_label,
     interval_json,
+    millions,
     tasks_label,
     write_report,
 )
@@ -63,11 +65,11 @@ class EvaluateCommand:
     sampled. By default sample, with --protocol metaworld mode."""
     end_at_success: bool = False
     """Cut an episode at its first success."""
-    tasks: Rows | None = None
+    tasks: RowsOrNone = None
     """Number of tasks, the whole set where it is smaller; 40 by default, with --protocol metaworld all."""
-    adapt_steps: RoundsOrNone | None = None
+    adapt_steps: RoundsOrDefault = None
     """Adaptation steps (K); as trained by default."""
-    episodes: Rows | None = None
+    episodes: RowsOrNone = None
     """Episodes per task and collect (E); as trained by default."""
     seed: Seed = 0
     """Seed of the evaluation."""
@@ -142,14 +144,14 @@ NOISE = "untrained, sampled"
 def _print(result: EvalResult, label: str, ended: bool) -> None:
     some, last = success_intervals(result), success_intervals(result, "last")
     how = f"actions: {result.actions}{', ended at success' if ended else ''}, mean [95 % interval over tasks]"
-    print(f"{label}, {len(result.tasks)} {tasks_label(result.split)}, {how}")
+    print(f"{label}, {counted(len(result.tasks), tasks_label(result.split))}, {how}")
     if result.diverged_episodes:
         print(f"  {result.diverged_episodes} episodes blew up and count as the worst of their task")
     first, several = first_label(result.adapts_within_episodes), len(result.episodes) > 1
     for k, point in enumerate(adaptation_curve(result)):
         rate = "" if not some else f"   success {_rate(last[k])} at the last step, {_rate(some[k])} at any"
         name = f"   ({first})" if several and not k else ""
-        print(f"  k = {k}, {result.episodes[k]:4d} episodes: {point.mean:9.2f}{_bounds(point)}{rate}{name}")
+        print(f"  k = {k}, {counted(result.episodes[k], 'episodes', 4)}: {point.mean:9.2f}{_bounds(point)}{rate}{name}")
     for k, point in enumerate(adaptation_differences(result), start=1):
         print(f"  k = {k} minus {first}, paired: {point.mean:+9.2f}{_bounds(point, '+')}")
 
@@ -254,7 +256,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         others = dict(zip(others, rest, strict=True))
         share, notes = _share_of_gap(result, others, lines), _notes(family, result, others, lines)
         summary = _summary(command, run, family, result, progress, notes, share)
-        title = f"{run.agent} on {family.name} after {progress.env_steps / 1e6:.2f} M steps, {tasks_label(split)}"
+        title = f"{run.agent} on {family.name} after {millions(progress.env_steps)} steps, {tasks_label(split)}"
         title += f", actions: {result.actions}"
         write_report(out, {**summary, "command": words, "seed": command.seed}, result, others, title, lines)
     _print(result, "trained", command.end_at_success)

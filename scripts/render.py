@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, cast
 import imageio.v3 as iio
 import tyro
 
-from metarl.config import Pixels, Rounds, RoundsOrNone, Rows, RowsOrOwn, Seed, check
+from metarl.config import Pixels, Rounds, RoundsOrDefault, RowsOrNone, RowsOrOwn, Seed, check
 from metarl.custom.family import drawing
 from metarl.evaluation import evaluate
 from metarl.memory import Need, check_memory
@@ -40,13 +40,13 @@ class RenderCommand:
     """What to write: a clip (.mp4, .gif), or a picture of three moments (.png)."""
     task: RowsOrOwn = 0
     """Which task of the split, counted from 0."""
-    adapt_steps: RoundsOrNone | None = None
+    adapt_steps: RoundsOrDefault = None
     """Adaptation steps before the second film; as trained by default."""
     split: Split = "test"
     """Held-out tasks to report on; tune: held-out tasks to choose settings by; or training tasks."""
     family: str | None = None
     """Family to play; the run's own by default (name it again if it is your own module:function)."""
-    episodes: Rows | None = None
+    episodes: RowsOrNone = None
     """Episodes per collect (E) to adapt to; as trained by default. The first one is filmed."""
     seed: Seed = 0
     """Seed of resets and actions."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import re
+import shlex
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -72,6 +73,31 @@ def prepare(out: Path | None, run: RunConfig, *, resume: bool) -> Path:
         warn_of_another_device(before, run)
     (out / "checkpoints").mkdir(parents=True, exist_ok=True)
     return out
+
+
+def folder_to_go_on_with(out: Path, seeds: int) -> Path | None:
+    """The folder whose configuration a run goes on with: its own, or that of the first of several seeds.
+
+    Args:
+        out: What `--out` says.
+        seeds: How many runs lie in it; 0 for one that is there itself.
+    """
+    of_seeds = {int(p.name[5:]): p for p in out.glob("seed-*") if p.name[5:].isdecimal()} if seeds else {}
+    folders = [of_seeds[seed] for seed in sorted(of_seeds)] if seeds else [out]
+    return next((folder for folder in folders if (folder / "config.json").is_file()), None)
+
+
+def how_to_go_on(run: RunConfig, out: Path, seeds: int) -> str:
+    """The command that goes on with a run, and with the other seeds if there are several.
+
+    Args:
+        run: Its configuration.
+        out: Its folder.
+        seeds: As in `folder_to_go_on_with`.
+    """
+    folder, more = (out.parent, f" --seeds {seeds}") if seeds else (out, "")
+    words = f"{run.agent} {shlex.quote(run.family)} --out {shlex.quote(str(folder))}{more}"
+    return f"go on with: metarl train {words} --resume"
 
 
 @contextlib.contextmanager

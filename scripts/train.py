@@ -5,13 +5,10 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
-import shlex
-import signal
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 from typing import Annotated, Any, cast
 
 import torch
@@ -35,6 +32,7 @@ from metarl.report import first_label, last_label, tasks_label, training_picture
 from metarl.runs import MetricsLog, RunConfig, resolve_device, use_matmul
 from metarl.scripts.common import border, end_with_json, option_value, parse, refuse, refuse_environment
 from metarl.scripts.display import TrainingDisplay
+from metarl.scripts.ending import StopRequest
 from metarl.scripts.families import GymOptions
 from metarl.scripts.presets import PresetName, default_settings
 from metarl.scripts.refusals import (
@@ -44,7 +42,7 @@ from metarl.scripts.refusals import (
     refuse_impossible,
     say_that_it_blew_up,
 )
-from metarl.scripts.run_folder import describe, new_run_dir, prepare, sole_writer
+from metarl.scripts.run_folder import describe, folder_to_go_on_with, how_to_go_on, new_run_dir, prepare, sole_writer
 from metarl.seeding import Streams
 from metarl.storage import write_bytes
 from metarl.tasks import DrawnTasks, Family, split_name, split_tasks
@@ -121,8 +119,8 @@ def _read_command(agent: str, name: str, arguments: Sequence[str]) -> tuple[Door
     door: Any = read(training, agent_config, stepping).door
     if door.resume and door.out is None:
         raise ValueError("--resume: got no --out, expected the folder of the run to go on with")
-    goes_on = door.resume and (door.out / "config.json").is_file()
-    saved = RunConfig.read(door.out) if goes_on else None
+    earlier = folder_to_go_on_with(door.out, door.seeds) if door.resume else None
+    saved = RunConfig.read(earlier) if earlier else None
     spec = gym_spec(name, door.vary, door.constants) if from_gym else name
     if saved and saved.family.startswith(f"{spec}?"):
         spec = named_again(saved.family, spec)
@@ -140,31 +138,6 @@ def _read_command(agent: str, name: str, arguments: Sequence[str]) -> tuple[Door
     check(command.training)
     check(command.agent, "agent.")
     return door, family, {"family": spec, **settings}
-
-
-class StopRequest:
-    """Set by the first Ctrl-C (or SIGTERM): finish the iteration, save, leave. The second leaves at once."""
-
-    def __init__(self) -> None:
-        self.requested = False
-
-    def __enter__(self) -> StopRequest:
-        self._previous = {s: signal.signal(s, self._handle) for s in (signal.SIGINT, signal.SIGTERM)}
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self._previous.items():
-            signal.signal(number, handler)
-
-    def _handle(self, number: int, frame: FrameType | None) -> None:
-        if self.requested:
-            raise KeyboardInterrupt
-        self.requested = True
-        print(
-            "\nfinishing this iteration, then saving (Ctrl-C again leaves at once)",
-            file=sys.stderr,
-            flush=True,
-        )
 
 
 def train(run: RunConfig, family: Family, out: Path, *, resume: bool) -> tuple[Progress, bool]:
@@ -189,7 +162,9 @@ def train(run: RunConfig, family: Family, out: Path, *, resume: bool) -> tuple[P
         for line in complaints:
             print(f"warning: {line}", file=sys.stderr)
         print(
-            f"resuming after iteration {start.iteration}" if start else f"no checkpoint in {out}: starting afresh",
+            f"resuming after iteration {start.iteration}"
+            if start
+            else f"no {'whole ' if complaints else ''}checkpoint in {out}: starting afresh",
             file=sys.stderr,
         )
     progress = start or Progress()
@@ -202,7 +177,8 @@ def train(run: RunConfig, family: Family, out: Path, *, resume: bool) -> tuple[P
     try:
         labels = first_label(first), last_label(first), tasks_label(split)
         with TrainingDisplay(title, config.iterations, progress, *labels) as display, StopRequest() as stop:
-            display.note(title)
+            with stop.showing():
+                display.note(title)
             for report in meta_train(
                 agent, envs, family.distribution, streams, iterations=config.iterations, start=progress
             ):
@@ -221,7 +197,8 @@ def train(run: RunConfig, family: Family, out: Path, *, resume: bool) -> tuple[P
                 ):
                     log.sync()
                     save_checkpoint(out / "checkpoints", agent, streams, progress, config.checkpoints_kept)
-                display.update(progress, metrics)
+                with stop.showing():
+                    display.update(progress, metrics)
                 if stopped:
                     break
     finally:
@@ -291,7 +268,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         ends.append(end)
         if stopped and not code and len(ends) < len(runs):
             code = 130
-            print(f"stopped before {runs[len(ends)][0].out}; go on with the same command and --resume", file=sys.stderr)
+            go_on = how_to_go_on(one_run, Path(end["run"]), door.seeds)
+            print(f"stopped before {runs[len(ends)][0].out}; {go_on}", file=sys.stderr)
         if code == BLEW_UP:  # the other seeds may be sound
             blown.append(str(end["run"]))
         elif code:
@@ -308,6 +286,7 @@ def _one_per_seed(door: Door, run: RunConfig) -> list[tuple[Door, RunConfig]]:
     if not door.seeds:
         return [(door, run)]
     parent, first = door.out or new_run_dir(run.agent, run.family), run.training.seed
+    check(dataclasses.replace(run.training, seed=first + door.seeds - 1))
     if (parent / "config.json").exists():
         raise ValueError(f"--seeds: got --out {parent}, which is a single run; expected a folder for several")
     return [
@@ -326,7 +305,7 @@ def _train_here(door: Door, run: RunConfig, family: Family) -> tuple[int, dict[s
         lock = contextlib.ExitStack()
         lock.enter_context(sole_writer(out))
         describe(out, run)
-    go_on = f"go on with: metarl train {run.agent} {shlex.quote(run.family)} --out {out} --resume"
+    go_on = how_to_go_on(run, out, door.seeds)
     try:
         with lock:
             progress, stopped = train(run, family, out, resume=door.resume)

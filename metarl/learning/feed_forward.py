@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from metarl.config import Units
+from metarl.config import Layers
 from metarl.learning.actions import ActionMap
 from metarl.learning.actor_critic import ActorCritic
 from metarl.learning.distributions import Distribution
@@ -31,7 +31,7 @@ from metarl.types import Action, Floats, Spaces, Trajectories
 class FeedForwardSettings(PpoSettings):
     """Settings of PPO with a policy without memory."""
 
-    hidden: tuple[Units, ...] = (64, 64)
+    hidden: Layers = (64, 64)
     """Units of each hidden layer, of the policy and of the value function."""
     activation: Activation = "tanh"
     """After each of these layers."""

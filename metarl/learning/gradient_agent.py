@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from metarl.config import NonNegative, Positive, Rounds, UnitInterval, Units
+from metarl.config import Layers, NonNegative, Positive, Rounds, UnitInterval
 from metarl.finite import check_finite
 from metarl.learning import device_returns, returns
 from metarl.learning.fitting import check_episodes, check_step, check_task
@@ -42,7 +42,7 @@ class GradientAgentConfig:
     """Baseline of the advantages: ridge regression on observation and time per task and collect, or none."""
     baseline_ridge: Positive = 1e-5
     """Regularisation of the linear baseline."""
-    hidden: tuple[Units, ...] = (64, 64)
+    hidden: Layers = (64, 64)
     """Units of each hidden layer of the policy."""
     activation: Activation = "tanh"
     """Between the layers of the policy."""

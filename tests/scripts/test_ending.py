@@ -14,7 +14,7 @@ import pytest
 
 from metarl.custom.pool import ctrl_c_is_ours
 from metarl.scripts.cli import COMMANDS, MODULES, _imported
-from metarl.scripts.ending import Ending
+from metarl.scripts.ending import Ending, StopRequest
 
 
 def ctrl_c(*_: object, **__: object) -> None:
@@ -59,6 +59,28 @@ def test_an_ignored_signal_stays_ignored() -> None:
         assert signal.getsignal(signal.SIGINT) == signal.SIG_IGN
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+def test_a_training_in_the_background_hears_no_ctrl_c() -> None:
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with StopRequest() as stop:
+            os.kill(os.getpid(), signal.SIGINT)
+        assert not stop.requested
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def test_a_training_whose_output_is_closed_is_asked_to_stop(monkeypatch) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "w", encoding="utf-8") as closed:
+        monkeypatch.setattr(sys, "stderr", closed)
+        with StopRequest() as stop, stop.showing():
+            print("iteration 1", file=sys.stderr, flush=True)
+        assert stop.requested
+        print("this goes nowhere", file=sys.stderr, flush=True)
+        monkeypatch.undo()
 
 
 # The whole process ------------------------------------------------------------------------------------------

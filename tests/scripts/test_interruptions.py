@@ -23,7 +23,8 @@ ITERATIONS = 14
 
 def run_in_a_process(words: Sequence[str], code: str = "") -> subprocess.Popen[str]:
     """Runs `metarl WORDS` in a process of its own; `code` runs first."""
-    program = f"{code}\nfrom metarl.scripts.cli import main\nraise SystemExit(main({list(words)!r}))"
+    heard = "import signal\nsignal.signal(signal.SIGINT, signal.default_int_handler)"  # whatever a shell has ignored
+    program = f"{heard}\n{code}\nfrom metarl.scripts.cli import main\nraise SystemExit(main({list(words)!r}))"
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     return subprocess.Popen([sys.executable, "-c", program], stderr=subprocess.PIPE, text=True, env=environment)
 
