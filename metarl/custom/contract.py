@@ -19,7 +19,7 @@ from metarl.custom.derived import partial_effects
 from metarl.custom.family import GymnasiumEnvs
 from metarl.custom.findings import Clock, Findings, Note, OutOfTimeError, Problem, Seen
 from metarl.custom.playing import play, varied_actions
-from metarl.custom.rows import Env, EnvError, Maker, close_env, describe
+from metarl.custom.rows import Env, EnvError, Maker, describe, farewell
 from metarl.custom.task_check import compare_tasks, long_time_limit
 from metarl.custom.tasks_apart import parts_of
 from metarl.tasks import Family
@@ -217,7 +217,7 @@ def _single_environment(make: GymnasiumEnvs, task: Task, clock: Clock) -> list[P
         return [Problem("fault", message, traceback.format_exc())]
     finally:
         if env is not None:
-            close_env(env)
+            farewell(env)
 
 
 def _returned(env: Env) -> Iterator[Problem]:

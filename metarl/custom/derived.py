@@ -18,7 +18,7 @@ import numpy as np
 from metarl.custom.family import GymnasiumEnvs
 from metarl.custom.findings import Clock, Note
 from metarl.custom.playing import Recording, difference, play, varied_actions
-from metarl.custom.rows import Env
+from metarl.custom.rows import Env, farewell
 from metarl.custom.tasks_apart import Part, partners
 from metarl.tasks import Family
 from metarl.types import Task
@@ -58,7 +58,7 @@ def overwritten(make: GymnasiumEnvs, task: Task, names: Sequence[str]) -> dict[s
             if not _equal(now := getattr(env.unwrapped, name, None), values[name])
         }
     finally:
-        env.close()
+        farewell(env)
 
 
 def _short(value: Any) -> str:
@@ -121,7 +121,7 @@ def held(make: GymnasiumEnvs, task: Task, name: str) -> GymnasiumEnvs | None:
     """The same environments, one attribute held while they are constructed; None where that cannot be done."""
     env = make.maker.play(None, task)
     kind = type(env.unwrapped)
-    env.close()
+    farewell(env)
     if inspect.isdatadescriptor(inspect.getattr_static(kind, name, None)):
         return None
     maker = replace(
@@ -140,7 +140,7 @@ def stale(make: GymnasiumEnvs, task: Task, name: str) -> list[str]:
     late_env, early_env = make.maker.play(None, task), early.maker.play(None, task)
     late, soon = (_numbers(vars(e.unwrapped)) for e in (late_env, early_env))
     for env in (late_env, early_env):
-        env.close()
+        farewell(env)
     return [key for key in soon if key != name and key in late and not _equal(soon[key], late[key])]
 
 
@@ -246,7 +246,7 @@ def _guessed(make: GymnasiumEnvs, base: Task, name: str, steps: int, clock: Cloc
     bare, kind = env.unwrapped, type(env.unwrapped)
     keys = [k for k in dir(bare) if not k.startswith("_") and not isinstance(getattr(kind, k, None), property)]
     numbers = {k: float(v) for k, v in _numbers({k: getattr(bare, k, None) for k in keys}).items() if np.ndim(v) == 0}
-    env.close()
+    farewell(env)
     if not numbers.get(name) or not _words(name) & LENGTHS:
         return
     varied = {key for key, _ in base.parameters}

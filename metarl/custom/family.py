@@ -24,18 +24,16 @@ from metarl.custom.delivery import (
     takes,
     takes_any,
 )
-from metarl.custom.guest import guest, time_limit
+from metarl.custom.guest import guest
 from metarl.custom.kind import check_env_is_ours, check_is_env, check_spaces
 from metarl.custom.modules import own_error
-from metarl.custom.rows import Env, EnvError, Layout, Maker, close_env
+from metarl.custom.rows import Env, EnvError, Layout, Maker, farewell
 from metarl.parameters import refuse_twice
 from metarl.tasks import ContinuousTasks, Family, Parameter, TaskDistribution
 from metarl.types import Task
 
 DEFAULT_HORIZON = 200
 """Where an environment states no time limit."""
-FAREWELL_SECONDS = 5.0
-"""What an environment that was only looked at gets for its close, before it is left as it is."""
 
 Delivery = Literal["auto", "arguments", "attributes", "set_task", "options"]
 
@@ -159,8 +157,7 @@ def made(name: str, make_env: Callable[[], Env], tell: Callable[[Env], Env] | No
     try:
         yield env
     finally:
-        with guest(), time_limit(FAREWELL_SECONDS):
-            close_env(env)
+        farewell(env)
 
 
 @contextlib.contextmanager

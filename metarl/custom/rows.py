@@ -19,12 +19,14 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 from metarl.custom import answers
 from metarl.custom.answers import AnswerError, Success
-from metarl.custom.guest import NoAnswerError, say_once
+from metarl.custom.guest import NoAnswerError, guest, say_once, time_limit
 from metarl.types import Floats, Task
 
 Env: TypeAlias = gymnasium.Env[Any, Any]
 VERDICT = 4
 """Numbers of a report after its observation: reward, terminated, truncated, success."""
+FAREWELL_SECONDS = 5.0
+"""What an environment that was only looked at gets for its close, before it is left as it is."""
 LEAVE = -1
 """In place of a seed: do not reset this row."""
 
@@ -139,6 +141,12 @@ def close_env(env: Env) -> bool:
     except BaseException as error:  # a simulator may call sys.exit there, or raise what is no Exception
         say_once(f"{what_it_did(error, 'close')}; the command goes on")
     return True
+
+
+def farewell(env: Env) -> None:
+    """Closes an environment that was only looked at, within a short time."""
+    with guest(), time_limit(FAREWELL_SECONDS):
+        close_env(env)
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ import pytest
 from gymnasium import spaces
 
 from metarl import Task, gymnasium_family, uniform
-from metarl.custom import guest
+from metarl.custom import guest, rows
 from metarl.custom.contract import check_family
 from metarl.custom.family import random_actions, stepping_of, with_stepping
 from metarl.custom.measure import settled
@@ -442,3 +442,29 @@ def test_limited_output_passes_on_whole_texts_until_the_limit() -> None:
     for text in ("a", "b\n", "c\nd\n", "e\n"):
         output.write(text)
     assert target.getvalue() == f"ab\nc\n{guest.NOT_SHOWN}\n"
+
+
+def test_a_time_limit_within_another_leaves_that_one_running() -> None:
+    began = time.monotonic()
+
+    def wait() -> None:
+        with guest.time_limit(0.4):
+            with guest.time_limit(5.0):
+                pass
+            time.sleep(10.0)
+
+    with pytest.raises(guest.NoAnswerError, match=r"time limit of 0\.4 s"):
+        wait()
+    assert time.monotonic() - began < 5.0
+
+
+def test_check_and_what_looks_at_an_environment_wait_for_no_close(
+    habits: Any, said: set[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("metarl.custom.rows.FAREWELL_SECONDS", 0.2)
+    began = time.monotonic()
+    env = habits.Closes("hangs")
+    env.step(np.zeros(1, np.float32))
+    rows.farewell(env)
+    assert time.monotonic() - began < 5.0
+    assert any("hangs in close" in line for line in said)
