@@ -119,7 +119,7 @@ class Workers(AsyncRows):
                 if not terminate:
                     say_once("a worker process did not close its environments within --timeout, and was killed")
                 end_with_children(process.pid)
-                process.join()
+                process.join(5.0)
         for pipe in pipes:
             pipe.close()
         if hasattr(self, "error_queue"):
