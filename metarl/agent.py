@@ -73,7 +73,10 @@ class MetaAgent(Protocol, Generic[StateT]):
         ...
 
     def adapt(self, state: StateT, trajectories: Trajectories) -> StateT:
-        """The state after learning from one episode per environment of each task."""
+        """The state after learning from one episode per environment of each task.
+
+        Several of each that were joined (`Trajectories.join_episodes`) count in order.
+        """
         ...
 
     def meta_update(self, batch: MetaBatch) -> dict[str, float]:

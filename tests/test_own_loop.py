@@ -98,6 +98,24 @@ def test_the_loop_of_the_readme_serves_every_agent(name: str, kind: str, monkeyp
     agent.act(lines["state"], again.step, np.random.default_rng(0))
 
 
+@pytest.mark.parametrize("name", ["maml-trpo", "rl2", "varibad", "multitask"])
+def test_choices_with_a_start_are_what_a_batch_is_stepped_with(name: str) -> None:
+    goal = metarl.uniform("goal", -1.0, 1.0, meaning="where to go")
+    family = metarl.gymnasium_family(
+        lambda goal: Robot(gym_spaces.Discrete(3, start=-1)), name="choices", parameters=[goal], horizon=HORIZON
+    )
+    agent = built(name, family.spaces())
+    assert (agent.spaces.first_choice, agent.spaces.action_low, agent.spaces.action_high) == (-1, (-1.0,), (1.0,))
+    envs = family.make_envs(2, 2, HORIZON)
+    assert envs.single_action_space == gym_spaces.Discrete(3, start=-1)
+    (report, *_) = metarl.meta_train(agent, envs, family.distribution, metarl.Streams(0), iterations=1)
+    assert report.progress.env_steps >= 2 * 2 * HORIZON
+    envs.reset(seed=0)
+    with pytest.raises(ValueError, match="no choice below 2 and not below -1 in row 0"):
+        envs.step(np.full(4, 2))
+    envs.close()
+
+
 # What the agents make of it ---------------------------------------------------------------------------------
 
 

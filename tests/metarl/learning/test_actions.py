@@ -26,6 +26,17 @@ def test_a_choice_becomes_one_hot_and_is_played_as_it_is(discrete_spaces: Spaces
     assert choice.description()["bounded"] == [False]
 
 
+def test_choices_keep_the_number_that_the_environment_starts_at() -> None:
+    choice = ActionMap(Spaces(1, (-1.0,), (1.0,), 5, choices=3), 1.0)
+    played = choice.to_environment(np.float32([[0.0], [2.0]]))
+    assert played.tolist() == [[-1], [1]]
+    assert played.dtype == np.int64
+    assert choice.to_features(np.float32([[-1.0], [1.0]])).tolist() == [[1, 0, 0], [0, 0, 1]]
+    above = ActionMap(Spaces(1, (5.0,), (7.0,), 5, choices=3), 1.0)
+    assert above.to_features(np.zeros((1, 1))).tolist() == [[1, 0, 0]], "padding, which is no choice at all"
+    assert (choice.description()["choices"], choice.description()["first_choice"]) == (3, -1)
+
+
 MIXED = Spaces(
     observation_size=1,
     action_low=(-2.0, -np.inf, 0.5, -np.inf),
