@@ -98,7 +98,7 @@ class MetaSgd(GradientAgent[MetaSgdConfig]):
 
     def adapt(self, state: AdaptedPolicy, trajectories: Trajectories) -> AdaptedPolicy:
         """One inner gradient step per task, with the learned step sizes."""
-        samples = [self._samples(trajectories)]
+        samples = [self._samples_for(state, trajectories)]
         return AdaptedPolicy(adapted_by_policy_gradient(self._policy, samples, state.parameters, self._rates))
 
     def meta_update(self, batch: MetaBatch) -> dict[str, float]:

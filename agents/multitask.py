@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from metarl.learning.feed_forward import FeedForwardAgent, FeedForwardSettings
+from metarl.learning.fitting import check_episodes, check_step
 from metarl.types import Action, MetaBatch, Spaces, Step, Task, Trajectories
 
 
@@ -53,10 +54,12 @@ class Multitask(FeedForwardAgent):
 
     def act(self, state: Nothing, step: Step, rng: np.random.Generator, mode: bool = False) -> tuple[Action, Nothing]:
         """Samples from the one policy."""
+        check_step(step, self.spaces)
         return self._sample(step.observation, rng, mode), state
 
     def adapt(self, state: Nothing, trajectories: Trajectories) -> Nothing:
         """Changes nothing."""
+        check_episodes(trajectories, self.spaces)
         return state
 
     def meta_update(self, batch: MetaBatch) -> dict[str, float]:

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from metarl.learning.feed_forward import FeedForwardAgent, FeedForwardSettings
+from metarl.learning.fitting import check_episodes, check_step, check_task
 from metarl.types import Action, Floats, MetaBatch, Spaces, Step, Task, TaskParameter, Trajectories
 
 
@@ -73,11 +74,13 @@ class Oracle(FeedForwardAgent):
         self, state: ToldTasks, step: Step, rng: np.random.Generator, mode: bool = False
     ) -> tuple[Action, ToldTasks]:
         """Samples from the policy, given observation and task."""
+        check_step(step, self.spaces, *state.parameters.shape[:2])
         action = self._sample(np.concatenate([step.observation, state.parameters], axis=-1), rng, mode)
         return Action(action.environment, {**action.extras, "task_parameters": state.parameters}), state
 
     def adapt(self, state: ToldTasks, trajectories: Trajectories) -> ToldTasks:
         """Changes nothing: there is nothing left to find out."""
+        check_episodes(trajectories, self.spaces, len(state.parameters))
         return state
 
     def meta_update(self, batch: MetaBatch) -> dict[str, float]:
@@ -90,7 +93,9 @@ class Oracle(FeedForwardAgent):
 
     def save_policy(self, state: ToldTasks, path: str | Path, task: int = 0) -> None:
         """Writes the policy and what it is told of one task, `task_parameters` `[Z]`."""
-        self._export(path, "observation, task parameters", {"task_parameters": torch.tensor(state.parameters[task, 0])})
+        check_task(task, len(state.parameters))
+        told = torch.tensor(state.parameters[task, 0])
+        self._export(path, "observation, task parameters", {"task_parameters": told, "given": told.clone()})
 
 
 def told_numbers(task: Task, parameters: Sequence[TaskParameter]) -> list[float]:
@@ -112,7 +117,7 @@ def told_numbers(task: Task, parameters: Sequence[TaskParameter]) -> list[float]
         if len(value) != parameter.size:
             raise ValueError(
                 f"oracle: got a task of {task.family!r} with {len(value)} numbers of {parameter.name!r}, expected "
-                f"{parameter.size}, as in the family that the agent was made for"
+                f"{parameter.size}, as in the family that the agent was made for: Task.of(NAME, {parameter.name}=...)"
             )
         if parameter.categories:
             codes += [float(value == category) for category in parameter.categories]

@@ -20,6 +20,8 @@ from torch import Tensor
 from torch.nn.functional import softplus
 
 from metarl.config import Count, Layers, NonNegative, Positive, Rounds, Rows, UnitInterval, Units, Whole
+from metarl.learning.actions import ActionMap
+from metarl.learning.fitting import check_episodes, check_step, check_task
 from metarl.learning.gpu import ReplayedStep, send
 from metarl.learning.memory import chunks_that_fit, graph_bytes
 from metarl.learning.networks import Perceptrons, mlp_init
@@ -414,6 +416,7 @@ class Pearl:
     @torch.no_grad()
     def act(self, state: Belief, step: Step, rng: np.random.Generator, mode: bool = False) -> tuple[Action, Belief]:
         """Draws z at the start of an episode, and an action from the policy given z (or takes its mode: tanh(mean))."""
+        check_step(step, self.spaces, *state.latent.shape[:2])
         if step.first.any():
             mean, variance = posterior(state.precision, state.weighted_mean)
             drawn = mean + variance.sqrt() * self._normal(rng, *mean.shape)
@@ -427,13 +430,18 @@ class Pearl:
 
     @torch.no_grad()
     def adapt(self, state: Belief, trajectories: Trajectories) -> Belief:
-        """Multiplies the episode's factors into each environment's posterior."""
+        """Multiplies the factors of an episode, or of several, into each environment's posterior."""
+        tasks, environments, _ = state.latent.shape
+        recordings = check_episodes(trajectories, self.spaces, tasks, environments, recorded=("policy_output",))
         m, e, t = trajectories.shape
         rows = send(self._rows(trajectories), self._device).flatten(1, 2)  # [M, E * T, ...]
         mean, variance = self._networks.factors(self._parameters.encoder, self._unpack(rows))
         mask = send(trajectories.mask, self._device, mean.dtype)
         by_episode = (m, e, t, self.config.latent)
         precision, weighted_mean = natural_parameters(mean.view(by_episode), variance.view(by_episode), mask)
+        if recordings > 1:
+            apart = (m, recordings, e // recordings, self.config.latent)
+            precision, weighted_mean = (sums.view(apart).sum(dim=1) for sums in (precision, weighted_mean))
         return Belief(state.precision + precision, state.weighted_mean + weighted_mean, state.latent)
 
     def meta_update(self, batch: MetaBatch) -> dict[str, float]:
@@ -639,14 +647,21 @@ class Pearl:
         The policy's input is the observation followed by `latent` (the posterior's mean); its output is the mean
         and the log standard deviation before the tanh, and -1 and 1 stand for the action bounds.
         """
+        check_task(task, len(state.latent))
         mean, variance = (t[task, 0].clone() for t in posterior(state.precision, state.weighted_mean))
         weights = self._networks.policy_network.layout.split(self._parameters.policy.detach().cpu())
         tensors = {name: t[0].clone() for name, t in weights.items()}
-        tensors |= {"latent": mean, "latent_variance": variance}
-        tensors |= {"action_low": torch.tensor(self._low), "action_high": torch.tensor(self._high)}
+        tensors |= {"latent": mean, "latent_variance": variance, "given": mean.clone()}
+        tensors |= ActionMap(self.spaces, 1.0).tensors()
         description = {
+            "agent": "pearl",
             "distribution": "tanh-gaussian",
             "activation": "relu",
+            "layers": self._networks.policy_network.depth,
+            "mean": "tanh",
+            "choices": 0,
+            "action_scale": 1.0,
+            "normalise_observations": False,
             "inputs": ["observation", "latent"],
             "outputs": ["mean", "log_std"],
             "log_std_range": list(LOG_STD_RANGE),

@@ -209,7 +209,7 @@ class Promp(GradientAgent[PrompConfig]):
 
     def adapt(self, state: AdaptedPolicy, trajectories: Trajectories) -> AdaptedPolicy:
         """One inner gradient step per task; the old policy is the one that acted."""
-        samples = self._samples(trajectories)
+        samples = self._samples_for(state, trajectories)
         linear = self._policy.linearise(state.parameters, samples.observations)
         loss = RatioLoss(linear.distribution, linear.distribution.log_prob(samples.actions), samples)
         rate, bound = self.config.inner_lr, self._policy.bound

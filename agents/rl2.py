@@ -19,6 +19,7 @@ from torch import Tensor
 from metarl.config import Layers, RowsOrOwn, Units
 from metarl.learning.actions import ActionMap
 from metarl.learning.cells import GATES, Cell
+from metarl.learning.fitting import check_episodes, check_step, check_task
 from metarl.learning.gpu import send
 from metarl.learning.normalisation import NORMALISATION, Normaliser, ReturnScale
 from metarl.learning.perceptron import Activation
@@ -30,6 +31,7 @@ from metarl.learning.recurrent import (
     RecurrentActorCritic,
     Trials,
     TrialSettings,
+    after_episodes,
     in_segments,
     memories_after_episodes,
     memories_before_segments,
@@ -139,10 +141,11 @@ class Rl2:
     def begin(self, tasks: Sequence[Task], episodes: int) -> Memory:
         """An empty memory in every row: a new trial."""
         cell = self._network.fresh_memory(len(tasks) * episodes)
-        return Memory(cell, self._feedback.at_the_start(len(tasks), episodes))
+        return Memory(cell, self._feedback.at_the_start(len(tasks), episodes), cell)
 
     def act(self, state: Memory, step: Step, rng: np.random.Generator, mode: bool = False) -> tuple[Action, Memory]:
         """Takes in observation and feedback, and samples; rows whose episode is over keep their memory."""
+        check_step(step, self.spaces, *state.rows)
         m, e, _ = step.observation.shape
         told = self._feedback.while_acting(step, state.feedback)
         x = send(self._inputs(step.observation, told), self._device)
@@ -162,7 +165,8 @@ class Rl2:
 
     def adapt(self, state: Memory, trajectories: Trajectories) -> Memory:
         """Keeps the memory, and carries the last action, its reward and the end of the episode over to the next."""
-        return replace(state, feedback=self._feedback.at_the_end(trajectories))
+        parts = trajectories.cut_episodes(check_episodes(trajectories, self.spaces, *state.rows))
+        return after_episodes(self._network, self._feedback, self._inputs, state, parts)
 
     def _inputs(self, observations: Floats, feedback: Floats) -> Floats:
         """Inputs of the network, `[..., O + F]`."""
@@ -248,7 +252,8 @@ class Rl2:
 
     def save_policy(self, state: Memory, path: str | Path, task: int = 0) -> None:
         """Writes the network and the memories of one task's rows (`memory` `[S, E, H]`, `feedback` `[E, F]`)."""
-        m, e, _ = state.feedback.shape
+        m, e = state.rows
+        check_task(task, m)
         cell = state.cell.reshape(len(state.cell), m, e, -1)[:, task]
         tensors = {f"network.{name}": t.detach() for name, t in self._network.named_parameters()}
         tensors |= {"memory": cell.clone(), "feedback": torch.tensor(state.feedback[task])}

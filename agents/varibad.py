@@ -31,6 +31,7 @@ from metarl.learning.belief import (
 )
 from metarl.learning.cells import GATES
 from metarl.learning.distributions import Distribution
+from metarl.learning.fitting import check_episodes, check_step, check_task
 from metarl.learning.gpu import send
 from metarl.learning.normalisation import NORMALISATION, Normaliser, ReturnScale
 from metarl.learning.optimisers import Adam
@@ -42,6 +43,7 @@ from metarl.learning.recurrent import (
     Memory,
     Trials,
     TrialSettings,
+    after_episodes,
     memories_after_episodes,
     pack_trials,
     step_after,
@@ -284,11 +286,12 @@ class Varibad:
     def begin(self, tasks: Sequence[Task], episodes: int) -> Memory:
         """An empty memory in every row: a new trial."""
         cell = self._vae.encoder.fresh_memory(len(tasks) * episodes)
-        return Memory(cell, self._feedback.at_the_start(len(tasks), episodes))
+        return Memory(cell, self._feedback.at_the_start(len(tasks), episodes), cell)
 
     @torch.no_grad()
     def act(self, state: Memory, step: Step, rng: np.random.Generator, mode: bool = False) -> tuple[Action, Memory]:
         """Infers the belief and samples an action; rows whose episode is over keep their memory."""
+        check_step(step, self.spaces, *state.rows)
         m, e, _ = step.observation.shape
         told = self._feedback.while_acting(step, state.feedback)
         x = send(self._encoder_inputs(step.observation, told), self._device)
@@ -310,7 +313,8 @@ class Varibad:
 
     def adapt(self, state: Memory, trajectories: Trajectories) -> Memory:
         """Keeps the memory, and carries the last action, its reward and the end of the episode over to the next."""
-        return replace(state, feedback=self._feedback.at_the_end(trajectories))
+        parts = trajectories.cut_episodes(check_episodes(trajectories, self.spaces, *state.rows))
+        return after_episodes(self._vae.encoder, self._feedback, self._encoder_inputs, state, parts)
 
     def _seen(self, observations: Floats) -> Floats:
         """Observations as the networks see them."""
@@ -483,7 +487,8 @@ class Varibad:
 
     def save_policy(self, state: Memory, path: str | Path, task: int = 0) -> None:
         """Writes encoder, policy and the memories of one task's rows (`memory` `[1, E, H]`, `feedback` `[E, F]`)."""
-        m, e, _ = state.feedback.shape
+        m, e = state.rows
+        check_task(task, m)
         cell = state.cell.reshape(1, m, e, -1)[:, task]
         tensors = {f"network.{name}": t.detach() for name, t in self._network.named_parameters()}
         tensors |= {f"encoder.{name}": t.detach() for name, t in self._vae.encoder.named_parameters()}

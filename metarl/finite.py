@@ -41,11 +41,15 @@ def check_finite(tensors: Mapping[str, Tensor], what: str = "the parameters") ->
 
 @contextmanager
 def naming(when: str) -> Iterator[None]:
-    """Adds to the message of a `NotFiniteError` when it happened."""
+    """Adds to the message of a `NotFiniteError` when it happened; a scalar that float32 cannot hold is one too."""
     try:
         yield
     except NotFiniteError as error:
         raise NotFiniteError(f"{when}: {error}") from error
+    except RuntimeError as error:
+        if "without overflow" not in str(error):
+            raise
+        raise NotFiniteError(f"{when}: a step size or a factor is beyond float32") from error
 
 
 def remedies(config: object) -> str:

@@ -119,8 +119,8 @@ def check_memory(needs: Sequence[Need], free: float | None = None, in_all: float
         in_all: Bytes there would be if nothing else ran; `all_memory` by default.
 
     Raises:
-        ValueError: All together need more; the message names the first part that does so alone, or the largest, and what
-            makes it smaller.
+        ValueError: All together need more; the message names the first part that does so alone, or else the largest,
+            and what makes it smaller.
     """
     free = free_memory() if free is None else free
     in_all = all_memory() if in_all is None else in_all

@@ -17,6 +17,9 @@ from metarl.vector import TaskVecEnv
 
 StateT = TypeVar("StateT")
 
+NUMBERS = "fiub"
+"""Kinds of NumPy's types that are numbers or truth values."""
+
 
 class TrajectoryBuilder:
     """Records one episode per row, step by step; `collect` uses it, and so can a loop of one's own.
@@ -26,6 +29,9 @@ class TrajectoryBuilder:
         episodes: `E`.
         spaces: Sizes of observation and action, and the horizon `T`.
         observation: `[M, E, O]`, the first observation of the episodes.
+
+    Raises:
+        ValueError: The observation is of another size, or does not consist of numbers.
     """
 
     def __init__(self, num_tasks: int, episodes: int, spaces: Spaces, observation: Floats) -> None:
@@ -33,7 +39,7 @@ class TrajectoryBuilder:
         self._rows = (m, e)
         self._t = 0
         self._observations = np.zeros((m, e, t + 1, spaces.observation_size), dtype=np.float32)
-        self._observations[:, :, 0] = np.reshape(observation, (m, e, -1))
+        self._observations[:, :, 0] = self._seen(observation)
         self._actions = np.zeros((m, e, t, spaces.action_size), dtype=np.float32)
         self._rewards = np.zeros((m, e, t), dtype=np.float32)
         self._flags = np.zeros((4, m, e, t), dtype=np.bool_)  # mask, terminated, truncated, success
@@ -74,9 +80,19 @@ class TrajectoryBuilder:
 
         Arrays are reshaped to `[M, E, ...]`, and a single number or truth value stands for all rows. Rows
         whose episode is over are masked, whatever the arguments say of them.
+
+        Raises:
+            ValueError: A shape or type does not fit, or every episode is as long as the horizon already.
         """
         t, live, rows = self._t, self.live, self._rows
-        self._observations[:, :, t + 1] = np.reshape(observation, (*rows, -1))
+        if t >= self._rewards.shape[2]:
+            raise ValueError(f"add: got a step after the last of {t}, the horizon; begin a new TrajectoryBuilder")
+        if action.environment.shape != (*rows, self._actions.shape[3]):
+            raise ValueError(
+                f"add: got actions of shape {action.environment.shape}, expected {(*rows, self._actions.shape[3])}: "
+                "the Action of `act` as it is"
+            )
+        self._observations[:, :, t + 1] = self._seen(observation)
         self._actions[:, :, t] = np.where(live[..., None], action.environment, 0.0)
         self._rewards[:, :, t] = np.where(live, self._by_row(reward), 0.0)
         self._flags[0, :, :, t] = live
@@ -93,9 +109,23 @@ class TrajectoryBuilder:
         self.live = live & ~self._flags[1, :, :, t] & ~self._flags[2, :, :, t]
         self._t += 1
 
+    def _seen(self, observation: Floats) -> Floats:
+        """Observations as `[M, E, O]`."""
+        (m, e), o = self._rows, self._observations.shape[3]
+        array = np.asarray(observation)
+        apart = array.shape[:1] == (m * e,) or array.shape[:2] == (m, e) or m * e == 1
+        if array.size != m * e * o or not apart or array.dtype.kind not in NUMBERS:
+            raise ValueError(
+                f"got an observation of shape {array.shape} and type {array.dtype}, expected {o} numbers for each of "
+                f"{m} x {e} environments (gymnasium.spaces.flatten makes numbers of other observations)"
+            )
+        return array.reshape(m, e, o)
+
     def _by_row(self, value: Floats | float) -> Floats:
         array = np.asarray(value)
-        return np.full(self._rows, array) if array.ndim == 0 else array.reshape(self._rows)
+        if array.dtype.kind not in NUMBERS or array.size not in (1, self.live.size):
+            raise ValueError(f"add: got {value!r}, expected a number, or one for each of {self.live.size} environments")
+        return array.reshape(self._rows) if array.size > 1 else np.full(self._rows, array.reshape(()))
 
     def build(self) -> Trajectories:
         """The recording so far, padded to the horizon.

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -108,8 +108,8 @@ class Spaces:
         action_low: Lower bound of each action component, length `A`, in the environment's unit.
         action_high: Upper bound, likewise. Either may be infinite, in any component.
         horizon: `T`, steps after which an episode is truncated.
-        choices: Number of actions to choose from where actions are discrete: an action is then one component,
-            the index of the choice, with bounds 0 and `choices - 1`. 0 where actions are continuous.
+        choices: Number of actions to choose from where actions are discrete: an action is then one component, a whole
+            number, and its bounds are the first choice and the last. 0 where actions are continuous.
         observation_units: Unit of each observation feature, length `O`, such as `m` or `rad/s` (`1` for a number
             without one, an empty text where it is not known); empty where none is declared. It tells which
             deviations can be compared (`metarl.learning.normalisation`). Environments that differ in nothing else
@@ -130,6 +130,11 @@ class Spaces:
     def action_size(self) -> int:
         """`A`, components of one action: 1 where actions are discrete."""
         return len(self.action_low)
+
+    @property
+    def first_choice(self) -> int:
+        """The environment's number of the first choice (`start` of `gymnasium.spaces.Discrete`)."""
+        return int(self.action_low[0]) if self.choices else 0
 
     @property
     def policy_outputs(self) -> int:
@@ -161,13 +166,27 @@ class Action:
     """What an agent answers to a `Step`.
 
     Args:
-        environment: `[M, E, A]`, what the environment receives, in its unit.
+        environment: `[M, E, A]`, what the environments receive, in their unit; whole numbers where actions are
+            discrete. Read-only: what is recorded is what was chosen, whatever an environment does with it.
         extras: Further arrays `[M, E, ...]` that the agent wants to find in the `Trajectories`, such as the
             policy's output before it was scaled and clipped.
     """
 
     environment: Floats
     extras: Mapping[str, Floats] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if isinstance(self.environment, np.ndarray):
+            self.environment.flags.writeable = False
+
+    def single(self, task: int = 0, episode: int = 0) -> Any:
+        """What `step` of a single environment takes, for that of one task and episode.
+
+        Returns:
+            A copy of the numbers `[A]`, or one whole number where actions are discrete.
+        """
+        row = self.environment[task, episode]
+        return row[0] if row.dtype.kind in "iu" else row.copy()
 
 
 @dataclass(frozen=True)
@@ -248,7 +267,13 @@ class Trajectories:
             raise ValueError(
                 f"Trajectories.join_episodes: got shapes {[p.shape for p in parts]}, expected the same M and T"
             )
-
+        kinds = [p._step_shapes() for p in parts]
+        if any(kind != kinds[0] for kind in kinds):
+            other = next(kind for kind in kinds if kind != kinds[0])
+            raise ValueError(
+                f"Trajectories.join_episodes: got steps with arrays of shapes {kinds[0]} and {other}, expected "
+                "recordings of one agent in one kind of environment"
+            )
         parts = with_known_success(parts)
 
         def join(arrays: list[Any]) -> Any:
@@ -269,6 +294,27 @@ class Trajectories:
             extras={key: join([p.extras[key] for p in parts]) for key in parts[0].extras},
         )
 
+    def cut_episodes(self, parts: int) -> list[Trajectories]:
+        """The recordings that `join_episodes` joined, if there were so many of the same number of episodes."""
+
+        def cut(array: Any) -> list[Any]:
+            return [None] * parts if array is None else np.split(array, parts, axis=1)
+
+        arrays = {f.name: cut(getattr(self, f.name)) for f in fields(self) if f.name != "extras"}
+        extras = {name: cut(array) for name, array in self.extras.items()}
+        return [
+            Trajectories(
+                **{name: pieces[i] for name, pieces in arrays.items()},
+                extras={name: pieces[i] for name, pieces in extras.items()},
+            )
+            for i in range(parts)
+        ]
+
+    def _step_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Shapes of what one step has."""
+        arrays = {"observations": self.all_observations, "actions": self.actions, **self.extras}
+        return {name: array.shape[3:] for name, array in arrays.items()}
+
 
 def with_known_success(collects: Sequence[Trajectories]) -> list[Trajectories]:
     """The same collects of one family; if any knows of successes, one that saw none has none, in place of None."""
@@ -285,11 +331,26 @@ class MetaBatch:
         tasks: The `M` tasks.
         trajectories: `K + 1` recordings: before adaptation, after one step, ..., after `K`.
         progress: Share of the run's meta-updates already made before this one, in [0, 1).
+
+    Raises:
+        ValueError: The progress is outside its range, or a recording is of another number of tasks.
     """
 
     tasks: tuple[Task, ...]
     trajectories: tuple[Trajectories, ...]
     progress: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.progress < 1.0:
+            raise ValueError(
+                f"MetaBatch.progress: got {self.progress!r}, expected the share of meta-updates already made, >= 0 "
+                "and < 1"
+            )
+        if any(t.shape[0] != len(self.tasks) for t in self.trajectories):
+            raise ValueError(
+                f"MetaBatch: got {len(self.tasks)} tasks and trajectories of shapes "
+                f"{[t.shape for t in self.trajectories]}, expected as many tasks in each"
+            )
 
 
 Actions = Literal["sample", "mode"]

@@ -36,7 +36,7 @@ class TaskVecEnv(VectorEnv[Floats, Floats, Any], ABC):
         episodes: `E`, environments per task.
         horizon: `T`, steps after which an episode is truncated.
         observation_space: Of a single environment, a `Box` of one axis.
-        action_space: Of a single environment: a `Box` of one axis, or a `Discrete` that starts at 0.
+        action_space: Of a single environment: a `Box` of one axis, or a `Discrete`.
 
     Raises:
         ValueError: A size is below 1.
@@ -92,7 +92,7 @@ class TaskVecEnv(VectorEnv[Floats, Floats, Any], ABC):
 
     @abstractmethod
     def _step_rows(self, rows: np.ndarray, actions: Floats) -> tuple[Floats, Bools, Bools, dict[str, np.ndarray]]:
-        """Steps the rows with `actions` `[rows, A]`, or whole numbers `[rows]` where they are discrete.
+        """Steps the rows with `actions` `[rows, A]`, or whole numbers `[rows]` of the space where they are discrete.
 
         Returns reward, terminated, diverged and infos, `[rows]` each. Infos may hold `truncated`: the row's own
         clock ran out before the batch's. Noise comes from `self.np_random`.
@@ -119,8 +119,8 @@ class TaskVecEnv(VectorEnv[Floats, Floats, Any], ABC):
                 "an observation"
             )
         if isinstance(space, spaces.Discrete):
-            top = float(space.n - 1)
-            return Spaces(size, (0.0,), (top,), self.horizon, choices=int(space.n), observation_units=units)
+            first, last = float(space.start), float(space.start + space.n - 1)
+            return Spaces(size, (first,), (last,), self.horizon, choices=int(space.n), observation_units=units)
         low, high = (tuple(map(float, bound)) for bound in (space.low, space.high))
         return Spaces(size, low, high, self.horizon, observation_units=units)
 
@@ -197,10 +197,14 @@ class TaskVecEnv(VectorEnv[Floats, Floats, Any], ABC):
         live_actions = actions[rows]
         allowed = np.isfinite(live_actions)
         if isinstance(space, spaces.Discrete):
-            allowed = allowed & (live_actions >= 0) & (live_actions < space.n) & (live_actions == np.rint(live_actions))
+            among = (live_actions >= space.start) & (live_actions < space.start + space.n)
+            allowed = allowed & among & (live_actions == np.rint(live_actions))
         if not allowed.all():
             row = rows[np.flatnonzero(~allowed.reshape(len(rows), -1).all(axis=1))[0]]
-            kind = f"no choice below {space.n}" if isinstance(space, spaces.Discrete) else "not finite"
+            kind = "not finite"
+            if isinstance(space, spaces.Discrete):
+                above = f" and not below {space.start}" if space.start else ""
+                kind = f"no choice below {space.start + space.n}{above}"
             error = ValueError if isinstance(space, spaces.Discrete) else NotFiniteError
             raise error(f"step: got an action that is {kind} in row {row} (task {row // self.episodes})")
         if isinstance(space, spaces.Discrete):

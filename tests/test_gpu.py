@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from metarl.agent import MetaAgent
-from metarl.learning import memory, trust_region
+from metarl.finite import NotFiniteError
+from metarl.learning import device_returns, memory, returns, trust_region
 from metarl.learning.gpu import ReplayedStep, one_by_one
 from metarl.learning.trust_region import conjugate_gradient
 from metarl.registry import AGENTS, agent_class, make_family, names
@@ -123,3 +124,37 @@ def test_training_evaluating_and_going_on(run_metarl, tiny) -> None:
     assert code == 0, err
     assert run_metarl("evaluate", "run", "--device", "cuda", "--tasks", "3")[0] == 0
     assert run_metarl("evaluate", "run", "--device", "cpu", "--tasks", "3")[0] == 0
+
+
+@pytest.mark.parametrize("name", ["maml-trpo", "promp", "rl2", "varibad", "pearl"])
+@pytest.mark.parametrize(("first", "then"), [("cuda", "cpu"), ("cpu", "cuda")])
+def test_a_run_goes_on_on_the_other_device_and_back(run_metarl, tiny, name: str, first: str, then: str) -> None:
+    words = ("train", name, "point-robot", "--out", "run", "--train-tasks", "3", *tiny)
+    small = {"pearl": ("--agent.gradient-steps", "2", "--agent.warmup-iterations", "0"), "varibad": ()}
+    words += small.get(name, ())
+    assert run_metarl(*words, "--iterations", "1", "--device", first)[0] == 0
+    for device, iterations in ((then, "2"), (first, "3")):
+        code, _, err = run_metarl(*words, "--resume", "--iterations", iterations, "--device", device)
+        assert code == 0, err
+        assert "its numbers are no longer the same, bit for bit" in err
+        assert run_metarl("evaluate", "run", "--device", "cpu", "--tasks", "3")[0] == 0
+    code, _, err = run_metarl(*words, "--resume", "--iterations", "3", "--device", first)
+    assert code == 0, err
+    assert "warning" not in err
+
+
+def test_what_is_not_finite_on_a_gpu_is_noticed() -> None:
+    agent, batch = made("maml-trpo", GPU)
+    agent._parameters[0] = torch.nan  # type: ignore[attr-defined]
+    with pytest.raises(NotFiniteError, match="not finite"):
+        agent.begin(batch.tasks, 1)
+
+
+def test_the_baseline_of_pictures_is_numpys() -> None:
+    generator = torch.Generator().manual_seed(0)
+    seen, targets = torch.randn(2, 2, 10, 300, generator=generator), torch.randn(2, 2, 10, generator=generator)
+    mask = torch.ones(2, 2, 10, dtype=torch.bool)
+    ours = device_returns.fit_linear_baseline(seen.to(GPU), targets.double().to(GPU), mask.to(GPU), 0.1)
+    features = returns.baseline_features(seen.numpy())
+    expected = returns.fit_linear_baseline(features, targets.double().numpy(), mask.numpy(), 0.1)
+    torch.testing.assert_close(ours.cpu(), torch.tensor(expected), rtol=1e-6, atol=1e-8)

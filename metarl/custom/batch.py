@@ -341,7 +341,7 @@ class GymnasiumBatch(TaskVecEnv):
             episodes,
             horizon,
             spaces.Box(flat.low.astype(np.float64), flat.high.astype(np.float64), dtype=np.float64),
-            spaces.Discrete(int(action.n)) if choice else spaces.flatten_space(action),  # type: ignore[attr-defined,arg-type]
+            spaces.Discrete(int(action.n), start=int(action.start)) if choice else spaces.flatten_space(action),  # type: ignore[attr-defined,arg-type]
         )
         self.observation_units, self.row_bytes = layout.units, GYMNASIUM_ENV_BYTES
         self._maker, self._layout, self._stepping = maker, layout, stepping

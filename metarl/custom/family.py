@@ -287,7 +287,7 @@ def _steps_per_second(family: Family, rows: int) -> float:
 def random_actions(space: spaces.Box | spaces.Discrete, rows: int, rng: np.random.Generator) -> np.ndarray:
     """Uniform random actions for every row, `[rows, A]`, or `[rows]` where they are discrete."""
     if isinstance(space, spaces.Discrete):
-        return rng.integers(space.n, size=rows)
+        return rng.integers(space.n, size=rows) + int(space.start)
     low, high = space.low.astype(np.float64), space.high.astype(np.float64)
     bounded = np.isfinite(low) & np.isfinite(high)
     uniform = rng.uniform(np.where(bounded, low, -1.0), np.where(bounded, high, 1.0), (rows, *low.shape))

@@ -164,7 +164,7 @@ class Layout:
     def action(self, row: Floats) -> Any:
         """The environment's action from a row of the batch, `[A]`."""
         if isinstance(self.action_space, spaces.Discrete):
-            return self.action_space.start + np.int64(row[0])
+            return np.int64(row[0])
         return np.reshape(row, self.action_space.shape or ()).astype(self.action_space.dtype)
 
 

@@ -23,7 +23,7 @@ class ActionMap:
     """
 
     def __init__(self, spaces: Spaces, scale: float) -> None:
-        self.choices, self.scale = spaces.choices, scale
+        self.choices, self.scale, self._first = spaces.choices, scale, spaces.first_choice
         self.low = np.asarray(spaces.action_low, dtype=np.float32)
         self.high = np.asarray(spaces.action_high, dtype=np.float32)
         self.bounded = np.isfinite(self.low) & np.isfinite(self.high) & (not spaces.choices)
@@ -41,11 +41,12 @@ class ActionMap:
 
         Each component by its own bounds. With two finite ones it is `centre + half_width * output / scale`, clipped to
         them, so an output of `scale` is a full action (1 in rllab's normalised environment; 10 in those of ProMP,
-        pytorch-maml-rl and garage on MuJoCo). With one finite bound it is the output, clipped there; without, and for
-        discrete actions, the output itself.
+        pytorch-maml-rl and garage on MuJoCo). With one finite bound it is the output, clipped there; without any, the
+        output itself. For discrete actions the output is the index of a choice, and the action
+        the environment's number of it, int64.
         """
         if self.choices:
-            return output
+            return output.astype(np.int64) + self._first
         scaled = self._centre + self._half_width * (output / np.float32(self.scale))
         return np.clip(np.where(self.bounded, scaled, output), self.low, self.high)
 
@@ -58,7 +59,8 @@ class ActionMap:
             action: `[..., A]`, as the environment received it.
         """
         if self.choices:
-            return np.eye(self.choices, dtype=np.float32)[action[..., 0].astype(np.int64)]
+            index = action[..., 0].astype(np.int64) - self._first
+            return np.eye(self.choices, dtype=np.float32)[np.clip(index, 0, self.choices - 1)]  # padding may be none
         scaled = (action - self._centre) / np.maximum(self._half_width, 1e-6)
         return np.where(self.bounded, scaled, action).astype(np.float32)
 
@@ -72,6 +74,8 @@ class ActionMap:
         """How an exported policy's output is to be read."""
         return {
             "distribution": "categorical" if self.choices else "gaussian",
+            "choices": self.choices,
+            "first_choice": self._first,
             "action_scale": self.scale,
             "bounded": self.bounded.tolist(),
         }

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from metarl.config import Layers
 from metarl.learning.actions import ActionMap
@@ -207,12 +207,17 @@ class FeedForwardAgent:
             more: Further arrays for the file.
         """
         tensors = {f"network.{name}": t.detach() for name, t in self._network.named_parameters()}
+        network = self._network
+        layers = [layer for layer in (*network.actor, network.policy.output) if isinstance(layer, nn.Linear)]
+        for i, layer in enumerate(layers):  # the mean or the logits, as the agents that adapt by gradient have them
+            tensors |= {f"weight_{i}": layer.weight.detach().T.clone(), f"bias_{i}": layer.bias.detach().clone()}
         if self._settings.normalise_observations:
-            tensors |= self._input_moments.exported("input")
+            tensors |= self._input_moments.exported("input") | self._input_moments.exported("observation")
         description = {
             "agent": self._name,
             "inputs": inputs,
             "activation": self._settings.activation,
+            "layers": len(layers),
             "normalise_observations": self._settings.normalise_observations,
             "normalisation": NORMALISATION,
             "normalised_inputs": self._normalised,

@@ -15,6 +15,7 @@ from torch import Tensor
 from metarl.config import Layers, NonNegative, Positive, Rounds, UnitInterval
 from metarl.finite import check_finite
 from metarl.learning import device_returns, returns
+from metarl.learning.fitting import check_episodes, check_step, check_task
 from metarl.learning.gpu import send
 from metarl.learning.losses import adapted_by_policy_gradient
 from metarl.learning.normalisation import DEVIATION_FLOOR, NORMALISATION, Normaliser, ReturnScale
@@ -168,12 +169,13 @@ class GradientAgent(ABC, Generic[ConfigT]):
         self, state: AdaptedPolicy, step: Step, rng: np.random.Generator, mode: bool = False
     ) -> tuple[Action, AdaptedPolicy]:
         """Samples each row's action from its task's policy."""
+        check_step(step, self.spaces, len(state.parameters))
         output = self._policy.sample(state.parameters, self._seen(step.observation), rng, mode)
         return Action(self._policy.to_environment(output), extras={"policy_output": output}), state
 
     def adapt(self, state: AdaptedPolicy, trajectories: Trajectories) -> AdaptedPolicy:
         """One policy-gradient step per task, with step size `inner_lr` (Finn et al. 2017, section 2.2)."""
-        samples = [self._samples(trajectories)]
+        samples = [self._samples_for(state, trajectories)]
         return AdaptedPolicy(adapted_by_policy_gradient(self._policy, samples, state.parameters, self.config.inner_lr))
 
     # Samples and statistics -----------------------------------------------------------------------------
@@ -182,8 +184,19 @@ class GradientAgent(ABC, Generic[ConfigT]):
         """Observations as the policy sees them."""
         return self._observation_moments.normalise(observations) if self.config.normalise_observations else observations
 
+    def _samples_for(self, state: AdaptedPolicy, trajectories: Trajectories) -> Samples:
+        """Samples for adapting the tasks of a state."""
+        samples = self._samples(trajectories)
+        if len(samples.observations) != len(state.parameters):
+            raise ValueError(
+                f"adapt: got trajectories of {len(samples.observations)} tasks, expected {len(state.parameters)}, as "
+                "`begin` was told"
+            )
+        return samples
+
     def _samples(self, trajectories: Trajectories) -> Samples:
         """Observations, policy outputs, normalised advantages and weights of one collect, on the device."""
+        check_episodes(trajectories, self.spaces, recorded=("policy_output",))
         config, mask = self.config, trajectories.mask
         seen = self._seen(trajectories.observations)
         scale = self._return_moments.scale if config.normalise_rewards else 1.0
@@ -246,6 +259,7 @@ class GradientAgent(ABC, Generic[ConfigT]):
 
     def save_policy(self, state: AdaptedPolicy, path: str | Path, task: int = 0) -> None:
         """Writes one task's adapted policy: weights, deviation, action bounds, observation statistics."""
+        check_task(task, len(state.parameters))
         tensors, description = self._policy.export(state.parameters[task])
         if self.config.normalise_observations:
             tensors |= self._observation_moments.exported("observation")

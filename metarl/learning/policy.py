@@ -132,6 +132,8 @@ class StackedPolicy:
         tensors = {name: t[0].clone() for name, t in self.layout.split(parameters.detach().cpu()[None]).items()}
         return tensors | self._actions.tensors(), {
             "activation": self._perceptrons.activation,
+            "layers": self._perceptrons.depth,
+            "mean": "linear",
             **self._actions.description(),
         }
 

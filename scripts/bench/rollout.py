@@ -135,7 +135,7 @@ def time_episodes(
 def _random_actions(space: Any, steps: int, rows: int, rng: np.random.Generator) -> np.ndarray:
     """Uniform random actions, `[steps, rows, ...]`."""
     if isinstance(space, spaces.Discrete):
-        return rng.integers(space.n, size=(steps, rows))
+        return rng.integers(space.n, size=(steps, rows)) + int(space.start)
     return rng.uniform(space.low, space.high, (steps, rows, *space.shape)).astype(np.float32)
 
 

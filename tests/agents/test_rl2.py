@@ -120,7 +120,7 @@ def test_the_memory_survives_the_end_of_an_episode_and_not_that_of_a_trial(space
         actions=np.float32([[[[0, 0], [1, 4], [0, 0], [0, 0], [0, 0]], [[0, 1]] * 4 + [[-1, -2]]]]),
         rewards=np.float32([[[0, 7, 0, 0, 0], [0, 0, 0, 0, 5]]]),
         terminated=np.zeros((1, 2, 5), dtype=np.bool_),
-        truncated=np.zeros((1, 2, 5), dtype=np.bool_),
+        truncated=np.array([[[0, 1, 0, 0, 0], [0] * 5]], dtype=np.bool_),
         mask=np.array([[[1, 1, 0, 0, 0], [1, 1, 1, 1, 1]]], dtype=np.bool_),
         success=None,
         diverged=np.zeros((1, 2), dtype=np.bool_),

@@ -144,6 +144,10 @@ def test_adapted_policies_can_be_read_without_metarl(tmp_path: Path, make_agent)
     assert about == {
         "distribution": "gaussian",
         "activation": "tanh",
+        "layers": 3,
+        "mean": "linear",
+        "choices": 0,
+        "first_choice": 0,
         "action_scale": 1.0,
         "bounded": [True, True],
         "normalise_observations": False,

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from metarl.checkpoint import Progress, list_checkpoints, load_checkpoint, load_newest, save_checkpoint
-from metarl.finite import NotFiniteError, check_finite, learned, remedies
+from metarl.finite import NotFiniteError, check_finite, learned, naming, remedies
 from metarl.learning.gradient_agent import AdaptedPolicy
 from metarl.registry import AGENTS, agent_class, make_family, names
 from metarl.rollout import TrajectoryBuilder
@@ -103,6 +103,16 @@ def test_what_float32_cannot_hold_is_named_when_an_episode_is_built(observation:
     what = "an observation" if reward == 0.0 else "a reward"
     with pytest.raises(NotFiniteError, match=rf"got {what} that is not finite in float32 \(task 0, episode 0, step"):
         builder.build()
+
+
+def test_a_factor_beyond_float32_is_named_and_any_other_error_stays() -> None:
+    with (
+        pytest.raises(NotFiniteError, match="iteration 3: a step size or a factor is beyond float32"),
+        naming("iteration 3"),
+    ):
+        torch.zeros(1).add_(torch.ones(1), alpha=1e300)
+    with pytest.raises(RuntimeError, match="another"), naming("iteration 3"):
+        raise RuntimeError("another")
 
 
 def test_integers_are_no_floating_point_numbers() -> None:

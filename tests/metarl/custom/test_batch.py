@@ -130,7 +130,7 @@ def test_rows_that_are_over_stand_still(stepped, ends: str) -> None:
     envs = stepped(counter(ends=ends), "sync", 1, 2, 5)
     envs.set_tasks([Task.of("counter", goal=0.5)])
     assert envs.reset(seed=0)[0].tolist() == [[0.0, 0.0, 1.0, 0.0]] * 2, "kind one-hot, then steps"
-    seen = [envs.step(np.array([0, 1])) for _ in range(4)]
+    seen = [envs.step(np.array([5, 6])) for _ in range(4)]
     assert [list(reward) for _, reward, *_ in seen] == [[0.5, 0.5]] * 2 + [[0.0 if ends == "nan" else 0.5] * 2, [0, 0]]
     assert [terminated.all() for _, _, terminated, *_ in seen] == [False, False, ends != "truncated", False]
     assert [truncated.all() for _, _, _, truncated, _ in seen] == [False, False, ends == "truncated", False]
@@ -138,7 +138,7 @@ def test_rows_that_are_over_stand_still(stepped, ends: str) -> None:
     assert "success" not in seen[0][4]
     assert seen[2][4]["success"].all()
     envs.reset(seed=0)
-    assert not envs.step(np.array([0, 1]))[4]["success"].any(), "once told, silence means no success"
+    assert not envs.step(np.array([5, 6]))[4]["success"].any(), "once told, silence means no success"
     assert seen[3][0][:, 3].tolist() == ([2.0, 2.0] if ends == "nan" else [3.0, 3.0])
 
 
@@ -147,7 +147,7 @@ def test_a_declared_success_is_known_from_the_first_step_on(stepped) -> None:
     envs = stepped(family, "sync", 1, 2, 5)
     envs.set_tasks([Task.of("counter", goal=0.5)])
     envs.reset(seed=0)
-    assert envs.step(np.array([0, 1]))[4]["success"].tolist() == [False, False]
+    assert envs.step(np.array([5, 6]))[4]["success"].tolist() == [False, False]
 
 
 def test_an_environment_is_made_anew_only_when_an_argument_changes(stepped) -> None:
@@ -158,7 +158,7 @@ def test_an_environment_is_made_anew_only_when_an_argument_changes(stepped) -> N
         envs.set_tasks(pair)
         envs.reset(seed=0)
         assert Counter.made == expected
-    assert envs.step(np.zeros(4))[1].tolist() == [0.1, 0.1, 0.3, 0.3]
+    assert envs.step(np.full(4, 5))[1].tolist() == [0.1, 0.1, 0.3, 0.3]
 
 
 def steps(envs: Any) -> None:

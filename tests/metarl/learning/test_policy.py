@@ -67,5 +67,6 @@ def test_choices_are_drawn_with_their_probabilities(discrete_spaces: Spaces) -> 
     assert drawn.shape == (1, 40_000, 1)
     assert np.allclose(np.bincount(drawn.astype(int).ravel()) / 40_000, [0.1, 0.2, 0.3, 0.4], atol=0.01)
     policy = make(discrete_spaces)
-    assert policy.to_environment(drawn) is drawn
+    assert np.array_equal(policy.to_environment(drawn), drawn)
+    assert policy.to_environment(drawn).dtype == np.int64
     assert policy(policy.initial(np.random.default_rng(0))[None], torch.zeros(1, 2, 3)).logits.shape == (1, 2, 4)
