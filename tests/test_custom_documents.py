@@ -1,11 +1,13 @@
-"""The page on environments of one's own does what it says: its commands, its code, and the package beside it."""
+"""The page on environments of one's own does what it says: its code, and the package beside it.
+
+Its commands are typed by `tests/scripts/test_documents.py`.
+"""
 
 from __future__ import annotations
 
 import json
 import os
 import re
-import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -15,24 +17,6 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 EXAMPLES = ROOT / "docs" / "examples"
 PAGE = (ROOT / "docs" / "custom-environments.md").read_text(encoding="utf-8")
-SHELL_BLOCKS = re.findall(r"```sh\n(.*?)```", PAGE, re.DOTALL)
-QUICK = {
-    "train": ("--workers", "sync"),
-    "evaluate": ("--tasks", "2", "--adapt-steps", "1"),
-    "pearl": ("--agent.gradient-steps", "2", "--agent.warmup-iterations", "1"),
-}
-"""What a command of the page is given so that it takes a second."""
-
-
-@pytest.mark.parametrize("block", SHELL_BLOCKS, ids=["gym", "class", "function"])
-def test_the_commands_of_the_page_run(run_metarl, tiny, monkeypatch: pytest.MonkeyPatch, block: str) -> None:
-    monkeypatch.syspath_prepend(EXAMPLES)
-    for line in block.strip().splitlines():
-        program, *words = shlex.split(line)
-        assert program == "metarl"
-        more = [*(tiny if words[0] == "train" else ()), *(x for key in words[:2] for x in QUICK.get(key, ()))]
-        code, _, err = run_metarl(*words, *more)
-        assert code == 0, (line, err)
 
 
 def test_the_code_of_the_page_makes_a_family(monkeypatch: pytest.MonkeyPatch) -> None:

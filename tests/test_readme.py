@@ -39,26 +39,15 @@ def test_an_agent_adapts_in_a_loop_of_ones_own_and_its_policy_needs_no_metarl(ru
     assert np.allclose(used["policy"](observation), agent._policy.to_environment(mean.numpy())[0, 0], atol=1e-5)
 
 
-def test_the_environment_of_the_readme_is_brought_along(run_metarl, tmp_path: Path, tiny, monkeypatch) -> None:
-    monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.syspath_prepend(README.parent / "docs" / "examples")
-    (tmp_path / "my_simulator.py").write_text("from reach import Reach as Arm")
-    (tmp_path / "my_arm.py").write_text(BLOCKS[2])
+def test_bringing_an_environment_takes_few_lines() -> None:
     section = README.read_text(encoding="utf-8").split("## Bring your own environment")[1].split("\n## ")[0]
     assert len(section.splitlines()) < 30
     commands = re.findall(r"^metarl (.*?)(?: +#.*)?$", section, re.MULTILINE)
     assert [shlex.split(command)[0] for command in commands] == ["train", "check", "train"]
-    for command in commands:
-        words = shlex.split(command)
-        code, _, err = run_metarl(*words, *((*tiny, "--workers", "sync") if words[0] == "train" else ()))
-        assert code == 0, err
-    for module in ("my_arm", "my_simulator", "reach"):
-        sys.modules.pop(module)
 
 
-def test_the_family_of_the_readme_trains(run_metarl, tmp_path: Path, tiny, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "my_robots.py").write_text(BLOCKS[3])
-    monkeypatch.syspath_prepend(tmp_path)
+def test_the_family_of_the_readme_trains(run_metarl, tmp_path: Path, tiny) -> None:
+    (tmp_path / "my_robots.py").write_text(BLOCKS[3])  # the folder one is in
     code, _, err = run_metarl("train", "maml-trpo", "my_robots:spring", "--out", tmp_path / "run", *tiny)
     assert code == 0, err
     code, out, err = run_metarl("evaluate", tmp_path / "run", "--family", "my_robots:spring")
