@@ -31,7 +31,6 @@ from metarl.learning.recurrent import (
     RecurrentActorCritic,
     Trials,
     TrialSettings,
-    after_episodes,
     in_segments,
     memories_after_episodes,
     memories_before_segments,
@@ -40,9 +39,9 @@ from metarl.learning.recurrent import (
     trial_ends,
     trial_returns,
     trial_samples,
-    trials_memory,
     unroll,
 )
+from metarl.learning.whole_trials import after_episodes, trials_memory
 from metarl.memory import FLOAT, LEARNED, Need, RunSize, dense_parameters, recurrent_parameters
 from metarl.storage import write_tensors
 from metarl.types import Action, Floats, MetaBatch, Spaces, Step, Task, Trajectories

@@ -43,15 +43,14 @@ from metarl.learning.recurrent import (
     Memory,
     Trials,
     TrialSettings,
-    after_episodes,
     memories_after_episodes,
     pack_trials,
     step_after,
     trial_ends,
     trial_returns,
     trial_samples,
-    trials_memory,
 )
+from metarl.learning.whole_trials import after_episodes, trials_memory
 from metarl.memory import FLOAT, LEARNED, SAVED, Need, RunSize, dense_parameters, recurrent_parameters
 from metarl.storage import write_tensors
 from metarl.types import Action, Bools, Floats, MetaBatch, Spaces, Step, Task, Trajectories

@@ -7,7 +7,7 @@ padding, all at the end, never touches them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,11 +19,9 @@ from metarl.learning.actions import ActionMap
 from metarl.learning.actor_critic import PolicyHead, PolicySettings, hidden_layers, linear
 from metarl.learning.cells import PARTS, Cell, Remembering, memory_after, recurrent_cell, through
 from metarl.learning.distributions import Distribution, joined
-from metarl.learning.gpu import send
 from metarl.learning.perceptron import Activation
 from metarl.learning.ppo import PpoSamples, PpoSettings, normalise_over_steps
 from metarl.learning.returns import discounted_sums, generalised_advantages
-from metarl.memory import FLOAT, Need, RunSize
 from metarl.types import Bools, Floats, Spaces, Step, Trajectories
 
 
@@ -230,23 +228,6 @@ class TrialSettings(PpoSettings):
     episodes_cut_returns. Otherwise bootstrap from the value function where the time limit ended the return."""
 
 
-def trials_memory(spaces: Spaces, size: RunSize, episodes: int, units: int) -> Need:
-    """What packing the trials of an iteration takes, with a memory at each step of those that a minibatch learns from.
-
-    Args:
-        spaces: Sizes and horizon.
-        size: Of the training.
-        episodes: Episodes of a trial.
-        units: Numbers of a memory.
-    """
-    steps = size.tasks * size.episodes * episodes * spaces.horizon
-    return Need(
-        f"trials of {episodes * spaces.horizon:,} steps for {size.tasks * size.episodes:,} environments",
-        FLOAT * steps * (2 * spaces.observation_size + spaces.action_size + (0 if size.gpu else units)),
-        "fewer --tasks or --episodes, or a shorter --horizon",
-    )
-
-
 @dataclass(frozen=True)
 class Memory:
     """The state of an agent that remembers.
@@ -329,37 +310,6 @@ class Feedback:
         """
         never = np.zeros(np.count_nonzero(at))
         return trials.next_observations[at], self.of(trials.actions[at], trials.rewards[at], never)
-
-
-def after_episodes(
-    network: Remembering,
-    feedback: Feedback,
-    inputs: Callable[[Floats, Floats], Floats],
-    state: Memory,
-    episodes: Sequence[Trajectories],
-) -> Memory:
-    """The state after one or several episodes of each environment, told how the last one ended.
-
-    Acting has passed a single episode through the memory. Of several that were played without `adapt` in between, the
-    network was not told where each ended; they pass through it again, from the memory before them.
-
-    Args:
-        network: The network.
-        feedback: What it is told of the step before.
-        inputs: From observations and feedback to inputs of the network.
-        state: The state after having acted.
-        episodes: One recording per episode, in order.
-    """
-    cell = state.cell
-    if len(episodes) > 1:
-        trials = pack_trials(episodes)
-        told = feedback.along(trials.actions, trials.rewards, trials.over)
-        told[:, 0] = state.feedback.reshape(len(told), -1)
-        before = state.cell if state.before is None else state.before
-        with torch.no_grad():
-            x = send(inputs(trials.observations, told), cell.device)
-            cell = network.memory_after(x, before, torch.tensor(trials.mask.sum(axis=1)))
-    return Memory(cell, feedback.at_the_end(episodes[-1]), cell)
 
 
 def one_step_later(values: Floats) -> Floats:
