@@ -40,7 +40,9 @@ def border() -> Iterator[None]:
     try:
         yield
     except EnvError as failure:
-        refuse_environment(failure)
+        cause = failure.__cause__
+        told = explanation(cause) if isinstance(cause, ImportError | OSError) else None
+        refuse_environment(failure, f"; {told}" if told else "")
     except (ValueError, OSError) as error:
         refuse(error)
     except ImportError as error:
