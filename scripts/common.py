@@ -49,7 +49,9 @@ def border() -> Iterator[None]:
         raise  # nobody reads the output
     except EnvError as failure:
         _raise_if_ending(failure)
-        refuse_environment(failure)
+        cause = failure.__cause__
+        told = explanation(cause) if isinstance(cause, ImportError | OSError) else None
+        refuse_environment(failure, f"; {told}" if told else "")
     except (ValueError, OSError) as error:
         _raise_if_ending(error)
         refuse(error)

@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from metarl.custom.rows import EnvError
 from metarl.scripts import versions
+from metarl.scripts.common import border
 
 Install = Callable[..., None]
 METARL = Path(sys.executable).parent / "metarl"
@@ -163,6 +165,29 @@ def test_a_gymnasium_that_is_too_old_is_one_line_and_versions_still_answers(tmp_
     assert (done.returncode, done.stderr) == (1, "")
     assert "gymnasium cannot be imported: TypeError: AsyncVectorEnv is not a generic class" in done.stdout
     assert "pip install" in done.stdout
+
+
+def test_a_family_whose_simulator_does_not_fit_is_told_with_the_versions(
+    install: Install, capsys: pytest.CaptureFixture[str]
+) -> None:
+    install("mujoco", "4.0.0")
+
+    def fails() -> None:
+        try:
+            raise ImportError("core bindings are missing")
+        except ImportError as error:
+            raise EnvError("family 'ant-dir' raised ImportError", "its traceback") from error
+
+    with pytest.raises(SystemExit), border():
+        fails()
+    err = capsys.readouterr().err
+    assert err.startswith(
+        "its traceback\nmetarl: error: family 'ant-dir' raised ImportError; mujoco 4.0.0 is installed"
+    )
+    assert "`metarl versions` says what to install" in err
+    with pytest.raises(SystemExit), border():
+        raise ImportError("core bindings are missing")
+    assert capsys.readouterr().err.startswith("metarl: error: mujoco 4.0.0 is installed, asked for is >=3.3.0")
 
 
 def test_gymnasium_1_2_and_1_3_take_no_type_parameters(tmp_path: Path) -> None:
