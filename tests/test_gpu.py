@@ -29,10 +29,9 @@ def made(name: str, device: torch.device) -> tuple[MetaAgent[Any], MetaBatch]:
     """A fresh agent on the device, and experience that is the same for every device."""
     family = make_family("point-robot")
     config = sized(default_settings(name, "point-robot")[1], SHAPE, 8)
-    envs = family.make_envs(1, 1, SHAPE.horizon)
-    agents = [agent_class(name)(config, envs.spaces, device=d, rng=Streams(0).learner) for d in (CPU, device)]
+    spaces = family.spaces(SHAPE.horizon)
+    agents = [agent_class(name)(config, spaces, device=d, rng=Streams(0).learner) for d in (CPU, device)]
     batch, _ = synthetic_batch(agents[0], family, SHAPE.tasks, SHAPE.episodes, SHAPE.horizon, 0)
-    envs.close()
     return agents[1], batch
 
 
