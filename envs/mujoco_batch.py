@@ -85,7 +85,6 @@ class Gathered:
         self._rows = [[view.reshape(-1) for view in views] for views in rows]
         self._all = [view for views in self._rows for view in views]
         self.array = np.zeros((len(rows), sum(map(len, self._rows[0]))), dtype=self._all[0].dtype)
-        self._places = list(self.array)
 
     def refresh(self, rows: np.ndarray) -> None:
         """Copies the rows out; the others keep what they had."""
@@ -94,10 +93,6 @@ class Gathered:
         elif len(rows):
             chosen = [view for i in rows.tolist() for view in self._rows[i]]
             self.array[rows] = np.concatenate(chosen).reshape(len(rows), -1)
-
-    def refresh_row(self, row: int) -> None:
-        """Copies one row out; threads may do so for different rows at once."""
-        np.concatenate(self._rows[row], out=self._places[row])
 
 
 class MujocoBatch:

@@ -1,15 +1,14 @@
 """Meta-World's tasks stepped as one batch, rows grouped by class of tasks.
 
-A step moves the hands' targets. A pool of threads then hands each row its controls, runs five physics steps and a
-forward pass, and copies the sensed numbers while the caches still hold them. Observations of the whole batch follow as
-arrays, then rewards and success of each class. Threads and arrays do not overlap: the threads would wait for the
-interpreter lock after every row.
+A step moves the hands' targets, runs five physics steps and a forward pass in a pool of threads, and then computes with
+arrays: what all classes share for the whole batch, rewards and success for all rows of a class. The two do not overlap:
+the threads would wait for the interpreter lock after every row.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -119,19 +118,9 @@ class ClassRows:
             mj_step(models[i], data[i], FRAME_SKIP)
             mj_forward(models[i], data[i])
 
-    def step(self, rows: Sequence[int]) -> None:
-        """Steps rows with their controls and copies out what is sensed of them; runs in a thread."""
-        models, data, controls, refresh = self._model_of, self.data, self._controls, self._gathered.refresh_row
-        mj_step, mj_forward = mujoco.mj_step, mujoco.mj_forward
-        for i in rows:
-            for place, value in controls[i]:
-                place[...] = value
-            mj_step(models[i], data[i], FRAME_SKIP)
-            mj_forward(models[i], data[i])
-            refresh(i)
-
     def sense(self, rows: np.ndarray) -> dict[str, Floats]:
-        """By name what the last `step` sensed of rows, `[rows, size]`."""
+        """By name what is sensed of rows, `[rows, size]`."""
+        self._gathered.refresh(rows)
         numbers = self._gathered.array
         if len(rows) < len(numbers):
             numbers = numbers[rows]
@@ -285,22 +274,24 @@ class MetaWorldEnvs(TaskVecEnv):
 
     def bare_physics(self, rows: np.ndarray) -> None:
         """Steps rows without observing or judging them: the floor under the cost of a step."""
-        self._in_threads(self._arranged(rows), ClassRows.physics)
+        self._physics(self._arranged(rows))
 
-    def _in_threads(self, live: Live, work: Callable[[ClassRows, Sequence[int]], None]) -> None:
-        """Does the work on rows: each thread an equal share of every class, for classes differ in cost."""
+    def _physics(self, live: Live) -> None:
+        """Steps rows: each thread an equal share of every class, for classes differ in cost."""
 
-        def work_on_share(first: int) -> None:
+        def step_share(first: int) -> None:
             for group, own, _ in live.members:
-                work(group, own[first :: self._workers.count].tolist())
+                group.physics(own[first :: self._workers.count].tolist())
 
-        self._workers.run(work_on_share, range(self._workers.count))
+        self._workers.run(step_share, range(self._workers.count))
 
     def _step_rows(self, rows: np.ndarray, actions: Floats) -> tuple[Floats, Bools, Bools, dict[str, np.ndarray]]:
         live = self._arranged(rows)
         actions = actions.astype(np.float64)[live.places]
         self._aim(live, actions)
-        self._in_threads(live, ClassRows.step)
+        for group, own, _ in live.members:
+            group.control(own.tolist())
+        self._physics(live)
         observations, verdicts, blown = self._judged(live, actions)
         self._seen[rows[live.places]] = observations
         terms = {}
