@@ -23,6 +23,7 @@ from gymnasium import spaces
 from metarl.envs.camera import TRACKING, Camera, View
 from metarl.envs.controls import control_space
 from metarl.envs.models import find_keyframe, load_model, warn_outside_limits
+from metarl.envs.scattered import Scattered
 from metarl.envs.variation import Variation
 from metarl.envs.workers import Workers
 from metarl.types import Bools, Floats, Task
@@ -71,30 +72,6 @@ def state_units(model: Any) -> tuple[tuple[str, ...], tuple[str, ...]]:
     return tuple(positions), tuple(velocities)
 
 
-class Gathered:
-    """Numbers of every row's data as one array: views taken once, copied out with one call, not one per row.
-
-    Args:
-        rows: The views of each row, one or several, of the same sizes in all rows.
-
-    Attributes:
-        array: `[N, sum of the sizes]`.
-    """
-
-    def __init__(self, rows: Sequence[Sequence[np.ndarray]]) -> None:
-        self._rows = [[view.reshape(-1) for view in views] for views in rows]
-        self._all = [view for views in self._rows for view in views]
-        self.array = np.zeros((len(rows), sum(map(len, self._rows[0]))), dtype=self._all[0].dtype)
-
-    def refresh(self, rows: np.ndarray) -> None:
-        """Copies the rows out; the others keep what they had."""
-        if len(rows) == len(self._rows):
-            np.concatenate(self._all, out=self.array.reshape(-1))
-        elif len(rows):
-            chosen = [view for i in rows.tolist() for view in self._rows[i]]
-            self.array[rows] = np.concatenate(chosen).reshape(len(rows), -1)
-
-
 class MujocoBatch:
     """`N` simulations, with what observations and rewards need of them as arrays over the batch.
 
@@ -127,11 +104,11 @@ class MujocoBatch:
         self.data = [mujoco.MjData(model) for model in self.models]
         self._contact_forces = contact_forces
         # Views into each row's data, taken once: looking them up costs more than copying them.
-        self._ctrl = [d.ctrl for d in self.data]
+        self._controls = Scattered([[d.ctrl] for d in self.data])
         self._state = [(d.qpos, d.qvel) for d in self.data]
-        self._warnings = Gathered([[d.warning.number] for d in self.data])
+        self._warnings = Scattered([[d.warning.number] for d in self.data])
         named: dict[str, Output] = {"qpos": lambda d: d.qpos, "qvel": lambda d: d.qvel, **(outputs or {})}
-        self._gathered = {name: Gathered([[view(d)] for d in self.data]) for name, view in named.items()}
+        self._gathered = {name: Scattered([[view(d)] for d in self.data]) for name, view in named.items()}
         self.outputs = {name: gathered.array for name, gathered in self._gathered.items()}
         self.qpos, self.qvel = self.outputs["qpos"], self.outputs["qvel"]
         self._workers = Workers(threads)
@@ -148,7 +125,7 @@ class MujocoBatch:
 
     def _gather(self, rows: np.ndarray) -> None:
         for gathered in self._gathered.values():
-            gathered.refresh(rows)
+            gathered.read(rows)
 
     def reset(self, rows: np.ndarray, qpos: Floats, qvel: Floats) -> None:
         """Puts rows into a state and runs `mj_forward`, as Gymnasium's `set_state` does.
@@ -182,21 +159,15 @@ class MujocoBatch:
         """
         self.set_controls(rows, ctrl)
         self.bare_physics(rows)
-        self._warnings.refresh(rows)
+        self._warnings.read(rows)
         warned = np.any(self._warnings.array[rows][:, FATAL_WARNINGS], axis=1)
         # MuJoCo looks at a state before it steps from it: one that the last physics step made is seen here.
         finite = np.isfinite(self.qpos[rows]).all(axis=1) & np.isfinite(self.qvel[rows]).all(axis=1)
         return warned | ~finite
 
     def set_controls(self, rows: np.ndarray, ctrl: Floats) -> None:
-        """Sets the controls `[R, nu]` that `bare_physics` then steps with.
-
-        Not left to the threads: the longer one holds the interpreter lock between two steps, the longer the
-        others wait for it.
-        """
-        views = self._ctrl
-        for i, values in zip(rows.tolist(), ctrl, strict=True):
-            views[i][:] = values
+        """Sets the controls `[R, nu]` that `bare_physics` then steps with."""
+        self._controls.write(rows, ctrl)
 
     def bare_physics(self, rows: np.ndarray) -> None:
         """Steps rows, and copies out what an observation needs: the floor under the cost of a step."""

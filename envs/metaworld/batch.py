@@ -21,7 +21,8 @@ from metarl.envs.metaworld.goals import STATE, ClassGoals
 from metarl.envs.metaworld.scene import COMMON_SENSORS, Manipulation, Scene, Verdict, add_quaternions, geom
 from metarl.envs.metaworld.sensing import FINGERS, Spans, Touch
 from metarl.envs.metaworld.shaping import distance
-from metarl.envs.mujoco_batch import DATA_BYTES, FATAL_WARNINGS, Gathered
+from metarl.envs.mujoco_batch import DATA_BYTES, FATAL_WARNINGS
+from metarl.envs.scattered import Scattered
 from metarl.envs.workers import Workers
 from metarl.types import Bools, Floats, Task
 from metarl.vector import TaskVecEnv
@@ -33,11 +34,11 @@ OBJECTS = 14
 OBSERVATION = 39
 FRAME_UNITS = ("m",) * 3 + ("1",) + (("m",) * 3 + ("1",) * 4) * 2
 NO_ROWS = np.zeros((0, OBSERVATION))
+NO_CONTROLS = np.zeros((0, 3)), np.zeros((0, 2))
 FINGER_SIGNS = np.array([1.0, -1.0])
 HAND_LOW, HAND_HIGH = np.array([-0.525, 0.348, -0.0525]), np.array([0.525, 1.025, 0.7])
 FULLY_OPEN = 0.1  # m between the fingers
-WARNINGS = "warnings"  # how often MuJoCo gave each of its warnings, sensed of every row
-COMMON = ("hand", "right_claw", "left_claw", WARNINGS)
+COMMON = ("hand", "right_claw", "left_claw")
 VERDICT_TERMS = tuple(field.name for field in fields(Verdict))
 CAMERA = "corner2"  # hangs upside down
 FRAME_LOW = np.concatenate([HAND_LOW, [-1.0], np.full(OBJECTS, -np.inf)])
@@ -64,27 +65,27 @@ class ClassRows:
         self.data = [mujoco.MjData(model) for model in self.models for _ in range(episodes)]
         self.row_bytes, self.task_bytes = DATA_BYTES + self.data[0].nbuffer, self.models[0].nbuffer
         self._model_of = [model for model in self.models for _ in range(episodes)]
-        self._mocap = [d.mocap_pos[0] for d in self.data]
+        self._mocap = Scattered([[d.mocap_pos[0]] for d in self.data])
+        self._fingers = Scattered([[d.ctrl] for d in self.data])
         sensors, self._touch = {**COMMON_SENSORS, **kind.sensors}, None
         if kind.main_object:
             sensors |= {name: geom(place) for name, place in {"main_object": kind.main_object, **FINGERS}.items()}
             self._touch = Touch(model, self.data, kind.main_object)
         spans = Spans(self.data[0], sensors)
-        self._columns = {**spans.columns, WARNINGS: slice(spans.width, None)}
-        self._gathered = Gathered([[*spans.views(d), d.warning.number] for d in self.data])
+        self._columns = spans.columns
+        self._sensed = Scattered([spans.views(d) for d in self.data])
         self._chosen = np.zeros(len(self.data), dtype=np.int64)  # the goal of each row
         self.constants: dict[str, Floats] = {}
-        self._controls: list[tuple[tuple[Floats, Floats], tuple[Floats, Floats]]] = []  # until `bind`
+        self._targets, self._grips = NO_CONTROLS  # until `bind`
 
     def bind(self, targets: Floats, grips: Floats) -> None:
-        """Gives the first rows the places where they find their controls.
+        """Gives the first rows the arrays where they find their controls.
 
         Args:
             targets: Of the hands, `[rows, 3]` in m.
             grips: Controls of the two fingers, `[rows, 2]`.
         """
-        places = zip(self._mocap, targets, (d.ctrl for d in self.data), grips, strict=False)
-        self._controls = [((mocap, target), (ctrl, grip)) for mocap, target, ctrl, grip in places]
+        self._targets, self._grips = targets, grips
 
     def set_goals(self, chosen: Sequence[int]) -> None:
         """Gives the first tasks of the class their goals, and changes their models accordingly."""
@@ -98,17 +99,16 @@ class ClassRows:
         """Puts rows at the start of their goals; gives the first observations, `[rows, 39]`."""
         chosen = self._chosen[rows]
         for i, goal in zip(rows.tolist(), chosen.tolist(), strict=True):
-            data, ((mocap, target), _) = self.data[i], self._controls[i]
-            mujoco.mj_setState(self._model_of[i], data, self.goals.states[goal], STATE)
-            data.warning.number[:] = 0
-            target[...] = mocap
+            mujoco.mj_setState(self._model_of[i], self.data[i], self.goals.states[goal], STATE)
+            self.data[i].warning.number[:] = 0
+        self._mocap.read(rows)
+        self._targets[rows] = self._mocap.array[rows]
         return self.goals.observations[chosen]
 
-    def control(self, rows: Sequence[int]) -> None:
+    def control(self, rows: np.ndarray) -> None:
         """Hands the controls of rows to their simulations."""
-        for i in rows:
-            for place, value in self._controls[i]:
-                place[...] = value
+        self._mocap.write(rows, self._targets[rows])
+        self._fingers.write(rows, self._grips[rows])
 
     def physics(self, rows: Sequence[int]) -> None:
         """Steps rows; runs in a thread."""
@@ -120,8 +120,8 @@ class ClassRows:
 
     def sense(self, rows: np.ndarray) -> dict[str, Floats]:
         """By name what is sensed of rows, `[rows, size]`."""
-        self._gathered.refresh(rows)
-        numbers = self._gathered.array
+        self._sensed.read(rows)
+        numbers = self._sensed.array
         if len(rows) < len(numbers):
             numbers = numbers[rows]
         return {name: numbers[:, columns] for name, columns in self._columns.items()}
@@ -192,6 +192,8 @@ class MetaWorldEnvs(TaskVecEnv):
         # From here on in the order of classes, not of the batch:
         self._groups: list[tuple[ClassRows, np.ndarray]] = []  # the classes of the tasks now, their rows in the batch
         self._order = np.arange(self.num_envs)  # where each row of the batch stands
+        self._in_order = np.arange(self.num_envs)
+        self._warnings: Scattered  # how often MuJoCo gave each row each of its warnings
         self._everyone: Live | None = None
         self._targets = np.zeros((self.num_envs, 3))  # of the hands, m
         self._bounds = np.zeros((2, self.num_envs, 3))  # of the targets, m
@@ -215,7 +217,9 @@ class MetaWorldEnvs(TaskVecEnv):
             places = np.array([place for place, _ in members])
             rows = (places[:, None] * self.episodes + np.arange(self.episodes)).reshape(-1)
             self._groups.append((have, rows))
-        self._order[np.concatenate([rows for _, rows in self._groups])] = np.arange(self.num_envs)
+        self._order[np.concatenate([rows for _, rows in self._groups])] = self._in_order
+        data = [d for group, rows in self._groups for d in group.data[: len(rows)]]
+        self._warnings = Scattered([[d.warning.number] for d in data])
         start = 0
         for group, rows in self._groups:
             own = slice(start, start + len(rows))
@@ -270,7 +274,7 @@ class MetaWorldEnvs(TaskVecEnv):
         live = self._arranged(rows)
         self._aim(live, actions.astype(np.float64)[live.places])
         for group, own, _ in live.members:
-            group.control(own.tolist())
+            group.control(own)
 
     def bare_physics(self, rows: np.ndarray) -> None:
         """Steps rows without observing or judging them: the floor under the cost of a step."""
@@ -290,7 +294,7 @@ class MetaWorldEnvs(TaskVecEnv):
         actions = actions.astype(np.float64)[live.places]
         self._aim(live, actions)
         for group, own, _ in live.members:
-            group.control(own.tolist())
+            group.control(own)
         self._physics(live)
         observations, verdicts, blown = self._judged(live, actions)
         self._seen[rows[live.places]] = observations
@@ -331,7 +335,8 @@ class MetaWorldEnvs(TaskVecEnv):
                 touching=group.touching(own, one),
             )
             verdicts.append(group.kind.judge(scene))
-        blown = np.any(common[WARNINGS][:, FATAL_WARNINGS] > 0.0, axis=1)
+        self._warnings.read(self._in_order[live.at])
+        blown: Bools = np.any(self._warnings.array[live.at][:, FATAL_WARNINGS], axis=1)
         return observations, verdicts, blown
 
     def _observe(self, rows: np.ndarray) -> Floats:

@@ -75,7 +75,7 @@ def hamacher(a: Floats, b: Floats) -> Floats:
     """The Hamacher product `a b / (a + b - a b)`, a soft "and" of two numbers in [0, 1]; 0 where both are 0."""
     product = a * b
     divisor = a + b - product
-    return np.divide(product, divisor, out=np.zeros_like(product), where=divisor > 0.0)
+    return np.divide(product, divisor, out=np.zeros(product.shape), where=divisor > 0.0)
 
 
 def prism(point: Floats, zero: Floats, one: Floats) -> Floats:
