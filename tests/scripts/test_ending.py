@@ -27,7 +27,7 @@ def ctrl_c(*_: object, **__: object) -> None:
 def test_ctrl_c_in_any_command_is_one_word(run_metarl, monkeypatch, command: str) -> None:
     words = {"bench": ("bench", "rollout"), "train": ("train", "maml-trpo", "point-robot")}.get(command, (command,))
     module = _imported("metarl.scripts.bench.rollout" if command == "bench" else f"metarl.scripts.{MODULES[command]}")
-    monkeypatch.setattr(module, "parse", ctrl_c)
+    monkeypatch.setattr(module, "report" if command == "versions" else "parse", ctrl_c)
     assert run_metarl(*words) == (130, "", "stopped\n")
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 

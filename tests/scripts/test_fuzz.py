@@ -290,7 +290,7 @@ CUT = {
     "metarl.scripts.train": ["train", "settled"],
     "metarl.evaluation": ["collect"],
     "metarl.scripts.render": [],
-    "metarl.scripts.check": ["check_family"],
+    "metarl.scripts.check": ["examine"],
     "metarl.scripts.catalogue": ["catalogue"],
     "metarl.scripts.bench.rollout": ["bench_rollout"],
     "metarl.scripts.bench.update": ["bench_shape"],

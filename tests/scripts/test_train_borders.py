@@ -84,18 +84,19 @@ def test_blown_up_episodes_are_counted_on_the_screen(capsys: pytest.CaptureFixtu
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        (("maml-trpo", "--tasks", "1000000000"), "fewer --tasks or --episodes"),
-        (("maml-trpo", "--horizon", "1000000000000"), "a shorter --horizon"),
-        (("maml-trpo", "--agent.hidden", "1000000", "1000000"), "smaller layers (--agent.hidden)"),
-        (("rl2", "--agent.units", "10000000"), "fewer --agent.units"),
+        (("maml-trpo", "--tasks", "100000"), "fewer --tasks or --episodes"),
+        (("maml-trpo", "--horizon", "100000"), "a shorter --horizon"),
+        (("maml-trpo", "--agent.hidden", "65536", "65536"), "smaller layers (--agent.hidden)"),
+        (("rl2", "--agent.units", "65536"), "fewer --agent.units"),
         (("varibad", "--agent.buffer-trials", "1000000000"), "a smaller --agent.buffer-trials"),
         (("pearl", "--agent.replay-size", "1000000000", "--train-tasks", "5"), "a smaller --agent.replay-size N"),
     ],
 )
 def test_what_no_memory_holds_is_refused_before_it_is_asked_for(
-    run_metarl, tmp_path: Path, words: tuple[str, ...], expected: str
+    run_metarl, tmp_path: Path, monkeypatch, words: tuple[str, ...], expected: str
 ) -> None:
     agent, *options = words
+    monkeypatch.setattr("metarl.memory.free_memory", lambda: 2.0**30)
     code, _, err = run_metarl("train", agent, "point-robot", *options, "--out", tmp_path / "run")
     assert code == 2
     assert len(err.splitlines()) == 1
