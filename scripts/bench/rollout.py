@@ -160,7 +160,11 @@ def bench_rollout(family: Family, command: RolloutCommand) -> dict[str, Any]:
     Args:
         family: The family.
         command: Sizes, rounds and seed.
+
+    Raises:
+        ValueError: No memory holds the batch.
     """
+    _check_size(family, command)
     rng = np.random.default_rng(command.seed)
     horizon = command.horizon or family.horizon
     begun = time.perf_counter()
@@ -267,8 +271,6 @@ def main(arguments: Sequence[str]) -> int:
         check(command)
         everything = command.family in EVERY
         families = [make_family(name) for name in (EVERY[command.family]() if everything else [command.family])]
-        for family in families:
-            _check_size(family, command)
         rows = [bench_rollout(family, command) for family in families]
     if command.json:
         end_with_json(rows if everything else rows[0])
