@@ -19,6 +19,8 @@ from metarl.seeding import Streams
 from metarl.storage import read_tensors, write_tensors
 
 SUFFIX = ".safetensors"
+DAMAGED = ".damaged"
+"""Ending of checkpoints that a run found damaged and began anew."""
 NAME = re.compile(rf"\d{{7,}}{re.escape(SUFFIX)}")
 """Names of checkpoints: the iteration. Any other file of the folder is the user's."""
 
@@ -56,6 +58,24 @@ def list_checkpoints(folder: Path) -> list[Path]:
 def iteration_of(checkpoint: Path) -> int:
     """The iteration after which a checkpoint was written."""
     return int(checkpoint.stem)
+
+
+def newest_iteration(folder: Path) -> int:
+    """The iteration of the newest whole checkpoint, whatever its name; 0 if there is none."""
+    for path in reversed(list_checkpoints(folder)):
+        try:
+            tensors, description = read_tensors(path)
+            if description["sha256"] == _digest(tensors, description["state"]):
+                return int(description["state"]["iteration"])
+        except (KeyError, TypeError, ValueError, OSError):
+            continue
+    return 0
+
+
+def set_aside(folder: Path) -> None:
+    """Renames all checkpoints, so that those of a run that starts anew do not replace them."""
+    for path in list_checkpoints(folder):
+        path.rename(path.with_name(f"{path.name}{DAMAGED}"))
 
 
 def save_checkpoint(folder: Path, agent: MetaAgent[Any], streams: Streams, progress: Progress, keep: int) -> Path:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import os
 import sys
+import time
 from collections.abc import Callable, Iterator
 from types import FrameType, TracebackType
 from typing import Any, NoReturn
 
 SIGINT, SIGTERM = 2, 15
 """Signals by number: the module `signal` takes a millisecond to load, which `metarl --help` does not need."""
+THREAD_SECONDS = 1.0
+"""Time that threads get to end by themselves once a command is done."""
 STOPPED = "stopped"
 """The one word that a command says when it is stopped."""
 
@@ -65,7 +69,21 @@ class Ending:
                 signal.signal(number, handler)
 
     def exit_code(self, command: Callable[[], int]) -> int:
-        """Runs a command; returns its exit code, or the one of its early end."""
+        """Runs a command; returns its exit code, or the one of its early end.
+
+        Threads that an environment left running would keep the process alive; they end with it, which is said.
+        """
+        try:
+            code = self._exit_code(command)
+        except SystemExit as stop:
+            if self._own_process and isinstance(stop.code, int):
+                _leave_threads(stop.code)
+            raise
+        if self._own_process:
+            _leave_threads(code)
+        return code
+
+    def _exit_code(self, command: Callable[[], int]) -> int:
         try:
             code = command()
             return _flushed(code)
@@ -157,6 +175,25 @@ class StopRequest:
         with contextlib.suppress(OSError):
             line = "\nfinishing this iteration, then saving (Ctrl-C again leaves at once)"
             print(line, file=sys.stderr, flush=True)
+
+
+def _leave_threads(code: int) -> None:
+    """Ends the process if threads of others are at work in it; Python would wait for them."""
+    threading = sys.modules.get("threading")
+    if threading is None:
+        return
+    pools = sys.modules.get("concurrent.futures.thread")
+    pooled = set(pools._threads_queues) if pools else set()  # these end with Python
+    others = {t for t in threading.enumerate() if not t.daemon} - pooled - {threading.main_thread()}
+    end = time.monotonic() + THREAD_SECONDS
+    for thread in others:
+        thread.join(max(end - time.monotonic(), 0.0))
+    left = sorted(thread.name for thread in others if thread.is_alive())
+    if left:
+        print(f"warning: ended with threads at work that were left running: {', '.join(left)}", file=sys.stderr)
+        atexit._run_exitfuncs()
+        code = _flushed(code)
+        os._exit(code)
 
 
 def _end_children() -> None:

@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from metarl.checkpoint import iteration_of, list_checkpoints
+from metarl.checkpoint import list_checkpoints, newest_iteration
 from metarl.runs import STEPPING_FIELDS, RunConfig, versions
 from metarl.scripts.refusals import DEVICE_FIELDS, warn_of_another_device
 from metarl.storage import read_json, remove_partial, write_json
@@ -54,8 +54,12 @@ def prepare(out: Path | None, run: RunConfig, *, resume: bool) -> Path:
         raise ValueError(f"--out: got {out}, which is a file; expected a folder or a new name")
     elif resume and any(out.glob("seed-*/config.json")):
         raise ValueError(f"--resume: got {out}, a folder of several seeds; add --seeds, or name one of them")
+    elif not (out / "config.json").exists() and (
+        list_checkpoints(out / "checkpoints") or (out / "metrics.jsonl").exists()
+    ):
+        raise ValueError(f"--out: got {out}, which holds a run without its config.json; put that back, or name another")
     elif (out / "config.json").exists():
-        done = max(map(iteration_of, list_checkpoints(out / "checkpoints")), default=0)
+        done = newest_iteration(out / "checkpoints")
         if run.training.iterations < done:
             raise ValueError(
                 f"--iterations: got {run.training.iterations}, but {out} has made {done}; expected at least that many"

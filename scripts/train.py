@@ -16,7 +16,7 @@ import torch
 import tyro
 
 from metarl.agent import MetaAgent
-from metarl.checkpoint import Progress, load_newest, save_checkpoint
+from metarl.checkpoint import DAMAGED, Progress, load_newest, save_checkpoint, set_aside
 from metarl.config import RoundsOrNone, check
 from metarl.custom.batch import Stepping
 from metarl.custom.family import stepping_of, with_stepping
@@ -165,14 +165,18 @@ def train(run: RunConfig, family: Family, out: Path, *, resume: bool) -> tuple[P
         print(
             f"resuming after iteration {start.iteration}"
             if start
-            else f"no {'whole ' if complaints else ''}checkpoint in {out}: starting afresh",
+            else f"no {'whole checkpoint' if complaints else 'checkpoint'} in {out}: starting afresh"
+            f"{' (the damaged ones get the ending ' + DAMAGED + ')' if complaints else ''}",
             file=sys.stderr,
         )
+        if complaints and not start:
+            set_aside(out / "checkpoints")
     progress = start or Progress()
     log = MetricsLog(out / "metrics.jsonl", after=progress.iteration)
     from torch.utils.tensorboard import SummaryWriter  # slow to import
 
-    board = SummaryWriter(str(out / "tensorboard"), purge_step=progress.iteration + 1)
+    folder = (out / "tensorboard").absolute()  # a thread writes there, whatever folder an environment is in
+    board = SummaryWriter(str(folder), purge_step=progress.iteration + 1)
     title = f"{run.agent} on {run.family}: {out}"
     first, split = getattr(agent, "adapts_within_episodes", False), split_name(family.distribution, "tune")
     try:

@@ -109,7 +109,7 @@ def _value(text: str, word: str) -> Any:
     if word[:1] in ('"', "[", "{", "("):
         try:
             return _json(word)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise ValueError(
                 f'--set: got {text!r}, expected JSON after a quote or bracket, such as "a text" or [0,0.5,"a"]'
             ) from error

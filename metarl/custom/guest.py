@@ -35,6 +35,14 @@ def say_once(line: str, task: str = "") -> None:
         print(f"warning: {line}{f'; first in the task {task}' if task else ''}", file=_told or ours, flush=True)
 
 
+def words_of(error: BaseException) -> str:
+    """The message of an exception on one line; empty if the exception cannot tell it."""
+    try:
+        return " ".join(str(error).split())
+    except Exception:  # a `__str__` of the guest's own
+        return ""
+
+
 def say_to(notes: TextIO) -> None:
     """In a worker process: warnings go into a file, which its owner reads."""
     global _told

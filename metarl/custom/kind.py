@@ -22,6 +22,8 @@ def not_an_env(name: str, kind: type) -> str:
         advice = "it is a batch of environments: give a single one"
     elif bases & {"dm_env", "dm_control", "pettingzoo"}:
         advice = f"it is one of {package}: wrap it by the package shimmy"
+    elif kind.__name__ == "Family":
+        advice = "it is a family already: name it without gym:"
     else:
         advice = "let the class inherit from it"
     return f"family {name!r}: got a {kind.__name__}, expected a gymnasium.Env; {advice}"

@@ -14,7 +14,7 @@ from typing import Any
 
 from gymnasium.error import DependencyNotInstalled
 
-from metarl.custom.guest import guest
+from metarl.custom.guest import guest, words_of
 from metarl.custom.rows import EnvError
 from metarl.names import did_you_mean
 
@@ -83,7 +83,9 @@ def own_module(name: str, spec: str, form: str) -> ModuleType:
         if not (error.name and f"{name}.".startswith(f"{error.name}.")):
             raise own_error(f"family {spec!r}: the module {name!r}", "while it was imported", error) from error
         raise ValueError(_not_found(name, spec, form, error)) from None
-    except (Exception, SystemExit) as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # sys.exit, and what test runners raise to skip a module
         raise own_error(f"family {spec!r}: the module {name!r}", "while it was imported", error) from error
 
 
@@ -173,7 +175,9 @@ def call_own(function: Callable[..., Any], what: str) -> Any:
             return function()
     except EnvError:
         raise
-    except (Exception, SystemExit) as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
         if isinstance(error, ValueError) and _raised_in(error, "metarl"):
             raise
         raise own_error(what, "when it was called", error) from error
@@ -187,7 +191,7 @@ def own_error(what: str, when: str, error: BaseException) -> EnvError:
         when: What was done with it.
         error: What it raised.
     """
-    said = " ".join(str(error).split()).rstrip(".")
+    said = words_of(error).rstrip(".")
     of_gymnasium = isinstance(error, ImportError) and _raised_in(error, "gymnasium")
     if isinstance(error, ModuleNotFoundError):
         of_simulator = (error.name or "").partition(".")[0] in {*INSTALLED_AS, "gym"}

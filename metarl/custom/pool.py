@@ -107,7 +107,10 @@ class Workers(AsyncRows):
             terminate: Kill them right away.
         """
         self._at_exit.cancel()
-        processes, pipes = getattr(self, "processes", []), getattr(self, "parent_pipes", [])
+        processes = getattr(self, "processes", [])
+        pipes = [
+            pipe for pipe in getattr(self, "parent_pipes", []) if pipe is not None
+        ]  # Gymnasium drops one that failed
         if not terminate:
             for pipe in pipes:
                 with contextlib.suppress(OSError):

@@ -10,6 +10,7 @@ import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from multiprocessing import parent_process
 from typing import Any, Literal, TypeAlias
 
 import gymnasium
@@ -19,7 +20,7 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 from metarl.custom import answers
 from metarl.custom.answers import AnswerError, Success
-from metarl.custom.guest import NoAnswerError, guest, say_once, time_limit
+from metarl.custom.guest import NoAnswerError, guest, say_once, time_limit, words_of
 from metarl.types import Floats, Task
 
 Env: TypeAlias = gymnasium.Env[Any, Any]
@@ -294,7 +295,10 @@ class TaskRow(gymnasium.Env[Floats, Floats]):
         try:
             return call(*arguments)
         except KeyboardInterrupt:
-            raise
+            if parent_process() is None:
+                raise  # the user's; a worker process does not hear Ctrl-C
+            message = f"the environment raised KeyboardInterrupt in {name}, row {self._index}"
+            raise EnvError(f"{message}, task: {describe(self._task)}", traceback.format_exc()) from None
         except BaseException as error:  # sys.exit, and what bindings of other languages raise, are no Exception
             message = f"{what_it_did(error, name)}, row {self._index}, task: {describe(self._task)}"
             trace = "" if isinstance(error, AnswerError) else traceback.format_exc()
@@ -318,7 +322,8 @@ def what_it_did(error: BaseException, call: str) -> str:
         return f"the environment's {error}" if str(error).startswith(f"{call} ") else f"{call}: {error}"
     if isinstance(error, SystemExit):
         return f"the environment called sys.exit({'' if error.code is None else error.code!r}) in {call}"
-    return f"the environment raised {type(error).__name__} in {call} ({error})"
+    said = words_of(error)
+    return f"the environment raised {type(error).__name__} in {call}{f' ({said})' if said else ''}"
 
 
 def make_rows(maker: Maker, layout: Layout, rows: range, progress: Floats) -> SyncVectorEnv[Floats, Floats]:

@@ -247,3 +247,8 @@ class Prints(Point):
 def family(kind: type[gymnasium.Env], *values: Any, **settings: Any) -> Family:
     settings = {"horizon": 5, "parameters": [GOAL]} | settings
     return gymnasium_family(partial(kind, *values), name="habit", **settings)
+
+
+class Interrupts(Point):
+    def step(self, action):
+        raise KeyboardInterrupt

@@ -136,6 +136,25 @@ def test_ctrl_c_at_any_moment_of_the_process_is_one_word(moment: str) -> None:
     assert (run.returncode, run.stdout, run.stderr) == (130, "", "stopped\n")
 
 
+THREAD = """
+import sys, threading, time
+from metarl.scripts import cli
+def command(words):
+    threading.Thread(target=time.sleep, args=(60,), name="engine").start()
+    print("done")
+    return 7
+cli._imported = lambda name: __import__("types").SimpleNamespace(main=command)
+sys.argv = ["metarl", "list"]
+raise SystemExit(cli.main())
+"""
+
+
+def test_a_thread_that_an_environment_left_does_not_keep_the_command() -> None:
+    run = subprocess.run([sys.executable, "-c", THREAD], capture_output=True, text=True, timeout=30)
+    assert (run.returncode, run.stdout) == (7, "done\n")
+    assert run.stderr == "warning: ended with threads at work that were left running: engine\n"
+
+
 def metarl_into(file: int, *words: str) -> subprocess.CompletedProcess[str]:
     """Runs the installed command with its output going to a file."""
     command = Path(sys.executable).parent / "metarl"

@@ -78,6 +78,43 @@ def test_blown_up_episodes_are_counted_on_the_screen(capsys: pytest.CaptureFixtu
     assert "blown-up episodes 3 (5 in all)" in third
 
 
+# What lies in the folder of a run ---------------------------------------------------------------------------
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """By name, the bytes of every file below a folder that a run would write."""
+    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+def test_a_run_without_its_configuration_is_not_overwritten(run_metarl, trained_run: Path) -> None:
+    (trained_run / "config.json").unlink()
+    before = contents(trained_run)
+    for more in ((), ("--resume",)):
+        code, _, err = run_metarl(*WORDS, "--out", trained_run, *more)
+        assert code == 2
+        assert "holds a run without its config.json; put that back" in one_line(err)
+    assert contents(trained_run) == before
+
+
+def test_the_name_of_a_file_does_not_say_how_far_a_run_has_come(run_metarl, trained_run: Path) -> None:
+    newest = list_checkpoints(trained_run / "checkpoints")[-1]
+    (newest.parent / "9999999.safetensors").write_text("not of metarl")
+    (newest.parent / "8888888.safetensors").write_bytes(newest.read_bytes())
+    code, _, err = run_metarl("train", "maml-trpo", "point-robot", "--out", trained_run, "--resume")
+    assert code == 0, err
+    assert f"resuming after iteration {int(newest.stem)}" in err
+
+
+def test_damaged_checkpoints_are_kept_beside_a_run_that_begins_anew(run_metarl, trained_run: Path) -> None:
+    for path in list_checkpoints(trained_run / "checkpoints"):
+        path.write_bytes(path.read_bytes()[:100])
+    damaged = {f"{name}.damaged": data for name, data in contents(trained_run / "checkpoints").items()}
+    code, _, err = run_metarl("train", "maml-trpo", "point-robot", "--out", trained_run, "--resume")
+    assert code == 0
+    assert "starting afresh (the damaged ones get the ending .damaged)" in err
+    assert damaged.items() <= contents(trained_run / "checkpoints").items()
+
+
 # Memory, and what an agent cannot learn ---------------------------------------------------------------------
 
 

@@ -73,3 +73,8 @@ def test_a_name_stands_once_and_does_not_vary() -> None:
     with pytest.raises(ValueError, match="--set: got 'wind', which --vary names as well"):
         refuse_repeated([wind], ["wind"])
     refuse_repeated([wind], ["gravity"])
+
+
+def test_brackets_without_end_are_a_mistake_in_a_line() -> None:
+    with pytest.raises(ValueError, match=r"--set: got .*expected JSON after a quote or bracket"):
+        parse_constant(f"m={'[' * 20000}")

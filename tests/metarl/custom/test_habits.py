@@ -468,3 +468,24 @@ def test_check_and_what_looks_at_an_environment_wait_for_no_close(
     rows.farewell(env)
     assert time.monotonic() - began < 5.0
     assert any("hangs in close" in line for line in said)
+
+
+# Exceptions that are odd themselves -------------------------------------------------------------------------
+
+
+class MuteError(Exception):
+    """An exception that cannot tell its message."""
+
+    def __str__(self) -> str:
+        raise RuntimeError("no")
+
+
+def test_an_exception_that_cannot_tell_its_message_is_named() -> None:
+    assert rows.what_it_did(MuteError(), "step") == "the environment raised MuteError in step"
+    assert rows.what_it_did(ValueError("two\nlines"), "step") == "the environment raised ValueError in step (two lines)"
+
+
+def test_a_keyboard_interrupt_of_the_environments_own_is_an_error_in_a_worker(batch, habits) -> None:
+    envs = batch(habits.family(habits.Interrupts), "async", e=2, processes=1)
+    with pytest.raises(EnvError, match="the environment raised KeyboardInterrupt in step, row 0, task: goal"):
+        played(envs)

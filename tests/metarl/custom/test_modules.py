@@ -183,6 +183,7 @@ def test_what_is_not_there_is_one_line_with_what_is_near(folder: Path, spec: str
         ("import my_other", "raised ModuleNotFoundError .*'nowhere' is neither in this folder", 'my_other.py", line 1'),
         ("def f(:", "raised SyntaxError while it was imported", "def f(:"),
         ("import sys; sys.exit()", "called sys.exit while it was imported", "in <module>"),
+        ("class Skip(BaseException): pass\nraise Skip('no robot')", r"raised Skip while .*\(no robot\)", "in <module>"),
         ("import my_wrong.part", "raised ModuleNotFoundError", "in <module>"),
         ("import pybullet", r"needs .*'pybullet' \(.*my_wrong.py, line 1\); pip install pybullet", ""),
         ("import gym", r"needs .*'gym' .*write `import gymnasium as gym`", ""),
