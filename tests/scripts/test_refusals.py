@@ -115,11 +115,12 @@ def test_several_seeds_go_on_with_their_own_settings(run_metarl, tmp_path: Path,
     assert how_to_go_on(run, out / "seed-4", 2) == (
         f"go on with: metarl train maml-trpo point-robot --out '{out}' --seeds 2 --resume"
     )
-    for path in (out / "seed-4" / "checkpoints").iterdir():
+    damaged = list((out / "seed-4" / "checkpoints").iterdir())
+    for path in damaged:
         path.write_bytes(b"cut short")
     code, _, err = run_metarl("train", "maml-trpo", "point-robot", "--out", out / "seed-4", "--resume")
     assert code == 0
-    assert err.count("falling back to the one before") == len(list((out / "seed-4" / "checkpoints").iterdir())) - 1
+    assert err.count("falling back to the one before") == len(damaged) - 1
     assert "no whole checkpoint in" in err
 
 
