@@ -57,7 +57,10 @@ def quickened(line: str) -> list[str]:
         words += PEARL if rest[0] == "pearl" else ()
         words += ("--workers", "sync") if rest[1].startswith(("gym:", "my_arm:", "reach:")) else ()
     elif command in ("evaluate", "compare"):
-        words += [*FEW, *(("--adapt-steps", "1") if command == "evaluate" and "--protocol" not in rest else ())]
+        if "--protocol" in rest:
+            words += FEW[:2]  # it says how many episodes there are
+        else:
+            words += [*FEW, *(("--adapt-steps", "1") if command == "evaluate" else ())]
     elif command in ("bench", "render"):
         words.append("--help")  # they take long, need a screen's libraries, and have tests of their own
     return words
