@@ -10,6 +10,7 @@ import numpy as np
 from gymnasium import spaces
 
 from metarl.custom.rows import Env, Layout
+from metarl.tasks import Family
 
 
 def not_an_env(name: str, kind: type) -> str:
@@ -22,7 +23,7 @@ def not_an_env(name: str, kind: type) -> str:
         advice = "it is a batch of environments: give a single one"
     elif bases & {"dm_env", "dm_control", "pettingzoo"}:
         advice = f"it is one of {package}: wrap it by the package shimmy"
-    elif kind.__name__ == "Family":
+    elif issubclass(kind, Family):
         advice = "it is a family already: name it without gym:"
     else:
         advice = "let the class inherit from it"

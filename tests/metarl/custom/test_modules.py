@@ -305,3 +305,9 @@ def test_a_worker_process_gives_those_that_it_starts_the_usual_path(monkeypatch:
     with safe_path():
         forget_safe_path()
     assert os.environ[VARIABLE] == "1", "the user's own"
+
+
+def test_a_function_that_gives_a_family_is_named_without_gym(folder: Path) -> None:
+    (folder / "my_arms.py").write_text(REACH)
+    with pytest.raises(ValueError, match="it is a family already: name it without gym:"):
+        make_family("gym:my_arms:reach?goal=uniform(0,1)")
