@@ -12,11 +12,11 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from metarl.learning.gradient_agent import GradientAgent, GradientAgentConfig
-from metarl.learning.inner_loop import pull_back, push_forward
-from metarl.learning.losses import adapted_by_policy_gradient, first_order_steps
-from metarl.learning.meta_trust_region import TrustRegionConfig, linearise, meta_trust_region_step
-from metarl.learning.policy import Samples, StackedPolicy
+from metarl.learning.gradient.agent import GradientAgent, GradientAgentConfig
+from metarl.learning.gradient.inner_loop import pull_back, push_forward
+from metarl.learning.gradient.losses import adapted_by_policy_gradient, first_order_steps
+from metarl.learning.gradient.meta_trust_region import TrustRegionConfig, linearise, meta_trust_region_step
+from metarl.learning.gradient.policy import Samples, StackedPolicy
 from metarl.types import MetaBatch
 
 

@@ -16,10 +16,10 @@ import torch
 from torch import Tensor
 
 from metarl.config import NonNegative
-from metarl.learning.gradient_agent import AdaptedPolicy, GradientAgent, GradientAgentConfig
-from metarl.learning.losses import adapted_by_policy_gradient, policy_gradient_steps
-from metarl.learning.meta_trust_region import TrustRegionConfig, linearise, meta_trust_region_step
-from metarl.learning.policy import Samples, StackedPolicy
+from metarl.learning.gradient.agent import AdaptedPolicy, GradientAgent, GradientAgentConfig
+from metarl.learning.gradient.losses import adapted_by_policy_gradient, policy_gradient_steps
+from metarl.learning.gradient.meta_trust_region import TrustRegionConfig, linearise, meta_trust_region_step
+from metarl.learning.gradient.policy import Samples, StackedPolicy
 from metarl.types import MetaBatch, Spaces, Trajectories
 
 

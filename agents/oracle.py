@@ -14,8 +14,8 @@ from typing import ClassVar
 import numpy as np
 import torch
 
-from metarl.learning.feed_forward import FeedForwardAgent, FeedForwardSettings
-from metarl.learning.fitting import check_episodes, check_step, check_task
+from metarl.learning.experience.checks import check_episodes, check_step, check_task
+from metarl.learning.ppo.feed_forward import FeedForwardAgent, FeedForwardSettings
 from metarl.types import Action, Floats, MetaBatch, Spaces, Step, Task, TaskParameter, Trajectories
 
 

@@ -20,13 +20,11 @@ from torch import Tensor
 from torch.nn.functional import softplus
 
 from metarl.config import Count, Layers, NonNegative, Positive, Rounds, Rows, UnitInterval, Units, Whole
-from metarl.learning.actions import ActionMap
-from metarl.learning.fitting import check_episodes, check_step, check_task
-from metarl.learning.gpu import ReplayedStep, send
-from metarl.learning.memory import chunks_that_fit, graph_bytes
-from metarl.learning.networks import Perceptrons, mlp_init
-from metarl.learning.optimisers import Adam
-from metarl.learning.replay import (
+from metarl.learning.device.chunks import chunks_that_fit, graph_bytes
+from metarl.learning.device.gpu import ReplayedStep, send
+from metarl.learning.experience.actions import ActionMap
+from metarl.learning.experience.checks import check_episodes, check_step, check_task
+from metarl.learning.experience.replay import (
     Slots,
     TaskReplay,
     Transitions,
@@ -34,7 +32,9 @@ from metarl.learning.replay import (
     transition_rows,
     trials_of_rings,
 )
-from metarl.learning.squashed import squashed_sample
+from metarl.learning.networks.flat import Perceptrons, mlp_init
+from metarl.learning.networks.optimisers import Adam
+from metarl.learning.networks.squashed import squashed_sample
 from metarl.memory import FLOAT, LEARNED, SAVED, Need, RunSize, dense_parameters
 from metarl.storage import write_tensors
 from metarl.tasks import TaskDistribution

@@ -15,13 +15,13 @@ import torch
 from torch import Tensor
 
 from metarl.config import NonNegative, Positive, Rounds, Shrinking
-from metarl.learning.distributions import Distribution
-from metarl.learning.gradient_agent import AdaptedPolicy, GradientAgent, GradientAgentConfig
-from metarl.learning.inner_loop import InnerStep
-from metarl.learning.linearised import LinearisedPolicy, LossDerivatives
-from metarl.learning.losses import mean_divergence, probability_ratio
-from metarl.learning.optimisers import Adam
-from metarl.learning.policy import Samples, StackedPolicy, task_chunks
+from metarl.learning.gradient.agent import AdaptedPolicy, GradientAgent, GradientAgentConfig
+from metarl.learning.gradient.inner_loop import InnerStep
+from metarl.learning.gradient.losses import mean_divergence, probability_ratio
+from metarl.learning.gradient.policy import Samples, StackedPolicy, task_chunks
+from metarl.learning.networks.distributions import Distribution
+from metarl.learning.networks.linearised import LinearisedPolicy, LossDerivatives
+from metarl.learning.networks.optimisers import Adam
 from metarl.types import MetaBatch, Spaces, Trajectories
 
 

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 
 from metarl.config import Positive, Rounds
-from metarl.learning.gradient_agent import GradientAgent, GradientAgentConfig
-from metarl.learning.losses import adapted_by_policy_gradient
-from metarl.learning.policy import task_chunks
+from metarl.learning.gradient.agent import GradientAgent, GradientAgentConfig
+from metarl.learning.gradient.losses import adapted_by_policy_gradient
+from metarl.learning.gradient.policy import task_chunks
 from metarl.types import MetaBatch
 
 

@@ -17,31 +17,26 @@ import torch
 from torch import Tensor
 
 from metarl.config import Layers, RowsOrOwn, Units
-from metarl.learning.actions import ActionMap
-from metarl.learning.cells import GATES, Cell
-from metarl.learning.fitting import check_episodes, check_step, check_task
-from metarl.learning.gpu import send
-from metarl.learning.normalisation import NORMALISATION, Normaliser, ReturnScale
-from metarl.learning.perceptron import Activation
-from metarl.learning.policy import sample
-from metarl.learning.ppo import Forward, PpoLearner, PpoSamples, check_tensors
-from metarl.learning.recurrent import (
-    Feedback,
-    Memory,
+from metarl.learning.device.gpu import send
+from metarl.learning.experience.actions import ActionMap
+from metarl.learning.experience.checks import check_episodes, check_step, check_task
+from metarl.learning.experience.feedback import Feedback
+from metarl.learning.experience.normalisation import NORMALISATION, Normaliser, ReturnScale
+from metarl.learning.experience.trials import Trials, pack_trials, step_after
+from metarl.learning.networks.cells import GATES, Cell
+from metarl.learning.networks.distributions import sample
+from metarl.learning.networks.perceptron import Activation
+from metarl.learning.networks.recurrent import (
     RecurrentActorCritic,
-    Trials,
-    TrialSettings,
     in_segments,
     memories_after_episodes,
     memories_before_segments,
-    pack_trials,
-    step_after,
-    trial_ends,
-    trial_returns,
-    trial_samples,
     unroll,
 )
-from metarl.learning.whole_trials import after_episodes, trials_memory
+from metarl.learning.ppo.learner import Forward, PpoLearner, PpoSamples
+from metarl.learning.ppo.trials import Memory, TrialSettings, trial_ends, trial_returns, trial_samples
+from metarl.learning.ppo.whole_trials import after_episodes, trials_memory
+from metarl.learning.saving import check_tensors
 from metarl.memory import FLOAT, LEARNED, Need, RunSize, dense_parameters, recurrent_parameters
 from metarl.storage import write_tensors
 from metarl.types import Action, Floats, MetaBatch, Spaces, Step, Task, Trajectories

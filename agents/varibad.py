@@ -18,39 +18,24 @@ import torch
 from torch import Tensor, nn
 
 from metarl.config import Count, Layers, NonNegative, Positive, Rows, RowsOrOwn, UnitInterval, Units
-from metarl.learning.actions import ActionMap
-from metarl.learning.actor_critic import ActorCritic
-from metarl.learning.belief import (
-    BeliefEncoder,
-    Chosen,
-    Decoder,
-    TrialReplay,
-    choose_steps,
-    kl_from_previous,
-    summed_error,
-)
-from metarl.learning.cells import GATES
-from metarl.learning.distributions import Distribution
-from metarl.learning.fitting import check_episodes, check_step, check_task
-from metarl.learning.gpu import send
-from metarl.learning.normalisation import NORMALISATION, Normaliser, ReturnScale
-from metarl.learning.optimisers import Adam
-from metarl.learning.perceptron import Activation
-from metarl.learning.policy import sample
-from metarl.learning.ppo import PpoLearner, check_tensors, step_size
-from metarl.learning.recurrent import (
-    Feedback,
-    Memory,
-    Trials,
-    TrialSettings,
-    memories_after_episodes,
-    pack_trials,
-    step_after,
-    trial_ends,
-    trial_returns,
-    trial_samples,
-)
-from metarl.learning.whole_trials import after_episodes, trials_memory
+from metarl.learning.device.gpu import send
+from metarl.learning.experience.actions import ActionMap
+from metarl.learning.experience.checks import check_episodes, check_step, check_task
+from metarl.learning.experience.feedback import Feedback
+from metarl.learning.experience.normalisation import NORMALISATION, Normaliser, ReturnScale
+from metarl.learning.experience.trial_replay import TrialReplay
+from metarl.learning.experience.trials import Trials, pack_trials, step_after
+from metarl.learning.networks.belief import BeliefEncoder, Chosen, Decoder, choose_steps, kl_from_previous, summed_error
+from metarl.learning.networks.cells import GATES
+from metarl.learning.networks.distributions import Distribution, sample
+from metarl.learning.networks.modules import ActorCritic
+from metarl.learning.networks.optimisers import Adam
+from metarl.learning.networks.perceptron import Activation
+from metarl.learning.networks.recurrent import memories_after_episodes
+from metarl.learning.ppo.learner import PpoLearner, step_size
+from metarl.learning.ppo.trials import Memory, TrialSettings, trial_ends, trial_returns, trial_samples
+from metarl.learning.ppo.whole_trials import after_episodes, trials_memory
+from metarl.learning.saving import check_tensors
 from metarl.memory import FLOAT, LEARNED, SAVED, Need, RunSize, dense_parameters, recurrent_parameters
 from metarl.storage import write_tensors
 from metarl.types import Action, Bools, Floats, MetaBatch, Spaces, Step, Task, Trajectories

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from metarl.agent import MetaAgent as MetaAgent
-    from metarl.custom.family import gymnasium_family as gymnasium_family
     from metarl.evaluation import evaluate as evaluate
+    from metarl.gymnasium_envs.family import gymnasium_family as gymnasium_family
     from metarl.registry import make_family as make_family
     from metarl.rollout import TrajectoryBuilder as TrajectoryBuilder
     from metarl.rollout import collect as collect
@@ -34,7 +34,7 @@ __version__ = "0.1.0"
 
 _HOME = {
     "metarl.agent": ("MetaAgent",),
-    "metarl.custom.family": ("gymnasium_family",),
+    "metarl.gymnasium_envs.family": ("gymnasium_family",),
     "metarl.evaluation": ("evaluate",),
     "metarl.registry": ("make_family",),
     "metarl.rollout": ("TrajectoryBuilder", "collect"),

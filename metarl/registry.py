@@ -15,9 +15,9 @@ from typing import Any
 import gymnasium
 
 from metarl.agent import MetaAgent
-from metarl.custom.from_gym import PREFIX, gym_family
-from metarl.custom.modules import attribute, call_own, own_error, own_functions, own_module
+from metarl.gymnasium_envs.from_gym import PREFIX, gym_family
 from metarl.names import did_you_mean
+from metarl.own_code.modules import attribute, call_own, own_error, own_functions, own_module
 from metarl.tasks import Family
 
 AGENTS, FAMILIES = "metarl.agents", "metarl.families"

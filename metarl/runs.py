@@ -21,7 +21,7 @@ import torch
 from metarl import config as settings
 from metarl.agent import MetaAgent
 from metarl.checkpoint import Progress, load_checkpoint, load_newest
-from metarl.custom.batch import Stepping
+from metarl.gymnasium_envs.batch import Stepping
 from metarl.registry import agent_class
 from metarl.storage import read_json, write_bytes, write_json
 from metarl.train import TrainConfig

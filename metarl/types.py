@@ -112,7 +112,7 @@ class Spaces:
             number, and its bounds are the first choice and the last. 0 where actions are continuous.
         observation_units: Unit of each observation feature, length `O`, such as `m` or `rad/s` (`1` for a number
             without one, an empty text where it is not known); empty where none is declared. It tells which
-            deviations can be compared (`metarl.learning.normalisation`). Environments that differ in nothing else
+            deviations can be compared (`learning.experience.normalisation`). Environments that differ in nothing else
             fit the same agents, so it does not count when spaces are compared.
         task_parameters: What an oracle is told of a task, as `Family.spaces` declares it; does not count either, since
             environments know nothing of it.

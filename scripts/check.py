@@ -11,9 +11,9 @@ from typing import Annotated, Any
 import tyro
 
 from metarl.config import Range, check
-from metarl.custom.contract import Clock, examine
-from metarl.custom.family import stepping_of
-from metarl.custom.from_gym import gym_spec
+from metarl.gymnasium_envs.check.contract import Clock, examine
+from metarl.gymnasium_envs.family import stepping_of
+from metarl.gymnasium_envs.from_gym import gym_spec
 from metarl.registry import make_family
 from metarl.scripts.common import border, end_with_json, parse
 from metarl.scripts.families import GymOptions

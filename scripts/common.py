@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 
 import tyro
 
-from metarl.custom.rows import EnvError
+from metarl.own_code.errors import EnvError
 from metarl.scripts.ending import is_ending
 from metarl.scripts.versions import explanation
 

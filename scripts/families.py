@@ -11,9 +11,9 @@ import tyro
 
 from metarl.agent import MetaAgent
 from metarl.checkpoint import Progress
-from metarl.custom.family import with_stepping
-from metarl.custom.from_gym import named_again
-from metarl.custom.vary import FORMS
+from metarl.gymnasium_envs.family import with_stepping
+from metarl.gymnasium_envs.from_gym import named_again
+from metarl.gymnasium_envs.vary import FORMS
 from metarl.registry import is_own_code, make_family
 from metarl.runs import RunConfig, load_with_progress
 from metarl.tasks import Family

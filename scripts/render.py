@@ -12,8 +12,8 @@ import imageio.v3 as iio
 import tyro
 
 from metarl.config import Pixels, Rounds, RoundsOrDefault, RowsOrNone, RowsOrOwn, Seed, check
-from metarl.custom.family import drawing
 from metarl.evaluation import evaluate
+from metarl.gymnasium_envs.family import drawing
 from metarl.memory import Need, check_memory
 from metarl.report import first_label, tasks_label
 from metarl.runs import RunConfig

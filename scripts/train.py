@@ -18,16 +18,16 @@ import tyro
 from metarl.agent import MetaAgent
 from metarl.checkpoint import DAMAGED, Progress, load_newest, save_checkpoint, set_aside
 from metarl.config import RoundsOrNone, check
-from metarl.custom.batch import Stepping
-from metarl.custom.family import stepping_of, with_stepping
-from metarl.custom.from_gym import PREFIX, gym_spec, named_again
-from metarl.custom.guest import limit_output
-from metarl.custom.measure import settled
-from metarl.custom.rows import EnvError
-from metarl.custom.short_test import effect_warnings
 from metarl.evaluation import evaluate, success_rates
 from metarl.finite import NotFiniteError, naming
-from metarl.learning.memory import keep_freed_memory
+from metarl.gymnasium_envs.batch import Stepping
+from metarl.gymnasium_envs.check.short_test import effect_warnings
+from metarl.gymnasium_envs.family import stepping_of, with_stepping
+from metarl.gymnasium_envs.from_gym import PREFIX, gym_spec, named_again
+from metarl.gymnasium_envs.measure import settled
+from metarl.learning.device.process import keep_freed_memory
+from metarl.own_code.errors import EnvError
+from metarl.own_code.guest import limit_output
 from metarl.registry import AGENTS, FAMILIES, agent_class, make_family, names
 from metarl.report import first_label, last_label, tasks_label, training_picture
 from metarl.runs import MetricsLog, RunConfig, resolve_device, use_matmul

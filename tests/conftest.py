@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from metarl.agents.maml_trpo import MamlTrpo, MamlTrpoConfig
-from metarl.learning.policy import Samples, StackedPolicy
+from metarl.learning.gradient.policy import Samples, StackedPolicy
 from metarl.registry import FAMILIES, names
 from metarl.rollout import TrajectoryBuilder
 from metarl.scripts.reference.policy import PlainPolicy

@@ -10,9 +10,11 @@ from torch import Tensor
 
 from metarl.agent import MetaAgent
 from metarl.finite import NotFiniteError
-from metarl.learning import device_returns, memory, returns, trust_region
-from metarl.learning.gpu import ReplayedStep, one_by_one
-from metarl.learning.trust_region import conjugate_gradient
+from metarl.learning.device import chunks as memory
+from metarl.learning.device.gpu import ReplayedStep, one_by_one
+from metarl.learning.experience import device_returns, returns
+from metarl.learning.gradient import trust_region
+from metarl.learning.gradient.trust_region import conjugate_gradient
 from metarl.registry import AGENTS, agent_class, make_family, names
 from metarl.scripts.bench.synthetic import synthetic_batch
 from metarl.scripts.bench.update import Shape, sized

@@ -33,7 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     if words[0] not in MEASUREMENTS:
         refuse(f"bench: got {words[0]!r}, expected one of {', '.join(MEASUREMENTS)}")
-    importlib.import_module("metarl.learning.memory").keep_freed_memory()  # as in a training
+    importlib.import_module("metarl.learning.device.process").keep_freed_memory()  # as in a training
     module = "everything" if words[0] == "all" else words[0]
     code: int = importlib.import_module(f"metarl.scripts.bench.{module}").main(words[1:])
     return code

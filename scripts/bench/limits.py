@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from metarl.learning.gpu import one_by_one
+from metarl.learning.device.gpu import one_by_one
 from metarl.scripts.bench.stopwatch import Stopwatch
 
 LEFT = {

@@ -16,10 +16,10 @@ import numpy as np
 from gymnasium.vector import AsyncVectorEnv, SyncVectorEnv, VectorEnv
 
 from metarl.config import Rounds, Rows, RowsOrOwn, Seed, check
-from metarl.custom.family import random_actions
-from metarl.custom.pool import ctrl_c_is_ours
 from metarl.envs.metaworld.classes import MANIPULATIONS
 from metarl.envs.metaworld.families import BenchmarkTasks, class_of
+from metarl.gymnasium_envs.family import random_actions
+from metarl.gymnasium_envs.pool import ctrl_c_is_ours
 from metarl.memory import check_memory
 from metarl.registry import FAMILIES, make_family, names
 from metarl.scripts.bench.tables import cell, print_table

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from metarl.learning.gpu import one_by_one
+from metarl.learning.device.gpu import one_by_one
 
 STATUS = Path("/proc/self/status")
 PEAK_RESET = Path("/proc/self/clear_refs")

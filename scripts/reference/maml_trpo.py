@@ -14,10 +14,10 @@ import torch
 from torch import Tensor
 
 from metarl.agents.maml_trpo import MamlTrpo, MamlTrpoConfig
-from metarl.learning.distributions import Distribution
-from metarl.learning.gradient_agent import AdaptedPolicy
-from metarl.learning.losses import inner_loss, mean_divergence, surrogate_objective
-from metarl.learning.policy import Samples, StackedPolicy
+from metarl.learning.gradient.agent import AdaptedPolicy
+from metarl.learning.gradient.losses import inner_loss, mean_divergence, surrogate_objective
+from metarl.learning.gradient.policy import Samples, StackedPolicy
+from metarl.learning.networks.distributions import Distribution
 from metarl.scripts.reference.policy import PlainPolicy, floors, projected
 from metarl.types import MetaBatch, Trajectories
 

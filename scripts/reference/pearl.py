@@ -14,7 +14,7 @@ from torch.distributions import Independent, Normal, TanhTransform, TransformedD
 from torch.nn.functional import linear, softplus
 
 from metarl.agents.pearl import LOG_STD_RANGE, MIN_VARIANCE, Noise, Parameters, PearlConfig, PearlNetworks
-from metarl.learning.replay import Transitions
+from metarl.learning.experience.replay import Transitions
 
 
 class Losses(NamedTuple):

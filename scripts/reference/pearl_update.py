@@ -13,8 +13,8 @@ from torch import Tensor
 from torch.nn.functional import mse_loss, softplus
 
 from metarl.agents.pearl import LOG_STD_RANGE, MIN_VARIANCE, Drawn, Pearl, kl_from_prior, temperature_loss
-from metarl.learning.replay import Slots, Transitions
-from metarl.learning.squashed import squashed_sample
+from metarl.learning.experience.replay import Slots, Transitions
+from metarl.learning.networks.squashed import squashed_sample
 from metarl.scripts.reference.pearl import network
 
 

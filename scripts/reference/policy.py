@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import linear
 
-from metarl.learning.policy import StackedPolicy
+from metarl.learning.gradient.policy import StackedPolicy
 
 
 class PlainPolicy(StackedPolicy):

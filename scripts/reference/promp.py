@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 
 from metarl.agents.promp import OuterObjective, Promp, PrompConfig, clipped_objective
-from metarl.learning.distributions import Distribution
-from metarl.learning.gradient_agent import AdaptedPolicy
-from metarl.learning.losses import mean_divergence, probability_ratio, surrogate_objective
-from metarl.learning.policy import Samples, StackedPolicy
+from metarl.learning.gradient.agent import AdaptedPolicy
+from metarl.learning.gradient.losses import mean_divergence, probability_ratio, surrogate_objective
+from metarl.learning.gradient.policy import Samples, StackedPolicy
+from metarl.learning.networks.distributions import Distribution
 from metarl.scripts.reference.policy import PlainPolicy, projected
 from metarl.types import Trajectories
 

@@ -6,9 +6,9 @@ from torch import Tensor
 
 from metarl.agents.fomaml import FirstOrderAdaptation
 from metarl.agents.maml_trpo import MamlAdaptation
-from metarl.learning.losses import inner_loss, mean_divergence, surrogate_objective
-from metarl.learning.meta_trust_region import ChunkLinearisation
-from metarl.learning.policy import Samples, StackedPolicy
+from metarl.learning.gradient.losses import inner_loss, mean_divergence, surrogate_objective
+from metarl.learning.gradient.meta_trust_region import ChunkLinearisation
+from metarl.learning.gradient.policy import Samples, StackedPolicy
 from metarl.types import Spaces
 
 DOUBLE = torch.float64

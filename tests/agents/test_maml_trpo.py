@@ -11,10 +11,10 @@ from torch import Tensor
 
 from metarl.agents.maml_trpo import MamlAdaptation, MamlTrpo, MamlTrpoConfig
 from metarl.checkpoint import Progress, load_newest, save_checkpoint
-from metarl.learning import meta_trust_region
-from metarl.learning.losses import adapted_by_policy_gradient, inner_loss, mean_divergence, surrogate_objective
-from metarl.learning.meta_trust_region import ChunkLinearisation
-from metarl.learning.policy import Samples
+from metarl.learning.gradient import meta_trust_region
+from metarl.learning.gradient.losses import adapted_by_policy_gradient, inner_loss, mean_divergence, surrogate_objective
+from metarl.learning.gradient.meta_trust_region import ChunkLinearisation
+from metarl.learning.gradient.policy import Samples
 from metarl.registry import make_family
 from metarl.rollout import collect
 from metarl.scripts.reference import maml_trpo as reference

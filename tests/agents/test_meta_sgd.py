@@ -7,9 +7,9 @@ from torch import Tensor
 
 from metarl.agents.maml_trpo import MamlAdaptation
 from metarl.agents.meta_sgd import MetaSgd, MetaSgdAdaptation, MetaSgdConfig
-from metarl.learning.losses import inner_loss
-from metarl.learning.meta_trust_region import ChunkLinearisation
-from metarl.learning.policy import Samples, StackedPolicy
+from metarl.learning.gradient.losses import inner_loss
+from metarl.learning.gradient.meta_trust_region import ChunkLinearisation
+from metarl.learning.gradient.policy import Samples, StackedPolicy
 from metarl.types import Spaces, Task
 
 DOUBLE = torch.float64

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from metarl.learning.distributions import Categorical, Gaussian
-from metarl.learning.policy import sample
+from metarl.learning.networks.distributions import Categorical, Gaussian, sample
 from metarl.registry import AGENTS, make_family, names
 from metarl.rollout import collect
 from metarl.runs import RunConfig

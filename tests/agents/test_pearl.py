@@ -13,7 +13,7 @@ from torch import Tensor
 from metarl.agents import pearl
 from metarl.agents.pearl import Noise, Parameters, Pearl, PearlConfig, PearlNetworks
 from metarl.checkpoint import Progress, load_newest, save_checkpoint
-from metarl.learning.replay import TaskReplay, Transitions
+from metarl.learning.experience.replay import TaskReplay, Transitions
 from metarl.registry import make_family
 from metarl.rollout import TrajectoryBuilder, collect
 from metarl.scripts.reference import pearl as reference

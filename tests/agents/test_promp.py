@@ -6,10 +6,10 @@ import torch
 from torch import Tensor
 
 from metarl.agents.promp import ChunkObjective, Promp, PrompConfig, RatioLoss, clipped_objective, clipped_slope
-from metarl.learning.distributions import Distribution
-from metarl.learning.linearised import HeadAutograd
-from metarl.learning.losses import inner_loss, mean_divergence, probability_ratio, surrogate_objective
-from metarl.learning.policy import Samples, StackedPolicy
+from metarl.learning.gradient.losses import inner_loss, mean_divergence, probability_ratio, surrogate_objective
+from metarl.learning.gradient.policy import Samples, StackedPolicy
+from metarl.learning.networks.distributions import Distribution
+from metarl.learning.networks.linearised import HeadAutograd
 from metarl.registry import make_family
 from metarl.rollout import collect
 from metarl.scripts.reference.policy import projected

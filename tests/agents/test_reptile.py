@@ -8,7 +8,7 @@ import torch
 
 from metarl.agents import reptile
 from metarl.agents.reptile import Reptile, ReptileConfig, reptile_step
-from metarl.learning.losses import inner_loss
+from metarl.learning.gradient.losses import inner_loss
 from metarl.registry import make_family
 from metarl.rollout import collect
 from metarl.seeding import Streams

@@ -12,7 +12,9 @@ import torch
 
 from metarl.agents.rl2 import Rl2, Rl2Config
 from metarl.checkpoint import Progress, load_newest, save_checkpoint
-from metarl.learning.recurrent import Memory, pack_trials, unroll
+from metarl.learning.experience.trials import pack_trials
+from metarl.learning.networks.recurrent import unroll
+from metarl.learning.ppo.trials import Memory
 from metarl.registry import make_family
 from metarl.rollout import TrajectoryBuilder, collect
 from metarl.seeding import Streams

@@ -11,8 +11,9 @@ import torch
 
 from metarl.agents.varibad import TrialTensors, Varibad, VaribadConfig
 from metarl.checkpoint import Progress, load_newest, save_checkpoint
-from metarl.learning.belief import choose_steps
-from metarl.learning.recurrent import Memory, pack_trials
+from metarl.learning.experience.trials import pack_trials
+from metarl.learning.networks.belief import choose_steps
+from metarl.learning.ppo.trials import Memory
 from metarl.registry import make_family
 from metarl.rollout import TrajectoryBuilder, collect
 from metarl.seeding import Streams

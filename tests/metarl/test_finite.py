@@ -11,7 +11,7 @@ import torch
 
 from metarl.checkpoint import Progress, list_checkpoints, load_checkpoint, load_newest, save_checkpoint
 from metarl.finite import NotFiniteError, check_finite, learned, naming, remedies
-from metarl.learning.gradient_agent import AdaptedPolicy
+from metarl.learning.gradient.agent import AdaptedPolicy
 from metarl.registry import AGENTS, agent_class, make_family, names
 from metarl.rollout import TrajectoryBuilder
 from metarl.scripts.presets import default_settings

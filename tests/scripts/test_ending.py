@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from metarl.custom.pool import ctrl_c_is_ours
+from metarl.gymnasium_envs.pool import ctrl_c_is_ours
 from metarl.scripts.cli import COMMANDS, MODULES, _imported
 from metarl.scripts.ending import Ending, StopRequest
 

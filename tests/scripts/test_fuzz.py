@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 from metarl.config import Range
-from metarl.custom.batch import Stepping
+from metarl.gymnasium_envs.batch import Stepping
 from metarl.registry import AGENTS, agent_class, names
 from metarl.scripts.bench.everything import EverythingCommand
 from metarl.scripts.bench.iteration import IterationCommand

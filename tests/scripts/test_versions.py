@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from metarl.custom.rows import EnvError
+from metarl.own_code.errors import EnvError
 from metarl.scripts import versions
 from metarl.scripts.common import border
 
@@ -200,7 +200,7 @@ def refuse(cls, parameters):
 
 for one in (vector.AsyncVectorEnv, vector.SyncVectorEnv, vector.VectorWrapper):
     one.__class_getitem__ = classmethod(refuse)
-import metarl.custom.batch, metarl.custom.rows, metarl.scripts.film
+import metarl.gymnasium_envs.batch, metarl.gymnasium_envs.rows, metarl.scripts.film
 """
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

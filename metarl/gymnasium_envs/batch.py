@@ -1,0 +1,189 @@
+"""A batch of Gymnasium environments, stepped in this process or in worker processes, and what can go wrong there."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from gymnasium import spaces
+
+from metarl.config import RoundsOrNone, Seconds
+from metarl.gymnasium_envs.answers import FLOAT32_MAX, UNBOUNDED
+from metarl.gymnasium_envs.pool import WorkerRows
+from metarl.gymnasium_envs.rows import LEAVE, VERDICT, Layout, Maker, TaskRow, describe, make_rows
+from metarl.own_code.guest import guest, say_once, time_limit
+from metarl.types import Bools, Floats, Task
+from metarl.vector import TaskVecEnv
+
+GYMNASIUM_ENV_BYTES = 4096
+"""The least that an environment of Gymnasium's takes: the object, its spaces, its generator of random numbers."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stepping:
+    """Who steps Gymnasium environments of one's own."""
+
+    workers: Literal["auto", "sync", "async"] = "auto"
+    """This process (sync), worker processes (async), or what a short measurement finds faster, recorded as used."""
+    processes: RoundsOrNone = 0
+    """Worker processes; 0 for one per core."""
+    timeout: Seconds = 60.0
+    """Seconds after which one call of an environment (make, reset or step) counts as hung, and ends the run; a close
+    that hangs is left alone."""
+
+
+class LocalRows:
+    """All rows in this process, by Gymnasium's `SyncVectorEnv`.
+
+    Args:
+        maker: How to get an environment for a task.
+        layout: Its spaces.
+        num_rows: `N`.
+        timeout: Seconds for one call of an environment; kept only in the main thread, where signals arrive.
+    """
+
+    def __init__(self, maker: Maker, layout: Layout, num_rows: int, timeout: float) -> None:
+        self._progress = np.zeros(2, dtype=np.int64)
+        self._rows = make_rows(maker, layout, range(num_rows), self._progress)
+        self._timeout = timeout
+        self._first_step = True
+
+    def reset(self, tasks: Sequence[Task], seeds: np.ndarray) -> Floats:
+        """Reports `[N, O + 4]` after a reset of the rows that have a seed; `tasks` and `seeds` are `[N]`."""
+        self._first_step = True
+        with guest(), self._time_limit():
+            return self._rows.reset(options={"tasks": tasks, "seeds": seeds})[0]
+
+    def step(self, actions: Floats) -> Floats:
+        """Reports `[N, O + 4]` after actions `[N, A]`."""
+        first, self._first_step = self._first_step, False  # what an environment sets up late, it does there
+        with guest(handlers=first), self._time_limit():
+            return self._rows.step(actions)[0]
+
+    def picture(self, row: int) -> np.ndarray:
+        """What one environment draws, `[height, width, 3]`."""
+        with guest(), self._time_limit():
+            return self._rows.envs[row].picture()  # type: ignore[attr-defined]
+
+    def close(self) -> None:
+        """Closes the environments; once one hangs there, those that are left stay as they are."""
+        with guest(), self._time_limit():
+            answering = True
+            for row in self._rows.envs:
+                assert isinstance(row, TaskRow)
+                answering = row.put_away(leave=not answering) and answering
+        self._rows.close()
+
+    def _time_limit(self) -> contextlib.AbstractContextManager[None]:
+        return time_limit(self._timeout, lambda: int(self._progress[1]))
+
+
+class GymnasiumBatch(TaskVecEnv):
+    """Gymnasium environments of one's own as a batch over tasks.
+
+    An episode whose observation or reward is not finite (in float32, in which agents compute) counts as diverged, as
+    in a simulation that blew up. Where that is so at reset, the agent sees zeros, and the first step ends the episode.
+
+    Args:
+        num_tasks: `M`.
+        episodes: `E`.
+        horizon: `T`.
+        maker: How to get an environment for a task.
+        layout: Its spaces.
+        stepping: Who steps; `auto` counts as `sync` here, since whoever asks for it has measured before.
+    """
+
+    def __init__(
+        self, num_tasks: int, episodes: int, horizon: int, *, maker: Maker, layout: Layout, stepping: Stepping
+    ) -> None:
+        flat, action = spaces.flatten_space(layout.observation_space), layout.action_space
+        assert isinstance(flat, spaces.Box)
+        super().__init__(
+            num_tasks,
+            episodes,
+            horizon,
+            spaces.Box(flat.low.astype(np.float64), flat.high.astype(np.float64), dtype=np.float64),
+            spaces.Discrete(int(action.n), start=int(action.start))
+            if isinstance(action, spaces.Discrete)
+            else _actions_of(action),
+        )
+        self.observation_units, self.row_bytes = layout.units, GYMNASIUM_ENV_BYTES
+        self._maker, self._layout, self._stepping = maker, layout, stepping
+        self._rows: LocalRows | WorkerRows | None = None
+        self._reports = np.zeros((self.num_envs, layout.observation_size + VERDICT))
+        self._row_tasks: list[Task] = []
+        self._blown_at_reset = np.zeros(self.num_envs, dtype=np.bool_)  # [N]
+
+    def _apply_tasks(self, tasks: Sequence[Task]) -> None:
+        self._row_tasks = [task for task in tasks for _ in range(self.episodes)]
+
+    def _reset_rows(self, rows: np.ndarray, rng: np.random.Generator) -> None:
+        if self._rows is None:  # as late as possible: a batch that is only asked for its spaces starts nothing
+            arguments = (self._maker, self._layout, self.num_envs)
+            self._rows = (
+                WorkerRows(*arguments, self._stepping.processes, self._stepping.timeout)
+                if self._stepping.workers == "async"
+                else LocalRows(*arguments, self._stepping.timeout)
+            )
+        seeds = np.full(self.num_envs, LEAVE, dtype=np.int64)
+        seeds[rows] = rng.integers(2**31, size=len(rows))
+        self._reports[:] = self._rows.reset(self._row_tasks, seeds)
+        starts = self._reports[rows, :-VERDICT]
+        self._blown_at_reset[rows] = ~_sound(starts)
+        self._reports[rows, :-VERDICT] = np.where(self._blown_at_reset[rows, None], 0.0, starts)
+
+    def _step_rows(self, rows: np.ndarray, actions: Floats) -> tuple[Floats, Bools, Bools, dict[str, np.ndarray]]:
+        assert self._rows is not None
+        everyone = np.full((self.num_envs, self._layout.action_size), np.nan)  # [N, A], not a number: stand still
+        everyone[rows] = actions.reshape(len(rows), self._layout.action_size)
+        lost = self._blown_at_reset[rows]
+        if lost.any():
+            everyone[rows[lost]] = np.nan
+        self._reports[:] = self._rows.step(everyone)
+        reports = self._reports[rows]
+        reward, terminated, truncated, success = reports[:, -VERDICT:].T
+        blown = ~_sound(reports[:, :-1]) | lost
+        if blown.any():
+            task = describe(self._row_tasks[rows[blown.argmax()]])
+            say_once("an observation or a reward is not finite in float32; such episodes count as diverged", task)
+        infos = {"truncated": truncated > 0}
+        if self.reports_success or not np.isnan(success).all():
+            infos["success"] = np.nan_to_num(success) > 0
+        return reward, terminated > 0, blown, infos
+
+    def _observe(self, rows: np.ndarray) -> Floats:
+        return self._reports[rows, :-VERDICT]
+
+    def render_row(self, row: int, width: int, height: int) -> np.ndarray:
+        """What the environment itself draws, in its own size.
+
+        Raises:
+            ValueError: It is stepped in a worker process, or was not made for drawing (`drawing` does both).
+            EnvError: It raised, or drew no picture.
+        """
+        if not isinstance(self._rows, LocalRows):
+            raise ValueError(f"render_row: got row {row} of worker processes, expected environments of this process")
+        return self._rows.picture(row)
+
+    def close_extras(self, **kwargs: Any) -> None:
+        """Closes the environments, and ends the processes that hold them."""
+        if self._rows is not None:
+            self._rows.close()
+
+
+def _sound(numbers: Floats) -> Bools:
+    """Whether all numbers of a row are finite in float32, `[rows]`."""
+    return np.asarray((np.abs(numbers) <= FLOAT32_MAX).all(axis=1))
+
+
+def _actions_of(space: spaces.Space[Any]) -> spaces.Box:
+    """The flat action space of a row; bounds so wide that they are none become infinite."""
+    flat = spaces.flatten_space(space)
+    assert isinstance(flat, spaces.Box)
+    if (np.maximum(np.abs(flat.low), np.abs(flat.high)) < UNBOUNDED).all():
+        return flat
+    low, high = np.where(flat.low <= -UNBOUNDED, -np.inf, flat.low), np.where(flat.high >= UNBOUNDED, np.inf, flat.high)
+    return spaces.Box(low.astype(flat.dtype), high.astype(flat.dtype), dtype=flat.dtype.type)

@@ -1,0 +1,291 @@
+"""What metarl asks of a family beyond Gymnasium's own rules, checked, with words that say what to change."""
+
+from __future__ import annotations
+
+import time
+import traceback
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import gymnasium
+import numpy as np
+from gymnasium import spaces
+from gymnasium.utils.env_checker import check_env
+
+from metarl.gymnasium_envs.answers import AnswerError, plain_flags, reset_answer, step_answer
+from metarl.gymnasium_envs.check.derived import partial_effects
+from metarl.gymnasium_envs.check.findings import Clock, Findings, Note, OutOfTimeError, Problem, Seen
+from metarl.gymnasium_envs.check.playing import play, varied_actions
+from metarl.gymnasium_envs.check.task_check import compare_tasks, long_time_limit
+from metarl.gymnasium_envs.check.tasks_apart import parts_of
+from metarl.gymnasium_envs.family import GymnasiumEnvs
+from metarl.gymnasium_envs.rows import Env, Maker, describe, farewell
+from metarl.own_code.errors import EnvError
+from metarl.tasks import Family
+from metarl.types import Task
+from metarl.vector import fixed_actions
+
+__all__ = ["Clock", "Findings", "Note", "Problem", "Seen", "check_family", "examine"]
+
+TASKS, ROWS, LONGEST_EPISODE = 6, 20, 100
+"""How much is played at most: so many tasks, episodes of each, and steps of an episode."""
+SLOW = tuple((rows, steps) for rows in (ROWS, 10, 5, 2) for steps in (LONGEST_EPISODE, 50, 20, 10, 5))
+"""What is played in place of that where it would take too long: the most of these that fits."""
+COMPARED_TASKS = 1000
+"""Training tasks that are compared with the held-out ones."""
+SHARE = 0.6
+"""Part of the time left that the comparison of tasks is planned to take."""
+
+
+def check_family(family: Family) -> list[Problem]:
+    """Everything found wrong with a family; Gymnasium environments are also put through Gymnasium's `check_env`."""
+    return examine(family).problems
+
+
+def examine(family: Family, clock: Clock | None = None) -> Findings:
+    """All that there is to say about a family: what is wrong, what may be wrong, what was seen, what was not.
+
+    Args:
+        family: The family.
+        clock: Time for it, and who is told of progress; no limit by default.
+    """
+    findings, clock = Findings(), clock or Clock()
+    for finding in _looked_at(family, clock):
+        findings.add(finding)
+    findings.skipped = list(dict.fromkeys(clock.skipped))
+    return findings
+
+
+def _looked_at(family: Family, clock: Clock) -> Iterator[Problem | Note | Seen]:
+    """Part after part, as far as what was found allows and there is time."""
+    tasks = _some_tasks(family)
+    if not tasks:
+        yield Problem("overlap", "got no task at all; TaskDistribution has to give training and held-out tasks")
+        return
+    yield from _tasks_apart(family)
+    if isinstance(family.make_envs, GymnasiumEnvs):
+        found = _single_environment(family.make_envs, tasks[0], clock)
+        yield from found
+        if any(isinstance(p, Problem) and p.kind in ("space", "fault") for p in found):
+            return
+        if clock.start("whether it can be made in a worker process"):
+            yield from _in_a_worker(family, tasks[0], clock)
+        stepping = replace(family.make_envs.stepping, workers="sync", timeout=_patience(family.make_envs, clock))
+        family = replace(family, make_envs=replace(family.make_envs, stepping=stepping))
+    if not clock.start("how fast it is"):
+        clock.skipped += ["seeds", "leaks", "effects of tasks"]
+        return
+    explained = set[str]()
+    try:
+        plan = _plan(family, tasks, clock)
+        yield Seen(plan.words(family))
+        envs = family.make_envs(1, plan.rows, plan.steps)
+        try:
+            yield from compare_tasks(envs, family, tasks[: plan.tasks], clock, explained)
+        finally:
+            envs.close()
+        if isinstance(family.make_envs, GymnasiumEnvs):
+            yield from partial_effects(family, family.make_envs, tasks[0], plan.steps, clock, explained)
+            yield from long_time_limit(family, tasks[0], plan.steps, clock)
+    except EnvError as failure:
+        if clock.left > 0:
+            yield Problem("fault", str(failure), failure.trace)
+        else:
+            clock.skipped.append(f"what comes after a call of the environment that took too long ({failure})")
+
+
+def _patience(make: GymnasiumEnvs, clock: Clock) -> float:
+    """Seconds for one call of an environment, of which the time left is a bound."""
+    return float(min(make.stepping.timeout, max(clock.left, 0.1) / 1.25))  # a hang is noticed a quarter later
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """How much is played.
+
+    Args:
+        tasks: Tasks that are compared.
+        rows: `E`, episodes of each.
+        steps: `T`.
+        observation_size: `O`.
+        slow: Whether it is less than usual.
+    """
+
+    tasks: int
+    rows: int
+    steps: int
+    observation_size: int
+    slow: bool
+
+    def words(self, family: Family) -> str:
+        """It, and how large an observation is."""
+        size, batch = 8 * self.observation_size, 8 * self.observation_size * 400 * family.horizon
+        many = "numbers" if self.observation_size > 1 else "number"
+        words = (
+            f"an observation is {self.observation_size} {many} ({_bytes(size)}; those of 20 tasks x 20 episodes x "
+            f"{family.horizon} steps are {_bytes(batch)})"
+        )
+        if self.slow:
+            words += f"; the environment is slow: {self.rows} episodes of {self.steps} steps are played of each task"
+        return words
+
+
+def _bytes(number: float) -> str:
+    for unit in ("bytes", "KiB", "MiB"):
+        if number < 1024:
+            return f"{number:.3g} {unit}"
+        number /= 1024
+    return f"{number:.3g} GiB"
+
+
+def _plan(family: Family, tasks: Sequence[Task], clock: Clock) -> _Plan:
+    """Measures a reset and a step, and takes what fits into the time left."""
+    longest = min(family.horizon, LONGEST_EPISODE)
+    envs = family.make_envs(1, 1, longest)
+    try:
+        actions, size = varied_actions(envs), int(envs.single_observation_space.shape[0])
+        play(envs, tasks[-1], actions[:1])  # what is imported at the first one does not count
+        before = time.perf_counter()
+        envs.set_tasks(tasks[:1])
+        envs.reset(seed=0)
+        made, before = time.perf_counter() - before, time.perf_counter()
+        moments = [before] + [time.perf_counter() for action in actions[:5] if clock.going() and envs.step(action)]
+        step = float(np.median(np.diff(moments))) if len(moments) > 1 else made
+    finally:
+        envs.close()
+    if clock.left == float("inf"):
+        return _Plan(len(tasks), ROWS, longest, size, slow=False)
+    plays = len(tasks) + 1 + 2 * len(parts_of(tasks[0]))
+    for few, plays in ((len(tasks), plays), (2, 5)):  # noqa: B020
+        for rows, length in sorted(SLOW, key=lambda way: -way[0] * way[1]):
+            length = min(length, longest)
+            if plays * rows * (made + step * length) <= SHARE * clock.left:
+                return _Plan(few, rows, length, size, slow=(few, rows, length) != (len(tasks), ROWS, longest))
+    return _Plan(2, 2, min(5, longest), size, slow=True)
+
+
+# Tasks ----------------------------------------------------------------------------------------------------
+
+
+def _some_tasks(family: Family) -> list[Task]:
+    """A few different tasks, of both splits where they have to be."""
+    found = dict.fromkeys([*family.distribution.held_out(TASKS), *family.distribution.train_tasks(TASKS)])
+    return list(found)[:TASKS]
+
+
+def _tasks_apart(family: Family) -> Iterator[Problem]:
+    """Train and held-out tasks overlap, or there is none."""
+    distribution = family.distribution
+    if not distribution.held_out() or not distribution.train_tasks(1):
+        yield Problem("overlap", "got no training or no held-out task; TaskDistribution has to give both")
+        return
+    if not distribution.splits:
+        return
+    train = {*distribution.train_tasks(COMPARED_TASKS), *distribution.sample(COMPARED_TASKS, np.random.default_rng(0))}
+    both = train & set(distribution.held_out())
+    if both:
+        yield Problem(
+            "overlap",
+            f"{len(both)} held-out tasks are training tasks too, such as {describe(next(iter(both)))}; take the "
+            "held-out tasks out of `sample` and `train_tasks`, or set `splits` to False",
+        )
+
+
+# One Gymnasium environment ------------------------------------------------------------------------------------
+
+
+def _single_environment(make: GymnasiumEnvs, task: Task, clock: Clock) -> list[Problem]:
+    """What a single environment returns, and what Gymnasium's own check says of it."""
+    env, looked = None, clock.start("what a single environment returns")
+    if not looked:
+        return []
+    try:
+        with clock.limit():
+            env = make.maker.play(None, task)
+            wrong = list(_returned(env))
+            if wrong or not clock.start("Gymnasium's check_env"):
+                return wrong
+            return list(_gymnasium_check(env, make.maker))
+    except OutOfTimeError as error:
+        message = f"the environment gave no answer: {error}; it is slow or hangs there (--seconds gives it more time)"
+        return [Problem("fault", message, traceback.format_exc())]
+    except AnswerError as error:
+        return [Problem("space", f"{error}, task: {describe(task)}")]
+    except (Exception, SystemExit) as error:
+        message = f"the environment raised {type(error).__name__} ({error}), task: {describe(task)}"
+        return [Problem("fault", message, traceback.format_exc())]
+    finally:
+        if env is not None:
+            farewell(env)
+
+
+def _returned(env: Env) -> Iterator[Problem]:
+    """Observations and rewards that are not what the spaces say."""
+    observation, _ = reset_answer(env.reset(seed=0))
+    wrong = list(_mismatch(env.observation_space, observation, "the observation at reset"))
+    env.action_space.seed(0)
+    observation, reward, *_ = step_answer(env.step(env.action_space.sample()))
+    wrong = wrong or list(_mismatch(env.observation_space, observation, "the observation at step"))
+    yield from (Problem("space", message) for message in wrong)
+    shape = np.shape(np.asarray(reward))
+    if shape:
+        yield Problem("space", f"the reward has shape {shape}; return a single number, float(reward)")
+    if complaint := fixed_actions(env.action_space):
+        yield Problem("space", complaint)
+
+
+def _mismatch(space: spaces.Space[Any], value: Any, what: str) -> Iterator[str]:
+    """What differs between a value and its space, in words."""
+    if isinstance(space, spaces.Dict):
+        if not isinstance(value, dict) or set(value) != set(space.spaces):
+            got = sorted(value) if isinstance(value, dict) else type(value).__name__
+            yield f"{what} is {got}, but its space is a Dict of {sorted(space.spaces)}; make the two agree"
+            return
+        for key, part in space.spaces.items():
+            yield from _mismatch(part, value[key], f"{what}, entry {key!r},")
+    elif isinstance(space, spaces.Box):
+        array = np.asarray(value)
+        if array.shape != space.shape:
+            yield f"{what} has shape {array.shape}, but its space says {space.shape}; make the two agree"
+        elif not np.can_cast(array.dtype, space.dtype):
+            yield (
+                f"{what} has dtype {array.dtype}, but its space says {space.dtype}; return it as "
+                f"observation.astype(np.{space.dtype}), or declare dtype=np.{array.dtype}"
+            )
+        elif np.isfinite(array).all() and not ((array >= space.low) & (array <= space.high)).all():
+            where = tuple(int(i) for i in np.argwhere((array < space.low) | (array > space.high))[0])
+            yield f"{what} is {array[where]} at index {where}, outside the bounds of its space; widen the space"
+    elif value not in space:
+        yield f"{what} is {value!r}, which is not in its space {space}; make the two agree"
+
+
+def _gymnasium_check(env: Env, maker: Maker) -> Iterator[Problem]:
+    """Gymnasium's `check_env` on the bare environment."""
+    bare: gymnasium.Env[Any, Any] = env if maker.delivery == "options" else env.unwrapped
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # its recommendations: bounds, normalised actions
+            with plain_flags(bare):
+                check_env(bare, skip_render_check=True, skip_close_check=True)
+    except OutOfTimeError:
+        raise
+    except Exception as error:
+        yield Problem("gymnasium", f"Gymnasium's check_env: {' '.join(str(error).split()) or type(error).__name__}")
+
+
+def _in_a_worker(family: Family, task: Task, clock: Clock) -> list[Problem]:
+    """The environment cannot be made in a worker process."""
+    make = family.make_envs
+    assert isinstance(make, GymnasiumEnvs)
+    stepping = replace(make.stepping, workers="async", processes=1, timeout=_patience(make, clock))
+    envs = replace(make, stepping=stepping)(1, 1, family.horizon)
+    try:
+        envs.set_tasks([task])
+        envs.reset(seed=0)
+    except EnvError as failure:
+        return [Problem("fault" if failure.trace else "pickle", str(failure), failure.trace)]
+    finally:
+        envs.close()
+    return []

@@ -1,0 +1,274 @@
+"""Families made of Gymnasium environments of one's own."""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Literal, get_args
+
+import numpy as np
+from gymnasium import spaces
+
+from metarl.gymnasium_envs.answers import Success
+from metarl.gymnasium_envs.batch import GymnasiumBatch, Stepping
+from metarl.gymnasium_envs.delivery import (
+    has_method,
+    is_unexpected_keyword,
+    keywords,
+    number_attributes,
+    refuse_strangers,
+    settable,
+    takes,
+    takes_any,
+)
+from metarl.gymnasium_envs.kind import check_env_is_ours, check_is_env, check_spaces
+from metarl.gymnasium_envs.rows import Env, Layout, Maker, farewell
+from metarl.own_code.errors import EnvError
+from metarl.own_code.guest import guest
+from metarl.own_code.modules import own_error
+from metarl.parameters import refuse_twice
+from metarl.tasks import ContinuousTasks, Family, Parameter, TaskDistribution
+from metarl.types import Task
+
+DEFAULT_HORIZON = 200
+"""Where an environment states no time limit."""
+
+Delivery = Literal["auto", "arguments", "attributes", "set_task", "options"]
+
+
+@dataclass(frozen=True)
+class GymnasiumEnvs:
+    """The `make_env` of a whole batch: what a `Family` holds as `make_envs`.
+
+    Args:
+        maker: How to get an environment for a task.
+        layout: Its spaces.
+        stepping: Who steps.
+        reports_success: Whether the environment tells of successes, if only when they happen.
+    """
+
+    maker: Maker
+    layout: Layout
+    stepping: Stepping
+    reports_success: bool = False
+
+    def __call__(self, num_tasks: int, episodes: int, horizon: int) -> GymnasiumBatch:
+        """The batch; no environment is made before its first reset."""
+        envs = GymnasiumBatch(
+            num_tasks, episodes, horizon, maker=self.maker, layout=self.layout, stepping=self.stepping
+        )
+        envs.reports_success = self.reports_success
+        return envs
+
+
+def gymnasium_family(
+    make_env: Callable[..., Env],
+    *,
+    name: str,
+    parameters: Sequence[Parameter] = (),
+    distribution: TaskDistribution | None = None,
+    horizon: int = DEFAULT_HORIZON,
+    summary: str = "",
+    task_by: Delivery = "auto",
+    integers: Sequence[str] = (),
+    observation_units: Sequence[str] = (),
+    workers: Literal["auto", "sync", "async"] = "auto",
+    timeout: float = 60.0,
+    reports_success: bool = False,
+    success: Success | None = None,
+) -> Family:
+    """A family of tasks from a Gymnasium environment.
+
+    Args:
+        make_env: Makes one environment: its class, or a function. It has to be importable by name (or picklable)
+            where worker processes are to run it.
+        name: Name of the family.
+        parameters: What its tasks differ in, each drawn from its range: `uniform("goal", -1, 1, meaning="m")`.
+        distribution: Where its tasks come from, in place of `parameters`.
+        horizon: `T`, steps of an episode, unless the run says otherwise.
+        summary: One line for `metarl list`.
+        task_by: How an environment gets its task. `set_task`: `env.set_task(values)`, where values is a dict from
+            name to a float, or to an array where a parameter has several components. `options`:
+            `env.reset(options={"task": values})`. `arguments`: keywords of `make_env`. `attributes`: set on the
+            bare environment. `auto` takes `set_task` where the environment has it, otherwise for each parameter
+            the argument of that name, or else the attribute, or else an argument behind `**keywords`.
+        integers: Parameters that the environment wants as `int`.
+        observation_units: Unit of each number of the flattened observation, such as `m` or `rad/s`: normalised
+            observations need them to tell jitter from what is small in its unit. None by default.
+        workers: Who steps, unless the run says otherwise; see `Stepping`.
+        timeout: Seconds after which one call of an environment counts as hung.
+        reports_success: Declares that the environment tells of successes in its infos, if only when they happen: rates
+            are then 0, not unknown, before the first. Without the declaration they are known from the first on.
+        success: What tells success where it is neither `info["success"]` nor `info["is_success"]`: another key, such
+            as "succeed", or a function of the infos. Declares `reports_success`.
+
+    Raises:
+        ValueError: There is no parameter, nothing that takes it, a space that no agent can use, or another number
+            of units than the observation has.
+        EnvError: The environment cannot be made.
+    """
+    if (distribution is None) == (not parameters):
+        raise ValueError(f"family {name!r}: got both or neither of parameters and distribution, expected one of them")
+    if task_by not in get_args(Delivery):
+        raise ValueError(f"family {name!r}: got task_by={task_by!r}, expected one of {', '.join(get_args(Delivery))}")
+    tasks = distribution or ContinuousTasks(name, tuple(parameters))
+    refuse_twice(name, tasks.parameters)
+    first = tasks.train_tasks(1)[0]
+    unknown = [integer for integer in integers if integer not in dict(first.parameters)]
+    if unknown:
+        raise ValueError(f"family {name!r}: got {unknown[0]!r} among integers, expected names of its parameters")
+    maker = _maker(name, make_env, first, task_by, tuple(integers))
+    values = maker.values(first)
+    with made(name, lambda: maker.make(values), lambda env: maker.tell(env, values)) as env:
+        check_env_is_ours(name, env, takes_options=maker.delivery == "options")
+        layout = Layout(env.observation_space, env.action_space, tuple(observation_units), success)
+        check_spaces(name, layout)
+    stepping = Stepping(workers=workers, timeout=timeout)
+    return Family(
+        name=name,
+        summary=summary or (inspect.getdoc(getattr(make_env, "func", make_env)) or name).split("\n")[0],
+        distribution=tasks,
+        horizon=horizon,
+        make_envs=GymnasiumEnvs(maker, layout, stepping, reports_success or success is not None),
+    )
+
+
+@contextlib.contextmanager
+def made(name: str, make_env: Callable[[], Env], tell: Callable[[Env], Env] | None = None) -> Iterator[Env]:
+    """An environment to look at, closed afterwards.
+
+    Args:
+        name: Name of the family.
+        make_env: Makes it.
+        tell: Tells it its task.
+
+    Raises:
+        ValueError: It is none of Gymnasium's.
+        EnvError: It raised.
+    """
+    with _made_by_the_user(name):
+        env = make_env()
+    check_is_env(name, env)
+    if tell is not None:
+        with _made_by_the_user(name):
+            env = tell(env)
+    try:
+        yield env
+    finally:
+        farewell(env)
+
+
+@contextlib.contextmanager
+def _made_by_the_user(name: str) -> Iterator[None]:
+    """Within it, whatever goes wrong becomes an `EnvError`; sys.exit is no `Exception`."""
+    with guest():
+        try:
+            yield
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
+            raise own_error(f"family {name!r}: the environment", "when it was made", error) from error
+
+
+def _maker(name: str, make_env: Callable[..., Env], task: Task, task_by: Delivery, integers: tuple[str, ...]) -> Maker:
+    """How the parameters of tasks like this one reach an environment."""
+    told = Maker(make_env=make_env, delivery="set_task", integers=integers)
+    if task_by in ("set_task", "options"):
+        return replace(told, delivery=task_by)
+    parameters = [key for key, _ in task.parameters]
+    with looked_up(name):
+        taken, any_keyword = keywords(make_env), takes_any(make_env)
+    if task_by == "arguments":
+        if any_keyword:
+            _refuse_unexpected(name, replace(told, delivery="attributes", arguments=tuple(parameters)), task, taken)
+        else:
+            refuse_strangers(name, parameters, list(taken), "keywords of make_env", (), None)
+    arguments = () if task_by == "attributes" else tuple(p for p in parameters if p in taken or task_by == "arguments")
+    missing = [key for key, needed in taken.items() if needed and key not in arguments]
+    if missing and not any_keyword:
+        raise ValueError(
+            f"family {name!r}: what makes the environment needs {', '.join(missing)} as well; give it a default, let "
+            f'it vary, or name it with --set "{missing[0]}=VALUE"'
+        )
+    values, others = told.values(task), [p for p in parameters if p not in arguments]
+    with made(name, lambda: make_env(**{key: values[key] for key in arguments})) as env:
+        if task_by == "auto" and has_method(env, "set_task") and not any(taken.get(key) for key in arguments):
+            return told
+        strangers, bare = [p for p in others if not settable(env.unwrapped, p)], env.unwrapped
+        numbers = number_attributes(bare) if strangers else []
+        if strangers and (task_by == "attributes" or not any_keyword):
+            known = [*taken, *numbers] if task_by == "auto" else numbers
+            fits = [p for p in others if p not in strangers]
+            refuse_strangers(name, parameters, [*known, *arguments, *fits], "arguments", [*numbers, *fits], bare)
+    maker = replace(told, delivery="attributes", arguments=(*arguments, *strangers))
+    if strangers:  # behind **keywords, if anywhere
+        _refuse_unexpected(name, maker, task, {**taken, **dict.fromkeys(numbers, False)})
+    return maker
+
+
+def _refuse_unexpected(name: str, maker: Maker, task: Task, known: Collection[str]) -> None:
+    """Raises ValueError if what takes any keyword hands one on to what does not take it."""
+    values = maker.values(task)
+    try:
+        with made(name, lambda: maker.make_env(**{key: values[key] for key in maker.arguments})):
+            return
+    except EnvError as failure:
+        if is_unexpected_keyword(failure.__cause__):
+            unexpected = [p for p in maker.arguments if repr(p) in str(failure.__cause__)] or list(maker.arguments)
+            refuse_strangers(name, unexpected, [k for k in known if k not in unexpected], "arguments", (), None)
+        raise
+
+
+@contextlib.contextmanager
+def looked_up(name: str) -> Iterator[None]:
+    """Says of a registered environment whose module cannot be imported what is missing."""
+    try:
+        yield
+    except (Exception, SystemExit) as error:
+        raise own_error(f"family {name!r}: the environment", "when it was looked up", error) from error
+
+
+# Who steps ------------------------------------------------------------------------------------------------
+
+
+def stepping_of(family: Family) -> Stepping | None:
+    """Who steps a family's environments; None where they are no Gymnasium environments."""
+    return family.make_envs.stepping if isinstance(family.make_envs, GymnasiumEnvs) else None
+
+
+def with_stepping(family: Family, stepping: Stepping | None) -> Family:
+    """The family, its Gymnasium environments stepped as told; any other family as it is."""
+    if stepping is None or not isinstance(family.make_envs, GymnasiumEnvs):
+        return family
+    return replace(family, make_envs=replace(family.make_envs, stepping=stepping))
+
+
+def drawing(family: Family) -> Family:
+    """The family, its Gymnasium environments made with `render_mode="rgb_array"`, in this process; else as it is.
+
+    Raises:
+        ValueError: The environments take no `render_mode`.
+    """
+    made = family.make_envs
+    if not isinstance(made, GymnasiumEnvs):
+        return family
+    if not takes(made.maker.make_env, "render_mode"):
+        raise ValueError(
+            f"family {family.name!r}: got environments without pictures; add the argument render_mode to what makes "
+            'them, and let render() return an array [height, width, 3] where it is "rgb_array"'
+        )
+    maker = replace(made.maker, make_env=partial(made.maker.make_env, render_mode="rgb_array"))
+    return replace(family, make_envs=replace(made, maker=maker, stepping=replace(made.stepping, workers="sync")))
+
+
+def random_actions(space: spaces.Box | spaces.Discrete, rows: int, rng: np.random.Generator) -> np.ndarray:
+    """Uniform random actions for every row, `[rows, A]`, or `[rows]` where they are discrete."""
+    if isinstance(space, spaces.Discrete):
+        return rng.integers(space.n, size=rows) + int(space.start)
+    low, high = space.low.astype(np.float64), space.high.astype(np.float64)
+    bounded = np.isfinite(low) & np.isfinite(high)
+    uniform = rng.uniform(np.where(bounded, low, -1.0), np.where(bounded, high, 1.0), (rows, *low.shape))
+    return np.clip(uniform, low, high).astype(space.dtype)

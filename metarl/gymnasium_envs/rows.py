@@ -1,0 +1,320 @@
+"""What runs beside the environment: one row of the batch, which makes it, tells it its task, and reads its answers.
+
+A row reports after every call one array `[O + 4]`: the flattened observation, then reward, terminated, truncated,
+and success (not a number where the environment says nothing about it). So a whole part travels back as one array.
+"""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from multiprocessing import parent_process
+from typing import Any, Literal, TypeAlias
+
+import gymnasium
+import numpy as np
+from gymnasium import spaces
+from gymnasium.vector import AutoresetMode, SyncVectorEnv
+
+from metarl.gymnasium_envs import answers
+from metarl.gymnasium_envs.answers import AnswerError, Success
+from metarl.own_code.errors import EnvError
+from metarl.own_code.guest import NoAnswerError, guest, say_once, time_limit, words_of
+from metarl.types import Floats, Task
+
+Env: TypeAlias = gymnasium.Env[Any, Any]
+VERDICT = 4
+"""Numbers of a report after its observation: reward, terminated, truncated, success."""
+FAREWELL_SECONDS = 5.0
+"""What an environment that was only looked at gets for its close, before it is left as it is."""
+LEAVE = -1
+"""In place of a seed: do not reset this row."""
+
+
+def describe(task: Task | None) -> str:
+    """A task in words, every number to its last digit."""
+    if task is None:
+        return "no task yet"
+    return ", ".join(
+        f"{name} = {values[0]!r}" if len(values) == 1 else f"{name} = ({', '.join(map(repr, values))})"
+        for name, values in task.parameters
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Maker:
+    """How to get an environment that plays a task.
+
+    Args:
+        make_env: Makes an environment; gets the parameters in `arguments` as keywords.
+        delivery: How the others reach it: `attributes` sets each on the bare environment, `set_task` calls
+            `env.set_task(values)`, `options` hands `{"task": values}` to every reset. `values` is a dict from
+            name to a float, or to an array where a parameter has several components.
+        arguments: Parameters that `make_env` takes: a new environment is made whenever the task changes.
+        integers: Parameters handed over as `int`.
+    """
+
+    make_env: Callable[..., Env]
+    delivery: Literal["attributes", "set_task", "options"]
+    arguments: tuple[str, ...] = ()
+    integers: tuple[str, ...] = ()
+
+    def values(self, task: Task) -> dict[str, Any]:
+        """The task as an environment gets it."""
+
+        def value(name: str, numbers: tuple[float, ...]) -> Any:
+            if len(numbers) > 1:
+                return np.array(numbers)
+            return int(numbers[0]) if name in self.integers else numbers[0]
+
+        return {name: value(name, numbers) for name, numbers in task.parameters}
+
+    def play(self, env: Env | None, task: Task, values: dict[str, Any] | None = None) -> Env:
+        """An environment that plays the task: the same one, told about it, where that is enough.
+
+        Args:
+            env: What played before, if anything.
+            task: The task.
+            values: It as `values` gives it, where the caller wants to see what becomes of the arrays in it.
+        """
+        values = self.values(task) if values is None else values
+        if env is None or self.arguments:
+            if env is not None:
+                close_env(env)
+            env = self.make(values)
+        return self.tell(env, values)
+
+    def make(self, values: dict[str, Any]) -> Env:
+        """A new environment, which knows those of the task's values that are arguments."""
+        return self.make_env(**{name: values[name] for name in self.arguments})
+
+    def tell(self, env: Env, values: dict[str, Any]) -> Env:
+        """The environment, told the other values."""
+        if self.delivery == "attributes":
+            for name in values.keys() - set(self.arguments):
+                setattr(env.unwrapped, name, values[name])
+        elif self.delivery == "set_task":
+            env.get_wrapper_attr("set_task")(values)
+        elif self.delivery == "options":
+            if not isinstance(env, TaskInOptions):
+                env = TaskInOptions(env)
+            env.task_values = values
+        return env
+
+
+class TaskInOptions(gymnasium.Wrapper[Any, Any, Any, Any]):
+    """Hands the task to every reset as `options["task"]`."""
+
+    task_values: dict[str, Any]
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        """As the environment's own, with the task added; it gets arrays of its own, which it may change."""
+        task = {name: np.copy(v) if isinstance(v, np.ndarray) else v for name, v in self.task_values.items()}
+        return self.env.reset(seed=seed, options={**(options or {}), "task": task})
+
+
+def close_env(env: Env) -> bool:
+    """Closes an environment; what goes wrong there is a warning. Returns whether it answered in time."""
+    try:
+        env.close()
+    except KeyboardInterrupt:
+        raise
+    except NoAnswerError as error:
+        say_once(f"the environment hangs in close: {error}; it is left as it is, and the command goes on")
+        return False
+    except BaseException as error:  # a simulator may call sys.exit there, or raise what is no Exception
+        say_once(f"{what_it_did(error, 'close')}; the command goes on")
+    return True
+
+
+def farewell(env: Env) -> None:
+    """Closes an environment that was only looked at, within a short time."""
+    with guest(), time_limit(FAREWELL_SECONDS):
+        close_env(env)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How an environment's observations and actions become rows of numbers.
+
+    Args:
+        observation_space: The environment's own.
+        action_space: The environment's own.
+        units: Of the flattened observation's numbers, as `Spaces.observation_units` has them.
+        success: What tells success, where it is none of the usual infos.
+    """
+
+    observation_space: spaces.Space[Any]
+    action_space: spaces.Space[Any]
+    units: tuple[str, ...] = ()
+    success: Success | None = None
+
+    @cached_property
+    def observation_size(self) -> int:
+        """`O`."""
+        return int(spaces.flatdim(self.observation_space))
+
+    @property
+    def action_size(self) -> int:
+        """`A`; 1 for a choice."""
+        return 1 if isinstance(self.action_space, spaces.Discrete) else int(np.prod(self.action_space.shape or (1,)))
+
+    @cached_property
+    def _is_exact(self) -> bool:
+        return answers.exact(self.observation_space)
+
+    @cached_property
+    def _bounds(self) -> tuple[Floats, Floats] | None:
+        """Bounds that an action has to be clipped to, since they are no float32 numbers as those of a policy are."""
+        space = self.action_space
+        if not isinstance(space, spaces.Box) or space.dtype != np.float64:
+            return None
+        with np.errstate(over="ignore"):
+            exact = [np.array_equal(bound, bound.astype(np.float32)) for bound in (space.low, space.high)]
+        return None if all(exact) else (space.low, space.high)
+
+    def flat(self, observation: Any) -> Floats:
+        """An observation as `[O]`.
+
+        Raises:
+            AnswerError: It has not the structure or the shape of its space, or its numbers cannot be those of it.
+        """
+        try:
+            lost = observation is None or (not self._is_exact and answers.misfit(self.observation_space, observation))
+            if lost:
+                raise ValueError("nothing was returned" if observation is None else lost)
+            row = np.asarray(spaces.flatten(self.observation_space, observation), dtype=np.float64)
+        except (TypeError, KeyError, IndexError, ValueError, AttributeError, OverflowError, RuntimeError) as error:
+            raise AnswerError(
+                f"got the observation {observation!r}, expected one of {self.observation_space} ({error})"
+            ) from error
+        if row.shape != (self.observation_size,):
+            raise AnswerError(
+                f"got an observation of {row.size} numbers, but its space {self.observation_space} has "
+                f"{self.observation_size}; make the two agree"
+            )
+        return row
+
+    def action(self, row: Floats) -> Any:
+        """The environment's action from a row of the batch, `[A]`."""
+        if isinstance(self.action_space, spaces.Discrete):
+            return np.int64(row[0])
+        action = np.reshape(row, self.action_space.shape or ()).astype(self.action_space.dtype)
+        return action if self._bounds is None else np.clip(action, *self._bounds)
+
+
+class TaskRow(gymnasium.Env[Floats, Floats]):
+    """One row: makes its environment when its task arrives, and stands still when an action is not a number.
+
+    Args:
+        maker: How to get an environment for a task.
+        layout: Its spaces.
+        index: The row's place in the batch.
+        progress: `[2]`: which row is at work, and how many calls have been made; written at each call.
+    """
+
+    def __init__(self, maker: Maker, layout: Layout, index: int, progress: Floats) -> None:
+        self._maker, self._layout, self._index, self._progress = maker, layout, index, progress
+        self.observation_space = spaces.Box(-np.inf, np.inf, (layout.observation_size + VERDICT,), np.float64)
+        self.action_space = spaces.Box(-np.inf, np.inf, (layout.action_size,), np.float64)
+        self._env: Env | None = None
+        self._task: Task | None = None
+        self._told: dict[str, Any] = {}
+        self._report = np.zeros(layout.observation_size + VERDICT)
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Floats, dict[str, Any]]:
+        """Takes its task from `options["tasks"]` `[N]` and its seed from `options["seeds"]` `[N]`."""
+        assert options is not None
+        task, row_seed = options["tasks"][self._index], int(options["seeds"][self._index])
+        if row_seed != LEAVE:
+            observation = self._guarded("reset", self._start, task, row_seed)
+            self._report = np.concatenate([observation, [0.0, 0.0, 0.0, np.nan]])
+        return self._report, {}
+
+    def _start(self, task: Task, seed: int) -> Floats:
+        if self._env is None or task != self._task or self._told_arrays_changed():
+            self._task, self._told = task, self._maker.values(task)
+            self._env = self._maker.play(self._env, task, self._told)
+        observation, _ = answers.reset_answer(self._env.reset(seed=seed))
+        return self._layout.flat(observation)
+
+    def _told_arrays_changed(self) -> bool:
+        """Whether the environment changed an array of its task in place, so that it has to be told again."""
+        assert self._task is not None
+        arrays = ((name, value) for name, value in self._told.items() if isinstance(value, np.ndarray))
+        return any(tuple(value) != self._task[name] for name, value in arrays)
+
+    def step(self, action: Floats) -> tuple[Floats, float, bool, bool, dict[str, Any]]:
+        """Steps its environment; the report says the rest."""
+        if not np.isnan(action[0]):
+            self._report = self._guarded("step", self._advance, action)
+        return self._report, 0.0, False, False, {}
+
+    def _advance(self, action: Floats) -> Floats:
+        assert self._env is not None
+        answer = self._env.step(self._layout.action(action))
+        observation, reward, terminated, truncated, info = answers.step_answer(answer)
+        verdict = [
+            answers.number(reward, "the reward"),
+            answers.flag(terminated, "terminated"),
+            answers.flag(truncated, "truncated"),
+            answers.success(info, self._layout.success),
+        ]
+        return np.concatenate([self._layout.flat(observation), verdict])
+
+    def picture(self) -> np.ndarray:
+        """What its environment draws, `[height, width, 3]`.
+
+        Raises:
+            EnvError: That raised, or is no picture.
+        """
+        assert self._env is not None
+        return self._guarded("render", lambda env: answers.picture(env.render()), self._env)
+
+    def _guarded(self, name: str, call: Callable[..., Any], *arguments: Any) -> Any:
+        """Calls into the environment; what goes wrong there becomes an `EnvError` with its traceback."""
+        self._progress[0] = self._index
+        self._progress[1] += 1
+        try:
+            return call(*arguments)
+        except KeyboardInterrupt:
+            if parent_process() is None:
+                raise  # the user's; a worker process does not hear Ctrl-C
+            message = f"the environment raised KeyboardInterrupt in {name}, row {self._index}"
+            raise EnvError(f"{message}, task: {describe(self._task)}", traceback.format_exc()) from None
+        except BaseException as error:  # sys.exit, and what bindings of other languages raise, are no Exception
+            message = f"{what_it_did(error, name)}, row {self._index}, task: {describe(self._task)}"
+            trace = "" if isinstance(error, AnswerError) else traceback.format_exc()
+            raise EnvError(message, trace) from error
+
+    def put_away(self, *, leave: bool = False) -> bool:
+        """Closes its environment, if there is one, or leaves it as it is; returns whether it answered in time."""
+        self._progress[0] = self._index
+        self._progress[1] += 1
+        env, self._env = self._env, None
+        return env is None or leave or close_env(env)
+
+    def close(self) -> None:
+        """Closes its environment."""
+        self.put_away()
+
+
+def what_it_did(error: BaseException, call: str) -> str:
+    """What an environment did in one of its methods, in words."""
+    if isinstance(error, AnswerError):
+        return f"the environment's {error}" if str(error).startswith(f"{call} ") else f"{call}: {error}"
+    if isinstance(error, SystemExit):
+        return f"the environment called sys.exit({'' if error.code is None else error.code!r}) in {call}"
+    said = words_of(error)
+    return f"the environment raised {type(error).__name__} in {call}{f' ({said})' if said else ''}"
+
+
+def make_rows(maker: Maker, layout: Layout, rows: range, progress: Floats) -> SyncVectorEnv[Floats, Floats]:
+    """Gymnasium's vector environment over some rows of the batch; no environment is made yet."""
+
+    def row(index: int) -> Callable[[], TaskRow]:
+        return lambda: TaskRow(maker, layout, index, progress)
+
+    return SyncVectorEnv([row(i) for i in rows], copy=False, autoreset_mode=AutoresetMode.DISABLED)

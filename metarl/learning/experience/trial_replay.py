@@ -1,0 +1,104 @@
+"""A ring buffer of whole trials."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from metarl.types import Bools, Floats
+
+
+class TrialReplay:
+    """A ring buffer of whole trials; when it is full, the oldest are overwritten.
+
+    Args:
+        capacity: Trials that it holds.
+        steps: Most steps of a trial.
+        width: Numbers that describe a step.
+
+    Attributes:
+        size: Trials that it holds now.
+    """
+
+    def __init__(self, capacity: int, steps: int, width: int) -> None:
+        self._rows = np.zeros((capacity, steps, width), dtype=np.float32)
+        self._lengths = np.zeros(capacity, dtype=np.int64)
+        self.size, self._next = 0, 0
+
+    def add(self, rows: Floats, mask: Bools) -> None:
+        """Appends trials in order; of more than fit, the last.
+
+        Args:
+            rows: `[B, L, width]`.
+            mask: `[B, L]`, True on the steps that happened, which come first.
+
+        Raises:
+            ValueError: The trials are longer than the buffer was made for.
+        """
+        capacity, steps, _ = self._rows.shape
+        if mask.shape[1] > steps:
+            raise ValueError(f"TrialReplay.add: got trials of {mask.shape[1]} steps, expected at most {steps}")
+        where = (self._next + np.arange(len(rows))) % capacity
+        kept = slice(max(len(rows) - capacity, 0), None)
+        self._rows[where[kept]] = 0.0
+        self._rows[where[kept], : mask.shape[1]] = np.where(mask[..., None], rows, 0.0)[kept]
+        self._lengths[where[kept]] = mask.sum(axis=1)[kept]
+        self.size, self._next = min(self.size + len(rows), capacity), int((self._next + len(rows)) % capacity)
+
+    def sample(self, batch: int, rng: np.random.Generator) -> tuple[Floats, Bools]:
+        """Different trials, all alike: rows `[B, L, width]` and mask `[B, L]`, `L` the longest of them.
+
+        Args:
+            batch: How many, or all there are if those are fewer.
+            rng: Source of the choice.
+
+        Raises:
+            ValueError: The buffer is empty.
+        """
+        if not self.size:
+            raise ValueError("TrialReplay.sample: got an empty buffer, expected at least one trial in it")
+        chosen = rng.choice(self.size, min(batch, self.size), replace=False)
+        lengths = self._lengths[chosen]
+        mask = np.arange(lengths.max()) < lengths[:, None]
+        return self._rows[chosen, : mask.shape[1]], mask
+
+    def tensors(self, prefix: str) -> dict[str, Tensor]:
+        """The content, as long as the longest trial in it, for a checkpoint."""
+        longest = int(self._lengths[: self.size].max(initial=0))
+        return {
+            f"{prefix}.rows": torch.tensor(self._rows[: self.size, :longest]),
+            f"{prefix}.lengths": torch.tensor(self._lengths[: self.size]),
+            f"{prefix}.next": torch.tensor([self._next]),
+        }
+
+    def check(self, prefix: str, tensors: Mapping[str, Tensor]) -> None:
+        """Refuses tensors that `restore` could not take.
+
+        Raises:
+            ValueError: An array is missing, or does not fit capacity, steps or width.
+        """
+        capacity, steps, width = self._rows.shape
+        got: dict[str, Any] = {key: tensors.get(f"{prefix}.{key}") for key in ("rows", "lengths", "next")}
+        shapes = {key: None if t is None else tuple(t.shape) for key, t in got.items()}
+        if None not in shapes.values() and shapes["next"] == (1,) and len(shapes["lengths"] or ()) == 1:
+            (size,), lengths, position = shapes["lengths"] or (0,), got["lengths"], int(got["next"])
+            longest = int(lengths.max()) if size else 0
+            within = size <= capacity and longest <= steps and 0 <= position < capacity
+            if within and bool((lengths >= 0).all()) and shapes["rows"] == (size, longest, width):
+                return
+        raise ValueError(
+            f"buffer {prefix!r}: got arrays {shapes}, expected at most {capacity} trials of at most {steps} steps with "
+            f"{width} numbers each"
+        )
+
+    def restore(self, prefix: str, tensors: Mapping[str, Tensor]) -> None:
+        """Takes back what `tensors` gave."""
+        rows = tensors[f"{prefix}.rows"].numpy()
+        self.size, self._next = len(rows), int(tensors[f"{prefix}.next"])
+        self._rows[:], self._lengths[:] = 0.0, 0
+        self._rows[: self.size, : rows.shape[1]] = rows
+        self._lengths[: self.size] = tensors[f"{prefix}.lengths"].numpy()

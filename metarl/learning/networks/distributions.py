@@ -1,0 +1,207 @@
+"""Distributions over actions: log-probability, divergence, and the divergence's curvature.
+
+Both kinds are tuples of their parameters with the same methods, so that an agent need not ask which one it has.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from metarl.types import Floats
+
+HALF_LOG_TWO_PI = 0.5 * math.log(2.0 * math.pi)
+
+
+class Gaussian(NamedTuple):
+    """Independent normal distributions; the last axis is the action's.
+
+    Args:
+        mean: `[..., A]`.
+        log_std: Logarithm of the standard deviation, broadcast against `mean`.
+    """
+
+    mean: Tensor
+    log_std: Tensor
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        """Log-density of `x` `[..., A]`, summed over the action: `[...]`."""
+        z = (x - self.mean) * torch.exp(-self.log_std)
+        return (-0.5 * z.square() - self.log_std - HALF_LOG_TWO_PI).sum(dim=-1)
+
+    def entropy(self) -> Tensor:
+        """Differential entropy in nats, summed over the action."""
+        return (self.log_std + HALF_LOG_TWO_PI + 0.5).expand_as(self.mean).sum(dim=-1)
+
+    def kl_from(self, old: Distribution) -> Tensor:
+        """KL(old || self), summed over the action; `old` is of the same kind."""
+        assert isinstance(old, Gaussian)
+        ratio = torch.exp(2.0 * (old.log_std - self.log_std))
+        distance = ((old.mean - self.mean) * torch.exp(-self.log_std)).square()
+        return (self.log_std - old.log_std + 0.5 * (ratio + distance - 1.0)).sum(dim=-1)
+
+    def metric_product(self, tangents: Sequence[Tensor], weight: Tensor) -> tuple[Tensor, Tensor]:
+        """The Hessian of the weighted sum of `KL(self || other)` at `other = self`, times tangents of the parameters.
+
+        Args:
+            tangents: Of mean `[M, B, A]` and log-std `[M, 1, A]`.
+            weight: Of each sample, `[M, B]`; each row sums to 1.
+        """
+        mean, log_std = tangents
+        return weight.unsqueeze(-1) * torch.exp(-2.0 * self.log_std) * mean, 2.0 * log_std
+
+    def log_prob_gradient(self, x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+        """Gradient of the weighted sum of `log_prob(x)` with respect to the parameters.
+
+        Args:
+            x: `[M, B, A]`.
+            weight: Of each sample, `[M, B]`.
+
+        Returns:
+            Of mean `[M, B, A]` and log-std `[M, 1, A]`.
+        """
+        score, squared = self._scores(x)
+        return weight.unsqueeze(-1) * score, _sums(weight, squared) - weight.sum(dim=1)[:, None, None]
+
+    def log_prob_product(
+        self, x: Tensor, slope: Tensor, bend: Tensor, tangents: Sequence[Tensor]
+    ) -> tuple[Tensor, Tensor]:
+        """The Hessian of a sum of functions of each sample's `log_prob(x)`, times tangents of the parameters.
+
+        With a sample's score s, it is the sum of `bend * s s^T + slope * ds`, where ds is the Hessian of `log_prob`.
+
+        Args:
+            x: `[M, B, A]`.
+            slope: First derivative of each sample's function, `[M, B]`.
+            bend: Its second derivative, `[M, B]`.
+            tangents: Of mean `[M, B, A]` and log-std `[M, 1, A]`.
+        """
+        mean, log_std = tangents
+        score, squared = self._scores(x)
+        shift = torch.addcmul(score * mean, squared, log_std)  # z times the tangent of -z
+        bent = bend * (shift.sum(dim=-1) - log_std.sum(dim=-1))  # times s . tangents
+        change = torch.addcmul(torch.exp(-2.0 * self.log_std) * mean, score, 2.0 * log_std)  # tangent of -score
+        return (
+            bent.unsqueeze(-1) * score - slope.unsqueeze(-1) * change,
+            _sums(bent, squared) - bent.sum(dim=1)[:, None, None] - 2.0 * _sums(slope, shift),
+        )
+
+    def kl_gradient(self, old: Distribution, weight: Tensor) -> tuple[Tensor, Tensor]:
+        """Gradient of the weighted sum of `kl_from(old)` with respect to the parameters; `weight` is `[M, B]`."""
+        assert isinstance(old, Gaussian)
+        score, squared = self._scores(old.mean)
+        ratio = torch.exp(2.0 * (old.log_std - self.log_std))
+        total = weight.sum(dim=1)[:, None, None]
+        return -weight.unsqueeze(-1) * score, total * (1.0 - ratio) - _sums(weight, squared)
+
+    def _scores(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """With z = (x - mean) / std: the mean's score z / std, and z^2, `[M, B, A]`."""
+        distance = x - self.mean
+        score = distance * torch.exp(-2.0 * self.log_std)
+        return score, distance * score
+
+    def detach(self) -> Gaussian:
+        """The same values, without history."""
+        return Gaussian(self.mean.detach(), self.log_std.detach())
+
+
+class Categorical(NamedTuple):
+    """A choice among `n` actions; an action is the index of the choice, as one float component.
+
+    Attributes:
+        logits: Unnormalised log-probabilities, `[..., n]`.
+    """
+
+    logits: Tensor
+
+    def _log_probs(self) -> Tensor:
+        return torch.log_softmax(self.logits, dim=-1)
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        """Log-probability of the choices `x` `[..., 1]`: `[...]`."""
+        return self._log_probs().gather(-1, x.long()).squeeze(-1)
+
+    def entropy(self) -> Tensor:
+        """Entropy in nats."""
+        log_probs = self._log_probs()
+        return -(log_probs.exp() * log_probs).sum(dim=-1)
+
+    def kl_from(self, old: Distribution) -> Tensor:
+        """KL(old || self); `old` is of the same kind."""
+        assert isinstance(old, Categorical)
+        before = old._log_probs()
+        return (before.exp() * (before - self._log_probs())).sum(dim=-1)
+
+    def metric_product(self, tangents: Sequence[Tensor], weight: Tensor) -> tuple[Tensor]:
+        """As for the Gaussian: `p * (u - <p, u>)` for a tangent `u` of the logits, `[M, B, n]`."""
+        (u,) = tangents
+        p = torch.softmax(self.logits, dim=-1)
+        return (weight.unsqueeze(-1) * p * (u - (p * u).sum(dim=-1, keepdim=True)),)
+
+    def log_prob_gradient(self, x: Tensor, weight: Tensor) -> tuple[Tensor]:
+        """As for the Gaussian: `weight * score`, `[M, B, n]`; `x` is `[M, B, 1]`."""
+        return (weight.unsqueeze(-1) * self._score(x),)
+
+    def log_prob_product(self, x: Tensor, slope: Tensor, bend: Tensor, tangents: Sequence[Tensor]) -> tuple[Tensor]:
+        """As for the Gaussian; the Hessian of `log_prob` is minus that of `metric_product`."""
+        (u,) = tangents
+        score = self._score(x)
+        bent = bend * (score * u).sum(dim=-1)
+        return (bent.unsqueeze(-1) * score - self.metric_product(tangents, slope)[0],)
+
+    def kl_gradient(self, old: Distribution, weight: Tensor) -> tuple[Tensor]:
+        """As for the Gaussian: `weight * (p - p_old)`, `[M, B, n]`."""
+        assert isinstance(old, Categorical)
+        return (weight.unsqueeze(-1) * (torch.softmax(self.logits, dim=-1) - torch.softmax(old.logits, dim=-1)),)
+
+    def _score(self, x: Tensor) -> Tensor:
+        """Gradient of `log_prob(x)` with respect to the logits: 1 at the choice, minus the probabilities."""
+        return (-torch.softmax(self.logits, dim=-1)).scatter_add(-1, x.long(), torch.ones_like(x))
+
+    def detach(self) -> Categorical:
+        """The same values, without history."""
+        return Categorical(self.logits.detach())
+
+
+Distribution = Gaussian | Categorical
+
+
+def joined(pieces: Sequence[Distribution]) -> Distribution:
+    """Distributions of one kind over consecutive steps, `[B, L, ...]` each, as one.
+
+    A log-std that all steps share, `[A]`, is taken from the first.
+    """
+    first = pieces[0]
+    if isinstance(first, Categorical):
+        return Categorical(torch.cat([p.logits for p in pieces if isinstance(p, Categorical)], dim=1))
+    gaussians = [p for p in pieces if isinstance(p, Gaussian)]
+    shared = first.log_std.ndim < first.mean.ndim
+    log_std = first.log_std if shared else torch.cat([p.log_std for p in gaussians], dim=1)
+    return Gaussian(torch.cat([p.mean for p in gaussians], dim=1), log_std)
+
+
+def _sums(weight: Tensor, x: Tensor) -> Tensor:
+    """Each task's weighted sum over its samples: `[M, B]` and `[M, B, A]` to `[M, 1, A]`."""
+    return torch.bmm(weight.unsqueeze(1), x)
+
+
+def sample(distribution: Distribution, rng: np.random.Generator, mode: bool = False) -> Floats:
+    """Random actions of a distribution, or its mode, as float32 `[..., A]`, with noise from a NumPy generator.
+
+    The noise is NumPy's so that a run draws the same numbers on every device. A choice is drawn by the Gumbel
+    trick: the largest logit plus Gumbel noise.
+    """
+    if isinstance(distribution, Categorical):
+        logits = distribution.logits.cpu().numpy()
+        if mode:
+            return np.argmax(logits, axis=-1, keepdims=True).astype(np.float32)
+        return np.argmax(logits + rng.gumbel(size=logits.shape), axis=-1, keepdims=True).astype(np.float32)
+    if mode:
+        return np.asarray(distribution.mean.cpu().numpy(), dtype=np.float32)
+    mean, std = distribution.mean.cpu().numpy(), distribution.log_std.exp().cpu().numpy()
+    return mean + std * rng.standard_normal(mean.shape, dtype=np.float32)

@@ -1,0 +1,201 @@
+"""Policies and value functions with a single set of parameters, as modules filled from a NumPy generator."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import softplus, softsign
+
+from metarl.config import NonNegative, Positive
+from metarl.learning.networks.distributions import HALF_LOG_TWO_PI, Categorical, Distribution, Gaussian
+from metarl.learning.networks.perceptron import Activation
+from metarl.types import Spaces
+
+HIDDEN_GAIN = math.sqrt(2.0)
+POLICY_GAIN = 0.01
+"""Small, so that the first policies act alike whatever they see (Andrychowicz et al. 2021, arXiv:2006.05990)."""
+
+
+def orthogonal(rows: int, columns: int, gain: float, rng: np.random.Generator) -> Tensor:
+    """A random matrix `[rows, columns]` with orthonormal rows or columns, whichever are fewer, times `gain`.
+
+    Saxe, McClelland and Ganguli 2014 (arXiv:1312.6120): the Q of a QR decomposition of Gaussian noise, with the
+    signs that make it uniform over the orthogonal matrices.
+    """
+    q, r = np.linalg.qr(rng.standard_normal((max(rows, columns), min(rows, columns))))
+    q = q * np.sign(np.diag(r))
+    return torch.tensor(gain * (q if rows >= columns else q.T), dtype=torch.float32).contiguous()
+
+
+def linear(inputs: int, outputs: int, gain: float, rng: np.random.Generator) -> nn.Linear:
+    """A layer with orthogonal weights and zero bias; torch's own generator is left alone."""
+    layer = nn.Linear(inputs, outputs, device="meta")
+    layer.weight = nn.Parameter(orthogonal(outputs, inputs, gain, rng))
+    layer.bias = nn.Parameter(torch.zeros(outputs, dtype=torch.float32))
+    return layer
+
+
+def hidden_layers(sizes: Sequence[int], activation: Activation, rng: np.random.Generator) -> nn.Sequential:
+    """Layers with the given sizes, input first, each followed by the activation; none for a single size."""
+    kind = {"tanh": nn.Tanh, "relu": nn.ReLU}[activation]
+    layers = [(linear(i, o, HIDDEN_GAIN, rng), kind()) for i, o in pairwise(sizes)]
+    return nn.Sequential(*(module for pair in layers for module in pair))
+
+
+@dataclass(frozen=True, kw_only=True)
+class PolicySettings:
+    """Settings of a `PolicyHead`; all of them are for continuous actions."""
+
+    init_std: Positive = 1.0
+    """Standard deviation of the policy's output at the start."""
+    min_std: Positive = 1e-6
+    """Lower bound of that standard deviation."""
+    max_std: NonNegative = 0.0
+    """Its upper bound; 0 for none."""
+    std: Literal["shared", "state"] = "shared"
+    """One standard deviation per action component for all states, or one that the network puts out for each state."""
+    mean: Literal["linear", "tanh"] = "linear"
+    """Mean of the policy's output: linear in the last layer, or through a tanh, which keeps it within a full action."""
+    action_scale: Positive = 1.0
+    """Policy output that stands for a full action."""
+
+
+class PolicyHead(nn.Module):
+    """From features to a distribution over policy outputs: Gaussian, or categorical for discrete actions.
+
+    With features h, the mean is `W h + b`, or `action_scale * tanh(W h + b)`. The log standard deviation is a free
+    parameter per component, which `project` keeps within its bounds after each step; or a function of the state,
+
+    - `log(min_std) + softplus(x)` with `x = W' h + b'` if there is no upper bound,
+    - `c + r * x / (1 + |x|)` with centre c and half width r of [log(min_std), log(max_std)] if there is one.
+
+    Their derivatives do not vanish, as that of a clamp does outside its bounds and that of a tanh in float32 beyond 9.
+    For discrete actions there is one logit per choice, and nothing else.
+
+    Args:
+        features: Size of the input, `H`.
+        spaces: Sizes of the actions.
+        settings: Deviation and mean.
+        rng: Source of the initial weights.
+
+    Raises:
+        ValueError: The bounds exclude one another, or a deviation per state would start outside of them.
+    """
+
+    def __init__(self, features: int, spaces: Spaces, settings: PolicySettings, *, rng: np.random.Generator) -> None:
+        super().__init__()
+        self._settings = settings
+        self.output = linear(features, spaces.policy_outputs, POLICY_GAIN, rng)
+        self.deviation: nn.Linear | None = None
+        self.log_std: nn.Parameter | None = None
+        if spaces.choices:
+            return
+        start, low, high = settings.init_std, settings.min_std, settings.max_std or math.inf
+        if low > high:
+            raise ValueError(f"min_std: got {low}, expected at most max_std = {high}")
+        self._low, self._high = math.log(low), math.log(high)
+        if settings.std == "shared":
+            self.log_std = nn.Parameter(torch.full((spaces.action_size,), math.log(start), dtype=torch.float32))
+            self.project()
+            return
+        if not low < start < high:
+            raise ValueError(
+                f"init_std: got {start}, expected a number between min_std = {low} and max_std = {high}, "
+                "neither included, where std is 'state'"
+            )
+        self.deviation = linear(features, spaces.action_size, POLICY_GAIN, rng)
+        nn.init.constant_(self.deviation.bias, self._unbounded(math.log(start)))
+
+    def forward(self, features: Tensor) -> Distribution:
+        """The distribution for features `[..., H]`; its log-std is `[A]`, or `[..., A]` if it depends on the state."""
+        output = self.output(features)
+        if self._settings.mean == "tanh" and self._continuous:
+            output = self._settings.action_scale * torch.tanh(output)
+        if self.log_std is not None:
+            return Gaussian(output, self.log_std.clone())  # a step of Adam changes the parameter in place
+        if self.deviation is not None:
+            return Gaussian(output, self._bounded(self.deviation(features)))
+        return Categorical(output)
+
+    @property
+    def _continuous(self) -> bool:
+        return self.log_std is not None or self.deviation is not None
+
+    def _bounded(self, x: Tensor) -> Tensor:
+        """The log standard deviation for outputs of the network, both `[..., A]`."""
+        if math.isinf(self._high):
+            return self._low + softplus(x)
+        return 0.5 * (self._high + self._low) + 0.5 * (self._high - self._low) * softsign(x)
+
+    def _unbounded(self, log_std: float) -> float:
+        """The network's output for a log standard deviation within the bounds: the inverse of `_bounded`."""
+        if math.isinf(self._high):
+            above = log_std - self._low
+            return above + math.log(-math.expm1(-above))
+        share = (2.0 * log_std - self._high - self._low) / (self._high - self._low)
+        return share / (1.0 - abs(share))
+
+    @torch.no_grad()
+    def project(self) -> None:
+        """Moves shared standard deviations that are out of their bounds to the nearest one within."""
+        if self.log_std is not None:
+            self.log_std.clamp_(self._low, self._high)
+
+    def std(self, entropy: float) -> float:
+        """Standard deviation of the output for the log; 0 where actions are discrete.
+
+        Args:
+            entropy: Mean entropy of the distributions, nats. Where the deviation depends on the state, the geometric
+                mean over states and components follows from it; a shared one is averaged over the components.
+        """
+        if self.log_std is not None:
+            return float(self.log_std.detach().exp().mean())
+        if self.deviation is None:
+            return 0.0
+        return math.exp(entropy / self.deviation.out_features - HALF_LOG_TWO_PI - 0.5)
+
+    def description(self) -> dict[str, Any]:
+        """What an exported policy's reader needs to compute the distribution; see the class."""
+        s = self._settings
+        return {"std": s.std, "min_std": s.min_std, "max_std": s.max_std, "mean": s.mean}
+
+
+class ActorCritic(nn.Module):
+    """A policy and a value function without memory, each a perceptron of its own.
+
+    Args:
+        inputs: Size of the input.
+        spaces: Sizes of the actions.
+        hidden: Units of each hidden layer, of both.
+        activation: After each of them.
+        policy: Settings of the policy's deviation and mean.
+        rng: Source of the initial weights.
+    """
+
+    def __init__(
+        self,
+        inputs: int,
+        spaces: Spaces,
+        *,
+        hidden: tuple[int, ...],
+        activation: Activation,
+        policy: PolicySettings,
+        rng: np.random.Generator,
+    ) -> None:
+        super().__init__()
+        sizes = (inputs, *hidden)
+        self.actor = hidden_layers(sizes, activation, rng)
+        self.policy = PolicyHead(sizes[-1], spaces, policy, rng=rng)
+        self.critic = hidden_layers(sizes, activation, rng)
+        self.value = linear(sizes[-1], 1, 1.0, rng)
+
+    def forward(self, x: Tensor) -> tuple[Distribution, Tensor]:
+        """Policy and values `[...]` for inputs `[..., I]`."""
+        return self.policy(self.actor(x)), self.value(self.critic(x)).squeeze(-1)

@@ -1,0 +1,282 @@
+"""Proximal policy optimisation (Schulman et al. 2017, arXiv:1707.06347): losses, minibatches, and the learner.
+
+The learner does not know what a row of its samples is: one step for a policy without memory, a whole trial for
+one with memory. Padded steps are masked and have no weight in any mean.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from metarl.config import NonNegative, Positive, Rounds, Rows, UnitInterval
+from metarl.learning.device.chunks import chunks_that_fit, graph_bytes
+from metarl.learning.device.gpu import send
+from metarl.learning.experience.normalisation import DEVIATION_FLOOR
+from metarl.learning.networks.distributions import Distribution
+from metarl.learning.networks.modules import PolicyHead, PolicySettings
+from metarl.learning.networks.optimisers import Adam
+from metarl.types import Bools, Floats
+
+
+@dataclass(frozen=True, kw_only=True)
+class PpoSettings(PolicySettings):
+    """What the agents that are trained by PPO have in common."""
+
+    learning_rate: Positive = 7e-4
+    """Step size of Adam; usually 3e-4 to 1e-3."""
+    anneal: bool = False
+    """Let the step size fall in a line to zero over the iterations of the run, whatever their number. As the policy's
+    deviation shrinks, the same step changes the policy more."""
+    epochs: Rounds = 5
+    """Passes over the experience of one iteration; usually 3 to 10."""
+    minibatches: Rows = 4
+    """Parts of each pass, one step of Adam each; usually 1 to 32."""
+    clip: Positive = 0.2
+    """How far the probability ratio may leave 1 before its gradient ends; usually 0.1 to 0.3."""
+    value_clip: NonNegative = 0.0
+    """How far a value may leave its old estimate before its gradient ends, in units of the value; 0 does not clip."""
+    value_weight: NonNegative = 0.5
+    """Weight of the value loss; usually 0.5 to 1."""
+    entropy_weight: NonNegative = 0.0
+    """Weight of the entropy bonus, per nat, relative to advantages of deviation 1 with normalise_advantages, else in
+    units of the normalised reward (of the reward itself without normalise_rewards); usually 0 to 0.01."""
+    gamma: UnitInterval = 0.99
+    """Discount per step; usually 0.97 to 0.99."""
+    gae_lambda: UnitInterval = 0.95
+    """Decay of generalised advantage estimation; usually 0.9 to 1."""
+    max_gradient_norm: NonNegative = 0.5
+    """Gradients are shortened to this Euclidean norm; 0 leaves them as they are."""
+    normalise_advantages: bool = True
+    """Give the advantages of an iteration mean 0 and standard deviation 1."""
+    normalise_rewards: bool = True
+    """Divide the rewards that the learner sees by the running standard deviation of the return."""
+    normalise_observations: bool = False
+    """Show the networks observations normalised by running statistics."""
+    deviation_floor: NonNegative = DEVIATION_FLOOR
+    """Least deviation to divide by: a share of the largest deviation in a unit (observations), of the root mean square
+    (returns); 0 for none."""
+
+
+class PpoSamples(NamedTuple):
+    """What one iteration teaches; the first axis is what minibatches are drawn from.
+
+    Attributes:
+        actions: Policy outputs, `[B, ..., A]`.
+        log_probs: Their log-probability when they were drawn, `[B, ...]`.
+        values: Estimated when acting, `[B, ...]`.
+        advantages: `[B, ...]`.
+        targets: What the values should have been, `[B, ...]`.
+        mask: `[B, ...]`, 1 on steps that happened, else 0.
+    """
+
+    actions: Tensor
+    log_probs: Tensor
+    values: Tensor
+    advantages: Tensor
+    targets: Tensor
+    mask: Tensor
+
+    def rows(self, index: Tensor) -> PpoSamples:
+        """The same of some of the rows."""
+        return PpoSamples(*(t[index] for t in self))
+
+    @classmethod
+    def of(cls, arrays: Mapping[str, Floats], device: torch.device) -> PpoSamples:
+        """Samples on the device, from NumPy arrays of the same names."""
+        return cls(*(send(arrays[name], device, torch.float32) for name in cls._fields))
+
+
+def clipped_surrogate_loss(
+    log_probs: Tensor, old_log_probs: Tensor, advantages: Tensor, weights: Tensor, clip: float
+) -> Tensor:
+    """Minus the clipped surrogate objective (equation 7): a weighted sum of `min(r A, clip(r, 1 - c, 1 + c) A)`.
+
+    Args:
+        log_probs: Of the actions under the policy that learns, `[...]`.
+        old_log_probs: Under the policy that acted, `[...]`.
+        advantages: `[...]`.
+        weights: Of each step, `[...]`, adding up to 1.
+        clip: `c`.
+    """
+    ratio = torch.exp(log_probs - old_log_probs)
+    clipped = ratio.clamp(1.0 - clip, 1.0 + clip)
+    return -(weights * torch.minimum(ratio * advantages, clipped * advantages)).sum()
+
+
+def value_loss(values: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
+    """Weighted sum of squared errors (the middle term of equation 9). All arguments are `[...]`."""
+    return (weights * (values - targets).square()).sum()
+
+
+def clipped_value_loss(values: Tensor, old_values: Tensor, targets: Tensor, weights: Tensor, clip: float) -> Tensor:
+    """As `value_loss`, of whichever is worse: the value, or the value held within `clip` of the old estimate."""
+    held = old_values + (values - old_values).clamp(-clip, clip)
+    return (weights * torch.maximum((values - targets).square(), (held - targets).square())).sum()
+
+
+def minibatches(rows: int, parts: int, epochs: int, rng: np.random.Generator) -> Iterator[NDIndex]:
+    """Random parts of nearly equal size that cover all rows once per epoch.
+
+    Args:
+        rows: How many there are.
+        parts: How many minibatches to make of them, or as many as there are rows.
+        epochs: How often to go over them.
+        rng: Source of the order.
+    """
+    for _ in range(epochs):
+        yield from np.array_split(rng.permutation(rows), min(parts, rows))
+
+
+def step_size(learning_rate: float, anneal: bool, progress: float) -> float:
+    """The step size of a meta-update: `learning_rate`, or `learning_rate * (1 - progress)` where it is annealed.
+
+    Args:
+        learning_rate: At the start of the run.
+        anneal: Whether it falls in a line to zero over the run.
+        progress: Share of the run's meta-updates already made, in [0, 1), as in `MetaBatch`.
+
+    Raises:
+        ValueError: The share is outside its range.
+    """
+    if not 0.0 <= progress < 1.0:
+        raise ValueError(
+            f"MetaBatch.progress: got {progress!r}, expected the share of meta-updates already made, >= 0 and < 1"
+        )
+    return learning_rate * (1.0 - progress) if anneal else learning_rate
+
+
+def normalise_over_steps(advantages: Floats, mask: Bools, epsilon: float = 1e-8) -> Floats:
+    """Advantages with mean 0 and standard deviation 1 over all steps that happened, zero elsewhere."""
+    chosen = advantages[mask]
+    return np.where(mask, (advantages - chosen.mean()) / (chosen.std() + epsilon), 0.0)
+
+
+Forward = Callable[[Tensor], tuple[Distribution, Tensor]]
+"""From indices of rows to the policy at their steps, and the values `[rows, ...]`."""
+NDIndex = np.ndarray[Any, np.dtype[np.int64]]
+
+
+class PpoLearner:
+    """A network, its Adam state, and the generator that draws the minibatches.
+
+    Args:
+        network: Whose parameters learn. Its policy heads are projected on their bounds after each step.
+        settings: The settings.
+        rng: Source of the minibatches. Its state is part of the checkpoint.
+    """
+
+    def __init__(self, network: nn.Module, settings: PpoSettings, rng: np.random.Generator) -> None:
+        self._parameters = dict(network.named_parameters())
+        self._heads = [module for module in network.modules() if isinstance(module, PolicyHead)]
+        self._settings, self._rng = settings, rng
+        self._adam = Adam(self._parameters.values(), settings.learning_rate, eps=1e-5)
+
+    def update(self, samples: PpoSamples, forward: Forward, progress: float = 0.0) -> dict[str, float]:
+        """Makes all epochs of one iteration.
+
+        Args:
+            samples: The experience.
+            forward: Passes rows of it through the network.
+            progress: Share of the run's meta-updates already made, in [0, 1); counts with `anneal`.
+
+        Returns:
+            Means over the minibatches (of the last epoch, for `kl`), and the step size.
+
+        Raises:
+            ValueError: `progress` is outside its range.
+        """
+        settings, device = self._settings, samples.mask.device
+        reports = []
+        self._adam.learning_rate = step_size(settings.learning_rate, settings.anneal, progress)
+        parts = min(settings.minibatches, len(samples.mask))
+        at_once = self._rows_at_once(-(-len(samples.mask) // parts), samples.mask)
+        for index in minibatches(len(samples.mask), settings.minibatches, settings.epochs, self._rng):
+            rows = send(index, device)
+            steps = samples.mask[rows].sum().clamp_min(1.0)
+            self._adam.zero_grad()
+            pulled = [self._pull(samples.rows(some), steps, *forward(some)) for some in torch.split(rows, at_once)]
+            norm = nn.utils.clip_grad_norm_(
+                list(self._parameters.values()), settings.max_gradient_norm or torch.inf, foreach=False
+            )
+            self._adam.step()
+            self._project()
+            told = torch.stack(pulled).sum(dim=0)
+            reports.append(torch.cat([told[:3], norm.detach().unsqueeze(0), told[3:]]))
+        means, last = torch.stack(reports).mean(dim=0).tolist(), torch.stack(reports[-parts:]).mean(dim=0).tolist()
+        names = ("policy_loss", "value_loss", "entropy", "gradient_norm", "clipped", "kl")
+        report = {f"update/{name}": value for name, value in zip(names, means, strict=True)}
+        mask = samples.mask.bool()
+        targets, errors = samples.targets[mask], (samples.targets - samples.values)[mask]
+        unexplained = errors.var(unbiased=False) / targets.var(unbiased=False).clamp_min(1e-12)
+        return report | {
+            "update/kl": last[-1],
+            "update/explained_variance": 1.0 - float(unexplained),
+            "update/learning_rate": self._adam.learning_rate,
+        }
+
+    def _rows_at_once(self, rows: int, mask: Tensor) -> int:
+        """How many of a minibatch's rows, each with the steps of a row of `mask`, a device has memory for."""
+        units = sum(p.numel() for p in self._parameters.values() if p.ndim == 1)  # one bias each
+        return chunks_that_fit(rows, graph_bytes(mask[0].numel(), (max(units, 1),)), mask.device)[0].stop
+
+    def _pull(self, part: PpoSamples, steps: Tensor, distribution: Distribution, values: Tensor) -> Tensor:
+        """Adds the part of some rows to the gradients of a minibatch with so many steps.
+
+        Returns:
+            Their part of policy loss, value loss, entropy, share of clipped ratios, and divergence, `[5]`.
+        """
+        settings, weights = self._settings, part.mask / steps
+        # On padding the ratio is 1: it has no weight, but zero times an overflow would be no number.
+        log_probs = torch.where(part.mask > 0, distribution.log_prob(part.actions), part.log_probs)
+        policy_loss = clipped_surrogate_loss(log_probs, part.log_probs, part.advantages, weights, settings.clip)
+        if settings.value_clip:
+            error = clipped_value_loss(values, part.values, part.targets, weights, settings.value_clip)
+        else:
+            error = value_loss(values, part.targets, weights)
+        entropy = (weights * distribution.entropy()).sum()
+        loss = policy_loss + settings.value_weight * error - settings.entropy_weight * entropy
+        loss.backward()  # type: ignore[no-untyped-call]
+        with torch.no_grad():
+            log_ratio = log_probs - part.log_probs
+            kl = (weights * (log_ratio.exp() - 1.0 - log_ratio)).sum()
+            clipped = (weights * ((log_ratio.exp() - 1.0).abs() > settings.clip)).sum()
+            return torch.stack([policy_loss, error, entropy, clipped, kl])
+
+    def _project(self) -> None:
+        """Keeps the policy's deviations within their bounds."""
+        for head in self._heads:
+            head.project()
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Parameters, and Adam's state of each."""
+        parameters = {f"parameters.{name}": p.detach().cpu().clone() for name, p in self._parameters.items()}
+        return parameters | self._adam.tensors("adam")
+
+    def counters(self) -> dict[str, Any]:
+        """The state of the generator."""
+        return {"generator": self._rng.bit_generator.state}
+
+    def restore(self, tensors: Mapping[str, Tensor], counters: Mapping[str, Any]) -> None:
+        """Takes back what `tensors` and `counters` gave; names and shapes have been checked.
+
+        Checkpoints of version 0.1 may hold an `iteration` too, which is not needed.
+
+        Raises:
+            ValueError: The counters are not those of this learner; nothing is changed then.
+        """
+        generator = counters.get("generator", {})
+        try:
+            self._rng.bit_generator.state = generator
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"checkpoint: got generator {generator!r}, expected a PCG64 state") from error
+        with torch.no_grad():
+            for name, parameter in self._parameters.items():
+                parameter.copy_(tensors[f"parameters.{name}"])
+        self._project()
+        self._adam.restore("adam", tensors)
