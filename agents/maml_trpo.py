@@ -18,7 +18,7 @@ from metarl.learning.gradient.inner_loop import pull_back, push_forward
 from metarl.learning.gradient.losses import adapted_by_policy_gradient, policy_gradient_steps
 from metarl.learning.gradient.meta_trust_region import TrustRegionConfig, linearise, meta_trust_region_step
 from metarl.learning.gradient.policy import Samples, StackedPolicy
-from metarl.types import MetaBatch
+from metarl.types import MetaBatch, Trajectories
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,14 +67,14 @@ class MamlTrpo(GradientAgent[MamlTrpoConfig]):
     Config: ClassVar[type] = MamlTrpoConfig
     summary: ClassVar[str] = "adapts by policy gradient from meta-learned parameters (Finn et al. 2017)"
 
-    def meta_update(self, batch: MetaBatch) -> dict[str, float]:
+    def meta_update(self, batch: MetaBatch[Trajectories]) -> dict[str, float]:
         """One trust-region step on the mean surrogate of the adapted policies."""
-        samples = [self._samples(t) for t in batch.trajectories]
+        samples = [self._samples(t) for t in batch.collects]
         chunks = linearise(
             self._policy, lambda own: MamlAdaptation(self._policy, self._parameters, own, self.config.inner_lr), samples
         )
         self._parameters, metrics = meta_trust_region_step(
             self._parameters, chunks, len(batch.tasks), self.config, self._policy.bound
         )
-        self._update_statistics(batch.trajectories)
+        self._update_statistics(batch.collects)
         return {**metrics, "policy/std": self._policy.std(self._parameters)}

@@ -101,16 +101,16 @@ class MetaSgd(GradientAgent[MetaSgdConfig]):
         samples = [self._samples_for(state, trajectories)]
         return AdaptedPolicy(adapted_by_policy_gradient(self._policy, samples, state.parameters, self._rates))
 
-    def meta_update(self, batch: MetaBatch) -> dict[str, float]:
+    def meta_update(self, batch: MetaBatch[Trajectories]) -> dict[str, float]:
         """One trust-region step over initial parameters and step sizes together."""
-        samples = [self._samples(t) for t in batch.trajectories]
+        samples = [self._samples(t) for t in batch.collects]
         meta_parameters = torch.cat([self._parameters, self._rates])
         chunks = linearise(self._policy, lambda own: MetaSgdAdaptation(self._policy, meta_parameters, own), samples)
         meta_parameters, metrics = meta_trust_region_step(
             meta_parameters, chunks, len(batch.tasks), self.config, self._policy.bound
         )
         self._parameters, self._rates = (part.clone() for part in meta_parameters.chunk(2))
-        self._update_statistics(batch.trajectories)
+        self._update_statistics(batch.collects)
         return {
             **metrics,
             "rates/mean": float(self._rates.mean()),

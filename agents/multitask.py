@@ -28,8 +28,17 @@ class MultitaskConfig(FeedForwardSettings):
 class Nothing:
     """The state of an agent that keeps none."""
 
+    def tasks(self, part: slice) -> Nothing:
+        """The state of some of the tasks."""
+        return self
 
-class Multitask(FeedForwardAgent):
+    @classmethod
+    def join(cls, parts: Sequence[Nothing]) -> Nothing:
+        """The state of all tasks of the parts."""
+        return cls()
+
+
+class Multitask(FeedForwardAgent[Nothing]):
     """A policy for all tasks as a `metarl.agent.MetaAgent`; its state is `Nothing`.
 
     Args:
@@ -62,9 +71,9 @@ class Multitask(FeedForwardAgent):
         check_episodes(trajectories, self.spaces)
         return state
 
-    def meta_update(self, batch: MetaBatch) -> dict[str, float]:
+    def meta_update(self, batch: MetaBatch[Trajectories]) -> dict[str, float]:
         """PPO on all episodes of all tasks."""
-        episodes = Trajectories.join_episodes(batch.trajectories)
+        episodes = Trajectories.join_episodes(batch.collects)
         return self._learn(episodes.observations, episodes.all_observations[:, :, -1], episodes, batch.progress)
 
     def save_policy(self, state: Nothing, path: str | Path, task: int = 0) -> None:

@@ -30,8 +30,17 @@ class ToldTasks:
 
     parameters: Floats
 
+    def tasks(self, part: slice) -> ToldTasks:
+        """The state of some of the tasks."""
+        return ToldTasks(self.parameters[part])
 
-class Oracle(FeedForwardAgent):
+    @classmethod
+    def join(cls, parts: Sequence[ToldTasks]) -> ToldTasks:
+        """The state of all tasks of the parts, in order."""
+        return cls(np.concatenate([part.parameters for part in parts]))
+
+
+class Oracle(FeedForwardAgent[ToldTasks]):
     """A policy of observation and task as a `metarl.agent.MetaAgent`; its state is `ToldTasks`.
 
     It is told what `spaces.task_parameters` declares: numbers first, then the one-hot codes of categories.
@@ -60,6 +69,7 @@ class Oracle(FeedForwardAgent):
         codes = sum(len(p.categories) for p in told)
         super().__init__("oracle", config, spaces, numbers=units, codes=codes, device=device, rng=rng)
         self.config = config
+        self.recorded = {**self.recorded, "task_parameters": (len(units) + codes,)}
 
     def begin(self, tasks: Sequence[Task], episodes: int) -> ToldTasks:
         """Reads from the tasks what there is to be told.
@@ -83,9 +93,9 @@ class Oracle(FeedForwardAgent):
         check_episodes(trajectories, self.spaces, len(state.parameters))
         return state
 
-    def meta_update(self, batch: MetaBatch) -> dict[str, float]:
+    def meta_update(self, batch: MetaBatch[Trajectories]) -> dict[str, float]:
         """PPO on all episodes of all tasks."""
-        episodes = Trajectories.join_episodes(batch.trajectories)
+        episodes = Trajectories.join_episodes(batch.collects)
         told = episodes.extras["task_parameters"]  # [M, E, T, Z], zero on padding
         inputs = np.concatenate([episodes.observations, told], axis=-1)
         final = np.concatenate([episodes.all_observations[:, :, -1], told[:, :, 0]], axis=-1)

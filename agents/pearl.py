@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, ClassVar, Literal, NamedTuple
 
@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import softplus
 
+from metarl.agent import MetaAgent
 from metarl.config import Count, Layers, NonNegative, Positive, Rounds, Rows, UnitInterval, Units, Whole
 from metarl.learning.device.chunks import chunks_that_fit, graph_bytes
 from metarl.learning.device.gpu import ReplayedStep, send
@@ -106,6 +107,15 @@ class Belief:
     precision: Tensor
     weighted_mean: Tensor
     latent: Tensor
+
+    def tasks(self, part: slice) -> Belief:
+        """The state of some of the tasks."""
+        return Belief(self.precision[part], self.weighted_mean[part], self.latent[part])
+
+    @classmethod
+    def join(cls, parts: Sequence[Belief]) -> Belief:
+        """The state of all tasks of the parts, in order."""
+        return cls(*(torch.cat([getattr(p, f.name) for p in parts]) for f in fields(cls)))
 
 
 class Parameters(NamedTuple):
@@ -301,7 +311,7 @@ def temperature_loss(log_temperature: Tensor, log_prob: Tensor, target_entropy: 
 # The agent ------------------------------------------------------------------------------------------------
 
 
-class Pearl:
+class Pearl(MetaAgent[Belief]):
     """PEARL as a `metarl.agent.MetaAgent`; its state is a `Belief`.
 
     Args:
@@ -385,6 +395,7 @@ class Pearl:
                 f"pearl: got action bounds {spaces.action_low}, {spaces.action_high}, expected finite ones"
             )
         self.config, self.spaces, self._device = config, spaces, device
+        self.recorded = {"policy_output": (spaces.action_size,)}
         self._networks = PearlNetworks(config, spaces)
         self._parameters = Parameters(*(t.to(device) for t in self._networks.initial(config, rng)))
         p = self._parameters
@@ -445,7 +456,7 @@ class Pearl:
             precision, weighted_mean = (sums.view(apart).sum(dim=1) for sums in (precision, weighted_mean))
         return Belief(state.precision + precision, state.weighted_mean + weighted_mean, state.latent)
 
-    def meta_update(self, batch: MetaBatch) -> dict[str, float]:
+    def meta_update(self, batch: MetaBatch[Trajectories]) -> dict[str, float]:
         """Stores what was collected, then makes the gradient steps.
 
         Raises:
@@ -471,7 +482,7 @@ class Pearl:
 
     # Learning -------------------------------------------------------------------------------------------
 
-    def _store(self, batch: MetaBatch) -> None:
+    def _store(self, batch: MetaBatch[Trajectories]) -> None:
         """Appends every step that happened to the replay, and starts the tasks' contexts anew."""
         new = len(set(batch.tasks) - set(self._slots))
         if len(self._slots) + new > self.config.replay_tasks:
@@ -481,7 +492,7 @@ class Pearl:
                 "set (--train-tasks)"
             )
         slots = np.array([self._slots.setdefault(task, len(self._slots)) for task in batch.tasks], dtype=np.int64)
-        rows, masks = [self._rows(t) for t in batch.trajectories], [t.mask for t in batch.trajectories]
+        rows, masks = [self._rows(t) for t in batch.collects], [t.mask for t in batch.collects]
         for one, mask in zip(rows, masks, strict=True):
             self._replay.add(np.broadcast_to(slots[:, None, None], mask.shape)[mask], one[mask])
         self._context.store(slots, np.stack(rows, axis=2), np.stack(masks, axis=2))

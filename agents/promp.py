@@ -215,10 +215,10 @@ class Promp(GradientAgent[PrompConfig]):
         rate, bound = self.config.inner_lr, self._policy.bound
         return AdaptedPolicy(InnerStep(state.parameters, linear.pull(loss.gradient), rate, bound, None).end)
 
-    def meta_update(self, batch: MetaBatch) -> dict[str, float]:
+    def meta_update(self, batch: MetaBatch[Trajectories]) -> dict[str, float]:
         """Several steps of Adam on the clipped objective of the adapted policies."""
         num_tasks = len(batch.tasks)
-        samples = [self._samples(t) for t in batch.trajectories]
+        samples = [self._samples(t) for t in batch.collects]
         objectives = self._objectives(samples)
 
         def evaluate() -> list[float]:
@@ -233,7 +233,7 @@ class Promp(GradientAgent[PrompConfig]):
             self._adam.step()
             self._parameters = self._policy.bound.project_(self._leaf.detach()).clone()
         after, outer, inner, clipped = evaluate()
-        self._update_statistics(batch.trajectories)
+        self._update_statistics(batch.collects)
         return {
             "update/objective_gain": after - before,
             "update/kl": outer,

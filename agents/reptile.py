@@ -16,7 +16,7 @@ from metarl.config import Positive, Rounds
 from metarl.learning.gradient.agent import GradientAgent, GradientAgentConfig
 from metarl.learning.gradient.losses import adapted_by_policy_gradient
 from metarl.learning.gradient.policy import task_chunks
-from metarl.types import MetaBatch
+from metarl.types import MetaBatch, Trajectories
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,14 +40,14 @@ class Reptile(GradientAgent[ReptileConfig]):
     Config: ClassVar[type] = ReptileConfig
     summary: ClassVar[str] = "moves toward the mean of the adapted parameters (Nichol et al. 2018)"
 
-    def meta_update(self, batch: MetaBatch) -> dict[str, float]:
+    def meta_update(self, batch: MetaBatch[Trajectories]) -> dict[str, float]:
         """One step toward the mean of the adapted parameters.
 
         The last collect, made after the last adaptation, gives one more inner step: Reptile has no other use
         for it, and with a single step it would be plain training on all tasks at once.
         """
         num_tasks = len(batch.tasks)
-        samples = [self._samples(t) for t in batch.trajectories]
+        samples = [self._samples(t) for t in batch.collects]
         totals, distances = [], []
         for part in task_chunks(num_tasks, samples[0].weights.shape[1], self._policy.widths, self._device):
             chunk = [s.tasks(part) for s in samples]
@@ -59,7 +59,7 @@ class Reptile(GradientAgent[ReptileConfig]):
         moved = self._policy.bound.project_(moved)
         step_norm = float((moved - self._parameters).norm())
         self._parameters = moved
-        self._update_statistics(batch.trajectories)
+        self._update_statistics(batch.collects)
         return {
             "update/step_norm": step_norm,
             "update/inner_distance": float(torch.stack(distances).sum() / num_tasks),

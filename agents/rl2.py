@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from metarl.agent import MetaAgent
 from metarl.config import Layers, RowsOrOwn, Units
 from metarl.learning.device.gpu import send
 from metarl.learning.experience.actions import ActionMap
@@ -64,7 +65,7 @@ class Rl2Config(TrialSettings):
     long; each starts from the memory that its trial had there before the update. 0 for whole trials."""
 
 
-class Rl2:
+class Rl2(MetaAgent[Memory]):
     """RL2 as a `metarl.agent.MetaAgent`; its state is a `Memory`.
 
     Args:
@@ -102,6 +103,7 @@ class Rl2:
 
     def __init__(self, config: Rl2Config, spaces: Spaces, *, device: torch.device, rng: np.random.Generator) -> None:
         self.config, self.spaces, self._device = config, spaces, device
+        self.recorded = {"policy_output": (spaces.action_size,), "log_prob": (), "value": ()}
         self._actions = ActionMap(spaces, config.action_scale)
         self._feedback = Feedback(self._actions, config.reward_input_scale)
         self._network = RecurrentActorCritic(
@@ -170,9 +172,9 @@ class Rl2:
 
     # Training -------------------------------------------------------------------------------------------
 
-    def meta_update(self, batch: MetaBatch) -> dict[str, float]:
+    def meta_update(self, batch: MetaBatch[Trajectories]) -> dict[str, float]:
         """PPO over whole trials."""
-        config, trials = self.config, pack_trials(batch.trajectories)
+        config, trials = self.config, pack_trials(batch.collects)
         ends = trial_ends(trials, config.episodes_cut_returns)
         if config.normalise_rewards:
             returns = trial_returns(trials.rewards.astype(np.float64), ends, config.gamma)

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from metarl.agent import MetaAgent
 from metarl.config import Count, Layers, NonNegative, Positive, Rows, RowsOrOwn, UnitInterval, Units
 from metarl.learning.device.gpu import send
 from metarl.learning.experience.actions import ActionMap
@@ -181,7 +182,7 @@ class Vae(nn.Module):
         return Elbo(rewards, summed_error(self.transition(latents, before), after, prefixes, decoded), kl)
 
 
-class Varibad:
+class Varibad(MetaAgent[Memory]):
     """VariBAD as a `metarl.agent.MetaAgent`; its state is a `Memory`.
 
     Args:
@@ -232,6 +233,12 @@ class Varibad:
         self, config: VaribadConfig, spaces: Spaces, *, device: torch.device, rng: np.random.Generator
     ) -> None:
         self.config, self.spaces, self._device = config, spaces, device
+        self.recorded = {
+            "policy_output": (spaces.action_size,),
+            "log_prob": (),
+            "value": (),
+            "belief": (2 * config.latent,),
+        }
         self._actions = ActionMap(spaces, config.action_scale)
         self._feedback = Feedback(self._actions, config.reward_input_scale)
         o, z = spaces.observation_size, config.latent
@@ -317,9 +324,9 @@ class Varibad:
 
     # Training -------------------------------------------------------------------------------------------
 
-    def meta_update(self, batch: MetaBatch) -> dict[str, float]:
+    def meta_update(self, batch: MetaBatch[Trajectories]) -> dict[str, float]:
         """PPO on the iteration's trials, then encoder and decoders on trials of the buffer."""
-        trials = pack_trials(batch.trajectories)
+        trials = pack_trials(batch.collects)
         self._replay.add(self._rows(trials), trials.mask)
         report = self._update_policy(trials, batch.progress) | self._update_vae(batch.progress)
         # After the updates, so that acting and learning see the same inputs.

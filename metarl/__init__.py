@@ -11,9 +11,11 @@ if TYPE_CHECKING:
     from metarl.evaluation import evaluate as evaluate
     from metarl.gymnasium_envs.family import gymnasium_family as gymnasium_family
     from metarl.registry import make_family as make_family
+    from metarl.results import EvalResult as EvalResult
     from metarl.rollout import TrajectoryBuilder as TrajectoryBuilder
     from metarl.rollout import collect as collect
     from metarl.runs import load as load
+    from metarl.sampling import LocalSampler as LocalSampler
     from metarl.seeding import Streams as Streams
     from metarl.tasks import ContinuousTasks as ContinuousTasks
     from metarl.tasks import DiscreteTasks as DiscreteTasks
@@ -22,7 +24,6 @@ if TYPE_CHECKING:
     from metarl.tasks import uniform as uniform
     from metarl.train import meta_train as meta_train
     from metarl.types import Action as Action
-    from metarl.types import EvalResult as EvalResult
     from metarl.types import MetaBatch as MetaBatch
     from metarl.types import Spaces as Spaces
     from metarl.types import Step as Step
@@ -37,12 +38,14 @@ _HOME = {
     "metarl.gymnasium_envs.family": ("gymnasium_family",),
     "metarl.evaluation": ("evaluate",),
     "metarl.registry": ("make_family",),
+    "metarl.results": ("EvalResult",),
     "metarl.rollout": ("TrajectoryBuilder", "collect"),
     "metarl.runs": ("load",),
+    "metarl.sampling": ("LocalSampler",),
     "metarl.seeding": ("Streams",),
     "metarl.tasks": ("ContinuousTasks", "DiscreteTasks", "Family", "Parameter", "uniform"),
     "metarl.train": ("meta_train",),
-    "metarl.types": ("Action", "EvalResult", "MetaBatch", "Spaces", "Step", "Task", "Trajectories"),
+    "metarl.types": ("Action", "MetaBatch", "Spaces", "Step", "Task", "Trajectories"),
     "metarl.vector": ("TaskVecEnv",),
 }
 _MODULE_OF = {name: module for module, names in _HOME.items() for name in names}

@@ -6,7 +6,6 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,27 +16,13 @@ from metarl.agent import MetaAgent
 from metarl.finite import check_finite, learned
 from metarl.seeding import Streams
 from metarl.storage import read_tensors, write_tensors
+from metarl.types import Progress
 
 SUFFIX = ".safetensors"
 DAMAGED = ".damaged"
 """Ending of checkpoints that a run found damaged and began anew."""
 NAME = re.compile(rf"\d{{7,}}{re.escape(SUFFIX)}")
 """Names of checkpoints: the iteration. Any other file of the folder is the user's."""
-
-
-@dataclass(frozen=True)
-class Progress:
-    """Where a run stands.
-
-    Args:
-        iteration: Meta-updates done.
-        env_steps: Environment steps made by them, those of adaptation included.
-        reports_success: Whether the environments have told of a success so far, see `TaskVecEnv`.
-    """
-
-    iteration: int = 0
-    env_steps: int = 0
-    reports_success: bool = False
 
 
 def _digest(tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> str:

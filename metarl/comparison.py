@@ -19,7 +19,8 @@ from metarl.intervals import (
     mean_intervals,
     ratio_interval,
 )
-from metarl.types import EvalResult, Floats
+from metarl.results import EvalResult
+from metarl.types import Floats
 
 Statistic = Literal["mean", "iqm"]
 Over = Literal["tasks", "seeds", "both"]

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Sequence
-from dataclasses import replace
-from typing import Any, Literal, TypeVar
+from typing import TypeVar
 
 import numpy as np
 
-from metarl.agent import MetaAgent
-from metarl.intervals import Interval, mean_intervals, rate_intervals
+from metarl.agent import Actor
 from metarl.memory import check_memory
-from metarl.rollout import collect
+from metarl.results import EvalResult
+from metarl.sampling import LocalSampler, collects
 from metarl.seeding import Streams
 from metarl.sizes import evaluation_memory
 from metarl.tasks import Family
-from metarl.types import Actions, Bools, EvalResult, Floats, Spaces, Task
+from metarl.types import Actions, Bools, Floats, Spaces, Task, Trajectories
+from metarl.vector import TaskVecEnv
 
 StateT = TypeVar("StateT")
 
@@ -26,7 +26,7 @@ DIVERGED_LIMIT = 0.01
 
 
 def evaluate(
-    agent: MetaAgent[StateT],
+    agent: Actor[StateT],
     family: Family,
     tasks: Sequence[Task],
     streams: Streams,
@@ -43,7 +43,7 @@ def evaluate(
     """Adapts to every task with the same number of episodes and keeps every return.
 
     Args:
-        agent: The agent; it is not changed.
+        agent: The actor: an agent, which is not changed.
         family: Makes the environments.
         tasks: The tasks to adapt to.
         streams: Source of all random numbers.
@@ -77,6 +77,7 @@ def evaluate(
         envs = family.make_envs(len(group), episodes, horizon or family.horizon)
         if knows_success:
             envs.reports_success = True
+        sampler = _JudgingSampler(envs, actions, end_at_success, k_max + 1)
         try:
             if envs.spaces != agent.spaces:
                 raise ValueError(
@@ -84,19 +85,13 @@ def evaluate(
                     f"{_sizes(envs.spaces)}"
                 )
             group_tasks = [tasks[i] for i in group]
-            envs.set_tasks(group_tasks)
-            state = agent.begin(group_tasks, episodes)
-            for k in range(k_max + 1):
-                judged, after = collect(envs, agent, state, streams, actions=actions, end_at_success=end_at_success)
+            sampler.set_tasks(group_tasks)
+            for k, _ in enumerate(collects(sampler, agent, agent.begin(group_tasks, episodes), streams, k_max)):
+                judged = sampler.judged
                 returns[group, k], diverged[group, k] = judged.returns(), judged.diverged
                 successes, last = judged.successes(), judged.last_step_successes()
                 if successes is not None and last is not None:
                     success[group, k], at_last[group, k] = successes, last
-                if k < k_max:
-                    seen = judged
-                    if actions == "mode":
-                        seen, after = collect(envs, agent, state, streams, end_at_success=end_at_success)
-                    state = agent.adapt(after, seen)
                 on_progress(done * (k_max + 1) + k + 1, len(groups) * (k_max + 1))
             knows_success = envs.reports_success
         finally:
@@ -114,8 +109,37 @@ def evaluate(
         diverged=blown,
         last_step_success=at_last if knows_success else None,
         actions=actions,
-        adapts_within_episodes=getattr(agent, "adapts_within_episodes", False),
+        adapts_within_episodes=agent.adapts_within_episodes,
     )
+
+
+class _JudgingSampler(LocalSampler):
+    """Plays the episodes that count, and those to adapt from: the same ones if actions are sampled.
+
+    Args:
+        envs: The environments.
+        actions: How the policy acts in the episodes that count.
+        end_at_success: Truncate an episode at its first success.
+        collects: How many are to come, `K + 1`; nothing adapts from the last.
+
+    Attributes:
+        judged: The episodes of the last collect that count.
+    """
+
+    judged: Trajectories
+
+    def __init__(self, envs: TaskVecEnv, actions: Actions, end_at_success: bool, collects: int) -> None:
+        super().__init__(envs, end_at_success=end_at_success)
+        self._judge = LocalSampler(envs, actions=actions, end_at_success=end_at_success)
+        self._twice, self._left = actions == "mode", collects
+
+    def collect(self, actor: Actor[StateT], state: StateT, streams: Streams) -> tuple[Trajectories, StateT]:
+        """The episodes to adapt from; those that count are kept in `judged`."""
+        self._left -= 1
+        self.judged, after = self._judge.collect(actor, state, streams)
+        if self._twice and self._left:
+            return super().collect(actor, state, streams)
+        return self.judged, after
 
 
 def _sizes(spaces: Spaces) -> str:
@@ -146,93 +170,3 @@ def _check_diverged(family: Family, tasks: Sequence[Task], diverged: Bools, limi
             f" ended by a simulation that blew up, or a number that is not finite; expected at most {limit:.0%}. Worst "
             f"task: {tasks[worst].to_json()['parameters']}"
         )
-
-
-META_WORLD_ADAPTATION, META_WORLD_EPISODES = 10, 3
-"""Episodes to adapt from, and to be judged by afterwards."""
-
-
-def meta_world_protocol(agent: MetaAgent[Any]) -> tuple[int, int]:
-    """How to evaluate as Meta-World does: each goal is adapted to from ten episodes, and then tried in three.
-
-    Yu et al. 2019 (arXiv:1910.10897). Where episodes of a goal are pooled, the ten are one collect for each step of
-    adaptation; where they are trials of their own, three trials of ten and one episode. An agent that does not adapt
-    plays the three. Every goal counts the same,
-    and every episode is waited for.
-
-    Args:
-        agent: The agent.
-
-    Returns:
-        `K` and `E` for `evaluate`; of the last collect only the first `META_WORLD_EPISODES` episodes count.
-
-    Raises:
-        ValueError: The agent's steps of adaptation do not divide the ten episodes.
-    """
-    if not agent.adaptation_steps:  # a reference: it is the same after ten episodes
-        return 0, META_WORLD_EPISODES
-    if agent.episodes_per_adaptation(META_WORLD_ADAPTATION) == 1:
-        return META_WORLD_ADAPTATION, META_WORLD_EPISODES
-    steps = agent.adaptation_steps
-    if META_WORLD_ADAPTATION % steps:
-        raise ValueError(
-            f"protocol metaworld: got an agent with {steps} steps of adaptation, expected a number that divides "
-            f"{META_WORLD_ADAPTATION}, the episodes there are to adapt from"
-        )
-    episodes = META_WORLD_ADAPTATION // steps
-    if episodes < META_WORLD_EPISODES:
-        raise ValueError(
-            f"protocol metaworld: got an agent with {steps} steps of adaptation, {episodes} episodes each, expected at "
-            f"most {META_WORLD_ADAPTATION // META_WORLD_EPISODES} steps"
-        )
-    return steps, episodes
-
-
-def with_known_successes(results: Sequence[EvalResult]) -> list[EvalResult]:
-    """Evaluations of one family; if any met a success, those that met none have a rate of 0, in place of None."""
-    if all(r.success is None for r in results):
-        return list(results)
-    return [
-        replace(r, success=np.zeros_like(r.returns), last_step_success=np.zeros_like(r.returns))
-        if r.success is None
-        else r
-        for r in results
-    ]
-
-
-def adaptation_curve(result: EvalResult) -> list[Interval]:
-    """Mean return of each `k`, over tasks and repeats."""
-    return mean_intervals(result.returns.mean(axis=2))
-
-
-def adaptation_differences(result: EvalResult) -> list[Interval]:
-    """Mean return of each `k >= 1` minus that of `k = 0`, paired by task."""
-    means = result.returns.mean(axis=2)
-    return mean_intervals(means[:, 1:] - means[:, :1]) if means.shape[1] > 1 else []
-
-
-def success_rates(result: EvalResult, at: Literal["any", "last"] = "any") -> list[float | None]:
-    """Share of successful episodes of each `k`, tasks counting alike; None where the family knows no success.
-
-    Args:
-        result: The evaluation.
-        at: Count what was a success at `any` step, or at the episode's `last`.
-    """
-    success = result.success if at == "any" else result.last_step_success
-    if success is None:
-        return [None] * result.returns.shape[1]
-    return [float(s) for s in success.mean(axis=(0, 2))]
-
-
-def success_intervals(result: EvalResult, at: Literal["any", "last"] = "any") -> list[Interval]:
-    """`success_rates` with intervals over tasks; empty where the family knows no success."""
-    success = result.success if at == "any" else result.last_step_success
-    return [] if success is None else rate_intervals(success.mean(axis=2))
-
-
-def by_class(result: EvalResult, class_of: Callable[[Task], str]) -> dict[str, EvalResult]:
-    """The same evaluation for each class of tasks alone, in the order in which they come up."""
-    members: dict[str, list[int]] = {}
-    for i, task in enumerate(result.tasks):
-        members.setdefault(class_of(task), []).append(i)
-    return {name: result.of_tasks(rows) for name, rows in members.items()}

@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from metarl.evaluation import adaptation_curve, adaptation_differences, by_class, success_intervals, success_rates
+from metarl.curves import adaptation_curve, adaptation_differences, by_class, success_intervals, success_rates
+from metarl.files import write_bytes, write_json
 from metarl.intervals import Interval
-from metarl.storage import write_bytes, write_json
-from metarl.types import EvalResult, Floats, Task
+from metarl.results import EvalResult
+from metarl.types import Floats, Task
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

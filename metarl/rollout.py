@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TypeVar
 
 import numpy as np
 import torch
 
-from metarl.agent import MetaAgent
+from metarl.agent import Actor
 from metarl.finite import NotFiniteError
 from metarl.seeding import Streams
 from metarl.types import Action, Actions, Bools, Floats, Spaces, Step, Trajectories
@@ -29,14 +29,22 @@ class TrajectoryBuilder:
         episodes: `E`.
         spaces: Sizes of observation and action, and the horizon `T`.
         observation: `[M, E, O]`, the first observation of the episodes.
+        recorded: The extras that each action has, as `Actor.recorded` declares them; not checked by default.
 
     Raises:
         ValueError: The observation is of another size, or does not consist of numbers.
     """
 
-    def __init__(self, num_tasks: int, episodes: int, spaces: Spaces, observation: Floats) -> None:
+    def __init__(
+        self,
+        num_tasks: int,
+        episodes: int,
+        spaces: Spaces,
+        observation: Floats,
+        recorded: Mapping[str, tuple[int, ...]] | None = None,
+    ) -> None:
         m, e, t = num_tasks, episodes, spaces.horizon
-        self._rows = (m, e)
+        self._rows, self._recorded = (m, e), recorded
         self._t = 0
         self._observations = np.zeros((m, e, t + 1, spaces.observation_size), dtype=np.float32)
         self._observations[:, :, 0] = self._seen(observation)
@@ -92,6 +100,8 @@ class TrajectoryBuilder:
                 f"add: got actions of shape {action.environment.shape}, expected {(*rows, self._actions.shape[3])}: "
                 "the Action of `act` as it is"
             )
+        if self._recorded is not None:
+            self._check_recorded(action.extras, self._recorded)
         self._observations[:, :, t + 1] = self._seen(observation)
         self._actions[:, :, t] = np.where(live[..., None], action.environment, 0.0)
         self._rewards[:, :, t] = np.where(live, self._by_row(reward), 0.0)
@@ -108,6 +118,15 @@ class TrajectoryBuilder:
             self._extras[name][:, :, t] = np.where(live.reshape(*rows, *[1] * (value.ndim - 2)), value, 0)
         self.live = live & ~self._flags[1, :, :, t] & ~self._flags[2, :, :, t]
         self._t += 1
+
+    def _check_recorded(self, extras: Mapping[str, Floats], declared: Mapping[str, tuple[int, ...]]) -> None:
+        """Raises ValueError if the extras of an action are not those that the actor declares."""
+        expected = {name: (*self._rows, *axes) for name, axes in declared.items()}
+        shapes = {name: value.shape for name, value in extras.items()}
+        if shapes != expected:
+            raise ValueError(
+                f"act: got extras of shapes {shapes}, expected {expected}, as the actor's `recorded` declares"
+            )
 
     def _seen(self, observation: Floats) -> Floats:
         """Observations as `[M, E, O]`."""
@@ -156,10 +175,10 @@ class TrajectoryBuilder:
 
 
 @contextmanager
-def _one_torch_thread() -> Iterator[None]:
-    """Keeps torch's thread pool asleep, whose idle threads otherwise spin on the cores that step the physics."""
+def _torch_threads(number: int) -> Iterator[None]:
+    """Limits torch's thread pool, whose idle threads otherwise spin on the cores that step the physics."""
     threads = torch.get_num_threads()
-    torch.set_num_threads(1)
+    torch.set_num_threads(number)
     try:
         yield
     finally:
@@ -168,7 +187,7 @@ def _one_torch_thread() -> Iterator[None]:
 
 def collect(
     envs: TaskVecEnv,
-    agent: MetaAgent[StateT],
+    actor: Actor[StateT],
     state: StateT,
     streams: Streams,
     *,
@@ -179,22 +198,23 @@ def collect(
 
     Args:
         envs: `M * E` environments whose tasks are set.
-        agent: Whose policy acts.
-        state: What the agent acts with: adapted or not.
+        actor: The actor.
+        state: Its state, adapted or not.
         streams: Source of the reset seed (`envs`) and of the policy's noise (`policy`).
         actions: Draw actions from the policy, or take its mode.
         end_at_success: Cut an episode at its first success, as a time limit would.
 
     Returns:
-        Trajectories `[M, E, T, ...]`, and the agent's state after acting.
+        Trajectories `[M, E, T, ...]`, and the state after acting.
     """
     m, e = envs.num_tasks, envs.episodes
     observation, _ = envs.reset(seed=int(streams.envs.integers(2**31)))
-    builder = TrajectoryBuilder(m, e, envs.spaces, observation)
+    builder = TrajectoryBuilder(m, e, envs.spaces, observation, actor.recorded)
     how = {"mode": True} if actions == "mode" else {}
-    with _one_torch_thread(), np.errstate(over="ignore"):  # the builder refuses what is infinite in float32
+    # The builder refuses what is infinite in float32.
+    with _torch_threads(actor.acting_threads), np.errstate(over="ignore"):
         while builder.unfinished:
-            action, state = agent.act(state, builder.step, streams.policy, **how)
+            action, state = actor.act(state, builder.step, streams.policy, **how)
             observation, reward, terminated, truncated, infos = envs.step(
                 action.environment.reshape(envs.action_space.shape)
             )
@@ -213,26 +233,3 @@ def collect(
             )
     builder.knows_success = envs.reports_success
     return builder.build(), state
-
-
-def collect_adapting(
-    envs: TaskVecEnv, agent: MetaAgent[StateT], state: StateT, streams: Streams
-) -> tuple[list[Trajectories], StateT]:
-    """Collects before every step of adaptation and after the last: `K + 1` collects.
-
-    Args:
-        envs: `M * E` environments whose tasks are set.
-        agent: Acts and adapts.
-        state: The state that it begins these tasks with.
-        streams: Source of reset seeds and of the policy's noise.
-
-    Returns:
-        The trajectories of each collect, and the agent's state after the last.
-    """
-    trajectories: list[Trajectories] = []
-    for k in range(agent.adaptation_steps + 1):
-        if k:
-            state = agent.adapt(state, trajectories[-1])
-        collected, state = collect(envs, agent, state, streams)
-        trajectories.append(collected)
-    return trajectories, state

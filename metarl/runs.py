@@ -20,12 +20,12 @@ import torch
 
 from metarl import config as settings
 from metarl.agent import MetaAgent
-from metarl.checkpoint import Progress, load_checkpoint, load_newest
+from metarl.checkpoint import load_checkpoint, load_newest
+from metarl.config import Count, Rows, RowsOrOwn, Seed, Whole
+from metarl.files import read_json, write_bytes, write_json
 from metarl.gymnasium_envs.batch import Stepping
 from metarl.registry import agent_class
-from metarl.storage import read_json, write_bytes, write_json
-from metarl.train import TrainConfig
-from metarl.types import Spaces
+from metarl.types import Progress, Spaces
 
 STEPPING_FIELDS = ("stepping.workers", "stepping.processes", "stepping.timeout")
 """Settings that change who computes a step, and not what comes out."""
@@ -38,6 +38,37 @@ REDRAWN = ("walker2d-rand-params", "hopper-rand-params", "half-cheetah-rand-para
 REDRAWN_PARAMETER = "body_second_moment"
 """A parameter that only the new tasks have."""
 PACKAGES = ("metarl", "torch", "gymnasium", "mujoco", "metaworld", "numpy", "scipy", "safetensors")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """Settings of a run that do not belong to its agent."""
+
+    seed: Seed = 0
+    """Seed of everything random in the run."""
+    iterations: Count = 100
+    """Meta-updates to make in all; a resumed run may raise it."""
+    tasks: Rows = 20
+    """Tasks of a meta-batch (M); usually 10 to 100."""
+    episodes: Rows = 20
+    """Environments per task, each one episode per collect (E); usually 2 to 40."""
+    horizon: RowsOrOwn = 0
+    """Steps of an episode (T); 0 takes the family's own."""
+    train_tasks: RowsOrOwn = 0
+    """Size of a fixed set that training tasks are drawn from; 0 draws new ones from the whole range."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where the agent computes; auto is CUDA where there is one."""
+    matmul: Literal["float32", "tf32"] = "float32"
+    """How a GPU multiplies matrices: tf32 is faster and keeps 10 bits of each factor's mantissa in place of 23."""
+    eval_every: Whole = 10
+    """Evaluate every so many iterations; 0 never. A resumed run may change it. The tasks are held out from training,
+    but they are not those that `metarl evaluate` reports on: settings may be chosen by these curves."""
+    eval_tasks: Rows = 40
+    """Tasks of these evaluations."""
+    checkpoint_every: Count = 5
+    """Save every so many iterations (and at the end)."""
+    checkpoints_kept: Count = 2
+    """Newest checkpoints to keep; at least two are."""
 
 
 @dataclass(frozen=True, kw_only=True)

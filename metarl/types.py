@@ -22,7 +22,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
-from typing import Any, Literal
+from typing import Any, Generic, Literal, Protocol, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -234,9 +234,25 @@ class Trajectories:
         return m, e, t
 
     @property
+    def num_tasks(self) -> int:
+        """`M`."""
+        return len(self.rewards)
+
+    @property
     def env_steps(self) -> int:
-        """Number of environment steps that were really made."""
+        """Environment steps that were made, padding not counted."""
         return int(self.mask.sum())
+
+    @classmethod
+    def metrics(cls, collects: Sequence[Trajectories]) -> dict[str, float]:
+        """Mean returns and success rates of each collect `k` of one iteration, and episodes that diverged."""
+        metrics = {f"return/{k}": float(t.returns().mean()) for k, t in enumerate(collects)}
+        for k, t in enumerate(with_known_success(collects)):
+            for name, successes in (("success", t.successes()), ("success_last", t.last_step_successes())):
+                if successes is not None:
+                    metrics[f"{name}/{k}"] = float(successes.mean())
+        metrics["diverged_episodes"] = float(sum(t.diverged.sum() for t in collects))
+        return metrics
 
     def returns(self) -> Floats:
         """Undiscounted sum of rewards of each episode, `[M, E]` float64."""
@@ -323,21 +339,43 @@ def with_known_success(collects: Sequence[Trajectories]) -> list[Trajectories]:
     return [replace(t, success=np.zeros_like(t.mask)) if t.success is None else t for t in collects]
 
 
+class Experience(Protocol):
+    """What one collect brought, of all tasks of a batch: `Trajectories`, or the shots of a few-shot learner."""
+
+    @property
+    def num_tasks(self) -> int:
+        """`M`."""
+        ...
+
+    @property
+    def env_steps(self) -> int:
+        """Environment steps made for it (or examples drawn)."""
+        ...
+
+    @classmethod
+    def metrics(cls, collects: Sequence[Self]) -> dict[str, float]:
+        """Metrics for the log, of the collects of one iteration in order."""
+        ...
+
+
+ExperienceT_co = TypeVar("ExperienceT_co", bound=Experience, covariant=True)
+
+
 @dataclass(frozen=True)
-class MetaBatch:
+class MetaBatch(Generic[ExperienceT_co]):
     """The whole experience of one iteration, from which an agent updates itself.
 
     Args:
         tasks: The `M` tasks.
-        trajectories: `K + 1` recordings: before adaptation, after one step, ..., after `K`.
+        collects: `K + 1` collects: before adaptation, after one step, ..., after `K`.
         progress: Share of the run's meta-updates already made before this one, in [0, 1).
 
     Raises:
-        ValueError: The progress is outside its range, or a recording is of another number of tasks.
+        ValueError: The progress is outside its range, or a collect has another number of tasks.
     """
 
     tasks: tuple[Task, ...]
-    trajectories: tuple[Trajectories, ...]
+    collects: tuple[ExperienceT_co, ...]
     progress: float = 0.0
 
     def __post_init__(self) -> None:
@@ -346,68 +384,27 @@ class MetaBatch:
                 f"MetaBatch.progress: got {self.progress!r}, expected the share of meta-updates already made, >= 0 "
                 "and < 1"
             )
-        if any(t.shape[0] != len(self.tasks) for t in self.trajectories):
+        if any(collect.num_tasks != len(self.tasks) for collect in self.collects):
             raise ValueError(
-                f"MetaBatch: got {len(self.tasks)} tasks and trajectories of shapes "
-                f"{[t.shape for t in self.trajectories]}, expected as many tasks in each"
+                f"MetaBatch: got {len(self.tasks)} tasks and collects of {[c.num_tasks for c in self.collects]}, "
+                "expected as many tasks in each"
             )
+
+
+@dataclass(frozen=True)
+class Progress:
+    """The counters of a run.
+
+    Args:
+        iteration: Meta-updates done.
+        env_steps: Environment steps made for them, those of adaptation included.
+        reports_success: Whether an episode has told success so far, see `TaskVecEnv`.
+    """
+
+    iteration: int = 0
+    env_steps: int = 0
+    reports_success: bool = False
 
 
 Actions = Literal["sample", "mode"]
 """How the policy acts in the episodes that count: drawn from its distribution, or its mode."""
-
-
-@dataclass(frozen=True)
-class EvalResult:
-    """What an agent earned on each task, with nothing averaged away.
-
-    Args:
-        family: Family of the tasks.
-        split: `test` (held-out tasks), `tune` (held-out tasks that settings may be chosen on) or `train`.
-        tasks: The evaluated tasks.
-        returns: `[task, k, repeat]` float64: undiscounted return of each episode in the `k`-th collect. An episode
-            that a blown-up simulation ended has the worst return of its task.
-        success: The same shape, 1.0 where the episode succeeded at any step; None where unknown.
-        episodes: For each `k`, the adaptation episodes used up before it.
-        diverged: `[task, k, repeat]`, True where a blown-up simulation ended the episode; None where there was none.
-        last_step_success: As `success`, but only where the episode's last step was one.
-        actions: How the policy acted in these episodes.
-        adapts_within_episodes: Whether the agent adapts while an episode goes on: then `k = 0` is its first episode,
-            not the agent before adaptation.
-    """
-
-    family: str
-    split: str
-    tasks: tuple[Task, ...]
-    returns: Floats
-    success: Floats | None
-    episodes: tuple[int, ...]
-    diverged: Bools | None = None
-    last_step_success: Floats | None = None
-    actions: Actions = "sample"
-    adapts_within_episodes: bool = False
-
-    @property
-    def diverged_episodes(self) -> int:
-        """Episodes that a blown-up simulation ended."""
-        return 0 if self.diverged is None else int(self.diverged.sum())
-
-    def _part(self, index: Any) -> EvalResult:
-        def cut(array: Any) -> Any:
-            return None if array is None else array[index]
-
-        return replace(
-            self,
-            returns=self.returns[index],
-            success=cut(self.success),
-            diverged=cut(self.diverged),
-            last_step_success=cut(self.last_step_success),
-        )
-
-    def first_repeats(self, n: int) -> EvalResult:
-        """The same with the first `n` episodes of each collect alone."""
-        return self._part(np.s_[:, :, :n])
-
-    def of_tasks(self, rows: Sequence[int]) -> EvalResult:
-        """The same for some of the tasks."""
-        return replace(self._part(list(rows)), tasks=tuple(self.tasks[i] for i in rows))

@@ -16,7 +16,9 @@ from rich.table import Table
 from metarl.checkpoint import list_checkpoints
 from metarl.comparison import Contender, Over, Statistic, aggregate, intervals, share_interval
 from metarl.config import Rows, Seed, check
-from metarl.evaluation import evaluate, with_known_successes
+from metarl.curves import with_known_successes
+from metarl.evaluation import evaluate
+from metarl.files import write_bytes, write_json
 from metarl.intervals import FEWEST_TO_RESAMPLE, Interval, rate_intervals
 from metarl.report import (
     REFERENCES,
@@ -33,7 +35,6 @@ from metarl.scripts.common import border, end_with_json, parse
 from metarl.scripts.families import agent_of_run, family_of_run
 from metarl.scripts.terminal import console
 from metarl.seeding import Streams
-from metarl.storage import write_bytes, write_json
 from metarl.tasks import REPORTED, Family, Split, split_name, split_tasks
 from metarl.types import Actions, Floats
 

@@ -10,8 +10,8 @@ from types import TracebackType
 from rich.live import Live
 from rich.table import Table
 
-from metarl.checkpoint import Progress
 from metarl.scripts.terminal import console
+from metarl.types import Progress
 
 PLAIN_LINE_SECONDS = 5.0
 

@@ -12,21 +12,19 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from metarl.agent import MetaAgent
-from metarl.checkpoint import Progress
 from metarl.comparison import share_interval
 from metarl.config import RoundsOrDefault, RowsOrNone, Seed, check
-from metarl.evaluation import (
-    META_WORLD_EPISODES,
+from metarl.curves import (
     adaptation_curve,
     adaptation_differences,
     by_class,
-    evaluate,
-    meta_world_protocol,
     success_intervals,
     success_rates,
     with_known_successes,
 )
+from metarl.evaluation import evaluate
 from metarl.intervals import Interval
+from metarl.protocols import META_WORLD_EPISODES, meta_world_protocol
 from metarl.report import (
     REFERENCES,
     classes_json,
@@ -39,12 +37,13 @@ from metarl.report import (
     tasks_label,
     write_report,
 )
+from metarl.results import EvalResult
 from metarl.runs import RunConfig, resolve_device, versions
 from metarl.scripts.common import border, end_with_json, parse
 from metarl.scripts.families import agent_of_run, family_of_run
 from metarl.seeding import Streams
 from metarl.tasks import REPORTED, Family, Split, split_name, split_tasks
-from metarl.types import Actions, EvalResult, Task
+from metarl.types import Actions, Progress, Task
 
 
 @dataclass(frozen=True, kw_only=True)

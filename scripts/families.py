@@ -10,13 +10,13 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from metarl.agent import MetaAgent
-from metarl.checkpoint import Progress
 from metarl.gymnasium_envs.family import with_stepping
 from metarl.gymnasium_envs.from_gym import named_again
 from metarl.gymnasium_envs.vary import FORMS
 from metarl.registry import is_own_code, make_family
 from metarl.runs import RunConfig, load_with_progress
 from metarl.tasks import Family
+from metarl.types import Progress
 
 VARIATION = tyro.conf.arg(metavar=f'"{FORMS}"')
 CONSTANT = tyro.conf.arg(name="set", metavar='"NAME=VALUE"')

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from metarl.registry import agent_class
-from metarl.train import TrainConfig
+from metarl.runs import TrainConfig
 
 PresetName = Literal["default", "published"]
 """`default` is sized for two cores; `published` has the paper's sizes where those are far larger."""

@@ -16,11 +16,10 @@ from metarl.evaluation import TASKS_AT_ONCE
 from metarl.finite import NotFiniteError, remedies
 from metarl.memory import RunSize, agent_memory, check_memory, slow_parts
 from metarl.registry import agent_class
-from metarl.runs import RunConfig, resolve_device
+from metarl.runs import RunConfig, TrainConfig, resolve_device
 from metarl.scripts.common import option_value
 from metarl.sizes import batch_memory, evaluation_memory
 from metarl.tasks import Family
-from metarl.train import TrainConfig
 
 DEVICE_FIELDS = ("training.device", "training.matmul")
 """Settings that a run may change when it goes on on another machine; its numbers then change by rounding."""

@@ -13,6 +13,7 @@ import tyro
 
 from metarl.config import Pixels, Rounds, RoundsOrDefault, RowsOrNone, RowsOrOwn, Seed, check
 from metarl.evaluation import evaluate
+from metarl.files import write_bytes
 from metarl.gymnasium_envs.family import drawing
 from metarl.memory import Need, check_memory
 from metarl.report import first_label, tasks_label
@@ -22,7 +23,6 @@ from metarl.scripts.families import agent_of_run, family_of_run
 from metarl.scripts.film import Filmed, Take, encoded, side_by_side, still
 from metarl.scripts.off_screen import use_off_screen_rendering
 from metarl.seeding import Streams
-from metarl.storage import write_bytes
 from metarl.tasks import Family, Split, split_name, split_tasks
 from metarl.types import Task
 from metarl.vector import TaskVecEnv

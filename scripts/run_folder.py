@@ -11,9 +11,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from metarl.checkpoint import list_checkpoints, newest_iteration
+from metarl.files import read_json, remove_partial, write_json
 from metarl.runs import STEPPING_FIELDS, RunConfig, versions
 from metarl.scripts.refusals import DEVICE_FIELDS, warn_of_another_device
-from metarl.storage import read_json, remove_partial, write_json
 
 MAY_CHANGE = ("training.iterations", "training.eval_every", *STEPPING_FIELDS)
 """The settings that a resumed run may change: none touches what an iteration computes, but for an annealed step size,

@@ -16,9 +16,11 @@ import torch
 import tyro
 
 from metarl.agent import MetaAgent
-from metarl.checkpoint import DAMAGED, Progress, load_newest, save_checkpoint, set_aside
+from metarl.checkpoint import DAMAGED, load_newest, save_checkpoint, set_aside
 from metarl.config import RoundsOrNone, check
-from metarl.evaluation import evaluate, success_rates
+from metarl.curves import success_rates
+from metarl.evaluation import evaluate
+from metarl.files import write_bytes
 from metarl.finite import NotFiniteError, naming
 from metarl.gymnasium_envs.batch import Stepping
 from metarl.gymnasium_envs.check.short_test import effect_warnings
@@ -30,7 +32,8 @@ from metarl.own_code.errors import EnvError
 from metarl.own_code.guest import limit_output
 from metarl.registry import AGENTS, FAMILIES, agent_class, make_family, names
 from metarl.report import first_label, last_label, tasks_label, training_picture
-from metarl.runs import MetricsLog, RunConfig, resolve_device, use_matmul
+from metarl.runs import MetricsLog, RunConfig, TrainConfig, resolve_device, use_matmul
+from metarl.sampling import LocalSampler
 from metarl.scripts.common import border, end_with_json, option_value, parse, refuse, refuse_environment
 from metarl.scripts.display import TrainingDisplay
 from metarl.scripts.ending import StopRequest
@@ -45,9 +48,9 @@ from metarl.scripts.refusals import (
 )
 from metarl.scripts.run_folder import describe, folder_to_go_on_with, how_to_go_on, new_run_dir, prepare, sole_writer
 from metarl.seeding import Streams
-from metarl.storage import write_bytes
 from metarl.tasks import DrawnTasks, Family, split_name, split_tasks
-from metarl.train import TrainConfig, meta_train
+from metarl.train import meta_train
+from metarl.types import Progress
 
 BLEW_UP = 2
 """Exit code of a training whose numbers are not finite any more."""
@@ -185,7 +188,7 @@ def train(run: RunConfig, family: Family, out: Path, *, resume: bool) -> tuple[P
             with stop.showing():
                 display.note(title)
             for report in meta_train(
-                agent, envs, family.distribution, streams, iterations=config.iterations, start=progress
+                agent, LocalSampler(envs), family.distribution, streams, iterations=config.iterations, start=progress
             ):
                 progress, metrics = report.progress, report.metrics
                 if config.eval_every and progress.iteration % config.eval_every == 0:

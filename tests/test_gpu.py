@@ -114,7 +114,7 @@ def test_conjugate_gradients_never_make_the_host_wait(name: str, monkeypatch: py
 
 def test_advantages_are_numpys() -> None:
     (agent, batch), (twin, _) = (made("maml-trpo", device) for device in (GPU, CPU))
-    for trajectories in batch.trajectories:
+    for trajectories in batch.collects:
         ours, expected = (one._samples(trajectories) for one in (agent, twin))  # type: ignore[attr-defined]
         for found, wanted in zip(ours, expected, strict=True):
             torch.testing.assert_close(found.cpu(), wanted, rtol=1e-5, atol=1e-6)

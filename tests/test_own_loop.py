@@ -108,7 +108,8 @@ def test_choices_with_a_start_are_what_a_batch_is_stepped_with(name: str) -> Non
     assert (agent.spaces.first_choice, agent.spaces.action_low, agent.spaces.action_high) == (-1, (-1.0,), (1.0,))
     envs = family.make_envs(2, 2, HORIZON)
     assert envs.single_action_space == gym_spaces.Discrete(3, start=-1)
-    (report, *_) = metarl.meta_train(agent, envs, family.distribution, metarl.Streams(0), iterations=1)
+    sampler = metarl.LocalSampler(envs)
+    (report, *_) = metarl.meta_train(agent, sampler, family.distribution, metarl.Streams(0), iterations=1)
     assert report.progress.env_steps >= 2 * 2 * HORIZON
     envs.reset(seed=0)
     with pytest.raises(ValueError, match="no choice below 2 and not below -1 in row 0"):
@@ -257,7 +258,7 @@ def test_a_meta_batch_of_another_progress_or_number_of_tasks_is_refused() -> Non
     for progress in (1.0, -0.1, float("nan")):
         with pytest.raises(ValueError, match=r"MetaBatch.progress: got .*>= 0 and < 1"):
             metarl.MetaBatch((task,), (episode,), progress)
-    with pytest.raises(ValueError, match="MetaBatch: got 2 tasks and trajectories of shapes"):
+    with pytest.raises(ValueError, match=r"MetaBatch: got 2 tasks and collects of \[1\]"):
         metarl.MetaBatch((task, task), (episode,))
 
 

@@ -23,7 +23,7 @@ import safetensors
 import safetensors.numpy
 
 from metarl.envs.metaworld.scene import Manipulation
-from metarl.storage import write_bytes
+from metarl.files import write_bytes
 from metarl.types import Floats
 
 STATE = mujoco.mjtState.mjSTATE_INTEGRATION

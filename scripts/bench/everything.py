@@ -14,6 +14,7 @@ from typing import Any, Literal
 import torch
 
 from metarl.config import Rounds, Rows, check
+from metarl.files import write_bytes
 from metarl.registry import FAMILIES, make_family, names
 from metarl.runs import versions
 from metarl.scripts.bench.iteration import PARTS, IterationCommand, bench_iteration
@@ -24,7 +25,6 @@ from metarl.scripts.bench.update import UpdateCommand, bench_update
 from metarl.scripts.common import border, parse
 from metarl.scripts.presets import default_settings
 from metarl.scripts.reference.agents import REFERENCES
-from metarl.storage import write_bytes
 
 Section = Literal["sampling", "cpu", "iterations", "gpu"]
 SECTIONS: tuple[Section, ...] = ("sampling", "cpu", "iterations", "gpu")

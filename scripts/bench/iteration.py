@@ -16,8 +16,8 @@ from metarl.agent import MetaAgent
 from metarl.config import RowsOrOwn
 from metarl.memory import RunSize, agent_memory, check_memory
 from metarl.registry import agent_class, make_family
-from metarl.rollout import collect_adapting
 from metarl.runs import resolve_device, use_matmul, versions
+from metarl.sampling import LocalSampler, collects
 from metarl.scripts.bench.rollout import Physical
 from metarl.scripts.bench.settings import ContenderCommand, with_settings
 from metarl.scripts.bench.tables import print_table
@@ -74,7 +74,7 @@ class Clocked:
         """See `metarl.agent.MetaAgent`."""
         return self._timed("adapt", state, trajectories)
 
-    def meta_update(self, batch: MetaBatch) -> dict[str, float]:
+    def meta_update(self, batch: MetaBatch[Any]) -> dict[str, float]:
         """See `metarl.agent.MetaAgent`."""
         report: dict[str, float] = self._timed("meta_update", batch)
         return report
@@ -88,7 +88,7 @@ def one_iteration(agent: MetaAgent[Any], envs: TaskVecEnv, family: Any, streams:
     envs.set_tasks(tasks)
     state = clocked.begin(tasks, envs.episodes)
     ready = time.perf_counter()
-    trajectories, _ = collect_adapting(envs, clocked, state, streams)
+    trajectories = [collected for collected, _ in collects(LocalSampler(envs), clocked, state, streams)]
     collected = time.perf_counter()
     clocked.meta_update(MetaBatch(tuple(tasks), tuple(trajectories)))
     seconds = time.perf_counter() - begun

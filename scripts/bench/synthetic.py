@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from metarl.agent import MetaAgent
-from metarl.rollout import collect_adapting
+from metarl.sampling import LocalSampler, collects
 from metarl.seeding import Streams
 from metarl.tasks import Family
 from metarl.types import Bools, Floats, MetaBatch, Spaces, Task, TaskParameter
@@ -60,7 +60,7 @@ def synthetic_tasks(count: int, action_size: int, rng: np.random.Generator) -> l
 
 def synthetic_batch(
     agent: MetaAgent[Any], family: Family, num_tasks: int, episodes: int, horizon: int, seed: int
-) -> tuple[MetaBatch, Any]:
+) -> tuple[MetaBatch[Any], Any]:
     """What an agent would learn from in one iteration, and its state before any adaptation.
 
     Args:
@@ -77,5 +77,5 @@ def synthetic_batch(
     tasks = synthetic_tasks(num_tasks, envs.spaces.action_size, streams.tasks)
     envs.set_tasks(tasks)
     state = agent.begin(tasks, episodes)
-    trajectories, _ = collect_adapting(envs, agent, state, streams)
+    trajectories = [collected for collected, _ in collects(LocalSampler(envs), agent, state, streams)]
     return MetaBatch(tuple(tasks), tuple(trajectories)), state

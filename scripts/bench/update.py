@@ -67,7 +67,7 @@ class Contender:
         state: Its state before any adaptation.
     """
 
-    def __init__(self, agent: MetaAgent[Any], batch: MetaBatch, state: Any) -> None:
+    def __init__(self, agent: MetaAgent[Any], batch: MetaBatch[Any], state: Any) -> None:
         self._agent, self._batch, self._state = agent, batch, state
         self._tensors, self._counters = agent.tensors(), agent.counters()
 
@@ -81,7 +81,7 @@ class Contender:
 
     def adapt(self) -> None:
         """One adaptation to the first collect."""
-        self._agent.adapt(self._state, self._batch.trajectories[0])
+        self._agent.adapt(self._state, self._batch.collects[0])
 
 
 def sized(config: Any, shape: Shape, gradient_steps: int) -> Any:

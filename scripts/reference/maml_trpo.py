@@ -135,9 +135,9 @@ class LoopMamlTrpo(MamlTrpo):
             adapted.append(projected(self._policy, leaf.detach() - self.config.inner_lr * gradient))
         return AdaptedPolicy(torch.cat(adapted))
 
-    def meta_update(self, batch: MetaBatch) -> dict[str, float]:
+    def meta_update(self, batch: MetaBatch[Trajectories]) -> dict[str, float]:
         """The same trust-region step by `update`."""
-        samples = [self._samples(t) for t in batch.trajectories]
+        samples = [self._samples(t) for t in batch.collects]
         self._parameters = update(self._policy, self._parameters, samples, self.config)
-        self._update_statistics(batch.trajectories)
+        self._update_statistics(batch.collects)
         return {"policy/std": self._policy.std(self._parameters)}

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from metarl.agents.maml_trpo import MamlAdaptation, MamlTrpo, MamlTrpoConfig
-from metarl.checkpoint import Progress, load_newest, save_checkpoint
+from metarl.checkpoint import load_newest, save_checkpoint
 from metarl.learning.gradient import meta_trust_region
 from metarl.learning.gradient.losses import adapted_by_policy_gradient, inner_loss, mean_divergence, surrogate_objective
 from metarl.learning.gradient.meta_trust_region import ChunkLinearisation
@@ -19,7 +19,7 @@ from metarl.registry import make_family
 from metarl.rollout import collect
 from metarl.scripts.reference import maml_trpo as reference
 from metarl.seeding import Streams
-from metarl.types import MetaBatch, Spaces, Task
+from metarl.types import MetaBatch, Progress, Spaces, Task
 
 DOUBLE = torch.float64
 LR = 0.1
@@ -143,7 +143,7 @@ def test_a_whole_update_equals_the_plain_loops(
     agent, batch = make_real_batch(min_std=min_std, cg_iterations=5)
     # In float64: conjugate gradients amplify rounding, in float32 to some thousandths of the step.
     agent._parameters = start = agent.tensors()["parameters"].double()
-    samples = [Samples(*(t.double() for t in agent._samples(trajectories))) for trajectories in batch.trajectories]
+    samples = [Samples(*(t.double() for t in agent._samples(trajectories))) for trajectories in batch.collects]
     samples[-1] = samples[-1]._replace(advantages=sign * samples[-1].advantages)
     pending = iter(samples)
     monkeypatch.setattr(agent, "_samples", lambda _: next(pending))
@@ -211,8 +211,8 @@ def test_adapting_is_a_gradient_step_and_leaves_agent_and_old_state_alone(real_b
     agent, batch = real_batch
     state = agent.begin(batch.tasks, 5)
     kept, meta = state.parameters.clone(), agent.tensors()["parameters"].clone()
-    adapted = agent.adapt(state, batch.trajectories[0])
-    samples = agent._samples(batch.trajectories[0])
+    adapted = agent.adapt(state, batch.collects[0])
+    samples = agent._samples(batch.collects[0])
     leaf = kept.clone().requires_grad_()
     inner_loss(agent._policy(leaf, samples.observations), samples).sum().backward()
     torch.testing.assert_close(adapted.parameters, kept - 0.1 * leaf.grad)
@@ -223,7 +223,7 @@ def test_adapting_is_a_gradient_step_and_leaves_agent_and_old_state_alone(real_b
 
 def test_masked_steps_teach_nothing(real_batch) -> None:
     agent, batch = real_batch
-    one = batch.trajectories[0]
+    one = batch.collects[0]
     assert not one.mask.all(), "some episodes ended early"
     junk = {"policy_output": np.where(one.mask[..., None], one.extras["policy_output"], 7.0).astype(np.float32)}
     first, second = agent._samples(one), agent._samples(replace(one, extras=junk))
@@ -242,10 +242,10 @@ def test_running_statistics_are_off_by_default_used_when_on_and_saved(tmp_path: 
         MamlTrpo(config, plain.spaces, device=torch.device("cpu"), rng=np.random.default_rng(i)) for i in (1, 2)
     )
     agent.meta_update(batch)
-    steps = sum(t.env_steps for t in batch.trajectories)
+    steps = sum(t.env_steps for t in batch.collects)
     assert agent.tensors()["observation_moments.count"].item() == steps
     assert agent.tensors()["return_moments.count"].item() == steps
-    seen = np.concatenate([t.observations[t.mask] for t in batch.trajectories])
+    seen = np.concatenate([t.observations[t.mask] for t in batch.collects])
     assert np.allclose(agent.tensors()["observation_moments.mean"], seen.mean(axis=0), atol=1e-6)
     save_checkpoint(tmp_path, agent, Streams(0), Progress(1, 1), keep=2)
     load_newest(tmp_path, twin)
@@ -258,7 +258,7 @@ def test_without_a_baseline_advantages_are_the_normalised_returns(real_batch) ->
     bare = MamlTrpo(
         replace(agent.config, baseline="none"), agent.spaces, device=torch.device("cpu"), rng=np.random.default_rng(0)
     )
-    one = batch.trajectories[0]
+    one = batch.collects[0]
     samples = bare._samples(one)
     rewards = one.rewards[0].astype(float)
     returns = np.array([[sum(0.99**i * r for i, r in enumerate(row[t:])) for t in range(20)] for row in rewards])

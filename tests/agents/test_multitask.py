@@ -8,13 +8,13 @@ import pytest
 import torch
 
 from metarl.agents.multitask import Multitask, MultitaskConfig
-from metarl.checkpoint import Progress, load_newest, save_checkpoint
+from metarl.checkpoint import load_newest, save_checkpoint
 from metarl.evaluation import evaluate
 from metarl.registry import make_family
 from metarl.rollout import TrajectoryBuilder
 from metarl.seeding import Streams
 from metarl.storage import read_tensors
-from metarl.types import MetaBatch, Spaces, Step, Task
+from metarl.types import MetaBatch, Progress, Spaces, Step, Task
 
 LENGTHS = [[[5, 2], [1, 5], [3, 4]]]
 

@@ -9,13 +9,13 @@ import pytest
 import torch
 
 from metarl.agents.oracle import Oracle, OracleConfig, ToldTasks, told_numbers
-from metarl.checkpoint import Progress, load_newest, save_checkpoint
+from metarl.checkpoint import load_newest, save_checkpoint
 from metarl.registry import make_family
 from metarl.rollout import TrajectoryBuilder
 from metarl.seeding import Streams
 from metarl.storage import read_tensors
 from metarl.tasks import DiscreteTasks, Parameter, told_parameters
-from metarl.types import MetaBatch, Spaces, Step, Task, TaskParameter
+from metarl.types import MetaBatch, Progress, Spaces, Step, Task, TaskParameter
 
 LENGTHS = [[[5, 2], [1, 5], [3, 4]]]
 TASKS = [Task.of("noise", goal=(0.5 * i, 1.0 - i), mass=2.0 + i, seen=70.0 + i) for i in range(3)]

@@ -12,14 +12,14 @@ from torch import Tensor
 
 from metarl.agents import pearl
 from metarl.agents.pearl import Noise, Parameters, Pearl, PearlConfig, PearlNetworks
-from metarl.checkpoint import Progress, load_newest, save_checkpoint
+from metarl.checkpoint import load_newest, save_checkpoint
 from metarl.learning.experience.replay import TaskReplay, Transitions
 from metarl.registry import make_family
 from metarl.rollout import TrajectoryBuilder, collect
 from metarl.scripts.reference import pearl as reference
 from metarl.seeding import Streams
 from metarl.storage import read_tensors
-from metarl.types import Action, MetaBatch, Spaces, Step, Task
+from metarl.types import Action, MetaBatch, Progress, Spaces, Step, Task
 
 CPU = torch.device("cpu")
 DOUBLE = torch.float64
@@ -305,10 +305,10 @@ def test_the_replay_gets_every_step_that_happened_and_no_padding(point) -> None:
     agent = small_agent(envs.spaces, replay_size=500, warmup_iterations=9)
     batch = one_iteration(agent, envs, tasks, Streams(0))
     agent.meta_update(batch)
-    assert not all(t.mask.all() for t in batch.trajectories), "some episodes ended early"
+    assert not all(t.mask.all() for t in batch.collects), "some episodes ended early"
     for m, task in enumerate(tasks):
         slot = agent._slots[task]
-        happened = np.concatenate([agent._rows(t)[m][t.mask[m]] for t in batch.trajectories])
+        happened = np.concatenate([agent._rows(t)[m][t.mask[m]] for t in batch.collects])
         assert np.array_equal(held(agent._replay, slot), happened)
 
 
@@ -331,7 +331,7 @@ def test_the_encoder_learns_from_beliefs_like_those_it_will_act_on(point, again:
     def divergences(collection: MetaBatch, rows: list[int]) -> float:
         """Mean over rows of the collection, their trials, and numbers of episodes."""
         state, found = agent.begin(collection.tasks, 3), []
-        for t in collection.trajectories:
+        for t in collection.collects:
             state = agent.adapt(state, t)
             found.append(pearl.kl_from_prior(*pearl.posterior(state.precision, state.weighted_mean))[rows].mean())
         return float(torch.stack(found).mean())
@@ -351,7 +351,7 @@ def test_the_replay_holds_every_collection(point) -> None:
     second = one_iteration(agent, envs, [tasks[0], tasks[0], tasks[1], tasks[1]], Streams(1))
     agent.meta_update(first)
     agent.meta_update(second)
-    steps = lambda batch, m: sum(int(t.mask[m].sum()) for t in batch.trajectories)  # noqa: E731
+    steps = lambda batch, m: sum(int(t.mask[m].sum()) for t in batch.collects)  # noqa: E731
     every = [steps(second, 0) + steps(second, 1), steps(second, 2) + steps(second, 3), 0, 0]
     assert agent._replay.sizes[:4].tolist() == [steps(first, m) + every[m] for m in range(4)]
 
@@ -384,12 +384,12 @@ def test_adapting_adds_each_episode_to_its_own_environments_posterior(point) -> 
     agent = small_agent(envs.spaces)
     batch = one_iteration(agent, envs, tasks, Streams(0))
     state = agent.begin(tasks, 3)
-    for t in batch.trajectories[:2]:
+    for t in batch.collects[:2]:
         state = agent.adapt(state, t)
     mean, variance = pearl.posterior(state.precision, state.weighted_mean)
     for m in range(4):
         for e in range(3):
-            rows = np.concatenate([agent._rows(t)[m, e][t.mask[m, e]] for t in batch.trajectories[:2]])
+            rows = np.concatenate([agent._rows(t)[m, e][t.mask[m, e]] for t in batch.collects[:2]])
             context = agent._unpack(torch.tensor(rows)[None])
             belief = reference.task_posterior(agent._networks, agent._parameters.encoder, context, 0)
             torch.testing.assert_close(mean[m, e], belief.mean, rtol=1e-4, atol=1e-5)
@@ -501,7 +501,7 @@ def test_a_saved_policy_can_be_used_without_metarl(point, tmp_path: Path) -> Non
     _, envs, tasks = point
     agent = small_agent(envs.spaces)
     batch = one_iteration(agent, envs, tasks, Streams(0))
-    state = agent.adapt(agent.begin(tasks, 3), batch.trajectories[0])
+    state = agent.adapt(agent.begin(tasks, 3), batch.collects[0])
     agent.save_policy(state, tmp_path / "policy.safetensors", task=2)
     tensors, description = read_tensors(tmp_path / "policy.safetensors")
     mean, variance = pearl.posterior(state.precision, state.weighted_mean)

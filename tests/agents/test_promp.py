@@ -211,7 +211,7 @@ def real_batch() -> tuple[Promp, MetaBatch]:
 def test_a_whole_update_is_five_steps_of_adam_on_the_plain_objective(real_batch, plain) -> None:
     agent, batch = real_batch
     start = agent.tensors()["parameters"].clone()
-    samples = [agent._samples(t) for t in batch.trajectories]
+    samples = [agent._samples(t) for t in batch.collects]
     leaf = start.clone().requires_grad_()
     adam = torch.optim.Adam([leaf], lr=agent.config.lr)
     for _ in range(5):

@@ -48,7 +48,7 @@ def test_an_update_equals_its_definition_task_by_task(steps: int, outer_lr: floa
     differences = []
     for task in range(4):
         at = theta[None]
-        for t in batch.trajectories:
+        for t in batch.collects:
             one = agent._samples(t).tasks(slice(task, task + 1))
             leaf = at.clone().requires_grad_()
             inner_loss(agent._policy(leaf, one.observations), one).sum().backward()

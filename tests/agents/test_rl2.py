@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from metarl.agents.rl2 import Rl2, Rl2Config
-from metarl.checkpoint import Progress, load_newest, save_checkpoint
+from metarl.checkpoint import load_newest, save_checkpoint
 from metarl.learning.experience.trials import pack_trials
 from metarl.learning.networks.recurrent import unroll
 from metarl.learning.ppo.trials import Memory
@@ -19,7 +19,7 @@ from metarl.registry import make_family
 from metarl.rollout import TrajectoryBuilder, collect
 from metarl.seeding import Streams
 from metarl.storage import read_tensors
-from metarl.types import MetaBatch, Spaces, Step, Task, Trajectories
+from metarl.types import MetaBatch, Progress, Spaces, Step, Task, Trajectories
 
 LENGTHS = [[[5, 2], [1, 5], [3, 4]], [[4, 5], [5, 1], [5, 5]], [[5, 5], [2, 3], [1, 5]]]
 """Steps of the episodes `[K + 1, M, E]`, horizon 5: many end early."""

@@ -9,10 +9,12 @@ from typing import Any
 import pytest
 import torch
 
-from metarl.checkpoint import Progress, load_newest, save_checkpoint
+from metarl.checkpoint import load_newest, save_checkpoint
 from metarl.registry import AGENTS, agent_class, make_family, names
+from metarl.sampling import LocalSampler
 from metarl.seeding import Streams
 from metarl.train import meta_train
+from metarl.types import Progress
 
 ANNEALED = [name for name in names(AGENTS) if hasattr(agent_class(name).Config(), "anneal")]
 SMALL = {"units": 6, "encoder": (5,), "hidden": (4,), "decoder": (4,), "vae_updates": 2}
@@ -36,9 +38,8 @@ class Run:
 
     def train(self, iterations: int, start: Progress | None = None, stop: int = 0) -> Progress:
         """Trains on after `start`, up to iteration `stop` if there is one."""
-        reports = meta_train(
-            self.agent, self.envs, self.family.distribution, self.streams, iterations=iterations, start=start
-        )
+        sampler, distribution = LocalSampler(self.envs), self.family.distribution
+        reports = meta_train(self.agent, sampler, distribution, self.streams, iterations=iterations, start=start)
         for report in reports:
             self.logged.append(report.metrics)
             if report.progress.iteration == stop:

@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 import torch
 
-from metarl.checkpoint import Progress, list_checkpoints, load_checkpoint, load_newest, save_checkpoint
+from metarl.checkpoint import list_checkpoints, load_checkpoint, load_newest, save_checkpoint
+from metarl.files import read_json, remove_partial, write_bytes, write_json
 from metarl.seeding import Streams
-from metarl.storage import read_json, read_tensors, remove_partial, write_bytes, write_json, write_tensors
+from metarl.storage import read_tensors, write_tensors
+from metarl.types import Progress
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import pytest
 from metarl.agents.maml_trpo import MamlTrpoConfig
 from metarl.config import Range, check, from_json, to_json
 from metarl.registry import AGENTS, agent_class, names
-from metarl.train import TrainConfig
+from metarl.runs import TrainConfig
 from metarl.types import Spaces, TaskParameter
 
 CONFIGS = [TrainConfig, *(agent_class(name).Config for name in names(AGENTS))]

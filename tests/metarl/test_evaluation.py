@@ -3,31 +3,27 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pytest
 from gymnasium import spaces
 
-from metarl.evaluation import (
-    adaptation_curve,
-    adaptation_differences,
-    by_class,
-    evaluate,
-    meta_world_protocol,
-    success_intervals,
-    success_rates,
-    with_worst_of_task,
-)
+from metarl.agent import Actor
+from metarl.curves import adaptation_curve, adaptation_differences, by_class, success_intervals, success_rates
+from metarl.evaluation import evaluate, with_worst_of_task
 from metarl.intervals import mean_intervals
+from metarl.protocols import meta_world_protocol
 from metarl.registry import make_family
+from metarl.results import EvalResult
 from metarl.seeding import Streams
 from metarl.tasks import ContinuousTasks, Family, uniform
-from metarl.types import Action, EvalResult, Spaces, Step, Task, Trajectories
+from metarl.types import Action, Spaces, Step, Task, Trajectories
 from metarl.vector import TaskVecEnv
 
 
 @dataclass
-class Walker:
+class Walker(Actor[np.ndarray]):
     """Walks along x with `0.01 * state`; each adaptation adds one. Pools no episodes."""
 
     spaces: Spaces
@@ -218,8 +214,8 @@ def test_the_worst_of_a_task_is_among_its_sound_episodes() -> None:
 
 
 @dataclass
-class Pooling:
-    adaptation_steps: int
+class Pooling(Actor[Any]):
+    adaptation_steps: int = 1
 
     def episodes_per_adaptation(self, episodes: int) -> int:
         return episodes

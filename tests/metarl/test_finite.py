@@ -9,16 +9,17 @@ import numpy as np
 import pytest
 import torch
 
-from metarl.checkpoint import Progress, list_checkpoints, load_checkpoint, load_newest, save_checkpoint
+from metarl.checkpoint import list_checkpoints, load_checkpoint, load_newest, save_checkpoint
 from metarl.finite import NotFiniteError, check_finite, learned, naming, remedies
 from metarl.learning.gradient.agent import AdaptedPolicy
 from metarl.registry import AGENTS, agent_class, make_family, names
 from metarl.rollout import TrajectoryBuilder
+from metarl.sampling import LocalSampler
 from metarl.scripts.presets import default_settings
 from metarl.seeding import Streams
 from metarl.storage import read_tensors, write_tensors
 from metarl.train import meta_train
-from metarl.types import Action, Spaces
+from metarl.types import Action, Progress, Spaces
 
 NAN = float("nan")
 
@@ -83,7 +84,7 @@ def test_every_agent_that_blows_up_is_stopped_in_that_iteration(name: str, monke
 
     monkeypatch.setattr(type(agent), "meta_update", blows_up)
     with pytest.raises(NotFiniteError, match=r"^iteration 1: the parameters are not finite \(1 of"):
-        list(meta_train(agent, envs, family.distribution, Streams(0), iterations=3))
+        list(meta_train(agent, LocalSampler(envs), family.distribution, Streams(0), iterations=3))
     assert not [n for n in learned(agent) if n.startswith(("replay", "context", "buffer"))]
     envs.close()
 

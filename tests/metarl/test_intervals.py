@@ -10,7 +10,7 @@ import pytest
 from scipy import stats
 
 from metarl.comparison import Over, intervals, share_interval
-from metarl.evaluation import adaptation_curve, adaptation_differences, success_intervals
+from metarl.curves import adaptation_curve, adaptation_differences, success_intervals
 from metarl.intervals import (
     Interval,
     crossed_intervals,
@@ -19,7 +19,8 @@ from metarl.intervals import (
     ratio_interval,
     resampling_level,
 )
-from metarl.types import EvalResult, Floats, Task
+from metarl.results import EvalResult
+from metarl.types import Floats, Task
 
 WORLDS = 1000
 """Simulated experiments; the share of intervals that hold the truth is then known to about 0.007."""

@@ -17,7 +17,8 @@ from metarl.report import (
     training_picture,
     write_report,
 )
-from metarl.types import EvalResult, Task
+from metarl.results import EvalResult
+from metarl.types import Task
 
 PNG = b"\x89PNG\r\n\x1a\n"
 

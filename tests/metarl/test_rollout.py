@@ -1,11 +1,12 @@
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import pytest
 
+from metarl.agent import Actor
 from metarl.registry import make_family
 from metarl.rollout import TrajectoryBuilder, collect
 from metarl.scripts.reference.environments import SINGLE_ENVS
@@ -14,11 +15,12 @@ from metarl.types import Action, Spaces, Step, Task
 
 
 @dataclass
-class Scripted:
+class Scripted(Actor[int]):
     """Acts by a fixed table `[T, N, A]` and keeps what it was shown."""
 
     table: np.ndarray
     shown: list[Step]
+    recorded: Any = field(default_factory=lambda: {"noise": ()})
 
     def act(self, state: int, step: Step, rng: np.random.Generator) -> tuple[Action, int]:
         self.shown.append(step)

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from metarl.registry import agent_class, make_family
+from metarl.sampling import LocalSampler
 from metarl.scripts.bench import everything
 from metarl.scripts.bench.limits import flops, products_error, products_of, products_seconds
 from metarl.scripts.bench.settings import with_settings
@@ -232,7 +233,7 @@ def test_memory_does_not_grow_over_200_iterations(agent: str) -> None:
     envs, streams = family.make_envs(4, 2, 20), Streams(0)
     distribution = family.with_finite_train_set(4).distribution
     made = agent_class(agent)(config, envs.spaces, device=CPU, rng=streams.learner)
-    reports = meta_train(made, envs, distribution, streams, iterations=200)
+    reports = meta_train(made, LocalSampler(envs), distribution, streams, iterations=200)
     used = [used_mib() for i, _ in enumerate(reports, 1) if i % 50 == 0]
     envs.close()
     assert used[-1] - used[0] < 2, "MiB"

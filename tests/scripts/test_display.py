@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from metarl.checkpoint import Progress
 from metarl.scripts.display import TrainingDisplay
+from metarl.types import Progress
 
 
 @pytest.mark.parametrize(

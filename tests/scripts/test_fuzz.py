@@ -21,6 +21,7 @@ import pytest
 from metarl.config import Range
 from metarl.gymnasium_envs.batch import Stepping
 from metarl.registry import AGENTS, agent_class, names
+from metarl.runs import TrainConfig
 from metarl.scripts.bench.everything import EverythingCommand
 from metarl.scripts.bench.iteration import IterationCommand
 from metarl.scripts.bench.rollout import RolloutCommand
@@ -32,7 +33,6 @@ from metarl.scripts.compare import CompareCommand
 from metarl.scripts.evaluate import EvaluateCommand
 from metarl.scripts.render import RenderCommand
 from metarl.scripts.train import GymDoor
-from metarl.train import TrainConfig
 
 SEED, LINES = 17, 300
 SHORT_MEMORY = 256.0 * 2**20

@@ -54,7 +54,7 @@ def assert_same_updates(agent: Any, plain: Any, play: Play, lengths: Any = LENGT
     for i in range(2):
         start = learnt(agent)
         batch = MetaBatch(TASKS, tuple(play(agent, lengths, seed=i, tasks=list(TASKS))))
-        assert not all(t.mask.all() for t in batch.trajectories), "some episodes end early"
+        assert not all(t.mask.all() for t in batch.collects), "some episodes end early"
         reports.append(agent.meta_update(batch))
         assert_close(plain.meta_update(batch), reports[-1], rtol=1e-4, atol=1e-5)
         assert_close(learnt(plain), learnt(agent), rtol=1e-5, atol=1e-6)

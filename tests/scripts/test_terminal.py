@@ -16,7 +16,6 @@ from matplotlib.figure import Figure
 
 import metarl.registry
 import metarl.scripts.display
-from metarl.checkpoint import Progress
 from metarl.intervals import Interval
 from metarl.report import Curve, comparison_picture, literal, training_picture
 from metarl.scripts.catalogue import _table as list_table
@@ -24,6 +23,7 @@ from metarl.scripts.compare import _runs_table, _seeds_table
 from metarl.scripts.compare import _table as compare_table
 from metarl.scripts.display import TrainingDisplay
 from metarl.scripts.terminal import console
+from metarl.types import Progress
 
 NAMES = ("my_arm:robot:", "[lr=0.1]", "a[/b]", "[bold]x", ":ant: [/]", r"\[x]", "[link=file:///x]y", "$x_{$", "_hidden")
 

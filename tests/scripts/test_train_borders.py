@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from metarl.agents.maml_trpo import MamlTrpo
-from metarl.checkpoint import Progress, list_checkpoints
+from metarl.checkpoint import list_checkpoints
 from metarl.scripts.display import TrainingDisplay
+from metarl.types import Progress
 
 SMALL = ("--tasks", "2", "--episodes", "2", "--horizon", "6", "--eval-every", "0", "--checkpoint-every", "1")
 WORDS = ("train", "maml-trpo", "point-robot", *SMALL)

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from metarl.agent import MetaAgent
 from metarl.config import Layers, NonNegative, Positive, Rounds, UnitInterval
 from metarl.finite import check_finite
 from metarl.learning.device.gpu import send
@@ -77,8 +78,17 @@ class AdaptedPolicy:
     def __post_init__(self) -> None:
         check_finite({"parameters": self.parameters}, "adaptation: the adapted parameters")
 
+    def tasks(self, part: slice) -> AdaptedPolicy:
+        """The state of some of the tasks."""
+        return AdaptedPolicy(self.parameters[part])
 
-class GradientAgent(ABC, Generic[ConfigT]):
+    @classmethod
+    def join(cls, parts: Sequence[AdaptedPolicy]) -> AdaptedPolicy:
+        """The state of all tasks of the parts, in order."""
+        return cls(torch.cat([part.parameters for part in parts]))
+
+
+class GradientAgent(MetaAgent[AdaptedPolicy], ABC, Generic[ConfigT]):
     """Begins with the meta-learned parameters, acts with each task's own, saves and restores them.
 
     An algorithm is a subclass with its own `meta_update`, and its own `adapt` where that is not MAML's step. What it
@@ -94,10 +104,10 @@ class GradientAgent(ABC, Generic[ConfigT]):
     Config: ClassVar[type]
     Policy: ClassVar[type[StackedPolicy]] = StackedPolicy
     summary: ClassVar[str]
-    adapts_within_episodes: ClassVar[bool] = False
 
     def __init__(self, config: ConfigT, spaces: Spaces, *, device: torch.device, rng: np.random.Generator) -> None:
         self.config, self.spaces, self._device = config, spaces, device
+        self.recorded = {"policy_output": (spaces.action_size,)}
         self._policy = self.Policy(
             spaces,
             hidden=config.hidden,
@@ -149,7 +159,7 @@ class GradientAgent(ABC, Generic[ConfigT]):
         return needs
 
     @abstractmethod
-    def meta_update(self, batch: MetaBatch) -> dict[str, float]:
+    def meta_update(self, batch: MetaBatch[Trajectories]) -> dict[str, float]:
         """The outer step."""
 
     @property

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from metarl.agent import MetaAgent
 from metarl.config import Layers
 from metarl.learning.device.gpu import send
 from metarl.learning.experience.actions import ActionMap
@@ -26,6 +27,8 @@ from metarl.memory import DOUBLE, FLOAT, LEARNED, Need, RunSize, dense_parameter
 from metarl.storage import write_tensors
 from metarl.types import Action, Floats, Spaces, Trajectories
 
+StateT = TypeVar("StateT")
+
 
 @dataclass(frozen=True, kw_only=True)
 class FeedForwardSettings(PpoSettings):
@@ -37,7 +40,7 @@ class FeedForwardSettings(PpoSettings):
     """After each of these layers."""
 
 
-class FeedForwardAgent:
+class FeedForwardAgent(MetaAgent[StateT], Generic[StateT]):
     """An agent that does not adapt: a policy and a value function of the current input, learner and statistics.
 
     The input, `I` numbers, is the observation and what a subclass adds to it.
@@ -51,8 +54,6 @@ class FeedForwardAgent:
         device: Where the policy and its training run.
         rng: Source of the initial parameters and of the minibatches.
     """
-
-    adapts_within_episodes: ClassVar[bool] = False
 
     @classmethod
     def memory_needed(cls, config: FeedForwardSettings, spaces: Spaces, size: RunSize) -> list[Need]:
@@ -88,6 +89,7 @@ class FeedForwardAgent:
         rng: np.random.Generator,
     ) -> None:
         self.spaces = spaces
+        self.recorded = {"policy_output": (spaces.action_size,), "log_prob": (), "value": ()}
         self._name, self._settings, self._device = name, settings, device
         self._actions = ActionMap(spaces, settings.action_scale)
         units = (*(spaces.observation_units or ("",) * spaces.observation_size), *numbers)

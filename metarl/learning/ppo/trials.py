@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -49,6 +50,23 @@ class Memory:
         """`(M, E)`."""
         m, e, _ = self.feedback.shape
         return m, e
+
+    def tasks(self, part: slice) -> Memory:
+        """The state of some of the tasks."""
+        _, e = self.rows
+
+        def cut(cell: Tensor) -> Tensor:  # [S, M * E, H]
+            return cell.view(len(cell), -1, e, cell.shape[-1])[:, part].flatten(1, 2)
+
+        before = None if self.before is None else cut(self.before)
+        return Memory(cut(self.cell), self.feedback[part], before)
+
+    @classmethod
+    def join(cls, parts: Sequence[Memory]) -> Memory:
+        """The state of all tasks of the parts, in order."""
+        before = [part.cell if part.before is None else part.before for part in parts]
+        feedback = np.concatenate([part.feedback for part in parts])
+        return cls(torch.cat([part.cell for part in parts], dim=1), feedback, torch.cat(before, dim=1))
 
 
 def trial_ends(trials: Trials, cut_episodes: bool) -> Bools:

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from metarl.registry import AGENTS, agent_class, make_family, names
+from metarl.sampling import LocalSampler
 from metarl.seeding import Streams
 from metarl.train import meta_train
 
@@ -28,7 +29,7 @@ def trained(name: str, family_name: str, settings: dict[str, Any], out: Path) ->
     config = kind.Config(**SMALL.get(name, {}) | settings)
     agent = kind(config, family.spaces(5), device=torch.device("cpu"), rng=streams.learner)
     envs = family.make_envs(2, 2, 5)
-    list(meta_train(agent, envs, family.distribution, streams, iterations=1))
+    list(meta_train(agent, LocalSampler(envs), family.distribution, streams, iterations=1))
     agent.save_policy(agent.begin(family.distribution.held_out(1), 2), out)
     return {key: tensor.numpy() for key, tensor in agent.tensors().items()}, out.read_bytes()
 

@@ -13,13 +13,13 @@ import pytest
 import torch
 
 from metarl.agent import MetaAgent
-from metarl.checkpoint import Progress, load_newest, save_checkpoint
+from metarl.checkpoint import load_newest, save_checkpoint
 from metarl.learning.gradient.agent import GradientAgent
 from metarl.registry import AGENTS, agent_class, names
 from metarl.rollout import TrajectoryBuilder
 from metarl.seeding import Streams
 from metarl.storage import read_tensors
-from metarl.types import MetaBatch, Spaces, Task, Trajectories
+from metarl.types import MetaBatch, Progress, Spaces, Task, Trajectories
 
 GRADIENT_AGENTS = [name for name in names(AGENTS) if issubclass(agent_class(name), GradientAgent)]
 M, E = 3, 8
@@ -94,7 +94,7 @@ def test_saved_and_restored_it_goes_on_bit_for_bit(make, tmp_path: Path) -> None
     load_newest(tmp_path, twin)
     for seed in (2, 3):
         batches = [experience(one, seed, liking_two) for one in (agent, twin)]
-        assert np.array_equal(batches[0].trajectories[-1].actions, batches[1].trajectories[-1].actions)
+        assert np.array_equal(batches[0].collects[-1].actions, batches[1].collects[-1].actions)
         assert agent.meta_update(batches[0]) == twin.meta_update(batches[1])
     assert agent.counters() == twin.counters()
     for name, tensor in agent.tensors().items():
@@ -129,8 +129,8 @@ def test_it_learns_what_pays(name: str, make) -> None:
         metrics = agent.meta_update(experience(agent, seed, liking_two))
         assert all(np.isfinite(v) for v in metrics.values())
     last = experience(agent, 0, liking_two)
-    gain = last.trajectories[0].returns().mean() - first.trajectories[0].returns().mean()
-    assert gain > 0.25 * -first.trajectories[0].returns().mean()
+    gain = last.collects[0].returns().mean() - first.collects[0].returns().mean()
+    assert gain > 0.25 * -first.collects[0].returns().mean()
 
 
 def make_narrow(name: str, spaces: Spaces) -> GradientAgent[Any]:
@@ -172,7 +172,7 @@ def test_a_deviation_restored_at_or_below_its_floor_grows_when_that_pays(name: s
     assert spread(agent.tensors()["parameters"]).item() == pytest.approx(0.2)
     assert spread(parameters).item() == pytest.approx(start), "what was handed over is left as it was"
     first = paid_for_noise(agent, 0, 1.0)
-    assert (spread(agent.adapt(agent.begin(TASKS, E), first.trajectories[0]).parameters) > 0.202).all()
+    assert (spread(agent.adapt(agent.begin(TASKS, E), first.collects[0]).parameters) > 0.202).all()
     agent.meta_update(first)
     for seed in range(1, 4):
         agent.meta_update(paid_for_noise(agent, seed, 1.0))
@@ -186,7 +186,7 @@ def test_a_deviation_that_was_pressed_on_its_floor_comes_back(name: str, spaces:
         batch = paid_for_noise(agent, seed, -1.0)
         agent.meta_update(batch)
         assert agent.tensors()["parameters"][-2:].min() >= floor
-        assert agent.adapt(agent.begin(TASKS, E), batch.trajectories[0]).parameters[:, -2:].min() >= floor
+        assert agent.adapt(agent.begin(TASKS, E), batch.collects[0]).parameters[:, -2:].min() >= floor
     assert spread(agent.tensors()["parameters"]).item() == pytest.approx(0.2, abs=2e-3)
     for seed in range(5):
         agent.meta_update(paid_for_noise(agent, seed, 1.0))
@@ -201,7 +201,7 @@ def test_one_inner_step_takes_all_episodes_of_a_task(make) -> None:
 
 def test_the_saved_policy_is_the_one_of_the_task_asked_for(make, tmp_path: Path) -> None:
     agent = make(0)
-    state = agent.adapt(agent.begin(TASKS, E), experience(agent, 0, liking_two).trajectories[0])
+    state = agent.adapt(agent.begin(TASKS, E), experience(agent, 0, liking_two).collects[0])
     agent.save_policy(state, tmp_path / "policy.safetensors", task=1)
     tensors, description = read_tensors(tmp_path / "policy.safetensors")
     expected = state.parameters[1, : tensors["weight_0"].numel()].view(tensors["weight_0"].shape)

@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 import torch
 
-from metarl.checkpoint import Progress, load_newest, save_checkpoint
+from metarl.checkpoint import load_newest, save_checkpoint
 from metarl.learning.ppo.learner import PpoSettings
 from metarl.registry import AGENTS, agent_class, names
 from metarl.rollout import TrajectoryBuilder
 from metarl.seeding import Streams
 from metarl.storage import read_tensors
-from metarl.types import MetaBatch, Spaces, Task, TaskParameter, Trajectories
+from metarl.types import MetaBatch, Progress, Spaces, Task, TaskParameter, Trajectories
 
 PPO_AGENTS = [name for name in names(AGENTS) if issubclass(agent_class(name).Config, PpoSettings)]
 SMALL: dict[str, dict[str, Any]] = {

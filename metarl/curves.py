@@ -1,0 +1,63 @@
+"""Statistics of an evaluation: curves over adaptation steps, differences, success rates, classes of tasks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Literal
+
+import numpy as np
+
+from metarl.intervals import Interval, mean_intervals, rate_intervals
+from metarl.results import EvalResult
+from metarl.types import Task
+
+
+def with_known_successes(results: Sequence[EvalResult]) -> list[EvalResult]:
+    """Evaluations of one family; if any met a success, those that met none have a rate of 0, in place of None."""
+    if all(r.success is None for r in results):
+        return list(results)
+    return [
+        replace(r, success=np.zeros_like(r.returns), last_step_success=np.zeros_like(r.returns))
+        if r.success is None
+        else r
+        for r in results
+    ]
+
+
+def adaptation_curve(result: EvalResult) -> list[Interval]:
+    """Mean return of each `k`, over tasks and repeats."""
+    return mean_intervals(result.returns.mean(axis=2))
+
+
+def adaptation_differences(result: EvalResult) -> list[Interval]:
+    """Mean return of each `k >= 1` minus that of `k = 0`, paired by task."""
+    means = result.returns.mean(axis=2)
+    return mean_intervals(means[:, 1:] - means[:, :1]) if means.shape[1] > 1 else []
+
+
+def success_rates(result: EvalResult, at: Literal["any", "last"] = "any") -> list[float | None]:
+    """Share of successful episodes of each `k`, tasks counting alike; None where the family knows no success.
+
+    Args:
+        result: The evaluation.
+        at: Count what was a success at `any` step, or at the episode's `last`.
+    """
+    success = result.success if at == "any" else result.last_step_success
+    if success is None:
+        return [None] * result.returns.shape[1]
+    return [float(s) for s in success.mean(axis=(0, 2))]
+
+
+def success_intervals(result: EvalResult, at: Literal["any", "last"] = "any") -> list[Interval]:
+    """`success_rates` with intervals over tasks; empty where the family knows no success."""
+    success = result.success if at == "any" else result.last_step_success
+    return [] if success is None else rate_intervals(success.mean(axis=2))
+
+
+def by_class(result: EvalResult, class_of: Callable[[Task], str]) -> dict[str, EvalResult]:
+    """The same evaluation for each class of tasks alone, in the order in which they come up."""
+    members: dict[str, list[int]] = {}
+    for i, task in enumerate(result.tasks):
+        members.setdefault(class_of(task), []).append(i)
+    return {name: result.of_tasks(rows) for name, rows in members.items()}

@@ -1,0 +1,67 @@
+"""What an evaluation found, with nothing averaged away."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from metarl.types import Actions, Bools, Floats, Task
+
+
+@dataclass(frozen=True)
+class EvalResult:
+    """What an agent earned on each task, with nothing averaged away.
+
+    Args:
+        family: Family of the tasks.
+        split: `test` (held-out tasks), `tune` (held-out tasks that settings may be chosen on) or `train`.
+        tasks: The evaluated tasks.
+        returns: `[task, k, repeat]` float64: undiscounted return of each episode in the `k`-th collect. An episode
+            that a blown-up simulation ended has the worst return of its task.
+        success: The same shape, 1.0 where the episode succeeded at any step; None where unknown.
+        episodes: For each `k`, the adaptation episodes used up before it.
+        diverged: `[task, k, repeat]`, True where a blown-up simulation ended the episode; None where there was none.
+        last_step_success: As `success`, but only where the episode's last step was one.
+        actions: How the policy acted in these episodes.
+        adapts_within_episodes: Whether the agent adapts while an episode goes on: then `k = 0` is its first episode,
+            not the agent before adaptation.
+    """
+
+    family: str
+    split: str
+    tasks: tuple[Task, ...]
+    returns: Floats
+    success: Floats | None
+    episodes: tuple[int, ...]
+    diverged: Bools | None = None
+    last_step_success: Floats | None = None
+    actions: Actions = "sample"
+    adapts_within_episodes: bool = False
+
+    @property
+    def diverged_episodes(self) -> int:
+        """Episodes that a blown-up simulation ended."""
+        return 0 if self.diverged is None else int(self.diverged.sum())
+
+    def _part(self, index: Any) -> EvalResult:
+        def cut(array: Any) -> Any:
+            return None if array is None else array[index]
+
+        return replace(
+            self,
+            returns=self.returns[index],
+            success=cut(self.success),
+            diverged=cut(self.diverged),
+            last_step_success=cut(self.last_step_success),
+        )
+
+    def first_repeats(self, n: int) -> EvalResult:
+        """The same with the first `n` episodes of each collect alone."""
+        return self._part(np.s_[:, :, :n])
+
+    def of_tasks(self, rows: Sequence[int]) -> EvalResult:
+        """The same for some of the tasks."""
+        return replace(self._part(list(rows)), tasks=tuple(self.tasks[i] for i in rows))
