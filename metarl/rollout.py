@@ -211,7 +211,6 @@ def collect(
     observation, _ = envs.reset(seed=int(streams.envs.integers(2**31)))
     builder = TrajectoryBuilder(m, e, envs.spaces, observation, actor.recorded)
     how = {"mode": True} if actions == "mode" else {}
-    # The builder refuses what is infinite in float32.
     with _torch_threads(actor.acting_threads), np.errstate(over="ignore"):
         while builder.unfinished:
             action, state = actor.act(state, builder.step, streams.policy, **how)

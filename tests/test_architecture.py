@@ -17,6 +17,8 @@ from metarl.registry import AGENTS, names
 ROOT = Path(__file__).resolve().parent.parent
 FOLDERS = {"metarl": "metarl", "envs": "metarl.envs", "agents": "metarl.agents", "scripts": "metarl.scripts"}
 LAYER = {"metarl": 0, "metarl.envs": 1, "metarl.agents": 1, "metarl.scripts": 2}
+FLOOR = {"device": 0, "saving": 0, "networks": 1, "experience": 1, "gradient": 2, "ppo": 2}
+"""The rooms of `metarl.learning`: imports run from a floor to a lower one."""
 
 
 def layer_of(name: str) -> str | None:
@@ -56,6 +58,39 @@ def test_imports_run_from_scripts_to_envs_and_agents_to_metarl() -> None:
             if mine and theirs and theirs != mine and LAYER[theirs] >= LAYER[mine]:
                 breaches.append(f"{module} imports {name}")
     assert not breaches
+
+
+def room_of(name: str) -> str | None:
+    """The room of `metarl.learning` that a module belongs to."""
+    parts = name.split(".")
+    return parts[2] if parts[:2] == ["metarl", "learning"] and len(parts) > 2 else None
+
+
+def test_the_rooms_of_learning_import_lower_floors_only() -> None:
+    rooms, breaches = set(), []
+    for module, path in modules():
+        room = room_of(module)
+        if room is None or room == "__init__":
+            continue
+        rooms.add(room)
+        for name in imports_of(path):
+            other = room_of(name)
+            if other not in (None, room) and FLOOR[other] >= FLOOR[room]:
+                breaches.append(f"{module} imports {name}")
+    assert not breaches
+    assert rooms == set(FLOOR)
+    assert len(rooms) == 6
+    assert len(set(FLOOR.values())) <= 4
+
+
+def test_every_room_says_what_is_in_it() -> None:
+    for module, path in modules():
+        if module.startswith("metarl.") and module.count(".") > 1 and path.name == "__init__.py":
+            lines = (ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or "").splitlines()
+            private = module.startswith(("metarl.envs", "metarl.scripts", "metarl.agents"))
+            assert private or 3 <= len(lines) <= 6, (
+                f"{module}: {len(lines)} lines, expected what is in it and its imports"
+            )
 
 
 def test_no_agent_imports_another_and_no_family_imports_torch() -> None:
