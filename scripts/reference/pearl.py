@@ -1,6 +1,6 @@
 """PEARL's losses as loops: task after task, transition after transition, with torch's own distributions.
 
-They compute the same numbers as `metarl.agents.pearl` from the same parameters, transitions and noise, only slower.
+They compute the same numbers as `metarl.agents.pearl` from the same parameters, transitions and noise, but slower.
 """
 
 from __future__ import annotations

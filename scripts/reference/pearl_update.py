@@ -1,6 +1,6 @@
-"""PEARL's gradient step as it is usually written: task after task, network after network.
+"""PEARL's gradient step in the plain form: task after task, network after network.
 
-It makes the same update as `metarl.agents.pearl`, only slower. Batches are gathered per task and concatenated; the
+It makes the same update as `metarl.agents.pearl`, but slower. Batches are gathered per task and concatenated; the
 Gaussians are multiplied per task; every critic and every target is a network of its own, on `[M * B, in]` numbers.
 """
 
@@ -28,7 +28,7 @@ def plain(agent: Pearl) -> MetaAgent[Belief]:
     """An agent with the same parameters, experience and generator that updates itself the plain way.
 
     Args:
-        agent: PEARL, at any point of a training; it stays as it is.
+        agent: PEARL, at any point of a training; it is not changed.
     """
     twin = PlainPearl(agent.config, agent.spaces, device=agent.device, rng=np.random.default_rng(0))
     twin.restore(agent.tensors(), agent.counters())
@@ -65,7 +65,7 @@ def drawn_by_task(agent: Pearl, tasks: int) -> Minibatch:
 
 
 def gradient_step(agent: Pearl, drawn: Minibatch) -> Tensor:
-    """One step of everything; returns the numbers of `METRICS`."""
+    """One step of all optimisers and of the targets; returns the numbers of `METRICS`."""
     context, batch = agent.buffers.unpack(drawn.context), agent.buffers.unpack(drawn.batch)
     c, p = agent.config, agent.parameters
     (m, b), flat = batch.rewards.shape, Transitions(*(t.flatten(0, 1) for t in batch))  # [M * B, ...]

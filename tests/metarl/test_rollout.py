@@ -62,7 +62,7 @@ def test_a_batch_equals_a_plain_loop_over_single_environments(name: str) -> None
                 assert trajectories.success[r][step] == info["success"]
             if terminated:
                 break
-        assert (step + 1 < t) == (name == "point-robot" and row in (1, 4)), "the rows that walk to their goals end early"
+        assert (step + 1 < t) == (name == "point-robot" and row in (1, 4)), "those that walk to their goals"
         assert (trajectories.next_observations[r][step:] == np.float32(observation)).all(), "the last one, repeated"
         assert trajectories.mask[r].sum() == step + 1
         assert not trajectories.rewards[r][step + 1 :].any()

@@ -26,13 +26,13 @@ REPLAY, CONTEXT = "replay", "context"
 
 
 class Drawn(NamedTuple):
-    """Positions of the rows that one gradient step learns from; `N` tasks.
+    """Indices of the data of one gradient step, for `N` tasks.
 
     Attributes:
         slots: The tasks' slots, `[N]`.
-        positions: Rows of each slot's replay, `[N, batch]`: arguments of `TaskReplay.gather` together with `slots`.
-        context: Rows of one context of each task, `[N, context_batch]`: the argument of `TrialContexts.gather`.
-        weight: Transitions of the context that each of its rows stands for, `[N]`.
+        positions: Positions in each slot's replay, `[N, batch]`; for `TaskReplay.gather(slots, positions)`.
+        context: Rows of one context per task, `[N, context_batch]`; for `TrialContexts.gather(context)`.
+        weight: Transitions of the context that each of its drawn rows stands for, `[N]`.
     """
 
     slots: Slots
@@ -45,11 +45,11 @@ class TaskBuffers:
     """A replay and the newest contexts of each training task; a task gets a slot when it is first met.
 
     Args:
-        tasks: Most tasks.
+        tasks: Largest number of tasks.
         capacity: Transitions that the replay of a task holds.
         episodes: Episodes of a trial, `K + 1`.
         spaces: Sizes of observation and action.
-        device: Device of the rows that are gathered.
+        device: Device of gathered rows.
 
     Attributes:
         replay: All steps of each task, the oldest overwritten.
@@ -74,7 +74,7 @@ class TaskBuffers:
         """Memory of such buffers in a training.
 
         Args:
-            tasks: Most tasks, the agent's setting `replay_tasks`.
+            tasks: Largest number of tasks, the agent's setting `replay_tasks`.
             capacity: Transitions of each task, the agent's setting `replay_size`.
             episodes: Episodes of a trial, `K + 1`.
             spaces: Sizes and horizon.
@@ -98,7 +98,7 @@ class TaskBuffers:
 
         Args:
             agent: Name of the agent, for the message.
-            tasks: Most tasks, the agent's setting `replay_tasks`.
+            tasks: Largest number of tasks, the agent's setting `replay_tasks`.
             distribution: Source of the training tasks.
             size: Size of the training.
 
@@ -156,7 +156,7 @@ class TaskBuffers:
             tasks: `N`, at most as many as have a slot.
             batch: Transitions per task.
             context_batch: Rows per context.
-            rng: Source of what is drawn.
+            rng: Source of the random numbers.
         """
         slots: Slots = rng.choice(len(self.slots), tasks, replace=False)
         context, weight = self.contexts.draw(slots, context_batch, rng)

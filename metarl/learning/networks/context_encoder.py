@@ -53,7 +53,7 @@ class ContextEncoder:
 
         Args:
             parameters: `[1, P]`.
-            columns: Of the context, `[M, B, width]` each, as for `factors`.
+            columns: Parts of the input for each row of the context, `[M, B, width]` each.
             weight: Transitions that each row of a task's context stands for, `[M]`.
         """
         return posterior(*natural_parameters(*self.factors(parameters, columns), weight.unsqueeze(-1)))
@@ -63,8 +63,8 @@ def natural_parameters(mean: Tensor, variance: Tensor, weight: Tensor) -> tuple[
     """Sums of 1 / variance and mean / variance over the context, `[..., Z]` each.
 
     Args:
-        mean: Of each factor, `[..., B, Z]`.
-        variance: Of each factor, `[..., B, Z]`.
+        mean: Means of the factors, `[..., B, Z]`.
+        variance: Variances of the factors, `[..., B, Z]`.
         weight: Multiplicity of each factor, `[..., B]`, or of all of them, `[..., 1]`; 0 for padding.
     """
     precision = weight.unsqueeze(-1) / variance
