@@ -206,7 +206,7 @@ class Pearl(MetaAgent[Belief]):
         self.rng = rng.spawn(1)[0]
         episodes = config.adaptation_steps + 1
         self.buffers = TaskBuffers(config.replay_tasks, config.replay_size, episodes, spaces, device)
-        self._learn_at_once = ReplayedStep(lambda *tensors: self._learn(Minibatch(*tensors), [slice(None)]))
+        self._learn_at_once = ReplayedStep(lambda *tensors: self._gradient_step(Minibatch(*tensors), [slice(None)]))
 
     @property
     def adaptation_steps(self) -> int:
@@ -267,7 +267,7 @@ class Pearl(MetaAgent[Belief]):
         sums = torch.zeros(len(METRICS), dtype=torch.float32, device=self.device)
         for _ in range(c.gradient_steps):
             drawn = self.draw(tasks)
-            sums += self._learn_at_once(*drawn) if len(chunks) == 1 else self._learn(drawn, chunks)
+            sums += self._learn_at_once(*drawn) if len(chunks) == 1 else self._gradient_step(drawn, chunks)
         means = (sums / c.gradient_steps).tolist()
         return metrics | {f"update/{name}": value for name, value in zip(METRICS, means, strict=True)}
 
@@ -280,23 +280,23 @@ class Pearl(MetaAgent[Belief]):
         context, weight = buffers.contexts.gather(drawn.context), send(drawn.weight, self.device)
         return Minibatch(context, weight, buffers.replay.gather(drawn.slots, drawn.positions), *noise)
 
-    def _learn(self, drawn: Minibatch, chunks: Sequence[slice]) -> Tensor:
+    def _gradient_step(self, drawn: Minibatch, chunks: Sequence[slice]) -> Tensor:
         """One gradient step: encoder and critics, then policy and temperature, then the targets.
 
         Every chunk of tasks adds its share of the gradients. Returns the numbers of `METRICS`, `[6]`.
         """
         p, parts = self.parameters, [Minibatch(*(t[chunk] for t in drawn)) for chunk in chunks]
         num_tasks = len(drawn.batch)
-        latents, values = zip(*(self._pull_values(part, num_tasks) for part in parts), strict=True)
+        latents, values = zip(*(self._backward_values(part, num_tasks) for part in parts), strict=True)
         self._step("values")
-        actions = [self._pull_actions(*one, num_tasks) for one in zip(parts, latents, strict=True)]
+        actions = [self._backward_actions(*one, num_tasks) for one in zip(parts, latents, strict=True)]
         self._step("actions")
         with torch.no_grad():
             p.targets.lerp_(p.critics, self.config.tau)
             (loss, kl, value), (actor_loss, entropy) = (torch.stack(each).sum(dim=0) for each in (values, actions))
             return torch.stack((loss, actor_loss, kl, value, entropy, p.log_temperature.exp().squeeze()))
 
-    def _pull_values(self, drawn: Minibatch, num_tasks: int) -> tuple[Tensor, Tensor]:
+    def _backward_values(self, drawn: Minibatch, num_tasks: int) -> tuple[Tensor, Tensor]:
         """Adds gradients of critics and encoder; returns z `[M, 1, Z]`, and critic loss, KL and value `[3]`."""
         c, p, actor_critic, batch = self.config, self.parameters, self.actor_critic, self.buffers.unpack(drawn.batch)
         share = len(batch.rewards) / num_tasks
@@ -311,7 +311,7 @@ class Pearl(MetaAgent[Belief]):
         with torch.no_grad():
             return latent.detach(), torch.stack((loss, kl / num_tasks, share * values.mean()))
 
-    def _pull_actions(self, drawn: Minibatch, latent: Tensor, num_tasks: int) -> Tensor:
+    def _backward_actions(self, drawn: Minibatch, latent: Tensor, num_tasks: int) -> Tensor:
         """Adds gradients of policy and temperature, given z `[M, 1, Z]`; returns policy loss and entropy `[2]`."""
         p, observations = self.parameters, self.buffers.unpack(drawn.batch).observations
         share = len(latent) / num_tasks

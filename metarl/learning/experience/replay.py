@@ -41,8 +41,8 @@ class Transitions(NamedTuple):
     @cache
     def columns(observation_size: int, action_size: int) -> Columns:
         """Layout of a stored row."""
-        sizes = {"observations": observation_size, "actions": action_size, "next_observations": observation_size}
-        return Columns(**{name: sizes.get(name, 0) for name in Transitions._fields})
+        o, a = observation_size, action_size
+        return Columns(observations=o, actions=a, rewards=0, next_observations=o, terminated=0)
 
     @classmethod
     def unpack(cls, rows: Tensor, observation_size: int, action_size: int) -> Transitions:

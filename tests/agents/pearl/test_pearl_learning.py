@@ -42,7 +42,7 @@ def test_a_gradient_step_is_adam_on_these_losses_and_the_targets_follow(point, m
     before = Parameters(**{n: t.detach().clone().requires_grad_() for n, t in vars(agent.parameters).items()})
     twin = np.random.default_rng(0).spawn(1)[0]
     twin.bit_generator.state = agent.rng.bit_generator.state
-    numbers = agent._learn(agent.draw(3), [slice(0, 2), slice(2, 3)])
+    numbers = agent._gradient_step(agent.draw(3), [slice(0, 2), slice(2, 3)])
     after = agent.parameters
     networks = (agent.encoder, agent.actor_critic)
 
