@@ -1,4 +1,4 @@
-"""The roles: an `Actor` plays, a `MetaAgent` learns, and a `State` is what is passed between them."""
+"""The roles: an `Actor` acts and adapts, a `MetaAgent` also learns, and a `State` is their value within a trial."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ StateT = TypeVar("StateT")
 
 
 class State(Protocol):
-    """An agent's state within a trial (adapted parameters, a memory, a posterior): a value, never changed in place.
+    """State of an agent within a trial (adapted parameters, a memory, a posterior); never changed in place.
 
-    It can be cut and joined along the tasks, so that several workers can share a batch.
+    It can be cut and joined along the tasks, so that workers can share a batch.
     """
 
     def tasks(self, part: slice) -> Self:
@@ -27,21 +27,21 @@ class State(Protocol):
 
     @classmethod
     def join(cls, parts: Sequence[Self]) -> Self:
-        """The state of all tasks of the parts, in order: the inverse of `tasks`."""
+        """The state of all tasks of the parts, in order; the inverse of `tasks`."""
         ...
 
 
 class Actor(Protocol[StateT]):
-    """Acts and adapts: all that a worker needs, and nothing of the learner.
+    """Acts and adapts: the part of an agent that a worker needs, without the learner.
 
-    A class that inherits from it has the defaults below.
+    Subclasses inherit the defaults below.
 
     Attributes:
-        spaces: Sizes and action bounds that it was built for.
-        recorded: The extras that `act` records, each with the sizes of its axes after `[M, E]`: `()` for one number.
-        acting_threads: Threads of torch while acting: 1, unless acting plans.
-        adapts_within_episodes: Whether it adapts during an episode (a memory), so that its first episode is not the
-            policy before adaptation.
+        spaces: Sizes and action bounds of the environments.
+        recorded: The extras of each action, with the sizes of their axes after `[M, E]`; `()` for a single number.
+        acting_threads: Torch threads while acting; 1, unless acting involves planning.
+        adapts_within_episodes: Whether the state adapts during an episode (a memory). The first episode then does not
+            show the policy before adaptation.
     """
 
     spaces: Spaces
@@ -51,55 +51,64 @@ class Actor(Protocol[StateT]):
 
     @property
     def adaptation_steps(self) -> int:
-        """`K`, calls of `adapt` in one trial, each after a collect."""
+        """`K`, number of calls of `adapt` in a trial, each after a collect."""
         ...
 
     def episodes_per_adaptation(self, episodes: int) -> int:
-        """Adaptation episodes that one `adapt` uses up, given `E`.
+        """Adaptation episodes that one `adapt` consumes.
 
-        `E` if the episodes of a task are pooled (gradient agents), 1 if they are independent trials.
+        Args:
+            episodes: `E`.
+
+        Returns:
+            `E` if the episodes of a task are pooled (gradient agents), 1 if they are independent trials.
         """
         ...
 
     def begin(self, tasks: Sequence[Task], episodes: int) -> StateT:
-        """A fresh, unadapted state for `M` tasks with `E` environments each.
+        """The state before adaptation.
 
-        The tasks serve as identities (PEARL keys its replay by them). Their parameters are off limits to any
-        agent but a declared oracle, which reads those that `spaces.task_parameters` names.
+        Args:
+            tasks: The `M` tasks, as identities (PEARL keys its replay by them). Only a declared oracle may read their
+                parameters, those that `spaces.task_parameters` names.
+            episodes: `E`, environments per task.
         """
         ...
 
     def act(self, state: StateT, step: Step, rng: np.random.Generator, mode: bool = False) -> tuple[Action, StateT]:
-        """Actions for all rows, and the state after acting.
+        """Chooses actions for all rows.
 
         Args:
-            state: The state to act with.
-            step: The observation, and the action and reward before it.
+            state: The current state.
+            step: Observations, and the previous actions and rewards.
             rng: Source of the noise.
             mode: Take the mode of the policy's distribution instead of a sample.
+
+        Returns:
+            The actions, and the state after acting.
         """
         ...
 
     def adapt(self, state: StateT, trajectories: Any) -> StateT:
-        """The state after learning from one episode per environment of each task.
+        """The state after adapting to one episode per environment of each task.
 
         Args:
             state: The state after acting.
-            trajectories: The experience of a collect: `Trajectories` (joined episodes count in order), or whatever
-                else the sampler collects.
+            trajectories: The experience of a collect: `Trajectories` (joined episodes count in order), or another type
+                that the sampler collects.
         """
         ...
 
 
 class MetaAgent(Actor[StateT], Protocol[StateT]):
-    """An actor that also learns: it updates itself from the whole experience of an iteration.
+    """An actor that also learns, from the experience of a whole iteration.
 
-    An implementation inherits from this class, with a frozen dataclass `Config` and, unless it has a `build` of its
-    own, the constructor `(config, spaces, *, device, rng)`. It is announced under the entry-point group
-    `metarl.agents`, or named as `module:Class`. Three more are read if present: `default_settings`, a mapping of
-    settings for families that have no preset; `memory_needed(config, spaces, size)`, a class method with the large
-    parts of a training (`metarl.memory.Need`); and `check_distribution(config, distribution, size)`, a class method
-    that raises ValueError if the agent cannot learn these tasks.
+    An implementation inherits from this class. It has a frozen dataclass `Config` and, unless it overrides `build`, the
+    constructor `(config, spaces, *, device, rng)`. Register it under the entry-point group `metarl.agents`, or name it
+    as `module:Class`. Three optional members: `default_settings`, a mapping of settings for families without a preset;
+    `memory_needed(config, spaces, size)`, a class method that lists the large arrays of a training
+    (`metarl.memory.Need`); and `check_distribution(config, distribution, size)`, a class method that raises ValueError
+    if the agent cannot learn these tasks.
 
     Attributes:
         Config: The agent's settings.
@@ -113,13 +122,13 @@ class MetaAgent(Actor[StateT], Protocol[StateT]):
 
     @classmethod
     def build(cls, config: Any, spaces: Spaces, *, device: torch.device, rng: np.random.Generator) -> Self:
-        """A new, untrained agent.
+        """Creates an untrained agent.
 
         Args:
-            config: Its settings, of its `Config`.
+            config: An instance of its `Config`.
             spaces: Sizes and action bounds of the environments.
-            device: Where networks and updates run.
-            rng: Source of the initial parameters and of whatever the updates draw.
+            device: Device of networks and updates.
+            rng: Source of the initial parameters and of the updates' random numbers.
 
         Raises:
             ValueError: The agent cannot be built for these spaces.
@@ -129,18 +138,25 @@ class MetaAgent(Actor[StateT], Protocol[StateT]):
         return agent
 
     def actor(self) -> Actor[StateT]:
-        """The actor to collect with: the agent itself within one process, or a snapshot of its acting parameters."""
+        """The actor for the next collects: the agent itself in one process, or a snapshot of its acting parameters."""
         return self
 
     def meta_update(self, batch: MetaBatch[Any]) -> dict[str, float]:
-        """The outer-loop update; returns metrics for the log."""
+        """The outer-loop update.
+
+        Args:
+            batch: The experience of the iteration.
+
+        Returns:
+            Metrics for the log.
+        """
         ...
 
     def tensors(self) -> dict[str, torch.Tensor]:
         """The arrays that training changes, for the checkpoint.
 
-        Parameters, moments of optimisers and statistics must be finite: a training that diverged is not saved. An agent
-        that keeps experience among its tensors also has a method `learned()` with the others alone.
+        Parameters, optimiser moments and statistics must be finite: a training that diverged is not saved. An agent
+        whose tensors include stored experience also has a method `learned()`, which returns them without it.
         """
         ...
 
@@ -152,10 +168,16 @@ class MetaAgent(Actor[StateT], Protocol[StateT]):
         """Restores what `tensors` and `counters` returned.
 
         Raises:
-            ValueError: Names or shapes do not fit this agent.
+            ValueError: Names or shapes differ from this agent's.
         """
         ...
 
     def save_policy(self, state: StateT, path: str | Path, task: int = 0) -> None:
-        """Writes the adapted policy of one task as a self-describing safetensors file."""
+        """Writes the adapted policy of one task as a safetensors file with a JSON description.
+
+        Args:
+            state: The adapted state.
+            path: File to write.
+            task: Index of the task in the state.
+        """
         ...

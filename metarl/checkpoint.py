@@ -1,4 +1,4 @@
-"""Checkpoints: all that training changes, in one file that is whole or not there at all."""
+"""Checkpoints: everything that training changes, in one file that is written atomically."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from metarl.types import Progress
 
 SUFFIX = ".safetensors"
 DAMAGED = ".damaged"
-"""Ending of checkpoints that a run found damaged and began anew."""
+"""Suffix of checkpoints that a restarted run found damaged."""
 NAME = re.compile(rf"\d{{7,}}{re.escape(SUFFIX)}")
-"""Names of checkpoints: the iteration. Any other file of the folder is the user's."""
+"""File names of checkpoints: the iteration. Any other file of the folder belongs to the user."""
 
 
 def _digest(tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> str:
-    """SHA-256 over names, types, shapes and bytes of the arrays, and over the rest as JSON."""
+    """SHA-256 of names, types, shapes and bytes of the arrays, and of the rest as JSON."""
     sha = hashlib.sha256(json.dumps(state, sort_keys=True).encode())
     for name in sorted(tensors):
         tensor = tensors[name].detach().cpu().contiguous()
@@ -36,7 +36,7 @@ def _digest(tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> str:
 
 
 def list_checkpoints(folder: Path) -> list[Path]:
-    """The checkpoints of a run, oldest first; no other file or folder beside them is one."""
+    """The checkpoints of a run, oldest first; other files and folders are ignored."""
     return sorted((p for p in folder.glob(f"*{SUFFIX}") if NAME.fullmatch(p.name) and p.is_file()), key=iteration_of)
 
 
@@ -46,7 +46,7 @@ def iteration_of(checkpoint: Path) -> int:
 
 
 def newest_iteration(folder: Path) -> int:
-    """The iteration of the newest whole checkpoint, whatever its name; 0 if there is none."""
+    """The iteration that the newest undamaged checkpoint contains; 0 if there is none."""
     for path in reversed(list_checkpoints(folder)):
         try:
             tensors, description = read_tensors(path)
@@ -58,7 +58,7 @@ def newest_iteration(folder: Path) -> int:
 
 
 def set_aside(folder: Path) -> None:
-    """Renames all checkpoints, so that those of a run that starts anew do not replace them."""
+    """Renames all checkpoints, so that a restarted run does not overwrite them."""
     for path in list_checkpoints(folder):
         path.rename(path.with_name(f"{path.name}{DAMAGED}"))
 
@@ -68,13 +68,16 @@ def save_checkpoint(folder: Path, agent: MetaAgent[Any], streams: Streams, progr
 
     Args:
         folder: The run's `checkpoints/`.
-        agent: Whose parameters, statistics and counters are saved.
-        streams: Whose random number generators are saved.
-        progress: The counters.
-        keep: Checkpoints to keep, at least 2. Later ones than this, which a resumed run found damaged, do not count.
+        agent: Agent to save.
+        streams: Random generators to save.
+        progress: Counters of the run.
+        keep: Number of checkpoints to keep, at least 2, not counting damaged ones of later iterations.
+
+    Returns:
+        Path of the checkpoint.
 
     Raises:
-        NotFiniteError: What was learned is not finite; nothing is written.
+        NotFiniteError: A learned array is not finite; nothing is written.
     """
     check_finite(learned(agent))
     tensors = agent.tensors()
@@ -94,20 +97,26 @@ def save_checkpoint(folder: Path, agent: MetaAgent[Any], streams: Streams, progr
 
 
 def load_checkpoint(path: Path, agent: MetaAgent[Any], streams: Streams | None = None) -> Progress:
-    """Puts a checkpoint's content into the agent and the streams.
+    """Restores an agent and the streams from a checkpoint; a damaged file changes nothing.
 
-    Nothing is changed unless the whole file is sound.
+    Args:
+        path: The checkpoint.
+        agent: Agent to restore.
+        streams: Random generators to restore; None leaves them out.
+
+    Returns:
+        Counters of the run.
 
     Raises:
-        ValueError: The file is cut short, altered, of another agent or configuration, or holds parameters that are not
+        ValueError: The file is truncated, altered, of another agent or configuration, or has parameters that are not
             finite.
     """
     tensors, description = read_tensors(path)
     try:
         state = description["state"]
         if description["sha256"] != _digest(tensors, state):
-            raise ValueError("its checksum does not fit its content")
-        reports_success = bool(state.get("reports_success", False))  # absent in version 0.1 at first
+            raise ValueError("its checksum does not match its content")
+        reports_success = bool(state.get("reports_success", False))  # missing in early checkpoints of version 0.1
         progress = Progress(int(state["iteration"]), int(state["env_steps"]), reports_success)
         check_finite({name: tensors[name] for name in learned(agent) if name in tensors}, "its parameters")
         agent.restore(tensors, state["agent"])
@@ -124,13 +133,18 @@ FALLING_BACK = "; falling back to the one before"
 def load_newest(
     folder: Path, agent: MetaAgent[Any], streams: Streams | None = None
 ) -> tuple[Progress | None, list[str]]:
-    """Loads the newest whole checkpoint.
+    """Loads the newest undamaged checkpoint.
+
+    Args:
+        folder: The run's `checkpoints/`.
+        agent: Agent to restore.
+        streams: Random generators to restore; None leaves them out.
 
     Returns:
-        Its counters (None if there is none), and a line for each newer one that was damaged.
+        Its counters (None if there is no such checkpoint), and a message for each newer, damaged one.
 
     Raises:
-        OSError: None could be loaded, and one of them could not be read at all, which is no reason to begin anew.
+        OSError: No checkpoint could be loaded, and reading one of them failed, so a restart would be premature.
     """
     complaints: list[str] = []
     unreadable: OSError | None = None

@@ -1,4 +1,4 @@
-"""Comparing agents over several seeds: curves, robust means, and the share of the gap between the two references."""
+"""Statistics of agents over several seeds: curves, robust means, and the share of the gap between two references."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ from metarl.types import Floats
 
 Statistic = Literal["mean", "iqm"]
 Over = Literal["tasks", "seeds", "both"]
-"""Where an interval's error comes from: other tasks, other trainings, or both at once."""
+"""Source of the error that an interval covers: other tasks, other trainings (seeds), or both."""
 RESAMPLES = 1_999
 TRIMMED = 0.25
-"""Share that the interquartile mean leaves out on either side."""
+"""Fraction that the interquartile mean discards at each end."""
 
 
 @dataclass(frozen=True)
@@ -35,11 +35,11 @@ class Contender:
     """One agent with its evaluations, one per training seed, all on the same tasks.
 
     Args:
-        label: Name in pictures and tables.
+        label: Name in figures and tables.
         results: One per seed.
         seeds: The seeds.
-        iterations: Meta-updates that each seed was trained for.
-        env_steps: Environment steps of the training, one per seed.
+        iterations: Meta-updates of each training.
+        env_steps: Environment steps of each training.
     """
 
     label: str
@@ -55,7 +55,7 @@ class Contender:
 
 
 def aggregate(scores: Floats, statistic: Statistic) -> Floats:
-    """One number per `k` from `[seed, task, k]`: the mean, or the mean of the middle half (interquartile mean).
+    """One number per `k` from `[seed, task, k]`: the mean, or the interquartile mean (the mean of the middle half).
 
     The interquartile mean is over seeds and tasks together (Agarwal et al. 2021, arXiv:2108.13264).
     """
@@ -66,8 +66,8 @@ def aggregate(scores: Floats, statistic: Statistic) -> Floats:
 def contributions(scores: Floats, statistic: Statistic) -> Floats:
     """Numbers `[seed, task, k]` whose mean is the aggregate and whose spread shows its error.
 
-    For the mean, the scores. For the interquartile mean, the winsorised scores, scaled by one over the share that is
-    kept (Tukey and McLaughlin 1963): the influence of each score on a trimmed mean.
+    For the mean these are the scores. For the interquartile mean they are the winsorised scores, divided by the
+    fraction that is kept (Tukey and McLaughlin 1963): the influence of each score on a trimmed mean.
     """
     if statistic == "mean":
         return scores
@@ -81,18 +81,18 @@ def contributions(scores: Floats, statistic: Statistic) -> Floats:
 def intervals(scores: Floats, over: Over, statistic: Statistic, seed: int = 0) -> list[Interval]:
     """The aggregate of each `k`, with a 95 % interval.
 
-    Over `tasks`: these trainings on other tasks. Over `seeds`: other trainings on these tasks; one training plays all
-    tasks, so a whole seed is drawn. Over `both`: other trainings on other tasks. Bootstrap or Student's t as in
-    `metarl.intervals.mean_intervals`; over both, `crossed_intervals`.
+    The interval over `tasks` is for the same trainings on other tasks; over `seeds`, for other trainings on the same
+    tasks (whole seeds are resampled); over `both`, for other trainings on other tasks. Bootstrap or Student's t as in
+    `metarl.intervals.mean_intervals`; for both, `crossed_intervals`.
 
     Args:
         scores: `[seed, task, k]`.
-        over: What could have been another one.
-        statistic: What is computed.
+        over: Source of the error.
+        statistic: The aggregate.
         seed: Seed of the bootstrap.
 
     Returns:
-        One per `k`; NaN bounds where there is a single task or seed.
+        One interval per `k`; the bounds are NaN for a single task or seed.
     """
     parts = contributions(scores, statistic)
     if over == "both":
@@ -109,7 +109,7 @@ def intervals(scores: Floats, over: Over, statistic: Statistic, seed: int = 0) -
 
 
 def share_of_the_gap(after: float, told_nothing: float, told_the_task: float) -> float:
-    """Part of the distance from `multitask` to `oracle` that an agent covers: 0 at the one, 1 at the other."""
+    """Fraction of the distance from `multitask` (0) to `oracle` (1) that an agent covers."""
     return (after - told_nothing) / (told_the_task - told_nothing)
 
 
@@ -118,8 +118,8 @@ def share_interval(
 ) -> Interval:
     """The share of the gap with its 95 % interval, by Fieller's method.
 
-    A share s is not ruled out as long as `after - s * told_the_task - (1 - s) * told_nothing` may be zero. The three
-    agents share the tasks, so that the difference is taken task by task; their seeds are independent.
+    A share s is not rejected if `after - s * told_the_task - (1 - s) * told_nothing` may be zero. The three agents
+    share the tasks, so the difference is paired by task; their seeds are independent.
 
     Args:
         after: Scores of the agent, `[seed, task]`.
@@ -129,7 +129,8 @@ def share_interval(
         statistic: As in `intervals`.
 
     Returns:
-        NaN bounds where the gap cannot be told from zero, or there is a single task or, over seeds, a single seed.
+        The interval. Its bounds are NaN if the gap is not significantly different from zero, for a single task, or,
+        over seeds, for a single seed.
     """
     parts = [contributions(s[..., None], statistic) for s in (after, told_nothing, told_the_task)]
     share = share_of_the_gap(*(float(p.mean()) for p in parts))
@@ -148,7 +149,7 @@ def share_interval(
 
 
 def _spread_of_sum(parts: Sequence[Floats], over: Over) -> Spread:
-    """The error of the sum of the means of tables `[seed, task, 1]` with common tasks and seeds of their own."""
+    """The spread of the sum of the means of tables `[seed, task, 1]` with shared tasks and independent seeds."""
     by_task = Spread.of_rows(np.sum([p.mean(axis=0) for p in parts], axis=0)) if over != "seeds" else None
     if over == "tasks":
         assert by_task is not None
@@ -158,6 +159,6 @@ def _spread_of_sum(parts: Sequence[Floats], over: Over) -> Spread:
         return Spread.total(by_seed)
     both = [crossed_spread(p) for p in parts]
     alone = [Spread.of_rows(p.mean(axis=0)) for p in parts]
-    # The variance of single cells stands in the seeds' means and in the tasks' means, once too often.
+    # The variances of the seeds' means and of the tasks' means both contain that of the single cells.
     cells = sum(s.variance + t.variance - b.variance for s, t, b in zip(by_seed, alone, both, strict=True))
     return Spread.total([*by_seed, by_task], cells)

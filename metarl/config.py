@@ -1,4 +1,4 @@
-"""Settings: number types that carry their range, and the check that every value lies in it."""
+"""Settings: number types with a range, and the check that every value is within its range."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ ConfigT = TypeVar("ConfigT")
 
 @dataclass(frozen=True)
 class Range:
-    """The numbers a setting may take: `low` and `high` included, unless the matching `open_*` is set."""
+    """Range of a setting; `low` and `high` are included unless `open_low` or `open_high` is set."""
 
     low: float = -math.inf
     high: float = math.inf
@@ -38,7 +38,7 @@ class Range:
 
 
 def in_words(bound: float) -> str:
-    """A large number as it is written for a reader: `1,000,000`, or `2^63 - 1`."""
+    """A large number in readable form: `1,000,000`, or `2^63 - 1`."""
     whole = int(bound)
     if whole > 10**12 and (whole + 1).bit_count() == 1:
         return f"2^{whole.bit_length()} - 1"
@@ -47,7 +47,7 @@ def in_words(bound: float) -> str:
 
 def _whole(low: int, high: int) -> Any:
     limits = Range(low, high)
-    # The metavar is what `--help` shows in place of the value.
+    # `--help` shows the metavar in place of the value.
     return limits, tyro.conf.arg(metavar=f"INT {limits}")
 
 
@@ -55,32 +55,32 @@ def _real(limits: Range) -> Any:
     return limits, tyro.conf.arg(metavar=f"FLOAT {limits}")
 
 
-# Every bound is far above what anything uses, and far below what overflows a counter or a float32 number. Whether the
-# memory holds it is another question (`metarl.memory`).
+# Every bound is far above any use, and far below an overflow of a counter or of float32. `metarl.memory` checks whether
+# the memory suffices.
 Count = Annotated[int, *_whole(1, 10**9)]
-"""A whole number of at least 1: what is done so many times, or how many are kept."""
+"""A whole number of at least 1: a count of repetitions or of stored things."""
 Whole = Annotated[int, *_whole(0, 10**9)]
 """A whole number of at least 0."""
 Seed = Annotated[int, *_whole(0, 2**63 - 1)]
 """A seed of random numbers."""
 Rows = Annotated[int, *_whole(1, 10**5)]
-"""Tasks, episodes or samples of a batch, steps of an episode, or small steps of one update."""
+"""A number of tasks, episodes or samples of a batch, of steps of an episode, or of gradient steps of an update."""
 RowsOrOwn = Annotated[int, *_whole(0, 10**5)]
-"""The same; 0 stands for a default or for none."""
+"""`Rows`, or 0 for a default or for none."""
 Units = Annotated[int, *_whole(1, 2**16)]
-"""Numbers that a layer puts out."""
+"""Units of a layer."""
 Layers = Annotated[tuple[Units, ...], Range(1, 2**16), tyro.conf.arg(metavar=f"INTS {Range(1, 2**16)}")]
 """Units of several layers."""
 RowsOrNone = Annotated[Rows | None, Range(1, 10**5), tyro.conf.arg(metavar=f"INT {Range(1, 10**5)}")]
-"""`Rows`; None stands for a default."""
+"""`Rows`, or None for a default."""
 Rounds = Annotated[int, *_whole(1, 1000)]
-"""Collects or steps of one adaptation, passes over a batch, or images in a second."""
+"""A number of collects, of adaptation steps, of epochs, or of images per second."""
 RoundsOrNone = Annotated[int, *_whole(0, 1000)]
-"""The same, or none."""
+"""`Rounds`, or 0."""
 RoundsOrDefault = Annotated[RoundsOrNone | None, Range(0, 1000), tyro.conf.arg(metavar=f"INT {Range(0, 1000)}")]
-"""`RoundsOrNone`; None stands for a default."""
+"""`RoundsOrNone`, or None for a default."""
 Pixels = Annotated[int, *_whole(16, 8192)]
-"""Side of a picture."""
+"""Side length of an image."""
 Seconds = Annotated[float, *_real(Range(0.01, 1e6))]
 """A time limit."""
 Positive = Annotated[float, *_real(Range(0, 1e6, open_low=True))]
@@ -88,20 +88,20 @@ Positive = Annotated[float, *_real(Range(0, 1e6, open_low=True))]
 NonNegative = Annotated[float, *_real(Range(0, 1e6))]
 """A number of at least 0."""
 UnitInterval = Annotated[float, *_real(Range(0, 1))]
-"""A number from 0 to 1, both included."""
+"""A number in [0, 1]."""
 Shrinking = Annotated[float, *_real(Range(0, 1, open_low=True, open_high=True))]
-"""A number between 0 and 1, neither included."""
+"""A number in (0, 1)."""
 
 
 def check(config: object, prefix: str = "") -> None:
-    """Checks every field of a dataclass, nested ones too, against its declared type and range.
+    """Checks every field of a dataclass and of nested ones against its declared type and range.
 
     Args:
         config: An instance of a dataclass.
-        prefix: Path of the fields before it, for the message.
+        prefix: Path of the enclosing fields, for the message.
 
     Raises:
-        ValueError: Names the field, what it holds, and what it may hold.
+        ValueError: A value does not fit; the message names the field, the value, and the expected range.
     """
     hints = typing.get_type_hints(type(config), include_extras=True)
     for field in dataclasses.fields(config):  # type: ignore[arg-type]  # any dataclass instance
@@ -115,7 +115,7 @@ def check(config: object, prefix: str = "") -> None:
 def _check_value(name: str, value: Any, hint: Any) -> None:
     kind, limits = hint, None
     if typing.get_origin(kind) is Annotated and typing.get_origin(typing.get_args(kind)[0]) is not None:
-        kind = typing.get_args(kind)[0]  # several numbers, or none: each carries the range
+        kind = typing.get_args(kind)[0]  # tuples and optional numbers: the range is inside
     if typing.get_origin(kind) in (typing.Union, types.UnionType) and type(None) in typing.get_args(kind):
         if value is None:
             return
@@ -145,20 +145,20 @@ def _check_value(name: str, value: Any, hint: Any) -> None:
 
 
 def to_json(config: object) -> dict[str, Any]:
-    """A configuration as a JSON value; tuples become lists."""
+    """Converts a configuration to a JSON value; tuples become lists."""
     return dataclasses.asdict(config)  # type: ignore[call-overload]  # any dataclass instance
 
 
 def from_json(kind: type[ConfigT], value: Any, prefix: str = "") -> ConfigT:
-    """The configuration that `to_json` wrote, checked.
+    """Restores a configuration from the output of `to_json`, and checks it.
 
     Args:
         kind: The dataclass.
         value: The JSON value.
-        prefix: Path of the fields before it, for the message.
+        prefix: Path of the enclosing fields, for the message.
 
     Raises:
-        ValueError: A field is missing, unknown, of another type, or out of range.
+        ValueError: A field is missing, unknown, of a wrong type, or out of range.
     """
     fields = {f.name for f in dataclasses.fields(kind)}  # type: ignore[arg-type]
     if not isinstance(value, dict) or set(value) != fields:
@@ -174,7 +174,7 @@ def from_json(kind: type[ConfigT], value: Any, prefix: str = "") -> ConfigT:
 
 
 def _typed(item: Any, hint: Any, prefix: str) -> Any:
-    """A JSON value with lists as tuples and objects as dataclasses, wherever the type hint says so."""
+    """A JSON value with lists converted to tuples and objects to dataclasses, according to the type hint."""
     if dataclasses.is_dataclass(hint):
         return from_json(typing.cast(type, hint), item, prefix=prefix)
     if typing.get_origin(hint) is tuple and isinstance(item, list):

@@ -14,7 +14,7 @@ from metarl.types import Task
 
 
 def with_known_successes(results: Sequence[EvalResult]) -> list[EvalResult]:
-    """Evaluations of one family; if any met a success, those that met none have a rate of 0, in place of None."""
+    """The same evaluations of one family, with successes of 0 in place of None if any of them reports success."""
     if all(r.success is None for r in results):
         return list(results)
     return [
@@ -37,11 +37,11 @@ def adaptation_differences(result: EvalResult) -> list[Interval]:
 
 
 def success_rates(result: EvalResult, at: Literal["any", "last"] = "any") -> list[float | None]:
-    """Share of successful episodes of each `k`, tasks counting alike; None where the family knows no success.
+    """Success rate of each `k`, with equal weight for every task; None if the family does not report success.
 
     Args:
         result: The evaluation.
-        at: Count what was a success at `any` step, or at the episode's `last`.
+        at: Count an episode with a success at `any` step, or at its `last` step.
     """
     success = result.success if at == "any" else result.last_step_success
     if success is None:
@@ -50,13 +50,13 @@ def success_rates(result: EvalResult, at: Literal["any", "last"] = "any") -> lis
 
 
 def success_intervals(result: EvalResult, at: Literal["any", "last"] = "any") -> list[Interval]:
-    """`success_rates` with intervals over tasks; empty where the family knows no success."""
+    """`success_rates` with intervals over tasks; empty if the family does not report success."""
     success = result.success if at == "any" else result.last_step_success
     return [] if success is None else rate_intervals(success.mean(axis=2))
 
 
 def by_class(result: EvalResult, class_of: Callable[[Task], str]) -> dict[str, EvalResult]:
-    """The same evaluation for each class of tasks alone, in the order in which they come up."""
+    """The evaluation of each class of tasks, in order of first occurrence."""
     members: dict[str, list[int]] = {}
     for i, task in enumerate(result.tasks):
         members.setdefault(class_of(task), []).append(i)

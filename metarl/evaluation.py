@@ -1,4 +1,4 @@
-"""`evaluate`: what an agent earns on tasks as it adapts to them, with nothing averaged away."""
+"""`evaluate`: the return of every episode while an agent adapts to tasks."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ StateT = TypeVar("StateT")
 
 TASKS_AT_ONCE = 50
 DIVERGED_LIMIT = 0.01
-"""Share of episodes that blown-up simulations may end before an evaluation fails."""
+"""Largest fraction of episodes that may end by a blown-up simulation."""
 
 
 def evaluate(
@@ -40,32 +40,33 @@ def evaluate(
     diverged_limit: float = DIVERGED_LIMIT,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> EvalResult:
-    """Adapts to every task with the same number of episodes and keeps every return.
+    """Adapts to each task with the same number of episodes, and returns the result of every episode.
 
     Args:
-        agent: The actor: an agent, which is not changed.
-        family: Makes the environments.
+        agent: The actor, which is not changed.
+        family: Source of the environments.
         tasks: The tasks to adapt to.
         streams: Source of all random numbers.
-        split: What the tasks are, for the record: `test`, `tune` or `train`.
-        adapt_steps: `K`; as the agent was trained by default.
+        split: Name of the split that the tasks belong to: `test`, `tune` or `train`.
+        adapt_steps: `K`; by default that of the training.
         episodes: `E`, episodes per task and collect.
-        horizon: `T`; the family's by default.
-        actions: How the policy acts in the episodes that count. Those that it adapts from are always sampled: with
-            `mode`, each point of the curve is a collect of its own, played from the same state.
-        end_at_success: Cut an episode at its first success.
-        diverged_limit: Share of episodes that blown-up simulations may end. Each has the worst return of its task.
-        on_progress: Called with the number of collects done and to do.
+        horizon: `T`; by default that of the family.
+        actions: How the policy acts in the evaluated episodes. Episodes for adaptation are always sampled; with `mode`
+            each point of the curve is therefore a separate collect from the same state.
+        end_at_success: Truncate an episode at its first success.
+        diverged_limit: Largest fraction of episodes that may end by a blown-up simulation. Each of them counts with
+            the worst return of its task.
+        on_progress: Called with the number of finished collects and their total.
 
     Returns:
         Returns and successes `[task, k, repeat]`, `k` from 0 (before adaptation) to `K`.
 
     Raises:
-        ValueError: There is no task, the agent was built for other spaces, no memory holds the episodes, or too many
-            simulations blew up.
+        ValueError: There are no tasks, the agent was built for other spaces, the episodes do not fit into memory, or
+            too many simulations blew up.
     """
     if not tasks:
-        raise ValueError(f"evaluate: got no task of {family.name!r}, expected at least one")
+        raise ValueError(f"evaluate: got no tasks of {family.name!r}, expected at least one")
     if actions == "mode" and "mode" not in inspect.signature(agent.act).parameters:
         raise ValueError("evaluate: got actions = 'mode', but act() of this agent takes no `mode`; expected 'sample'")
     k_max = agent.adaptation_steps if adapt_steps is None else adapt_steps
@@ -114,16 +115,16 @@ def evaluate(
 
 
 class _JudgingSampler(LocalSampler):
-    """Plays the episodes that count, and those to adapt from: the same ones if actions are sampled.
+    """Collects the evaluated episodes and those for adaptation, which are the same if actions are sampled.
 
     Args:
         envs: The environments.
-        actions: How the policy acts in the episodes that count.
+        actions: How the policy acts in the evaluated episodes.
         end_at_success: Truncate an episode at its first success.
-        collects: How many are to come, `K + 1`; nothing adapts from the last.
+        collects: Number of collects, `K + 1`; the last one is not adapted to.
 
     Attributes:
-        judged: The episodes of the last collect that count.
+        judged: The evaluated episodes of the last collect.
     """
 
     judged: Trajectories
@@ -134,7 +135,7 @@ class _JudgingSampler(LocalSampler):
         self._twice, self._left = actions == "mode", collects
 
     def collect(self, actor: Actor[StateT], state: StateT, streams: Streams) -> tuple[Trajectories, StateT]:
-        """The episodes to adapt from; those that count are kept in `judged`."""
+        """Collects the episodes for adaptation; keeps the evaluated ones in `judged`."""
         self._left -= 1
         self.judged, after = self._judge.collect(actor, state, streams)
         if self._twice and self._left:
@@ -150,9 +151,9 @@ def _sizes(spaces: Spaces) -> str:
 
 
 def with_worst_of_task(returns: Floats, diverged: Bools) -> Floats:
-    """Returns `[task, k, repeat]` with the worst of its task for each episode that a blown-up simulation ended.
+    """Returns `[task, k, repeat]` in which each diverged episode has the worst return of its task.
 
-    Such an episode is short: where rewards are costs, its own return would be among the best.
+    A diverged episode is short; if rewards are negative, its own return would be among the best.
     """
     if not diverged.any():
         return returns
@@ -162,11 +163,11 @@ def with_worst_of_task(returns: Floats, diverged: Bools) -> Floats:
 
 
 def _check_diverged(family: Family, tasks: Sequence[Task], diverged: Bools, limit: float) -> None:
-    """Raises ValueError where more than the given share of episodes diverged."""
+    """Raises ValueError if more than this fraction of episodes diverged."""
     if diverged.mean() > limit:
         worst, share = int(diverged.sum(axis=(1, 2)).argmax()), f"{diverged.mean():.1%}"
         raise ValueError(
             f"evaluate: got {int(diverged.sum())} of {diverged.size} episodes of {family.name!r} ({share})"
-            f" ended by a simulation that blew up, or a number that is not finite; expected at most {limit:.0%}. Worst "
+            f" that ended by a blown-up simulation or a non-finite number, expected at most {limit:.0%}. Worst "
             f"task: {tasks[worst].to_json()['parameters']}"
         )

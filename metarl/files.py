@@ -1,4 +1,4 @@
-"""Writing to disk so that a file is whole or absent. Loads no torch."""
+"""Atomic writing of files. Does not import torch."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 PARTIAL = ".partial"
-"""Ending of files that are still being written."""
+"""Suffix of files that are being written."""
 
 
 def write_bytes(path: Path, data: bytes) -> None:
-    """Writes beside the target under a dot-prefixed name, syncs to disk, then renames."""
+    """Writes a file atomically: to a hidden file in the same folder, synced to disk, then renamed."""
     beside = path.with_name(f".{path.name}.{os.getpid()}{PARTIAL}")
     try:
         with open(beside, "wb") as file:
@@ -31,7 +31,7 @@ def write_bytes(path: Path, data: bytes) -> None:
 
 
 def remove_partial(folder: Path) -> None:
-    """Removes what a killed process left half-written in a folder."""
+    """Removes partial files that a killed process left in a folder."""
     for path in folder.glob(f".*{PARTIAL}"):
         path.unlink(missing_ok=True)
 

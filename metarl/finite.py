@@ -1,4 +1,4 @@
-"""Numbers that are not finite any more: noticed before they are saved, and said in one line."""
+"""Detection of numbers that are not finite, before they are saved, with messages of one line."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ class NotFiniteError(ValueError):
 
 
 def learned(agent: MetaAgent[Any]) -> Mapping[str, Tensor]:
-    """What an agent has learned: its `learned()`, or all of its `tensors()` where it has no such method."""
+    """The arrays that an agent has learned: its `learned()` if it has that method, else its `tensors()`."""
     ask = getattr(agent, "learned", agent.tensors)
     tensors: Mapping[str, Tensor] = ask()
     return tensors
 
 
 def check_finite(tensors: Mapping[str, Tensor], what: str = "the parameters") -> None:
-    """Refuses arrays that hold infinities or no numbers.
+    """Checks that arrays hold no infinity and no NaN.
 
     Args:
-        tensors: The arrays by name.
-        what: Name of all of them, for the message.
+        tensors: Arrays by name.
+        what: Common name of the arrays, for the message.
 
     Raises:
-        NotFiniteError: One does; the message names the first.
+        NotFiniteError: An array is not finite; the message names the first.
     """
     for name, tensor in tensors.items():
         if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
@@ -41,7 +41,7 @@ def check_finite(tensors: Mapping[str, Tensor], what: str = "the parameters") ->
 
 @contextmanager
 def naming(when: str) -> Iterator[None]:
-    """Adds to the message of a `NotFiniteError` when it happened; a scalar that float32 cannot hold is one too."""
+    """Prefixes the message of a `NotFiniteError` with a time; treats an overflow of a float32 scalar as one."""
     try:
         yield
     except NotFiniteError as error:
@@ -49,11 +49,11 @@ def naming(when: str) -> Iterator[None]:
     except RuntimeError as error:
         if "without overflow" not in str(error):
             raise
-        raise NotFiniteError(f"{when}: a step size or a factor is beyond float32") from error
+        raise NotFiniteError(f"{when}: a step size or a factor overflows float32") from error
 
 
 def remedies(config: object) -> str:
-    """What to try after a training blew up, in words that follow "try": options of the agent, and smaller rewards.
+    """Remedies after a training blew up, worded to follow "try": options of the agent, and smaller rewards.
 
     Args:
         config: The agent's settings.

@@ -1,9 +1,9 @@
-"""95 % confidence intervals: for means over tasks or seeds, for both at once, for success rates, for shares of a gap.
+"""95 % confidence intervals of means over tasks, over seeds or over both, of success rates, and of ratios.
 
-Simulated coverage in `tests/metarl/test_intervals.py` holds each of them between 0.90 and 0.98.
+Simulations in `tests/metarl/test_intervals.py` check that each of them covers between 0.90 and 0.98.
 
-Every interval starts from *contributions*: numbers whose mean is the estimate and whose spread shows its error. For a
-mean they are the values themselves; for other statistics, the estimate plus each value's influence on it.
+Every interval is computed from *contributions*: numbers whose mean is the estimate and whose spread shows its error.
+For a mean they are the values themselves; for other statistics, the estimate plus each value's influence on it.
 """
 
 from __future__ import annotations
@@ -18,22 +18,22 @@ from metarl.types import Floats
 
 RESAMPLES = 9_999
 FEWEST_TO_RESAMPLE = 10
-"""Tasks or seeds from which on the bootstrap is used; below, its intervals are too short (0.83 covered with 5)."""
+"""Fewest tasks or seeds for the bootstrap; with fewer its intervals are too short (coverage 0.83 with 5)."""
 TAIL = 0.025
-"""Probability outside of each bound of a 95 % interval."""
+"""Probability beyond each bound of a 95 % interval."""
 UNTOLD = float("nan")
 
 
 @dataclass(frozen=True)
 class Interval:
-    """An estimate and its 95 % confidence interval; NaN bounds where the data cannot tell."""
+    """An estimate and its 95 % confidence interval; the bounds are NaN if the data do not determine them."""
 
     mean: float
     low: float
     high: float
 
     def clipped(self, low: float, high: float) -> Interval:
-        """The same, with bounds that stay within a range."""
+        """The same interval with its bounds clipped to a range."""
         return Interval(self.mean, *(float(np.clip(bound, low, high)) for bound in (self.low, self.high)))
 
 
@@ -51,10 +51,10 @@ def quantile_of_t(degrees: Floats | float) -> Floats:
 
 
 def resampling_level(units: int) -> float:
-    """Nominal level at which a percentile bootstrap over so few units has the width of a 95 % interval.
+    """Nominal level at which a percentile bootstrap over few units has the width of a 95 % interval.
 
     A bootstrap distribution is narrower than the error by `sqrt((n - 1) / n)`, and its quantiles are normal, not
-    Student's t. Reading quantiles further out corrects both (Hesterberg 2015, arXiv:1411.5279, section 3.3).
+    Student's t. More extreme quantiles correct both (Hesterberg 2015, arXiv:1411.5279, section 3.3).
     """
     return float(1.0 - 2.0 * ndtr(-np.sqrt(units / (units - 1.0)) * quantile_of_t(units - 1.0)))
 
@@ -66,15 +66,15 @@ def mean_intervals(
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> list[Interval]:
-    """Means of the columns of `[n, k]`, with intervals that take the `n` rows as independent.
+    """Means of the columns of `[n, k]`, with intervals that treat the `n` rows as independent.
 
-    Student's t below `FEWEST_TO_RESAMPLE` rows, else a percentile bootstrap that draws whole rows. Pass differences to
-    compare two conditions in pairs: a task's difficulty then cancels. A single row has no interval.
+    Uses Student's t below `FEWEST_TO_RESAMPLE` rows, else a percentile bootstrap over whole rows. For a paired
+    comparison pass differences, in which a task's difficulty cancels. A single row has no interval.
 
     Args:
-        contributions: `[n, k]`, a row for each task or each seed.
-        estimate: The statistic `[k]` of the rows with given indices, where it is not the mean of the contributions.
-        resamples: Draws of the bootstrap.
+        contributions: `[n, k]`, one row per task or seed.
+        estimate: Computes the statistic `[k]` of the rows with given indices; by default the mean of the contributions.
+        resamples: Resamples of the bootstrap.
         seed: Seed of the bootstrap.
     """
     n, means = len(contributions), contributions.mean(axis=0)
@@ -83,7 +83,7 @@ def mean_intervals(
     if n < FEWEST_TO_RESAMPLE:
         half = quantile_of_t(n - 1.0) * contributions.std(axis=0, ddof=1) / np.sqrt(n)
         return _together(means, means - half, means + half)
-    from scipy import stats  # here, because importing it would delay the start of every training
+    from scipy import stats  # imported here, since it would delay the start of every training
 
     drawn = (np.arange(n),) if estimate else (contributions,)
     interval = stats.bootstrap(
@@ -101,12 +101,12 @@ def mean_intervals(
 
 
 def rate_intervals(rates: Floats) -> list[Interval]:
-    """Means of success rates `[n, k]`, each row the rate of a task, with intervals over tasks.
+    """Means of success rates `[n, k]`, one row per task, with intervals over tasks.
 
-    The score interval of Wilson (1927), with two changes for rates that are themselves means of several episodes: the
-    sample size is the effective one, `p (1 - p) / Var(mean)`, and the quantile is Student's t (Korn and Graubard 1998).
-    Unlike a bootstrap it has a width when all tasks fail or all succeed: then every task counts as one trial, and where
-    few tasks differ from the rest, as no more trials than those.
+    The score interval of Wilson (1927), with two changes for rates that are means of several episodes (Korn and
+    Graubard 1998): the sample size is the effective one, `p (1 - p) / Var(mean)`, and the quantile is Student's t.
+    Unlike a bootstrap it has a width if all tasks fail or all succeed: every task then counts as one trial. If only d
+    tasks differ from the rest, every task counts as at most d trials.
 
     Args:
         rates: `[n, k]` in [0, 1].
@@ -117,7 +117,7 @@ def rate_intervals(rates: Floats) -> list[Interval]:
     variance, t = rates.var(axis=0, ddof=1) / n, quantile_of_t(n - 1.0)
     with np.errstate(divide="ignore", invalid="ignore"):
         effective = np.where(variance > 1e-12, p * (1.0 - p) / variance, n)
-    differing = np.minimum((rates > 0).sum(axis=0), (rates < 1).sum(axis=0))  # tasks that the variance is known from
+    differing = np.minimum((rates > 0).sum(axis=0), (rates < 1).sum(axis=0))  # the tasks that determine the variance
     effective = np.minimum(effective, n * np.maximum(differing, 1))
     share = t**2 / effective
     centre = (p + share / 2.0) / (1.0 + share)
@@ -127,11 +127,11 @@ def rate_intervals(rates: Floats) -> list[Interval]:
 
 @dataclass(frozen=True)
 class Spread:
-    """How far the mean of a table of contributions may be off, and how well that is known.
+    """Estimated variance of the mean of a table of contributions.
 
     Attributes:
-        variance: Of the mean, `[k]`.
-        degrees: Degrees of freedom of that estimate, `[k]`.
+        variance: Variance of the mean, `[k]`.
+        degrees: Degrees of freedom of this estimate, `[k]`.
     """
 
     variance: Floats
@@ -139,17 +139,18 @@ class Spread:
 
     @classmethod
     def of_rows(cls, values: Floats) -> Spread:
-        """From independent rows `[n, k]`, at least two."""
+        """The spread of the mean of independent rows `[n, k]`, at least two."""
         n = len(values)
         return cls(values.var(axis=0, ddof=1) / n, np.full(values.shape[1:], n - 1.0))
 
     @classmethod
     def total(cls, parts: Sequence[Spread], shared: Floats | float = 0.0) -> Spread:
-        """Of a sum of independent errors (Welch 1947, Satterthwaite 1946).
+        """The spread of a sum of independent errors (Welch 1947, Satterthwaite 1946).
 
         Args:
-            parts: Of each error.
-            shared: What the parts' variances count twice, `[k]`. No more is taken off than leaves the largest part.
+            parts: The spread of each error.
+            shared: Variance that the parts contain twice, `[k]`. It is subtracted, but the total is at least the
+                largest part.
         """
         variances = np.array([part.variance for part in parts])
         total = np.maximum(variances.sum(axis=0) - shared, variances.max(axis=0))
@@ -165,10 +166,10 @@ class Spread:
 
 
 def crossed_spread(contributions: Floats) -> Spread:
-    """The error of the mean of `[seed, task, k]`, when other seeds on other tasks could have been used.
+    """The spread of the mean of `[seed, task, k]` over other seeds and other tasks.
 
-    Seeds and tasks are crossed random effects: the variance is that of the seeds' means plus that of the tasks' means,
-    less that of the single cells, which both contain (Cornfield and Tukey 1956).
+    Seeds and tasks are crossed random effects. The variance is that of the seeds' means plus that of the tasks' means,
+    minus that of the single cells, which both contain (Cornfield and Tukey 1956).
     """
     seeds, tasks = contributions.shape[:2]
     by_seed, by_task = contributions.mean(axis=1), contributions.mean(axis=0)
@@ -178,9 +179,9 @@ def crossed_spread(contributions: Floats) -> Spread:
 
 
 def crossed_intervals(contributions: Floats) -> list[Interval]:
-    """Means over `[seed, task, k]` with intervals over other seeds and other tasks at once; see `crossed_spread`.
+    """Means of `[seed, task, k]` with intervals over other seeds and other tasks; see `crossed_spread`.
 
-    NaN bounds where there is a single seed or a single task.
+    The bounds are NaN for a single seed or a single task.
     """
     means = contributions.mean(axis=(0, 1))
     if min(contributions.shape[:2]) < 2:
@@ -190,16 +191,16 @@ def crossed_intervals(contributions: Floats) -> list[Interval]:
 
 
 def ratio_interval(ratio: float, excess: Callable[[float], float], farthest: float = 1e3) -> Interval:
-    """The values of a ratio that the data do not rule out (Fieller 1954).
+    """The interval of a ratio by Fieller's method (1954): the values that the data do not reject.
 
     Args:
         ratio: The estimate.
-        excess: Positive where a value is ruled out: the squared difference that it leaves between numerator and
-            denominator, less the square of its 95 % half width. Negative at the estimate.
-        farthest: Distance from the estimate at which a bound counts as infinite: the denominator may be zero.
+        excess: Test of a value r, positive if r is rejected: the squared mean of numerator - r * denominator, minus the
+            square of its 95 % half width. Negative at the estimate.
+        farthest: Distance from the estimate at which a bound counts as infinite (the denominator may be zero).
 
     Returns:
-        The interval; NaN for both bounds where it is not bounded.
+        The interval; both bounds are NaN if it is unbounded.
     """
     from scipy.optimize import brentq
 

@@ -1,8 +1,8 @@
-"""Memory that a run will need, estimated before it is asked for, and memory that the machine has.
+"""Memory that a run will need, estimated before its arrays are created, and memory of the machine.
 
-Estimates are lower bounds: a run that is refused could not have been made, and one that passes may still turn out too
-large. They are computed from settings and spaces alone, in Python's whole numbers, so that absurd settings are as cheap
-to look at as usual ones.
+Estimates are lower bounds: a run that is refused would not have fit, and a run that passes may still be too large. They
+are computed from settings and spaces alone, in Python integers, so that huge settings are as cheap to check as usual
+ones.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from metarl.types import Spaces
 FLOAT, DOUBLE = 4, 8
 """Bytes of a float32 and of a float64."""
 LEARNED = 4
-"""Arrays per parameter that is learned by Adam: value, gradient, and two moments."""
+"""Numbers per parameter that Adam trains: value, gradient, and two moments."""
 SAVED = 3
 """Copies of an array while it is saved: the array itself, its copy for the checkpoint, and the bytes of the file."""
 OPERATIONS_PER_SECOND = 1.3e10
 """Floating-point operations of one core on float64 matrices, roughly."""
 SLOW_SECONDS = 5.0
-"""An iteration's share of one part of an agent from which it is worth a warning."""
+"""Seconds per iteration from which a part of an agent causes a warning."""
 SYSTEM_MEMORY = Path("/proc/meminfo")
 CGROUPS = Path("/sys/fs/cgroup")
 OWN_CGROUPS = Path("/proc/self/cgroup")
@@ -35,13 +35,13 @@ UNITS = ("bytes", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
 
 @dataclass(frozen=True, kw_only=True)
 class RunSize:
-    """How large a training is, beside its settings and spaces.
+    """Size of a training, apart from the agent's settings and the spaces.
 
     Args:
         tasks: `M`.
         episodes: `E`.
-        iterations: Meta-updates in all.
-        gpu: Whether the agent computes on a GPU, whose memory is its own.
+        iterations: Total meta-updates.
+        gpu: Whether the agent computes on a GPU, in the GPU's own memory.
     """
 
     tasks: int
@@ -52,14 +52,14 @@ class RunSize:
 
 @dataclass(frozen=True)
 class Need:
-    """One part of what a run needs.
+    """Memory of one part of a run.
 
     Args:
-        what: The part, in words.
-        num_bytes: The least that it takes of the host's memory.
-        remedy: The option that makes it smaller, in words that follow "try".
-        operations: Floating-point operations of each iteration, of a part that can be slow; 0 for any other.
-        reserved: Bytes asked of the system at once, of which a short run uses fewer: no more than it has in all.
+        what: Name of the part, for messages.
+        num_bytes: Lower bound on its bytes of host memory.
+        remedy: Option that makes it smaller, worded to follow "try".
+        operations: Floating-point operations per iteration if the part can be slow, else 0.
+        reserved: Bytes of an allocation that a short run uses only in part; limited by the machine's total memory.
     """
 
     what: str
@@ -70,23 +70,23 @@ class Need:
 
 
 def dense_parameters(sizes: Sequence[int]) -> int:
-    """Parameters of a perceptron with the given layer sizes, input first."""
+    """Number of parameters of an MLP with these layer sizes, input first."""
     return sum((inputs + 1) * outputs for inputs, outputs in pairwise(sizes))
 
 
 def recurrent_parameters(inputs: int, units: int, gates: int) -> int:
-    """Parameters of a recurrent cell (3 gates for a GRU, 4 for an LSTM)."""
+    """Number of parameters of a recurrent cell (3 gates for a GRU, 4 for an LSTM)."""
     return gates * units * (inputs + units + 2)
 
 
 def rollout_memory(spaces: Spaces, tasks: int, episodes: int, collects: int = 1) -> Need:
-    """What the recorded episodes of one iteration need, environments not counted.
+    """Memory of the recorded episodes of one iteration, without the environments.
 
     Args:
         spaces: Sizes and horizon.
         tasks: `M`.
         episodes: `E`.
-        collects: Recordings that are kept at a time: `K + 1` in training.
+        collects: Recordings in memory at the same time: `K + 1` in training.
     """
     o, a, t = spaces.observation_size, spaces.action_size, spaces.horizon
     step = FLOAT * (o + 2 * a + 1) + 4  # observation, action, policy output, reward, and four flags
@@ -98,29 +98,29 @@ def rollout_memory(spaces: Spaces, tasks: int, episodes: int, collects: int = 1)
 
 
 def agent_memory(kind: Any, config: Any, spaces: Spaces, size: RunSize) -> list[Need]:
-    """What an agent needs beside the recorded episodes; nothing is known of an agent without `memory_needed`.
+    """Memory of an agent, without the recorded episodes; empty for an agent without `memory_needed`.
 
     Args:
         kind: The agent's class. It may have a class method `memory_needed(config, spaces, size)` that returns `Need`s.
-        config: Its settings.
+        config: The agent's settings.
         spaces: Sizes of the environments.
-        size: Of the training.
+        size: Size of the training.
     """
     ask = getattr(kind, "memory_needed", None)
     return list(ask(config, spaces, size)) if ask else []
 
 
 def check_memory(needs: Sequence[Need], free: float | None = None, in_all: float | None = None) -> None:
-    """Refuses what does not fit into memory.
+    """Checks that all parts fit into memory together.
 
     Args:
-        needs: Everything that is needed at a time.
-        free: Bytes there are; `free_memory` by default.
-        in_all: Bytes there would be if nothing else ran; `all_memory` by default.
+        needs: Parts that are in memory at the same time.
+        free: Free bytes; by default those of `free_memory`.
+        in_all: Total bytes of the machine; by default those of `all_memory`.
 
     Raises:
-        ValueError: All together need more; the message names the first part that does so alone, or else the largest,
-            and what makes it smaller.
+        ValueError: They do not fit. The message names the first part that does not fit alone, or else the largest, and
+            an option that makes it smaller.
     """
     free = free_memory() if free is None else free
     in_all = all_memory() if in_all is None else in_all
@@ -142,7 +142,7 @@ def _too_large(what: str, num_bytes: int, there_is: str, remedy: str) -> str:
 
 
 def slow_parts(needs: Sequence[Need]) -> list[str]:
-    """A line for each part that fits into memory and takes long in every iteration."""
+    """A warning for each part that takes long in every iteration."""
     return [
         f"{need.what} takes about {seconds:,.0f} s of every iteration; {need.remedy} is faster"
         for need in needs
@@ -151,7 +151,7 @@ def slow_parts(needs: Sequence[Need]) -> list[str]:
 
 
 def in_units(num_bytes: float) -> str:
-    """A number of bytes for the reader: `13.5 GiB`."""
+    """A number of bytes with its unit: `13.5 GiB`."""
     size, unit = float(min(num_bytes, 1e300)), 0
     while size >= 1024.0 and unit < len(UNITS) - 1:
         size, unit = size / 1024.0, unit + 1
@@ -162,12 +162,12 @@ def in_units(num_bytes: float) -> str:
 
 
 def free_memory() -> float:
-    """Bytes that this process can still take: what system, control groups and resource limits leave."""
+    """Bytes that this process can still allocate, within system memory, control groups and resource limits."""
     return min(system_memory(SYSTEM_MEMORY), cgroup_memory(), address_space())
 
 
 def system_memory(path: Path) -> float:
-    """Available bytes as Linux reports them in `path`; without it all memory there is, or infinity if unknown."""
+    """Available bytes as Linux reports them in `path`; without that file the physical memory, or infinity."""
     try:
         lines = path.read_text(encoding="ascii").splitlines()
     except OSError:
@@ -184,7 +184,7 @@ def all_memory() -> float:
 
 
 def cgroup_memory() -> float:
-    """Bytes that the limits of this process's control groups leave (containers, batch systems); infinity for none."""
+    """Bytes left within the limits of the process's control groups (containers, batch systems), or infinity."""
     try:
         lines = OWN_CGROUPS.read_text(encoding="utf-8").splitlines()
     except OSError:
@@ -201,7 +201,7 @@ def cgroup_memory() -> float:
 
 
 def _left_along(root: Path, path: str, limit: str, usage: str, reclaimable: str) -> list[float]:
-    """What each group from the process's own up to the root leaves; infinity for those that say nothing."""
+    """Bytes left within each group, from the process's own up to the root; infinity for a group without a limit."""
     own = root / path.strip("/")
     groups = [own, *(parent for parent in own.parents if parent == root or root in parent.parents)]
     return [float("inf"), *(_left_of(group, limit, usage, reclaimable) for group in groups)]
@@ -211,13 +211,13 @@ def _left_of(group: Path, limit: str, usage: str, reclaimable: str) -> float:
     try:
         at_most, used = int((group / limit).read_text()), int((group / usage).read_text())
         numbers = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
-    except (OSError, ValueError):  # there is no such file, or the limit is "max"
+    except (OSError, ValueError):  # the file is missing, or the limit is "max"
         return float("inf")
-    return max(float(at_most - used + int(numbers.get(reclaimable, 0))), 0.0)  # the page cache is given up first
+    return max(float(at_most - used + int(numbers.get(reclaimable, 0))), 0.0)  # the kernel frees the page cache first
 
 
 def address_space() -> float:
-    """Bytes of address space that `ulimit -v` leaves; infinity without a limit."""
+    """Bytes of address space left within `ulimit -v`; infinity without a limit."""
     limit, _ = resource.getrlimit(resource.RLIMIT_AS)
     if limit == resource.RLIM_INFINITY:
         return float("inf")

@@ -1,4 +1,4 @@
-"""Names that somebody mistyped: the nearest one there is, if any is near."""
+"""Suggestions for mistyped names."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ import difflib
 from collections.abc import Iterable
 
 NEAR = 0.75
-"""Similarity (difflib's ratio) from which one name may have been meant by another."""
+"""Smallest similarity (difflib's ratio) of a suggestion."""
 NEAR_WHEN_SHORT = 0.6
-"""The same for names of up to three letters, in which one letter counts for more."""
+"""Smallest similarity for names of up to three letters."""
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:
-    """The known name that was probably meant; None if no one is near.
+    """The known name that was probably meant; None if none is similar.
 
-    Capital letters, underscores and hyphens make no difference. A known name that begins with the given one, from three
-    letters on, counts as near too.
+    Case is ignored, and underscores equal hyphens. For at least three letters, a known name that begins with the given
+    one counts as similar.
     """
     spelled = {_plain(other): other for other in known}
     cutoff = NEAR if len(name) > 3 else NEAR_WHEN_SHORT
@@ -25,7 +25,7 @@ def nearest(name: str, known: Iterable[str]) -> str | None:
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """` Did you mean 'NAME'?` with the nearest known name, for the middle of a message; empty if no one is near."""
+    """` Did you mean 'NAME'?` with the most similar known name, to append to a sentence; empty if none is similar."""
     near = nearest(name, known)
     return f" Did you mean {near!r}?" if near else ""
 

@@ -1,4 +1,4 @@
-"""What an evaluation looks like: a picture, a table, and a file with every number."""
+"""Reports of an evaluation: a figure, a table, and a file with every number."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ if TYPE_CHECKING:
 
 
 def _number(value: float) -> float | None:
-    """A JSON number; null for what is not finite."""
+    """A JSON number; null for a number that is not finite."""
     return value if math.isfinite(value) else None
 
 
 def interval_json(interval: Interval) -> dict[str, float | None]:
-    """A mean and its bounds as JSON; null for a bound that there is none of."""
+    """A mean and its bounds as JSON; null for a missing bound."""
     return {
         "mean": _number(interval.mean),
         "ci_low": _number(interval.low),
@@ -40,7 +40,7 @@ def interval_json(interval: Interval) -> dict[str, float | None]:
 def curve_json(result: EvalResult) -> list[dict[str, Any]]:
     """The adaptation curve, one object per `k`.
 
-    `success_last` is the share of episodes that stood at success at their last step, `success` at any step.
+    `success_last` is the fraction of episodes with a success at their last step, `success` at any step.
     """
     points = zip(result.episodes, adaptation_curve(result), strict=True)
     curve: list[dict[str, Any]] = [{"k": k, "episodes": n, **interval_json(i)} for k, (n, i) in enumerate(points)]
@@ -62,28 +62,28 @@ def classes_json(result: EvalResult, class_of: Callable[[Task], str]) -> list[di
 
 
 def differences_json(result: EvalResult) -> list[dict[str, Any]]:
-    """Return at each `k >= 1` minus that at `k = 0`, paired by task."""
+    """Return at each `k >= 1` minus the return at `k = 0`, paired by task."""
     return [{"k": k, **interval_json(i)} for k, i in enumerate(adaptation_differences(result), start=1)]
 
 
 def tasks_label(split: str) -> str:
-    """Name of the tasks of a split in pictures and tables."""
+    """Name of the tasks of a split in figures and tables."""
     return {"test": "held-out tasks", "tune": "tuning tasks"}.get(split, "training tasks")
 
 
 def first_label(adapts_within_episodes: bool) -> str:
-    """Name of the first point of a curve: an agent with a memory adapts in its first episode already."""
+    """Name of the first point of a curve; an agent with a memory already adapts in its first episode."""
     return "first episode" if adapts_within_episodes else "before adaptation"
 
 
 def counted(number: int, things: str, width: int = 0) -> str:
-    """A number of things, `1 episode` or `20 episodes`, as wide for one as for several where they stand in columns."""
+    """A number of things, `1 episode` or `20 episodes`; padded to the same length if `width` is set (columns)."""
     one = things.removesuffix("s") + (" " if width else "")
     return f"{number:{width}d} {one if number == 1 else things}"
 
 
 def millions(env_steps: int) -> str:
-    """A number of environment steps: `1.25M`, or all digits where it is small."""
+    """A number of environment steps: `1.25M`, or all digits of a small number."""
     return f"{env_steps / 1e6:.2f}M" if env_steps >= 100_000 else f"{env_steps:,}"
 
 
@@ -93,7 +93,7 @@ def last_label(adapts_within_episodes: bool) -> str:
 
 
 REFERENCES = {"multitask": "multitask (told nothing)", "oracle": "oracle (told the task)"}
-"""Agents drawn as lines between which adaptation takes place, and their labels."""
+"""Reference agents, drawn as lines, and their labels: adaptation takes place between them."""
 
 
 def write_report(
@@ -107,12 +107,12 @@ def write_report(
     """Writes `adaptation.png`, `adaptation.csv` and `evaluation.json`.
 
     Args:
-        out: Folder; made if need be.
-        summary: What `evaluation.json` starts with.
-        result: The evaluated agent.
-        others: Further curves by label: the untrained agent, other runs.
-        title: Title of the picture.
-        lines: Label of each of the others that is drawn as a horizontal line, at its last point.
+        out: Folder; created if missing.
+        summary: First entries of `evaluation.json`.
+        result: Results of the evaluated agent.
+        others: Further results by label: the untrained agent, other runs.
+        title: Title of the figure.
+        lines: Reference agent of each label in `others` that is drawn as a horizontal line at its last point.
     """
     out.mkdir(parents=True, exist_ok=True)
     raw = {
@@ -139,14 +139,14 @@ def _table(result: EvalResult, others: Mapping[str, EvalResult]) -> str:
 
 
 def _figure(width: float = 7.5) -> Figure:
-    """An empty figure; matplotlib is imported here, so that only who draws waits for it."""
+    """An empty figure. Matplotlib is imported here, so that only commands that draw load it."""
     from matplotlib.figure import Figure
 
     return Figure(figsize=(width, 4.5), dpi=150, layout="constrained")
 
 
 def _episodes_axis(axes: Axes, episodes: Iterable[int]) -> None:
-    """Marks the numbers of episodes; logarithmic from 1 on where both few and many have to be read."""
+    """Ticks at the numbers of episodes; logarithmic above 1 if there are more than 10."""
     ticks = sorted(set(episodes))
     if ticks[-1] > 10:
         axes.set_xscale("symlog", base=2, linthresh=1.0)
@@ -158,7 +158,7 @@ def _episodes_axis(axes: Axes, episodes: Iterable[int]) -> None:
 
 
 def literal(text: str) -> str:
-    """A text that a picture shows as it is: Matplotlib takes dollars for formulas, and hides labels like `_this`."""
+    """Escapes a text for Matplotlib, which reads dollars as formulas and hides labels that begin with `_`."""
     return (f" {text}" if text.startswith("_") else text).replace("$", r"\$")
 
 
@@ -185,7 +185,7 @@ def _picture(result: EvalResult, others: Mapping[str, EvalResult], title: str, l
             continue
         _draw(axes, other, label, colours[i % len(colours)], linestyle="--" if i == 0 else "-")
     means = result.returns.mean(axis=2)  # [task, k]
-    if means.shape[1] > 1:  # each task's own curve, thin
+    if means.shape[1] > 1:  # a thin curve per task
         axes.plot(result.episodes, means.T, color="tab:blue", alpha=0.15, linewidth=0.8)
     _draw(
         axes,
@@ -211,15 +211,15 @@ def _picture(result: EvalResult, others: Mapping[str, EvalResult], title: str, l
 
 @dataclass(frozen=True)
 class Curve:
-    """A contender in the picture of a comparison.
+    """A contender in the figure of a comparison.
 
     Args:
-        label: Its label in the legend.
+        label: Label in the legend.
         episodes: Adaptation episodes of each `k`.
         over_tasks: Intervals over other tasks, drawn as a band.
         over_seeds: Intervals over other trainings, drawn as bars.
-        single_seeds: `[seed, k]`, drawn as points; none for many seeds.
-        line: Name of the reference that it is, if it is drawn as a line.
+        single_seeds: `[seed, k]`, drawn as points; empty if there are many seeds.
+        line: Name of the reference agent if the contender is drawn as a line, else None.
     """
 
     label: str
@@ -231,9 +231,9 @@ class Curve:
 
 
 def comparison_picture(curves: Sequence[Curve], title: str) -> bytes:
-    """A PNG of several adaptation curves over the adaptation episodes they used, the references as lines.
+    """A PNG of several adaptation curves over the number of adaptation episodes, with references as lines.
 
-    Bands are intervals over tasks. Beside each point stand the interval over seeds, a bar, and single seeds, rings.
+    Bands are intervals over tasks; beside each point, bars are intervals over seeds and rings are single seeds.
     """
     from matplotlib.transforms import offset_copy
 
@@ -270,7 +270,7 @@ def comparison_picture(curves: Sequence[Curve], title: str) -> bytes:
 
 
 def _return_range(curves: Sequence[Curve]) -> tuple[float, float]:
-    """Limits of the axis of returns: all but the bars over few seeds, which may go on for half of that beyond it."""
+    """Limits of the return axis: the range of means, bands and seeds, extended by at most half of it for bars."""
     points = [x for c in curves for i in c.over_tasks for x in (i.mean, i.low, i.high)]
     points += [float(x) for c in curves for x in c.single_seeds.ravel()]
     low, high = np.nanmin(points), np.nanmax(points)
@@ -287,9 +287,9 @@ def training_picture(
 
     Args:
         rows: The lines of `metrics.jsonl`.
-        title: Title of the picture.
-        evaluated: Label of the tasks of the evaluations, see `tasks_label`.
-        adapts_within_episodes: Whether the first point is a first episode, see `first_label`.
+        title: Title of the figure.
+        evaluated: Label of the evaluated tasks; see `tasks_label`.
+        adapts_within_episodes: Whether the first point is a first episode; see `first_label`.
     """
     figure = _figure()
     axes = figure.add_subplot()

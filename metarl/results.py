@@ -1,4 +1,4 @@
-"""What an evaluation found, with nothing averaged away."""
+"""Results of an evaluation, episode by episode."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from metarl.types import Actions, Bools, Floats, Task
 
 @dataclass(frozen=True)
 class EvalResult:
-    """What an agent earned on each task, with nothing averaged away.
+    """Returns and successes of every episode of an evaluation.
 
     Args:
         family: Family of the tasks.
-        split: `test` (held-out tasks), `tune` (held-out tasks that settings may be chosen on) or `train`.
+        split: `test` (held-out tasks), `tune` (held-out tasks for choosing settings) or `train`.
         tasks: The evaluated tasks.
         returns: `[task, k, repeat]` float64: undiscounted return of each episode in the `k`-th collect. An episode
             that a blown-up simulation ended has the worst return of its task.
-        success: The same shape, 1.0 where the episode succeeded at any step; None where unknown.
-        episodes: For each `k`, the adaptation episodes used up before it.
-        diverged: `[task, k, repeat]`, True where a blown-up simulation ended the episode; None where there was none.
-        last_step_success: As `success`, but only where the episode's last step was one.
+        success: `[task, k, repeat]`, 1.0 if the episode succeeded at any step; None if unknown.
+        episodes: For each `k`, the number of adaptation episodes before it.
+        diverged: `[task, k, repeat]`, True if a blown-up simulation ended the episode; None if none did.
+        last_step_success: As `success`, for the last step of the episode.
         actions: How the policy acted in these episodes.
-        adapts_within_episodes: Whether the agent adapts while an episode goes on: then `k = 0` is its first episode,
-            not the agent before adaptation.
+        adapts_within_episodes: Whether the agent adapts during an episode; `k = 0` is then its first episode, not the
+            policy before adaptation.
     """
 
     family: str
@@ -43,7 +43,7 @@ class EvalResult:
 
     @property
     def diverged_episodes(self) -> int:
-        """Episodes that a blown-up simulation ended."""
+        """Number of episodes that a blown-up simulation ended."""
         return 0 if self.diverged is None else int(self.diverged.sum())
 
     def _part(self, index: Any) -> EvalResult:
@@ -59,9 +59,9 @@ class EvalResult:
         )
 
     def first_repeats(self, n: int) -> EvalResult:
-        """The same with the first `n` episodes of each collect alone."""
+        """The results of the first `n` episodes of each collect."""
         return self._part(np.s_[:, :, :n])
 
     def of_tasks(self, rows: Sequence[int]) -> EvalResult:
-        """The same for some of the tasks."""
+        """The results of some of the tasks."""
         return replace(self._part(list(rows)), tasks=tuple(self.tasks[i] for i in rows))

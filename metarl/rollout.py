@@ -1,4 +1,4 @@
-"""`collect`: the one rollout, used by training, evaluation and benchmarks alike."""
+"""`collect`: the rollout of training, evaluation and benchmarks."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ from metarl.vector import TaskVecEnv
 StateT = TypeVar("StateT")
 
 NUMBERS = "fiub"
-"""Kinds of NumPy's types that are numbers or truth values."""
+"""NumPy's kinds of numeric and boolean types."""
 
 
 class TrajectoryBuilder:
-    """Records one episode per row, step by step; `collect` uses it, and so can a loop of one's own.
+    """Records one episode per row, step by step; for `collect` and for custom loops.
 
     Args:
         num_tasks: `M`.
         episodes: `E`.
         spaces: Sizes of observation and action, and the horizon `T`.
         observation: `[M, E, O]`, the first observation of the episodes.
-        recorded: The extras that each action has, as `Actor.recorded` declares them; not checked by default.
+        recorded: The extras that each action must have, as `Actor.recorded` declares them; None skips the check.
 
     Raises:
-        ValueError: The observation is of another size, or does not consist of numbers.
+        ValueError: The observation has the wrong size, or is not numeric.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class TrajectoryBuilder:
 
     @property
     def step(self) -> Step:
-        """What the agent sees now."""
+        """The input of the next `act`."""
         t = self._t
         return Step(
             observation=self._observations[:, :, t],
@@ -70,7 +70,7 @@ class TrajectoryBuilder:
 
     @property
     def unfinished(self) -> bool:
-        """Whether any episode still goes on."""
+        """Whether any episode has not ended yet."""
         return self._t < self._rewards.shape[2] and bool(self.live.any())
 
     def add(
@@ -84,21 +84,30 @@ class TrajectoryBuilder:
         success: Bools | None = None,
         diverged: Bools | bool = False,
     ) -> None:
-        """Records the step that followed `action`.
+        """Records one step.
 
-        Arrays are reshaped to `[M, E, ...]`, and a single number or truth value stands for all rows. Rows
-        whose episode is over are masked, whatever the arguments say of them.
+        Arrays are reshaped to `[M, E, ...]`; a single number or truth value applies to all rows. Rows whose episode has
+        ended are masked.
+
+        Args:
+            action: The output of `act`.
+            observation: The observation after the step, `[M, E, O]`.
+            reward: `[M, E]`.
+            terminated: `[M, E]`, True at a terminal step.
+            truncated: `[M, E]`, True at a time limit.
+            success: `[M, E]`; None if the environments do not report it.
+            diverged: `[M, E]`, True if the simulation blew up.
 
         Raises:
-            ValueError: A shape or type does not fit, or every episode is as long as the horizon already.
+            ValueError: A shape or type is wrong, or every episode has reached the horizon.
         """
         t, live, rows = self._t, self.live, self._rows
         if t >= self._rewards.shape[2]:
-            raise ValueError(f"add: got a step after the last of {t}, the horizon; begin a new TrajectoryBuilder")
+            raise ValueError(f"add: got a step after the last of {t}, the horizon; create a new TrajectoryBuilder")
         if action.environment.shape != (*rows, self._actions.shape[3]):
             raise ValueError(
                 f"add: got actions of shape {action.environment.shape}, expected {(*rows, self._actions.shape[3])}: "
-                "the Action of `act` as it is"
+                "pass the Action of `act` unchanged"
             )
         if self._recorded is not None:
             self._check_recorded(action.extras, self._recorded)
@@ -120,12 +129,12 @@ class TrajectoryBuilder:
         self._t += 1
 
     def _check_recorded(self, extras: Mapping[str, Floats], declared: Mapping[str, tuple[int, ...]]) -> None:
-        """Raises ValueError if the extras of an action are not those that the actor declares."""
+        """Raises ValueError if an action's extras differ from the actor's declaration."""
         expected = {name: (*self._rows, *axes) for name, axes in declared.items()}
         shapes = {name: value.shape for name, value in extras.items()}
         if shapes != expected:
             raise ValueError(
-                f"act: got extras of shapes {shapes}, expected {expected}, as the actor's `recorded` declares"
+                f"act: got extras of shapes {shapes}, expected {expected}, as declared by the actor's `recorded`"
             )
 
     def _seen(self, observation: Floats) -> Floats:
@@ -136,7 +145,7 @@ class TrajectoryBuilder:
         if array.size != m * e * o or not apart or array.dtype.kind not in NUMBERS:
             raise ValueError(
                 f"got an observation of shape {array.shape} and type {array.dtype}, expected {o} numbers for each of "
-                f"{m} x {e} environments (gymnasium.spaces.flatten makes numbers of other observations)"
+                f"{m} x {e} environments (use gymnasium.spaces.flatten for structured observations)"
             )
         return array.reshape(m, e, o)
 
@@ -147,10 +156,10 @@ class TrajectoryBuilder:
         return array.reshape(self._rows) if array.size > 1 else np.full(self._rows, array.reshape(()))
 
     def build(self) -> Trajectories:
-        """The recording so far, padded to the horizon.
+        """The recorded trajectories, padded to the horizon.
 
         Raises:
-            NotFiniteError: A reward or an observation is not finite as float32.
+            NotFiniteError: A reward or an observation is not finite in float32.
         """
         t = self._t
         for name, array in (("a reward", self._rewards), ("an observation", self._observations[:, :, : t + 1])):
@@ -176,7 +185,7 @@ class TrajectoryBuilder:
 
 @contextmanager
 def _torch_threads(number: int) -> Iterator[None]:
-    """Limits torch's thread pool, whose idle threads otherwise spin on the cores that step the physics."""
+    """Limits torch's threads; its idle threads would otherwise spin on the cores that step the physics."""
     threads = torch.get_num_threads()
     torch.set_num_threads(number)
     try:
@@ -201,8 +210,8 @@ def collect(
         actor: The actor.
         state: Its state, adapted or not.
         streams: Source of the reset seed (`envs`) and of the policy's noise (`policy`).
-        actions: Draw actions from the policy, or take its mode.
-        end_at_success: Cut an episode at its first success, as a time limit would.
+        actions: Sample the policy, or take its mode.
+        end_at_success: Truncate an episode at its first success.
 
     Returns:
         Trajectories `[M, E, T, ...]`, and the state after acting.

@@ -1,4 +1,4 @@
-"""Samplers play for an actor; `collects` is the trial that training and evaluation have in common."""
+"""Samplers collect experience for an actor; `collects` runs a trial in training and evaluation."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ ExperienceT_co = TypeVar("ExperienceT_co", bound=Experience, covariant=True)
 
 
 class Sampler(Protocol[ExperienceT_co]):
-    """Plays for an actor: in this process, in others, on a cluster; or draws data of few-shot tasks.
+    """Collects experience for an actor: in this process, in other processes, or from the data of few-shot tasks.
 
     Attributes:
         num_tasks: `M`, tasks of a batch.
         episodes: `E`, environments (or shots) per task.
-        reports_success: Whether episodes tell success, once that is known; a resumed run sets it again.
+        reports_success: Whether any episode has reported success; a resumed run restores it.
     """
 
     num_tasks: int
@@ -30,20 +30,20 @@ class Sampler(Protocol[ExperienceT_co]):
     reports_success: bool
 
     def set_tasks(self, tasks: Sequence[Task]) -> None:
-        """The `M` tasks that the next collects are of."""
+        """Sets the `M` tasks of the next collects."""
         ...
 
     def collect(self, actor: Actor[StateT], state: StateT, streams: Streams) -> tuple[ExperienceT_co, StateT]:
-        """One episode per environment, and the state after acting."""
+        """Collects one episode per environment; returns it and the state after acting."""
         ...
 
 
 class LocalSampler:
-    """Plays in this process.
+    """Collects in this process.
 
     Args:
         envs: `M * E` environments.
-        actions: Sample actions from the policy, or take its mode.
+        actions: Sample the policy, or take its mode.
         end_at_success: Truncate an episode at its first success.
     """
 
@@ -53,7 +53,7 @@ class LocalSampler:
 
     @property
     def reports_success(self) -> bool:
-        """Whether the environments tell success; see `TaskVecEnv`."""
+        """Whether the environments report success; see `TaskVecEnv`."""
         return self.envs.reports_success
 
     @reports_success.setter
@@ -61,28 +61,28 @@ class LocalSampler:
         self.envs.reports_success = known
 
     def set_tasks(self, tasks: Sequence[Task]) -> None:
-        """The `M` tasks that the next collects are of."""
+        """Sets the `M` tasks of the next collects."""
         self.envs.set_tasks(tasks)
 
     def collect(self, actor: Actor[StateT], state: StateT, streams: Streams) -> tuple[Trajectories, StateT]:
-        """One episode per environment, by `metarl.rollout.collect`."""
+        """Collects one episode per environment by `metarl.rollout.collect`."""
         return collect(self.envs, actor, state, streams, actions=self._actions, end_at_success=self._end_at_success)
 
 
 def collects(
     sampler: Sampler[ExperienceT], actor: Actor[StateT], state: StateT, streams: Streams, steps: int | None = None
 ) -> Iterator[tuple[ExperienceT, StateT]]:
-    """Collects before every step of adaptation and after the last: `K + 1` collects.
+    """Runs a trial: `K + 1` collects, with a step of adaptation after each but the last.
 
     Args:
-        sampler: Plays; its tasks are set.
-        actor: Acts and adapts.
+        sampler: Source of the experience; its tasks are set.
+        actor: The actor, which acts and adapts.
         state: Its state at the start of the trial.
         streams: Source of reset seeds and of the policy's noise.
-        steps: `K`; the actor's own by default.
+        steps: `K`; by default `actor.adaptation_steps`.
 
     Yields:
-        The experience of a collect, and the state after it, not yet adapted to it.
+        The experience of a collect, and the state after acting and before adapting to it.
     """
     last = actor.adaptation_steps if steps is None else steps
     for k in range(last + 1):

@@ -1,4 +1,4 @@
-"""One seed, several independent named streams of random numbers, no global generator."""
+"""Independent, named streams of random numbers from one seed, without a global generator."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ import numpy as np
 
 NAMES = ("tasks", "envs", "policy", "learner")
 EVALUATION = 0xE7A1
-"""Spawn key that keeps evaluation apart from training."""
+"""Spawn key that separates evaluation from training."""
 
 
 class Streams:
-    """The random numbers of a run: one `numpy.random.SeedSequence`, spawned once per name.
+    """The random generators of a run, spawned from one `numpy.random.SeedSequence`.
 
     Args:
-        seed: The run's seed, or a seed sequence of its own.
+        seed: Seed of the run, or a seed sequence.
 
     Attributes:
-        tasks: Which tasks are sampled.
-        envs: How environments are reset (one integer is drawn per collect).
-        policy: Which actions a stochastic policy draws.
-        learner: Initial parameters and whatever the meta-update draws.
+        tasks: Generator of the sampled tasks.
+        envs: Generator of the seeds that reset the environments (one integer per collect).
+        policy: Generator of the policy's noise.
+        learner: Generator of the initial parameters and of the meta-update's random numbers.
     """
 
     def __init__(self, seed: int | np.random.SeedSequence) -> None:
@@ -32,15 +32,15 @@ class Streams:
 
     @classmethod
     def for_evaluation(cls, seed: int, iteration: int = 0) -> Streams:
-        """Streams that depend on nothing but their arguments, so that evaluating never changes a run."""
+        """Streams that depend on their arguments only, so that an evaluation never changes a run."""
         return cls(np.random.SeedSequence(seed, spawn_key=(EVALUATION, iteration)))
 
     def state(self) -> dict[str, Any]:
-        """The state of every stream, as a JSON value."""
+        """State of every stream, as a JSON value."""
         return {name: getattr(self, name).bit_generator.state for name in NAMES}
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Takes back what `state` gave.
+        """Restores the output of `state`.
 
         Raises:
             ValueError: A stream is missing or malformed.

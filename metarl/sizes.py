@@ -1,4 +1,4 @@
-"""How large the tasks and environments of a batch are, for an estimate before they are made."""
+"""Memory of the tasks and environments of a batch, estimated before they are created."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from metarl.types import Spaces
 from metarl.vector import TaskVecEnv
 
 TASK, TASK_NUMBER = 500, 40
-"""Bytes of a task, and of each of its numbers beside the arrays that it was drawn in: Python objects."""
+"""Bytes of the Python objects of a task and of each of its numbers, without the arrays that they were drawn in."""
 
 
 def tasks_memory(distribution: Any, count: int) -> Need:
-    """What drawn tasks need, those that are held out included.
+    """Memory of drawn tasks, including the held-out ones.
 
     Args:
-        distribution: Where they come from.
-        count: How many are drawn at a time.
+        distribution: Source of the tasks.
+        count: Number of tasks in one draw.
     """
     numbers = sum(parameter.variates for parameter in getattr(distribution, "parameters", ()))
     count += getattr(distribution, "finite", 0) + getattr(distribution, "held_out_size", 0)
@@ -30,10 +30,10 @@ def tasks_memory(distribution: Any, count: int) -> Need:
 
 
 def environments_memory(envs: TaskVecEnv, tasks: int, episodes: int) -> Need:
-    """What a batch of environments needs.
+    """Memory of a batch of environments.
 
     Args:
-        envs: A batch of one environment.
+        envs: A batch of one such environment.
         tasks: `M`.
         episodes: `E`.
     """
@@ -46,14 +46,14 @@ def environments_memory(envs: TaskVecEnv, tasks: int, episodes: int) -> Need:
 
 
 def batch_memory(family: Family, spaces: Spaces, tasks: int, episodes: int, collects: int = 1) -> list[Need]:
-    """What it takes to play one episode in each environment of a batch, and to record it.
+    """Memory of a batch of environments, its tasks, and the recording of one episode in each.
 
     Args:
-        family: Makes the environments.
+        family: Source of the environments.
         spaces: Sizes and horizon.
         tasks: `M`.
         episodes: `E`.
-        collects: Recordings that are kept at a time.
+        collects: Recordings in memory at the same time.
     """
     envs = family.make_envs(1, 1, spaces.horizon)
     try:
@@ -67,12 +67,12 @@ def batch_memory(family: Family, spaces: Spaces, tasks: int, episodes: int, coll
 
 
 def evaluation_memory(spaces: Spaces, tasks: int, at_once: int, episodes: int, steps: int) -> list[Need]:
-    """What an evaluation needs beside its environments.
+    """Memory of an evaluation, without its environments.
 
     Args:
         spaces: Sizes and horizon.
-        tasks: How many in all.
-        at_once: Tasks that are played at a time.
+        tasks: Total number of tasks.
+        at_once: Tasks per batch.
         episodes: `E`.
         steps: `K`.
     """
@@ -85,7 +85,7 @@ def evaluation_memory(spaces: Spaces, tasks: int, at_once: int, episodes: int, s
 
 
 def check_actions(envs: TaskVecEnv, tasks: int, episodes: int, steps: int) -> None:
-    """Raises ValueError where no memory holds random actions for every step of every row."""
+    """Raises ValueError if random actions for every step of every row do not fit into memory."""
     numbers = tasks * episodes * steps * envs.spaces.action_size
     need = Need(
         f"drawing {numbers:,} random numbers for actions",

@@ -24,11 +24,11 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], Any]:
     """Reads arrays and their description.
 
     Raises:
-        ValueError: The file is cut short or is no such file.
-        OSError: It cannot be opened.
+        ValueError: The file is truncated, or was not written by `write_tensors`.
+        OSError: The file cannot be opened.
     """
     with open(path, "rb"):
-        pass  # the library says of any file that it cannot open that it does not exist
+        pass  # safetensors reports every file that it cannot open as missing
     try:
         with safetensors.safe_open(path, framework="pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # not a mapping

@@ -1,4 +1,4 @@
-"""`meta_train`: the one loop that trains every agent."""
+"""`meta_train`: the training loop of every agent."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from metarl.types import MetaBatch, Progress
 
 @dataclass(frozen=True)
 class IterationReport:
-    """What one iteration did.
+    """Result of one iteration.
 
     Args:
         progress: The counters after it.
-        metrics: For the log: returns before and after adaptation, seconds, and the metrics of the agent.
+        metrics: Returns before and after adaptation, seconds, and the metrics of the agent.
     """
 
     progress: Progress
@@ -39,15 +39,15 @@ def meta_train(
     iterations: int,
     start: Progress | None = None,
 ) -> Iterator[IterationReport]:
-    """Trains an agent and yields after every iteration, when its state is whole and can be saved.
+    """Trains an agent; yields after every iteration, when the agent can be saved.
 
     Args:
-        agent: The agent; it changes.
-        sampler: Plays `M` tasks with `E` environments each: `LocalSampler(envs)` in this process.
+        agent: The agent, which is changed.
+        sampler: Source of the experience of `M` tasks with `E` environments each: `LocalSampler(envs)` in this process.
         distribution: Source of the training tasks.
         streams: Source of all random numbers.
-        iterations: Meta-updates in all, those before `start` included.
-        start: The counters to resume from.
+        iterations: Total meta-updates, including those before `start`.
+        start: Counters of a run to resume; None starts a new one.
 
     Raises:
         NotFiniteError: Rewards, actions or parameters are not finite; the message names the iteration.
@@ -65,7 +65,7 @@ def meta_train(
             experience = [collected for collected, _ in trial]
             sampled = time.perf_counter()
             batch = MetaBatch(tuple(tasks), tuple(experience), progress=progress.iteration / iterations)
-            with torch.enable_grad():  # a module of the user's may have disabled gradients for its simulator
+            with torch.enable_grad():  # user code may have disabled gradients for its simulator
                 reported = agent.meta_update(batch)
             updated = time.perf_counter()
             check_finite(learned(agent))

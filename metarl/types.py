@@ -1,6 +1,6 @@
-"""The values that flow through metarl, and the letters of their axes.
+"""The data types of metarl, and the letters of their axes.
 
-Every array names its axes in a comment, with these letters:
+Comments and docstrings give the axes of every array with these letters:
 
 | letter | axis |
 |---|---|
@@ -11,10 +11,10 @@ Every array names its axes in a comment, with these letters:
 | `K` | adaptation steps |
 | `O`, `A` | observation and action features |
 | `H`, `Z` | hidden units, latent features |
-| `P` | parameters of a network, flattened |
+| `P` | parameters of a network, flat |
 
-Learner arrays are `[M, E, T, ...]`. `terminated` (the task ended: nothing more to earn) and `truncated`
-(the clock ran out: there was more) are never merged.
+Learner arrays are `[M, E, T, ...]`. `terminated` (a terminal state: no bootstrap) and `truncated` (a time limit:
+bootstrap) are never merged.
 """
 
 from __future__ import annotations
@@ -33,12 +33,11 @@ Bools = NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class Task:
-    """One task of a family: a name and the numbers that tell it apart. Hashable; equal numbers, equal task.
+    """One task of a family: a name and the values of its parameters. Hashable; tasks with equal values are equal.
 
     Args:
         family: Name of the family, such as `half-cheetah-vel`.
-        parameters: Pairs of parameter name and values (a tuple of floats, in the unit that the family
-            declares). `Task.of` builds them from keywords.
+        parameters: Pairs of name and values (a tuple of floats, in the unit that the family declares); see `Task.of`.
     """
 
     family: str
@@ -60,14 +59,14 @@ class Task:
         return cls(family, tuple(sorted(pairs)))
 
     def __getitem__(self, name: str) -> tuple[float, ...]:
-        """The values of one parameter; `KeyError` names the ones there are."""
+        """The values of one parameter; a `KeyError` lists the existing ones."""
         for key, values in self.parameters:
             if key == name:
                 return values
         raise KeyError(f"task of {self.family!r} has no parameter {name!r}; it has {[k for k, _ in self.parameters]}")
 
     def to_json(self) -> dict[str, Any]:
-        """A JSON value from which `from_json` makes an equal task, bit for bit."""
+        """A JSON value from which `from_json` restores an equal task, bit for bit."""
         return {"family": self.family, "parameters": {key: list(values) for key, values in self.parameters}}
 
     @classmethod
@@ -75,7 +74,7 @@ class Task:
         """The task that `to_json` wrote.
 
         Raises:
-            ValueError: The value has another form.
+            ValueError: The value has a different structure.
         """
         try:
             return cls.of(str(value["family"]), **value["parameters"])
@@ -85,13 +84,13 @@ class Task:
 
 @dataclass(frozen=True)
 class TaskParameter:
-    """A parameter of a family's tasks that an oracle is told (`metarl.tasks.told_parameters`).
+    """A task parameter that an oracle observes (`metarl.tasks.told_parameters`).
 
     Args:
-        name: Name under which a `Task` carries it.
-        size: How many numbers it is.
-        categories: The different values `[size]` of the training tasks, for a label that is told one-hot; a value that
-            is not among them is told as zeros. Empty where the numbers themselves are told.
+        name: Name of the parameter in a `Task`.
+        size: Number of values.
+        categories: The distinct values `[size]` of the training tasks, for a label that is encoded one-hot (any other
+            value as zeros). Empty for a parameter that is passed as numbers.
     """
 
     name: str
@@ -101,21 +100,19 @@ class TaskParameter:
 
 @dataclass(frozen=True)
 class Spaces:
-    """What an agent needs to know of an environment: sizes and bounds, plain numbers, JSON in and out.
+    """Sizes and bounds of an environment, as plain numbers that can be written as JSON.
 
     Args:
         observation_size: `O`, features of one observation.
-        action_low: Lower bound of each action component, length `A`, in the environment's unit.
-        action_high: Upper bound, likewise. Either may be infinite, in any component.
+        action_low: Lower bound of each action component, length `A`, in the environment's unit; may be infinite.
+        action_high: Upper bound of each action component; may be infinite.
         horizon: `T`, steps after which an episode is truncated.
-        choices: Number of actions to choose from where actions are discrete: an action is then one component, a whole
-            number, and its bounds are the first choice and the last. 0 where actions are continuous.
-        observation_units: Unit of each observation feature, length `O`, such as `m` or `rad/s` (`1` for a number
-            without one, an empty text where it is not known); empty where none is declared. It tells which
-            deviations can be compared (`learning.experience.normalisation`). Environments that differ in nothing else
-            fit the same agents, so it does not count when spaces are compared.
-        task_parameters: What an oracle is told of a task, as `Family.spaces` declares it; does not count either, since
-            environments know nothing of it.
+        choices: Number of discrete actions; 0 for continuous actions. A discrete action is one whole number, and its
+            bounds are the first and the last choice.
+        observation_units: Unit of each observation feature, length `O`, such as `m` or `rad/s` (`1`: no unit, empty
+            text: unknown); empty if the environment declares none. Normalisation compares the deviations of features
+            with the same unit (`learning.experience.normalisation`). Ignored by `==`.
+        task_parameters: Parameters that an oracle observes, as `Family.spaces` declares them. Ignored by `==`.
     """
 
     observation_size: int
@@ -128,30 +125,30 @@ class Spaces:
 
     @property
     def action_size(self) -> int:
-        """`A`, components of one action: 1 where actions are discrete."""
+        """`A`, components of one action; 1 for discrete actions."""
         return len(self.action_low)
 
     @property
     def first_choice(self) -> int:
-        """The environment's number of the first choice (`start` of `gymnasium.spaces.Discrete`)."""
+        """The first discrete action (`start` of `gymnasium.spaces.Discrete`)."""
         return int(self.action_low[0]) if self.choices else 0
 
     @property
     def policy_outputs(self) -> int:
-        """What a policy network puts out: a mean per component, or a logit per choice."""
+        """Outputs of a policy network: a mean per component, or a logit per choice."""
         return self.choices or self.action_size
 
 
 @dataclass(frozen=True)
 class Step:
-    """What an agent sees before it acts, for all rows of the batch.
+    """Input of `act`, for all rows of the batch.
 
     Args:
         observation: `[M, E, O]` float32.
         previous_action: `[M, E, A]` float32, as the environment received it; zeros before the first step.
         previous_reward: `[M, E]` float32; zeros before the first step.
-        first: `[M, E]`, True where this is the first step of an episode.
-        live: `[M, E]`, False where the episode is over (the action is then ignored).
+        first: `[M, E]`, True at the first step of an episode.
+        live: `[M, E]`, False after the end of the episode (the action is then ignored).
     """
 
     observation: Floats
@@ -163,13 +160,13 @@ class Step:
 
 @dataclass(frozen=True)
 class Action:
-    """What an agent answers to a `Step`.
+    """Output of `act`.
 
     Args:
-        environment: `[M, E, A]`, what the environments receive, in their unit; whole numbers where actions are
-            discrete. Read-only: what is recorded is what was chosen, whatever an environment does with it.
-        extras: Further arrays `[M, E, ...]` that the agent wants to find in the `Trajectories`, such as the
-            policy's output before it was scaled and clipped.
+        environment: `[M, E, A]`, actions in the environments' unit; whole numbers if they are discrete. Read-only, so
+            that no environment can change the recorded action.
+        extras: Further arrays `[M, E, ...]` to record in the `Trajectories`, such as the policy's output before scaling
+            and clipping.
     """
 
     environment: Floats
@@ -180,10 +177,10 @@ class Action:
             self.environment.flags.writeable = False
 
     def single(self, task: int = 0, episode: int = 0) -> Any:
-        """What `step` of a single environment takes, for that of one task and episode.
+        """The action of one row, as `step` of a single environment expects it.
 
         Returns:
-            A copy of the numbers `[A]`, or one whole number where actions are discrete.
+            A copy of the numbers `[A]`, or one whole number for discrete actions.
         """
         row = self.environment[task, episode]
         return row[0] if row.dtype.kind in "iu" else row.copy()
@@ -191,20 +188,20 @@ class Action:
 
 @dataclass(frozen=True)
 class Trajectories:
-    """One episode per row, padded to the same length; `mask` tells the steps that happened.
+    """One episode per row, padded to the same length; `mask` marks the steps that happened.
 
-    After an early end the arrays hold zeros (observations: the last one, repeated).
+    Padding is zero, except for observations, which repeat the last one.
 
     Args:
         all_observations: `[M, E, T + 1, O]` float32, the last one included.
         actions: `[M, E, T, A]` float32, as the environment received them.
         rewards: `[M, E, T]` float32.
-        terminated: `[M, E, T]`, the task itself ended here.
-        truncated: `[M, E, T]`, the time limit cut here.
-        mask: `[M, E, T]`, True where the step happened.
-        success: `[M, E, T]` or None where the family knows no success.
-        diverged: `[M, E]`, the simulation blew up and the episode was ended for it.
-        extras: What the agent added while acting, each `[M, E, T, ...]`.
+        terminated: `[M, E, T]`, True at a terminal step.
+        truncated: `[M, E, T]`, True at the step that the time limit cut.
+        mask: `[M, E, T]`, True for steps that happened, False for padding.
+        success: `[M, E, T]`, or None if the family does not report success.
+        diverged: `[M, E]`, True if a blown-up simulation ended the episode.
+        extras: The extras of the actions, each `[M, E, T, ...]`.
     """
 
     all_observations: Floats
@@ -219,12 +216,12 @@ class Trajectories:
 
     @property
     def observations(self) -> Floats:
-        """`[M, E, T, O]`, what was seen before each step (a view)."""
+        """`[M, E, T, O]`, the observation before each step (a view)."""
         return self.all_observations[:, :, :-1]
 
     @property
     def next_observations(self) -> Floats:
-        """`[M, E, T, O]`, what was seen after each step (a view)."""
+        """`[M, E, T, O]`, the observation after each step (a view)."""
         return self.all_observations[:, :, 1:]
 
     @property
@@ -240,12 +237,12 @@ class Trajectories:
 
     @property
     def env_steps(self) -> int:
-        """Environment steps that were made, padding not counted."""
+        """Environment steps, without padding."""
         return int(self.mask.sum())
 
     @classmethod
     def metrics(cls, collects: Sequence[Trajectories]) -> dict[str, float]:
-        """Mean returns and success rates of each collect `k` of one iteration, and episodes that diverged."""
+        """Mean return and success rate of each collect `k` of an iteration, and the number of diverged episodes."""
         metrics = {f"return/{k}": float(t.returns().mean()) for k, t in enumerate(collects)}
         for k, t in enumerate(with_known_success(collects)):
             for name, successes in (("success", t.successes()), ("success_last", t.last_step_successes())):
@@ -259,11 +256,11 @@ class Trajectories:
         return np.asarray(self.rewards.sum(axis=2, dtype=np.float64))
 
     def successes(self) -> Floats | None:
-        """1.0 where an episode succeeded at any step, `[M, E]` float64; None where success is unknown."""
+        """1.0 if an episode succeeded at any step, `[M, E]` float64; None if success is unknown."""
         return None if self.success is None else np.any(self.success, axis=2).astype(np.float64)
 
     def last_step_successes(self) -> Floats | None:
-        """1.0 where an episode stood at success when it ended, `[M, E]` float64; None where success is unknown."""
+        """1.0 if an episode's last step was a success, `[M, E]` float64; None if success is unknown."""
         if self.success is None:
             return None
         last = np.maximum(self.mask.sum(axis=2, keepdims=True) - 1, 0)
@@ -271,13 +268,13 @@ class Trajectories:
 
     @classmethod
     def join_episodes(cls, parts: Sequence[Trajectories]) -> Trajectories:
-        """Several recordings of the same tasks as one, joined along the axis of episodes `E`.
+        """Joins several recordings of the same tasks along the axis of episodes `E`.
 
         Args:
             parts: Trajectories with the same `M` and `T`.
 
         Raises:
-            ValueError: There is no part, or the sizes differ.
+            ValueError: There are no parts, or their sizes differ.
         """
         if not parts or any((p.shape[0], p.shape[2]) != (parts[0].shape[0], parts[0].shape[2]) for p in parts):
             raise ValueError(
@@ -295,23 +292,14 @@ class Trajectories:
         def join(arrays: list[Any]) -> Any:
             return None if any(a is None for a in arrays) else np.concatenate(arrays, axis=1)
 
-        names = (
-            "all_observations",
-            "actions",
-            "rewards",
-            "terminated",
-            "truncated",
-            "mask",
-            "success",
-            "diverged",
-        )
+        names = [f.name for f in fields(cls) if f.name != "extras"]
         return cls(
             **{name: join([getattr(p, name) for p in parts]) for name in names},
             extras={key: join([p.extras[key] for p in parts]) for key in parts[0].extras},
         )
 
     def cut_episodes(self, parts: int) -> list[Trajectories]:
-        """The recordings that `join_episodes` joined, if there were so many of the same number of episodes."""
+        """Cuts the axis of episodes into equal parts: the inverse of `join_episodes`."""
 
         def cut(array: Any) -> list[Any]:
             return [None] * parts if array is None else np.split(array, parts, axis=1)
@@ -327,20 +315,20 @@ class Trajectories:
         ]
 
     def _step_shapes(self) -> dict[str, tuple[int, ...]]:
-        """Shapes of what one step has."""
+        """Shape of each array of a single step."""
         arrays = {"observations": self.all_observations, "actions": self.actions, **self.extras}
         return {name: array.shape[3:] for name, array in arrays.items()}
 
 
 def with_known_success(collects: Sequence[Trajectories]) -> list[Trajectories]:
-    """The same collects of one family; if any knows of successes, one that saw none has none, in place of None."""
+    """The same collects of one family, with successes of False in place of None if any of them reports success."""
     if all(t.success is None for t in collects):
         return list(collects)
     return [replace(t, success=np.zeros_like(t.mask)) if t.success is None else t for t in collects]
 
 
 class Experience(Protocol):
-    """What one collect brought, of all tasks of a batch: `Trajectories`, or the shots of a few-shot learner."""
+    """Data of one collect for all tasks of a batch: `Trajectories`, or the examples of a few-shot learner."""
 
     @property
     def num_tasks(self) -> int:
@@ -349,12 +337,12 @@ class Experience(Protocol):
 
     @property
     def env_steps(self) -> int:
-        """Environment steps made for it (or examples drawn)."""
+        """Environment steps made, or examples drawn."""
         ...
 
     @classmethod
     def metrics(cls, collects: Sequence[Self]) -> dict[str, float]:
-        """Metrics for the log, of the collects of one iteration in order."""
+        """Metrics of the collects of one iteration, in order."""
         ...
 
 
@@ -363,15 +351,15 @@ ExperienceT_co = TypeVar("ExperienceT_co", bound=Experience, covariant=True)
 
 @dataclass(frozen=True)
 class MetaBatch(Generic[ExperienceT_co]):
-    """The whole experience of one iteration, from which an agent updates itself.
+    """The experience of one iteration: the input of `meta_update`.
 
     Args:
         tasks: The `M` tasks.
-        collects: `K + 1` collects: before adaptation, after one step, ..., after `K`.
-        progress: Share of the run's meta-updates already made before this one, in [0, 1).
+        collects: `K + 1` collects: before adaptation, after one step, ..., after `K` steps.
+        progress: Fraction of the run's meta-updates that are done, in [0, 1).
 
     Raises:
-        ValueError: The progress is outside its range, or a collect has another number of tasks.
+        ValueError: The progress is out of range, or a collect has a different number of tasks.
     """
 
     tasks: tuple[Task, ...]
@@ -381,13 +369,12 @@ class MetaBatch(Generic[ExperienceT_co]):
     def __post_init__(self) -> None:
         if not 0.0 <= self.progress < 1.0:
             raise ValueError(
-                f"MetaBatch.progress: got {self.progress!r}, expected the share of meta-updates already made, >= 0 "
-                "and < 1"
+                f"MetaBatch.progress: got {self.progress!r}, expected the fraction of meta-updates done, >= 0 and < 1"
             )
         if any(collect.num_tasks != len(self.tasks) for collect in self.collects):
             raise ValueError(
                 f"MetaBatch: got {len(self.tasks)} tasks and collects of {[c.num_tasks for c in self.collects]}, "
-                "expected as many tasks in each"
+                "expected the same number of tasks in each"
             )
 
 
@@ -397,8 +384,8 @@ class Progress:
 
     Args:
         iteration: Meta-updates done.
-        env_steps: Environment steps made for them, those of adaptation included.
-        reports_success: Whether an episode has told success so far, see `TaskVecEnv`.
+        env_steps: Environment steps of training, including those of adaptation.
+        reports_success: Whether any episode has reported success so far; see `TaskVecEnv`.
     """
 
     iteration: int = 0
@@ -407,4 +394,4 @@ class Progress:
 
 
 Actions = Literal["sample", "mode"]
-"""How the policy acts in the episodes that count: drawn from its distribution, or its mode."""
+"""How the policy acts: `sample` its distribution, or take its `mode`."""

@@ -13,7 +13,7 @@ REFERENCES: Mapping[str, str] = {
     "promp": "metarl.scripts.reference.promp:LoopPromp",
     "rl2": "metarl.scripts.reference.rl2:LoopRl2",
     "varibad": "metarl.scripts.reference.varibad:LoopVaribad",
-    "pearl": "metarl.scripts.reference.pearl_update:LoopPearl",
+    "pearl": "metarl.scripts.reference.pearl_update:PlainPearl",
 }
 """From an agent's name to `module:class`."""
 

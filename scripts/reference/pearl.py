@@ -1,6 +1,6 @@
 """PEARL's losses as loops: task after task, transition after transition, with torch's own distributions.
 
-They compute the same numbers as `metarl.agents.pearl` from the same parameters, transitions and noise, only slower.
+They compute the same numbers as `metarl.agents.pearl` from the same parameters, transitions and noise, but slower.
 """
 
 from __future__ import annotations
@@ -13,18 +13,34 @@ from torch import Tensor
 from torch.distributions import Independent, Normal, TanhTransform, TransformedDistribution, kl_divergence
 from torch.nn.functional import linear, softplus
 
-from metarl.agents.pearl import LOG_STD_RANGE, MIN_VARIANCE, Noise, Parameters, PearlConfig, PearlNetworks
+from metarl.agents.pearl import Parameters, PearlConfig
 from metarl.learning.experience.replay import Transitions
+from metarl.learning.networks.context_encoder import MIN_VARIANCE, ContextEncoder
+from metarl.learning.networks.soft_actor_critic import LOG_STD_RANGE, ActorCritic
+
+
+class Noise(NamedTuple):
+    """Standard normal numbers of one gradient step.
+
+    Attributes:
+        latent: `[M, Z]`.
+        next_action: `[M, B, A]`.
+        action: `[M, B, A]`.
+    """
+
+    latent: Tensor
+    next_action: Tensor
+    action: Tensor
 
 
 class Losses(NamedTuple):
     """The losses of one gradient step, scalars.
 
     Attributes:
-        critic: Of both critics.
-        kl: Of the posteriors from the prior, summed over the tasks.
-        policy: Of the policy.
-        temperature: Of the logarithm of the temperature.
+        critic: Loss of both critics.
+        kl: KL of the posteriors from the prior, summed over the tasks.
+        policy: Loss of the policy.
+        temperature: Loss of the logarithm of the temperature.
     """
 
     critic: Tensor
@@ -53,16 +69,16 @@ def one(transitions: Transitions, task: int, step: int) -> Transitions:
 
 
 def task_posterior(
-    networks: PearlNetworks, encoder: Tensor, context: Transitions, task: int, weight: float | Tensor = 1.0
+    encoder: ContextEncoder, parameters: Tensor, context: Transitions, task: int, weight: float | Tensor = 1.0
 ) -> Normal:
     """q(z | c) of one task: Gaussian factors multiplied one at a time, each to the power of `weight`."""
     mean, variance = None, None
     for b in range(context.rewards.shape[1]):
         t = one(context, task, b)
         columns = [t.observations, t.actions, t.rewards[None]]
-        if networks.encoder_network.sizes[0] > sum(len(c) for c in columns):
+        if encoder.network.sizes[0] > sum(len(c) for c in columns):
             columns.append(t.next_observations)
-        output = network(encoder[0], networks.encoder_network.sizes, torch.cat(columns))
+        output = network(parameters[0], encoder.network.sizes, torch.cat(columns))
         z = len(output) // 2
         m, v = output[:z], softplus(output[z:]).clamp(min=MIN_VARIANCE) / weight
         if mean is None or variance is None:
@@ -74,7 +90,7 @@ def task_posterior(
     return Normal(mean, variance.sqrt())
 
 
-def act(networks: PearlNetworks, policy: Tensor, o: Tensor, z: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+def act(networks: ActorCritic, policy: Tensor, o: Tensor, z: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
     """An action and its log-probability at one observation."""
     mean, log_std = network(policy[0], networks.policy_network.sizes, torch.cat([o, z])).chunk(2)
     std = log_std.clamp(*LOG_STD_RANGE).exp()
@@ -83,14 +99,15 @@ def act(networks: PearlNetworks, policy: Tensor, o: Tensor, z: Tensor, noise: Te
     return action, squashed.log_prob(action)  # type: ignore[no-untyped-call]  # torch declares no types here
 
 
-def smaller_value(networks: PearlNetworks, critics: Tensor, o: Tensor, a: Tensor, z: Tensor) -> Tensor:
-    """The smaller one of the critics' values."""
+def smaller_value(networks: ActorCritic, critics: Tensor, o: Tensor, a: Tensor, z: Tensor) -> Tensor:
+    """The smaller of the critics' values."""
     first, second = (network(c, networks.critic_networks.sizes, torch.cat([o, a, z]))[0] for c in critics)
     return torch.minimum(first, second)
 
 
 def losses(
-    networks: PearlNetworks,
+    encoder: ContextEncoder,
+    networks: ActorCritic,
     p: Parameters,
     context: Transitions,
     weight: Tensor,
@@ -104,7 +121,7 @@ def losses(
     critic, kl, policy, temperature = zero, zero, zero, zero
     alpha = p.log_temperature[0].exp()
     for i in range(m):
-        belief = task_posterior(networks, p.encoder, context, i, weight[i])
+        belief = task_posterior(encoder, p.encoder, context, i, weight[i])
         kl = kl + kl_divergence(belief, Normal(torch.zeros_like(belief.mean), torch.ones_like(belief.mean))).sum()
         z = belief.mean + belief.stddev * noise.latent[i]
         for j in range(b):

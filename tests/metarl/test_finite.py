@@ -108,7 +108,7 @@ def test_what_float32_cannot_hold_is_named_when_an_episode_is_built(observation:
 
 def test_a_factor_beyond_float32_is_named_and_any_other_error_stays() -> None:
     with (
-        pytest.raises(NotFiniteError, match="iteration 3: a step size or a factor is beyond float32"),
+        pytest.raises(NotFiniteError, match="iteration 3: a step size or a factor overflows float32"),
         naming("iteration 3"),
     ):
         torch.zeros(1).add_(torch.ones(1), alpha=1e300)

@@ -44,15 +44,16 @@ def test_a_batch_equals_a_plain_loop_over_single_environments(name: str) -> None
     trajectories, state = collect(envs, Scripted(table, []), 0, Streams(5))
     assert state == t, "the state that acting returns goes on to the next step and comes out at the end"
 
+    assert (trajectories.success is not None) == (name in ("point-robot", "sparse-point-robot"))
+
     for row in range(m * e):
         single, r = SINGLE_ENVS[name](tasks[row // e]), divmod(row, e)
-        single.reset(seed=0)
+        observation, _ = single.reset(seed=0)
         if name.startswith("half-cheetah"):
-            start = envs_start_state(name, m, e, t, tasks, row)
-            single.unwrapped.set_state(*start)
-        observation = trajectories.observations[r][0]
+            single.unwrapped.set_state(*envs_start_state(name, m, e, t, tasks, row))
+            observation = single.unwrapped._get_obs()
         for step in range(t):
-            assert np.array_equal(trajectories.observations[r][step], np.float32(observation)) or step == 0
+            assert np.array_equal(trajectories.observations[r][step], np.float32(observation)), step
             observation, reward, terminated, _, info = single.step(table[step, row])
             assert trajectories.mask[r][step]
             assert trajectories.rewards[r][step] == pytest.approx(reward, rel=1e-6, abs=1e-7)
@@ -61,6 +62,8 @@ def test_a_batch_equals_a_plain_loop_over_single_environments(name: str) -> None
                 assert trajectories.success[r][step] == info["success"]
             if terminated:
                 break
+        assert (step + 1 < t) == (name == "point-robot" and row in (1, 4)), "those that walk to their goals"
+        assert (trajectories.next_observations[r][step:] == np.float32(observation)).all(), "the last one, repeated"
         assert trajectories.mask[r].sum() == step + 1
         assert not trajectories.rewards[r][step + 1 :].any()
         assert trajectories.truncated[r].any() == (step + 1 == t and not terminated)

@@ -1,4 +1,4 @@
-"""Where computation happens: sending to a GPU (`gpu`), chunks of tasks that fit (`chunks`), settings of the process.
+"""Copies to a GPU (`gpu`), chunks that fit into its memory (`chunks`), and settings of the process (`process`).
 
 The lowest floor: imports no other room.
 """

@@ -1,4 +1,4 @@
-"""What keeps a GPU busy: arrays sent to it while the host goes on, and a step's kernels launched all at once."""
+"""Asynchronous copies to a GPU, and CUDA graphs of steps that consist of many small kernels."""
 
 from __future__ import annotations
 
@@ -7,32 +7,38 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
 
+import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 WARM_UP = 3
-"""Calls of a step before it is recorded, in which libraries set up what they set up at their first use."""
+"""Calls of a step before it is captured, so that libraries finish their setup at first use."""
 
 _one_by_one: ContextVar[bool] = ContextVar("one_by_one", default=False)
 
 
 def send(array: NDArray[Any], device: torch.device, dtype: torch.dtype | None = None) -> Tensor:
-    """A copy of the array on the device; the host does not wait until a GPU has it.
+    """A copy of the array on the device; the host does not wait for the transfer to a GPU.
 
     Args:
-        array: Of any shape.
-        device: Where to.
-        dtype: Of the copy; the array's own by default.
+        array: An array of any shape.
+        device: Device of the copy.
+        dtype: Type of the copy; by default that of the array.
     """
-    # torch.tensor copies into memory aligned the same way every time, so results repeat bit for bit.
+    # The copy of torch.tensor has the same memory alignment every time, so results repeat bit for bit.
     tensor = torch.tensor(array, dtype=dtype)
     return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor
 
 
+def standard_normal(rng: np.random.Generator, shape: tuple[int, ...], device: torch.device) -> Tensor:
+    """Standard normal float32 numbers of a NumPy generator, sent to the device: the same numbers on every device."""
+    return send(rng.standard_normal(shape, dtype=np.float32), device)
+
+
 @contextmanager
 def one_by_one() -> Iterator[None]:
-    """Within it a `ReplayedStep` is computed operation by operation, so that each can be seen."""
+    """A context in which each `ReplayedStep` runs without a CUDA graph, so that a profiler sees every operation."""
     token = _one_by_one.set(True)
     try:
         yield
@@ -41,13 +47,14 @@ def one_by_one() -> Iterator[None]:
 
 
 class ReplayedStep:
-    """A step of many small kernels, which a GPU gets with one launch: recorded once, replayed at every call after it.
+    """A step of many small kernels as a CUDA graph: captured once, then replayed with a single launch per call.
 
-    The numbers are those of the step itself. Every call is one step: neither warming up nor recording makes another.
+    The numbers are those of the step itself, which runs without a graph on a CPU. Every call makes exactly one step;
+    warm-up and capture make no further ones.
 
     Args:
-        step: From tensors to one tensor. What it changes besides, it changes in place, in the same memory at every
-            call; it neither makes the host wait for the device nor draws from torch's generators.
+        step: Function from tensors to one tensor. It may change other tensors in place, in the same memory at every
+            call. It must neither synchronise with the host nor draw from torch's generators.
     """
 
     def __init__(self, step: Callable[..., Tensor]) -> None:
@@ -62,7 +69,7 @@ class ReplayedStep:
         """One step.
 
         Args:
-            inputs: Tensors on one device. Where a shape is another than at the last call, the step is recorded anew.
+            inputs: Tensors on one device. New shapes cause a new capture.
         """
         if not inputs[0].is_cuda or _one_by_one.get():
             return self._step(*inputs)
@@ -77,11 +84,11 @@ class ReplayedStep:
         torch._foreach_copy_(self._inputs, list(inputs))
         assert self._graph is not None
         self._graph.replay()
-        return self._output.clone()  # the next replay writes over it
+        return self._output.clone()  # the next replay overwrites it
 
     def _record(self, inputs: tuple[Tensor, ...]) -> None:
         self._inputs = [t.clone() for t in inputs]
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):  # nothing is computed in here
+        with torch.cuda.graph(graph):  # captures, computes nothing
             self._output = self._step(*self._inputs)
         self._graph = graph

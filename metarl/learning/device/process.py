@@ -1,4 +1,4 @@
-"""Settings of this process: memory that is freed is kept, and NumPy's matrix library uses one thread."""
+"""Settings of this process: keep freed memory, and control the threads of NumPy's BLAS."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from functools import cache
 from threadpoolctl import ThreadpoolController
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
-"""Parameters of mallopt, from malloc.h of the GNU C library."""
+"""Parameters of mallopt, from malloc.h of glibc."""
 NEVER = 2**31 - 1
-"""Bytes from which that library would act."""
+"""A threshold in bytes that no allocation reaches."""
 
 
 def keep_freed_memory() -> None:
-    """Lets this process keep the memory that it frees for its next arrays, where the C library is GNU's.
+    """Makes glibc's malloc keep freed memory for the next arrays; does nothing with another C library.
 
-    By default large arrays come from the system and go back to it, and each page of the next one is a fault.
+    By default malloc returns large arrays to the system, and the next array pays a page fault for every page.
     """
     with contextlib.suppress(OSError, AttributeError):
         library = ctypes.CDLL(None)
@@ -27,5 +27,5 @@ def keep_freed_memory() -> None:
 
 @cache
 def matrix_library() -> ThreadpoolController:
-    """NumPy's. Threads of it that are done keep the cores busy for a while, when it is the turn of torch's."""
+    """Controller of NumPy's BLAS threads: after a product they spin for a while and take cores from torch."""
     return ThreadpoolController().select(user_api="blas")

@@ -1,9 +1,10 @@
-"""Replay per task: buffers of transitions, stacked over tasks, so that a batch for many tasks is one gather."""
+"""Replay buffers of transitions, stacked over tasks, so that a batch for many tasks is one gather."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,20 +14,21 @@ from torch import Tensor
 
 from metarl.learning.device.chunks import fits
 from metarl.learning.device.gpu import send
+from metarl.learning.experience.columns import Columns
 from metarl.types import Bools, Floats, Trajectories
 
 Slots = NDArray[np.int64]
 
 
 class Transitions(NamedTuple):
-    """What single steps led to; as stored, one float32 row of `2 O + A + 2` numbers per step.
+    """Single steps; a replay stores each as one float32 row of `2 O + A + 2` numbers.
 
     Attributes:
         observations: `[..., O]`, before the step.
         actions: `[..., A]`, in the unit that the agent chose to store.
         rewards: `[...]`.
         next_observations: `[..., O]`, after the step.
-        terminated: `[...]`, 1 where the task ended with the step, else 0 (also where the time limit cut).
+        terminated: `[...]`, 1 if the step was terminal, else 0 (also if the time limit ended the episode).
     """
 
     observations: Tensor
@@ -36,36 +38,37 @@ class Transitions(NamedTuple):
     terminated: Tensor
 
     @staticmethod
-    def width(observation_size: int, action_size: int) -> int:
-        """Numbers in a stored row."""
-        return 2 * observation_size + action_size + 2
+    @cache
+    def columns(observation_size: int, action_size: int) -> Columns:
+        """Layout of a stored row."""
+        o, a = observation_size, action_size
+        return Columns(observations=o, actions=a, rewards=0, next_observations=o, terminated=0)
 
     @classmethod
     def unpack(cls, rows: Tensor, observation_size: int, action_size: int) -> Transitions:
         """Views of the columns of stored rows, `[..., 2 O + A + 2]`."""
-        o, a, r, n, d = torch.split(rows, [observation_size, action_size, 1, observation_size, 1], dim=-1)
-        return cls(o, a, r.squeeze(-1), n, d.squeeze(-1))
+        return cls(**cls.columns(observation_size, action_size).unpack(rows))
 
 
 def transition_rows(trajectories: Trajectories, actions: Floats) -> Floats:
-    """The steps as rows to be stored, padded ones included: `[M, E, T, 2 O + A + 2]` float32.
+    """The steps as rows to store, padded ones included: `[M, E, T, 2 O + A + 2]` float32.
 
     Args:
-        trajectories: Whatever was recorded.
+        trajectories: Recorded episodes.
         actions: `[M, E, T, A]`, in the unit that the agent wants to store.
     """
-    columns = (
-        trajectories.observations,
-        actions,
-        trajectories.rewards[..., None],
-        trajectories.next_observations,
-        trajectories.terminated[..., None],
+    columns = Transitions.columns(trajectories.all_observations.shape[-1], actions.shape[-1])
+    return columns.pack(
+        observations=trajectories.observations,
+        actions=actions,
+        rewards=trajectories.rewards,
+        next_observations=trajectories.next_observations,
+        terminated=trajectories.terminated,
     )
-    return np.concatenate(columns, axis=-1, dtype=np.float32)
 
 
 def _zeros(shape: tuple[int, ...], device: torch.device) -> Tensor:
-    """Zeros on the device if they fit there, else in the host's memory."""
+    """Zeros on the device if they fit there, else in host memory."""
     home = device if fits(4 * math.prod(shape), device) else torch.device("cpu")
     return torch.zeros(shape, dtype=torch.float32, device=home)
 
@@ -84,7 +87,7 @@ class TaskReplay:
         tasks: Slots, one per task.
         capacity: Rows that a slot holds.
         width: Numbers in a row.
-        device: Where samples are to be, and the rows too if they fit; else these lie in the host's memory.
+        device: Device of the rows that are gathered. All rows are stored there if they fit, else in host memory.
 
     Attributes:
         sizes: Rows that each slot holds now, `[tasks]`.
@@ -96,7 +99,7 @@ class TaskReplay:
         self._next = np.zeros(tasks, dtype=np.int64)  # where each slot's next row goes
 
     def add(self, slots: Slots, rows: Floats) -> None:
-        """Appends rows in the order given.
+        """Appends rows in order.
 
         Args:
             slots: The slot of each row, `[R]`.
@@ -110,23 +113,22 @@ class TaskReplay:
         counts = np.bincount(slots, minlength=tasks)
         starts = np.cumsum(counts) - counts
         rank = np.arange(len(slots)) - starts[slots]
-        kept = rank >= (counts - capacity)[slots]  # of more rows than fit, only the last
+        kept = rank >= (counts - capacity)[slots]  # the last `capacity` rows of each slot
         position = (self._next[slots] + rank) % capacity
         target = send((slots * capacity + position)[kept], self._rows.device)
         self._rows.view(-1, width)[target] = send(rows[kept], self._rows.device)
         self._next = (self._next + counts) % capacity
         self.sizes = np.minimum(self.sizes + counts, capacity)
 
-    def sample(self, slots: Slots, batch: int, rng: np.random.Generator) -> Tensor:
-        """Rows drawn uniformly with replacement from each slot, in one gather: `[len(slots), batch, width]`.
+    def draw(self, slots: Slots, batch: int, rng: np.random.Generator) -> Slots:
+        """Positions drawn uniformly with replacement from each slot, `[len(slots), batch]`, for `gather`.
 
         Raises:
             ValueError: A slot is empty.
         """
         if not self.sizes[slots].all():
-            raise ValueError(f"TaskReplay.sample: got slots with {self.sizes[slots]} rows, expected at least 1 in each")
-        chosen = rng.integers(0, self.sizes[slots, None], size=(len(slots), batch))
-        return self.gather(slots, chosen)
+            raise ValueError(f"TaskReplay.draw: got slots with {self.sizes[slots]} rows, expected at least 1 in each")
+        return rng.integers(0, self.sizes[slots, None], size=(len(slots), batch))
 
     def gather(self, slots: Slots, positions: Slots) -> Tensor:
         """The rows at `positions` `[len(slots), B]` of each slot, `[len(slots), B, width]`."""
@@ -135,7 +137,7 @@ class TaskReplay:
     # Saving ---------------------------------------------------------------------------------------------
 
     def tensors(self, prefix: str, used: int) -> dict[str, Tensor]:
-        """The content of the first `used` slots, as long as their fullest, for a checkpoint."""
+        """The rows of the first `used` slots, up to the length of the fullest one, for a checkpoint."""
         longest = int(self.sizes[:used].max(initial=0))
         return {
             f"{prefix}.rows": self._rows[:used, :longest].detach().cpu().clone(),
@@ -144,7 +146,7 @@ class TaskReplay:
         }
 
     def check(self, prefix: str, tensors: Mapping[str, Tensor], used: int) -> None:
-        """Refuses tensors that `restore` could not take.
+        """Checks the arrays that `restore` is to take.
 
         Raises:
             ValueError: An array is missing, or does not fit the slots, the capacity or the width.
@@ -163,7 +165,7 @@ class TaskReplay:
             raise ValueError(f"replay {prefix!r}: got a next row {int(got['next'].max())}, expected below {capacity}")
 
     def restore(self, prefix: str, tensors: Mapping[str, Tensor]) -> None:
-        """Takes back what `tensors` gave."""
+        """Restores what `tensors` returned."""
         rows = tensors[f"{prefix}.rows"]
         used, longest, _ = rows.shape
         self.sizes[:] = self._next[:] = 0
@@ -173,14 +175,14 @@ class TaskReplay:
 
 
 class TrialContexts:
-    """The trials of each task's newest collection, each on its own, episode after episode, without padding.
+    """The trials of each task's newest collection, stored separately, episode after episode, without padding.
 
-    Room for tasks, trials and steps is made as they come.
+    The arrays grow with the number of tasks, trials and steps.
 
     Args:
         episodes: Episodes of a trial, `J`.
         width: Numbers in a row.
-        device: Where samples are to be, and the rows too if they fit; else these lie in the host's memory.
+        device: Device of the rows that are gathered. All rows are stored there if they fit, else in host memory.
 
     Attributes:
         trials: Trials that each slot holds now, `[tasks]`.
@@ -188,23 +190,21 @@ class TrialContexts:
     """
 
     def __init__(self, episodes: int, width: int, device: torch.device) -> None:
-        self._rows, self._device = (
-            torch.zeros(0, 0, 0, width, dtype=torch.float32),
-            device,
-        )  # [tasks, trials, steps, width]
+        self._rows = torch.zeros(0, 0, 0, width, dtype=torch.float32)  # [tasks, trials, steps, width]
+        self._device = device
         self.trials = np.zeros(0, dtype=np.int64)
         self.ends = np.zeros((0, 0, episodes), dtype=np.int64)
 
     def store(self, slots: Slots, rows: Floats, mask: Bools) -> None:
-        """Takes a collection; what its tasks had before is forgotten, and every other task keeps what it has.
+        """Replaces the contexts of the tasks of a collection; other tasks keep theirs.
 
         Args:
-            slots: The task of each row of the collection, `[M]`; a task may be there more than once.
+            slots: Slot of each task of the collection, `[M]`; one may occur several times.
             rows: `[M, E, J, T, width]` float32.
             mask: Steps that happened, `[M, E, J, T]`.
         """
         (m, e), order = mask.shape[:2], np.argsort(slots, kind="stable")
-        occurrence = np.empty(m, dtype=np.int64)  # how many of the rows before are of the same task
+        occurrence = np.empty(m, dtype=np.int64)  # number of earlier entries with the same slot
         occurrence[order] = np.arange(m) - np.searchsorted(slots[order], slots[order])
         trials = occurrence[:, None] * e + np.arange(e)  # [M, E]
         happened = mask.reshape(m, e, -1)
@@ -217,28 +217,28 @@ class TrialContexts:
         self._rows.view(-1, new.shape[-1])[send(target, self._rows.device)] = send(new, self._rows.device)
 
     def draw(self, slots: Slots, batch: int, rng: np.random.Generator) -> tuple[Slots, Floats]:
-        """A context of each slot, the first j episodes of one of its trials; trial and j are uniform.
+        """Draws rows of one context per slot: the first j episodes of one of its trials, trial and j uniform.
 
-        Of its `n` rows `batch` are drawn, one from each of as many equal parts of the context. Every row is equally
-        likely, and each stands for `n / batch`; where the two are equal, each row is drawn once.
+        The draw is stratified: one row from each of `B` equal parts of the context. Every one of its `n` rows is
+        equally likely and stands for `n / B` rows; for `n = B` each row is drawn once.
 
         Args:
-            slots: Those to draw for, `[N]`; each holds a trial.
-            batch: Rows to draw, `B`.
-            rng: Source of what is drawn.
+            slots: `[N]`; each must hold a trial.
+            batch: `B`, rows to draw.
+            rng: Source of the random numbers.
 
         Returns:
-            The rows for `gather`, `[N, B]`, and how many of the context's each of them stands for, `[N]` float32.
+            Indices of the rows for `gather`, `[N, B]`, and the rows of the context that each stands for, `[N]` float32.
         """
         trials = rng.integers(0, self.trials[slots])
         counts = self.ends[slots, trials, rng.integers(0, self.ends.shape[-1], size=len(slots))]
         weight = counts / batch
         places = (np.arange(batch) + rng.random((len(slots), batch))) * weight[:, None]
-        positions = np.minimum(places.astype(np.int64), counts[:, None] - 1)  # a sum may be rounded up
+        positions = np.minimum(places.astype(np.int64), counts[:, None] - 1)  # rounding may reach the end
         return self._flat(slots[:, None], trials[:, None], positions), weight.astype(np.float32)
 
     def gather(self, chosen: Slots) -> Tensor:
-        """The rows that were drawn, `[N, B, width]`."""
+        """The rows at the indices of `draw`, `[N, B, width]`."""
         return _gather(self._rows, chosen, self._device)
 
     def _flat(self, slots: Slots, trials: Slots, positions: Slots) -> Slots:
@@ -246,7 +246,7 @@ class TrialContexts:
         return (slots * room + trials) * steps + positions
 
     def _make_room(self, tasks: int, trials: int, steps: int) -> None:
-        """Room for so many, and for what is there; that for tasks grows twofold, so that few copies are made."""
+        """Grows the arrays to these sizes; the tasks' axis doubles, so that copies are rare."""
         had = self._rows.shape
         if tasks <= had[0] and trials <= had[1] and steps <= had[2]:
             return
@@ -261,7 +261,7 @@ class TrialContexts:
     # Saving ---------------------------------------------------------------------------------------------
 
     def tensors(self, prefix: str, used: int) -> dict[str, Tensor]:
-        """The content of the first `used` slots, for a checkpoint."""
+        """The trials of the first `used` slots, for a checkpoint."""
         trials, ends = self.trials[:used], self.ends[:used]
         most, longest = int(trials.max(initial=0)), int(ends.max(initial=0))
         return {
@@ -271,7 +271,7 @@ class TrialContexts:
         }
 
     def check(self, prefix: str, tensors: Mapping[str, Tensor], used: int) -> None:
-        """Refuses tensors that `restore` could not take.
+        """Checks the arrays that `restore` is to take.
 
         Raises:
             ValueError: An array is missing, or does not fit the slots, the episodes or the width.
@@ -289,7 +289,7 @@ class TrialContexts:
             )
 
     def restore(self, prefix: str, tensors: Mapping[str, Tensor]) -> None:
-        """Takes back what `tensors` gave."""
+        """Restores what `tensors` returned."""
         rows, trials, ends = (tensors[f"{prefix}.{key}"] for key in ("rows", "trials", "ends"))
         used, most, longest, _ = rows.shape
         self._make_room(used, most, longest)
@@ -299,13 +299,13 @@ class TrialContexts:
 
 
 def trials_of_rings(tensors: Mapping[str, Tensor], prefix: str, trials: int, episodes: int) -> dict[str, Tensor]:
-    """What `TrialContexts.restore` takes, from a checkpoint that has the contexts as one `TaskReplay`.
+    """Converts the contexts of an old checkpoint, one `TaskReplay` of trials, for `TrialContexts.restore`.
 
-    Where episodes ended in it is not known: each context is all rows of the trial.
+    The old layout does not say where episodes end, so each context becomes all rows of its trial.
 
     Args:
-        tensors: With those of the replay, `trials` slots of each task.
-        prefix: Of their names.
+        tensors: Arrays of the checkpoint, with `trials` consecutive slots per task.
+        prefix: Start of their names.
         trials: Trials of each task.
         episodes: Episodes of a trial.
     """

@@ -84,7 +84,8 @@ def test_a_gather_equals_a_loop() -> None:
 def test_samples_cover_each_slot_uniformly_and_nothing_else() -> None:
     replay = TaskReplay(3, 10, 2, CPU)
     replay.add(np.array([0, 0, 0, 2, 2, 2, 2, 2]), numbered(1, 2, 3, 11, 12, 13, 14, 15))
-    rows = replay.sample(np.array([2, 0]), 5000, np.random.default_rng(0))[..., 0].numpy()
+    slots = np.array([2, 0])
+    rows = replay.gather(slots, replay.draw(slots, 5000, np.random.default_rng(0)))[..., 0].numpy()
     for row, values in zip(rows, ([11, 12, 13, 14, 15], [1, 2, 3]), strict=True):
         found, counts = np.unique(row, return_counts=True)
         assert found.tolist() == values
@@ -95,7 +96,7 @@ def test_an_empty_slot_is_refused() -> None:
     replay = TaskReplay(2, 4, 2, CPU)
     replay.add(np.array([1]), numbered(2))
     with pytest.raises(ValueError, match="expected at least 1"):
-        replay.sample(np.array([1, 0]), 3, np.random.default_rng(0))
+        replay.draw(np.array([1, 0]), 3, np.random.default_rng(0))
     replay.add(np.array([0]), numbered(5))
     assert content(replay, 0) == [5]
 
@@ -112,7 +113,7 @@ def test_a_restored_replay_goes_on_bit_for_bit() -> None:
     for one in (replay, twin):
         one.add(np.array([0, 1]), numbered(20, 21))
     slots = np.array([0, 1])
-    drawn = [one.sample(slots, 50, np.random.default_rng(3)) for one in (replay, twin)]
+    drawn = [one.gather(slots, one.draw(slots, 50, np.random.default_rng(3))) for one in (replay, twin)]
     assert torch.equal(*drawn)
     assert content(twin, 0) == content(replay, 0)
     assert saved["r.rows"][0, 2, 0] != 20, "what was saved is a copy"
@@ -154,7 +155,7 @@ def test_rows_carry_the_step_and_tell_a_termination_from_the_time_limit(spaces: 
         builder.add(Action(action), np.full((2, 3), t + 1.0), [1.0 + t, 2.0], [t == 1, False], t == 4)
     trajectories = builder.build()
     rows = transition_rows(trajectories, 10 * trajectories.actions)
-    assert rows.shape == (1, 2, 5, Transitions.width(3, 2))
+    assert rows.shape == (1, 2, 5, Transitions.columns(3, 2).width)
     assert rows.dtype == np.float32
     assert trajectories.mask[0].sum(axis=1).tolist() == [2, 5]
     got = Transitions.unpack(torch.tensor(rows), 3, 2)

@@ -1,0 +1,196 @@
+"""Soft actor-critic (SAC) as pure functions: a tanh-Gaussian policy, two critics, and their losses.
+
+Haarnoja et al. 2018, arXiv:1801.01290, in the second version of arXiv:1812.05905 (here "SAC 2"): two critics, slow
+copies of both instead of a value network, and a temperature that can be tuned. The replay, the optimisers and the
+order of the updates belong to the agent. Policy and critics may see further columns after their usual input
+(`context`), such as a latent task variable.
+
+Shapes: `*rows` are the axes of a batch, `O`, `A` and `C` the sizes of observation, action and context, `P` the number
+of parameters of one network.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from metarl.learning.networks.flat import Perceptrons, mlp_init
+from metarl.learning.networks.squashed import squashed_sample
+
+LOG_STD_RANGE = (-20.0, 2.0)
+"""Bounds of the policy's log standard deviation before the tanh: a clamp, as in the papers' code."""
+
+
+@dataclass(frozen=True)
+class ActorCriticParameters:
+    """Parameters that soft actor-critic learns.
+
+    Attributes:
+        policy: `[1, P]`.
+        critics: The two critics, `[2, P]`.
+        targets: Slow copies of the critics, `[2, P]`.
+        log_temperature: Logarithm of the weight of the entropy, `[1]`.
+    """
+
+    policy: Tensor
+    critics: Tensor
+    targets: Tensor
+    log_temperature: Tensor
+
+
+class ActorCritic:
+    """Policy and critics (ReLU MLPs) as functions of their parameters.
+
+    Args:
+        observation_size: `O`.
+        action_size: `A`.
+        hidden: Units of each hidden layer, of the policy and of each critic.
+        context_size: `C`, numbers that both see besides; 0 for none.
+
+    Attributes:
+        policy_network: `O + C` to `2 A` numbers.
+        critic_networks: `O + A + C` numbers to 1.
+    """
+
+    def __init__(
+        self, observation_size: int, action_size: int, hidden: tuple[int, ...], *, context_size: int = 0
+    ) -> None:
+        inputs = observation_size + context_size
+        self.policy_network = Perceptrons((inputs, *hidden, 2 * action_size), "relu")
+        self.critic_networks = Perceptrons((inputs + action_size, *hidden, 1), "relu")
+
+    def initial(self, temperature: float, rng: np.random.Generator) -> ActorCriticParameters:
+        """Initial parameters: two different critics, targets equal to them, and this temperature."""
+        policy = mlp_init(self.policy_network.sizes, rng)[None]
+        critics = torch.stack([mlp_init(self.critic_networks.sizes, rng) for _ in range(2)])
+        log_temperature = torch.tensor([math.log(temperature)], dtype=torch.float32)
+        return ActorCriticParameters(policy, critics, critics.clone(), log_temperature)
+
+    def policy(self, parameters: Tensor, observations: Tensor, *context: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and log standard deviation before the tanh, `[*rows, A]` each.
+
+        Args:
+            parameters: `[1, P]`.
+            observations: `[*rows, O]`.
+            context: Further input columns, `[*rows, C]` or broadcast over rows (`[M, 1, C]` for rows `[M, B]`).
+        """
+        output = self.policy_network(parameters, _columns(observations, *context))[0]
+        mean, log_std = output.chunk(2, dim=-1)
+        return mean, log_std.clamp(*LOG_STD_RANGE)
+
+    def critics(self, parameters: Tensor, observations: Tensor, actions: Tensor, *context: Tensor) -> Tensor:
+        """Values of both critics, `[2, *rows]`.
+
+        Args:
+            parameters: `[2, P]`.
+            observations: `[*rows, O]`.
+            actions: `[*rows, A]` in [-1, 1].
+            context: As for `policy`.
+        """
+        return self.critic_networks(parameters, _columns(observations, actions, *context)).squeeze(-1)
+
+    def smaller_value(self, parameters: Tensor, observations: Tensor, actions: Tensor, *context: Tensor) -> Tensor:
+        """The smaller of both critics' values, `[*rows]`; arguments as for `critics`, the parameters detached."""
+        return self.critic_networks.smallest(parameters, _columns(observations, actions, *context))
+
+    def export(self, policy: Tensor) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Arrays and description of a policy `[1, P]`, for use without metarl."""
+        weights = self.policy_network.layout.split(policy.detach().cpu())
+        description = {
+            "distribution": "tanh-gaussian",
+            "activation": "relu",
+            "layers": self.policy_network.depth,
+            "mean": "tanh",
+            "choices": 0,
+            "action_scale": 1.0,
+            "outputs": ["mean", "log_std"],
+            "log_std_range": list(LOG_STD_RANGE),
+        }
+        return {name: t[0].clone() for name, t in weights.items()}, description
+
+
+def _columns(*columns: Tensor) -> list[Tensor]:
+    """Input columns that all networks of a kind share, `[1, *rows, width]` each."""
+    return [c.unsqueeze(0) for c in columns]
+
+
+@torch.no_grad()
+def soft_values(
+    networks: ActorCritic, p: ActorCriticParameters, observations: Tensor, noise: Tensor, *context: Tensor
+) -> Tensor:
+    """One-sample estimate of the soft value, without a graph, `[*rows]` (SAC 2, equation 3).
+
+    `V(s) = min Q'(s, a) - temperature * log pi(a | s)` with an action `a` of the policy and the target critics `Q'`.
+
+    Args:
+        networks: Policy and critics.
+        p: Their parameters.
+        observations: `[*rows, O]`.
+        noise: Standard normal numbers of the actions, `[*rows, A]`.
+        context: Further input columns, as for `ActorCritic.policy`.
+    """
+    actions, log_prob = squashed_sample(*networks.policy(p.policy, observations, *context), noise)
+    values = networks.smaller_value(p.targets, observations, actions, *context)
+    return values - p.log_temperature.exp() * log_prob
+
+
+@torch.no_grad()
+def critic_targets(rewards: Tensor, terminated: Tensor, next_values: Tensor, gamma: float) -> Tensor:
+    """Regression targets of the critics, `r + gamma * (1 - terminated) * V(s')` (SAC 2, equation 5).
+
+    Args:
+        rewards: `[*rows]`, times the reward scale if there is one.
+        terminated: `[*rows]`, 1 after a terminal step, else 0; a time limit still bootstraps.
+        next_values: `soft_values` of the next observations, `[*rows]`.
+        gamma: Discount per step.
+    """
+    return rewards + gamma * (1.0 - terminated) * next_values
+
+
+def critic_loss(values: Tensor, targets: Tensor) -> Tensor:
+    """Mean squared error of each critic, summed over the two (SAC 2, equation 5, without its factor 1/2).
+
+    Args:
+        values: `[2, *rows]`.
+        targets: `[*rows]`.
+    """
+    return (values - targets).square().mean(dim=tuple(range(1, values.ndim))).sum()
+
+
+def policy_loss(
+    networks: ActorCritic, p: ActorCriticParameters, observations: Tensor, noise: Tensor, *context: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Mean of `temperature * log pi(a | s) - min Q(s, a)` over new actions of the policy (SAC 2, equations 7 and 9).
+
+    Only the policy gets a gradient; critics, temperature and context are constants.
+
+    Args:
+        networks: Policy and critics.
+        p: Their parameters.
+        observations: `[*rows, O]`.
+        noise: Standard normal numbers of the actions, `[*rows, A]`.
+        context: Further input columns, as for `ActorCritic.policy`.
+
+    Returns:
+        The loss, and the log-probabilities of the actions, `[*rows]`.
+    """
+    fixed = [column.detach() for column in context]
+    actions, log_prob = squashed_sample(*networks.policy(p.policy, observations, *fixed), noise)
+    values = networks.smaller_value(p.critics.detach(), observations, actions, *fixed)
+    return (p.log_temperature.exp().detach() * log_prob - values).mean(), log_prob
+
+
+def temperature_loss(log_temperature: Tensor, log_prob: Tensor, target_entropy: float) -> Tensor:
+    """Mean of `-temperature * (log pi + target entropy)` (SAC 2, equation 18).
+
+    Args:
+        log_temperature: `[1]`.
+        log_prob: Log-probabilities of the policy's actions, `[*rows]`; constants.
+        target_entropy: In nats.
+    """
+    return -(log_temperature.exp() * (log_prob.detach() + target_entropy)).mean()
