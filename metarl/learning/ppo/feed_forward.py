@@ -22,8 +22,9 @@ from metarl.learning.networks.distributions import Distribution, sample
 from metarl.learning.networks.modules import ActorCritic
 from metarl.learning.networks.perceptron import Activation
 from metarl.learning.ppo.learner import PpoLearner, PpoSamples, PpoSettings, normalise_over_steps
+from metarl.learning.ppo.needs import networks_need
 from metarl.learning.saving import check_tensors
-from metarl.memory import DOUBLE, FLOAT, LEARNED, Need, RunSize, dense_parameters
+from metarl.memory import FLOAT, Need, RunSize, dense_parameters
 from metarl.storage import write_tensors
 from metarl.types import Action, Floats, Spaces, Trajectories
 
@@ -66,15 +67,10 @@ class FeedForwardAgent(MetaAgent[StateT], Generic[StateT]):
         """
         parameters = dense_parameters((spaces.observation_size, *config.hidden, spaces.policy_outputs))
         parameters += dense_parameters((spaces.observation_size, *config.hidden, 1))
-        held = DOUBLE * parameters // 2 if size.gpu else FLOAT * LEARNED * parameters
         steps = size.tasks * size.episodes * spaces.horizon
         return [
-            Need(f"networks of {parameters:,} parameters", held, "smaller layers (--agent.hidden)"),
-            Need(
-                "the samples of an iteration",
-                FLOAT * steps * spaces.observation_size,
-                "fewer --tasks or --episodes",
-            ),
+            networks_need(parameters, size, "smaller layers (--agent.hidden)"),
+            Need("the samples of an iteration", FLOAT * steps * spaces.observation_size, "fewer --tasks or --episodes"),
         ]
 
     def __init__(
@@ -94,7 +90,7 @@ class FeedForwardAgent(MetaAgent[StateT], Generic[StateT]):
         self._actions = ActionMap(spaces, settings.action_scale)
         units = (*(spaces.observation_units or ("",) * spaces.observation_size), *numbers)
         self._normalised = len(units)  # the leading inputs
-        self._network = ActorCritic(
+        self.network = ActorCritic(
             len(units) + codes,
             spaces,
             hidden=settings.hidden,
@@ -102,7 +98,7 @@ class FeedForwardAgent(MetaAgent[StateT], Generic[StateT]):
             policy=settings,
             rng=rng,
         ).to(device)
-        self._learner = PpoLearner(self._network, settings, rng)
+        self._learner = PpoLearner(self.network, settings, rng)
         self._input_moments = Normaliser(len(units), settings.deviation_floor, units)
         self._return_moments = ReturnScale(settings.deviation_floor)
 
@@ -118,7 +114,7 @@ class FeedForwardAgent(MetaAgent[StateT], Generic[StateT]):
     def _sample(self, inputs: Floats, rng: np.random.Generator, mode: bool = False) -> Action:
         """Draws (or takes the mode of) an action for each row of `[M, E, I]`; log-probability and value are extras."""
         with torch.no_grad():
-            distribution, values = self._network(self._seen(inputs))
+            distribution, values = self.network(self._seen(inputs))
             output = sample(distribution, rng, mode)
             log_probs = distribution.log_prob(send(output, self._device))
         extras = {"policy_output": output, "log_prob": log_probs.cpu().numpy(), "value": values.cpu().numpy()}
@@ -143,7 +139,7 @@ class FeedForwardAgent(MetaAgent[StateT], Generic[StateT]):
             self._return_moments.update(returns[..., None], mask)
             rewards = rewards / self._return_moments.scale
         with torch.no_grad():
-            final_values = self._network(self._seen(final_inputs))[1].cpu().numpy().astype(np.float64)
+            final_values = self.network(self._seen(final_inputs))[1].cpu().numpy().astype(np.float64)
         values = trajectories.extras["value"].astype(np.float64)
         advantages = bootstrapped_advantages(
             rewards, values, final_values, trajectories.terminated, mask, settings.gamma, settings.gae_lambda
@@ -160,13 +156,13 @@ class FeedForwardAgent(MetaAgent[StateT], Generic[StateT]):
         x = self._seen(inputs[mask])
 
         def forward(rows: Tensor) -> tuple[Distribution, Tensor]:
-            distribution, value = self._network(x[rows])
+            distribution, value = self.network(x[rows])
             return distribution, value
 
         report = self._learner.update(samples, forward, progress)
         if settings.normalise_observations:  # after the update, so that acting and learning see the same inputs
             self._input_moments.update(inputs[..., : self._normalised], mask)
-        return report | {"policy/std": self._network.policy.std(report["update/entropy"])}
+        return report | {"policy/std": self.network.policy.std(report["update/entropy"])}
 
     def _seen(self, inputs: Floats) -> Tensor:
         """Inputs as the networks see them, on the device."""
@@ -208,8 +204,8 @@ class FeedForwardAgent(MetaAgent[StateT], Generic[StateT]):
             inputs: What the input consists of, in words.
             more: Further arrays for the file.
         """
-        tensors = {f"network.{name}": t.detach() for name, t in self._network.named_parameters()}
-        network = self._network
+        tensors = {f"network.{name}": t.detach() for name, t in self.network.named_parameters()}
+        network = self.network
         layers = [layer for layer in (*network.actor, network.policy.output) if isinstance(layer, nn.Linear)]
         for i, layer in enumerate(layers):  # the mean or the logits, as the agents that adapt by gradient have them
             tensors |= {f"weight_{i}": layer.weight.detach().T.clone(), f"bias_{i}": layer.bias.detach().clone()}
@@ -223,7 +219,7 @@ class FeedForwardAgent(MetaAgent[StateT], Generic[StateT]):
             "normalise_observations": self._settings.normalise_observations,
             "normalisation": NORMALISATION,
             "normalised_inputs": self._normalised,
-            **self._network.policy.description(),
+            **self.network.policy.description(),
             **self._actions.description(),
         }
         write_tensors(path, tensors | self._actions.tensors() | dict(more), description)

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from metarl.config import Positive, Rounds
 from metarl.learning.experience.returns import discounted_sums, generalised_advantages
@@ -29,44 +27,6 @@ class TrialSettings(PpoSettings):
     finite_trials: bool = False
     """Treat the end of a trial as terminal (bandits, whose steps are counted), and the end of each episode with
     episodes_cut_returns. Otherwise bootstrap from the value function where the time limit ended the return."""
-
-
-@dataclass(frozen=True)
-class Memory:
-    """The state of an agent that remembers.
-
-    Args:
-        cell: The recurrent cell's memory of each row, `[S, M * E, H]` (`S` = 2 for the LSTM, 1 for the GRU).
-        feedback: Inputs about the step before the next episode's first, `[M, E, F]`; zeros at the start of a trial.
-        before: The cell's memory at that step, before the episode; None for `cell`.
-    """
-
-    cell: Tensor
-    feedback: Floats
-    before: Tensor | None = None
-
-    @property
-    def rows(self) -> tuple[int, int]:
-        """`(M, E)`."""
-        m, e, _ = self.feedback.shape
-        return m, e
-
-    def tasks(self, part: slice) -> Memory:
-        """The state of some of the tasks."""
-        _, e = self.rows
-
-        def cut(cell: Tensor) -> Tensor:  # [S, M * E, H]
-            return cell.view(len(cell), -1, e, cell.shape[-1])[:, part].flatten(1, 2)
-
-        before = None if self.before is None else cut(self.before)
-        return Memory(cut(self.cell), self.feedback[part], before)
-
-    @classmethod
-    def join(cls, parts: Sequence[Memory]) -> Memory:
-        """The state of all tasks of the parts, in order."""
-        before = [part.cell if part.before is None else part.before for part in parts]
-        feedback = np.concatenate([part.feedback for part in parts])
-        return cls(torch.cat([part.cell for part in parts], dim=1), feedback, torch.cat(before, dim=1))
 
 
 def trial_ends(trials: Trials, cut_episodes: bool) -> Bools:
