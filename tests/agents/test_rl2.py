@@ -172,6 +172,34 @@ def test_what_a_trial_cut_by_the_clock_had_left_is_the_value_of_going_on(spaces:
     assert targets[1, 7] == pytest.approx(trials.rewards[1, 7], abs=1e-5), "a termination leaves nothing to earn"
 
 
+@pytest.mark.parametrize("span", [0, 1, 4])
+def test_gradients_flow_back_through_that_many_steps_of_the_trial(spaces: Spaces, play, span: int) -> None:
+    """The value of the tenth step depends on the inputs since the last multiple of the span, and on all for 0."""
+    agent = make(spaces, backpropagation_steps=span)
+    trials = pack_trials(play(agent, LENGTHS))
+    x = agent._trial_inputs(trials).requires_grad_()
+    agent._trial_inputs = lambda _: x
+    _, forward = agent._to_learn_from(trials, agent._samples(trials))
+    _, values = forward(torch.tensor([0]))
+    values[0, 9].backward()
+    reached = np.flatnonzero(x.grad[0].abs().sum(dim=-1).numpy())
+    assert reached.tolist() == {0: list(range(10)), 1: [9], 4: [8, 9]}[span]
+
+
+@pytest.mark.parametrize("cut", [False, True])
+def test_targets_are_returns_to_the_end_of_the_trial_or_of_the_episode(spaces: Spaces, play, cut: bool) -> None:
+    """With lambda 1 and nothing after an end, by hand: discount 0.5 over the rewards that are left."""
+    settings = {"gamma": 0.5, "gae_lambda": 1.0, "finite_trials": True, "normalise_rewards": False}
+    agent = make(spaces, episodes_cut_returns=cut, **settings)
+    trajectories = play(agent, LENGTHS)
+    samples = agent._samples(pack_trials(trajectories))
+    for row, (task, episode) in enumerate(np.ndindex(3, 2)):
+        pieces = [t.rewards[task, episode][t.mask[task, episode]].astype(float) for t in trajectories]
+        pieces = pieces if cut else [np.concatenate(pieces)]
+        expected = [sum(0.5**i * r for i, r in enumerate(piece[t:])) for piece in pieces for t in range(len(piece))]
+        assert samples.targets[row, : len(expected)].numpy() == pytest.approx(np.array(expected), abs=1e-5)
+
+
 @pytest.mark.parametrize("cell", ["gru", "lstm"])
 def test_segments_learn_as_whole_trials_do_until_the_parameters_change(some_spaces: Spaces, play, cell: str) -> None:
     """The same values, and the gradient of back-propagation cut at the segments; padding and empty ones left out."""

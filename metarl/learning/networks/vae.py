@@ -20,6 +20,7 @@ from metarl.learning.device.gpu import send
 from metarl.learning.networks.belief import BeliefEncoder, Posterior
 from metarl.learning.networks.modules import HIDDEN_GAIN, linear
 from metarl.learning.networks.optimisers import Adam
+from metarl.learning.saving import restore_generator
 from metarl.types import Bools
 
 
@@ -276,11 +277,7 @@ class VaeLearner:
         Raises:
             ValueError: The counters are not those of this learner; nothing is changed then.
         """
-        generator = counters.get("vae_generator", {})
-        try:
-            self.rng.bit_generator.state = generator
-        except (KeyError, TypeError, ValueError) as error:
-            raise ValueError(f"checkpoint of varibad: got generator {generator!r}, expected a PCG64 state") from error
+        restore_generator("varibad", self.rng, counters.get("vae_generator"))
         with torch.no_grad():
             for name, parameter in self._parameters.items():
                 parameter.copy_(tensors[f"vae.{name}"])

@@ -212,6 +212,7 @@ class FeedForwardAgent(MetaAgent[StateT], Generic[StateT]):
         if self._settings.normalise_observations:
             tensors |= self._input_moments.exported("input") | self._input_moments.exported("observation")
         description = {
+            "format": 1,
             "agent": self._name,
             "inputs": inputs,
             "activation": self._settings.activation,

@@ -21,6 +21,7 @@ from metarl.learning.experience.normalisation import DEVIATION_FLOOR
 from metarl.learning.networks.distributions import Distribution
 from metarl.learning.networks.modules import PolicyHead, PolicySettings
 from metarl.learning.networks.optimisers import Adam
+from metarl.learning.saving import restore_generator
 from metarl.types import Bools, Floats
 
 
@@ -270,11 +271,7 @@ class PpoLearner:
         Raises:
             ValueError: The counters are not those of this learner; nothing is changed then.
         """
-        generator = counters.get("generator", {})
-        try:
-            self._rng.bit_generator.state = generator
-        except (KeyError, TypeError, ValueError) as error:
-            raise ValueError(f"checkpoint: got generator {generator!r}, expected a PCG64 state") from error
+        restore_generator("an agent trained by PPO", self._rng, counters.get("generator"))
         with torch.no_grad():
             for name, parameter in self._parameters.items():
                 parameter.copy_(tensors[f"parameters.{name}"])
