@@ -37,17 +37,17 @@ class Rl2Config(TrialSettings):
     units: Units = 128
     """Size of the memory; usually 64 to 256."""
     encoder: Layers = (64,)
-    """Units of each layer before the cell; there may be none."""
+    """Units of each layer before the cell; may be empty."""
     hidden: Layers = ()
-    """Units of each layer after the cell, of policy and value each, which see the cell's input too; usually none, as
-    published, or one of 64 to 128."""
+    """Units of each layer after the cell, of policy and value each; these layers see the cell's input too. Usually
+    empty, as published, or one layer of 64 to 128."""
     activation: Activation = "tanh"
     """After each of these layers."""
     backpropagation_steps: RowsOrOwn = 0
-    """Steps that gradients flow back through (truncated back-propagation through time); 0 for the whole trial."""
+    """Steps of truncated back-propagation through time; 0 for the whole trial."""
     segment_steps: RowsOrOwn = 0
-    """Learn from segments of so many steps in place of whole trials, side by side and therefore faster where trials are
-    long; each starts from the memory that its trial had there before the update. 0 for whole trials."""
+    """Steps of the segments that are learned from in parallel, instead of whole trials: faster for long trials. Each
+    starts from the memory that its trial had there before the update. 0 for whole trials."""
 
 
 class Rl2(TrialAgent[CellMemory]):

@@ -44,49 +44,49 @@ class VaribadConfig(TrialSettings):
     """Settings of VariBAD; discount, clipping and entropy are the published ones."""
 
     clip: Positive = 0.1
-    """How far the probability ratio may leave 1 before its gradient ends; usually 0.1 to 0.3."""
+    """Clip range of the probability ratio around 1; usually 0.1 to 0.3."""
     entropy_weight: NonNegative = 0.01
-    """Weight of the entropy bonus, per nat, relative to advantages of deviation 1 with normalise_advantages, else in
-    units of the normalised reward (of the reward itself without normalise_rewards); usually 0 to 0.01."""
+    """Weight of the entropy bonus, per nat, relative to the advantages, which have deviation 1 with
+    normalise_advantages, else the unit of the (normalised) reward; usually 0 to 0.01."""
     gamma: UnitInterval = 0.97
     """Discount per step; usually 0.95 to 0.99."""
     gae_lambda: UnitInterval = 0.9
-    """Decay of generalised advantage estimation; usually 0.9 to 1."""
+    """Lambda of generalised advantage estimation; usually 0.9 to 1."""
     hidden: Layers = (128, 128)
     """Units of each hidden layer, of the policy and of the value function."""
     activation: Activation = "tanh"
     """After each of these layers."""
     normalise_belief: bool = True
-    """Show policy and value function the belief normalised by running statistics."""
+    """Normalise the belief for policy and value function by running statistics."""
     latent: Units = 5
     """Components of the latent task variable m (Z); usually 5 to 10."""
     units: Units = 128
     """Size of the encoder's memory; usually 64 to 256."""
     encoder: Layers = (64,)
-    """Units of each layer (ReLU) before the encoder's recurrent cell; there may be none."""
+    """Units of each layer (ReLU) before the encoder's recurrent cell; may be empty."""
     decoder: Layers = (64, 32)
     """Units of each hidden layer (ReLU) of the decoders."""
     reward_sees_transition: bool = True
-    """Show the reward decoder observation and action too, not the next observation alone."""
+    """Let the reward decoder see observation and action too, not the next observation alone."""
     reward_weight: NonNegative = 1.0
     """Weight of the reward decoder's squared errors."""
     transition_weight: NonNegative = 0.0
-    """Weight of the squared errors of a decoder of next observations; 0 does without it. For tasks that differ in
-    their dynamics."""
+    """Weight of the squared errors of a decoder of next observations, for tasks that differ in their dynamics; 0 for no
+    such decoder."""
     kl_weight: NonNegative = 0.1
-    """Weight of the KL between consecutive beliefs, per nat; usually 0.01 to 1."""
+    """Weight of the KL divergence between consecutive beliefs, per nat; usually 0.01 to 1."""
     vae_learning_rate: Positive = 1e-3
     """Step size of Adam for encoder and decoders."""
     vae_updates: RowsOrOwn = 30
     """Steps of Adam on encoder and decoders per iteration; usually 1 to 50."""
     vae_trials: Rows = 25
-    """Trials of one such step, drawn from the buffer (all of them while there are fewer)."""
+    """Trials per step of Adam, drawn from the buffer (all of them if it holds fewer)."""
     elbo_terms: RowsOrOwn = 25
-    """Prefixes of each trial whose belief is decoded in one step, drawn at random; 0 for all."""
+    """Prefixes per trial and step of Adam whose belief is decoded, drawn at random; 0 for all."""
     decoded_steps: RowsOrOwn = 25
-    """Steps of each trial that these beliefs decode, drawn at random; 0 for all."""
+    """Steps per trial that each of these beliefs decodes, drawn at random; 0 for all."""
     buffer_trials: Count = 1000
-    """Trials that the buffer of encoder and decoders holds; older ones are overwritten."""
+    """Capacity of the buffer of encoder and decoders, in trials; the oldest are overwritten."""
 
 
 class Varibad(TrialAgent[BeliefMemory]):

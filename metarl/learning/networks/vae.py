@@ -25,16 +25,16 @@ from metarl.types import Bools
 
 
 class Decoder(nn.Module):
-    """A perceptron (ReLU) on every pair of a latent and a step.
+    """An MLP (ReLU) on every pair of a latent and a step.
 
-    The first layer is applied to latents and steps apart and then summed, as a matrix product of the joined pair
-    is; only what follows is computed pair by pair.
+    The first layer is applied to latents and steps separately and the results are added, which equals its product with
+    the joined pair; only the later layers are computed pair by pair.
 
     Args:
         latent: `Z`.
         inputs: Numbers that describe a step, `S`.
         hidden: Units of each hidden layer.
-        outputs: Numbers to put out.
+        outputs: Size of the output.
         rng: Source of the initial weights.
     """
 
@@ -64,7 +64,7 @@ class Decoder(nn.Module):
 def kl_from_previous(beliefs: Posterior) -> Tensor:
     """KL(q_t || q_{t-1}) in nats along a trial, `[B, L]`; before the first step the belief is N(0, 1).
 
-    Of two normal distributions it is `(log v' - log v + (v + (m - m')^2) / v' - 1) / 2`, summed over the latent.
+    For two normal distributions it is `(log v' - log v + (v + (m - m')^2) / v' - 1) / 2`, summed over the latent.
 
     Args:
         beliefs: `[B, L, Z]`.
@@ -76,12 +76,12 @@ def kl_from_previous(beliefs: Posterior) -> Tensor:
 
 
 class Chosen(NamedTuple):
-    """Some steps of each trial, and how much each counts.
+    """Some steps of each trial, with weights.
 
     Attributes:
-        steps: Their numbers, `[B, n]`.
-        weight: `[B, n]`: 0 on padding; else such that a weighted sum over the chosen steps has the sum over all of
-            the trial's steps as its expectation.
+        steps: Indices of the steps, `[B, n]`.
+        weight: `[B, n]`, 0 on padding; the weighted sum over the chosen steps has the sum over all steps of the trial
+            as its expectation.
     """
 
     steps: Tensor
@@ -94,12 +94,12 @@ class Chosen(NamedTuple):
 
 
 def choose_steps(mask: Bools, count: int, device: torch.device, rng: np.random.Generator) -> Chosen:
-    """Draws steps of each trial without replacement, all alike.
+    """Draws steps of each trial uniformly without replacement.
 
     Args:
         mask: `[B, L]`, True on the steps that happened.
-        count: How many of each trial; 0 takes all of them, each with weight 1, and draws nothing.
-        device: Where to.
+        count: Steps per trial; 0 takes all of them with weight 1 and draws nothing.
+        device: Device of the result.
         rng: Source of the choice.
     """
     if count == 0 or count >= mask.shape[1]:
@@ -115,7 +115,7 @@ def summed_error(outputs: Tensor, targets: Tensor, prefixes: Chosen, decoded: Ch
     """Sum over prefixes and steps of the squared errors, `[B]`.
 
     Args:
-        outputs: `[B, P, D, X]`, what the latent drawn after each prefix says of each step.
+        outputs: `[B, P, D, X]`, the prediction of each step from the latent drawn after each prefix.
         targets: `[B, D, X]`.
         prefixes: The `P` prefixes.
         decoded: The `D` steps.

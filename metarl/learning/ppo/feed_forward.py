@@ -1,4 +1,4 @@
-"""Agents with a policy without memory, trained by PPO: everything but what the policy is shown."""
+"""Agents with a policy without memory, trained by PPO: everything except the policy's inputs."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ StateT = TypeVar("StateT")
 
 @dataclass(frozen=True, kw_only=True)
 class FeedForwardSettings(PpoSettings):
-    """Settings of PPO with a policy without memory."""
+    """Settings of PPO for a policy without memory."""
 
     hidden: Layers = (64, 64)
     """Units of each hidden layer, of the policy and of the value function."""
@@ -42,29 +42,23 @@ class FeedForwardSettings(PpoSettings):
 
 
 class FeedForwardAgent(MetaAgent[StateT], Generic[StateT]):
-    """An agent that does not adapt: a policy and a value function of the current input, learner and statistics.
+    """An agent without adaptation: a policy and a value function of the current input, learner and statistics.
 
-    The input, `I` numbers, is the observation and what a subclass adds to it.
+    The input, `I` numbers, is the observation followed by the inputs of a subclass.
 
     Args:
         name: Of the agent, for messages and exported files.
         settings: The settings.
         spaces: Sizes and action bounds of the environments.
-        numbers: Unit of each number that follows the observation and is normalised with it.
-        codes: How many inputs follow that are 0 or 1 and shown as they are.
+        numbers: Unit of each input after the observation that is normalised with it.
+        codes: Number of further inputs, 0 or 1, that are never normalised.
         device: Where the policy and its training run.
         rng: Source of the initial parameters and of the minibatches.
     """
 
     @classmethod
     def memory_needed(cls, config: FeedForwardSettings, spaces: Spaces, size: RunSize) -> list[Need]:
-        """The parts of a training that can be large: the networks, and the samples of an iteration.
-
-        Args:
-            config: The settings.
-            spaces: Sizes and horizon.
-            size: Of the training.
-        """
+        """The parts of a training that can be large: the networks, and the samples of an iteration."""
         parameters = dense_parameters((spaces.observation_size, *config.hidden, spaces.policy_outputs))
         parameters += dense_parameters((spaces.observation_size, *config.hidden, 1))
         steps = size.tasks * size.episodes * spaces.horizon
@@ -104,15 +98,15 @@ class FeedForwardAgent(MetaAgent[StateT], Generic[StateT]):
 
     @property
     def adaptation_steps(self) -> int:
-        """None."""
+        """`K`: 0."""
         return 0
 
     def episodes_per_adaptation(self, episodes: int) -> int:
-        """Every environment counts its own episodes."""
+        """1: every environment counts its own episodes."""
         return 1
 
     def _sample(self, inputs: Floats, rng: np.random.Generator, mode: bool = False) -> Action:
-        """Draws (or takes the mode of) an action for each row of `[M, E, I]`; log-probability and value are extras."""
+        """Samples an action (or takes the mode) for each row of `[M, E, I]`; log-probability and value are extras."""
         with torch.no_grad():
             distribution, values = self.network(self._seen(inputs))
             output = sample(distribution, rng, mode)
@@ -126,9 +120,9 @@ class FeedForwardAgent(MetaAgent[StateT], Generic[StateT]):
         """PPO on the steps that happened.
 
         Args:
-            inputs: `[M, E, T, I]`, as `_sample` was given them.
+            inputs: `[M, E, T, I]`, those of `_sample`.
             final_inputs: `[M, E, I]`, after the last step of each episode.
-            trajectories: What acting recorded.
+            trajectories: The episodes, with the extras of acting.
             progress: Share of the run's meta-updates already made, in [0, 1).
         """
         settings, mask = self._settings, trajectories.mask
@@ -165,7 +159,7 @@ class FeedForwardAgent(MetaAgent[StateT], Generic[StateT]):
         return report | {"policy/std": self.network.policy.std(report["update/entropy"])}
 
     def _seen(self, inputs: Floats) -> Tensor:
-        """Inputs as the networks see them, on the device."""
+        """Inputs of the networks, normalised, on the device."""
         if self._settings.normalise_observations:
             numbers, codes = np.split(inputs, [self._normalised], axis=-1)
             inputs = self._input_moments.normalise(numbers)
@@ -186,7 +180,7 @@ class FeedForwardAgent(MetaAgent[StateT], Generic[StateT]):
         return self._learner.counters()
 
     def restore(self, tensors: Mapping[str, Tensor], counters: Mapping[str, Any]) -> None:
-        """Takes back what `tensors` and `counters` gave.
+        """Restores what `tensors` and `counters` returned.
 
         Raises:
             ValueError: Names or shapes do not fit.
@@ -201,13 +195,13 @@ class FeedForwardAgent(MetaAgent[StateT], Generic[StateT]):
 
         Args:
             path: The file.
-            inputs: What the input consists of, in words.
+            inputs: Parts of the input, in words.
             more: Further arrays for the file.
         """
         tensors = {f"network.{name}": t.detach() for name, t in self.network.named_parameters()}
         network = self.network
         layers = [layer for layer in (*network.actor, network.policy.output) if isinstance(layer, nn.Linear)]
-        for i, layer in enumerate(layers):  # the mean or the logits, as the agents that adapt by gradient have them
+        for i, layer in enumerate(layers):  # the policy as an MLP, in the layout of the gradient agents
             tensors |= {f"weight_{i}": layer.weight.detach().T.clone(), f"bias_{i}": layer.bias.detach().clone()}
         if self._settings.normalise_observations:
             tensors |= self._input_moments.exported("input") | self._input_moments.exported("observation")
@@ -237,13 +231,13 @@ def bootstrapped_advantages(
 ) -> Floats:
     """Generalised advantages of single episodes, zero on padding.
 
-    A terminated episode earns nothing more. One that a time limit cut is worth what the value function says of
-    its last observation (Pardo et al. 2018, arXiv:1712.00378): without memory or clock it cannot know the limit.
+    The value after a terminated episode is 0. After a time limit it is bootstrapped from the last observation (Pardo
+    et al. 2018, arXiv:1712.00378): without memory or clock the value function cannot know the limit.
 
     Args:
         rewards: `[M, E, T]`.
-        values: Of what was seen before each step, `[M, E, T]`.
-        final_values: Of what was seen after the last step, `[M, E]`.
+        values: Of the observation before each step, `[M, E, T]`.
+        final_values: Of the observation after the last step, `[M, E]`.
         terminated: `[M, E, T]`.
         mask: `[M, E, T]`.
         gamma: Discount per step.

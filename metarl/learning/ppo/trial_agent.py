@@ -94,6 +94,7 @@ class TrialAgent(MetaAgent[Memory[MemoryT]], Generic[MemoryT]):
     """
 
     adapts_within_episodes: ClassVar[bool] = True
+    default_settings: ClassVar[Mapping[str, Any]] = {"tasks": 20, "episodes": 4, "normalise_observations": True}
 
     def __init__(
         self,
