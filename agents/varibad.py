@@ -189,7 +189,7 @@ class Varibad(TrialAgent[BeliefMemory]):
 
     def _trial_tensors(self, columns: Mapping[str, Floats], mask: Bools) -> TrialTensors:
         """Trials as encoder and decoders see them, on the device; columns are those of the buffer, `[B, L, ...]`."""
-        told = self._feedback.along(columns["actions"], columns["rewards"], columns["over"])
+        feedback = self._feedback.along(columns["actions"], columns["rewards"], columns["over"])
         arrays = (
             self._seen(columns["observations"]),
             self._actions.to_features(columns["actions"]),
@@ -197,7 +197,7 @@ class Varibad(TrialAgent[BeliefMemory]):
             columns["rewards"][..., None],
             mask,
         )
-        inputs = self._inputs(columns["observations"], told)
+        inputs = self._inputs(columns["observations"], feedback)
         return TrialTensors(inputs, *(send(a, self._device, torch.float32) for a in arrays))
 
     # Saving ---------------------------------------------------------------------------------------------

@@ -26,8 +26,8 @@ class Feedback:
 
     def of(self, action: Floats, reward: Floats, done: Bools | Floats) -> Floats:
         """The inputs, `[..., F]`, for environment actions `[..., A]`, rewards `[...]` and ends `[...]`."""
-        told = (self._actions.to_features(action), self._reward_scale * reward[..., None], done[..., None])
-        return np.concatenate(told, axis=-1, dtype=np.float32)
+        parts = (self._actions.to_features(action), self._reward_scale * reward[..., None], done[..., None])
+        return np.concatenate(parts, axis=-1, dtype=np.float32)
 
     def at_the_start(self, num_tasks: int, episodes: int) -> Floats:
         """The inputs at the start of a trial: zeros, `[M, E, F]`."""
@@ -49,7 +49,7 @@ class Feedback:
         """The inputs at each step of packed trials, `[B, L, F]`, from the arrays of all steps, `[B, L, ...]`."""
         return one_step_later(self.of(actions, rewards, over))
 
-    def beyond(self, trials: Trials) -> tuple[Floats, Floats]:
+    def with_bootstrap_step(self, trials: Trials) -> tuple[Floats, Floats]:
         """Observations `[B, L + 1, O]` and inputs `[B, L + 1, F]` of trials with one more step, for bootstrapping.
 
         That step continues the last episode, as if no time limit had ended it.
@@ -63,7 +63,7 @@ class Feedback:
         over[rows, steps - 1] = False
         return observations, self.along(actions, rewards, over)
 
-    def going_on(self, trials: Trials, at: Bools) -> tuple[Floats, Floats]:
+    def bootstrap_steps(self, trials: Trials, at: Bools) -> tuple[Floats, Floats]:
         """Observations `[C, O]` and inputs `[C, F]` of one more step after each of the `C` steps with `at` True.
 
         That step continues the episode, as if no time limit had ended it.

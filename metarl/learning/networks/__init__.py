@@ -1,5 +1,6 @@
-"""Networks, the distributions they put out, and their optimisers.
+"""Networks, their distributions, and their optimisers.
 
-Perceptrons with hand-written derivatives (`perceptron`, `wide`, `flat`, `linearised`), torch modules (`modules`,
-`cells`, `recurrent`, `belief`), distributions and Adam. Imports `device` only.
+MLPs with hand-written derivatives (`perceptron`, `wide`, `flat`, `linearised`), torch modules (`modules`, `cells`),
+networks with a memory (`sequence`, `recurrent`, `belief`), a variational auto-encoder (`vae`), distributions and Adam.
+Imports `device` and `saving` only.
 """

@@ -163,11 +163,11 @@ class TrialAgent(MetaAgent[Memory[MemoryT]], Generic[MemoryT]):
         content = state.content
         if len(episodes) > 1:
             trials = pack_trials(episodes)
-            told = self._feedback.along(trials.actions, trials.rewards, trials.over)
-            told[:, 0] = state.feedback.reshape(len(told), -1)
+            feedback = self._feedback.along(trials.actions, trials.rewards, trials.over)
+            feedback[:, 0] = state.feedback.reshape(len(feedback), -1)
             before = content if state.before is None else state.before
             with torch.no_grad():
-                x = self._inputs(trials.observations, told)
+                x = self._inputs(trials.observations, feedback)
                 content = self.network.memory_after(x, before, torch.tensor(trials.mask.sum(axis=1)))
         return Memory(content, self._feedback.at_the_end(episodes[-1]), content)
 
@@ -227,10 +227,10 @@ class TrialAgent(MetaAgent[Memory[MemoryT]], Generic[MemoryT]):
         network: Any = self.network
         if self.config.episodes_cut_returns:
             memories = memories_after_episodes(network, self._trial_inputs(trials), trials.over)
-            x = self._inputs(*self._feedback.going_on(trials, trials.over))
+            x = self._inputs(*self._feedback.bootstrap_steps(trials, trials.over))
             values = network(x.unsqueeze(1), memories)[1].squeeze(1)
         else:
-            x = self._inputs(*self._feedback.beyond(trials))
+            x = self._inputs(*self._feedback.with_bootstrap_step(trials))
             values = network.value_after(x, torch.tensor(trials.mask.sum(axis=1)))
         return np.asarray(values.cpu().numpy(), dtype=np.float64)
 

@@ -268,7 +268,7 @@ def test_going_beyond_a_trial_shows_its_last_observation_and_no_end_there() -> N
     trials, _ = two_episodes()
     trials = replace(trials, next_observations=trials.observations + 0.5)
     unbounded = Spaces(observation_size=1, action_low=(-np.inf,), action_high=(np.inf,), horizon=3)
-    observations, told = Feedback(ActionMap(unbounded, 1.0), reward_scale=1.0).beyond(trials)
+    observations, told = Feedback(ActionMap(unbounded, 1.0), reward_scale=1.0).with_bootstrap_step(trials)
     assert observations[0, :, 0].tolist() == [1, 2, 3, 4, 4.5, 0]
     assert told[0, :5].tolist() == [[0, 0, 0], [1, 1, 0], [2, 2, 1], [3, 3, 0], [4, 4, 0]]
     assert step_after(torch.tensor(observations), trials.mask).tolist() == [[4.5]]
@@ -278,7 +278,7 @@ def test_going_on_after_an_episode_shows_its_last_observation_and_no_end_there()
     trials, _ = two_episodes()
     trials = replace(trials, next_observations=trials.observations + 0.5)
     unbounded = Spaces(observation_size=1, action_low=(-np.inf,), action_high=(np.inf,), horizon=3)
-    observations, told = Feedback(ActionMap(unbounded, 1.0), reward_scale=10.0).going_on(trials, trials.over)
+    observations, told = Feedback(ActionMap(unbounded, 1.0), reward_scale=10.0).bootstrap_steps(trials, trials.over)
     assert observations.tolist() == [[2.5], [4.5]]
     assert told.tolist() == [[2, 20, 0], [4, 40, 0]]
 
