@@ -55,7 +55,6 @@ class Multitask(FeedForwardAgent[Nothing]):
         self, config: MultitaskConfig, spaces: Spaces, *, device: torch.device, rng: np.random.Generator
     ) -> None:
         super().__init__("multitask", config, spaces, device=device, rng=rng)
-        self.config = config
 
     def begin(self, tasks: Sequence[Task], episodes: int) -> Nothing:
         """An empty state; the tasks are not read."""

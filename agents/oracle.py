@@ -72,7 +72,6 @@ class Oracle(FeedForwardAgent[ToldTasks]):
         units = [f"parameter {p.name}" for p in told for _ in range(0 if p.categories else p.size)]
         codes = sum(len(p.categories) for p in told)
         super().__init__("oracle", config, spaces, numbers=units, codes=codes, device=device, rng=rng)
-        self.config = config
         self.recorded = {**self.recorded, "task_parameters": (len(units) + codes,)}
 
     def begin(self, tasks: Sequence[Task], episodes: int) -> ToldTasks:

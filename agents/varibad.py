@@ -144,6 +144,7 @@ class Varibad(TrialAgent[BeliefMemory]):
         self._belief_moments = Normaliser(2 * z, config.deviation_floor, units, expected=PRIOR_DEVIATION)
         network = BeliefPolicy(encoder, policy, o, self._belief_moments.normalise if config.normalise_belief else None)
         super().__init__("varibad", config, spaces, network, learns=policy, device=device, rng=rng)
+        self._statistics["belief_moments"] = self._belief_moments
         self.recorded = {**self.recorded, "belief": (2 * z,)}
         columns = Columns(observations=o, actions=spaces.action_size, rewards=0, over=0, next_observations=o)
         self._replay = TrialReplay(config.buffer_trials, config.episodes_per_trial * spaces.horizon, columns)
@@ -208,11 +209,7 @@ class Varibad(TrialAgent[BeliefMemory]):
 
     def learned(self) -> dict[str, Tensor]:
         """The arrays of `tensors` that learning changes: all except the buffer."""
-        return {
-            **super().tensors(),
-            **self._vae_learner.tensors(),
-            **self._belief_moments.tensors("belief_moments"),
-        }
+        return super().tensors() | self._vae_learner.tensors()
 
     def counters(self) -> dict[str, Any]:
         """The generators of the minibatches and of the training of encoder and decoders."""
@@ -228,7 +225,6 @@ class Varibad(TrialAgent[BeliefMemory]):
         self._replay.check("buffer", tensors)
         self._vae_learner.restore(tensors, counters)
         self._restore(tensors, counters)
-        self._belief_moments.restore("belief_moments", tensors)
         self._replay.restore("buffer", tensors)
 
     def _exported_statistics(self) -> dict[str, Tensor]:

@@ -5,30 +5,26 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Generic
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from metarl.agent import MetaAgent
 from metarl.config import Layers
 from metarl.learning.device.gpu import send
-from metarl.learning.experience.actions import ActionMap
-from metarl.learning.experience.normalisation import NORMALISATION, Normaliser, ReturnScale
+from metarl.learning.experience.normalisation import NORMALISATION, Normaliser
 from metarl.learning.experience.returns import discounted_sums, generalised_advantages
 from metarl.learning.experience.trials import last_steps
 from metarl.learning.networks.distributions import Distribution, sample
 from metarl.learning.networks.modules import ActorCritic
 from metarl.learning.networks.perceptron import Activation
-from metarl.learning.ppo.learner import PpoLearner, PpoSamples, PpoSettings, normalise_over_steps
+from metarl.learning.ppo.agent import PpoAgent, StateT
+from metarl.learning.ppo.learner import PpoSamples, PpoSettings, normalise_over_steps
 from metarl.learning.ppo.needs import networks_need
-from metarl.learning.saving import check_tensors
 from metarl.memory import FLOAT, Need, RunSize, dense_parameters
 from metarl.storage import write_tensors
 from metarl.types import Action, Floats, Spaces, Trajectories
-
-StateT = TypeVar("StateT")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,20 +37,22 @@ class FeedForwardSettings(PpoSettings):
     """After each of these layers."""
 
 
-class FeedForwardAgent(MetaAgent[StateT], Generic[StateT]):
+class FeedForwardAgent(PpoAgent[StateT], Generic[StateT]):
     """An agent without adaptation: a policy and a value function of the current input, learner and statistics.
 
     The input, `I` numbers, is the observation followed by the inputs of a subclass.
 
     Args:
         name: Of the agent, for messages and exported files.
-        settings: The settings.
+        settings: The config.
         spaces: Sizes and action bounds of the environments.
         numbers: Unit of each input after the observation that is normalised with it.
         codes: Number of further inputs, 0 or 1, that are never normalised.
         device: Where the policy and its training run.
         rng: Source of the initial parameters and of the minibatches.
     """
+
+    config: FeedForwardSettings
 
     @classmethod
     def memory_needed(cls, config: FeedForwardSettings, spaces: Spaces, size: RunSize) -> list[Need]:
@@ -70,7 +68,7 @@ class FeedForwardAgent(MetaAgent[StateT], Generic[StateT]):
     def __init__(
         self,
         name: str,
-        settings: FeedForwardSettings,
+        config: FeedForwardSettings,
         spaces: Spaces,
         *,
         numbers: Sequence[str] = (),
@@ -78,32 +76,25 @@ class FeedForwardAgent(MetaAgent[StateT], Generic[StateT]):
         device: torch.device,
         rng: np.random.Generator,
     ) -> None:
-        self.spaces = spaces
-        self.recorded = {"policy_output": (spaces.action_size,), "log_prob": (), "value": ()}
-        self._name, self._settings, self._device = name, settings, device
-        self._actions = ActionMap(spaces, settings.action_scale)
         units = (*(spaces.observation_units or ("",) * spaces.observation_size), *numbers)
         self._normalised = len(units)  # the leading inputs
         self.network = ActorCritic(
             len(units) + codes,
             spaces,
-            hidden=settings.hidden,
-            activation=settings.activation,
-            policy=settings,
+            hidden=config.hidden,
+            activation=config.activation,
+            policy=config,
             rng=rng,
         ).to(device)
-        self._learner = PpoLearner(self.network, settings, rng)
-        self._input_moments = Normaliser(len(units), settings.deviation_floor, units)
-        self._return_moments = ReturnScale(settings.deviation_floor)
+        self._input_moments = Normaliser(len(units), config.deviation_floor, units)
+        super().__init__(
+            name, config, spaces, self.network, {"input_moments": self._input_moments}, device=device, rng=rng
+        )
 
     @property
     def adaptation_steps(self) -> int:
         """`K`: 0."""
         return 0
-
-    def episodes_per_adaptation(self, episodes: int) -> int:
-        """1: every environment counts its own episodes."""
-        return 1
 
     def _sample(self, inputs: Floats, rng: np.random.Generator, mode: bool = False) -> Action:
         """Samples an action (or takes the mode) for each row of `[M, E, I]`; log-probability and value are extras."""
@@ -125,25 +116,25 @@ class FeedForwardAgent(MetaAgent[StateT], Generic[StateT]):
             trajectories: The episodes, with the extras of acting.
             progress: Share of the run's meta-updates already made, in [0, 1).
         """
-        settings, mask = self._settings, trajectories.mask
+        config, mask = self.config, trajectories.mask
         over = last_steps(mask)
         rewards = trajectories.rewards.astype(np.float64)
-        if settings.normalise_rewards:
-            returns = discounted_sums(rewards, (~over).astype(np.float64), settings.gamma)
+        if config.normalise_rewards:
+            returns = discounted_sums(rewards, (~over).astype(np.float64), config.gamma)
             self._return_moments.update(returns[..., None], mask)
             rewards = rewards / self._return_moments.scale
         with torch.no_grad():
             final_values = self.network(self._seen(final_inputs))[1].cpu().numpy().astype(np.float64)
         values = trajectories.extras["value"].astype(np.float64)
         advantages = bootstrapped_advantages(
-            rewards, values, final_values, trajectories.terminated, mask, settings.gamma, settings.gae_lambda
+            rewards, values, final_values, trajectories.terminated, mask, config.gamma, config.gae_lambda
         )
         arrays = {
             "actions": trajectories.extras["policy_output"],
             "log_probs": trajectories.extras["log_prob"],
             "values": values,
             "targets": advantages + values,
-            "advantages": normalise_over_steps(advantages, mask) if settings.normalise_advantages else advantages,
+            "advantages": normalise_over_steps(advantages, mask) if config.normalise_advantages else advantages,
             "mask": mask,
         }
         samples = PpoSamples.of({name: array[mask] for name, array in arrays.items()}, self._device)
@@ -154,41 +145,18 @@ class FeedForwardAgent(MetaAgent[StateT], Generic[StateT]):
             return distribution, value
 
         report = self._learner.update(samples, forward, progress)
-        if settings.normalise_observations:  # after the update, so that acting and learning see the same inputs
+        if config.normalise_observations:  # after the update, so that acting and learning see the same inputs
             self._input_moments.update(inputs[..., : self._normalised], mask)
         return report | {"policy/std": self.network.policy.std(report["update/entropy"])}
 
     def _seen(self, inputs: Floats) -> Tensor:
         """Inputs of the networks, normalised, on the device."""
-        if self._settings.normalise_observations:
+        if self.config.normalise_observations:
             numbers, codes = np.split(inputs, [self._normalised], axis=-1)
             inputs = self._input_moments.normalise(numbers)
             if codes.shape[-1]:
                 inputs = np.concatenate([inputs, codes], axis=-1)
         return send(inputs, self._device, torch.float32)
-
-    def tensors(self) -> dict[str, Tensor]:
-        """Parameters, Adam's state and running statistics."""
-        return {
-            **self._learner.tensors(),
-            **self._input_moments.tensors("input_moments"),
-            **self._return_moments.tensors("return_moments"),
-        }
-
-    def counters(self) -> dict[str, Any]:
-        """The generator of the minibatches."""
-        return self._learner.counters()
-
-    def restore(self, tensors: Mapping[str, Tensor], counters: Mapping[str, Any]) -> None:
-        """Restores what `tensors` and `counters` returned.
-
-        Raises:
-            ValueError: Names or shapes do not fit.
-        """
-        check_tensors(self._name, tensors, self.tensors())
-        self._learner.restore(tensors, counters)
-        self._input_moments.restore("input_moments", tensors)
-        self._return_moments.restore("return_moments", tensors)
 
     def _export(self, path: str | Path, inputs: str, more: Mapping[str, Tensor]) -> None:
         """Writes the networks with a description.
@@ -203,15 +171,15 @@ class FeedForwardAgent(MetaAgent[StateT], Generic[StateT]):
         layers = [layer for layer in (*network.actor, network.policy.output) if isinstance(layer, nn.Linear)]
         for i, layer in enumerate(layers):  # the policy as an MLP, in the layout of the gradient agents
             tensors |= {f"weight_{i}": layer.weight.detach().T.clone(), f"bias_{i}": layer.bias.detach().clone()}
-        if self._settings.normalise_observations:
+        if self.config.normalise_observations:
             tensors |= self._input_moments.exported("input") | self._input_moments.exported("observation")
         description = {
             "format": 1,
             "agent": self._name,
             "inputs": inputs,
-            "activation": self._settings.activation,
+            "activation": self.config.activation,
             "layers": len(layers),
-            "normalise_observations": self._settings.normalise_observations,
+            "normalise_observations": self.config.normalise_observations,
             "normalisation": NORMALISATION,
             "normalised_inputs": self._normalised,
             **self.network.policy.description(),

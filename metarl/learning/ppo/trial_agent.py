@@ -11,18 +11,16 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from metarl.agent import MetaAgent
 from metarl.learning.device.gpu import send
-from metarl.learning.experience.actions import ActionMap
 from metarl.learning.experience.checks import check_episodes, check_step, check_task
 from metarl.learning.experience.feedback import Feedback
-from metarl.learning.experience.normalisation import NORMALISATION, Normaliser, ReturnScale
+from metarl.learning.experience.normalisation import NORMALISATION, Normaliser
 from metarl.learning.experience.trials import Trials, pack_trials
 from metarl.learning.networks.distributions import sample
 from metarl.learning.networks.sequence import MemoryT, SequenceNetwork, mapped, memories_after_episodes, unroll
-from metarl.learning.ppo.learner import Forward, PpoLearner, PpoSamples
+from metarl.learning.ppo.agent import PpoAgent
+from metarl.learning.ppo.learner import Forward, PpoSamples
 from metarl.learning.ppo.trials import TrialSettings, trial_ends, trial_returns, trial_samples
-from metarl.learning.saving import check_tensors
 from metarl.storage import write_tensors
 from metarl.types import Action, Floats, MetaBatch, Spaces, Step, Task, Trajectories
 
@@ -74,7 +72,7 @@ def input_size(spaces: Spaces) -> int:
     return spaces.observation_size + spaces.policy_outputs + 2
 
 
-class TrialAgent(MetaAgent[Memory[MemoryT]], Generic[MemoryT]):
+class TrialAgent(PpoAgent[Memory[MemoryT]], Generic[MemoryT]):
     """An agent that adapts by the memory of its network; its state is a `Memory`.
 
     A subclass has a `Config` (a subclass of `TrialSettings`), a `summary`, and a constructor that makes the network.
@@ -93,6 +91,7 @@ class TrialAgent(MetaAgent[Memory[MemoryT]], Generic[MemoryT]):
         network: The network.
     """
 
+    config: TrialSettings
     adapts_within_episodes: ClassVar[bool] = True
     default_settings: ClassVar[Mapping[str, Any]] = {"tasks": 20, "episodes": 4, "normalise_observations": True}
 
@@ -107,25 +106,18 @@ class TrialAgent(MetaAgent[Memory[MemoryT]], Generic[MemoryT]):
         device: torch.device,
         rng: np.random.Generator,
     ) -> None:
-        self.config, self.spaces, self._name, self._device = config, spaces, name, device
-        self.recorded = {"policy_output": (spaces.action_size,), "log_prob": (), "value": ()}
         self.network = network.to(device)
-        self._learner = PpoLearner(network if learns is None else learns, config, rng)
-        self._actions = ActionMap(spaces, config.action_scale)
+        self._observation_moments = Normaliser(
+            spaces.observation_size, config.deviation_floor, spaces.observation_units
+        )
+        learned, statistics = network if learns is None else learns, {"observation_moments": self._observation_moments}
+        super().__init__(name, config, spaces, learned, statistics, device=device, rng=rng)
         self._feedback = Feedback(self._actions, config.reward_input_scale)
-        floor = config.deviation_floor
-        self._observation_moments = Normaliser(spaces.observation_size, floor, spaces.observation_units)
-        self._return_moments = ReturnScale(floor)
 
     @property
     def adaptation_steps(self) -> int:
         """`K`: one fewer than the episodes of a trial."""
-        episodes: int = self.config.episodes_per_trial
-        return episodes - 1
-
-    def episodes_per_adaptation(self, episodes: int) -> int:
-        """1: the environments of a task are independent trials."""
-        return 1
+        return self.config.episodes_per_trial - 1
 
     # Acting ---------------------------------------------------------------------------------------------
 
@@ -235,33 +227,6 @@ class TrialAgent(MetaAgent[Memory[MemoryT]], Generic[MemoryT]):
         return np.asarray(values.cpu().numpy(), dtype=np.float64)
 
     # Saving ---------------------------------------------------------------------------------------------
-
-    def tensors(self) -> dict[str, Tensor]:
-        """Parameters, Adam's state and running statistics."""
-        return {
-            **self._learner.tensors(),
-            **self._observation_moments.tensors("observation_moments"),
-            **self._return_moments.tensors("return_moments"),
-        }
-
-    def counters(self) -> dict[str, Any]:
-        """The generator of the minibatches."""
-        return self._learner.counters()
-
-    def restore(self, tensors: Mapping[str, Tensor], counters: Mapping[str, Any]) -> None:
-        """Restores what `tensors` and `counters` returned.
-
-        Raises:
-            ValueError: Names, shapes or generators do not fit this agent.
-        """
-        check_tensors(self._name, tensors, self.tensors())
-        self._restore(tensors, counters)
-
-    def _restore(self, tensors: Mapping[str, Tensor], counters: Mapping[str, Any]) -> None:
-        """Restores arrays whose names and shapes have been checked."""
-        self._learner.restore(tensors, counters)
-        self._observation_moments.restore("observation_moments", tensors)
-        self._return_moments.restore("return_moments", tensors)
 
     def save_policy(self, state: Memory[MemoryT], path: str | Path, task: int = 0) -> None:
         """Writes network, memory and feedback `[E, F]` of one task's rows, and a description."""
