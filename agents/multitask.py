@@ -1,6 +1,6 @@
-"""The reference `multitask`: one policy without memory for all tasks, told nothing of the task.
+"""The reference `multitask`: one policy for all tasks, without memory and without any input about the task.
 
-What it earns is what can be had without adapting. It is trained by the same PPO as RL2 (Schulman et al. 2017,
+Its return is the return without adaptation. It is trained by the same PPO as RL2 (Schulman et al. 2017,
 arXiv:1707.06347). The page `docs/references.md` has the details.
 """
 
@@ -26,15 +26,15 @@ class MultitaskConfig(FeedForwardSettings):
 
 @dataclass(frozen=True)
 class Nothing:
-    """The state of an agent that keeps none."""
+    """An empty state."""
 
     def tasks(self, part: slice) -> Nothing:
-        """The state of some of the tasks."""
+        """The state of some of the tasks, in order."""
         return self
 
     @classmethod
     def join(cls, parts: Sequence[Nothing]) -> Nothing:
-        """The state of all tasks of the parts."""
+        """The state of all tasks of the parts, in order."""
         return cls()
 
 
@@ -55,14 +55,13 @@ class Multitask(FeedForwardAgent[Nothing]):
         self, config: MultitaskConfig, spaces: Spaces, *, device: torch.device, rng: np.random.Generator
     ) -> None:
         super().__init__("multitask", config, spaces, device=device, rng=rng)
-        self.config = config
 
     def begin(self, tasks: Sequence[Task], episodes: int) -> Nothing:
-        """Nothing: the tasks are not looked at."""
+        """An empty state; the tasks are not read."""
         return Nothing()
 
     def act(self, state: Nothing, step: Step, rng: np.random.Generator, mode: bool = False) -> tuple[Action, Nothing]:
-        """Samples from the one policy."""
+        """Samples from the policy."""
         check_step(step, self.spaces)
         return self._sample(step.observation, rng, mode), state
 

@@ -1,7 +1,7 @@
-"""The reference `oracle`: a policy without memory that is told the hidden parameters of its task.
+"""The reference `oracle`: a policy without memory whose input includes the hidden parameters of the task.
 
-What it earns is what an agent could earn if it knew the task from the first step. It is trained by the same PPO
-as RL2 (Schulman et al. 2017, arXiv:1707.06347). The page `docs/references.md` has the details.
+Its return is that of an agent that knows the task from the first step. It is trained by the same PPO as RL2 (Schulman
+et al. 2017, arXiv:1707.06347). The page `docs/references.md` has the details.
 """
 
 from __future__ import annotations
@@ -21,17 +21,21 @@ from metarl.types import Action, Floats, MetaBatch, Spaces, Step, Task, TaskPara
 
 @dataclass(frozen=True, kw_only=True)
 class OracleConfig(FeedForwardSettings):
-    """Settings of the reference that is told the task."""
+    """Settings of the reference that sees the task parameters."""
 
 
 @dataclass(frozen=True)
 class ToldTasks:
-    """The state of the agent: what it is told of each row's task, `[M, E, Z]` float32."""
+    """The state of the agent.
+
+    Args:
+        parameters: Inputs about the task of each row, `[M, E, Z]` float32.
+    """
 
     parameters: Floats
 
     def tasks(self, part: slice) -> ToldTasks:
-        """The state of some of the tasks."""
+        """The state of some of the tasks, in order."""
         return ToldTasks(self.parameters[part])
 
     @classmethod
@@ -43,20 +47,20 @@ class ToldTasks:
 class Oracle(FeedForwardAgent[ToldTasks]):
     """A policy of observation and task as a `metarl.agent.MetaAgent`; its state is `ToldTasks`.
 
-    It is told what `spaces.task_parameters` declares: numbers first, then the one-hot codes of categories.
+    The inputs about the task are those that `spaces.task_parameters` declares: numbers first, then one-hot codes.
 
     Args:
         config: The settings.
-        spaces: Sizes and action bounds of the environments, and what there is to be told.
+        spaces: Sizes and action bounds of the environments, and the declared task parameters.
         device: Where the policy and its training run.
         rng: Source of the initial parameters and of the minibatches.
 
     Raises:
-        ValueError: There is nothing to be told.
+        ValueError: The spaces declare no task parameters.
     """
 
     Config: ClassVar[type] = OracleConfig
-    summary: ClassVar[str] = "reference: a policy that is told the task's hidden parameters (PPO)"
+    summary: ClassVar[str] = "reference: a policy that sees the task's hidden parameters (PPO)"
 
     def __init__(self, config: OracleConfig, spaces: Spaces, *, device: torch.device, rng: np.random.Generator) -> None:
         told = spaces.task_parameters
@@ -68,14 +72,13 @@ class Oracle(FeedForwardAgent[ToldTasks]):
         units = [f"parameter {p.name}" for p in told for _ in range(0 if p.categories else p.size)]
         codes = sum(len(p.categories) for p in told)
         super().__init__("oracle", config, spaces, numbers=units, codes=codes, device=device, rng=rng)
-        self.config = config
         self.recorded = {**self.recorded, "task_parameters": (len(units) + codes,)}
 
     def begin(self, tasks: Sequence[Task], episodes: int) -> ToldTasks:
-        """Reads from the tasks what there is to be told.
+        """Reads the declared parameters of each task.
 
         Raises:
-            ValueError: A task has no such parameter, or another number of numbers.
+            ValueError: A task lacks a declared parameter, or the parameter has another size.
         """
         told = np.array([told_numbers(task, self.spaces.task_parameters) for task in tasks], dtype=np.float32)
         return ToldTasks(np.repeat(told[:, None], episodes, axis=1))
@@ -83,13 +86,13 @@ class Oracle(FeedForwardAgent[ToldTasks]):
     def act(
         self, state: ToldTasks, step: Step, rng: np.random.Generator, mode: bool = False
     ) -> tuple[Action, ToldTasks]:
-        """Samples from the policy, given observation and task."""
+        """Samples from the policy, given observation and task parameters."""
         check_step(step, self.spaces, *state.parameters.shape[:2])
         action = self._sample(np.concatenate([step.observation, state.parameters], axis=-1), rng, mode)
         return Action(action.environment, {**action.extras, "task_parameters": state.parameters}), state
 
     def adapt(self, state: ToldTasks, trajectories: Trajectories) -> ToldTasks:
-        """Changes nothing: there is nothing left to find out."""
+        """Changes nothing: the task is known."""
         check_episodes(trajectories, self.spaces, len(state.parameters))
         return state
 
@@ -102,24 +105,24 @@ class Oracle(FeedForwardAgent[ToldTasks]):
         return self._learn(inputs, final, episodes, batch.progress)
 
     def save_policy(self, state: ToldTasks, path: str | Path, task: int = 0) -> None:
-        """Writes the policy and what it is told of one task, `task_parameters` `[Z]`."""
+        """Writes the policy, and the inputs about one task, `task_parameters` `[Z]`."""
         check_task(task, len(state.parameters))
         told = torch.tensor(state.parameters[task, 0])
         self._export(path, "observation, task parameters", {"task_parameters": told, "given": told.clone()})
 
 
 def told_numbers(task: Task, parameters: Sequence[TaskParameter]) -> list[float]:
-    """What an oracle is told of a task, length `Z`: numbers in the order of the parameters, then one-hot codes.
+    """The oracle's inputs about a task, length `Z`: numbers in the order of the parameters, then one-hot codes.
 
-    The code of a category that was not among those of the training tasks is all zeros: an input that was never 1 in
-    training has weights that were never trained.
+    A category that no training task has gets a code of zeros: its input was never 1 in training, so its weights are
+    untrained.
 
     Args:
         task: The task.
-        parameters: What there is to be told.
+        parameters: The declared parameters.
 
     Raises:
-        ValueError: The task has no such parameter, or another number of numbers.
+        ValueError: The task lacks a declared parameter, or the parameter has another size.
     """
     values, numbers, codes = dict(task.parameters), list[float](), list[float]()
     for parameter in parameters:

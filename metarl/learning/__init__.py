@@ -1,5 +1,5 @@
-"""What agents are built from, in six rooms.
+"""Parts that agents are built from, in six rooms on three floors.
 
-`device`, `saving` (floor 0); `networks`, `experience` (floor 1); `gradient`, `ppo` (floor 2). A room imports rooms on
-lower floors only, and `networks` may also be imported by `experience`'s neighbours above, never the reverse.
+Floor 0: `device`, `saving`. Floor 1: `networks`, `experience`. Floor 2: `gradient`, `ppo`.
+Imports run from a floor to a lower one, or within a room; `tests/test_architecture.py` asserts it.
 """

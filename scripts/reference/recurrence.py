@@ -8,7 +8,7 @@ from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
 
 
 class Stepwise(nn.Module):
-    """A GRU or LSTM that takes one step at a time, by torch's cell on the layer's own parameters.
+    """A GRU or LSTM that calls torch's cell once per step, with the layer's own parameters.
 
     Args:
         layer: A single layer, batch first. Its parameters are shared and keep their names.
@@ -21,12 +21,12 @@ class Stepwise(nn.Module):
         for name, parameter in layer.named_parameters():
             self.register_parameter(name, parameter)
             setattr(cell, name.removesuffix("_l0"), parameter)
-        self._cell = (cell,)  # within a tuple it is no submodule, which would list the parameters once more
+        self._cell = (cell,)  # in a tuple: a submodule would list the parameters twice
 
     def forward(
         self, x: Tensor | PackedSequence, memory: Tensor | tuple[Tensor, Tensor]
     ) -> tuple[Tensor, Tensor | tuple[Tensor, Tensor]]:
-        """Goes on from a memory over `L` steps, or over as many of them as each packed sequence has.
+        """Continues from a memory over `L` steps, or over the steps of each packed sequence.
 
         Args:
             x: `[B, L, I]`, or packed sequences.
@@ -53,7 +53,7 @@ class Stepwise(nn.Module):
     def _each_to_its_end(
         self, packed: PackedSequence, memory: Tensor | tuple[Tensor, Tensor]
     ) -> tuple[Tensor, Tensor | tuple[Tensor, Tensor]]:
-        """Sequence after sequence, each over its own steps; the hidden states after their ends are zero."""
+        """Passes packed sequences one after another; hidden states after their ends are zero."""
         x, lengths = pad_packed_sequence(packed, batch_first=True)
         features, ends = torch.zeros(*x.shape[:2], self._cell[0].hidden_size, device=x.device), []
         for row, steps in enumerate(lengths.tolist()):

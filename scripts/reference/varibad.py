@@ -1,23 +1,16 @@
-"""VariBAD whose encoder's recurrence is a Python loop over time, one call of the cell per step.
-
-It makes the same update as `metarl.agents.varibad`, only slower.
-"""
+"""VariBAD with a recurrence in a Python loop over time: the same update as `metarl.agents.varibad`, only slower."""
 
 from __future__ import annotations
 
-import numpy as np
-import torch
+import copy
 
-from metarl.agents.varibad import Varibad, VaribadConfig
+from metarl.agents.varibad import Varibad
 from metarl.scripts.reference.recurrence import Stepwise
-from metarl.types import Spaces
 
 
-class LoopVaribad(Varibad):
-    """VariBAD that infers its beliefs step by step; the arguments are those of `Varibad`."""
-
-    def __init__(
-        self, config: VaribadConfig, spaces: Spaces, *, device: torch.device, rng: np.random.Generator
-    ) -> None:
-        super().__init__(config, spaces, device=device, rng=rng)
-        self._vae.encoder.add_module("cell", Stepwise(self._vae.encoder.cell))
+def plain(agent: Varibad) -> Varibad:
+    """A copy of the agent that infers its beliefs step by step, one call of the encoder's cell per step."""
+    twin = copy.deepcopy(agent)
+    encoder = twin.network.encoder  # the one that `twin.vae` trains
+    encoder.add_module("cell", Stepwise(encoder.cell))
+    return twin

@@ -60,7 +60,7 @@ def shown(agent: Any, state: Any, monkeypatch: pytest.MonkeyPatch) -> np.ndarray
         sample = agent._policy.sample
         monkeypatch.setattr(agent._policy, "sample", lambda p, x, *rest: (inputs.append(x), sample(p, x, *rest))[1])
     else:
-        agent._network.register_forward_pre_hook(lambda _, arguments: inputs.append(arguments[0].numpy()))
+        agent.network.register_forward_pre_hook(lambda _, arguments: inputs.append(arguments[0].numpy()))
     agent.act(state, STEP, np.random.default_rng(0))
     return inputs[0].reshape(2, -1)[:, :3]
 

@@ -49,6 +49,19 @@ def test_it_acts_alike_whatever_the_task_and_whatever_happened_before(spaces: Sp
     assert np.array_equal(actions[0], actions[2])
 
 
+def test_a_state_is_the_join_of_its_parts_and_parts_act_as_the_whole(spaces: Spaces) -> None:
+    agent, rng = make(spaces), np.random.default_rng(0)
+    step = TrajectoryBuilder(3, 2, spaces, rng.standard_normal((3, 2, 3))).step
+    state, parts = agent.begin(tasks(3), 2), [slice(0, 1), slice(1, 3)]
+    assert type(state).join([state.tasks(part) for part in parts]) == state
+    whole, _ = agent.act(state, step, rng, mode=True)
+    for part in parts:
+        action, _ = agent.act(state.tasks(part), Step(*(a[part] for a in vars(step).values())), rng, mode=True)
+        assert action.environment == pytest.approx(whole.environment[part], abs=1e-6)
+        for name, extra in action.extras.items():
+            assert extra == pytest.approx(whole.extras[name][part], abs=1e-5), name
+
+
 def test_a_restored_agent_goes_on_bit_for_bit(tmp_path: Path, some_spaces: Spaces, play) -> None:
     settings = {"normalise_observations": True}
     agent, twin = make(some_spaces, **settings), make(some_spaces, 5, **settings)
@@ -95,4 +108,4 @@ def test_an_exported_policy_is_described(tmp_path: Path, spaces: Spaces) -> None
     agent.save_policy(agent.begin(tasks(1), 1), tmp_path / "policy.safetensors")
     tensors, description = read_tensors(tmp_path / "policy.safetensors")
     assert torch.equal(tensors["network.policy.output.weight"], agent.tensors()["parameters.policy.output.weight"])
-    assert (description["agent"], description["distribution"]) == ("multitask", "gaussian")
+    assert [description[key] for key in ("format", "agent", "distribution")] == [1, "multitask", "gaussian"]

@@ -77,6 +77,19 @@ def test_what_it_is_told_comes_through_begin_and_decides_how_it_acts(spaces: Spa
     assert shown[1].extras["task_parameters"].tolist() == [[[0.5, 0.0, 3.0]]]
 
 
+def test_a_state_is_the_join_of_its_parts_and_parts_act_as_the_whole(spaces: Spaces) -> None:
+    agent, rng = make(spaces), np.random.default_rng(0)
+    step = TrajectoryBuilder(3, 2, spaces, rng.standard_normal((3, 2, 3))).step
+    state, parts = agent.begin(TASKS, 2), [slice(0, 1), slice(1, 3)]
+    assert np.array_equal(ToldTasks.join([state.tasks(part) for part in parts]).parameters, state.parameters)
+    whole, _ = agent.act(state, step, rng, mode=True)
+    for part in parts:
+        action, _ = agent.act(state.tasks(part), Step(*(a[part] for a in vars(step).values())), rng, mode=True)
+        assert action.environment == pytest.approx(whole.environment[part], abs=1e-6)
+        for name, extra in action.extras.items():
+            assert extra == pytest.approx(whole.extras[name][part], abs=1e-5), name
+
+
 def test_learning_uses_what_begin_was_told_and_not_the_batch(spaces: Spaces, play) -> None:
     ends = []
     for listed in (TASKS, TASKS[::-1]):
@@ -162,7 +175,7 @@ def test_an_exported_policy_holds_what_it_was_told(tmp_path: Path, spaces: Space
     agent.save_policy(ToldTasks(agent.begin(TASKS, 2).parameters), tmp_path / "policy.safetensors", task=2)
     tensors, description = read_tensors(tmp_path / "policy.safetensors")
     assert tensors["task_parameters"].tolist() == [1.0, -1.0, 4.0]
-    assert description["inputs"] == "observation, task parameters"
+    assert (description["format"], description["inputs"]) == (1, "observation, task parameters")
 
 
 # What families declare ------------------------------------------------------------------------------------------

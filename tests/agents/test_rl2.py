@@ -13,8 +13,7 @@ import torch
 from metarl.agents.rl2 import Rl2, Rl2Config
 from metarl.checkpoint import load_newest, save_checkpoint
 from metarl.learning.experience.trials import pack_trials
-from metarl.learning.networks.recurrent import unroll
-from metarl.learning.ppo.trials import Memory
+from metarl.learning.networks.sequence import unroll
 from metarl.registry import make_family
 from metarl.rollout import TrajectoryBuilder, collect
 from metarl.seeding import Streams
@@ -71,7 +70,7 @@ def test_learning_reproduces_the_log_probabilities_and_values_of_acting(
     trials = pack_trials(play(agent, LENGTHS))
     samples = agent._samples(trials)
     with torch.no_grad():
-        distribution, values = unroll(agent._network, agent._trial_inputs(trials))
+        distribution, values = unroll(agent.network, agent._trial_inputs(trials))
     live = samples.mask.bool()
     assert 0 < live.sum() < live.numel(), "some trials are shorter than others"
     torch.testing.assert_close(distribution.log_prob(samples.actions)[live], samples.log_probs[live])
@@ -109,65 +108,6 @@ def test_a_choice_is_fed_back_one_hot_and_none_at_the_start(discrete_spaces: Spa
     assert not x[:, 0, 3:].any()
     assert np.array_equal(np.argmax(x[0, 1:5, 3:7], axis=-1), trajectories[0].actions[0, 0, :4, 0])
     assert np.array_equal(x[0, 1:5, 3:7].sum(axis=-1), np.ones(4))
-
-
-def test_the_memory_survives_the_end_of_an_episode_and_not_that_of_a_trial(spaces: Spaces) -> None:
-    agent, rng = make(spaces), np.random.default_rng(0)
-    start = agent.begin([Task.of("noise")], 2)
-    assert not start.cell.any()
-    assert not start.feedback.any()
-    _, lived = agent.act(start, step_of(agent, 1, 2, first=np.ones((1, 2), dtype=np.bool_)), rng)
-    episode = Trajectories(
-        all_observations=np.zeros((1, 2, 6, 3), dtype=np.float32),
-        actions=np.float32([[[[0, 0], [1, 4], [0, 0], [0, 0], [0, 0]], [[0, 1]] * 4 + [[-1, -2]]]]),
-        rewards=np.float32([[[0, 7, 0, 0, 0], [0, 0, 0, 0, 5]]]),
-        terminated=np.zeros((1, 2, 5), dtype=np.bool_),
-        truncated=np.array([[[0, 1, 0, 0, 0], [0] * 5]], dtype=np.bool_),
-        mask=np.array([[[1, 1, 0, 0, 0], [1, 1, 1, 1, 1]]], dtype=np.bool_),
-        success=None,
-        diverged=np.zeros((1, 2), dtype=np.bool_),
-        extras={},
-    )
-    kept = lived.cell.clone()
-    adapted = agent.adapt(lived, episode)
-    assert torch.equal(adapted.cell, kept)
-    assert kept.abs().sum() > 0
-    assert adapted.feedback.tolist() == [[[1, 1, 7, 1], [-1, -1, 5, 1]]]
-    again = agent.begin([Task.of("noise")], 2)
-    assert not again.cell.any()
-    assert not again.feedback.any()
-
-
-@pytest.mark.parametrize("cell", ["gru", "lstm"])
-def test_a_row_whose_episode_is_over_keeps_its_memory(spaces: Spaces, cell: str) -> None:
-    agent, rng = make(spaces, cell=cell), np.random.default_rng(0)
-    state = agent.begin([Task.of("noise")] * 2, 2)
-    _, state = agent.act(state, step_of(agent, 2, 2), rng)
-    live = np.array([[True, False], [False, True]])
-    before = state.cell.clone()
-    _, after = agent.act(state, step_of(agent, 2, 2, live=live), rng)
-    same = (after.cell == state.cell).all(dim=-1)
-    assert same.tolist() == [[False, True, True, False]] * (2 if cell == "lstm" else 1)
-    assert torch.equal(state.cell, before), "the old state is a value"
-
-
-def test_the_first_step_of_an_episode_is_told_what_the_state_carries(spaces: Spaces) -> None:
-    """At the first step of an episode `Step` has zeros; what counts is what `adapt` put into the state."""
-    agent = make(spaces)
-    carried = np.float32([[[0.5, -0.5, 3.0, 1.0]]])
-    empty = agent.begin([Task.of("noise")], 1)
-    first = step_of(agent, 1, 1, first=np.ones((1, 1), dtype=np.bool_))
-    memories = [
-        agent.act(state, step, np.random.default_rng(0))[1].cell
-        for state, step in (
-            (empty, first),
-            (Memory(empty.cell, carried), first),
-            (Memory(empty.cell, carried), step_of(agent, 1, 1)),
-            (empty, step_of(agent, 1, 1)),
-        )
-    ]
-    assert not torch.allclose(memories[0], memories[1])
-    assert torch.equal(memories[2], memories[3]), "later steps are told by Step alone"
 
 
 def test_padded_steps_teach_nothing(spaces: Spaces, play) -> None:
@@ -232,14 +172,32 @@ def test_what_a_trial_cut_by_the_clock_had_left_is_the_value_of_going_on(spaces:
     assert targets[1, 7] == pytest.approx(trials.rewards[1, 7], abs=1e-5), "a termination leaves nothing to earn"
 
 
-def test_options_that_cut_returns_and_gradients_change_what_is_learnt(spaces: Spaces, play) -> None:
-    ends = []
-    for settings in ({}, {"episodes_cut_returns": True}, {"backpropagation_steps": 2}):
-        agent = make(spaces, **settings)
-        agent.meta_update(batch_of(play(agent, LENGTHS)))
-        ends.append(agent.tensors()["parameters.cell.weight_hh_l0"])
-    assert not torch.equal(ends[0], ends[1])
-    assert not torch.equal(ends[0], ends[2])
+@pytest.mark.parametrize("span", [0, 1, 4])
+def test_gradients_flow_back_through_that_many_steps_of_the_trial(spaces: Spaces, play, span: int) -> None:
+    """The value of the tenth step depends on the inputs since the last multiple of the span, and on all for 0."""
+    agent = make(spaces, backpropagation_steps=span)
+    trials = pack_trials(play(agent, LENGTHS))
+    x = agent._trial_inputs(trials).requires_grad_()
+    agent._trial_inputs = lambda _: x
+    _, forward = agent._to_learn_from(trials, agent._samples(trials))
+    _, values = forward(torch.tensor([0]))
+    values[0, 9].backward()
+    reached = np.flatnonzero(x.grad[0].abs().sum(dim=-1).numpy())
+    assert reached.tolist() == {0: list(range(10)), 1: [9], 4: [8, 9]}[span]
+
+
+@pytest.mark.parametrize("cut", [False, True])
+def test_targets_are_returns_to_the_end_of_the_trial_or_of_the_episode(spaces: Spaces, play, cut: bool) -> None:
+    """With lambda 1 and nothing after an end, by hand: discount 0.5 over the rewards that are left."""
+    settings = {"gamma": 0.5, "gae_lambda": 1.0, "finite_trials": True, "normalise_rewards": False}
+    agent = make(spaces, episodes_cut_returns=cut, **settings)
+    trajectories = play(agent, LENGTHS)
+    samples = agent._samples(pack_trials(trajectories))
+    for row, (task, episode) in enumerate(np.ndindex(3, 2)):
+        pieces = [t.rewards[task, episode][t.mask[task, episode]].astype(float) for t in trajectories]
+        pieces = pieces if cut else [np.concatenate(pieces)]
+        expected = [sum(0.5**i * r for i, r in enumerate(piece[t:])) for piece in pieces for t in range(len(piece))]
+        assert samples.targets[row, : len(expected)].numpy() == pytest.approx(np.array(expected), abs=1e-5)
 
 
 @pytest.mark.parametrize("cell", ["gru", "lstm"])
@@ -248,21 +206,21 @@ def test_segments_learn_as_whole_trials_do_until_the_parameters_change(some_spac
     agent = make(some_spaces, cell=cell, segment_steps=4)
     trials = pack_trials(play(agent, LENGTHS))
     samples, x = agent._samples(trials), agent._trial_inputs(trials)
-    parts, forward = agent._to_learn_from(samples, x)
+    parts, forward = agent._to_learn_from(trials, samples)
     assert parts.mask.shape[1:] == (4,)
     assert parts.mask.any(dim=1).all()
     assert parts.mask.sum() == samples.mask.sum()
     gradients = []
     for (distribution, values), part in (
         (forward(torch.arange(len(parts.mask))), parts),
-        (unroll(agent._network, x, 4), samples),
+        (unroll(agent.network, x, 4), samples),
     ):
         happened = part.mask > 0
         log_probs = distribution.log_prob(part.actions)[happened]
         torch.testing.assert_close(log_probs.detach(), part.log_probs[happened], rtol=0.0, atol=1e-5)
         torch.testing.assert_close(values.detach()[happened], part.values[happened], rtol=0.0, atol=1e-5)
         objective = (log_probs * part.advantages[happened] + values[happened].square()).sum()
-        gradients.append(torch.autograd.grad(objective, list(agent._network.parameters()), allow_unused=True))
+        gradients.append(torch.autograd.grad(objective, list(agent.network.parameters()), allow_unused=True))
     for ours, plain in zip(*gradients, strict=True):
         torch.testing.assert_close(ours, plain, rtol=1e-4, atol=1e-5)
 
@@ -288,23 +246,18 @@ def test_a_checkpoint_of_another_size_is_refused(spaces: Spaces) -> None:
         agent.restore(other.tensors(), other.counters())
 
 
-def test_trials_are_counted_as_the_protocol_wants(spaces: Spaces) -> None:
-    agent = make(spaces, episodes_per_trial=4)
-    assert agent.adaptation_steps == 3
-    assert agent.episodes_per_adaptation(20) == 1
-
-
 def test_an_exported_policy_has_network_memory_and_description(tmp_path: Path, spaces: Spaces) -> None:
     agent = make(spaces, normalise_observations=True)
     _, state = agent.act(agent.begin([Task.of("noise")] * 2, 3), step_of(agent, 2, 3), np.random.default_rng(0))
     agent.save_policy(state, tmp_path / "policy.safetensors", task=1)
     tensors, description = read_tensors(tmp_path / "policy.safetensors")
-    assert torch.equal(tensors["memory"], state.cell[:, 3:])
+    assert torch.equal(tensors["memory"], state.content[None, 3:])
+    assert torch.equal(tensors["feedback"], torch.tensor(state.feedback[1]))
     assert torch.equal(tensors["network.policy.log_std"], agent.tensors()["parameters.policy.log_std"])
     assert tensors["action_high"].tolist() == [1.0, 4.0]
     assert "observation.mean" in tensors
     assert json.dumps(description)
-    assert description["cell"] == "gru"
+    assert (description["format"], description["cell"]) == (1, "gru")
 
 
 def test_an_agent_that_must_remember_the_first_episode_learns_to(tmp_path: Path) -> None:

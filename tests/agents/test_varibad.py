@@ -9,11 +9,10 @@ import numpy as np
 import pytest
 import torch
 
-from metarl.agents.varibad import TrialTensors, Varibad, VaribadConfig
+from metarl.agents.varibad import Varibad, VaribadConfig
 from metarl.checkpoint import load_newest, save_checkpoint
 from metarl.learning.experience.trials import pack_trials
-from metarl.learning.networks.belief import choose_steps
-from metarl.learning.ppo.trials import Memory
+from metarl.learning.networks.vae import TrialTensors, choose_steps
 from metarl.registry import make_family
 from metarl.rollout import TrajectoryBuilder, collect
 from metarl.seeding import Streams
@@ -77,12 +76,13 @@ def test_training_infers_the_beliefs_that_were_acted_on(some_spaces: Spaces, pla
     agent.meta_update(batch_of(play(agent, LENGTHS, seed=7)))  # so that there are statistics
     trials = pack_trials(play(agent, LENGTHS))
     assert 0 < trials.mask.sum() < trials.mask.size, "some trials are shorter than others"
-    tensors = agent._trial_tensors(agent._rows(trials), trials.mask)
-    encoder = agent._vae.encoder
+    tensors = agent._trial_tensors(vars(trials), trials.mask)
+    encoder = agent.vae.encoder
     with torch.no_grad():
         inferred, _ = encoder(tensors.inputs, encoder.fresh_memory(len(trials.mask)))
-        x = agent._policy_inputs(trials.observations, trials.extras["belief"])
-        distribution, values = agent._network(x)
+        seen = agent._seen(trials.observations)
+        x = agent.network.joined(*(torch.tensor(a) for a in (seen, trials.extras["belief"])))
+        distribution, values = agent.network.actor_critic(x)
     beliefs = torch.cat(inferred, dim=-1).numpy()[trials.mask]
     assert beliefs == pytest.approx(trials.extras["belief"][trials.mask], abs=1e-5)
     assert beliefs.std(axis=0).min() > 0.01, "the belief is no constant"
@@ -96,18 +96,19 @@ def test_the_policy_acts_on_the_belief_after_this_steps_observation(spaces: Spac
     state = agent.begin([Task.of("noise")], 1)
     step = step_of(agent, 1, 1, first=np.ones((1, 1), dtype=np.bool_))
     action, after = agent.act(state, step, np.random.default_rng(0))
-    encoder = agent._vae.encoder
+    encoder = agent.vae.encoder
     with torch.no_grad():
-        belief = torch.cat([encoder.mean(after.cell[0]), encoder.log_variance(after.cell[0])], dim=-1)
+        belief = torch.cat(encoder.belief(after.content.cell), dim=-1)
         x = torch.cat([torch.tensor(step.observation[0]), belief], dim=-1)
-        _, value = agent._network(x)
+        _, value = agent.network.actor_critic(x)
     assert action.extras["belief"][0] == pytest.approx(belief.numpy(), abs=1e-6)
+    assert np.array_equal(action.extras["belief"][0], after.content.belief.numpy())
     assert action.extras["value"][0] == pytest.approx(value.numpy(), abs=1e-6)
 
 
 def slow_elbo(agent: Varibad, trials: TrialTensors, noise: torch.Tensor) -> list[list[float]]:
     """The bound's parts by a double loop over prefixes and steps, each prefix encoded from its own start."""
-    vae, results = agent._vae, []
+    vae, results = agent.vae, []
     for b, length in enumerate(trials.mask.sum(dim=1).int().tolist()):
         rewards = observations = kl = 0.0
         before_mean, before_variance = torch.zeros(2), torch.ones(2)
@@ -138,31 +139,30 @@ def test_the_bound_is_that_of_a_slow_loop_over_prefixes_and_steps(
 ) -> None:
     agent = make(some_spaces, transition_weight=transitions, reward_sees_transition=sees_transition)
     packed = pack_trials(play(agent, LENGTHS))
-    trials = agent._trial_tensors(agent._rows(packed), packed.mask)
+    trials = agent._trial_tensors(vars(packed), packed.mask)
     everything = choose_steps(packed.mask, 0, torch.device("cpu"), np.random.default_rng(0))
     noise = torch.randn(*packed.mask.shape, 2, generator=torch.Generator().manual_seed(0))
-    elbo = agent._vae.elbo(trials, everything, everything, noise)
+    elbo = agent.vae.elbo(trials, everything, everything, noise)
     slow = torch.tensor(slow_elbo(agent, trials, noise))
     for part, expected in zip(elbo, slow.T, strict=True):
         torch.testing.assert_close(part, expected, rtol=1e-4, atol=1e-3)
     assert (elbo.observations > 0).all() == bool(transitions)
-    config = replace(agent.config, reward_weight=3.0, transition_weight=0.7, kl_weight=0.2)
     expected = (3 * slow[:, 0] + 0.7 * slow[:, 1] + 0.2 * slow[:, 2]).mean()
-    torch.testing.assert_close(elbo.loss(config), expected, rtol=1e-4, atol=1e-3)
+    torch.testing.assert_close(elbo.loss(3.0, 0.7, 0.2), expected, rtol=1e-4, atol=1e-3)
 
 
 @torch.no_grad()
 def test_some_prefixes_and_steps_estimate_the_whole_bound_without_bias(spaces: Spaces, play) -> None:
     agent = make(spaces)
     packed = pack_trials(play(agent, LENGTHS))
-    trials, cpu, rng = agent._trial_tensors(agent._rows(packed), packed.mask), torch.device("cpu"), None
+    trials, cpu, rng = agent._trial_tensors(vars(packed), packed.mask), torch.device("cpu"), None
     everything = choose_steps(packed.mask, 0, cpu, np.random.default_rng(0))
     noise = torch.randn(*packed.mask.shape, 2, generator=torch.Generator().manual_seed(0))
-    whole = agent._vae.elbo(trials, everything, everything, noise)
+    whole = agent.vae.elbo(trials, everything, everything, noise)
     rng, estimates = np.random.default_rng(1), []
     for _ in range(1500):
         prefixes, decoded = (choose_steps(packed.mask, count, cpu, rng) for count in (4, 3))
-        part = agent._vae.elbo(trials, prefixes, decoded, prefixes.of(noise))
+        part = agent.vae.elbo(trials, prefixes, decoded, prefixes.of(noise))
         torch.testing.assert_close(part.kl, whole.kl)
         estimates.append(part.rewards)
     stacked = torch.stack(estimates)
@@ -178,69 +178,15 @@ def test_the_policys_learning_never_reaches_the_encoder_nor_the_other_way_round(
     report = agent.meta_update(batch_of(trajectories))
     assert all(same(vae, learnt(agent, "vae.")))
     assert not any(same(policy, learnt(agent, "parameters.")))
-    assert all(p.grad is None for p in agent._vae.parameters())
+    assert all(p.grad is None for p in agent.vae.parameters())
     assert not any(name.startswith("vae/") for name in report)
 
     agent = make(spaces)
-    agent._replay.add(agent._rows(pack_trials(trajectories)), pack_trials(trajectories).mask)
+    trials = pack_trials(trajectories)
+    agent._replay.add(vars(trials), trials.mask)
     agent._update_vae()
     assert all(same(policy, learnt(agent, "parameters.")))
     assert not any(same(vae, learnt(agent, "vae.")))
-
-
-def test_the_memory_survives_the_end_of_an_episode_and_not_that_of_a_trial(spaces: Spaces) -> None:
-    agent, rng = make(spaces), np.random.default_rng(0)
-    start = agent.begin([Task.of("noise")], 2)
-    assert not start.cell.any()
-    assert not start.feedback.any()
-    _, lived = agent.act(start, step_of(agent, 1, 2, first=np.ones((1, 2), dtype=np.bool_)), rng)
-    episode = Trajectories(
-        all_observations=np.zeros((1, 2, 6, 3), dtype=np.float32),
-        actions=np.float32([[[[0, 0], [1, 4], [0, 0], [0, 0], [0, 0]], [[0, 1]] * 4 + [[-1, -2]]]]),
-        rewards=np.float32([[[0, 7, 0, 0, 0], [0, 0, 0, 0, 5]]]),
-        terminated=np.zeros((1, 2, 5), dtype=np.bool_),
-        truncated=np.array([[[0, 1, 0, 0, 0], [0] * 5]], dtype=np.bool_),
-        mask=np.array([[[1, 1, 0, 0, 0], [1, 1, 1, 1, 1]]], dtype=np.bool_),
-        success=None,
-        diverged=np.zeros((1, 2), dtype=np.bool_),
-        extras={},
-    )
-    kept = lived.cell.clone()
-    adapted = agent.adapt(lived, episode)
-    assert torch.equal(adapted.cell, kept)
-    assert kept.abs().sum() > 0
-    assert adapted.feedback.tolist() == [[[1, 1, 7, 1], [-1, -1, 5, 1]]]
-    again = agent.begin([Task.of("noise")], 2)
-    assert not again.cell.any()
-    assert not again.feedback.any()
-
-
-def test_a_row_whose_episode_is_over_keeps_its_belief(spaces: Spaces) -> None:
-    agent, rng = make(spaces), np.random.default_rng(0)
-    _, state = agent.act(agent.begin([Task.of("noise")] * 2, 2), step_of(agent, 2, 2), rng)
-    before = state.cell.clone()
-    live = np.array([[True, False], [False, True]])
-    _, after = agent.act(state, step_of(agent, 2, 2, live=live), rng)
-    assert (after.cell == state.cell).all(dim=-1).tolist() == [[False, True, True, False]]
-    assert torch.equal(state.cell, before), "the old state is a value"
-
-
-def test_the_first_step_of_an_episode_is_told_what_the_state_carries(spaces: Spaces) -> None:
-    agent = make(spaces)
-    carried = np.float32([[[0.5, -0.5, 3.0, 1.0]]])
-    empty = agent.begin([Task.of("noise")], 1)
-    first = step_of(agent, 1, 1, first=np.ones((1, 1), dtype=np.bool_))
-    memories = [
-        agent.act(state, step, np.random.default_rng(0))[1].cell
-        for state, step in (
-            (empty, first),
-            (Memory(empty.cell, carried), first),
-            (Memory(empty.cell, carried), step_of(agent, 1, 1)),
-            (empty, step_of(agent, 1, 1)),
-        )
-    ]
-    assert not torch.allclose(memories[0], memories[1])
-    assert torch.equal(memories[2], memories[3]), "later steps are told by Step alone"
 
 
 def test_padded_steps_teach_nothing(spaces: Spaces, play) -> None:
@@ -274,28 +220,31 @@ def test_longer_padding_changes_no_bound(spaces: Spaces, play) -> None:
     """The same short trial, alone or beside a longer one."""
     agent = make(spaces)
     packed = pack_trials(play(agent, LENGTHS))
-    rows, mask = agent._rows(packed), packed.mask
+    mask, arrays = packed.mask, {k: v for k, v in vars(packed).items() if k != "extras"}
     short = int(mask.sum(axis=1).argmin())
     length = int(mask[short].sum())
     parts = []
     noise = torch.randn(1, mask.shape[1], 2, generator=torch.Generator().manual_seed(0))
     for stop in (length, mask.shape[1]):
-        r, m = rows[short : short + 1, :stop], mask[short : short + 1, :stop]
+        one = {name: array[short : short + 1, :stop] for name, array in arrays.items()}
+        m = one["mask"]
         everything = choose_steps(m, 0, torch.device("cpu"), np.random.default_rng(0))
         with torch.no_grad():
-            parts.append(agent._vae.elbo(agent._trial_tensors(r, m), everything, everything, noise[:, :stop]))
+            parts.append(agent.vae.elbo(agent._trial_tensors(one, m), everything, everything, noise[:, :stop]))
     assert length < mask.shape[1]
     for one, other in zip(*parts, strict=True):
         torch.testing.assert_close(one, other)
 
 
 def test_rewards_are_divided_by_the_deviation_of_the_trials_returns(spaces: Spaces, play, monkeypatch) -> None:
-    agent = make(spaces, gamma=0.5, gae_lambda=1.0, normalise_advantages=False, finite_trials=True)
+    agent = make(
+        spaces, gamma=0.5, gae_lambda=1.0, normalise_advantages=False, finite_trials=True, normalise_belief=False
+    )
     trajectories, seen = play(agent, LENGTHS), []
     monkeypatch.setattr(
-        agent._learner, "update", lambda samples, forward, progress: seen.append((samples, forward)) or {}
+        agent._learner, "update", lambda samples, forward, _: seen.append((samples, forward)) or {"update/entropy": 0.0}
     )
-    agent._update_policy(pack_trials(trajectories))
+    agent.meta_update(batch_of(trajectories))
     trials, returns = pack_trials(trajectories), []
     for rewards, mask in zip(trials.rewards, trials.mask, strict=True):
         real = rewards[mask].astype(float)
@@ -350,24 +299,18 @@ def test_a_checkpoint_that_does_not_fit_is_refused(spaces: Spaces, play) -> None
         small.restore(full.tensors(), full.counters())
 
 
-def test_trials_are_counted_as_the_protocol_wants(spaces: Spaces) -> None:
-    agent = make(spaces, episodes_per_trial=4)
-    assert agent.adaptation_steps == 3
-    assert agent.episodes_per_adaptation(20) == 1
-
-
 def test_an_exported_policy_has_networks_memory_and_description(tmp_path: Path, spaces: Spaces) -> None:
     agent = make(spaces, normalise_observations=True)
     _, state = agent.act(agent.begin([Task.of("noise")] * 2, 3), step_of(agent, 2, 3), np.random.default_rng(0))
     agent.save_policy(state, tmp_path / "policy.safetensors", task=1)
     tensors, description = read_tensors(tmp_path / "policy.safetensors")
-    assert torch.equal(tensors["memory"], state.cell[:, 3:])
+    assert torch.equal(tensors["memory"], state.content.cell[None, 3:])
     assert torch.equal(tensors["network.policy.log_std"], agent.tensors()["parameters.policy.log_std"])
     assert torch.equal(tensors["encoder.mean.weight"], agent.tensors()["vae.encoder.mean.weight"])
     assert tensors["action_high"].tolist() == [1.0, 4.0]
     assert {"observation.mean", "belief.mean"} <= tensors.keys()
     assert json.dumps(description)
-    assert description["agent"] == "varibad"
+    assert (description["format"], description["agent"]) == (1, "varibad")
 
 
 def bandit_trials(agent: Varibad, good: np.ndarray, rng: np.random.Generator) -> list[Trajectories]:
@@ -440,7 +383,7 @@ def test_a_latent_that_has_collapsed_to_the_prior_is_not_blown_up(spaces: Spaces
     sign = np.array([1.0, -1.0, 1.0, -1.0])[:, None]
     beliefs = sign * np.array([2.0, 1e-4, 0.5, 1e-4])
     agent._belief_moments.update(beliefs, np.ones(4, dtype=np.bool_))
-    x = agent._policy_inputs(np.zeros((4, 3), np.float32), beliefs)
+    x = agent.network.joined(torch.zeros(4, 3), torch.tensor(beliefs))
     assert x[:, 3:].numpy() == pytest.approx(sign * np.array([1.0, 0.005, 1.0, 0.01]), rel=1e-5)
     all_collapsed = make(spaces)
     all_collapsed._belief_moments.update(beliefs * [5e-5, 1.0, 2e-4, 1.0], np.ones(4, dtype=np.bool_))

@@ -1,4 +1,6 @@
-"""What was experienced, on its way to a learner: returns, normalisation, replay, trials, actions, checks.
+"""Experience on its way to a learner.
 
-NumPy in, NumPy or tensors out; no network. Imports `device` only.
+Packed trials and feedback (`trials`, `feedback`), returns and advantages, normalisation, replays (`replay`,
+`trial_replay`, `task_buffers`, with one codec of rows in `columns`), actions, checks of a caller's arrays.
+NumPy in, NumPy or tensors out; no network. Imports `device` and `saving` only.
 """

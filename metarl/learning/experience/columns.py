@@ -1,4 +1,4 @@
-"""Several arrays of a step as one float32 row: how replays store what was experienced."""
+"""Several arrays of a step as one float32 row: the storage of replays."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Columns:
         self.width = sum(max(width, 1) for width in widths.values())
 
     def pack(self, **arrays: Floats) -> Floats:
-        """Rows `[..., width]` float32 of arrays `[..., column]`, or `[...]` for single numbers."""
+        """Rows `[..., width]` float32 of arrays `[..., column]` (`[...]` for single numbers); ignores other names."""
         parts = [arrays[name] if width else arrays[name][..., None] for name, width in self._widths.items()]
         return np.concatenate(parts, axis=-1, dtype=np.float32)
 

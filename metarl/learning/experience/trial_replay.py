@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from metarl.learning.experience.columns import Columns
 from metarl.types import Bools, Floats
 
 
@@ -16,29 +17,31 @@ class TrialReplay:
     """A ring buffer of whole trials; when it is full, the oldest are overwritten.
 
     Args:
-        capacity: Trials that it holds.
+        capacity: Trials that it holds at most.
         steps: Most steps of a trial.
-        width: Numbers that describe a step.
+        columns: Arrays that describe a step.
 
     Attributes:
         size: Trials that it holds now.
     """
 
-    def __init__(self, capacity: int, steps: int, width: int) -> None:
-        self._rows = np.zeros((capacity, steps, width), dtype=np.float32)
+    def __init__(self, capacity: int, steps: int, columns: Columns) -> None:
+        self._columns = columns
+        self._rows = np.zeros((capacity, steps, columns.width), dtype=np.float32)
         self._lengths = np.zeros(capacity, dtype=np.int64)
         self.size, self._next = 0, 0
 
-    def add(self, rows: Floats, mask: Bools) -> None:
-        """Appends trials in order; of more than fit, the last.
+    def add(self, arrays: Mapping[str, Floats], mask: Bools) -> None:
+        """Appends trials in order; if more than fit, the last of them.
 
         Args:
-            rows: `[B, L, width]`.
+            arrays: The columns by name, `[B, L, ...]`; other names are ignored.
             mask: `[B, L]`, True on the steps that happened, which come first.
 
         Raises:
             ValueError: The trials are longer than the buffer was made for.
         """
+        rows = self._columns.pack(**arrays)
         capacity, steps, _ = self._rows.shape
         if mask.shape[1] > steps:
             raise ValueError(f"TrialReplay.add: got trials of {mask.shape[1]} steps, expected at most {steps}")
@@ -49,11 +52,11 @@ class TrialReplay:
         self._lengths[where[kept]] = mask.sum(axis=1)[kept]
         self.size, self._next = min(self.size + len(rows), capacity), int((self._next + len(rows)) % capacity)
 
-    def sample(self, batch: int, rng: np.random.Generator) -> tuple[Floats, Bools]:
-        """Different trials, all alike: rows `[B, L, width]` and mask `[B, L]`, `L` the longest of them.
+    def sample(self, batch: int, rng: np.random.Generator) -> tuple[Mapping[str, Floats], Bools]:
+        """Distinct trials, drawn uniformly: columns `[B, L, ...]` and mask `[B, L]`, with `L` steps in the longest.
 
         Args:
-            batch: How many, or all there are if those are fewer.
+            batch: Number of trials; all of them if the buffer holds fewer.
             rng: Source of the choice.
 
         Raises:
@@ -64,7 +67,7 @@ class TrialReplay:
         chosen = rng.choice(self.size, min(batch, self.size), replace=False)
         lengths = self._lengths[chosen]
         mask = np.arange(lengths.max()) < lengths[:, None]
-        return self._rows[chosen, : mask.shape[1]], mask
+        return self._columns.unpack(self._rows[chosen, : mask.shape[1]]), mask
 
     def tensors(self, prefix: str) -> dict[str, Tensor]:
         """The content, as long as the longest trial in it, for a checkpoint."""
@@ -76,7 +79,7 @@ class TrialReplay:
         }
 
     def check(self, prefix: str, tensors: Mapping[str, Tensor]) -> None:
-        """Refuses tensors that `restore` could not take.
+        """Checks tensors for `restore`.
 
         Raises:
             ValueError: An array is missing, or does not fit capacity, steps or width.
@@ -96,7 +99,7 @@ class TrialReplay:
         )
 
     def restore(self, prefix: str, tensors: Mapping[str, Tensor]) -> None:
-        """Takes back what `tensors` gave."""
+        """Restores what `tensors` returned."""
         rows = tensors[f"{prefix}.rows"].numpy()
         self.size, self._next = len(rows), int(tensors[f"{prefix}.next"])
         self._rows[:], self._lengths[:] = 0.0, 0

@@ -1,8 +1,7 @@
 """Packing episodes into trials.
 
-A trial is all episodes that one environment plays of one task, in order. Packing moves the steps that happened to
-the front, so that a recurrence over a packed trial passes through the memories that acting passed through, and
-padding, all at the end, never touches them.
+A trial is all episodes of one environment with one task, in order. Packing moves the steps that happened to the front
+and padding to the end, so that a recurrence over a packed trial passes through the same memories as acting.
 """
 
 from __future__ import annotations
@@ -27,9 +26,9 @@ class Trials:
         actions: `[B, L, A]`, as the environment received them.
         rewards: `[B, L]`.
         over: `[B, L]`, True on the last step of each episode.
-        truncated: `[B, L]`, True where the clock ended it, and it did not end by itself.
+        truncated: `[B, L]`, True if a time limit ended it, and the task did not terminate.
         mask: `[B, L]`, True on the steps that happened, which come first.
-        extras: What the agent added while acting, each `[B, L, ...]`.
+        extras: Arrays that the agent recorded while acting, each `[B, L, ...]`.
     """
 
     observations: Floats
@@ -81,5 +80,5 @@ def last_steps(mask: Bools) -> Bools:
 
 
 def step_after(values: Tensor, mask: Bools) -> Tensor:
-    """What stands right after each trial's last step, `[B, ...]`, of `[B, L + 1, ...]`."""
+    """The entry after each trial's last step, `[B, ...]`, of `[B, L + 1, ...]`."""
     return values[torch.arange(len(mask)), torch.tensor(mask.sum(axis=1))]

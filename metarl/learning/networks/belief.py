@@ -1,25 +1,24 @@
-"""Beliefs over a latent task variable that are inferred step by step: the encoder, decoders, and terms of the ELBO.
+"""Beliefs over a latent task variable, inferred step by step, and a policy that acts on them.
 
-Zintgraf et al. 2020 (arXiv:1910.08348), section 3. The evidence lower bound is a sum over the prefixes of a trial:
-the belief after each prefix has to account for every step of the trial, those to come included. Such a double sum
-is long, so its terms can be drawn at random with weights that leave its expectation as it is.
+Zintgraf et al. 2020 (arXiv:1910.08348), section 3. `vae` has the decoders and the training of the encoder.
 """
 
 from __future__ import annotations
 
-from itertools import pairwise
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from metarl.learning.device.gpu import send
-from metarl.learning.networks.cells import memory_after, recurrent_cell, through
-from metarl.learning.networks.modules import HIDDEN_GAIN, hidden_layers, linear
+from metarl.learning.networks.cells import fresh_cell_memory, memory_after, recurrent_cell, through
+from metarl.learning.networks.distributions import Distribution
+from metarl.learning.networks.modules import ActorCritic, hidden_layers, linear
 from metarl.learning.networks.perceptron import Activation
-from metarl.types import Bools
+from metarl.learning.networks.sequence import SequenceNetwork
+from metarl.types import Floats
 
 
 class Posterior(NamedTuple):
@@ -34,7 +33,7 @@ class Posterior(NamedTuple):
     log_variance: Tensor
 
     def drawn(self, noise: Tensor) -> Tensor:
-        """`mean + deviation * noise`, through which gradients flow; `noise` is `[..., Z]`."""
+        """`mean + deviation * noise`, differentiable in the belief; `noise` is `[..., Z]`."""
         return self.mean + torch.exp(0.5 * self.log_variance) * noise
 
 
@@ -44,7 +43,7 @@ class BeliefEncoder(nn.Module):
     Args:
         inputs: Size of the input, `I`.
         latent: `Z`.
-        hidden: Units of each layer before the GRU; there may be none.
+        hidden: Units of each layer before the GRU; may be empty.
         activation: After each of them.
         units: `H`, size of the memory.
         rng: Source of the initial weights.
@@ -69,122 +68,106 @@ class BeliefEncoder(nn.Module):
         self.log_variance = linear(units, latent, 1.0, rng)
 
     def fresh_memory(self, rows: int) -> Tensor:
-        """The memory at the start of a trial: zeros `[1, rows, H]`."""
-        return torch.zeros(1, rows, self.units, dtype=torch.float32, device=self.mean.weight.device)
+        """The memory at the start of a trial: zeros `[rows, H]`."""
+        memory = fresh_cell_memory("gru", rows, self.units, self.mean.weight.device)
+        assert isinstance(memory, Tensor)
+        return memory
 
     def forward(self, x: Tensor, memory: Tensor) -> tuple[Posterior, Tensor]:
-        """Goes on from a memory over `L` steps.
+        """Continues from a memory over `L` steps.
 
         Args:
             x: `[B, L, I]`.
-            memory: `[1, B, H]`.
+            memory: `[B, H]`.
 
         Returns:
             The belief after each step `[B, L, Z]`, and the memory after the last.
         """
-        features, memory = through(self.cell, self.encoder(x), memory)
-        return Posterior(self.mean(features), self.log_variance(features)), memory
+        features, after = through(self.cell, self.encoder(x), memory)
+        assert isinstance(after, Tensor)
+        return self.belief(features), after
+
+    def belief(self, features: Tensor) -> Posterior:
+        """The belief `[..., Z]` that outputs of the GRU `[..., H]` encode."""
+        return Posterior(self.mean(features), self.log_variance(features))
 
     def memory_after(self, x: Tensor, memory: Tensor, steps: Tensor) -> Tensor:
-        """The memory `[1, B, H]` after the first `steps` `[B]` of each row of `[B, L, I]`."""
-        return memory_after(self.cell, self.encoder(x), memory, steps)
+        """The memory `[B, H]` after the first `steps` `[B]` of each row of `[B, L, I]`."""
+        after = memory_after(self.cell, self.encoder(x), memory, steps)
+        assert isinstance(after, Tensor)
+        return after
 
 
-class Decoder(nn.Module):
-    """A perceptron (ReLU) on every pair of a latent and a step.
+class BeliefMemory(NamedTuple):
+    """The memory of a policy that acts on beliefs.
 
-    The first layer is applied to latents and steps apart and then summed, as a matrix product of the joined pair
-    is; only what follows is computed pair by pair.
+    Attributes:
+        cell: State of the encoder's GRU, `[rows, H]`.
+        belief: Mean and log-variance after the last step, `[rows, 2 Z]`; zeros, which is N(0, 1), at the start.
+    """
+
+    cell: Tensor
+    belief: Tensor
+
+
+class BeliefPolicy(SequenceNetwork[BeliefMemory]):
+    """A policy and a value function of observation and belief; all memory is the encoder's.
 
     Args:
-        latent: `Z`.
-        inputs: Numbers that describe a step, `S`.
-        hidden: Units of each hidden layer.
-        outputs: Numbers to put out.
-        rng: Source of the initial weights.
+        encoder: Infers the belief from the whole input.
+        actor_critic: Policy and value function on `O + 2 Z` numbers.
+        observation_size: `O`, the leading components of the input.
+        shown: From beliefs `[..., 2 Z]` to what policy and value function see (normalisation).
     """
 
     def __init__(
-        self, latent: int, inputs: int, hidden: tuple[int, ...], outputs: int, rng: np.random.Generator
+        self,
+        encoder: BeliefEncoder,
+        actor_critic: ActorCritic,
+        observation_size: int,
+        shown: Callable[[Floats], Floats] | None,
     ) -> None:
         super().__init__()
-        self._columns = [latent, inputs]
-        sizes = (latent + inputs, *hidden, outputs)
-        gains = [HIDDEN_GAIN] * len(hidden) + [1.0]
-        self.layers = nn.ModuleList(
-            linear(i, o, gain, rng) for (i, o), gain in zip(pairwise(sizes), gains, strict=True)
-        )
+        self.encoder, self.actor_critic = encoder, actor_critic
+        self.policy = actor_critic.policy
+        self._observation_size, self._shown = observation_size, shown
 
-    def forward(self, latents: Tensor, steps: Tensor) -> Tensor:
-        """Outputs `[B, P, D, outputs]` for latents `[B, P, Z]` and steps `[B, D, S]`."""
-        first, others = self.layers[0], self.layers[1:]
-        assert isinstance(first, nn.Linear)
-        of_latents, of_steps = torch.split(first.weight, self._columns, dim=1)
-        by_latent = functional.linear(latents, of_latents).unsqueeze(2)  # [B, P, 1, hidden]
-        x = by_latent + functional.linear(steps, of_steps, first.bias).unsqueeze(1)
-        for layer in others:
-            x = layer(functional.relu(x))
-        return x
+    def fresh_memory(self, rows: int) -> BeliefMemory:
+        """A belief of N(0, 1), and an encoder that has seen nothing."""
+        cell = self.encoder.fresh_memory(rows)
+        return BeliefMemory(cell, cell.new_zeros(rows, 2 * self.encoder.mean.out_features))
 
+    def forward(self, x: Tensor, memory: BeliefMemory) -> tuple[Distribution, Tensor, BeliefMemory]:
+        """Policy and values `[B, L]` on the belief after each input `[B, L, I]`, and the memory after the last."""
+        posterior, cell = self.encoder(x, memory.cell)
+        beliefs = torch.cat(posterior, dim=-1)
+        distribution, values = self.actor_critic(self.joined(x[..., : self._observation_size], beliefs))
+        return distribution, values, BeliefMemory(cell, beliefs[:, -1])
 
-def kl_from_previous(beliefs: Posterior) -> Tensor:
-    """KL(q_t || q_{t-1}) in nats along a trial, `[B, L]`; before the first step the belief is N(0, 1).
+    def joined(self, observations: Tensor, beliefs: Tensor) -> Tensor:
+        """Inputs of policy and value function, `[..., O + 2 Z]`; `observations` as the encoder sees them."""
+        if self._shown is not None:
+            beliefs = send(self._shown(beliefs.cpu().numpy()), beliefs.device)
+        return torch.cat([observations, beliefs], dim=-1)
 
-    Of two normal distributions it is `(log v' - log v + (v + (m - m')^2) / v' - 1) / 2`, summed over the latent.
+    def memory_after(self, x: Tensor, memory: BeliefMemory, steps: Tensor) -> BeliefMemory:
+        """The memory after the first `steps` `[B]` of each row, by one pass over packed sequences."""
+        cell = self.encoder.memory_after(x, memory.cell, steps)
+        return BeliefMemory(cell, torch.cat(self.encoder.belief(cell), dim=-1))
 
-    Args:
-        beliefs: `[B, L, Z]`.
-    """
-    before = Posterior(*(torch.cat([torch.zeros_like(t[:, :1]), t[:, :-1]], dim=1) for t in beliefs))
-    ratio = torch.exp(beliefs.log_variance - before.log_variance)
-    distance = (beliefs.mean - before.mean).square() * torch.exp(-before.log_variance)
-    return 0.5 * (before.log_variance - beliefs.log_variance + ratio + distance - 1.0).sum(dim=-1)
+    def value_after(self, x: Tensor, steps: Tensor) -> Tensor:
+        """The value `[B]` at one step of each row; the value function is evaluated there alone."""
+        posterior, _ = self.encoder(x, self.encoder.fresh_memory(len(x)))
+        at = (torch.arange(len(x)), steps)
+        inputs = self.joined(x[..., : self._observation_size][at], torch.cat(posterior, dim=-1)[at])
+        values: Tensor = self.actor_critic(inputs)[1]
+        return values
 
+    def exported_parameters(self) -> dict[str, Tensor]:
+        """Policy and value function as `network.NAME`, the encoder as `encoder.NAME`."""
+        parts = {"network": self.actor_critic, "encoder": self.encoder}
+        return {f"{part}.{name}": p.detach() for part, module in parts.items() for name, p in module.named_parameters()}
 
-class Chosen(NamedTuple):
-    """Some steps of each trial, and how much each counts.
-
-    Attributes:
-        steps: Their numbers, `[B, n]`.
-        weight: `[B, n]`: 0 on padding; else such that a weighted sum over the chosen steps has the sum over all of
-            the trial's steps as its expectation.
-    """
-
-    steps: Tensor
-    weight: Tensor
-
-    def of(self, values: Tensor) -> Tensor:
-        """The chosen steps of `[B, L, ...]`: `[B, n, ...]`."""
-        index = self.steps.reshape(*self.steps.shape, *[1] * (values.ndim - 2))
-        return values.gather(1, index.expand(*self.steps.shape, *values.shape[2:]))
-
-
-def choose_steps(mask: Bools, count: int, device: torch.device, rng: np.random.Generator) -> Chosen:
-    """Draws steps of each trial without replacement, all alike.
-
-    Args:
-        mask: `[B, L]`, True on the steps that happened.
-        count: How many of each trial; 0 takes all of them, each with weight 1, and draws nothing.
-        device: Where to.
-        rng: Source of the choice.
-    """
-    if count == 0 or count >= mask.shape[1]:
-        index, weight = np.broadcast_to(np.arange(mask.shape[1]), mask.shape), mask.astype(np.float32)
-    else:
-        index = np.argsort(rng.random(mask.shape) + ~mask, axis=1)[:, :count]  # padding comes last
-        happened = mask.sum(axis=1, keepdims=True)
-        weight = np.take_along_axis(mask, index, axis=1) * (happened / np.clip(happened, 1, count))
-    return Chosen(send(index, device), send(weight, device, torch.float32))
-
-
-def summed_error(outputs: Tensor, targets: Tensor, prefixes: Chosen, decoded: Chosen) -> Tensor:
-    """Sum over prefixes and steps of the squared errors, `[B]`.
-
-    Args:
-        outputs: `[B, P, D, X]`, what the latent drawn after each prefix says of each step.
-        targets: `[B, D, X]`.
-        prefixes: The `P` prefixes.
-        decoded: The `D` steps.
-    """
-    errors = (outputs - targets.unsqueeze(1)).square().sum(dim=-1)  # [B, P, D]
-    return torch.einsum("bp,bpd,bd->b", prefixes.weight, errors, decoded.weight)
+    def exported_memory(self, memory: BeliefMemory) -> dict[str, Tensor]:
+        """The state of the encoder's GRU, `[1, rows, H]`; the belief follows from it."""
+        return {"memory": memory.cell.unsqueeze(0).clone()}

@@ -1,8 +1,8 @@
-"""Recurrent cells: how they start, and how sequences pass through them."""
+"""Recurrent cells: initial weights, and passing sequences through them."""
 
 from __future__ import annotations
 
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -13,8 +13,15 @@ from metarl.learning.networks.modules import orthogonal
 
 Cell = Literal["gru", "lstm"]
 GATES = {"gru": 3, "lstm": 4}
-PARTS = {"gru": 1, "lstm": 2}
-"""Arrays that a memory consists of: the hidden state, and the LSTM's cell state."""
+"""Matrices of each kind of cell."""
+CellMemory = Tensor | tuple[Tensor, Tensor]
+"""The hidden state of each row `[B, H]` for a GRU; hidden state and cell state for an LSTM."""
+
+
+def fresh_cell_memory(cell: Cell, rows: int, units: int, device: torch.device) -> CellMemory:
+    """Zeros for so many rows, with `units` numbers each."""
+    zeros = torch.zeros(rows, units, dtype=torch.float32, device=device)
+    return zeros if cell == "gru" else (zeros, zeros.clone())
 
 
 def recurrent_cell(cell: Cell, inputs: int, units: int, rng: np.random.Generator) -> nn.GRU | nn.LSTM:
@@ -40,44 +47,33 @@ def recurrent_cell(cell: Cell, inputs: int, units: int, rng: np.random.Generator
     return layer
 
 
-def through(layer: nn.GRU | nn.LSTM, inputs: Any, memory: Tensor) -> tuple[Any, Tensor]:
+def through(layer: nn.GRU | nn.LSTM, inputs: Any, memory: CellMemory) -> tuple[Any, CellMemory]:
     """Passes sequences through a recurrent layer.
 
     Args:
         layer: The layer.
         inputs: `[B, L, I]`, or a packed sequence.
-        memory: To go on from, `[S, B, H]`, with `S` = 2 for the LSTM and 1 for the GRU.
+        memory: The memory to continue from, of `B` rows.
 
     Returns:
-        The outputs `[B, L, H]`, or a packed sequence of them, and the memory `[S, B, H]` after each sequence's end.
+        The outputs `[B, L, H]` (or a packed sequence of them), and the memory after each sequence's end.
     """
-    if len(memory) == PARTS["gru"]:
-        outputs, memory = layer(inputs, memory)
-        return outputs, memory
-    outputs, ends = layer(inputs, (memory[0:1].contiguous(), memory[1:2].contiguous()))
-    return outputs, torch.cat(ends)
+    if isinstance(memory, Tensor):
+        outputs, end = layer(inputs, memory.unsqueeze(0))
+        return outputs, end.squeeze(0)
+    hidden, inner = memory
+    outputs, (hidden, inner) = layer(inputs, (hidden.unsqueeze(0), inner.unsqueeze(0)))
+    return outputs, (hidden.squeeze(0), inner.squeeze(0))
 
 
-def memory_after(layer: nn.GRU | nn.LSTM, inputs: Tensor, memory: Tensor, steps: Tensor) -> Tensor:
-    """The memory after the first steps of sequences of different lengths, `[S, B, H]`.
+def memory_after(layer: nn.GRU | nn.LSTM, inputs: Tensor, memory: CellMemory, steps: Tensor) -> CellMemory:
+    """The memory after the first steps of sequences of different lengths.
 
     Args:
         layer: The layer.
-        inputs: `[B, L, I]`; what stands after a sequence's own steps is not looked at.
-        memory: To go on from, `[S, B, H]`.
-        steps: How many steps each sequence has, `[B]` on the CPU, 1 to `L`.
+        inputs: `[B, L, I]`; values after a sequence's own steps are ignored.
+        memory: The memory to continue from, of `B` rows.
+        steps: Number of steps of each sequence, `[B]` on the CPU, 1 to `L`.
     """
     packed = pack_padded_sequence(inputs, steps, batch_first=True, enforce_sorted=False)
     return through(layer, packed, memory)[1]
-
-
-class Remembering(Protocol):
-    """A network with a memory, `[S, rows, H]`, which steps change one after another."""
-
-    def fresh_memory(self, rows: int) -> Tensor:
-        """The memory at the start of a trial."""
-        ...
-
-    def memory_after(self, x: Tensor, memory: Tensor, steps: Tensor) -> Tensor:
-        """The memory after the first `steps` `[B]` (on the CPU, at least 1) of each row of inputs `[B, L, I]`."""
-        ...

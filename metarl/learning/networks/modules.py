@@ -1,4 +1,4 @@
-"""Policies and value functions with a single set of parameters, as modules filled from a NumPy generator."""
+"""Policies and value functions as torch modules, initialised from a NumPy generator."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from metarl.types import Spaces
 
 HIDDEN_GAIN = math.sqrt(2.0)
 POLICY_GAIN = 0.01
-"""Small, so that the first policies act alike whatever they see (Andrychowicz et al. 2021, arXiv:2006.05990)."""
+"""Small, so that the initial policy hardly depends on the observation (Andrychowicz et al. 2021, arXiv:2006.05990)."""
 
 
 def orthogonal(rows: int, columns: int, gain: float, rng: np.random.Generator) -> Tensor:
-    """A random matrix `[rows, columns]` with orthonormal rows or columns, whichever are fewer, times `gain`.
+    """A random matrix `[rows, columns]` with orthonormal rows (or columns, if these are fewer), times `gain`.
 
     Saxe, McClelland and Ganguli 2014 (arXiv:1312.6120): the Q of a QR decomposition of Gaussian noise, with the
     signs that make it uniform over the orthogonal matrices.
@@ -35,7 +35,7 @@ def orthogonal(rows: int, columns: int, gain: float, rng: np.random.Generator) -
 
 
 def linear(inputs: int, outputs: int, gain: float, rng: np.random.Generator) -> nn.Linear:
-    """A layer with orthogonal weights and zero bias; torch's own generator is left alone."""
+    """A layer with orthogonal weights and zero bias; torch's global generator is not used."""
     layer = nn.Linear(inputs, outputs, device="meta")
     layer.weight = nn.Parameter(orthogonal(outputs, inputs, gain, rng))
     layer.bias = nn.Parameter(torch.zeros(outputs, dtype=torch.float32))
@@ -51,7 +51,7 @@ def hidden_layers(sizes: Sequence[int], activation: Activation, rng: np.random.G
 
 @dataclass(frozen=True, kw_only=True)
 class PolicySettings:
-    """Settings of a `PolicyHead`; all of them are for continuous actions."""
+    """Settings of a `PolicyHead`, for continuous actions."""
 
     init_std: Positive = 1.0
     """Standard deviation of the policy's output at the start."""
@@ -60,11 +60,11 @@ class PolicySettings:
     max_std: NonNegative = 0.0
     """Its upper bound; 0 for none."""
     std: Literal["shared", "state"] = "shared"
-    """One standard deviation per action component for all states, or one that the network puts out for each state."""
+    """One standard deviation per action component for all states, or an output of the network for each state."""
     mean: Literal["linear", "tanh"] = "linear"
-    """Mean of the policy's output: linear in the last layer, or through a tanh, which keeps it within a full action."""
+    """Mean of the policy's output: linear, or `action_scale * tanh`, which keeps it within a full action."""
     action_scale: Positive = 1.0
-    """Policy output that stands for a full action."""
+    """Policy output that maps to a full action."""
 
 
 class PolicyHead(nn.Module):
@@ -76,8 +76,8 @@ class PolicyHead(nn.Module):
     - `log(min_std) + softplus(x)` with `x = W' h + b'` if there is no upper bound,
     - `c + r * x / (1 + |x|)` with centre c and half width r of [log(min_std), log(max_std)] if there is one.
 
-    Their derivatives do not vanish, as that of a clamp does outside its bounds and that of a tanh in float32 beyond 9.
-    For discrete actions there is one logit per choice, and nothing else.
+    Their derivatives do not vanish. (That of a clamp does outside its bounds, that of a tanh in float32 beyond 9.)
+    For discrete actions there is one logit per choice, and no other parameter.
 
     Args:
         features: Size of the input, `H`.
@@ -86,7 +86,7 @@ class PolicyHead(nn.Module):
         rng: Source of the initial weights.
 
     Raises:
-        ValueError: The bounds exclude one another, or a deviation per state would start outside of them.
+        ValueError: The bounds exclude one another, or the initial deviation per state is outside of them.
     """
 
     def __init__(self, features: int, spaces: Spaces, settings: PolicySettings, *, rng: np.random.Generator) -> None:
@@ -129,13 +129,13 @@ class PolicyHead(nn.Module):
         return self.log_std is not None or self.deviation is not None
 
     def _bounded(self, x: Tensor) -> Tensor:
-        """The log standard deviation for outputs of the network, both `[..., A]`."""
+        """The log standard deviation `[..., A]` for outputs of the network `[..., A]`."""
         if math.isinf(self._high):
             return self._low + softplus(x)
         return 0.5 * (self._high + self._low) + 0.5 * (self._high - self._low) * softsign(x)
 
     def _unbounded(self, log_std: float) -> float:
-        """The network's output for a log standard deviation within the bounds: the inverse of `_bounded`."""
+        """The inverse of `_bounded`, for a log standard deviation within the bounds."""
         if math.isinf(self._high):
             above = log_std - self._low
             return above + math.log(-math.expm1(-above))
@@ -144,16 +144,17 @@ class PolicyHead(nn.Module):
 
     @torch.no_grad()
     def project(self) -> None:
-        """Moves shared standard deviations that are out of their bounds to the nearest one within."""
+        """Clamps shared standard deviations to their bounds."""
         if self.log_std is not None:
             self.log_std.clamp_(self._low, self._high)
 
     def std(self, entropy: float) -> float:
-        """Standard deviation of the output for the log; 0 where actions are discrete.
+        """Standard deviation of the output for the log; 0 for discrete actions.
 
         Args:
-            entropy: Mean entropy of the distributions, nats. Where the deviation depends on the state, the geometric
-                mean over states and components follows from it; a shared one is averaged over the components.
+            entropy: Mean entropy of the distributions, nats. A deviation that depends on the state is reported as its
+                geometric mean over states and components, which follows from the entropy; a shared one as its mean
+                over components.
         """
         if self.log_std is not None:
             return float(self.log_std.detach().exp().mean())
@@ -162,13 +163,13 @@ class PolicyHead(nn.Module):
         return math.exp(entropy / self.deviation.out_features - HALF_LOG_TWO_PI - 0.5)
 
     def description(self) -> dict[str, Any]:
-        """What an exported policy's reader needs to compute the distribution; see the class."""
+        """The settings that the reader of an exported policy needs to compute the distribution; see the class."""
         s = self._settings
         return {"std": s.std, "min_std": s.min_std, "max_std": s.max_std, "mean": s.mean}
 
 
 class ActorCritic(nn.Module):
-    """A policy and a value function without memory, each a perceptron of its own.
+    """A policy and a value function without memory, each an MLP of its own.
 
     Args:
         inputs: Size of the input.

@@ -1,5 +1,6 @@
 """Agents that are trained by proximal policy optimisation.
 
-The learner (`learner`), agents without memory (`feed_forward`), and those whose memory spans a trial (`trials`).
+The learner (`learner`), the part that its agents share (`agent`), agents without memory (`feed_forward`), and agents
+whose memory spans a trial (`trial_agent`, with `trials` and `segments`); `needs` estimates the memory of a run.
 Imports `networks`, `experience`, `device`, `saving`.
 """

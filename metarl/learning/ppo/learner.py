@@ -1,7 +1,7 @@
 """Proximal policy optimisation (Schulman et al. 2017, arXiv:1707.06347): losses, minibatches, and the learner.
 
-The learner does not know what a row of its samples is: one step for a policy without memory, a whole trial for
-one with memory. Padded steps are masked and have no weight in any mean.
+A row of samples is one step for a policy without memory, a whole trial for one with memory. Padded steps are masked
+and have no weight in any mean.
 """
 
 from __future__ import annotations
@@ -21,57 +21,58 @@ from metarl.learning.experience.normalisation import DEVIATION_FLOOR
 from metarl.learning.networks.distributions import Distribution
 from metarl.learning.networks.modules import PolicyHead, PolicySettings
 from metarl.learning.networks.optimisers import Adam
+from metarl.learning.saving import restore_generator
 from metarl.types import Bools, Floats
 
 
 @dataclass(frozen=True, kw_only=True)
 class PpoSettings(PolicySettings):
-    """What the agents that are trained by PPO have in common."""
+    """Settings of all agents that are trained by PPO."""
 
     learning_rate: Positive = 7e-4
     """Step size of Adam; usually 3e-4 to 1e-3."""
     anneal: bool = False
-    """Let the step size fall in a line to zero over the iterations of the run, whatever their number. As the policy's
-    deviation shrinks, the same step changes the policy more."""
+    """Decrease the step size linearly to zero over the iterations of the run. As the policy's deviation shrinks, the
+    same step changes the policy more."""
     epochs: Rounds = 5
-    """Passes over the experience of one iteration; usually 3 to 10."""
+    """Passes over the experience of an iteration; usually 3 to 10."""
     minibatches: Rows = 4
-    """Parts of each pass, one step of Adam each; usually 1 to 32."""
+    """Minibatches per pass, one step of Adam each; usually 1 to 32."""
     clip: Positive = 0.2
-    """How far the probability ratio may leave 1 before its gradient ends; usually 0.1 to 0.3."""
+    """Clip range of the probability ratio around 1; usually 0.1 to 0.3."""
     value_clip: NonNegative = 0.0
-    """How far a value may leave its old estimate before its gradient ends, in units of the value; 0 does not clip."""
+    """Clip range of a value around its old estimate, in units of the value; 0 does not clip."""
     value_weight: NonNegative = 0.5
     """Weight of the value loss; usually 0.5 to 1."""
     entropy_weight: NonNegative = 0.0
-    """Weight of the entropy bonus, per nat, relative to advantages of deviation 1 with normalise_advantages, else in
-    units of the normalised reward (of the reward itself without normalise_rewards); usually 0 to 0.01."""
+    """Weight of the entropy bonus, per nat, relative to the advantages, which have deviation 1 with
+    normalise_advantages, else the unit of the (normalised) reward; usually 0 to 0.01."""
     gamma: UnitInterval = 0.99
     """Discount per step; usually 0.97 to 0.99."""
     gae_lambda: UnitInterval = 0.95
-    """Decay of generalised advantage estimation; usually 0.9 to 1."""
+    """Lambda of generalised advantage estimation; usually 0.9 to 1."""
     max_gradient_norm: NonNegative = 0.5
-    """Gradients are shortened to this Euclidean norm; 0 leaves them as they are."""
+    """Largest Euclidean norm of the gradient; longer ones are scaled down to it. 0 for no limit."""
     normalise_advantages: bool = True
-    """Give the advantages of an iteration mean 0 and standard deviation 1."""
+    """Normalise the advantages of an iteration to mean 0 and standard deviation 1."""
     normalise_rewards: bool = True
-    """Divide the rewards that the learner sees by the running standard deviation of the return."""
+    """Divide the rewards of the learner by the running standard deviation of the return."""
     normalise_observations: bool = False
-    """Show the networks observations normalised by running statistics."""
+    """Normalise the observations by running statistics."""
     deviation_floor: NonNegative = DEVIATION_FLOOR
-    """Least deviation to divide by: a share of the largest deviation in a unit (observations), of the root mean square
-    (returns); 0 for none."""
+    """Least deviation to divide by, as a share of the largest deviation among channels of the same unit (observations)
+    or of the root mean square (returns); 0 for none."""
 
 
 class PpoSamples(NamedTuple):
-    """What one iteration teaches; the first axis is what minibatches are drawn from.
+    """Samples of one iteration; minibatches are drawn along the first axis.
 
     Attributes:
         actions: Policy outputs, `[B, ..., A]`.
         log_probs: Their log-probability when they were drawn, `[B, ...]`.
         values: Estimated when acting, `[B, ...]`.
         advantages: `[B, ...]`.
-        targets: What the values should have been, `[B, ...]`.
+        targets: Targets of the values, `[B, ...]`.
         mask: `[B, ...]`, 1 on steps that happened, else 0.
     """
 
@@ -115,18 +116,18 @@ def value_loss(values: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
 
 
 def clipped_value_loss(values: Tensor, old_values: Tensor, targets: Tensor, weights: Tensor, clip: float) -> Tensor:
-    """As `value_loss`, of whichever is worse: the value, or the value held within `clip` of the old estimate."""
+    """The larger of two squared errors: of the value, and of the value clipped to `clip` around its old estimate."""
     held = old_values + (values - old_values).clamp(-clip, clip)
     return (weights * torch.maximum((values - targets).square(), (held - targets).square())).sum()
 
 
 def minibatches(rows: int, parts: int, epochs: int, rng: np.random.Generator) -> Iterator[NDIndex]:
-    """Random parts of nearly equal size that cover all rows once per epoch.
+    """Random minibatches of nearly equal size that cover all rows once per epoch.
 
     Args:
-        rows: How many there are.
-        parts: How many minibatches to make of them, or as many as there are rows.
-        epochs: How often to go over them.
+        rows: Number of rows.
+        parts: Number of minibatches, at most one per row.
+        epochs: Passes over the rows.
         rng: Source of the order.
     """
     for _ in range(epochs):
@@ -134,11 +135,11 @@ def minibatches(rows: int, parts: int, epochs: int, rng: np.random.Generator) ->
 
 
 def step_size(learning_rate: float, anneal: bool, progress: float) -> float:
-    """The step size of a meta-update: `learning_rate`, or `learning_rate * (1 - progress)` where it is annealed.
+    """The step size of a meta-update: `learning_rate`, or `learning_rate * (1 - progress)` if it is annealed.
 
     Args:
         learning_rate: At the start of the run.
-        anneal: Whether it falls in a line to zero over the run.
+        anneal: Whether it decreases linearly to zero over the run.
         progress: Share of the run's meta-updates already made, in [0, 1), as in `MetaBatch`.
 
     Raises:
@@ -166,7 +167,7 @@ class PpoLearner:
     """A network, its Adam state, and the generator that draws the minibatches.
 
     Args:
-        network: Whose parameters learn. Its policy heads are projected on their bounds after each step.
+        network: The network to train. Its policy heads are projected onto their bounds after each step.
         settings: The settings.
         rng: Source of the minibatches. Its state is part of the checkpoint.
     """
@@ -183,7 +184,7 @@ class PpoLearner:
         Args:
             samples: The experience.
             forward: Passes rows of it through the network.
-            progress: Share of the run's meta-updates already made, in [0, 1); counts with `anneal`.
+            progress: Share of the run's meta-updates already made, in [0, 1); read with `anneal`.
 
         Returns:
             Means over the minibatches (of the last epoch, for `kl`), and the step size.
@@ -200,14 +201,14 @@ class PpoLearner:
             rows = send(index, device)
             steps = samples.mask[rows].sum().clamp_min(1.0)
             self._adam.zero_grad()
-            pulled = [self._pull(samples.rows(some), steps, *forward(some)) for some in torch.split(rows, at_once)]
+            sums = [self._accumulate(samples.rows(some), steps, *forward(some)) for some in torch.split(rows, at_once)]
             norm = nn.utils.clip_grad_norm_(
                 list(self._parameters.values()), settings.max_gradient_norm or torch.inf, foreach=False
             )
             self._adam.step()
             self._project()
-            told = torch.stack(pulled).sum(dim=0)
-            reports.append(torch.cat([told[:3], norm.detach().unsqueeze(0), told[3:]]))
+            total = torch.stack(sums).sum(dim=0)
+            reports.append(torch.cat([total[:3], norm.detach().unsqueeze(0), total[3:]]))
         means, last = torch.stack(reports).mean(dim=0).tolist(), torch.stack(reports[-parts:]).mean(dim=0).tolist()
         names = ("policy_loss", "value_loss", "entropy", "gradient_norm", "clipped", "kl")
         report = {f"update/{name}": value for name, value in zip(names, means, strict=True)}
@@ -221,18 +222,18 @@ class PpoLearner:
         }
 
     def _rows_at_once(self, rows: int, mask: Tensor) -> int:
-        """How many of a minibatch's rows, each with the steps of a row of `mask`, a device has memory for."""
+        """The number of rows of a minibatch that fit into the device's memory at once; `mask` has their length."""
         units = sum(p.numel() for p in self._parameters.values() if p.ndim == 1)  # one bias each
         return chunks_that_fit(rows, graph_bytes(mask[0].numel(), (max(units, 1),)), mask.device)[0].stop
 
-    def _pull(self, part: PpoSamples, steps: Tensor, distribution: Distribution, values: Tensor) -> Tensor:
-        """Adds the part of some rows to the gradients of a minibatch with so many steps.
+    def _accumulate(self, part: PpoSamples, steps: Tensor, distribution: Distribution, values: Tensor) -> Tensor:
+        """Accumulates the gradients of some rows of a minibatch with so many steps.
 
         Returns:
-            Their part of policy loss, value loss, entropy, share of clipped ratios, and divergence, `[5]`.
+            Their share of policy loss, value loss, entropy, fraction of clipped ratios, and KL, `[5]`.
         """
         settings, weights = self._settings, part.mask / steps
-        # On padding the ratio is 1: it has no weight, but zero times an overflow would be no number.
+        # On padding the ratio is 1: zero weight times an overflow would be NaN.
         log_probs = torch.where(part.mask > 0, distribution.log_prob(part.actions), part.log_probs)
         policy_loss = clipped_surrogate_loss(log_probs, part.log_probs, part.advantages, weights, settings.clip)
         if settings.value_clip:
@@ -263,18 +264,14 @@ class PpoLearner:
         return {"generator": self._rng.bit_generator.state}
 
     def restore(self, tensors: Mapping[str, Tensor], counters: Mapping[str, Any]) -> None:
-        """Takes back what `tensors` and `counters` gave; names and shapes have been checked.
+        """Restores what `tensors` and `counters` returned; names and shapes have been checked.
 
-        Checkpoints of version 0.1 may hold an `iteration` too, which is not needed.
+        The `iteration` in checkpoints of version 0.1 is ignored.
 
         Raises:
             ValueError: The counters are not those of this learner; nothing is changed then.
         """
-        generator = counters.get("generator", {})
-        try:
-            self._rng.bit_generator.state = generator
-        except (KeyError, TypeError, ValueError) as error:
-            raise ValueError(f"checkpoint: got generator {generator!r}, expected a PCG64 state") from error
+        restore_generator("an agent trained by PPO", self._rng, counters.get("generator"))
         with torch.no_grad():
             for name, parameter in self._parameters.items():
                 parameter.copy_(tensors[f"parameters.{name}"])

@@ -1,13 +1,11 @@
-"""What PPO learns from whole trials: settings, where returns end, advantages across episodes."""
+"""PPO on whole trials: settings, ends of returns, advantages across episodes."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from metarl.config import Positive, Rounds
 from metarl.learning.experience.returns import discounted_sums, generalised_advantages
@@ -18,59 +16,21 @@ from metarl.types import Bools, Floats
 
 @dataclass(frozen=True, kw_only=True)
 class TrialSettings(PpoSettings):
-    """What the agents that act and learn in trials have in common."""
+    """Settings of all agents with a memory that spans a trial."""
 
     episodes_per_trial: Rounds = 2
-    """Episodes of one task that a memory lives through; usually 2 to 10."""
+    """Episodes of a trial: the memory is reset after so many; usually 2 to 10."""
     reward_input_scale: Positive = 1.0
-    """Factor of the previous reward where it is an input, and there alone; Meta-World+ uses 0.1."""
+    """Factor on the previous reward as an input of the network; Meta-World+ uses 0.1."""
     episodes_cut_returns: bool = False
-    """Let the learner's returns end with each episode, in place of going on to the end of the trial."""
+    """End returns with each episode instead of at the end of the trial."""
     finite_trials: bool = False
-    """Treat the end of a trial as terminal (bandits, whose steps are counted), and the end of each episode with
-    episodes_cut_returns. Otherwise bootstrap from the value function where the time limit ended the return."""
-
-
-@dataclass(frozen=True)
-class Memory:
-    """The state of an agent that remembers.
-
-    Args:
-        cell: The recurrent cell's memory of each row, `[S, M * E, H]` (`S` = 2 for the LSTM, 1 for the GRU).
-        feedback: Inputs about the step before the next episode's first, `[M, E, F]`; zeros at the start of a trial.
-        before: The cell's memory at that step, before the episode; None for `cell`.
-    """
-
-    cell: Tensor
-    feedback: Floats
-    before: Tensor | None = None
-
-    @property
-    def rows(self) -> tuple[int, int]:
-        """`(M, E)`."""
-        m, e, _ = self.feedback.shape
-        return m, e
-
-    def tasks(self, part: slice) -> Memory:
-        """The state of some of the tasks."""
-        _, e = self.rows
-
-        def cut(cell: Tensor) -> Tensor:  # [S, M * E, H]
-            return cell.view(len(cell), -1, e, cell.shape[-1])[:, part].flatten(1, 2)
-
-        before = None if self.before is None else cut(self.before)
-        return Memory(cut(self.cell), self.feedback[part], before)
-
-    @classmethod
-    def join(cls, parts: Sequence[Memory]) -> Memory:
-        """The state of all tasks of the parts, in order."""
-        before = [part.cell if part.before is None else part.before for part in parts]
-        feedback = np.concatenate([part.feedback for part in parts])
-        return cls(torch.cat([part.cell for part in parts], dim=1), feedback, torch.cat(before, dim=1))
+    """Treat the end of a trial as terminal (bandits), and with episodes_cut_returns the end of each episode. Otherwise
+    bootstrap from the value function when the time limit ended the return."""
 
 
 def trial_ends(trials: Trials, cut_episodes: bool) -> Bools:
-    """Where a return ends, `[B, L]`: at the trial's last step, or at every episode's."""
+    """Ends of returns, `[B, L]`: True on the last step of the trial, or of each episode."""
     return trials.over if cut_episodes else last_steps(trials.mask)
 
 
@@ -83,16 +43,16 @@ def trial_advantages(
     cut: Bools | None = None,
     final_values: Floats | None = None,
 ) -> Floats:
-    """Generalised advantages over trials, `[B, L]`: the return goes on into the next episode unless it ends.
+    """Generalised advantages over trials, `[B, L]`; returns continue into the next episode unless they end.
 
     Args:
         rewards: `[B, L]`.
-        values: Of the memory and observation before each step, `[B, L]`, zero on padding.
-        ends: `[B, L]`, as `trial_ends` has them.
+        values: Before each step, `[B, L]`, zero on padding.
+        ends: Ends of returns, `[B, L]`, from `trial_ends`.
         gamma: Discount per step.
         lam: Decay of the multi-step estimators.
-        cut: Ends that are time limits, after which there was more to earn, `[B, L]`; none by default.
-        final_values: What there was to earn after each end, in the order of `ends`; counts where `cut` is True.
+        cut: Ends by a time limit, which are bootstrapped, `[B, L]`; none by default.
+        final_values: The bootstrap value of each end, in the order of `ends`; read if `cut` is True there.
     """
     next_values = np.zeros_like(values)
     next_values[:, :-1] = values[:, 1:]
@@ -103,7 +63,7 @@ def trial_advantages(
 
 
 def trial_returns(rewards: Floats, ends: Bools, gamma: float) -> Floats:
-    """Discounted returns over trials, `[B, L]`; the arguments are as in `trial_advantages`."""
+    """Discounted returns over trials, `[B, L]`; the arguments are those of `trial_advantages`."""
     return discounted_sums(rewards, (~ends).astype(np.float64), gamma)
 
 
@@ -115,16 +75,16 @@ def trial_samples(
     device: torch.device,
     final_values: Floats | None = None,
 ) -> PpoSamples:
-    """What PPO learns from whole trials, `[B, L, ...]`, on the device.
+    """The samples of whole trials for PPO, `[B, L, ...]`, on the device.
 
     Args:
-        trials: With what acting recorded: `policy_output`, `log_prob`, `value`.
-        ends: As `trial_ends` has them.
-        reward_scale: What the rewards are divided by.
+        trials: The trials, with the extras `policy_output`, `log_prob`, `value`.
+        ends: Ends of returns, from `trial_ends`.
+        reward_scale: Divisor of the rewards.
         settings: Discount and estimator.
-        device: Where to.
-        final_values: What there was to earn after each end, in the order of `ends`, had the clock not cut it; by
-            default an end is that of a problem of finite length, after which there is nothing.
+        device: Device of the samples.
+        final_values: Bootstrap value of each end by a time limit, in the order of `ends`; by default all ends are
+            terminal.
     """
     values = trials.extras["value"].astype(np.float64)
     rewards = trials.rewards / reward_scale

@@ -172,7 +172,7 @@ def test_an_exported_policy_says_how_its_distribution_is_computed(
 ) -> None:
     agent = moved(make(name, spaces, **settings))
     seen: list[Any] = []
-    agent._network.policy.register_forward_hook(lambda _, features, distribution: seen.append((features, distribution)))
+    agent.network.policy.register_forward_hook(lambda _, features, distribution: seen.append((features, distribution)))
     state = agent.begin([Task.of("noise", number=1)], E)
     rng = np.random.default_rng(0)
     step = TrajectoryBuilder(1, E, spaces, rng.standard_normal((1, E, 3))).step
@@ -195,11 +195,11 @@ def test_it_learns_to_spread_where_that_pays_and_to_hold_still_where_not(play: P
     for seed in range(25):
         (played,) = play(agent, LENGTHS[:1], seed=seed)
         with torch.no_grad():
-            acted, _ = agent._network(torch.tensor(played.observations))
+            acted, _ = agent.network(torch.tensor(played.observations))
         noise = (torch.tensor(played.extras["policy_output"]) - acted.mean) * torch.exp(-acted.log_std)
         rewards = np.sign(played.observations) * noise.numpy() ** 2
         agent.meta_update(MetaBatch(tasks, (replace(played, rewards=rewards[..., 0]),)))
     with torch.no_grad():
-        wide, narrow = agent._network(torch.tensor([[1.0], [-1.0]]))[0].log_std[:, 0].exp().tolist()
+        wide, narrow = agent.network(torch.tensor([[1.0], [-1.0]]))[0].log_std[:, 0].exp().tolist()
     assert wide > 1.2
     assert narrow < 0.8

@@ -12,7 +12,8 @@ from metarl.learning.experience.feedback import Feedback
 from metarl.learning.experience.trials import Trials, last_steps, pack_trials, step_after
 from metarl.learning.networks.distributions import Gaussian
 from metarl.learning.networks.modules import PolicySettings
-from metarl.learning.networks.recurrent import RecurrentActorCritic, memories_after_episodes, unroll
+from metarl.learning.networks.recurrent import RecurrentActorCritic
+from metarl.learning.networks.sequence import mapped, memories_after_episodes, unroll
 from metarl.learning.ppo.learner import PpoSettings
 from metarl.learning.ppo.trials import trial_advantages, trial_ends, trial_returns, trial_samples
 from metarl.types import Spaces, Trajectories
@@ -118,7 +119,7 @@ def test_the_cells_start_is_orthogonal_gate_by_gate_and_an_lstm_remembers(spaces
     for gate in network.cell.weight_hh_l0.detach().split(6):
         torch.testing.assert_close(gate @ gate.T, torch.eye(6), atol=1e-5, rtol=0)
     assert network.cell.bias_ih_l0.tolist() == [0.0] * 6 + [1.0] * 6 + [0.0] * 12
-    assert network.fresh_memory(3).shape == (2, 3, 6)
+    assert [t.shape for t in network.fresh_memory(3)] == [(3, 6), (3, 6)]
 
 
 def recording(lengths: list[list[int]], base: float) -> Trajectories:
@@ -255,19 +256,19 @@ def test_memories_after_episodes_are_those_of_passing_step_by_step(spaces, cell:
         over[row, np.cumsum(steps) - 1] = True
         memory = network.fresh_memory(1)
         for t in range(sum(steps)):
-            memory = network(x[row : row + 1, t : t + 1], memory)[2].detach()
+            memory = mapped(torch.Tensor.detach, network(x[row : row + 1, t : t + 1], memory)[2])
             if over[row, t]:
                 expected.append(memory)
     got = memories_after_episodes(network, x, over)
-    assert not got.requires_grad
-    torch.testing.assert_close(got, torch.cat(expected, dim=1))
+    torch.testing.assert_close(got, mapped(lambda *parts: torch.cat(parts), *expected))
+    assert not any(t.requires_grad for t in ([got] if cell == "gru" else got))
 
 
 def test_going_beyond_a_trial_shows_its_last_observation_and_no_end_there() -> None:
     trials, _ = two_episodes()
     trials = replace(trials, next_observations=trials.observations + 0.5)
     unbounded = Spaces(observation_size=1, action_low=(-np.inf,), action_high=(np.inf,), horizon=3)
-    observations, told = Feedback(ActionMap(unbounded, 1.0), reward_scale=1.0).beyond(trials)
+    observations, told = Feedback(ActionMap(unbounded, 1.0), reward_scale=1.0).with_bootstrap_step(trials)
     assert observations[0, :, 0].tolist() == [1, 2, 3, 4, 4.5, 0]
     assert told[0, :5].tolist() == [[0, 0, 0], [1, 1, 0], [2, 2, 1], [3, 3, 0], [4, 4, 0]]
     assert step_after(torch.tensor(observations), trials.mask).tolist() == [[4.5]]
@@ -277,7 +278,7 @@ def test_going_on_after_an_episode_shows_its_last_observation_and_no_end_there()
     trials, _ = two_episodes()
     trials = replace(trials, next_observations=trials.observations + 0.5)
     unbounded = Spaces(observation_size=1, action_low=(-np.inf,), action_high=(np.inf,), horizon=3)
-    observations, told = Feedback(ActionMap(unbounded, 1.0), reward_scale=10.0).going_on(trials, trials.over)
+    observations, told = Feedback(ActionMap(unbounded, 1.0), reward_scale=10.0).bootstrap_steps(trials, trials.over)
     assert observations.tolist() == [[2.5], [4.5]]
     assert told.tolist() == [[2, 20, 0], [4, 40, 0]]
 

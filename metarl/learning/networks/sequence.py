@@ -1,0 +1,162 @@
+"""Networks with a memory, and how whole trials pass through them.
+
+A memory is a tensor whose first axis is the rows of the batch, or a tuple (or named tuple) of memories. Its tensors have
+the same shapes at every step: a cache of keys and values has a fixed capacity, and the number of entries of each row.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Any, Generic, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from metarl.learning.networks.distributions import Distribution, joined
+from metarl.learning.networks.modules import PolicyHead
+from metarl.types import Bools
+
+MemoryT = TypeVar("MemoryT")
+
+
+def mapped(function: Callable[..., Tensor], *memories: MemoryT) -> MemoryT:
+    """The memory whose tensors are `function` of the corresponding tensors of one or several memories."""
+    first: Any = memories[0]
+    if isinstance(first, Tensor):
+        result: Any = function(*memories)
+        return result
+    parts: Any = [mapped(function, *some) for some in zip(*memories, strict=True)]
+    built: Any = type(first)(*parts) if hasattr(first, "_fields") else tuple(parts)
+    return built
+
+
+class SequenceNetwork(nn.Module, ABC, Generic[MemoryT]):
+    """A policy and a value function with a memory, for `metarl.learning.ppo.trial_agent.TrialAgent`.
+
+    A subclass defines `fresh_memory`, `forward` and `policy`; the other methods have defaults that hold for any
+    memory, and may be overridden for speed.
+
+    Attributes:
+        policy: The head that makes the policy's distribution.
+    """
+
+    policy: PolicyHead
+
+    @abstractmethod
+    def fresh_memory(self, rows: int) -> MemoryT:
+        """The memory at the start of a trial, for so many rows."""
+
+    @abstractmethod
+    def forward(self, x: Tensor, memory: MemoryT) -> tuple[Distribution, Tensor, MemoryT]:
+        """Continues from a memory over `L` steps; row by row, no row depends on another.
+
+        Args:
+            x: Inputs, `[B, L, I]`.
+            memory: Of `B` rows. It must not be changed in place.
+
+        Returns:
+            The policy at each step `[B, L, ...]`, the values `[B, L]`, and the memory after the last step.
+        """
+
+    def keep(self, live: Tensor, new: MemoryT, old: MemoryT) -> MemoryT:
+        """The new memory in rows where `live` `[B]` is True, and the old one in the others."""
+        return mapped(lambda n, o: torch.where(live.view(-1, *[1] * (n.ndim - 1)), n, o), new, old)
+
+    def memory_after(self, x: Tensor, memory: MemoryT, steps: Tensor) -> MemoryT:
+        """The memory after the first `steps` `[B]` (on the CPU, each from 1 to `L`) of each row of `x` `[B, L, I]`."""
+        for t, some in enumerate(torch.split(x, 1, dim=1)):
+            memory = self.keep((t < steps).to(x.device), self(some, memory)[2], memory)
+        return memory
+
+    def value_after(self, x: Tensor, steps: Tensor) -> Tensor:
+        """The value `[B]` at step number `steps` `[B]` (from 0, on the CPU) of each row, from a fresh memory."""
+        values: Tensor = self(x, self.fresh_memory(len(x)))[1]
+        return values[torch.arange(len(x)), steps]
+
+    def exported_parameters(self) -> dict[str, Tensor]:
+        """The parameters of an exported policy, by name: `network.NAME`."""
+        return {f"network.{name}": p.detach() for name, p in self.named_parameters()}
+
+    def exported_memory(self, memory: MemoryT) -> dict[str, Tensor]:
+        """The memory of an exported policy: `memory`, or `memory.0`, `memory.1` ... for the tensors of a tuple."""
+        return _named("memory", memory)
+
+
+def _named(name: str, memory: Any) -> dict[str, Tensor]:
+    """The tensors of a memory, by name."""
+    if isinstance(memory, Tensor):
+        return {name: memory.clone()}
+    return {key: t for i, part in enumerate(memory) for key, t in _named(f"{name}.{i}", part).items()}
+
+
+def unroll(network: SequenceNetwork[Any], x: Tensor, span: int = 0) -> tuple[Distribution, Tensor]:
+    """Policy and values over whole packed trials, from a fresh memory.
+
+    Args:
+        network: The network.
+        x: `[B, L, I]`.
+        span: Steps that gradients flow back through; 0 for the whole trial. The values are the same.
+
+    Returns:
+        The policy at each step, and the values `[B, L]`.
+    """
+    memory = network.fresh_memory(len(x))
+    distributions, values = [], []
+    for piece in torch.split(x, span or x.shape[1], dim=1):
+        distribution, value, memory = network(piece, mapped(Tensor.detach, memory))
+        distributions.append(distribution)
+        values.append(value)
+    return joined(distributions), torch.cat(values, dim=1)
+
+
+@torch.no_grad()
+def memories_before_segments(network: SequenceNetwork[MemoryT], x: Tensor, span: int) -> MemoryT:
+    """The memory before each segment of `span` steps, `B * P` rows, without gradient.
+
+    Args:
+        network: The network; trials pass through it from a fresh memory.
+        x: `[B, L, I]`.
+        span: Steps of a segment; a trial has `P` segments, ordered as in `in_segments`.
+    """
+    memory, memories = network.fresh_memory(len(x)), []
+    for piece in torch.split(x, span, dim=1):
+        memories.append(memory)
+        memory = network(piece, memory)[2]
+    return _side_by_side(memories)
+
+
+@torch.no_grad()
+def memories_after_episodes(network: SequenceNetwork[MemoryT], x: Tensor, over: Bools) -> MemoryT:
+    """The memory after each episode's last step, `B * (K + 1)` rows, without gradient.
+
+    All steps pass through the network once, episode after episode, from a fresh memory.
+
+    Args:
+        network: The network.
+        x: Packed trials, `[B, L, I]`.
+        over: `[B, L]`, True on the last step of each episode; all trials have `K + 1` episodes. The memories are in
+            the order of these steps, trial after trial.
+    """
+    ends = np.nonzero(over)[1].reshape(len(over), -1)  # [B, K + 1]
+    lengths = np.diff(ends, axis=1, prepend=-1)
+    rows, memory, memories = torch.arange(len(x)).unsqueeze(1), network.fresh_memory(len(x)), []
+    for end, length in zip(ends.T, lengths.T, strict=True):
+        steps = (end - length)[:, None] + np.arange(1, length.max() + 1)  # [B, T], beyond shorter episodes' ends
+        episode = x[rows, torch.tensor(np.minimum(steps, x.shape[1] - 1))]
+        memory = network.memory_after(episode, memory, torch.tensor(length))
+        memories.append(memory)
+    return _side_by_side(memories)
+
+
+def _side_by_side(memories: list[MemoryT]) -> MemoryT:
+    """Several memories of the same `B` rows as one of `B * len(memories)` rows, those of a row next to one another."""
+    return mapped(lambda *parts: torch.stack(parts, dim=1).flatten(0, 1), *memories)
+
+
+def in_segments(steps: Tensor, span: int) -> Tensor:
+    """Trials `[B, L, ...]` as segments `[B * P, span, ...]`, those of a trial in order, padded with zeros."""
+    rows, length, *rest = steps.shape
+    padding = steps.new_zeros(rows, -length % span, *rest)
+    return torch.cat([steps, padding], dim=1).reshape(-1, span, *rest)

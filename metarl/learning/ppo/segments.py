@@ -1,0 +1,29 @@
+"""Segments of trials as the rows of PPO's minibatches."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor
+
+from metarl.learning.networks.sequence import SequenceNetwork, in_segments, mapped, memories_before_segments
+from metarl.learning.ppo.learner import Forward, PpoSamples
+
+
+def segments_of(network: SequenceNetwork[Any], x: Tensor, samples: PpoSamples, span: int) -> tuple[PpoSamples, Forward]:
+    """Samples of segments, and how rows of them pass through the network.
+
+    Each segment starts from the memory that its trial has there now, a stored state (Kapturowski et al. 2019,
+    "Recurrent Experience Replay in Distributed Reinforcement Learning"). Segments of padding alone are left out.
+
+    Args:
+        network: The network.
+        x: Its inputs over whole trials, `[B, L, I]`.
+        samples: Of whole trials, `[B, L, ...]`.
+        span: Steps of a segment.
+    """
+    memories = memories_before_segments(network, x, span)
+    happened = in_segments(samples.mask, span).any(dim=1).nonzero().squeeze(1)
+    starts, inputs = mapped(lambda t: t[happened], memories), in_segments(x, span)[happened]
+    segments = PpoSamples(*(in_segments(t, span)[happened] for t in samples))
+    return segments, lambda rows: network(inputs[rows], mapped(lambda t: t[rows], starts))[:2]
