@@ -383,7 +383,7 @@ class Varibad(MetaAgent[Memory]):
     def _update_vae(self, progress: float = 0.0) -> dict[str, float]:
         """Steps of Adam on the bound; returns the step size, and means over them, of single errors and beliefs."""
         config, rng = self.config, self._vae_rng
-        self._vae_adam.learning_rate = step_size(config.vae_learning_rate, config.anneal, progress)
+        self._vae_adam.step_size = step_size(config.vae_learning_rate, config.anneal, progress)
         sums = torch.zeros(4, dtype=torch.float32, device=self._device)
         for _ in range(config.vae_updates):
             rows, mask = self._replay.sample(config.vae_trials, rng)
@@ -404,7 +404,7 @@ class Varibad(MetaAgent[Memory]):
         means = (sums / max(config.vae_updates, 1)).tolist()
         names = ("loss", "reward_error", "observation_error", "kl")
         report = {f"vae/{name}": value for name, value in zip(names, means, strict=True)}
-        return report | {"vae/learning_rate": self._vae_adam.learning_rate} if config.vae_updates else {}
+        return report | {"vae/learning_rate": self._vae_adam.step_size} if config.vae_updates else {}
 
     def _rows(self, trials: Trials) -> Floats:
         """Trials as the buffer stores them, `[B, L, width]`."""

@@ -7,12 +7,12 @@ from torch import Tensor
 
 from metarl.agents.promp import ChunkObjective, Promp, PrompConfig, RatioLoss, clipped_objective, clipped_slope
 from metarl.learning.gradient.losses import inner_loss, mean_divergence, probability_ratio, surrogate_objective
-from metarl.learning.gradient.policy import Samples, StackedPolicy
+from metarl.learning.gradient.policy import Samples
 from metarl.learning.networks.distributions import Distribution
 from metarl.learning.networks.linearised import HeadAutograd
 from metarl.registry import make_family
 from metarl.rollout import collect
-from metarl.scripts.reference.policy import projected
+from metarl.scripts.reference.policy import PlainPolicy
 from metarl.seeding import Streams
 from metarl.types import MetaBatch, Spaces
 
@@ -33,7 +33,7 @@ def problem(request, make_agent, random_samples, some_spaces: Spaces):
     """
     steps, min_std = request.param
     agent = make_agent(1, some_spaces, min_std=min_std)
-    policy, parameters = agent._policy, agent.tensors()["parameters"].double()
+    policy, parameters = agent.policy, agent.tensors()["parameters"].double()
     parameters[policy.bound.where].clamp_(min=policy.bound.value + 0.01)
     samples = [random_samples(3, 11, some_spaces, seed) for seed in range(steps + 1)]
     if min_std > 1.0 and not some_spaces.choices:
@@ -160,7 +160,7 @@ def test_at_the_old_parameters_nothing_is_clipped_and_nothing_diverges(problem) 
 
 
 def plain_objective(
-    policy: StackedPolicy, old_parameters: Tensor, parameters: Tensor, samples: list[Samples], config: PrompConfig
+    policy: PlainPolicy, old_parameters: Tensor, parameters: Tensor, samples: list[Samples], config: PrompConfig
 ) -> Tensor:
     """ProMP's objective, task after task with everything in one graph: mean over the tasks."""
     values = []
@@ -176,8 +176,8 @@ def plain_objective(
             (at_new,) = torch.autograd.grad(
                 ratio_loss(policy(now, s.observations), before, s).sum(), now, create_graph=True
             )
-            was = projected(policy, was - config.inner_lr * at_old)
-            now = projected(policy, now - config.inner_lr * at_new)
+            was = policy.projected(was - config.inner_lr * at_old)
+            now = policy.projected(now - config.inner_lr * at_new)
         before = policy(was, one[-1].observations).detach()
         ratio = probability_ratio(policy(now, one[-1].observations), before.log_prob(one[-1].actions), one[-1])
         penalty = config.inner_kl_penalty * torch.stack(penalties).mean()
@@ -211,12 +211,12 @@ def real_batch() -> tuple[Promp, MetaBatch]:
 def test_a_whole_update_is_five_steps_of_adam_on_the_plain_objective(real_batch, plain) -> None:
     agent, batch = real_batch
     start = agent.tensors()["parameters"].clone()
-    samples = [agent._samples(t) for t in batch.collects]
+    samples = [agent.samples(t) for t in batch.collects]
     leaf = start.clone().requires_grad_()
     adam = torch.optim.Adam([leaf], lr=agent.config.lr)
     for _ in range(5):
         adam.zero_grad()
-        (-plain_objective(plain(agent._policy), start, leaf, samples, agent.config)).backward()
+        (-plain_objective(plain(agent.policy), start, leaf, samples, agent.config)).backward()
         adam.step()
     metrics = agent.meta_update(batch)
     moved = (leaf.detach() - start).norm()

@@ -49,10 +49,10 @@ def test_an_update_equals_its_definition_task_by_task(steps: int, outer_lr: floa
     for task in range(4):
         at = theta[None]
         for t in batch.collects:
-            one = agent._samples(t).tasks(slice(task, task + 1))
+            one = agent.samples(t).tasks(slice(task, task + 1))
             leaf = at.clone().requires_grad_()
-            inner_loss(agent._policy(leaf, one.observations), one).sum().backward()
-            at = agent._policy.bound.project_(at - 0.1 * leaf.grad)
+            inner_loss(agent.policy(leaf, one.observations), one).sum().backward()
+            at = agent.policy.bound.project_(at - 0.1 * leaf.grad)
         differences.append(at[0] - theta)
     metrics = agent.meta_update(batch)
     expected = theta + outer_lr * torch.stack(differences).mean(dim=0)

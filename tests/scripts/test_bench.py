@@ -14,13 +14,13 @@ from metarl.registry import agent_class, make_family
 from metarl.sampling import LocalSampler
 from metarl.scripts.bench import everything
 from metarl.scripts.bench.limits import flops, products_error, products_of, products_seconds
-from metarl.scripts.bench.settings import with_settings
+from metarl.scripts.bench.settings import contenders, with_settings
 from metarl.scripts.bench.stopwatch import peak_mib, used_mib
 from metarl.scripts.bench.synthetic import synthetic_batch
 from metarl.scripts.bench.tables import cell
 from metarl.scripts.bench.update import Shape, UpdateCommand, exponent, mib_per_task, sized
 from metarl.scripts.presets import default_settings
-from metarl.scripts.reference.agents import REFERENCES, reference_class
+from metarl.scripts.reference.agents import REFERENCES
 from metarl.seeding import Streams
 from metarl.train import meta_train
 
@@ -166,10 +166,7 @@ def test_both_contenders_make_the_same_update_of_synthetic_experience(agent: str
     _, preset = default_settings(agent, family.name)
     config = sized(preset, Shape(3, 2, 12), gradient_steps=3)
     spaces = family.make_envs(1, 1, 12).spaces
-    agents = [
-        kind(config, spaces, device=CPU, rng=Streams(0).learner)
-        for kind in (agent_class(agent), reference_class(agent))
-    ]
+    agents = list(contenders(UpdateCommand(agent=agent), config, spaces, CPU, with_reference=True).values())
     batch, _ = synthetic_batch(agents[0], family, 3, 2, 12, seed=0)
     before = {name: t.clone() for name, t in agents[0].tensors().items()}
     for one in agents:

@@ -150,7 +150,7 @@ def paid_for_noise(agent: GradientAgent[Any], seed: int, price: float) -> MetaBa
         if k:
             state = agent.adapt(state, trajectories[-1])
         played = play(agent, state, rng, liking_two)
-        own = agent._policy(state.parameters, torch.tensor(played.observations).flatten(1, 2))
+        own = agent.policy(state.parameters, torch.tensor(played.observations).flatten(1, 2))
         output = torch.tensor(played.extras["policy_output"]).flatten(1, 2)
         noise = ((output - own.mean) * torch.exp(-own.log_std))[..., 0].reshape(played.mask.shape)
         trajectories.append(replace(played, rewards=np.where(played.mask, price * noise.numpy() ** 2, 0.0)))

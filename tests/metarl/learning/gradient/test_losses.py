@@ -5,14 +5,8 @@ import math
 import pytest
 import torch
 
-from metarl.learning.gradient.losses import (
-    adapted_by_policy_gradient,
-    inner_loss,
-    mean_divergence,
-    policy_gradient_steps,
-    probability_ratio,
-    surrogate_objective,
-)
+from metarl.learning.gradient.adaptation import adapted_by_policy_gradient, policy_gradient_steps
+from metarl.learning.gradient.losses import inner_loss, mean_divergence, probability_ratio, surrogate_objective
 from metarl.learning.gradient.policy import Samples
 from metarl.learning.networks.distributions import Gaussian
 
@@ -43,7 +37,7 @@ def test_inner_loss_is_minus_the_weighted_mean_of_log_probability_times_advantag
 
 def test_each_step_starts_where_the_last_one_ended_on_its_own_samples(make_agent, random_samples, spaces) -> None:
     agent = make_agent(1, spaces)
-    policy, start = agent._policy, agent.tensors()["parameters"].double().expand(2, -1).contiguous()
+    policy, start = agent.policy, agent.tensors()["parameters"].double().expand(2, -1).contiguous()
     samples = [random_samples(2, 7, spaces, seed) for seed in (0, 1)]
     rates = torch.linspace(0.0, 0.2, start.shape[1], dtype=torch.float64)
     steps = policy_gradient_steps(policy, samples, start, rates)

@@ -34,7 +34,7 @@ def test_it_is_pytorchs_adam_bit_for_bit(fused: bool) -> None:
     adam = Adam(ours, 0.1, eps=1e-5, fused=fused)
     expected = torch.optim.Adam(theirs, lr=0.1, eps=1e-5, fused=fused or None)
     for i in range(6):
-        adam.learning_rate = expected.param_groups[0]["lr"] = 0.1 / (i + 1)
+        adam.step_size = expected.param_groups[0]["lr"] = 0.1 / (i + 1)
         for parameters, optimiser in ((ours, adam), (theirs, expected)):
             set_gradients(parameters, i)
             optimiser.step()
