@@ -27,7 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments)
     if not words:
         print(HELP, flush=True)
-        refuse(f"bench: got nothing, expected one of {', '.join(MEASUREMENTS)}")
+        refuse(f"bench: got no measurement, expected one of {', '.join(MEASUREMENTS)}")
     if words[0] in ("-h", "--help"):
         print(HELP)
         return 0

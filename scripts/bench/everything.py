@@ -91,7 +91,7 @@ def sampling_section(families: Sequence[str], rounds: int) -> tuple[str, list[di
         f"`metarl bench rollout --family F --rounds {rounds} --json`: 20 tasks of 20 environments, random actions,",
         "whole episodes with their reset. The limit is the physics alone: the same steps of the same rows in the same",
         "threads.",
-        "*Sync* and *async* are Gymnasium's vector environments over 40 single ones, of ours where it has none.",
+        "*Sync* and *async* are Gymnasium's vector environments over 40 single ones (ours if Gymnasium has none).",
         "Meta-World's are in [results/meta-world.md](results/meta-world.md).",
     )
     text = f"## Sampling\n\n{about}\n\n{markdown(columns, rows)}\n"
@@ -116,7 +116,7 @@ def update_section(
         "(maml-trpo, promp: task after task with double backward; rl2, varibad: the recurrence step after step; pearl:",
         "tasks sampled and networks applied one by one; 50 gradient steps, unless the command says another number).",
         "The limit is the time of the update's own matrix products, each measured by itself at its shape, in turn with",
-        "ours; *of products* is their share of our seconds. Memory is what the update needs beyond what was there.",
+        "ours; *of products* is their share of our seconds. Memory is the rise of the memory in use during the update.",
     )
     text.append(f"{about}\n")
     columns = {
@@ -209,8 +209,8 @@ def iteration_section(agents: Sequence[str], rounds: int) -> tuple[str, list[dic
     }
     about = paragraph(
         f"`metarl bench iteration --agent A --family F --rounds {rounds} --json`: iterations of the preset by part, in",
-        "seconds. *Fraction of physics* is what the bare physics of the same actions take, over sampling with the",
-        "policy in the loop.",
+        "seconds. *Fraction of physics* is the time of the bare physics for the same actions, over the time of",
+        "sampling with the policy in the loop.",
     )
     text = f"## Iterations\n\n{about}\n\n{markdown(columns, rows)}\n"
     return text, rows

@@ -254,14 +254,14 @@ def _check_size(family: Family, command: RolloutCommand) -> None:
 
 
 COLUMNS = ("family", "env_steps_per_s", "fraction_of_physics", "ratio_vs_sync", "ratio_vs_async")
-"""Of the table over all families."""
+"""Columns of the table over all families."""
 
 
 EVERY: Mapping[str, Callable[[], Sequence[str]]] = {
     "all": lambda: names(FAMILIES),
     "ml1:all": lambda: [f"ml1:{name}" for name in sorted(MANIPULATIONS)],
 }
-"""What `--family` may name besides a family."""
+"""Values of `--family` that stand for several families."""
 
 
 def main(arguments: Sequence[str]) -> int:

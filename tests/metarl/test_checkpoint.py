@@ -144,6 +144,7 @@ def test_adapted_policies_can_be_read_without_metarl(tmp_path: Path, make_agent)
     assert np.allclose(mean, ours.mean[0, 0].numpy(), atol=1e-6)
     assert np.allclose(weights["log_std"], ours.log_std[0, 0].numpy())
     assert about == {
+        "format": 1,
         "distribution": "gaussian",
         "activation": "tanh",
         "layers": 3,

@@ -61,7 +61,7 @@ class RunningMoments:
         self.count = total
 
     def tensors(self, prefix: str) -> dict[str, Tensor]:
-        """The statistics for a checkpoint; what follows from them is not saved."""
+        """Count, mean and variance, for a checkpoint; derived values are not saved."""
         return {
             f"{prefix}.count": torch.tensor([self.count], dtype=torch.float64),
             f"{prefix}.mean": torch.tensor(self.mean),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -120,6 +120,29 @@ def test_adapting_changes_neither_the_agent_nor_the_state_and_each_task_goes_its
     assert all(torch.equal(t, agent.tensors()[name]) for name, t in before.items())
     assert not torch.equal(adapted.parameters[0], adapted.parameters[1])
     assert torch.equal(agent.adapt(state, trajectories).parameters, adapted.parameters), "it draws nothing"
+
+
+def some_tasks(trajectories: Trajectories, part: slice) -> Trajectories:
+    """The trajectories of some of the tasks."""
+    arrays = {f.name: getattr(trajectories, f.name) for f in fields(trajectories)}
+    cut = {name: value[part] if isinstance(value, np.ndarray) else value for name, value in arrays.items()}
+    return Trajectories(**{**cut, "extras": {name: value[part] for name, value in trajectories.extras.items()}})
+
+
+def test_a_state_is_cut_and_joined_along_its_tasks(make) -> None:
+    agent = make(0)
+    state = agent.begin(TASKS, E)
+    trajectories = play(agent, state, np.random.default_rng(0), liking_two)
+    adapted = agent.adapt(state, trajectories)
+    parts = [slice(0, 1), slice(1, M)]
+    pieces = [adapted.tasks(part) for part in parts]
+    assert [len(piece.parameters) for piece in pieces] == [1, M - 1]
+    assert torch.equal(type(adapted).join(pieces).parameters, adapted.parameters)
+    assert not torch.equal(pieces[0].parameters[0], pieces[1].parameters[0]), "an order that matters"
+
+    apart = [agent.adapt(state.tasks(part), some_tasks(trajectories, part)) for part in parts]
+    moved = (adapted.parameters - state.parameters).norm()
+    assert (type(adapted).join(apart).parameters - adapted.parameters).norm() < 1e-5 * moved, "batches of other shapes"
 
 
 def test_it_learns_what_pays(name: str, make) -> None:
