@@ -81,4 +81,4 @@ def check_task(task: int, tasks: int) -> None:
         ValueError: The state has no such task.
     """
     if not 0 <= task < tasks:
-        raise ValueError(f"save_policy: got task {task}, expected an index from 0 to {tasks - 1}, a task of this state")
+        raise ValueError(f"save_policy: got task {task}, expected a number from 0 to {tasks - 1}, a task of this state")
