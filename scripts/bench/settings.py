@@ -83,17 +83,15 @@ def with_settings(kind: type[Any], prog: str, arguments: Sequence[str]) -> tuple
 def contenders(
     command: ContenderCommand, config: Any, spaces: Spaces, device: torch.device, *, with_reference: bool
 ) -> dict[str, MetaAgent[Any]]:
-    """The agents to measure: `ours` and, if asked for, `reference`, both from the command's seed.
+    """The agents to measure: `ours` and, if requested, `reference`, its plain version.
 
     Args:
         command: Agent and seed.
-        config: The agent's settings.
+        config: Settings of the agent.
         spaces: Sizes and action bounds.
         device: Device of networks and updates.
-        with_reference: Add the plain version of the agent.
+        with_reference: Add the plain version.
     """
-    kind, names = agent_class(command.agent), ("ours", "reference") if with_reference else ("ours",)
-    made = {name: kind.build(config, spaces, device=device, rng=Streams(command.seed).learner) for name in names}
-    if with_reference:
-        made["reference"] = reference(command.agent)(made["reference"])
-    return made
+    kind: type[MetaAgent[Any]] = agent_class(command.agent)
+    ours = kind.build(config, spaces, device=device, rng=Streams(command.seed).learner)
+    return {"ours": ours, "reference": reference(command.agent)(ours)} if with_reference else {"ours": ours}

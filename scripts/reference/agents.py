@@ -20,10 +20,10 @@ REFERENCES: Mapping[str, str] = {
 
 
 def reference(agent: str) -> Callable[[MetaAgent[Any]], MetaAgent[Any]]:
-    """The function that turns a built agent into its plain version.
+    """The function that makes the plain version of a built agent.
 
-    The plain version makes the same updates with the agent's own parameters, statistics and random numbers. The agent
-    itself must not be used any more.
+    The plain version is a copy with the same parameters, statistics and random numbers, which makes the same updates.
+    The agent itself stays the same.
 
     Raises:
         ValueError: The agent has no plain version; the message names the agents that have one.

@@ -6,6 +6,7 @@ and the curvature product differentiates the gradient of the mean divergence onc
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Sequence
 
 import torch
@@ -121,7 +122,8 @@ def update(policy: PlainPolicy, parameters: Tensor, samples: Sequence[Samples], 
 
 
 def plain(agent: MamlTrpo) -> MetaAgent[AdaptedPolicy]:
-    """MAML-TRPO that adapts, differentiates and evaluates its tasks one after another."""
+    """A copy of the agent that adapts, differentiates and evaluates its tasks one after another."""
+    agent = copy.deepcopy(agent)
     policy, config = PlainPolicy(agent.policy), agent.config
 
     def adapt(state: AdaptedPolicy, trajectories: Trajectories) -> AdaptedPolicy:

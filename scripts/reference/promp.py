@@ -6,6 +6,7 @@ autograd graph, and the objective's gradient goes back through it to the initial
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 
 import torch
@@ -111,7 +112,8 @@ class LoopObjective:
 
 
 def plain(agent: Promp) -> MetaAgent[AdaptedPolicy]:
-    """ProMP that adapts and differentiates its tasks one after another."""
+    """A copy of the agent that adapts and differentiates its tasks one after another."""
+    agent = copy.deepcopy(agent)
     policy, config = PlainPolicy(agent.policy), agent.config
 
     def adapt(state: AdaptedPolicy, trajectories: Trajectories) -> AdaptedPolicy:

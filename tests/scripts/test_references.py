@@ -23,20 +23,17 @@ Play = Callable[..., list[Trajectories]]
 
 
 def twins(name: str, fast: type, spaces: Spaces, **settings: Any) -> tuple[Any, Any]:
-    """An agent and its plain version from the same seed, with equal parameters none of which is zero."""
-    agents = []
-    for _ in range(2):
-        agent: Any = fast(fast.Config(**settings), spaces, device=torch.device("cpu"), rng=np.random.default_rng(0))
-        generator = torch.Generator().manual_seed(0)
-        tensors = {
-            key: t + 0.3 * torch.randn(t.shape, generator=generator)
-            if key.startswith(("parameters", "vae.", "encoder", "policy", "critics", "targets"))
-            else t
-            for key, t in agent.tensors().items()
-        }
-        agent.restore(tensors, agent.counters())
-        agents.append(agent)
-    return agents[0], reference(name)(agents[1])
+    """An agent none of whose parameters is zero, and its plain version."""
+    agent: Any = fast(fast.Config(**settings), spaces, device=torch.device("cpu"), rng=np.random.default_rng(0))
+    generator = torch.Generator().manual_seed(0)
+    tensors = {
+        key: t + 0.3 * torch.randn(t.shape, generator=generator)
+        if key.startswith(("parameters", "vae.", "encoder", "policy", "critics", "targets"))
+        else t
+        for key, t in agent.tensors().items()
+    }
+    agent.restore(tensors, agent.counters())
+    return agent, reference(name)(agent)
 
 
 def assert_close(got: Mapping[str, Any], expected: Mapping[str, Any], rtol: float, atol: float) -> None:
