@@ -53,7 +53,7 @@ def test_the_gradient_is_not_mamls_where_the_inner_loss_bends(problem) -> None:
 
 
 def paired(samples: Samples, choices: int) -> Samples:
-    """Every sample twice, with another choice and the opposite advantage.
+    """Every sample twice: with another choice and the opposite advantage.
 
     The normalisers of the softmax then cancel, so with a linear network the inner loss is linear in the parameters.
     """
@@ -100,7 +100,7 @@ def test_the_curvature_is_that_of_the_divergence_around_the_adapted_parameters(p
 
 
 def test_what_the_floor_held_in_a_task_has_no_gradient_there(make_agent, random_samples, spaces: Spaces) -> None:
-    """The start of a deviation that the projection moved does not matter to the end: finite differences of it."""
+    """The adapted value of a projected log-std does not depend on its initial value (checked by finite differences)."""
     agent = make_agent(1, spaces, min_std=1.3)
     policy, parameters = agent.policy, agent.tensors()["parameters"].double()
     parameters[-2:] = policy.bound.value + 0.01

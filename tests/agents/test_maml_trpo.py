@@ -35,7 +35,7 @@ def some_spaces(request, spaces: Spaces, discrete_spaces: Spaces) -> Spaces:
 def problem(request, make_agent, random_samples, some_spaces: Spaces):
     """A policy, its parameters in float64, samples of three tasks, and a linearisation.
 
-    With the high floor, some deviations of some tasks are projected on it.
+    With the high floor, some deviations of some tasks are projected onto it.
     """
     spaces, (steps, min_std) = some_spaces, request.param
     agent = make_agent(1, spaces, min_std=min_std)
@@ -102,7 +102,7 @@ def test_gradient_and_curvature_equal_the_plain_loop_with_double_backward(proble
 
 
 def test_first_order_would_be_noticed(problem) -> None:
-    """The test above has teeth: without the Hessian the gradient is another one."""
+    """The first-order gradient differs, so the test above would notice a missing Hessian."""
     policy, parameters, samples, chunk = problem
     end = adapted_by_policy_gradient(policy, samples[:-1], parameters.expand(3, -1), LR).requires_grad_()
     new = policy(end, samples[-1].observations)
@@ -140,9 +140,9 @@ def make_real_batch(**settings: Any) -> tuple[MamlTrpo, MetaBatch]:
 def test_a_whole_update_equals_the_plain_loops(
     plain, monkeypatch, min_std: float, sign: float, ends_at_floor: int
 ) -> None:
-    """`sign` turns round what pays after adaptation."""
+    """`sign` is the sign of the advantages after adaptation."""
     agent, batch = make_real_batch(min_std=min_std, cg_iterations=5)
-    # In float64: conjugate gradients amplify rounding, in float32 to some thousandths of the step.
+    # float64: conjugate gradients amplify rounding errors, in float32 to some thousandths of the step.
     agent.parameters = start = agent.tensors()["parameters"].double()
     samples = [Samples(*(t.double() for t in agent.samples(trajectories))) for trajectories in batch.collects]
     samples[-1] = samples[-1]._replace(advantages=sign * samples[-1].advantages)

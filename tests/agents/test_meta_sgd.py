@@ -25,7 +25,7 @@ def some_spaces(request, spaces: Spaces, discrete_spaces: Spaces) -> Spaces:
 def problem(request, make_agent, random_samples, some_spaces: Spaces):
     """A policy, initial parameters and unequal step sizes in float64, samples of three tasks.
 
-    With the high floor, some deviations of some tasks are projected on it.
+    With the high floor, some deviations of some tasks are projected onto it.
     """
     steps, min_std = request.param
     agent = make_agent(1, some_spaces, min_std=min_std)

@@ -29,7 +29,7 @@ def some_spaces(request, spaces: Spaces, discrete_spaces: Spaces) -> Spaces:
 def problem(request, make_agent, random_samples, some_spaces: Spaces):
     """A policy, its parameters in float64, samples of three tasks.
 
-    With the high floor, some deviations of some tasks are projected on it.
+    With the high floor, some deviations of some tasks are projected onto it.
     """
     steps, min_std = request.param
     agent = make_agent(1, some_spaces, min_std=min_std)
@@ -46,7 +46,7 @@ def problem(request, make_agent, random_samples, some_spaces: Spaces):
 
 
 def ratio_loss(new: Distribution, old: Distribution, samples: Samples) -> Tensor:
-    """The inner loss as it is written down, `[M]`."""
+    """The inner loss as in the paper, `[M]`."""
     return -surrogate_objective(new, old, samples)
 
 
@@ -111,7 +111,7 @@ def test_the_derivatives_of_the_inner_loss_are_those_of_autograd(problem) -> Non
 
 
 def test_clipping_by_hand() -> None:
-    """A ratio that already went the way the advantage points earns nothing more; the other way it always counts."""
+    """A ratio beyond the clip has no gradient if the advantage pushed it there; otherwise it has one."""
     ratio = torch.tensor([[1.5, 1.5, 0.5, 0.5, 1.1, 9.0]])
     samples = Samples(
         observations=torch.zeros(1, 6, 1),
@@ -127,7 +127,7 @@ def test_clipping_by_hand() -> None:
     # With respect to the log-probability, a ratio's derivative is the ratio itself.
     torch.testing.assert_close(clipped_slope(ratio, samples, 0.3), leaf.grad * ratio)
     far = ratio.clone()
-    far[0, 0] = torch.inf  # clipped: it earns nothing, hence spoils nothing
+    far[0, 0] = torch.inf  # clipped: an infinite ratio does not affect the gradient
     torch.testing.assert_close(clipped_slope(far, samples, 0.3), leaf.grad * ratio)
 
 
@@ -220,7 +220,7 @@ def test_a_whole_update_is_five_steps_of_adam_on_the_plain_objective(real_batch,
         adam.step()
     metrics = agent.meta_update(batch)
     moved = (leaf.detach() - start).norm()
-    # Adam turns a gradient of nearly zero into a whole step: hold the difference against the length of the step.
+    # Adam makes a full step of a tiny gradient entry: compare the difference with the length of the whole step.
     assert (agent.tensors()["parameters"] - leaf.detach()).norm() < 1e-2 * moved
     assert metrics["update/objective_gain"] > 0
     assert 0 < metrics["update/kl"] < 1

@@ -64,7 +64,7 @@ def test_an_update_equals_its_definition_task_by_task(steps: int, outer_lr: floa
 
 
 def test_a_step_beyond_the_adapted_parameters_ends_at_the_floor() -> None:
-    """With epsilon above 1 it leaves the region that the adapted parameters keep."""
+    """A step with epsilon above 1 violates the bound before the projection."""
     agent, batch = make_batch(2, outer_lr=3.0, min_std=0.98)
     agent.meta_update(batch)
     log_std = agent.tensors()["parameters"][-2:]

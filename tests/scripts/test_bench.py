@@ -1,4 +1,4 @@
-"""`metarl bench update`, `iteration` and `all`: what they print, what they measure, and that both contenders agree."""
+"""`metarl bench update`, `iteration` and `all`: output, measurements, and the agreement of both contenders."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_update_prints_its_keys_and_counts_the_work_of_the_update(run_metarl, ag
 
 
 class CountingStopwatch:
-    """Runs the work, notes its name, and says the next of some seconds."""
+    """Runs the work, records its name, and returns the next of the given seconds."""
 
     seconds: ClassVar[list[float]] = []
     timed: ClassVar[list[str]] = []
@@ -72,7 +72,7 @@ class CountingStopwatch:
 
 
 def test_update_reports_medians_and_the_ratios_of_each_round(run_metarl, monkeypatch) -> None:
-    """By a clock whose seconds are known: updates and adaptations, of ours and of the reference, in two rounds."""
+    """With a fake clock: updates and adaptations, ours and the reference's, in two rounds."""
     CountingStopwatch.seconds = [8.0, 2.0, 24.0, 10.0, 4.0, 1.0, 16.0, 6.0]
     CountingStopwatch.timed = []
     peaks, limits = iter([5.0, 7.0]), iter([2.0, 2.0])
@@ -137,7 +137,7 @@ def test_the_printed_parts_of_an_iteration_make_up_the_whole(run_metarl) -> None
 
 
 def test_each_part_of_an_iteration_is_the_time_of_its_calls(monkeypatch) -> None:
-    """By a clock that only the agent moves on: an action takes 1 s, an adaptation 100 s, an update 1000 s."""
+    """With a fake clock that the agent advances: an action takes 1 s, an adaptation 100 s, an update 1000 s."""
     now = [0.0]
     monkeypatch.setattr(iteration_bench, "time", SimpleNamespace(perf_counter=lambda: now[0]))
 
@@ -167,7 +167,7 @@ def test_each_part_of_an_iteration_is_the_time_of_its_calls(monkeypatch) -> None
 
 
 def test_iterations_of_pearl_are_measured_with_their_gradient_steps(run_metarl) -> None:
-    """Its preset collects for twenty iterations before the first one."""
+    """Its preset has twenty warm-up iterations without gradient steps."""
     words = ("--agent", "pearl", "--family", "point-robot", "--tasks", "2", "--config.gradient-steps", "30", *SMALL)
     code, out, err = run_metarl("bench", "iteration", *words)
     assert code == 0, err

@@ -1,4 +1,4 @@
-"""Each plain version of an agent makes the same update as the agent itself."""
+"""The plain version of an agent makes the same updates as the agent."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Play = Callable[..., list[Trajectories]]
 
 
 def twins(name: str, fast: type, spaces: Spaces, **settings: Any) -> tuple[Any, Any]:
-    """An agent none of whose parameters is zero, and its plain version."""
+    """An agent with nonzero parameters, and its plain version."""
     agent: Any = fast(fast.Config(**settings), spaces, device=torch.device("cpu"), rng=np.random.default_rng(0))
     generator = torch.Generator().manual_seed(0)
     tensors = {
@@ -45,7 +45,7 @@ def assert_close(got: Mapping[str, Any], expected: Mapping[str, Any], rtol: floa
 
 
 def assert_same_updates(agent: Any, plain: Any, play: Play, lengths: Any = LENGTHS) -> list[dict[str, float]]:
-    """Both learn twice from what the agent collected; all that a checkpoint holds and all metrics are compared."""
+    """Compares checkpoints and metrics of both after two updates from the same experience."""
     reports = []
     for i in range(2):
         start = learnt(agent)
@@ -62,7 +62,7 @@ def assert_same_updates(agent: Any, plain: Any, play: Play, lengths: Any = LENGT
 
 
 def learnt(agent: Any) -> dict[str, torch.Tensor]:
-    """What gradients move."""
+    """Tensors that change by gradient steps."""
     others = (
         "adam",
         "vae_adam",
@@ -88,7 +88,7 @@ def test_promp(some_spaces: Spaces, play: Play, steps: int, min_std: float) -> N
     for report in assert_same_updates(agent, plain, play, LENGTHS[: steps + 1]):
         assert min(report["update/clipped"], report["update/inner_kl"], report["update/kl"]) > 1e-3
     state, trajectories = agent.begin(TASKS, 2), play(agent, LENGTHS[:1])[0]
-    for _ in range(2):  # the second time each task has parameters of its own
+    for _ in range(2):  # in the second round each task has its own parameters
         one, other = agent.adapt(state, trajectories), plain.adapt(state, trajectories)
         torch.testing.assert_close(other.parameters, one.parameters)
         assert not other.parameters.requires_grad

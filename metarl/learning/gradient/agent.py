@@ -23,6 +23,7 @@ from metarl.learning.experience.normalisation import DEVIATION_FLOOR, NORMALISAT
 from metarl.learning.gradient.adaptation import adapted_by_policy_gradient
 from metarl.learning.gradient.policy import Samples, StackedPolicy
 from metarl.learning.networks.perceptron import Activation
+from metarl.learning.saving import check_tensors
 from metarl.memory import DOUBLE, FLOAT, Need, RunSize, dense_parameters
 from metarl.storage import write_tensors
 from metarl.types import Action, MetaBatch, Spaces, Step, Task, Trajectories
@@ -271,10 +272,7 @@ class GradientAgent(MetaAgent[AdaptedPolicy], ABC, Generic[ConfigT]):
         Raises:
             ValueError: Names or shapes differ from this agent's.
         """
-        expected = {name: tuple(t.shape) for name, t in self.tensors().items()}
-        got = {name: tuple(t.shape) for name, t in tensors.items()}
-        if got != expected:
-            raise ValueError(f"checkpoint of {type(self).__name__}: got tensors {got}, expected {expected}")
+        check_tensors(type(self).__name__, tensors, self.tensors())
         self.parameters = self.policy.bound.project_(tensors["parameters"].to(self.device, copy=True))
         self._observation_moments.restore("observation_moments", tensors)
         self._return_moments.restore("return_moments", tensors)
@@ -285,7 +283,9 @@ class GradientAgent(MetaAgent[AdaptedPolicy], ABC, Generic[ConfigT]):
         tensors, description = self.policy.export(state.parameters[task])
         if self.config.normalise_observations:
             tensors |= self._observation_moments.exported("observation")
-        description = {"format": POLICY_FORMAT, **description}
-        description["normalise_observations"] = self.config.normalise_observations
-        description["normalisation"] = NORMALISATION
+        description |= {
+            "format": POLICY_FORMAT,
+            "normalise_observations": self.config.normalise_observations,
+            "normalisation": NORMALISATION,
+        }
         write_tensors(path, tensors, description)

@@ -1,4 +1,4 @@
-"""What every gradient-based agent promises, tried on each of them."""
+"""Properties of all gradient-based agents."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def experience(agent: MetaAgent[Any], seed: int, reward: Reward) -> MetaBatch:
 
 
 def liking_two(action: np.ndarray) -> np.ndarray:
-    """Best at choice 2, or with the last component at 2."""
+    """A reward with its maximum at choice 2, or at 2 in the last component."""
     return -np.abs(action[..., -1] - 2.0)
 
 
@@ -157,16 +157,17 @@ def test_it_learns_what_pays(name: str, make) -> None:
 
 
 def make_narrow(name: str, spaces: Spaces) -> GradientAgent[Any]:
-    """An agent whose deviations are 0.2 and may not be less."""
+    """An agent with standard deviations of 0.2, which is also their lower bound."""
     kind = agent_class(name)
     config = kind.Config(hidden=(6,), init_std=0.2, min_std=0.2, **BRISK.get(name, {}))
     return kind(config, spaces, device=torch.device("cpu"), rng=np.random.default_rng(0))
 
 
 def paid_for_noise(agent: GradientAgent[Any], seed: int, price: float) -> MetaBatch:
-    """A meta-batch whose rewards are `price` times the square of the first component's noise, in deviations.
+    """A meta-batch with rewards of `price` times the squared noise of the first component, in standard deviations.
 
-    Whatever the mean: only the deviation can earn more, a larger one if the price is above 0, else a smaller one.
+    The reward does not depend on the mean. A larger deviation has a larger return if `price` is positive, a smaller one
+    if it is negative.
     """
     rng, state, trajectories = np.random.default_rng(seed), agent.begin(TASKS, E), []
     for k in range(agent.adaptation_steps + 1):

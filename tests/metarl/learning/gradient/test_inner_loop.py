@@ -69,7 +69,7 @@ def projected_quadratics() -> tuple[Tensor, Tensor, Tensor, Tensor]:
 
 
 def test_a_step_over_the_bound_ends_at_it_and_the_products_are_those_of_the_projected_step() -> None:
-    """Finite differences of start and step sizes, where the projection moves some entries of some tasks."""
+    """Finite differences in start and step sizes; the projection moves some entries of some tasks."""
     a, b, p, step_size = projected_quadratics()
     step = quadratic_step(a, b, p, step_size, BOUND)
     raw = p - step_size * ((a @ p[..., None])[..., 0] - b)

@@ -80,7 +80,7 @@ def test_the_step_is_the_natural_gradient_as_long_as_the_region_allows(problem) 
 
 
 def test_what_the_bound_holds_takes_no_part_in_the_step_and_what_is_to_leave_it_does(problem) -> None:
-    """The natural gradient of the entries that are free: solved with the others' rows and columns left out."""
+    """The natural gradient of the free entries: without the rows and columns of the others."""
     q, chunks, outer = problem
     gradient = torch.autograd.functional.jacobian(lambda x: outer(x)[0], q)
     down, up = int(gradient.argmin()), int(gradient.argmax())

@@ -1,4 +1,4 @@
-"""A policy around its parameters: what is computed in closed form, against autograd through PyTorch's own layers."""
+"""The linearised policy in closed form, against autograd through PyTorch's own layers."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_gradient_and_hessian_product_are_those_of_autograd(problem, plain) -> N
     total = loss(plain(policy)(leaf, samples.observations)).sum()
     (gradient,) = torch.autograd.grad(total, leaf, create_graph=True)
     torch.testing.assert_close(derivatives.gradient, gradient)
-    for _ in range(2):  # a product leaves no trace
+    for _ in range(2):  # a product does not change the next one
         v = torch.randn_like(parameters)
         (expected,) = torch.autograd.grad(gradient, leaf, v, retain_graph=True)
         torch.testing.assert_close(derivatives.hessian_product(v), expected)

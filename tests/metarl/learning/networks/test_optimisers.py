@@ -47,7 +47,7 @@ def test_it_is_pytorchs_adam_bit_for_bit(fused: bool) -> None:
 
 
 def test_the_first_step_by_hand() -> None:
-    """Both moments are corrected for their start at zero, so it is the learning rate times the gradient's sign."""
+    """Both moments are corrected for their start at zero, so it is the step size times the sign of the gradient."""
     leaf = torch.tensor([1.0, 1.0], requires_grad=True)
     leaf.grad = torch.tensor([4.0, -0.5])
     Adam([leaf], 0.1).step()

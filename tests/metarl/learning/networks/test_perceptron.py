@@ -1,4 +1,4 @@
-"""The derivatives that are written out, against autograd, finite differences and numbers worked out by hand."""
+"""The derivatives in closed form, against autograd and numbers worked out by hand."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ FLOAT = torch.float64
 
 @pytest.fixture(params=["as on a CPU", "as on a GPU"], autouse=True)
 def both_paths(request, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What runs on a GPU is checked on the CPU: the same operations, only slower there."""
+    """Runs the operations of a GPU on the CPU too."""
     if request.param == "as on a GPU":
         monkeypatch.setattr("metarl.learning.networks.perceptron.on_cpu", lambda x: False)
 
@@ -154,7 +154,7 @@ def test_the_hyperbolic_tangent_is_as_exact_as_promised() -> None:
 
 
 def test_what_goes_in_is_left_as_it_is() -> None:
-    """In place is only what was computed on the way."""
+    """No function changes its arguments."""
     layers, along = random_layers((3, 5, 4, 2)), random_layers((3, 5, 4, 2), seed=1)
     x, cotangent, change = torch.randn(2, 6, 3, dtype=FLOAT), *torch.randn(2, 2, 6, 2, dtype=FLOAT)
     done = evaluate(layers, x, "tanh")
