@@ -257,7 +257,7 @@ def _refuse_second_derivative() -> None:
 
 
 def _spans(shapes: Sequence[torch.Size]) -> list[tuple[int, int]]:
-    """First and last position of each part in the inputs."""
+    """Start and end of each part within the inputs."""
     return list(pairwise([0, *accumulate(shape[-1] for shape in shapes)]))
 
 
