@@ -25,6 +25,8 @@ class Adam:
         step_size: Step size of the next step.
     """
 
+    __slots__ = ("_eps", "_fused", "_parameters", "_state", "step_size")  # a misspelt attribute is an error
+
     def __init__(
         self, parameters: Iterable[Tensor], step_size: float, *, eps: float = 1e-8, fused: bool = False
     ) -> None:

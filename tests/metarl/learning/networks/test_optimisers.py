@@ -83,3 +83,10 @@ def test_an_unused_adam_is_saved_as_zeros_and_starts_afresh() -> None:
     train(parameters, adam, range(3))
     train(others, other, range(3))
     assert all(torch.equal(p, q) for p, q in zip(parameters, others, strict=True))
+
+
+def test_an_attribute_of_another_name_is_an_error() -> None:
+    """Else an annealed step size that is set under another name would be constant without notice."""
+    adam = Adam([torch.zeros(1, requires_grad=True)], 0.1)
+    with pytest.raises(AttributeError, match="learning_rate"):
+        adam.learning_rate = 0.0  # type: ignore[attr-defined]
