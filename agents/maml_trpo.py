@@ -1,4 +1,4 @@
-"""MAML with a trust-region outer step: learns initial parameters from which one gradient step goes far.
+"""MAML with a trust-region outer step: learns initial parameters that one gradient step adapts to a task.
 
 Finn, Abbeel and Levine 2017, "Model-Agnostic Meta-Learning for Fast Adaptation of Deep Networks"
 (arXiv:1703.03400), algorithm 3, with TRPO (Schulman et al. 2015, arXiv:1502.05477) as meta-optimiser.
@@ -11,70 +11,22 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from torch import Tensor
-
-from metarl.learning.gradient.agent import GradientAgent, GradientAgentConfig
-from metarl.learning.gradient.inner_loop import pull_back, push_forward
-from metarl.learning.gradient.losses import adapted_by_policy_gradient, policy_gradient_steps
-from metarl.learning.gradient.meta_trust_region import TrustRegionConfig, linearise, meta_trust_region_step
-from metarl.learning.gradient.policy import Samples, StackedPolicy
-from metarl.types import MetaBatch, Trajectories
+from metarl.learning.gradient.adaptation import PolicyGradientAdaptation
+from metarl.learning.gradient.policy import Samples
+from metarl.learning.gradient.trust_region_agent import TrustRegionAgent, TrustRegionAgentConfig
 
 
 @dataclass(frozen=True, kw_only=True)
-class MamlTrpoConfig(TrustRegionConfig, GradientAgentConfig):
+class MamlTrpoConfig(TrustRegionAgentConfig):
     """Settings of MAML-TRPO."""
 
 
-class MamlAdaptation:
-    """Some tasks' adaptation from shared initial parameters: K gradient steps, `J = product of D_k (I - alpha H_k)`.
-
-    Args:
-        policy: The policy.
-        parameters: The initial parameters, `[P]`.
-        samples: One per step, of these tasks.
-        inner_lr: Step size of the inner loop.
-    """
-
-    def __init__(self, policy: StackedPolicy, parameters: Tensor, samples: Sequence[Samples], inner_lr: float) -> None:
-        self._policy, self._samples, self._inner_lr = policy, samples, inner_lr
-        self._num_tasks = len(samples[0].observations)
-        start = parameters.expand(self._num_tasks, -1).contiguous()
-        self._steps = policy_gradient_steps(policy, samples, start, inner_lr)
-
-    @property
-    def end(self) -> Tensor:
-        """Parameters after the last step, `[M, P]`."""
-        return self._steps[-1].end
-
-    def push(self, v: Tensor) -> Tensor:
-        """`J v` for each task, `[M, P]`; `v` is `[P]`."""
-        return push_forward(self._steps, v.expand(self._num_tasks, -1))
-
-    def pull(self, w: Tensor) -> Tensor:
-        """Sum over the tasks of `J^T w`, `[P]`: the meta-gradient's chain rule; `w` is `[M, P]`."""
-        return pull_back(self._steps, w).sum(dim=0)
-
-    def adapted_from(self, meta_parameters: Tensor) -> Tensor:
-        """Where the same samples lead from other initial parameters, `[M, P]`."""
-        start = meta_parameters.expand(self._num_tasks, -1).contiguous()
-        return adapted_by_policy_gradient(self._policy, self._samples, start, self._inner_lr)
-
-
-class MamlTrpo(GradientAgent[MamlTrpoConfig]):
+class MamlTrpo(TrustRegionAgent[MamlTrpoConfig]):
     """MAML-TRPO as a `metarl.agent.MetaAgent`; its state is an `AdaptedPolicy`."""
 
     Config: ClassVar[type] = MamlTrpoConfig
     summary: ClassVar[str] = "adapts by policy gradient from meta-learned parameters (Finn et al. 2017)"
 
-    def meta_update(self, batch: MetaBatch[Trajectories]) -> dict[str, float]:
-        """One trust-region step on the mean surrogate of the adapted policies."""
-        samples = [self._samples(t) for t in batch.collects]
-        chunks = linearise(
-            self._policy, lambda own: MamlAdaptation(self._policy, self._parameters, own, self.config.inner_lr), samples
-        )
-        self._parameters, metrics = meta_trust_region_step(
-            self._parameters, chunks, len(batch.tasks), self.config, self._policy.bound
-        )
-        self._update_statistics(batch.collects)
-        return {**metrics, "policy/std": self._policy.std(self._parameters)}
+    def _adaptation(self, samples: Sequence[Samples]) -> PolicyGradientAdaptation:
+        """Policy-gradient steps, differentiated exactly."""
+        return PolicyGradientAdaptation(self.policy, samples, self.parameters, self.config.inner_lr)

@@ -1,4 +1,4 @@
-"""Meta-SGD: learns initial parameters and, for each of them, the step size of the adaptation.
+"""Meta-SGD: learns initial parameters and one step size of the adaptation for each of them.
 
 Li, Zhou, Chen and Li 2017, "Meta-SGD: Learning to Learn Quickly for Few-Shot Learning" (arXiv:1707.09835),
 algorithm 2, with a trust-region outer step over both. The page `docs/meta-sgd.md` has the equations and every detail
@@ -16,76 +16,70 @@ import torch
 from torch import Tensor
 
 from metarl.config import NonNegative
-from metarl.learning.gradient.agent import AdaptedPolicy, GradientAgent, GradientAgentConfig
-from metarl.learning.gradient.losses import adapted_by_policy_gradient, policy_gradient_steps
-from metarl.learning.gradient.meta_trust_region import TrustRegionConfig, linearise, meta_trust_region_step
+from metarl.learning.gradient.adaptation import adapted_by_policy_gradient, policy_gradient_steps
 from metarl.learning.gradient.policy import Samples, StackedPolicy
+from metarl.learning.gradient.trust_region_agent import TrustRegionAgent, TrustRegionAgentConfig
 from metarl.types import MetaBatch, Spaces, Trajectories
 
 
 @dataclass(frozen=True, kw_only=True)
-class MetaSgdConfig(TrustRegionConfig, GradientAgentConfig):
+class MetaSgdConfig(TrustRegionAgentConfig):
     """Settings of Meta-SGD."""
 
     inner_lr: NonNegative = 0.1
-    """Step size of every parameter at the start of training; usually 0.01 to 0.5."""
+    """Initial step size of every parameter; usually 0.01 to 0.5."""
 
 
 class MetaSgdAdaptation:
-    """Some tasks' adaptation from shared initial parameters with shared step sizes, differentiable in both.
+    """The adaptation of some tasks from shared initial parameters with shared step sizes, differentiable in both.
 
     A step is `theta_(k+1) = project(theta_k - alpha * g_k)`, with the differential
     `d theta_(k+1) = D_k ((I - diag(alpha) H_k) d theta_k - g_k * d alpha)`; see `InnerStep`.
 
     Args:
         policy: The policy.
-        meta_parameters: Initial parameters and step sizes, joined, `[2 P]`.
         samples: One per step, of these tasks.
+        meta_parameters: Initial parameters and step sizes, concatenated, `[2 P]`.
     """
 
-    def __init__(self, policy: StackedPolicy, meta_parameters: Tensor, samples: Sequence[Samples]) -> None:
+    def __init__(self, policy: StackedPolicy, samples: Sequence[Samples], meta_parameters: Tensor) -> None:
         self._policy, self._samples = policy, samples
-        self._num_tasks = len(samples[0].observations)
-        parameters, rates = meta_parameters.chunk(2)
-        start = parameters.expand(self._num_tasks, -1).contiguous()
-        self._steps = policy_gradient_steps(policy, samples, start, rates)
+        self._steps = policy_gradient_steps(policy, samples, *meta_parameters.chunk(2))
 
     @property
     def end(self) -> Tensor:
         """Parameters after the last step, `[M, P]`."""
         return self._steps[-1].end
 
-    def push(self, v: Tensor) -> Tensor:
-        """Jacobian times a tangent `[2 P]`, for each task `[M, P]`."""
-        start, rates = v.chunk(2)
-        tangent = start.expand(self._num_tasks, -1)
+    def jvp(self, v: Tensor) -> Tensor:
+        """Jacobian times a tangent `[2 P]`: `[M, P]`."""
+        start, step_sizes = v.chunk(2)
+        tangent = start.expand_as(self.end)
         for step in self._steps:
-            tangent = step.push(tangent, rates)
+            tangent = step.jvp(tangent, step_sizes)
         return tangent
 
-    def pull(self, w: Tensor) -> Tensor:
-        """Transposed Jacobian times cotangents `[M, P]`, summed over the tasks, `[2 P]`."""
-        rates = torch.zeros_like(w[0])
+    def vjp(self, w: Tensor) -> Tensor:
+        """Transposed Jacobian times cotangents `[M, P]`, summed over the tasks: `[2 P]`."""
+        step_sizes = torch.zeros_like(w[0])
         for step in reversed(self._steps):
             w = step.through_projection(w)
-            rates = rates - (w * step.gradient).sum(dim=0)
-            w = step.pull(w)
-        return torch.cat([w.sum(dim=0), rates])
+            step_sizes = step_sizes - (w * step.gradient).sum(dim=0)
+            w = step.vjp(w)
+        return torch.cat([w.sum(dim=0), step_sizes])
 
     def adapted_from(self, meta_parameters: Tensor) -> Tensor:
-        """Where the same samples lead from other initial parameters with other step sizes, `[M, P]`."""
-        parameters, rates = meta_parameters.chunk(2)
-        start = parameters.expand(self._num_tasks, -1).contiguous()
-        return adapted_by_policy_gradient(self._policy, self._samples, start, rates)
+        """Parameters after adaptation from other meta-parameters with the same samples, `[M, P]`."""
+        return adapted_by_policy_gradient(self._policy, self._samples, *meta_parameters.chunk(2))
 
 
-class MetaSgd(GradientAgent[MetaSgdConfig]):
+class MetaSgd(TrustRegionAgent[MetaSgdConfig]):
     """Meta-SGD as a `metarl.agent.MetaAgent`; its state is an `AdaptedPolicy`.
 
     Args:
         config: The settings.
         spaces: Sizes and action bounds of the environments.
-        device: Where the meta-update and the policy run.
+        device: Device of the policy and the meta-update.
         rng: Source of the initial parameters.
     """
 
@@ -94,40 +88,44 @@ class MetaSgd(GradientAgent[MetaSgdConfig]):
 
     def __init__(self, config: MetaSgdConfig, spaces: Spaces, *, device: torch.device, rng: np.random.Generator):
         super().__init__(config, spaces, device=device, rng=rng)
-        self._rates = torch.full_like(self._parameters, config.inner_lr)  # [P]
+        self._step_sizes = torch.full_like(self.parameters, config.inner_lr)  # [P]
 
-    def adapt(self, state: AdaptedPolicy, trajectories: Trajectories) -> AdaptedPolicy:
-        """One inner gradient step per task, with the learned step sizes."""
-        samples = [self._samples_for(state, trajectories)]
-        return AdaptedPolicy(adapted_by_policy_gradient(self._policy, samples, state.parameters, self._rates))
+    @property
+    def step_size(self) -> Tensor:
+        """Learned step sizes, `[P]`."""
+        return self._step_sizes
+
+    @property
+    def _meta_parameters(self) -> Tensor:
+        """Initial parameters and step sizes, concatenated, `[2 P]`."""
+        return torch.cat([self.parameters, self._step_sizes])
+
+    @_meta_parameters.setter
+    def _meta_parameters(self, meta_parameters: Tensor) -> None:
+        self.parameters, self._step_sizes = (part.clone() for part in meta_parameters.chunk(2))
+
+    def _adaptation(self, samples: Sequence[Samples]) -> MetaSgdAdaptation:
+        """Policy-gradient steps with the learned step sizes."""
+        return MetaSgdAdaptation(self.policy, samples, self._meta_parameters)
 
     def meta_update(self, batch: MetaBatch[Trajectories]) -> dict[str, float]:
         """One trust-region step over initial parameters and step sizes together."""
-        samples = [self._samples(t) for t in batch.collects]
-        meta_parameters = torch.cat([self._parameters, self._rates])
-        chunks = linearise(self._policy, lambda own: MetaSgdAdaptation(self._policy, meta_parameters, own), samples)
-        meta_parameters, metrics = meta_trust_region_step(
-            meta_parameters, chunks, len(batch.tasks), self.config, self._policy.bound
-        )
-        self._parameters, self._rates = (part.clone() for part in meta_parameters.chunk(2))
-        self._update_statistics(batch.collects)
         return {
-            **metrics,
-            "rates/mean": float(self._rates.mean()),
-            "rates/std": float(self._rates.std()),
-            "rates/negative": float((self._rates < 0).float().mean()),
-            "policy/std": self._policy.std(self._parameters),
+            **super().meta_update(batch),
+            "rates/mean": float(self._step_sizes.mean()),
+            "rates/std": float(self._step_sizes.std()),
+            "rates/negative": float((self._step_sizes < 0).float().mean()),
         }
 
     def tensors(self) -> dict[str, Tensor]:
         """Parameters, step sizes and running statistics."""
-        return {**super().tensors(), "rates": self._rates.detach().cpu()}
+        return {**super().tensors(), "rates": self._step_sizes.detach().cpu()}
 
     def restore(self, tensors: Mapping[str, Tensor], counters: Mapping[str, Any]) -> None:
-        """Takes back what `tensors` gave.
+        """Restores the arrays of `tensors`.
 
         Raises:
-            ValueError: Names or shapes do not fit this agent.
+            ValueError: Names or shapes differ from this agent's.
         """
         super().restore(tensors, counters)
-        self._rates = tensors["rates"].to(self._device)
+        self._step_sizes = tensors["rates"].to(self.device)

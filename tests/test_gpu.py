@@ -115,7 +115,7 @@ def test_conjugate_gradients_never_make_the_host_wait(name: str, monkeypatch: py
 def test_advantages_are_numpys() -> None:
     (agent, batch), (twin, _) = (made("maml-trpo", device) for device in (GPU, CPU))
     for trajectories in batch.collects:
-        ours, expected = (one._samples(trajectories) for one in (agent, twin))  # type: ignore[attr-defined]
+        ours, expected = (one.samples(trajectories) for one in (agent, twin))  # type: ignore[attr-defined]
         for found, wanted in zip(ours, expected, strict=True):
             torch.testing.assert_close(found.cpu(), wanted, rtol=1e-5, atol=1e-6)
 
@@ -146,7 +146,7 @@ def test_a_run_goes_on_on_the_other_device_and_back(run_metarl, tiny, name: str,
 
 def test_what_is_not_finite_on_a_gpu_is_noticed() -> None:
     agent, batch = made("maml-trpo", GPU)
-    agent._parameters[0] = torch.nan  # type: ignore[attr-defined]
+    agent.parameters[0] = torch.nan  # type: ignore[attr-defined]
     with pytest.raises(NotFiniteError, match="not finite"):
         agent.begin(batch.tasks, 1)
 

@@ -35,8 +35,8 @@ def test_an_agent_adapts_in_a_loop_of_ones_own_and_its_policy_needs_no_metarl(ru
     observation = gymnasium.make("HalfCheetah-v5").reset(seed=0)[0]
     import torch
 
-    mean = agent._policy(state.parameters, torch.tensor(agent._seen(observation)[None, None], dtype=torch.float32)).mean
-    assert np.allclose(used["policy"](observation), agent._policy.to_environment(mean.numpy())[0, 0], atol=1e-5)
+    mean = agent.policy(state.parameters, torch.tensor(agent._seen(observation)[None, None], dtype=torch.float32)).mean
+    assert np.allclose(used["policy"](observation), agent.policy.to_environment(mean.numpy())[0, 0], atol=1e-5)
 
 
 def test_bringing_an_environment_takes_few_lines() -> None:

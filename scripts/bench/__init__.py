@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from metarl.scripts.common import refuse
 
 MEASUREMENTS = {
-    "rollout": "environment steps per second, beside bare physics and Gymnasium's vector environments",
-    "update": "seconds and memory of a meta-update, beside the same update task by task or step by step",
-    "iteration": "where the time of a whole training iteration goes, with either update",
-    "all": "all of them on one page, with the physical limit beside each figure",
+    "rollout": "environment steps per second, compared with bare physics and Gymnasium's vector environments",
+    "update": "time and memory of a meta-update, compared with the same update written as a plain loop",
+    "iteration": "time of each part of a training iteration, with our update and with the plain one",
+    "all": "all measurements on one page, each next to its physical limit",
 }
 HELP = f"""usage: metarl bench MEASUREMENT [options] [--json]
 
@@ -23,11 +23,11 @@ HELP = f"""usage: metarl bench MEASUREMENT [options] [--json]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the measurement that the first word names; returns its exit code."""
+    """Runs the measurement named by the first word; returns its exit code."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     if not words:
         print(HELP, flush=True)
-        refuse(f"bench: got nothing, expected one of {', '.join(MEASUREMENTS)}")
+        refuse(f"bench: got no measurement, expected one of {', '.join(MEASUREMENTS)}")
     if words[0] in ("-h", "--help"):
         print(HELP)
         return 0

@@ -1,4 +1,4 @@
-"""`metarl bench all`: every measurement in turn, as one page and, in short, as a table for the README."""
+"""`metarl bench all`: all measurements in turn, as one page, and as a short table for the README."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ from metarl.scripts.reference.agents import REFERENCES
 Section = Literal["sampling", "cpu", "iterations", "gpu"]
 SECTIONS: tuple[Section, ...] = ("sampling", "cpu", "iterations", "gpu")
 SIZES = (10, 20, 40, 80)
-"""Tasks of the meta-batches whose updates are measured on the CPU."""
+"""Tasks per meta-batch of the updates on the CPU."""
 GPU_SIZES = (40, 160, 640)
-"""The same on a GPU."""
+"""Tasks per meta-batch of the updates on a GPU."""
 GPU_REFERENCE_UP_TO = 40
-"""Tasks with which the reference is measured on a GPU: its loop over 640 would take minutes."""
+"""Largest number of tasks for which the reference is measured on a GPU; a loop over 640 tasks takes minutes."""
 ITERATIONS = {
     "maml-trpo": "half-cheetah-vel",
     "promp": "half-cheetah-vel",
@@ -41,34 +41,34 @@ ITERATIONS = {
     "varibad": "half-cheetah-vel-3",
     "pearl": "half-cheetah-vel-3",
 }
-"""By agent the family on which a whole iteration is measured."""
+"""From an agent to the family of its iterations and updates."""
 LONG = ("ml", "ml1", "ml10", "ml25", "ml45")
-"""Families of Meta-World, whose reference takes minutes: `docs/results/meta-world.md` has their figures."""
+"""Families of Meta-World, left out by default (minutes each); see `docs/results/meta-world.md`."""
 SHORT = ("half-cheetah-vel", "ant-goal", "hopper-rand-params", "point-robot")
-"""Families that the README's table shows."""
+"""Families in the table of the README."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class EverythingCommand:
-    """Measures sampling, updates and iterations, one after another; takes about an hour on two cores."""
+    """Measures sampling, updates and iterations in turn; takes about an hour on two cores."""
 
     sections: tuple[Section, ...] = SECTIONS
-    """What to measure: sampling, updates on the CPU, whole iterations, updates on a GPU if there is one."""
+    """Measurements: sampling, updates on the CPU, whole iterations, updates on a GPU if there is one."""
 
     out: Path = Path("docs/performance.md")
-    """File for the page; an existing one is replaced."""
+    """File to write the page to; an existing file is overwritten."""
     rounds: Rounds = 5
-    """Times that each contender is measured, after a warm-up."""
+    """Measurements of each contender, after a warm-up round."""
     families: tuple[str, ...] = ()
-    """Whose sampling to measure; all but Meta-World's by default."""
+    """Families whose sampling is measured; all but Meta-World's by default."""
     agents: tuple[str, ...] = tuple(REFERENCES)
-    """Whose updates and iterations to measure."""
+    """Agents whose updates and iterations are measured."""
     tasks: tuple[Rows, ...] = SIZES
-    """Tasks of the meta-batches (M) whose updates are measured on the CPU."""
+    """Tasks per meta-batch (M) of the updates on the CPU."""
 
 
 def memory_bandwidth(device: torch.device, mib: int = 256) -> float:
-    """Bytes per second that a copy of a large array reads and writes."""
+    """Bytes per second read and written by a copy of a large array."""
     source = torch.ones(mib * 2**18, device=device)
     target, stopwatch = torch.empty_like(source), Stopwatch(device)
     stopwatch(lambda: target.copy_(source))
@@ -76,7 +76,7 @@ def memory_bandwidth(device: torch.device, mib: int = 256) -> float:
 
 
 def sampling_section(families: Sequence[str], rounds: int) -> tuple[str, list[dict[str, Any]]]:
-    """The page's part on sampling, and its rows."""
+    """The section on sampling, and its rows."""
     rows = [bench_rollout(make_family(name), RolloutCommand(family=name, rounds=rounds)) for name in families]
     columns = {
         "family": "family",
@@ -91,7 +91,7 @@ def sampling_section(families: Sequence[str], rounds: int) -> tuple[str, list[di
         f"`metarl bench rollout --family F --rounds {rounds} --json`: 20 tasks of 20 environments, random actions,",
         "whole episodes with their reset. The limit is the physics alone: the same steps of the same rows in the same",
         "threads.",
-        "*Sync* and *async* are Gymnasium's vector environments over 40 single ones, of ours where it has none.",
+        "*Sync* and *async* are Gymnasium's vector environments over 40 single ones (ours if Gymnasium has none).",
         "Meta-World's are in [results/meta-world.md](results/meta-world.md).",
     )
     text = f"## Sampling\n\n{about}\n\n{markdown(columns, rows)}\n"
@@ -101,13 +101,13 @@ def sampling_section(families: Sequence[str], rounds: int) -> tuple[str, list[di
 def update_section(
     agents: Sequence[str], sizes: Sequence[int], rounds: int, device: str, **also: Any
 ) -> tuple[str, list[dict[str, Any]]]:
-    """The page's part on meta-updates on a device, and its rows, in each what was updated.
+    """The section on meta-updates on a device, and its rows; `update` in a row names the agent.
 
     Args:
-        agents: Whose.
+        agents: Agents to measure.
         sizes: Tasks of the meta-batches.
-        rounds: Times that each contender is measured.
-        device: Where.
+        rounds: Measurements of each contender.
+        device: Device of the updates.
         also: Further options of every `metarl bench update`.
     """
     text = [f"## Meta-updates on {device}\n"]
@@ -116,7 +116,7 @@ def update_section(
         "(maml-trpo, promp: task after task with double backward; rl2, varibad: the recurrence step after step; pearl:",
         "tasks sampled and networks applied one by one; 50 gradient steps, unless the command says another number).",
         "The limit is the time of the update's own matrix products, each measured by itself at its shape, in turn with",
-        "ours; *of products* is their share of our seconds. Memory is what the update needs beyond what was there.",
+        "ours; *of products* is their share of our seconds. Memory is the rise of the memory in use during the update.",
     )
     text.append(f"{about}\n")
     columns = {
@@ -168,7 +168,7 @@ def update_section(
 
 
 def gpu_section(agents: Sequence[str], rounds: int) -> str:
-    """The page's part on meta-updates on a GPU."""
+    """The section on meta-updates on a GPU."""
     if not torch.cuda.is_available():
         return "## Meta-updates on a GPU\n\nNot measured: this machine has none.\n"
     text, _ = update_section(agents, GPU_SIZES, rounds, "cuda", reference_up_to=GPU_REFERENCE_UP_TO)
@@ -177,7 +177,7 @@ def gpu_section(agents: Sequence[str], rounds: int) -> str:
 
 
 def as_command(command: EverythingCommand) -> str:
-    """The command line, without what it leaves as it is and without where the page goes."""
+    """The command line, without options that have their defaults and without `--out`."""
     default = EverythingCommand(out=command.out)
     changed = {f.name: getattr(command, f.name) for f in dataclasses.fields(command)}
     changed = {name: value for name, value in changed.items() if value != getattr(default, name)}
@@ -185,13 +185,13 @@ def as_command(command: EverythingCommand) -> str:
 
 
 def as_options(words: Mapping[str, Any]) -> str:
-    """Values by name as they are written on the command line."""
+    """Values by name, as command-line options."""
     values = {name: value if isinstance(value, tuple) else (value,) for name, value in words.items()}
     return " ".join(f"--{name.replace('_', '-')} {' '.join(map(str, value))}" for name, value in values.items())
 
 
 def iteration_section(agents: Sequence[str], rounds: int) -> tuple[str, list[dict[str, Any]]]:
-    """The page's part on whole iterations, and its rows."""
+    """The section on whole iterations, and its rows."""
     rows = []
     for agent in agents:
         command = IterationCommand(agent=agent, family=ITERATIONS[agent], rounds=rounds)
@@ -209,15 +209,15 @@ def iteration_section(agents: Sequence[str], rounds: int) -> tuple[str, list[dic
     }
     about = paragraph(
         f"`metarl bench iteration --agent A --family F --rounds {rounds} --json`: iterations of the preset by part, in",
-        "seconds. *Fraction of physics* is what the bare physics of the same actions take, over sampling with the",
-        "policy in the loop.",
+        "seconds. *Fraction of physics* is the time of the bare physics for the same actions, over the time of",
+        "sampling with the policy in the loop.",
     )
     text = f"## Iterations\n\n{about}\n\n{markdown(columns, rows)}\n"
     return text, rows
 
 
 def page(command: EverythingCommand, progress: Callable[[str], None]) -> tuple[str, str]:
-    """The whole page, and the short table."""
+    """The page, and the short table."""
     families = command.families or tuple(name for name in names(FAMILIES) if name not in LONG)
     about = versions()
     machine, packages = about["machine"], about["packages"]

@@ -1,4 +1,4 @@
-"""`metarl bench iteration`: whole training iterations by part, with our update and with the plain reference's."""
+"""`metarl bench iteration`: time per part of a training iteration, with our update and with the reference's."""
 
 from __future__ import annotations
 
@@ -19,36 +19,35 @@ from metarl.registry import agent_class, make_family
 from metarl.runs import resolve_device, use_matmul, versions
 from metarl.sampling import LocalSampler, collects
 from metarl.scripts.bench.rollout import Physical
-from metarl.scripts.bench.settings import ContenderCommand, with_settings
+from metarl.scripts.bench.settings import ContenderCommand, contenders, with_settings
 from metarl.scripts.bench.tables import print_table
 from metarl.scripts.common import border, end_with_json
 from metarl.scripts.presets import default_settings
-from metarl.scripts.reference.agents import reference_class
 from metarl.seeding import Streams
 from metarl.sizes import batch_memory
 from metarl.types import MetaBatch, Step, Trajectories
 from metarl.vector import TaskVecEnv
 
 PARTS = ("sampling", "adaptation", "update", "rest")
-"""Of an iteration: acting and stepping, the inner loop, the outer step, tasks and what else there is."""
+"""Parts of an iteration: acting and stepping, inner loop, outer step, and the rest (setting the tasks, ...)."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class IterationCommand(ContenderCommand):
-    """Measures training iterations by part, ours and with the reference's update in turn, medians over the rounds."""
+    """Measures the parts of a training iteration, with our update and the reference's in turn; medians over rounds."""
 
     tasks: RowsOrOwn = 0
-    """Tasks of a meta-batch (M); 0 takes the preset's."""
+    """Tasks of a meta-batch (M); 0 for the preset's number."""
 
 
 class Clocked:
-    """An agent whose acting, adapting and learning is timed; else it is the agent.
+    """An agent with a clock on `act`, `adapt` and `meta_update`; everything else is the agent's own.
 
     Args:
         agent: The agent.
 
     Attributes:
-        seconds: Spent so far, by the name of the method.
+        seconds: Seconds spent so far in each of the methods.
     """
 
     def __init__(self, agent: MetaAgent[Any]) -> None:
@@ -81,7 +80,7 @@ class Clocked:
 
 
 def one_iteration(agent: MetaAgent[Any], envs: TaskVecEnv, family: Any, streams: Streams) -> dict[str, Any]:
-    """What `metarl.train.meta_train` does in an iteration, by part; also the seconds of acting, and what was played."""
+    """Seconds of each part of an iteration of `metarl.train.meta_train`, of acting, and the trajectories."""
     clocked: Any = Clocked(agent)
     begun = time.perf_counter()
     tasks = family.distribution.sample(envs.num_tasks, streams.tasks)
@@ -107,7 +106,7 @@ def one_iteration(agent: MetaAgent[Any], envs: TaskVecEnv, family: Any, streams:
 
 
 def bare_physics_seconds(envs: TaskVecEnv, trajectories: Sequence[Trajectories], seed: int) -> float | None:
-    """What the physics of episodes alone take: their actions once more; None where a family has no physics."""
+    """Seconds of the physics alone for the same actions; None for a family without physics."""
     if not isinstance(envs, Physical):
         return None
     seconds = 0.0
@@ -127,14 +126,14 @@ def bare_physics_seconds(envs: TaskVecEnv, trajectories: Sequence[Trajectories],
 
 
 def bench_iteration(command: IterationCommand, config: Any) -> dict[str, Any]:
-    """Seconds of an iteration with its update by part, as `metarl bench iteration` prints them.
+    """Seconds of an iteration and of its parts, as `metarl bench iteration` prints them.
 
     Args:
-        command: What to measure.
-        config: The agent's settings.
+        command: Options of the measurement.
+        config: Settings of the agent.
 
     Raises:
-        ValueError: There is no such family or device, or the device has no such format.
+        ValueError: The family or the device does not exist, or the device does not support the format.
     """
     training, _ = default_settings(command.agent, command.family, command.preset)
     asked = {name: getattr(command, name) for name in ("tasks", "episodes", "horizon")}
@@ -142,7 +141,7 @@ def bench_iteration(command: IterationCommand, config: Any) -> dict[str, Any]:
     family = make_family(command.family).with_finite_train_set(training.train_tasks)
     device = resolve_device(command.device)
     use_matmul(command.matmul, device)
-    if hasattr(config, "warmup_iterations"):  # iterations without an update: what is measured are those with one
+    if hasattr(config, "warmup_iterations"):  # measure iterations with an update
         config = replace(config, warmup_iterations=0)
     spaces = family.spaces(training.horizon)
     size = RunSize(tasks=training.tasks, episodes=training.episodes, iterations=1, gpu=device.type == "cuda")
@@ -153,11 +152,8 @@ def bench_iteration(command: IterationCommand, config: Any) -> dict[str, Any]:
         ]
     )
     envs = family.make_envs(training.tasks, training.episodes, spaces.horizon)
-    kinds: dict[str, Any] = {"ours": agent_class(command.agent)}
-    if command.reference:
-        kinds["reference"] = reference_class(command.agent)
-    streams = {name: Streams(command.seed) for name in kinds}
-    agents = {name: kind(config, spaces, device=device, rng=streams[name].learner) for name, kind in kinds.items()}
+    agents = contenders(command, config, spaces, device, with_reference=command.reference)
+    streams = {name: Streams(command.seed) for name in agents}
     rounds: list[dict[str, dict[str, Any]]] = []
     try:
         for i in range(command.rounds + 1):
@@ -173,7 +169,7 @@ def bench_iteration(command: IterationCommand, config: Any) -> dict[str, Any]:
         return float(f"{statistics.median(one[contender][part] for one in measured):.4g}")
 
     def ratio(over: Mapping[str, str], under: Mapping[str, str]) -> float:
-        """Median of the ratios within a round, so that a drift of the machine cancels."""
+        """Median of the ratios within a round, so that machine drift cancels."""
         ((a, x),), ((b, y),) = over.items(), under.items()
         return float(f"{statistics.median(one[a][x] / one[b][y] for one in measured):.4g}")
 

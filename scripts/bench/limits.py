@@ -1,4 +1,4 @@
-"""What a computation could not be faster than: its matrix products alone, at their own shapes, on this device."""
+"""A lower bound on the time of a computation: its matrix products alone, at their own shapes, on this device."""
 
 from __future__ import annotations
 
@@ -19,28 +19,28 @@ LEFT = {
     torch.ops.aten.addmm.default: 1,
     torch.ops.aten.baddbmm.default: 1,
 }
-"""Matrix products of PyTorch, and which argument is the left factor."""
+"""Matrix products of PyTorch, with the position of the left factor among the arguments."""
 PRODUCTS = {
     **{product: product for product in LEFT},
     torch.ops.aten.bmm.out: torch.ops.aten.bmm.default,
     torch.ops.aten.baddbmm.out: torch.ops.aten.baddbmm.default,
     torch.ops.aten.baddbmm_.default: torch.ops.aten.baddbmm.default,
 }
-"""The same, also into memory that is there, and what they are timed as."""
+"""Matrix products and their variants with an output argument, mapped to the product to time."""
 
 REPEATS = 20
-"""Times that a product is computed to be timed, if the computation has it as often."""
+"""Largest number of repetitions when a product is timed."""
 
 Layout = tuple[tuple[int, ...], tuple[int, ...]]
 Product = tuple[Any, tuple[Layout, ...]]
-"""An operation, and shape and strides of each of its tensors."""
+"""An operation, with shape and strides of each of its tensors."""
 
 
 class ProductRecorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch declares no types here
-    """Counts the matrix products under it, whatever calls them, backward passes included.
+    """Counts all matrix products within it, backward passes included.
 
     Attributes:
-        counts: How often each was computed.
+        counts: Number of calls of each product.
     """
 
     def __init__(self) -> None:
@@ -50,14 +50,14 @@ class ProductRecorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # to
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
-        """Notes the call and lets it happen."""
+        """Counts the call and runs it."""
         if func in PRODUCTS:
             self.counts[PRODUCTS[func], tuple((tuple(a.shape), a.stride()) for a in args if isinstance(a, Tensor))] += 1
         return func(*args, **(kwargs or {}))
 
 
 def products_of(work: Callable[[], Any]) -> Counter[Product]:
-    """The matrix products that a computation consists of."""
+    """The matrix products of a computation, with their counts."""
     with one_by_one(), ProductRecorder() as recorder:
         work()
     return recorder.counts
@@ -74,11 +74,11 @@ def flops(products: Counter[Product]) -> int:
 
 
 def products_seconds(products: Counter[Product], device: torch.device) -> float:
-    """How long the same products take by themselves now, one shape after another: the sum of means times counts.
+    """Seconds of the products alone, one shape after another: the sum of mean times count.
 
     Args:
-        products: As `products_of` gives them.
-        device: Where.
+        products: From `products_of`.
+        device: Device to time them on.
     """
     stopwatch, seconds = Stopwatch(device), 0.0
     for (function, layouts), count in products.items():
@@ -95,13 +95,13 @@ def products_seconds(products: Counter[Product], device: torch.device) -> float:
 
 
 def products_error(products: Counter[Product], device: torch.device) -> float:
-    """How far the same products of normal numbers are off in float32 (or what the device makes of it).
+    """Relative error of the products for standard normal factors, in the device's format for float32.
 
-    The largest over the shapes of `|float32 - float64| / |float64|`, in the norm of the whole result.
+    It is the largest `|float32 - float64| / |float64|` over the shapes, in the norm of the whole result.
 
     Args:
-        products: As `products_of` gives them.
-        device: Where.
+        products: From `products_of`.
+        device: Device to compute them on.
     """
     largest = 0.0
     for function, layouts in products:
@@ -116,5 +116,5 @@ def _random(layouts: tuple[Layout, ...], device: torch.device) -> list[Tensor]:
 
 
 def _extent(shape: tuple[int, ...], strides: tuple[int, ...]) -> int:
-    """Numbers that a tensor of that layout reaches over."""
+    """Size of the memory, in numbers, that a tensor of that layout spans."""
     return 1 + sum((size - 1) * stride for size, stride in zip(shape, strides, strict=True))

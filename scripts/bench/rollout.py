@@ -1,4 +1,4 @@
-"""`metarl bench rollout`: sampling speed beside bare physics and Gymnasium's vector environments."""
+"""`metarl bench rollout`: sampling speed, compared with bare physics and Gymnasium's vector environments."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ from metarl.vector import TaskVecEnv
 REFERENCE_ROWS = 40
 REFERENCE_STEPS = 100
 TURN = 50
-"""Steps that ours and the physics play before it is the other's turn."""
+"""Steps of a contender before the other one's turn."""
 GOALS = 50
-"""Training goals of a class of Meta-World's."""
+"""Training goals per class of Meta-World."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,40 +44,40 @@ class RolloutCommand:
     """Measures sampling with random actions, all contenders in turn, medians over the rounds."""
 
     family: str = "half-cheetah-vel"
-    """Family to sample, options and all (`bandit:arms=10`); `all` for a table of every family there is, `ml1:all` for
-    one of every class of Meta-World's."""
+    """Family to sample, with its options (`bandit:arms=10`); `all` for a table of all families, `ml1:all` for one of
+    all classes of Meta-World."""
     tasks: Rows = 20
     """Tasks of the batch (M)."""
     episodes: Rows = 20
     """Environments per task (E)."""
     horizon: RowsOrOwn = 0
-    """Steps of each episode; 0 takes the family's own. Meta-World's own environments are compared in whole episodes
-    only, since their resets take long."""
+    """Steps of each episode; 0 for the family's horizon. Meta-World's own environments are compared in whole episodes
+    only, because their resets are slow."""
     rounds: Rounds = 7
-    """Times that each contender is measured, after a warm-up round."""
+    """Measurements of each contender, after a warm-up round."""
     processes: bool = True
-    """Measure Gymnasium's AsyncVectorEnv too, with a process per environment."""
+    """Measure Gymnasium's AsyncVectorEnv too, which has one process per environment."""
     seed: Seed = 0
     """Seed of tasks, resets and actions."""
     json: bool = False
-    """End stdout with one line of JSON."""
+    """Print the results as one line of JSON at the end."""
 
 
 @runtime_checkable
 class Physical(Protocol):
-    """Environments whose physics can be stepped alone."""
+    """Environments with a method that steps the physics alone."""
 
     def set_controls(self, rows: np.ndarray, actions: np.ndarray) -> None:
-        """Sets what the next physics steps rows with, from actions `[rows, A]`."""
+        """Sets the controls of the next physics step of some rows from actions `[rows, A]`."""
 
     def bare_physics(self, rows: np.ndarray) -> None:
-        """Steps rows without observing or judging them."""
+        """Steps some rows without computing observations or rewards."""
 
 
 def _single_envs(family: Family, tasks: Sequence[Task]) -> list[Callable[[], gymnasium.Env[Any, Any]]]:
-    """The environments of a Gymnasium vector environment to compare with; empty if there are none.
+    """Constructors of single environments to compare with in a Gymnasium vector environment; empty if there are none.
 
-    The registered environment, our plain single one, or Meta-World's own of the same classes of tasks.
+    They make the registered environment, our plain single one, or Meta-World's own of the same classes.
     """
     name = family.name.partition(":")[0]  # without the options
     if name in GYMNASIUM_IDS:
@@ -95,14 +95,14 @@ def time_episodes(
 ) -> tuple[float, float | None]:
     """Environment steps per second of one episode in every row, and of the same episodes in bare physics.
 
-    They take turns every `TURN` steps, so that a drift of the machine meets both. Only live rows count; only ours have
-    to reset.
+    The two take turns every `TURN` steps, so that machine drift affects both. Only live rows count. The time of resets
+    counts for ours only.
 
     Args:
-        envs: Play the episodes.
-        twin: The same once more, `Physical`; None where a family has no physics.
+        envs: Environments to measure.
+        twin: `Physical` environments of the same kind; None for a family without physics.
         actions: `[steps, rows, ...]`.
-        seed: Of the resets.
+        seed: Seed of the resets.
     """
     ours, physics, steps = 0.0, 0.0, 0
     if twin is not None:
@@ -133,14 +133,14 @@ def time_episodes(
 
 
 def _random_actions(space: Any, steps: int, rows: int, rng: np.random.Generator) -> np.ndarray:
-    """Uniform random actions, `[steps, rows, ...]`; from -1 to 1 where there are no bounds."""
+    """Uniform random actions, `[steps, rows, ...]`; from -1 to 1 in unbounded components."""
     return np.stack([random_actions(space, rows, rng) for _ in range(steps)])
 
 
 def _time_vector_env(
     envs: VectorEnv[Any, Any, Any] | None, steps_each: int, rng: np.random.Generator, seed: int
 ) -> float | None:
-    """Steps per second of a Gymnasium vector environment; a call that resets a row is no step of that row."""
+    """Steps per second of a Gymnasium vector environment; a call that resets a row does not count as a step of it."""
     if envs is None:
         return None
     actions = _random_actions(envs.single_action_space, steps_each, envs.num_envs, rng)
@@ -162,7 +162,7 @@ def bench_rollout(family: Family, command: RolloutCommand) -> dict[str, Any]:
         command: Sizes, rounds and seed.
 
     Raises:
-        ValueError: No memory holds the batch.
+        ValueError: The batch does not fit into memory.
     """
     _check_size(family, command)
     rng = np.random.default_rng(command.seed)
@@ -176,12 +176,12 @@ def bench_rollout(family: Family, command: RolloutCommand) -> dict[str, Any]:
     envs.reset(seed=command.seed)
     for action in _random_actions(envs.single_action_space, 2, envs.num_envs, rng):
         envs.step(action)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024  # before there is anything to compare with
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024  # without the contenders
     twin = None
     if isinstance(envs, Physical):
         twin = family.make_envs(command.tasks, command.episodes, horizon)
         twin.set_tasks(tasks)
-    # Meta-World's resets take as long as a hundred steps: there whole episodes are compared, and no process per task.
+    # A reset of Meta-World takes as long as a hundred steps: compare whole episodes, without a process per task.
     metaworld = isinstance(family.distribution, BenchmarkTasks)
     makers = [] if metaworld and horizon != family.horizon else _single_envs(family, tasks)
     steps_each = horizon if metaworld else REFERENCE_STEPS
@@ -224,7 +224,7 @@ def bench_rollout(family: Family, command: RolloutCommand) -> dict[str, Any]:
         return round(statistics.median(numbers), 4) if numbers else None
 
     def ratio(over: str) -> float | None:
-        """Median of the ratios within a round, so that a drift of the machine cancels."""
+        """Median of the ratios within a round, so that machine drift cancels."""
         return median([r["env_steps_per_s"] / r[over] if r[over] else None for r in measured])  # type: ignore[operator]
 
     measured = rounds[1:]  # the first warms up
@@ -243,7 +243,7 @@ def bench_rollout(family: Family, command: RolloutCommand) -> dict[str, Any]:
 
 
 def _check_size(family: Family, command: RolloutCommand) -> None:
-    """Raises ValueError where no memory holds the batch."""
+    """Raises ValueError if the batch does not fit into memory."""
     horizon = command.horizon or family.horizon
     check_memory([tasks_memory(family.distribution, command.tasks)])
     envs = family.make_envs(1, 1, horizon)
@@ -254,14 +254,14 @@ def _check_size(family: Family, command: RolloutCommand) -> None:
 
 
 COLUMNS = ("family", "env_steps_per_s", "fraction_of_physics", "ratio_vs_sync", "ratio_vs_async")
-"""Of the table over all families."""
+"""Columns of the table over all families."""
 
 
 EVERY: Mapping[str, Callable[[], Sequence[str]]] = {
     "all": lambda: names(FAMILIES),
     "ml1:all": lambda: [f"ml1:{name}" for name in sorted(MANIPULATIONS)],
 }
-"""What `--family` may name besides a family."""
+"""Values of `--family` that stand for several families."""
 
 
 def main(arguments: Sequence[str]) -> int:

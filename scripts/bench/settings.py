@@ -1,4 +1,4 @@
-"""Command lines whose options depend on the agent that they name."""
+"""Command lines with the settings of the agent that they name, and the agents to measure."""
 
 from __future__ import annotations
 
@@ -7,62 +7,66 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, cast
 
+import torch
 import tyro
 
+from metarl.agent import MetaAgent
 from metarl.config import Rounds, RowsOrOwn, Seed, check
 from metarl.registry import agent_class
 from metarl.scripts.common import option_value, parse
 from metarl.scripts.presets import PresetName, default_settings
-from metarl.scripts.reference.agents import reference_class
+from metarl.scripts.reference.agents import reference
+from metarl.seeding import Streams
+from metarl.types import Spaces
 
 
 @dataclass(frozen=True, kw_only=True)
 class ContenderCommand:
-    """What the measurements of an agent beside its reference have in common."""
+    """Options of the measurements that compare an agent with its reference."""
 
     agent: str = "maml-trpo"
-    """Which agent."""
+    """Agent to measure."""
     family: str = "half-cheetah-vel"
-    """Whose spaces, and whose preset: sizes of the experience and the agent's settings."""
+    """Family: its spaces and its preset, with the sizes of the experience and the agent's settings."""
     preset: PresetName = "default"
-    """Which of its presets: default, or published where there is one."""
+    """Preset of the family: default, or published if there is one."""
     episodes: RowsOrOwn = 0
-    """Environments per task (E); 0 takes the preset's."""
+    """Environments per task (E); 0 for the preset's number."""
     horizon: RowsOrOwn = 0
-    """Steps of each episode (T); 0 takes the preset's."""
+    """Steps of each episode (T); 0 for the preset's number."""
     rounds: Rounds = 5
-    """Times that each contender is measured, after a warm-up round."""
+    """Measurements of each contender, after a warm-up round."""
     reference: bool = True
     """Measure the reference too."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    """Where to compute."""
+    """Device of networks and updates."""
     matmul: Literal["float32", "tf32"] = "float32"
-    """How a GPU multiplies matrices."""
+    """Format in which a GPU multiplies matrices."""
     seed: Seed = 0
-    """Seed of everything random."""
+    """Seed of all random numbers."""
     json: bool = False
-    """End stdout with one line of JSON."""
+    """Print the results as one line of JSON at the end."""
 
 
 def with_settings(kind: type[Any], prog: str, arguments: Sequence[str]) -> tuple[Any, Any]:
-    """Reads a command and, under `--config`, the settings of its agent, by default those of the preset.
+    """Reads a command and, under `--config`, the settings of its agent; the preset has their defaults.
 
     Args:
-        kind: The command, a dataclass with the fields `agent` and `family`.
-        prog: The command so far, for the help.
-        arguments: What follows it.
+        kind: The command, a dataclass with the fields `agent`, `family` and `preset`.
+        prog: Name of the command, for the help.
+        arguments: Words after the name.
 
     Returns:
         The command and the agent's settings, both checked.
 
     Raises:
-        ValueError: There is no reference for the agent, no such preset, or a setting is out of its range.
+        ValueError: The agent has no reference, the preset does not exist, or a setting is out of range.
     """
     defaults = kind()
     agent, family, name = (
         option_value(arguments, f"--{option}", getattr(defaults, option)) for option in ("agent", "family", "preset")
     )
-    reference_class(agent)
+    reference(agent)
     _, preset = default_settings(agent, family, cast(PresetName, name))
     whole: Any = dataclasses.make_dataclass(
         "BenchCommand",
@@ -74,3 +78,20 @@ def with_settings(kind: type[Any], prog: str, arguments: Sequence[str]) -> tuple
     check(read.command)
     check(read.config, "config.")
     return read.command, read.config
+
+
+def contenders(
+    command: ContenderCommand, config: Any, spaces: Spaces, device: torch.device, *, with_reference: bool
+) -> dict[str, MetaAgent[Any]]:
+    """The agents to measure: `ours` and, if requested, `reference`, its plain version.
+
+    Args:
+        command: Agent and seed.
+        config: Settings of the agent.
+        spaces: Sizes and action bounds.
+        device: Device of networks and updates.
+        with_reference: Add the plain version.
+    """
+    kind: type[MetaAgent[Any]] = agent_class(command.agent)
+    ours = kind.build(config, spaces, device=device, rng=Streams(command.seed).learner)
+    return {"ours": ours, "reference": reference(command.agent)(ours)} if with_reference else {"ours": ours}

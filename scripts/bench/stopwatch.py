@@ -1,4 +1,4 @@
-"""Seconds and memory of a call, on whatever device it works."""
+"""Time and peak memory of a call, on a CPU or a GPU."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ PEAK_RESET = Path("/proc/self/clear_refs")
 
 
 class Stopwatch:
-    """Seconds of a call, all work on the device included.
+    """Measures the seconds of a call, including all work that it starts on the device.
 
     Args:
-        device: Where the work is done.
+        device: Device of the work.
     """
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
 
     def __call__(self, work: Callable[[], Any]) -> float:
-        """How long `work` takes."""
+        """Seconds of `work`."""
         self._wait()
         clock = time.perf_counter()
         work()
@@ -41,12 +41,12 @@ class Stopwatch:
 
 
 def peak_mib(device: torch.device, work: Callable[[], Any]) -> float | None:
-    """How far the memory in use rises above what it was before, in MiB; None where the system does not tell."""
+    """Rise of the memory in use during a call, in MiB; None if the platform does not report it."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
         torch.cuda.reset_peak_memory_stats(device)
         before = torch.cuda.memory_allocated(device)
-        with one_by_one():  # a replay takes the same memory, but took it when it was recorded
+        with one_by_one():  # a recorded graph holds its memory already
             work()
         torch.cuda.synchronize(device)
         return (torch.cuda.max_memory_allocated(device) - before) / 2**20
@@ -61,13 +61,13 @@ def peak_mib(device: torch.device, work: Callable[[], Any]) -> float | None:
 
 
 def used_mib() -> float:
-    """Memory of this process that is in use, in MiB.
+    """Memory in use by this process, in MiB.
 
     Raises:
-        OSError: The system does not tell.
+        OSError: The platform does not report it.
     """
     with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL(None).malloc_trim(0)  # what was freed counts as in use until it is given back
+        ctypes.CDLL(None).malloc_trim(0)  # freed memory counts as in use until it is returned to the system
     return status_kib("VmRSS") / 1024
 
 

@@ -1,4 +1,4 @@
-"""Experience of any shape at no cost: environments that give random numbers."""
+"""Synthetic experience of any shape, from environments with random observations."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from metarl.vector import TaskVecEnv
 
 
 class SyntheticEnvs(TaskVecEnv):
-    """Observations are standard normal; the reward is minus the squared distance of the action from the task's.
+    """Environments with standard normal observations; the reward is minus the squared distance to the task's action.
 
     Args:
-        like: Environments whose spaces to have.
+        like: Environments with the same spaces.
         num_tasks: `M`.
         episodes: `E`.
         horizon: `T`.
@@ -48,28 +48,28 @@ class SyntheticEnvs(TaskVecEnv):
 
 
 def synthetic_spaces(family: Family, horizon: int) -> Spaces:
-    """The spaces of a family with the one hidden parameter of `SyntheticEnvs`."""
+    """The spaces of a family, with the hidden parameter of `SyntheticEnvs`."""
     spaces = family.spaces(horizon)
     return replace(spaces, task_parameters=(TaskParameter("action", spaces.action_size),))
 
 
 def synthetic_tasks(count: int, action_size: int, rng: np.random.Generator) -> list[Task]:
-    """Tasks of `SyntheticEnvs`: the action that each wants, at random from [-1, 1]."""
+    """Tasks of `SyntheticEnvs`: random target actions in [-1, 1]."""
     return [Task.of("synthetic", action=tuple(rng.uniform(-1.0, 1.0, action_size).tolist())) for _ in range(count)]
 
 
 def synthetic_batch(
     agent: MetaAgent[Any], family: Family, num_tasks: int, episodes: int, horizon: int, seed: int
 ) -> tuple[MetaBatch[Any], Any]:
-    """What an agent would learn from in one iteration, and its state before any adaptation.
+    """The experience of one iteration, and the agent's state before adaptation.
 
     Args:
-        agent: Acts and adapts as it would; it is not changed.
-        family: Whose spaces to use.
+        agent: Agent that acts and adapts; its parameters do not change.
+        family: Source of the spaces.
         num_tasks: `M`.
         episodes: `E`.
         horizon: `T`.
-        seed: Of tasks, observations and actions.
+        seed: Seed of tasks, observations and actions.
     """
     like = family.make_envs(1, 1, horizon)
     envs, streams = SyntheticEnvs(like, num_tasks, episodes, horizon), Streams(seed)

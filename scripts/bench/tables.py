@@ -1,4 +1,4 @@
-"""Tables, on the terminal and on a page."""
+"""Tables for the terminal and for a page."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 
 def cell(value: Any) -> str:
-    """A value as a table shows it: three digits, or all before the point where there are more; `-` for None."""
+    """A value as text: three significant digits, or the whole part if it has more; `-` for None."""
     if value is None:
         return "-"
     if not isinstance(value, float):
@@ -20,7 +20,7 @@ def cell(value: Any) -> str:
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None:
-    """One line per row under a line of titles, columns aligned; `-` where there is nothing to compare with."""
+    """Prints one line per row below the titles, with aligned columns; see `cell`."""
     lines = [tuple(columns), *(tuple(cell(row[name]) for name in columns) for row in rows)]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     for first, *others in lines:
@@ -29,10 +29,10 @@ def print_table(columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> No
 
 
 def markdown(columns: Mapping[str, str], rows: Sequence[Mapping[str, Any]]) -> str:
-    """A table for a page.
+    """A Markdown table.
 
     Args:
-        columns: By key of the rows the titles.
+        columns: From a key of the rows to the title of its column.
         rows: The rows.
     """
     lines = [list(columns.values()), ["---"] * len(columns), *([cell(row[key]) for key in columns] for row in rows)]
@@ -40,5 +40,5 @@ def markdown(columns: Mapping[str, str], rows: Sequence[Mapping[str, Any]]) -> s
 
 
 def paragraph(*words: str) -> str:
-    """Words as the lines of a page."""
+    """Words as a paragraph with lines of at most 120 characters."""
     return textwrap.fill(" ".join(words), width=120, break_long_words=False, break_on_hyphens=False)

@@ -1,4 +1,4 @@
-"""`metarl bench update`: one meta-update on synthetic experience, ours and the plain reference's in turn."""
+"""`metarl bench update`: a meta-update on synthetic experience, ours and the plain reference's in turn."""
 
 from __future__ import annotations
 
@@ -19,14 +19,12 @@ from metarl.memory import RunSize, agent_memory, check_memory, rollout_memory
 from metarl.registry import agent_class, make_family
 from metarl.runs import resolve_device, use_matmul, versions
 from metarl.scripts.bench.limits import flops, products_error, products_of, products_seconds
-from metarl.scripts.bench.settings import ContenderCommand, with_settings
+from metarl.scripts.bench.settings import ContenderCommand, contenders, with_settings
 from metarl.scripts.bench.stopwatch import Stopwatch, peak_mib
 from metarl.scripts.bench.synthetic import synthetic_batch, synthetic_spaces
 from metarl.scripts.bench.tables import print_table
 from metarl.scripts.common import border, end_with_json
 from metarl.scripts.presets import default_settings
-from metarl.scripts.reference.agents import reference_class
-from metarl.seeding import Streams
 from metarl.tasks import Family
 from metarl.types import MetaBatch
 
@@ -36,16 +34,16 @@ class UpdateCommand(ContenderCommand):
     """Measures a meta-update and an adaptation, ours and the reference's in turn, medians over the rounds."""
 
     tasks: tuple[Rows, ...] = ()
-    """Tasks of the meta-batch (M), one row of figures each; the preset's by default."""
+    """Tasks of the meta-batch (M), one row of results for each number; the preset's number by default."""
     gradient_steps: Rows = 50
-    """Gradient steps of one update, where the agent has that setting (pearl; the published 2000 take minutes)."""
+    """Gradient steps of one update, for agents with that setting (pearl; its published 2000 steps take minutes)."""
     reference_up_to: RowsOrOwn = 0
-    """Most tasks with which the reference is measured too; 0 for any number."""
+    """Largest number of tasks for which the reference is measured too; 0 for no limit."""
 
 
 @dataclass(frozen=True)
 class Shape:
-    """What an update learns from.
+    """Sizes of the experience of an update.
 
     Args:
         tasks: `M`.
@@ -59,12 +57,12 @@ class Shape:
 
 
 class Contender:
-    """An agent whose update is measured again and again from the same state.
+    """An agent to measure repeatedly from the same parameters.
 
     Args:
         agent: The agent, before any update.
-        batch: What it learns from.
-        state: Its state before any adaptation.
+        batch: Experience of the update.
+        state: State of the agent before adaptation.
     """
 
     def __init__(self, agent: MetaAgent[Any], batch: MetaBatch[Any], state: Any) -> None:
@@ -72,20 +70,20 @@ class Contender:
         self._tensors, self._counters = agent.tensors(), agent.counters()
 
     def rewind(self) -> None:
-        """Takes everything back that updates changed."""
+        """Restores the agent from before the updates."""
         self._agent.restore(self._tensors, self._counters)
 
     def update(self) -> None:
-        """One meta-update."""
+        """Makes a meta-update."""
         self._agent.meta_update(self._batch)
 
     def adapt(self) -> None:
-        """One adaptation to the first collect."""
+        """Adapts to the first collect."""
         self._agent.adapt(self._state, self._batch.collects[0])
 
 
 def sized(config: Any, shape: Shape, gradient_steps: int) -> Any:
-    """An agent's settings with as many tasks in everything, and an update that begins at once."""
+    """Settings of an agent for a meta-batch of the given size, without warm-up iterations."""
     changes = {
         "meta_batch": shape.tasks,
         "replay_tasks": shape.tasks,
@@ -97,34 +95,28 @@ def sized(config: Any, shape: Shape, gradient_steps: int) -> Any:
 
 
 def bench_shape(
-    agent: str, config: Any, family: Family, shape: Shape, device: torch.device, command: UpdateCommand
+    config: Any, family: Family, shape: Shape, device: torch.device, command: UpdateCommand
 ) -> dict[str, Any]:
-    """One row of figures: medians over the rounds, of ratios too, so that a drift of the machine cancels.
+    """One row of results: medians over the rounds. Ratios are taken within a round, so that machine drift cancels.
 
     Args:
-        agent: Name of the agent.
-        config: Its settings.
-        family: Whose spaces to use.
+        config: Settings of the agent.
+        family: Source of the spaces.
         shape: Sizes of the experience.
-        device: Where to compute.
-        command: Rounds, seed, and whether to measure the reference.
+        device: Device of networks and updates.
+        command: Agent, rounds, seed, and whether to measure the reference.
     """
     spaces = synthetic_spaces(family, shape.horizon)
-    kinds: dict[str, Any] = {"ours": agent_class(agent)}
-    if command.reference and shape.tasks <= (command.reference_up_to or shape.tasks):
-        kinds["reference"] = reference_class(agent)
-    contenders, batch = {}, None
-    for name, kind in kinds.items():
-        made = kind(config, spaces, device=device, rng=Streams(command.seed).learner)
-        if batch is None:
-            batch, state = synthetic_batch(made, family, shape.tasks, shape.episodes, shape.horizon, command.seed)
-        contenders[name] = Contender(made, batch, state)
-    stopwatch, seconds = Stopwatch(device), {name: ([], []) for name in kinds}  # type: ignore[var-annotated]
-    products = products_of(contenders["ours"].update)  # which warms up, too
-    contenders["ours"].rewind()
+    with_reference = command.reference and shape.tasks <= (command.reference_up_to or shape.tasks)
+    agents = contenders(command, config, spaces, device, with_reference=with_reference)
+    batch, state = synthetic_batch(agents["ours"], family, shape.tasks, shape.episodes, shape.horizon, command.seed)
+    measured = {name: Contender(agent, batch, state) for name, agent in agents.items()}
+    stopwatch, seconds = Stopwatch(device), {name: (list[float](), list[float]()) for name in measured}
+    products = products_of(measured["ours"].update)  # a warm-up, too
+    measured["ours"].rewind()
     limits, peaks = list[float](), {}
     for i in range(command.rounds + 1):
-        for name, contender in contenders.items():
+        for name, contender in measured.items():
             updates, adaptations = seconds[name]
             if i == 0:  # the first round warms up
                 contender.update()
@@ -137,7 +129,7 @@ def bench_shape(
             contender.rewind()
         if i > 0:
             limits.append(products_seconds(products, device))
-        print(f"{agent}, {shape.tasks} tasks: round {i} of {command.rounds}", file=sys.stderr, flush=True)
+        print(f"{command.agent}, {shape.tasks} tasks: round {i} of {command.rounds}", file=sys.stderr, flush=True)
 
     def median(values: Sequence[float]) -> float:
         return float(f"{statistics.median(values):.4g}")
@@ -169,7 +161,7 @@ def bench_shape(
 
 
 def exponent(rows: Sequence[dict[str, Any]]) -> float | None:
-    """`p` where the seconds grow as `M^p`, by least squares over the logarithms; None with fewer than two sizes."""
+    """`p` of a fit of the seconds to `M^p` (least squares over logarithms); None for fewer than two sizes."""
     sizes, seconds = [row["tasks"] for row in rows], [row["seconds"] for row in rows]
     if len(set(sizes)) < 2:
         return None
@@ -177,7 +169,7 @@ def exponent(rows: Sequence[dict[str, Any]]) -> float | None:
 
 
 def mib_per_task(rows: Sequence[dict[str, Any]]) -> float | None:
-    """Slope of the peak memory over the tasks, by least squares; None with fewer than two sizes."""
+    """Slope of the peak memory over the tasks (least squares); None for fewer than two sizes."""
     points = [(row["tasks"], row["peak_mib"]) for row in rows if row["peak_mib"] is not None]
     if len({tasks for tasks, _ in points}) < 2:
         return None
@@ -186,14 +178,14 @@ def mib_per_task(rows: Sequence[dict[str, Any]]) -> float | None:
 
 
 def bench_update(command: UpdateCommand, config: Any) -> dict[str, Any]:
-    """Times and memory of meta-updates, as `metarl bench update` prints them.
+    """Time and memory of meta-updates, as `metarl bench update` prints them.
 
     Args:
-        command: What to measure.
-        config: The agent's settings.
+        command: Options of the measurement.
+        config: Settings of the agent.
 
     Raises:
-        ValueError: There is no such family or device, or the device has no such format.
+        ValueError: The family or the device does not exist, or the device does not support the format.
     """
     training, _ = default_settings(command.agent, command.family, command.preset)
     family, device = make_family(command.family), resolve_device(command.device)
@@ -208,7 +200,7 @@ def bench_update(command: UpdateCommand, config: Any) -> dict[str, Any]:
         spaces = family.spaces(shape.horizon)
         needs = agent_memory(agent_class(command.agent), settings, spaces, size)
         check_memory([rollout_memory(spaces, tasks, shape.episodes), *needs])
-        rows.append(bench_shape(command.agent, settings, family, shape, device, command))
+        rows.append(bench_shape(settings, family, shape, device, command))
     about = versions()
     return {
         "agent": command.agent,
@@ -235,7 +227,7 @@ COLUMNS = (
     "adapt_seconds",
     "peak_mib",
 )
-"""Of the table."""
+"""Columns of the printed table."""
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -7,31 +7,42 @@ from torch import Tensor
 from torch.nn.functional import linear
 
 from metarl.learning.gradient.policy import StackedPolicy
+from metarl.learning.networks.distributions import Categorical, Distribution, Gaussian
+from metarl.learning.networks.flat import mlp_layers
 
 
-class PlainPolicy(StackedPolicy):
-    """The same distributions from the same parameters, task after task, differentiated by autograd alone."""
+class PlainPolicy:
+    """The distributions of a `StackedPolicy`, computed task after task and differentiated by autograd alone.
 
-    def _output(self, parameters: Tensor, observations: Tensor) -> Tensor:
-        layers, activation = self._perceptrons.layers(parameters), getattr(torch, self._perceptrons.activation)
+    Args:
+        policy: The policy.
+    """
+
+    def __init__(self, policy: StackedPolicy) -> None:
+        self.layout, self.bound = policy.layout, policy.bound
+        self._activation = getattr(torch, policy.activation)
+
+    def __call__(self, parameters: Tensor, observations: Tensor) -> Distribution:
+        """Distributions for parameters `[M, P]` and observations `[M, B, O]`."""
+        arrays = self.layout.split(parameters)
+        layers = mlp_layers(arrays)
         outputs, last = [], len(layers.weights) - 1
         for task, x in enumerate(observations.unbind()):
             for i, (weights, biases) in enumerate(zip(*layers, strict=True)):
                 x = linear(x, weights[task].T.contiguous(), biases[task])  # [out, in], as in torch.nn.Linear
                 if i < last:
-                    x = activation(x)
+                    x = self._activation(x)
             outputs.append(x)
-        return torch.stack(outputs)
+        output = torch.stack(outputs)
+        return Gaussian(output, arrays["log_std"].unsqueeze(1)) if "log_std" in arrays else Categorical(output)
 
+    def floors(self, like: Tensor) -> Tensor:
+        """Lower bound of each parameter, `[P]`; minus infinity for none. `like` gives dtype and device."""
+        lowest = torch.full((self.layout.size,), -torch.inf, dtype=like.dtype, device=like.device)
+        lowest[self.bound.where] = self.bound.value
+        return lowest
 
-def floors(policy: StackedPolicy, like: Tensor) -> Tensor:
-    """Lower bound of each parameter, `[P]`; minus infinity for those without one. `like` gives dtype and device."""
-    lowest = torch.full((policy.layout.size,), -torch.inf, dtype=like.dtype, device=like.device)
-    lowest[policy.bound.where] = policy.bound.value
-    return lowest
-
-
-def projected(policy: StackedPolicy, parameters: Tensor) -> Tensor:
-    """The nearest parameters that keep the policy's bound, `[..., P]`, differentiable."""
-    lowest = floors(policy, parameters)
-    return torch.where(parameters < lowest, lowest, parameters)
+    def projected(self, parameters: Tensor) -> Tensor:
+        """The nearest feasible parameters, `[..., P]`, differentiable."""
+        lowest = self.floors(parameters)
+        return torch.where(parameters < lowest, lowest, parameters)

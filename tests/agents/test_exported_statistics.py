@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from metarl.learning.gradient.agent import GradientAgent
 from metarl.registry import AGENTS, agent_class, names
 from metarl.storage import read_tensors
 from metarl.types import Spaces, Step, Task, TaskParameter
@@ -56,9 +57,9 @@ def build(name: str) -> Any:
 def shown(agent: Any, state: Any, monkeypatch: pytest.MonkeyPatch) -> np.ndarray:
     """The observations that reach the policy's network when the agent acts, `[E, O]`."""
     inputs: list[np.ndarray] = []
-    if hasattr(agent, "_policy"):  # its parameters are the task's own
-        sample = agent._policy.sample
-        monkeypatch.setattr(agent._policy, "sample", lambda p, x, *rest: (inputs.append(x), sample(p, x, *rest))[1])
+    if isinstance(agent, GradientAgent):
+        sample = agent.policy.sample
+        monkeypatch.setattr(agent.policy, "sample", lambda p, x, *rest: (inputs.append(x), sample(p, x, *rest))[1])
     else:
         agent.network.register_forward_pre_hook(lambda _, arguments: inputs.append(arguments[0].numpy()))
     agent.act(state, STEP, np.random.default_rng(0))

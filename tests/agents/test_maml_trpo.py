@@ -9,10 +9,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from metarl.agents.maml_trpo import MamlAdaptation, MamlTrpo, MamlTrpoConfig
+from metarl.agents.maml_trpo import MamlTrpo, MamlTrpoConfig
 from metarl.checkpoint import load_newest, save_checkpoint
 from metarl.learning.gradient import meta_trust_region
-from metarl.learning.gradient.losses import adapted_by_policy_gradient, inner_loss, mean_divergence, surrogate_objective
+from metarl.learning.gradient.adaptation import PolicyGradientAdaptation, adapted_by_policy_gradient
+from metarl.learning.gradient.losses import inner_loss, mean_divergence, surrogate_objective
 from metarl.learning.gradient.meta_trust_region import ChunkLinearisation
 from metarl.learning.gradient.policy import Samples
 from metarl.registry import make_family
@@ -34,15 +35,15 @@ def some_spaces(request, spaces: Spaces, discrete_spaces: Spaces) -> Spaces:
 def problem(request, make_agent, random_samples, some_spaces: Spaces):
     """A policy, its parameters in float64, samples of three tasks, and a linearisation.
 
-    With the high floor, some deviations of some tasks are projected on it.
+    With the high floor, some deviations of some tasks are projected onto it.
     """
     spaces, (steps, min_std) = some_spaces, request.param
     agent = make_agent(1, spaces, min_std=min_std)
-    policy, parameters = agent._policy, agent.tensors()["parameters"].double()
+    policy, parameters = agent.policy, agent.tensors()["parameters"].double()
     log_std = parameters[policy.bound.where]
     log_std.clamp_(min=policy.bound.value + 0.01)
     samples = [random_samples(3, 11, spaces, seed) for seed in range(steps + 1)]
-    adaptation = MamlAdaptation(policy, parameters, samples[:-1], LR)
+    adaptation = PolicyGradientAdaptation(policy, samples[:-1], parameters, LR)
     if min_std > 1.0 and not spaces.choices:
         projected = adaptation.end[:, policy.bound.where] == policy.bound.value
         assert projected.any()
@@ -101,7 +102,7 @@ def test_gradient_and_curvature_equal_the_plain_loop_with_double_backward(proble
 
 
 def test_first_order_would_be_noticed(problem) -> None:
-    """The test above has teeth: without the Hessian the gradient is another one."""
+    """The first-order gradient differs, so the test above would notice a missing Hessian."""
     policy, parameters, samples, chunk = problem
     end = adapted_by_policy_gradient(policy, samples[:-1], parameters.expand(3, -1), LR).requires_grad_()
     new = policy(end, samples[-1].observations)
@@ -139,23 +140,23 @@ def make_real_batch(**settings: Any) -> tuple[MamlTrpo, MetaBatch]:
 def test_a_whole_update_equals_the_plain_loops(
     plain, monkeypatch, min_std: float, sign: float, ends_at_floor: int
 ) -> None:
-    """`sign` turns round what pays after adaptation."""
+    """`sign` is the sign of the advantages after adaptation."""
     agent, batch = make_real_batch(min_std=min_std, cg_iterations=5)
-    # In float64: conjugate gradients amplify rounding, in float32 to some thousandths of the step.
-    agent._parameters = start = agent.tensors()["parameters"].double()
-    samples = [Samples(*(t.double() for t in agent._samples(trajectories))) for trajectories in batch.collects]
+    # float64: conjugate gradients amplify rounding errors, in float32 to some thousandths of the step.
+    agent.parameters = start = agent.tensors()["parameters"].double()
+    samples = [Samples(*(t.double() for t in agent.samples(trajectories))) for trajectories in batch.collects]
     samples[-1] = samples[-1]._replace(advantages=sign * samples[-1].advantages)
     pending = iter(samples)
-    monkeypatch.setattr(agent, "_samples", lambda _: next(pending))
-    expected = reference.update(plain(agent._policy), start, samples, agent.config)
+    monkeypatch.setattr(agent, "samples", lambda _: next(pending))
+    expected = reference.update(plain(agent.policy), start, samples, agent.config)
     metrics = agent.meta_update(batch)
     moved = (agent.tensors()["parameters"] - start).norm()
     assert metrics["update/accepted"] == 1.0
     assert moved > 0
     assert (agent.tensors()["parameters"] - expected).norm() < 1e-6 * moved
     log_std = agent.tensors()["parameters"][-2:]
-    assert (log_std >= agent._policy.bound.value).all()
-    assert (log_std == agent._policy.bound.value).sum() == ends_at_floor
+    assert (log_std >= agent.policy.bound.value).all()
+    assert (log_std == agent.policy.bound.value).sum() == ends_at_floor
 
 
 @pytest.mark.parametrize("size", [1, 3, 4])
@@ -212,9 +213,9 @@ def test_adapting_is_a_gradient_step_and_leaves_agent_and_old_state_alone(real_b
     state = agent.begin(batch.tasks, 5)
     kept, meta = state.parameters.clone(), agent.tensors()["parameters"].clone()
     adapted = agent.adapt(state, batch.collects[0])
-    samples = agent._samples(batch.collects[0])
+    samples = agent.samples(batch.collects[0])
     leaf = kept.clone().requires_grad_()
-    inner_loss(agent._policy(leaf, samples.observations), samples).sum().backward()
+    inner_loss(agent.policy(leaf, samples.observations), samples).sum().backward()
     torch.testing.assert_close(adapted.parameters, kept - 0.1 * leaf.grad)
     assert torch.equal(state.parameters, kept)
     assert torch.equal(agent.tensors()["parameters"], meta)
@@ -226,9 +227,9 @@ def test_masked_steps_teach_nothing(real_batch) -> None:
     one = batch.collects[0]
     assert not one.mask.all(), "some episodes ended early"
     junk = {"policy_output": np.where(one.mask[..., None], one.extras["policy_output"], 7.0).astype(np.float32)}
-    first, second = agent._samples(one), agent._samples(replace(one, extras=junk))
+    first, second = agent.samples(one), agent.samples(replace(one, extras=junk))
     parameters = agent.tensors()["parameters"].expand(4, -1)
-    losses = [inner_loss(agent._policy(parameters, s.observations), s) for s in (first, second)]
+    losses = [inner_loss(agent.policy(parameters, s.observations), s) for s in (first, second)]
     torch.testing.assert_close(*losses)
 
 
@@ -259,7 +260,7 @@ def test_without_a_baseline_advantages_are_the_normalised_returns(real_batch) ->
         replace(agent.config, baseline="none"), agent.spaces, device=torch.device("cpu"), rng=np.random.default_rng(0)
     )
     one = batch.collects[0]
-    samples = bare._samples(one)
+    samples = bare.samples(one)
     rewards = one.rewards[0].astype(float)
     returns = np.array([[sum(0.99**i * r for i, r in enumerate(row[t:])) for t in range(20)] for row in rewards])
     valid = returns[one.mask[0]]

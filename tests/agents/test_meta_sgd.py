@@ -5,8 +5,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from metarl.agents.maml_trpo import MamlAdaptation
 from metarl.agents.meta_sgd import MetaSgd, MetaSgdAdaptation, MetaSgdConfig
+from metarl.learning.gradient.adaptation import PolicyGradientAdaptation
 from metarl.learning.gradient.losses import inner_loss
 from metarl.learning.gradient.meta_trust_region import ChunkLinearisation
 from metarl.learning.gradient.policy import Samples, StackedPolicy
@@ -25,31 +25,31 @@ def some_spaces(request, spaces: Spaces, discrete_spaces: Spaces) -> Spaces:
 def problem(request, make_agent, random_samples, some_spaces: Spaces):
     """A policy, initial parameters and unequal step sizes in float64, samples of three tasks.
 
-    With the high floor, some deviations of some tasks are projected on it.
+    With the high floor, some deviations of some tasks are projected onto it.
     """
     steps, min_std = request.param
     agent = make_agent(1, some_spaces, min_std=min_std)
-    parameters, bound = agent.tensors()["parameters"].double(), agent._policy.bound
+    parameters, bound = agent.tensors()["parameters"].double(), agent.policy.bound
     parameters[bound.where].clamp_(min=bound.value + 0.01)
     generator = torch.Generator().manual_seed(3)
     rates = LR + 0.05 * torch.randn(parameters.shape, generator=generator, dtype=DOUBLE)
     samples = [random_samples(3, 11, some_spaces, seed) for seed in range(steps + 1)]
     if min_std > 1.0 and not some_spaces.choices:
-        end = MetaSgdAdaptation(agent._policy, torch.cat([parameters, rates]), samples[:-1]).end
+        end = MetaSgdAdaptation(agent.policy, samples[:-1], torch.cat([parameters, rates])).end
         projected = end[:, bound.where] == bound.value
         assert 0 < projected.sum() < projected.numel()
-    return agent._policy, parameters, rates, samples
+    return agent.policy, parameters, rates, samples
 
 
 def linearised(policy: StackedPolicy, joined: Tensor, samples: list[Samples]) -> ChunkLinearisation:
-    return ChunkLinearisation(policy, MetaSgdAdaptation(policy, joined, samples[:-1]), samples[-1])
+    return ChunkLinearisation(policy, MetaSgdAdaptation(policy, samples[:-1], joined), samples[-1])
 
 
 def test_with_equal_step_sizes_the_gradient_for_the_parameters_is_mamls(problem) -> None:
     policy, parameters, _, samples = problem
     joined = torch.cat([parameters, torch.full_like(parameters, LR)])
     gradient = linearised(policy, joined, samples).gradient
-    maml = MamlAdaptation(policy, parameters, samples[:-1], LR)
+    maml = PolicyGradientAdaptation(policy, samples[:-1], parameters, LR)
     expected = ChunkLinearisation(policy, maml, samples[-1]).gradient
     torch.testing.assert_close(gradient[: len(parameters)], expected)
 
@@ -89,18 +89,18 @@ def test_the_curvature_product_agrees_with_finite_differences_of_the_divergence(
 
 def test_the_products_forwards_and_backwards_are_transposes(problem) -> None:
     policy, parameters, rates, samples = problem
-    adaptation = MetaSgdAdaptation(policy, torch.cat([parameters, rates]), samples[:-1])
+    adaptation = MetaSgdAdaptation(policy, samples[:-1], torch.cat([parameters, rates]))
     generator = torch.Generator().manual_seed(0)
     v = torch.randn(2 * len(parameters), generator=generator, dtype=DOUBLE)
     w = torch.randn(3, len(parameters), generator=generator, dtype=DOUBLE)
-    torch.testing.assert_close((w * adaptation.push(v)).sum(), adaptation.pull(w) @ v)
+    torch.testing.assert_close((w * adaptation.jvp(v)).sum(), adaptation.vjp(w) @ v)
 
 
 def test_each_parameter_moves_by_its_own_step_size(problem) -> None:
     policy, parameters, rates, samples = problem
     leaf = parameters.expand(3, -1).clone().requires_grad_()
     inner_loss(policy(leaf, samples[0].observations), samples[0]).sum().backward()
-    adaptation = MetaSgdAdaptation(policy, torch.cat([parameters, rates]), samples[:1])
+    adaptation = MetaSgdAdaptation(policy, samples[:1], torch.cat([parameters, rates]))
     torch.testing.assert_close(adaptation.end, policy.bound.project_(parameters - rates * leaf.grad))
 
 
@@ -126,9 +126,9 @@ def test_adapting_takes_the_learned_step_sizes(spaces: Spaces, random_samples, m
     ramp = torch.linspace(-1, 1, len(tensors["rates"]))
     agent.restore({**tensors, "rates": ramp}, {})
     samples = random_samples(2, 11, spaces, 0, dtype=torch.float32)
-    monkeypatch.setattr(agent, "_samples", lambda _: samples)
+    monkeypatch.setattr(agent, "samples", lambda _: samples)
     tasks = [Task.of("toy", index=i) for i in range(2)]
     leaf = tensors["parameters"].expand(2, -1).clone().requires_grad_()
-    inner_loss(agent._policy(leaf, samples.observations), samples).sum().backward()
+    inner_loss(agent.policy(leaf, samples.observations), samples).sum().backward()
     adapted = agent.adapt(agent.begin(tasks, 11), None)
     torch.testing.assert_close(adapted.parameters, tensors["parameters"] - ramp * leaf.grad)

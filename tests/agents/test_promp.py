@@ -7,12 +7,12 @@ from torch import Tensor
 
 from metarl.agents.promp import ChunkObjective, Promp, PrompConfig, RatioLoss, clipped_objective, clipped_slope
 from metarl.learning.gradient.losses import inner_loss, mean_divergence, probability_ratio, surrogate_objective
-from metarl.learning.gradient.policy import Samples, StackedPolicy
+from metarl.learning.gradient.policy import Samples
 from metarl.learning.networks.distributions import Distribution
 from metarl.learning.networks.linearised import HeadAutograd
 from metarl.registry import make_family
 from metarl.rollout import collect
-from metarl.scripts.reference.policy import projected
+from metarl.scripts.reference.policy import PlainPolicy
 from metarl.seeding import Streams
 from metarl.types import MetaBatch, Spaces
 
@@ -29,11 +29,11 @@ def some_spaces(request, spaces: Spaces, discrete_spaces: Spaces) -> Spaces:
 def problem(request, make_agent, random_samples, some_spaces: Spaces):
     """A policy, its parameters in float64, samples of three tasks.
 
-    With the high floor, some deviations of some tasks are projected on it.
+    With the high floor, some deviations of some tasks are projected onto it.
     """
     steps, min_std = request.param
     agent = make_agent(1, some_spaces, min_std=min_std)
-    policy, parameters = agent._policy, agent.tensors()["parameters"].double()
+    policy, parameters = agent.policy, agent.tensors()["parameters"].double()
     parameters[policy.bound.where].clamp_(min=policy.bound.value + 0.01)
     samples = [random_samples(3, 11, some_spaces, seed) for seed in range(steps + 1)]
     if min_std > 1.0 and not some_spaces.choices:
@@ -46,7 +46,7 @@ def problem(request, make_agent, random_samples, some_spaces: Spaces):
 
 
 def ratio_loss(new: Distribution, old: Distribution, samples: Samples) -> Tensor:
-    """The inner loss as it is written down, `[M]`."""
+    """The inner loss as in the paper, `[M]`."""
     return -surrogate_objective(new, old, samples)
 
 
@@ -111,7 +111,7 @@ def test_the_derivatives_of_the_inner_loss_are_those_of_autograd(problem) -> Non
 
 
 def test_clipping_by_hand() -> None:
-    """A ratio that already went the way the advantage points earns nothing more; the other way it always counts."""
+    """A ratio beyond the clip has no gradient if the advantage pushed it there; otherwise it has one."""
     ratio = torch.tensor([[1.5, 1.5, 0.5, 0.5, 1.1, 9.0]])
     samples = Samples(
         observations=torch.zeros(1, 6, 1),
@@ -127,7 +127,7 @@ def test_clipping_by_hand() -> None:
     # With respect to the log-probability, a ratio's derivative is the ratio itself.
     torch.testing.assert_close(clipped_slope(ratio, samples, 0.3), leaf.grad * ratio)
     far = ratio.clone()
-    far[0, 0] = torch.inf  # clipped: it earns nothing, hence spoils nothing
+    far[0, 0] = torch.inf  # clipped: an infinite ratio does not affect the gradient
     torch.testing.assert_close(clipped_slope(far, samples, 0.3), leaf.grad * ratio)
 
 
@@ -160,7 +160,7 @@ def test_at_the_old_parameters_nothing_is_clipped_and_nothing_diverges(problem) 
 
 
 def plain_objective(
-    policy: StackedPolicy, old_parameters: Tensor, parameters: Tensor, samples: list[Samples], config: PrompConfig
+    policy: PlainPolicy, old_parameters: Tensor, parameters: Tensor, samples: list[Samples], config: PrompConfig
 ) -> Tensor:
     """ProMP's objective, task after task with everything in one graph: mean over the tasks."""
     values = []
@@ -176,8 +176,8 @@ def plain_objective(
             (at_new,) = torch.autograd.grad(
                 ratio_loss(policy(now, s.observations), before, s).sum(), now, create_graph=True
             )
-            was = projected(policy, was - config.inner_lr * at_old)
-            now = projected(policy, now - config.inner_lr * at_new)
+            was = policy.projected(was - config.inner_lr * at_old)
+            now = policy.projected(now - config.inner_lr * at_new)
         before = policy(was, one[-1].observations).detach()
         ratio = probability_ratio(policy(now, one[-1].observations), before.log_prob(one[-1].actions), one[-1])
         penalty = config.inner_kl_penalty * torch.stack(penalties).mean()
@@ -211,16 +211,16 @@ def real_batch() -> tuple[Promp, MetaBatch]:
 def test_a_whole_update_is_five_steps_of_adam_on_the_plain_objective(real_batch, plain) -> None:
     agent, batch = real_batch
     start = agent.tensors()["parameters"].clone()
-    samples = [agent._samples(t) for t in batch.collects]
+    samples = [agent.samples(t) for t in batch.collects]
     leaf = start.clone().requires_grad_()
     adam = torch.optim.Adam([leaf], lr=agent.config.lr)
     for _ in range(5):
         adam.zero_grad()
-        (-plain_objective(plain(agent._policy), start, leaf, samples, agent.config)).backward()
+        (-plain_objective(plain(agent.policy), start, leaf, samples, agent.config)).backward()
         adam.step()
     metrics = agent.meta_update(batch)
     moved = (leaf.detach() - start).norm()
-    # Adam turns a gradient of nearly zero into a whole step: hold the difference against the length of the step.
+    # Adam makes a full step of a tiny gradient entry: compare the difference with the length of the whole step.
     assert (agent.tensors()["parameters"] - leaf.detach()).norm() < 1e-2 * moved
     assert metrics["update/objective_gain"] > 0
     assert 0 < metrics["update/kl"] < 1

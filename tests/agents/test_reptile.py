@@ -49,10 +49,10 @@ def test_an_update_equals_its_definition_task_by_task(steps: int, outer_lr: floa
     for task in range(4):
         at = theta[None]
         for t in batch.collects:
-            one = agent._samples(t).tasks(slice(task, task + 1))
+            one = agent.samples(t).tasks(slice(task, task + 1))
             leaf = at.clone().requires_grad_()
-            inner_loss(agent._policy(leaf, one.observations), one).sum().backward()
-            at = agent._policy.bound.project_(at - 0.1 * leaf.grad)
+            inner_loss(agent.policy(leaf, one.observations), one).sum().backward()
+            at = agent.policy.bound.project_(at - 0.1 * leaf.grad)
         differences.append(at[0] - theta)
     metrics = agent.meta_update(batch)
     expected = theta + outer_lr * torch.stack(differences).mean(dim=0)
@@ -64,7 +64,7 @@ def test_an_update_equals_its_definition_task_by_task(steps: int, outer_lr: floa
 
 
 def test_a_step_beyond_the_adapted_parameters_ends_at_the_floor() -> None:
-    """With epsilon above 1 it leaves the region that the adapted parameters keep."""
+    """A step with epsilon above 1 violates the bound before the projection."""
     agent, batch = make_batch(2, outer_lr=3.0, min_std=0.98)
     agent.meta_update(batch)
     log_std = agent.tensors()["parameters"][-2:]

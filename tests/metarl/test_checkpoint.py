@@ -140,10 +140,11 @@ def test_adapted_policies_can_be_read_without_metarl(tmp_path: Path, make_agent)
     for i in range(2):
         hidden = np.tanh(hidden @ weights[f"weight_{i}"] + weights[f"bias_{i}"])
     mean = hidden @ weights["weight_2"] + weights["bias_2"]
-    ours = agent._policy(state.parameters[1:], torch.tensor(x).reshape(1, 1, 3))
+    ours = agent.policy(state.parameters[1:], torch.tensor(x).reshape(1, 1, 3))
     assert np.allclose(mean, ours.mean[0, 0].numpy(), atol=1e-6)
     assert np.allclose(weights["log_std"], ours.log_std[0, 0].numpy())
     assert about == {
+        "format": 1,
         "distribution": "gaussian",
         "activation": "tanh",
         "layers": 3,

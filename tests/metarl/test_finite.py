@@ -36,7 +36,7 @@ def poisoned(path: Path, name: str) -> None:
 def test_parameters_that_are_not_finite_are_not_saved(tmp_path: Path, make_agent) -> None:
     agent = make_agent()
     save_checkpoint(tmp_path, agent, Streams(0), Progress(1, 10), keep=2)
-    agent._parameters[3] = torch.inf
+    agent.parameters[3] = torch.inf
     with pytest.raises(NotFiniteError, match=r"the parameters are not finite \(1 of 56 numbers of 'parameters'\)"):
         save_checkpoint(tmp_path, agent, Streams(0), Progress(2, 20), keep=2)
     assert [p.name for p in list_checkpoints(tmp_path)] == ["0000001.safetensors"]

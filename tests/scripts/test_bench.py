@@ -1,11 +1,13 @@
-"""`metarl bench update`, `iteration` and `all`: what they print, what they measure, and that both contenders agree."""
+"""`metarl bench update`, `iteration` and `all`: output, measurements, and the agreement of both contenders."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, ClassVar
 
 import pytest
 import torch
@@ -13,14 +15,16 @@ import torch
 from metarl.registry import agent_class, make_family
 from metarl.sampling import LocalSampler
 from metarl.scripts.bench import everything
+from metarl.scripts.bench import iteration as iteration_bench
+from metarl.scripts.bench import update as update_bench
 from metarl.scripts.bench.limits import flops, products_error, products_of, products_seconds
-from metarl.scripts.bench.settings import with_settings
+from metarl.scripts.bench.settings import contenders, with_settings
 from metarl.scripts.bench.stopwatch import peak_mib, used_mib
-from metarl.scripts.bench.synthetic import synthetic_batch
+from metarl.scripts.bench.synthetic import synthetic_batch, synthetic_spaces
 from metarl.scripts.bench.tables import cell
 from metarl.scripts.bench.update import Shape, UpdateCommand, exponent, mib_per_task, sized
 from metarl.scripts.presets import default_settings
-from metarl.scripts.reference.agents import REFERENCES, reference_class
+from metarl.scripts.reference.agents import REFERENCES
 from metarl.seeding import Streams
 from metarl.train import meta_train
 
@@ -29,40 +33,70 @@ SMALL = ("--episodes", "2", "--horizon", "10", "--rounds", "2", "--json")
 
 
 @pytest.mark.parametrize("agent", REFERENCES)
-def test_update_prints_its_keys_and_what_they_mean_fits_together(run_metarl, agent: str) -> None:
+def test_update_prints_its_keys_and_counts_the_work_of_the_update(run_metarl, agent: str) -> None:
     words = ("--agent", agent, "--family", "half-cheetah-vel", "--tasks", "2", "3", "--gradient-steps", "2", *SMALL)
-    code, out, err = run_metarl("bench", "update", *words)
+    code, out, err = run_metarl("bench", "update", *words, "--no-reference")
     assert code == 0, err
     value = json.loads(out.splitlines()[-1])
     assert {"agent", "device", "threads", "hardware", "versions", "rows", "exponent", "mib_per_task"} < set(value)
     assert value["gradient_steps"] == (2 if agent == "pearl" else None)
-    assert [row["tasks"] for row in value["rows"]] == [2, 3]
-    for row in value["rows"]:
-        low, high = row["seconds_range"]
-        assert 0 < low <= row["seconds"] <= high
-        assert row["reference_seconds"] > 0
-        assert row["adapt_seconds"] > 0
-        assert row["ratio_vs_reference"] > 0
-        assert row["flops"] > 0
+    family = make_family("half-cheetah-vel")
+    _, preset = default_settings(agent, family.name)
+    for row, tasks in zip(value["rows"], (2, 3), strict=True):
+        made = agent_class(agent).build(
+            sized(preset, Shape(tasks, 2, 10), gradient_steps=2),
+            synthetic_spaces(family, 10),
+            device=CPU,
+            rng=Streams(0).learner,
+        )
+        batch, _ = synthetic_batch(made, family, tasks, 2, 10, seed=0)
+        work = flops(products_of(lambda made=made, batch=batch: made.meta_update(batch)))
+        assert (row["tasks"], row["flops"]) == (tasks, work)
+        assert row["reference_seconds"] is None
         assert 0 < row["products_error"] < 1e-5, "float32"
-        assert row["fraction_of_products"] > 0
-        assert row["peak_mib"] >= 0
+
+
+class CountingStopwatch:
+    """Runs the work, records its name, and returns the next of the given seconds."""
+
+    seconds: ClassVar[list[float]] = []
+    timed: ClassVar[list[str]] = []
+
+    def __init__(self, device: torch.device) -> None:
+        pass
+
+    def __call__(self, work: Callable[[], Any]) -> float:
+        work()
+        self.timed.append(work.__name__)
+        return self.seconds[len(self.timed) - 1]
+
+
+def test_update_reports_medians_and_the_ratios_of_each_round(run_metarl, monkeypatch) -> None:
+    """With a fake clock: updates and adaptations, ours and the reference's, in two rounds."""
+    CountingStopwatch.seconds = [8.0, 2.0, 24.0, 10.0, 4.0, 1.0, 16.0, 6.0]
+    CountingStopwatch.timed = []
+    peaks, limits = iter([5.0, 7.0]), iter([2.0, 2.0])
+    monkeypatch.setattr(update_bench, "Stopwatch", CountingStopwatch)
+    monkeypatch.setattr(update_bench, "peak_mib", lambda device, work: next(peaks))
+    monkeypatch.setattr(update_bench, "products_seconds", lambda products, device: next(limits))
+    code, out, err = run_metarl("bench", "update", "--tasks", "3", *SMALL)
+    assert code == 0, err
+    assert CountingStopwatch.timed == ["update", "adapt"] * 4
+    (row,) = json.loads(out.splitlines()[-1])["rows"]
+    assert (row["seconds"], row["seconds_range"], row["reference_seconds"]) == (6.0, [4.0, 8.0], 20.0)
+    assert row["ratio_vs_reference"] == 3.5, "the median of 3 and 4, not 20 / 6"
+    assert row["tasks_per_second"] == pytest.approx((3 / 8 + 3 / 4) / 2, rel=1e-3)
+    assert row["fraction_of_products"] == pytest.approx((2 / 8 + 2 / 4) / 2)
+    assert (row["adapt_seconds"], row["reference_adapt_seconds"]) == (1.5, 8.0)
+    assert (row["peak_mib"], row["reference_peak_mib"], row["products_seconds"]) == (5.0, 7.0, 2.0)
 
 
 def test_the_reference_is_left_out_where_it_would_take_too_long(run_metarl) -> None:
     words = ("bench", "update", "--tasks", "2", "3", *SMALL, "--reference-up-to", "2")
     few, many = json.loads(run_metarl(*words)[1].splitlines()[-1])["rows"]
-    assert few["reference_seconds"] > 0
-    assert many["reference_seconds"] is None
-    assert many["ratio_vs_reference"] is None
-    assert many["tasks_per_second"] == pytest.approx(3 / many["seconds"], rel=0.5)
-
-
-def test_ratios_are_those_of_the_round(run_metarl) -> None:
-    words = ("--tasks", "2", "--episodes", "2", "--horizon", "10", "--rounds", "1", "--json")
-    (row,) = json.loads(run_metarl("bench", "update", *words)[1].splitlines()[-1])["rows"]
-    assert row["ratio_vs_reference"] == pytest.approx(row["reference_seconds"] / row["seconds"], rel=1e-2)
-    assert row["fraction_of_products"] == pytest.approx(row["products_seconds"] / row["seconds"], rel=1e-2)
+    names = ("reference_seconds", "ratio_vs_reference", "reference_adapt_seconds", "reference_peak_mib")
+    assert all(few[name] is not None for name in names)
+    assert all(many[name] is None for name in names)
 
 
 def test_update_takes_the_agents_settings_and_refuses_what_it_cannot_measure(run_metarl) -> None:
@@ -86,23 +120,54 @@ def test_update_takes_the_agents_settings_and_refuses_what_it_cannot_measure(run
     assert run_metarl("bench", "nothing")[0] == 2
 
 
-def test_iteration_tells_the_parts_that_make_up_the_whole(run_metarl) -> None:
-    words = ("--agent", "maml-trpo", "--family", "hopper-vel", "--tasks", "2", *SMALL)
-    code, out, err = run_metarl("bench", "iteration", *words)
+def test_the_printed_parts_of_an_iteration_make_up_the_whole(run_metarl) -> None:
+    words = ("--agent", "maml-trpo", "--family", "hopper-vel", "--tasks", "2", "--episodes", "2", "--horizon", "10")
+    code, out, err = run_metarl("bench", "iteration", *words, "--rounds", "1", "--json")
     assert code == 0, err
     value = json.loads(out.splitlines()[-1])
     for name in ("", "reference_"):
         parts = value[f"{name}parts"]
         assert set(parts) == {"sampling", "adaptation", "update", "rest"}
-        assert all(seconds > 0 for seconds in parts.values())
-        assert sum(parts.values()) == pytest.approx(value[f"{name}seconds"], rel=0.5)
-    assert 0 < value["acting_seconds"] < value["parts"]["sampling"]
-    assert 0 < value["fraction_of_physics"] < 1
-    assert value["ratio_vs_reference"] > 0
+        assert sum(parts.values()) == pytest.approx(value[f"{name}seconds"], rel=1e-3)
+    sampling = value["parts"]["sampling"]
+    assert value["acting_seconds"] < sampling
+    assert value["fraction_of_physics"] == pytest.approx(value["physics_seconds"] / sampling, rel=1e-3)
+    assert value["fraction_of_physics"] < 1
+    assert value["ratio_vs_reference"] == pytest.approx(value["reference_seconds"] / value["seconds"], rel=1e-3)
+
+
+def test_each_part_of_an_iteration_is_the_time_of_its_calls(monkeypatch) -> None:
+    """With a fake clock that the agent advances: an action takes 1 s, an adaptation 100 s, an update 1000 s."""
+    now = [0.0]
+    monkeypatch.setattr(iteration_bench, "time", SimpleNamespace(perf_counter=lambda: now[0]))
+
+    def taking(seconds: float, method: Callable[..., Any]) -> Callable[..., Any]:
+        def timed(*arguments: Any) -> Any:
+            now[0] += seconds
+            return method(*arguments)
+
+        return timed
+
+    family = make_family("point-robot")
+    envs, streams, kind = family.make_envs(2, 2, 7), Streams(0), agent_class("maml-trpo")
+    agent: Any = kind.build(kind.Config(inner_steps=2), envs.spaces, device=CPU, rng=streams.learner)
+    for name, seconds in (("act", 1.0), ("adapt", 100.0), ("meta_update", 1000.0)):
+        setattr(agent, name, taking(seconds, getattr(agent, name)))
+    parts = iteration_bench.one_iteration(agent, envs, family, streams)
+    acted = sum(int(t.mask.any(axis=(0, 1)).sum()) for t in parts.pop("trajectories"))
+    assert acted <= 3 * 7
+    assert parts == {
+        "sampling": acted,
+        "adaptation": 200.0,
+        "update": 1000.0,
+        "rest": 0.0,
+        "seconds": acted + 1200.0,
+        "acting": acted,
+    }
 
 
 def test_iterations_of_pearl_are_measured_with_their_gradient_steps(run_metarl) -> None:
-    """Its preset collects for twenty iterations before the first one."""
+    """Its preset has twenty warm-up iterations without gradient steps."""
     words = ("--agent", "pearl", "--family", "point-robot", "--tasks", "2", "--config.gradient-steps", "30", *SMALL)
     code, out, err = run_metarl("bench", "iteration", *words)
     assert code == 0, err
@@ -166,10 +231,7 @@ def test_both_contenders_make_the_same_update_of_synthetic_experience(agent: str
     _, preset = default_settings(agent, family.name)
     config = sized(preset, Shape(3, 2, 12), gradient_steps=3)
     spaces = family.make_envs(1, 1, 12).spaces
-    agents = [
-        kind(config, spaces, device=CPU, rng=Streams(0).learner)
-        for kind in (agent_class(agent), reference_class(agent))
-    ]
+    agents = list(contenders(UpdateCommand(agent=agent), config, spaces, CPU, with_reference=True).values())
     batch, _ = synthetic_batch(agents[0], family, 3, 2, 12, seed=0)
     before = {name: t.clone() for name, t in agents[0].tensors().items()}
     for one in agents:

@@ -1,4 +1,4 @@
-"""Each plain version of an agent makes the same update as the agent itself."""
+"""The plain version of an agent makes the same updates as the agent."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from metarl.agents.pearl import Pearl
 from metarl.agents.promp import Promp
 from metarl.agents.rl2 import Rl2
 from metarl.agents.varibad import Varibad
-from metarl.scripts.reference.agents import REFERENCES, reference_class
+from metarl.scripts.reference.agents import REFERENCES, reference
 from metarl.types import MetaBatch, Spaces, Task, Trajectories
 
 LENGTHS = [[[5, 2], [1, 5], [3, 4]], [[4, 5], [5, 1], [5, 5]], [[5, 5], [2, 3], [1, 5]]]
@@ -23,21 +23,17 @@ Play = Callable[..., list[Trajectories]]
 
 
 def twins(name: str, fast: type, spaces: Spaces, **settings: Any) -> tuple[Any, Any]:
-    """An agent and its plain version from the same seed, with equal parameters none of which is zero."""
-    agents = []
-    for kind in (fast, reference_class(name)):
-        agent = kind(fast.Config(**settings), spaces, device=torch.device("cpu"), rng=np.random.default_rng(0))
-        generator = torch.Generator().manual_seed(0)
-        tensors = {
-            key: t + 0.3 * torch.randn(t.shape, generator=generator)
-            if key.startswith(("parameters", "vae.", "encoder", "policy", "critics", "targets"))
-            else t
-            for key, t in agent.tensors().items()
-        }
-        agent.restore(tensors, agent.counters())
-        agents.append(agent)
-    assert issubclass(type(agents[1]), fast)
-    return agents[0], agents[1]
+    """An agent with nonzero parameters, and its plain version."""
+    agent: Any = fast(fast.Config(**settings), spaces, device=torch.device("cpu"), rng=np.random.default_rng(0))
+    generator = torch.Generator().manual_seed(0)
+    tensors = {
+        key: t + 0.3 * torch.randn(t.shape, generator=generator)
+        if key.startswith(("parameters", "vae.", "encoder", "policy", "critics", "targets"))
+        else t
+        for key, t in agent.tensors().items()
+    }
+    agent.restore(tensors, agent.counters())
+    return agent, reference(name)(agent)
 
 
 def assert_close(got: Mapping[str, Any], expected: Mapping[str, Any], rtol: float, atol: float) -> None:
@@ -49,7 +45,7 @@ def assert_close(got: Mapping[str, Any], expected: Mapping[str, Any], rtol: floa
 
 
 def assert_same_updates(agent: Any, plain: Any, play: Play, lengths: Any = LENGTHS) -> list[dict[str, float]]:
-    """Both learn twice from what the agent collected; all that a checkpoint holds and all metrics are compared."""
+    """Compares checkpoints and metrics of both after two updates from the same experience."""
     reports = []
     for i in range(2):
         start = learnt(agent)
@@ -66,7 +62,7 @@ def assert_same_updates(agent: Any, plain: Any, play: Play, lengths: Any = LENGT
 
 
 def learnt(agent: Any) -> dict[str, torch.Tensor]:
-    """What gradients move."""
+    """Tensors that change by gradient steps."""
     others = (
         "adam",
         "vae_adam",
@@ -92,7 +88,7 @@ def test_promp(some_spaces: Spaces, play: Play, steps: int, min_std: float) -> N
     for report in assert_same_updates(agent, plain, play, LENGTHS[: steps + 1]):
         assert min(report["update/clipped"], report["update/inner_kl"], report["update/kl"]) > 1e-3
     state, trajectories = agent.begin(TASKS, 2), play(agent, LENGTHS[:1])[0]
-    for _ in range(2):  # the second time each task has parameters of its own
+    for _ in range(2):  # in the second round each task has its own parameters
         one, other = agent.adapt(state, trajectories), plain.adapt(state, trajectories)
         torch.testing.assert_close(other.parameters, one.parameters)
         assert not other.parameters.requires_grad
@@ -141,4 +137,4 @@ def test_pearl(spaces: Spaces, play: Play, tune: bool, dynamics: bool) -> None:
 @pytest.mark.parametrize("agent", ["reptile", "nonsense"])
 def test_an_agent_without_a_plain_version_is_refused(agent: str) -> None:
     with pytest.raises(ValueError, match=rf"got agent '{agent}', expected one of {', '.join(REFERENCES)}"):
-        reference_class(agent)
+        reference(agent)

@@ -36,7 +36,7 @@ def blowing_up(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
         updates[0] += 1
         report = update(self, batch)
         if updates[0] == 3:
-            self._parameters = self._parameters * torch.nan
+            self.parameters = self.parameters * torch.nan
         return report
 
     monkeypatch.setattr(MamlTrpo, "meta_update", blows_up)

@@ -1,4 +1,4 @@
-"""Between what a policy puts out and what an environment receives."""
+"""The map from policy outputs to environment actions, and from these to network inputs."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from metarl.types import Floats, Spaces
 
 
 class ActionMap:
-    """Maps policy outputs to the environment's actions, and those back to inputs of a network.
+    """Maps policy outputs to environment actions, and these to network inputs.
 
     Args:
         spaces: Action bounds, or the number of choices.
-        scale: Policy output that stands for the largest action; see `to_environment`.
+        scale: Policy output that maps to the largest action; see `to_environment`.
 
     Attributes:
-        bounded: Components with two finite bounds, `[A]`; none where actions are discrete.
+        bounded: Mask of the components with two finite bounds, `[A]`; all False for discrete actions.
     """
 
     def __init__(self, spaces: Spaces, scale: float) -> None:
@@ -27,23 +27,23 @@ class ActionMap:
         self.low = np.asarray(spaces.action_low, dtype=np.float32)
         self.high = np.asarray(spaces.action_high, dtype=np.float32)
         self.bounded = np.isfinite(self.low) & np.isfinite(self.high) & (not spaces.choices)
-        with np.errstate(invalid="ignore"):  # infinity minus infinity, in components that are not bounded
+        with np.errstate(invalid="ignore"):  # infinity minus infinity in unbounded components
             self._centre = np.where(self.bounded, self.high / 2 + self.low / 2, np.float32(0.0))
             self._half_width = np.where(self.bounded, self.high / 2 - self.low / 2, np.float32(1.0))
 
     @property
     def features(self) -> int:
-        """Numbers that `to_features` makes of one action."""
+        """Size of the network input for one action; see `to_features`."""
         return self.choices or len(self.low)
 
     def to_environment(self, output: Floats) -> Floats:
-        """The environment's action for a policy output, `[..., A]`.
+        """Environment actions for policy outputs, `[..., A]`.
 
-        Each component by its own bounds. With two finite ones it is `centre + half_width * output / scale`, clipped to
-        them, so an output of `scale` is a full action (1 in rllab's normalised environment; 10 in those of ProMP,
-        pytorch-maml-rl and garage on MuJoCo). With one finite bound it is the output, clipped there; without any, the
-        output itself. For discrete actions the output is the index of a choice, and the action
-        the environment's number of it, int64.
+        A component with two finite bounds is `centre + half_width * output / scale`, clipped to the bounds, so that an
+        output of `scale` is the largest action. (The scale is 1 in rllab's normalised environment, 10 in ProMP,
+        pytorch-maml-rl and garage on MuJoCo.) A component with one finite bound is the output clipped to it, and one
+        without bounds the output itself. For discrete actions the output is the index of a choice, and the action
+        (int64) the environment's number of that choice.
         """
         if self.choices:
             return output.astype(np.int64) + self._first
@@ -51,16 +51,18 @@ class ActionMap:
         return np.clip(np.where(self.bounded, scaled, output), self.low, self.high)
 
     def to_features(self, action: Floats) -> Floats:
-        """An environment's action as a network's input, `[..., features]` float32.
+        """Network inputs for environment actions, `[..., features]` float32.
 
-        A choice becomes one-hot; a component with two finite bounds is mapped to [-1, 1]; any other stays as it is.
+        A choice becomes one-hot, a component with two finite bounds is mapped to [-1, 1], any other stays the same.
 
         Args:
-            action: `[..., A]`, as the environment received it.
+            action: Actions that the environment received, `[..., A]`.
         """
         if self.choices:
             index = action[..., 0].astype(np.int64) - self._first
-            return np.eye(self.choices, dtype=np.float32)[np.clip(index, 0, self.choices - 1)]  # padding may be none
+            return np.eye(self.choices, dtype=np.float32)[
+                np.clip(index, 0, self.choices - 1)
+            ]  # padded steps may hold no valid choice
         scaled = (action - self._centre) / np.maximum(self._half_width, 1e-6)
         return np.where(self.bounded, scaled, action).astype(np.float32)
 
@@ -71,7 +73,7 @@ class ActionMap:
         return {f"action_{name}": torch.tensor(array) for name, array in arrays.items()}
 
     def description(self) -> dict[str, Any]:
-        """How an exported policy's output is to be read."""
+        """Description of the output of an exported policy."""
         return {
             "distribution": "categorical" if self.choices else "gaussian",
             "choices": self.choices,

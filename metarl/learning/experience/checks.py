@@ -1,4 +1,4 @@
-"""Checks of what a loop of one's own hands to an agent: cheap, and one line for what does not fit."""
+"""Checks of the arguments of an agent's methods, with one-line errors for users who write their own loop."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ from metarl.types import Spaces, Step, Trajectories
 
 
 def check_step(step: Step, spaces: Spaces, tasks: int | None = None, episodes: int | None = None) -> None:
-    """Refuses a step that an agent's state does not fit.
+    """Checks that a step fits an agent and its state.
 
     Args:
-        step: What the agent is to act on.
-        spaces: What it was built for.
-        tasks: `M` of its state; None for any.
-        episodes: `E` of its state; None for any.
+        step: The step to act on.
+        spaces: Spaces that the agent was built for.
+        tasks: `M` of the state; None for any.
+        episodes: `E` of the state; None for any.
 
     Raises:
-        ValueError: The numbers of tasks, of episodes or of observation features differ.
+        ValueError: The number of tasks, episodes or observation features differs.
     """
     m, e, o = step.observation.shape
     if o != spaces.observation_size or m != (tasks or m) or e != (episodes or e):
         raise ValueError(
             f"act: got observations of {m} tasks x {e} episodes x {o} numbers, expected {tasks or m} x {episodes or e} "
-            f"x {spaces.observation_size}, as the agent was built and `begin` was told"
+            f"x {spaces.observation_size}, the sizes of the agent's spaces and of the last `begin`"
         )
 
 
@@ -35,17 +35,17 @@ def check_episodes(
     *,
     recorded: tuple[str, ...] = (),
 ) -> int:
-    """Refuses trajectories that an agent cannot adapt to.
+    """Checks that an agent can adapt to trajectories.
 
     Args:
-        trajectories: Of whole episodes.
-        spaces: What the agent was built for.
-        tasks: `M` of its state; None for any.
-        episodes: `E` of its state; None where episodes are pooled.
-        recorded: Extras of its `act` that it reads.
+        trajectories: Trajectories of whole episodes.
+        spaces: Spaces that the agent was built for.
+        tasks: `M` of the state; None for any.
+        episodes: `E` of the state; None if the agent pools episodes.
+        recorded: Names of the extras that the agent reads.
 
     Returns:
-        How many recordings of all its environments there are, one after another (`Trajectories.join_episodes`).
+        The number of episodes per environment, if several collects were joined by `Trajectories.join_episodes`.
 
     Raises:
         ValueError: Sizes differ, an episode has not ended, or an extra is missing.
@@ -55,13 +55,13 @@ def check_episodes(
     if (m, t, o) != (tasks or m, spaces.horizon, spaces.observation_size) or e % (episodes or 1):
         raise ValueError(
             f"adapt: got trajectories of {m} tasks x {e} episodes x {t} steps with {o} numbers, expected {tasks or m} "
-            f"x {episodes or e} x {spaces.horizon} with {spaces.observation_size}, as the agent was built and `begin` "
-            "was told, or several such recordings joined by Trajectories.join_episodes"
+            f"x {episodes or e} x {spaces.horizon} with {spaces.observation_size}, the sizes of the agent's spaces and "
+            "of the last `begin` (or several collects joined by Trajectories.join_episodes)"
         )
     missing = [name for name in recorded if name not in trajectories.extras]
     if missing:
         raise ValueError(
-            f"adapt: got trajectories without {missing[0]!r}, which `act` records; hand its Action to `add` as it is"
+            f"adapt: got trajectories without {missing[0]!r}, which `act` records; pass its Action unchanged to `add`"
         )
     steps = trajectories.mask.sum(axis=2)
     open_ended = (steps < t) & ~(trajectories.terminated | trajectories.truncated).any(axis=2)
@@ -69,16 +69,16 @@ def check_episodes(
         task, episode = (int(i) for i in np.argwhere(open_ended)[0])
         raise ValueError(
             f"adapt: got an episode that has not ended (task {task}, episode {episode}: {steps[task, episode]} of {t} "
-            "steps, neither terminated nor truncated); play on while `unfinished`, or call its last step truncated"
+            "steps, neither terminated nor truncated); continue while `unfinished`, or mark the last step truncated"
         )
     return e // (episodes or e)
 
 
 def check_task(task: int, tasks: int) -> None:
-    """Refuses the number of a task that the state does not have.
+    """Checks the index of a task.
 
     Raises:
-        ValueError: There is none.
+        ValueError: The state has no such task.
     """
     if not 0 <= task < tasks:
-        raise ValueError(f"save_policy: got task {task}, expected a number from 0 to {tasks - 1}, as `begin` was told")
+        raise ValueError(f"save_policy: got task {task}, expected a number from 0 to {tasks - 1}, a task of this state")

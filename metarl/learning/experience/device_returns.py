@@ -1,6 +1,6 @@
-"""The advantages of `returns`, computed on the device of the samples: a few large kernels for a GPU.
+"""The advantages of `returns` by torch, for a GPU: few and large kernels, float64.
 
-On a CPU NumPy is as fast. The numbers differ from its by rounding, in float64.
+The numbers equal NumPy's up to rounding. On a CPU NumPy is as fast.
 """
 
 from __future__ import annotations
@@ -15,20 +15,20 @@ from metarl.learning.experience.returns import in_dual_form
 from metarl.types import Floats, Trajectories
 
 ATTEMPTS = 6
-"""Times that a task's baseline is solved for, each with ten times the ridge of the one before."""
+"""Attempts to solve the baseline of a task, each with ten times the ridge of the last."""
 FEATURE_TENSORS = 4
-"""Copies of a task's features that there are at a time, rounded up."""
+"""Copies of a task's features in memory at a time, rounded up."""
 
 
 def discounted_sums(values: Tensor, continues: Tensor, gamma: float) -> Tensor:
     """`y[t] = values[t] + gamma * continues[t] * y[t + 1]` along the last axis, in `log2(T)` passes over all steps.
 
-    After a pass each number sums up twice as many steps as before, and each weight is the product of as many
-    (Hillis and Steele 1986, "Data Parallel Algorithms").
+    A pass doubles the number of steps in each partial sum and in each product of discounts (Hillis and Steele 1986,
+    "Data Parallel Algorithms").
 
     Args:
         values: `[M, E, T]`.
-        continues: `[M, E, T]`, 1 where the next step belongs to the same episode.
+        continues: `[M, E, T]`, 1 if the next step belongs to the same episode, else 0.
         gamma: Discount per step.
     """
     sums, weights, reach = values.clone(), gamma * continues, 1
@@ -53,7 +53,7 @@ def fit_linear_baseline(observations: Tensor, targets: Tensor, mask: Tensor, rid
     Args:
         observations: `[M, E, T, O]`.
         targets: `[M, E, T]` float64.
-        mask: `[M, E, T]`, True on the steps that count.
+        mask: `[M, E, T]`, True on the steps to fit.
         ridge: Regularisation, in units of the squared features.
 
     Returns:
@@ -91,12 +91,12 @@ def normalise(advantages: Tensor, mask: Tensor) -> Tensor:
 def policy_advantages(
     observations: Tensor, rewards: Floats, trajectories: Trajectories, *, gamma: float, lam: float, ridge: float | None
 ) -> Tensor:
-    """See `metarl.learning.experience.returns.policy_advantages`.
+    """Advantages by torch; see `metarl.learning.experience.advantages.policy_advantages`.
 
     Args:
-        observations: `[M, E, T, O]`, as the policy saw them, on the device where to compute.
-        rewards: `[M, E, T]`, as the learner scales them.
-        trajectories: Mask and ends.
+        observations: Observations that the policy saw, `[M, E, T, O]`, on the device to compute on.
+        rewards: Rewards as the learner scales them, `[M, E, T]`.
+        trajectories: Source of the mask and of the ends of episodes.
         gamma: Discount per step.
         lam: Decay of generalised advantage estimation.
         ridge: Regularisation of the linear baseline; None for no baseline.

@@ -1,15 +1,15 @@
-"""Running statistics of observations and returns, and what these are divided by.
+"""Running normalisation of observations and rewards, with a floor on the deviation.
 
-A channel that hardly varies must not be divided by its own deviation: the rest would be noise of the solver, blown up
-to the size of a signal. The deviation therefore has a floor, a share of a size that says what counts as much:
+A channel that hardly varies must not be divided by its own deviation, which would amplify numerical noise of the
+simulator to the size of a signal. The deviation therefore has a floor, a fraction of a reference:
 
-| divided | floor: `DEVIATION_FLOOR` times | because |
+| quantity | floor: `DEVIATION_FLOOR` times | reason |
 |---|---|---|
-| a channel with a unit | the largest deviation of the channels of that unit | they can be compared |
-| channels without a declared unit | the median deviation of those that vary | a few of another size do not move it |
-| returns | their root mean square | a return has no other size |
+| channel with a unit | largest deviation of the channels with that unit | they are comparable |
+| channels without a declared unit | median deviation of those that vary | robust against a few large ones |
+| returns | root mean square of the returns | no other scale is known |
 
-The page `docs/normalisation.md` has the deviations that were measured, and the command that prints them.
+The page `docs/normalisation.md` has measured deviations and the script that prints them.
 """
 
 from __future__ import annotations
@@ -23,24 +23,24 @@ from torch import Tensor
 from metarl.types import Bools, Floats
 
 DEVIATION_FLOOR = 1e-2
-"""Measured under random actions: MuJoCo's families have no channel that moves below 0.11 of the largest in its unit,
-Meta-World's objects that are only brushed lie below 0.01."""
+"""Chosen from deviations under random actions. In MuJoCo's families each channel that varies has at least 0.11 of the
+largest deviation in its unit; objects of Meta-World that the robot hardly touches have less than 0.01."""
 CLIP = 10.0
-"""Normalised values are clipped to this."""
+"""Bound of normalised values."""
 NORMALISATION = f"clip((x - mean) / deviation, -{CLIP:g}, {CLIP:g})"
-"""How the reader of an exported policy normalises, for its description."""
+"""The formula of the normalisation, for the description of an exported policy."""
 TINY = 1e-6
-"""A deviation below this is none."""
+"""Smaller deviations count as zero."""
 
 
 class RunningMoments:
-    """Mean and variance of all rows seen so far, merged batch by batch (Chan, Golub and LeVeque 1983).
+    """Running mean and variance of rows, merged batch by batch (Chan, Golub and LeVeque 1983).
 
     Args:
         size: Components of a row.
 
     Attributes:
-        count: Rows seen.
+        count: Rows so far.
         mean: `[size]` float64.
         variance: `[size]` float64, the population variance; 1 before the first row.
     """
@@ -49,7 +49,7 @@ class RunningMoments:
         self.count, self.mean, self.variance = 0.0, np.zeros(size), np.ones(size)
 
     def update(self, values: Floats, mask: Bools) -> None:
-        """Takes in the rows `values[mask]`; `values` has one axis more than `mask`."""
+        """Adds the rows `values[mask]`; `values` has one axis more than `mask`."""
         rows = values[mask].astype(np.float64)
         if not len(rows):
             return
@@ -61,7 +61,7 @@ class RunningMoments:
         self.count = total
 
     def tensors(self, prefix: str) -> dict[str, Tensor]:
-        """The statistics for a checkpoint; what follows from them is not saved."""
+        """Count, mean and variance, for a checkpoint; derived values are not saved."""
         return {
             f"{prefix}.count": torch.tensor([self.count], dtype=torch.float64),
             f"{prefix}.mean": torch.tensor(self.mean),
@@ -69,7 +69,7 @@ class RunningMoments:
         }
 
     def restore(self, prefix: str, tensors: Mapping[str, Tensor]) -> None:
-        """Takes back what `tensors` gave."""
+        """Restores the statistics that `tensors` returned."""
         self.count = float(tensors[f"{prefix}.count"])
         self.mean, self.variance = (
             tensors[f"{prefix}.mean"].numpy().copy(),
@@ -78,14 +78,14 @@ class RunningMoments:
 
 
 class Normaliser(RunningMoments):
-    """Takes the running mean off each channel and divides by its running deviation, which has a floor.
+    """Subtracts the running mean of each channel and divides by its running deviation, which has a floor.
 
     Args:
-        size: Channels.
-        floor: Least deviation to divide by, as a share of the reference that the module's table names; 0 for none.
-        units: Unit of each channel, as `metarl.types.Spaces.observation_units` has them; an empty text, or no units
-            at all, where it is not declared.
-        expected: A deviation that is known beforehand, as of a latent under its prior: no reference is below it.
+        size: Number of channels.
+        floor: Smallest deviation to divide by, as a fraction of the reference in the module's table; 0 for no floor.
+        units: Unit of each channel, as in `metarl.types.Spaces.observation_units`; an empty string for an undeclared
+            unit, an empty sequence if no unit is declared.
+        expected: Smallest reference: a deviation known in advance, such as that of a latent under its prior.
 
     Raises:
         ValueError: The number of units is neither 0 nor `size`.
@@ -98,11 +98,11 @@ class Normaliser(RunningMoments):
         names = np.array(units or ("",) * size, dtype=np.str_)
         self._groups = [(name != "", np.flatnonzero(names == name)) for name in dict.fromkeys(names.tolist())]
         self._floor, self._expected = floor, expected
-        self._deviation: Floats | None = None  # derived when first asked for
+        self._deviation: Floats | None = None  # computed on demand
 
     @property
     def deviation(self) -> Floats:
-        """What channels are divided by, `[size]`; 1 where no channel of a unit varies."""
+        """Divisor of each channel, `[size]`; 1 if no channel of its unit varies."""
         if self._deviation is None:
             std, reference = np.sqrt(self.variance), np.empty_like(self.variance)
             for declared, channels in self._groups:
@@ -111,30 +111,30 @@ class Normaliser(RunningMoments):
         return self._deviation
 
     def normalise(self, values: Floats) -> Floats:
-        """Normalised channels `[..., size]`, clipped, float32."""
+        """Normalised and clipped channels, `[..., size]` float32."""
         return np.clip((values - self.mean) / self.deviation, -CLIP, CLIP).astype(np.float32)
 
     def update(self, values: Floats, mask: Bools) -> None:
-        """Takes in the rows `values[mask]`; `values` has one axis more than `mask`."""
+        """Adds the rows `values[mask]`; `values` has one axis more than `mask`."""
         super().update(values, mask)
         self._deviation = None
 
     def restore(self, prefix: str, tensors: Mapping[str, Tensor]) -> None:
-        """Takes back what `tensors` gave."""
+        """Restores the statistics that `tensors` returned."""
         super().restore(prefix, tensors)
         self._deviation = None
 
     def exported(self, prefix: str) -> dict[str, Tensor]:
-        """Mean and deviation `[size]` float64, for an exported policy; `NORMALISATION` says how to use them."""
+        """Mean and deviation `[size]` float64 for an exported policy, which applies the formula `NORMALISATION`."""
         return {f"{prefix}.mean": torch.tensor(self.mean), f"{prefix}.deviation": torch.tensor(self.deviation)}
 
 
 class ReturnScale(RunningMoments):
-    """What rewards are divided by: the running deviation of the returns, which has a floor.
+    """The divisor of rewards: the running deviation of the returns, which has a floor.
 
     Args:
-        floor: Least deviation, as a share of the returns' root mean square; constant returns become plus or minus
-            its inverse. 0 for none.
+        floor: Smallest deviation, as a fraction of the root mean square of the returns; 0 for no floor. Constant
+            returns are scaled to plus or minus `1 / floor`.
     """
 
     def __init__(self, floor: float) -> None:
@@ -143,13 +143,13 @@ class ReturnScale(RunningMoments):
 
     @property
     def scale(self) -> np.float64:
-        """The divisor, in float64 as rewards then are too; 1 where all returns are zero, and before the first."""
+        """The divisor, float64 (as are the rewards then); 1 if all returns are zero, and before the first return."""
         size = np.sqrt(self.variance + np.square(self.mean))
         return np.float64(floored(np.sqrt(self.variance), size, self._floor)[0])
 
 
 def floored(std: Floats, reference: Floats, floor: float) -> Floats:
-    """Deviations with a floor, `[size]`: at least `floor` times the reference, and 1 where that is none."""
+    """Deviations of at least `floor` times the reference, `[size]`; 1 if the reference is zero."""
     least = np.maximum(floor * reference, TINY)
     return np.where(reference > TINY, np.maximum(std, least), 1.0)
 
@@ -159,6 +159,6 @@ def _largest(std: Floats) -> float:
 
 
 def _typical(std: Floats) -> float:
-    """The median of the deviations that are not zero up to rounding; 0 where all are."""
+    """Median of the deviations above `TINY`; 0 if there is none."""
     varying = std[std > TINY]
     return float(np.median(varying)) if len(varying) else 0.0

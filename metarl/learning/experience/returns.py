@@ -1,4 +1,4 @@
-"""Returns, advantages and the linear feature baseline, for all tasks in one batch (NumPy, float64)."""
+"""Returns, advantages and the linear feature baseline, batched over tasks (NumPy, float64)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from metarl.learning.device.process import matrix_library
 from metarl.types import Bools, Floats, Trajectories
 
 PRIMAL_FEATURES = 500
-"""Up to so many features the linear baseline always has an unknown per feature, whatever the number of steps."""
+"""Largest number of features for which the linear baseline is always solved in primal form."""
 
 
 def discounted_sums(values: Floats, continues: Floats, gamma: float) -> Floats:
@@ -16,7 +16,7 @@ def discounted_sums(values: Floats, continues: Floats, gamma: float) -> Floats:
 
     Args:
         values: `[M, E, T]`.
-        continues: `[M, E, T]`, 1 where the next step belongs to the same episode.
+        continues: `[M, E, T]`, 1 if the next step belongs to the same episode, else 0.
         gamma: Discount per step.
     """
     sums, running = np.empty_like(values), np.zeros(values.shape[:-1])
@@ -37,12 +37,12 @@ def generalised_advantages(
 ) -> Floats:
     """Generalised advantage estimation (Schulman et al. 2016, arXiv:1506.02438, equation 16).
 
-    A terminated step earns nothing afterwards; a truncated one is bootstrapped from `next_values`.
+    A terminated step has no further return; a truncated one is bootstrapped from `next_values`.
 
     Args:
         rewards: `[M, E, T]`.
         values: Estimated value of the state before each step, `[M, E, T]`.
-        next_values: Of the state after each step, `[M, E, T]`.
+        next_values: Estimated value of the state after each step, `[M, E, T]`.
         terminated: `[M, E, T]`.
         truncated: `[M, E, T]`.
         gamma: Discount per step.
@@ -56,7 +56,7 @@ def generalised_advantages(
 
 
 def normalise(advantages: Floats, mask: Bools, epsilon: float = 1e-8) -> Floats:
-    """Advantages with mean 0 and standard deviation 1 over the steps of each task, zero where masked."""
+    """Advantages with mean 0 and standard deviation 1 over the steps of each task, `[M, E, T]`; zero where masked."""
     count = mask.sum(axis=(1, 2), keepdims=True)
     mean = np.sum(advantages, axis=(1, 2), keepdims=True, where=mask) / count
     centred = np.where(mask, advantages - mean, 0.0)
@@ -65,12 +65,12 @@ def normalise(advantages: Floats, mask: Bools, epsilon: float = 1e-8) -> Floats:
 
 
 def baseline_size(observation_size: int) -> int:
-    """Features of the linear baseline, and its weights per task."""
+    """Number of features of the linear baseline: its weights per task."""
     return 2 * observation_size + 4
 
 
 def in_dual_form(features: int, steps: int) -> bool:
-    """Whether the baseline of so many features and steps per task is solved with an unknown per step."""
+    """Whether to solve the baseline in dual form, with one unknown per step instead of one per feature."""
     return features > max(steps, PRIMAL_FEATURES)
 
 
@@ -86,16 +86,16 @@ def baseline_features(observations: Floats) -> Floats:
 
 
 def fit_linear_baseline(features: Floats, targets: Floats, mask: Bools, ridge: float = 1e-5) -> Floats:
-    """Ridge regression per task, all tasks in one batched solve.
+    """Ridge regression per task, in one batched solve.
 
-    Solves `(X^T X + ridge I) w = X^T y` over the steps of each task; where the solution is not finite, that
-    task's ridge is multiplied by 10, up to five times. With more features than steps (pictures) it solves
-    `(X X^T + ridge I) a = y`, which has as many unknowns as there are steps, and `w = X^T a` is the same.
+    Solves `(X^T X + ridge I) w = X^T y` over the steps of each task. If the solution of a task is not finite, its ridge
+    is multiplied by 10, up to five times. With more features than steps (images) the dual form is solved instead:
+    `(X X^T + ridge I) a = y` with `w = X^T a`, which has one unknown per step.
 
     Args:
         features: `X`, `[M, E, T, F]`.
         targets: `y`, `[M, E, T]`.
-        mask: `[M, E, T]`, the steps that count.
+        mask: `[M, E, T]`, True on the steps to fit.
         ridge: Regularisation, in units of the squared features.
 
     Returns:
@@ -121,7 +121,7 @@ def _fitted(features: Floats, targets: Floats, mask: Bools, ridge: float) -> Flo
             break
         try:
             weights[todo] = np.linalg.solve(gram[todo] + ridge * 10.0**attempt * unit, moment[todo])
-        except np.linalg.LinAlgError:  # one singular task spoils the batched call: solve them one by one
+        except np.linalg.LinAlgError:  # a singular task fails the whole batch: solve one by one
             for i in todo:
                 try:
                     weights[i] = np.linalg.solve(gram[i] + ridge * 10.0**attempt * unit, moment[i])
@@ -142,15 +142,12 @@ def policy_advantages(
     lam: float,
     ridge: float | None,
 ) -> Floats:
-    """Advantages against a baseline fitted to these very episodes, normalised per task.
-
-    The linear baseline sees the time step and estimates what is left to earn up to the horizon. After the
-    horizon's last step that is zero by definition, so a truncated episode has nothing to bootstrap from.
+    """Advantages by NumPy; see `metarl.learning.experience.advantages.policy_advantages`.
 
     Args:
-        observations: `[M, E, T, O]`, as the policy saw them.
-        rewards: `[M, E, T]`, as the learner scales them.
-        trajectories: Mask and ends.
+        observations: Observations that the policy saw, `[M, E, T, O]`.
+        rewards: Rewards as the learner scales them, `[M, E, T]`.
+        trajectories: Source of the mask and of the ends of episodes.
         gamma: Discount per step.
         lam: Decay of generalised advantage estimation.
         ridge: Regularisation of the linear baseline; None for no baseline.

@@ -1,4 +1,6 @@
-"""Agents that adapt by gradient: stacked policies, losses, the differentiable inner loop, the trust region.
+"""Agents that adapt by policy-gradient steps.
 
-`agent` is everything around the update of such an agent. Imports `networks`, `experience`, `device`, `saving`.
+`policy` and `losses` define the objectives, `inner_loop` and `adaptation` the differentiable inner loop, `bounds` the
+projection of parameters, `trust_region` and `meta_trust_region` the outer step, `agent` and `trust_region_agent` the
+base classes of agents. Imports `networks`, `experience`, `device`, `saving`.
 """

@@ -1,4 +1,4 @@
-"""What agents that adapt by gradient steps on a policy have in common: everything around the update itself."""
+"""The base class of agents that adapt by policy-gradient steps: everything but the outer step."""
 
 from __future__ import annotations
 
@@ -16,20 +16,25 @@ from metarl.agent import MetaAgent
 from metarl.config import Layers, NonNegative, Positive, Rounds, UnitInterval
 from metarl.finite import check_finite
 from metarl.learning.device.gpu import send
-from metarl.learning.experience import device_returns, returns
+from metarl.learning.experience import returns
+from metarl.learning.experience.advantages import policy_advantages
 from metarl.learning.experience.checks import check_episodes, check_step, check_task
 from metarl.learning.experience.normalisation import DEVIATION_FLOOR, NORMALISATION, Normaliser, ReturnScale
-from metarl.learning.gradient.losses import adapted_by_policy_gradient
+from metarl.learning.gradient.adaptation import adapted_by_policy_gradient
 from metarl.learning.gradient.policy import Samples, StackedPolicy
 from metarl.learning.networks.perceptron import Activation
+from metarl.learning.saving import check_tensors
 from metarl.memory import DOUBLE, FLOAT, Need, RunSize, dense_parameters
 from metarl.storage import write_tensors
-from metarl.types import Action, Floats, MetaBatch, Spaces, Step, Task, Trajectories
+from metarl.types import Action, MetaBatch, Spaces, Step, Task, Trajectories
+
+POLICY_FORMAT = 1
+"""Version of the exported policy: of its arrays and of its description."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class GradientAgentConfig:
-    """Settings that every gradient-based agent has: inner loop, advantages, policy, running statistics."""
+    """Settings of every gradient-based agent: inner loop, advantages, policy, running statistics."""
 
     inner_lr: NonNegative = 0.1
     """Step size of the inner loop (alpha in the papers); usually 0.01 to 0.5."""
@@ -38,28 +43,28 @@ class GradientAgentConfig:
     gamma: UnitInterval = 0.99
     """Discount per step."""
     gae_lambda: UnitInterval = 1.0
-    """Decay of generalised advantage estimation; 1 is the return minus the baseline."""
+    """Decay of generalised advantage estimation; with 1 the advantage is the return minus the baseline."""
     baseline: Literal["linear", "none"] = "linear"
-    """Baseline of the advantages: ridge regression on observation and time per task and collect, or none."""
+    """Baseline of the advantages: ridge regression on observation and time, per task and collect; or none."""
     baseline_ridge: Positive = 1e-5
     """Regularisation of the linear baseline."""
     hidden: Layers = (64, 64)
     """Units of each hidden layer of the policy."""
     activation: Activation = "tanh"
-    """Between the layers of the policy."""
+    """Activation between the layers of the policy."""
     init_std: Positive = 1.0
     """Standard deviation of the policy's output at the start."""
     min_std: Positive = 1e-6
-    """Lower bound of that standard deviation."""
+    """Lower bound of the standard deviation."""
     action_scale: Positive = 1.0
-    """Policy output that stands for a full action; 10 is the setting of ProMP, pytorch-maml-rl and garage on MuJoCo."""
+    """Policy output that maps to the largest action; ProMP, pytorch-maml-rl and garage use 10 on MuJoCo."""
     normalise_observations: bool = False
-    """Show the policy observations normalised by running statistics."""
+    """Normalise the observations of the policy by running statistics."""
     normalise_rewards: bool = False
-    """Divide the rewards that the learner sees by the running standard deviation of the return."""
+    """Divide the rewards of the learner by the running standard deviation of the return."""
     deviation_floor: NonNegative = DEVIATION_FLOOR
-    """Least deviation to divide by: a share of the largest deviation in a unit (observations), of the root mean square
-    (returns); 0 for none."""
+    """Smallest deviation to divide by, as a fraction of the largest deviation in the same unit (observations) or of the
+    root mean square (returns); 0 for no floor."""
 
 
 ConfigT = TypeVar("ConfigT", bound=GradientAgentConfig)
@@ -67,10 +72,13 @@ ConfigT = TypeVar("ConfigT", bound=GradientAgentConfig)
 
 @dataclass(frozen=True)
 class AdaptedPolicy:
-    """The state of a gradient-based agent: each task's own policy parameters, `[M, P]`.
+    """The state of a gradient-based agent: policy parameters of each task.
+
+    Args:
+        parameters: `[M, P]`.
 
     Raises:
-        NotFiniteError: They are infinite or not a number.
+        NotFiniteError: A parameter is infinite or not a number.
     """
 
     parameters: Tensor
@@ -89,26 +97,30 @@ class AdaptedPolicy:
 
 
 class GradientAgent(MetaAgent[AdaptedPolicy], ABC, Generic[ConfigT]):
-    """Begins with the meta-learned parameters, acts with each task's own, saves and restores them.
+    """Starts a trial with the meta-learned parameters, adapts them per task, acts, saves and restores.
 
-    An algorithm is a subclass with its own `meta_update`, and its own `adapt` where that is not MAML's step. What it
-    trains beyond the initial parameters and the running statistics, it adds to `tensors` and `restore`.
+    An algorithm is a subclass with its own `meta_update`, and its own `adapt` if that is not MAML's step. It adds its
+    further trained arrays to `tensors` and `restore`.
 
     Args:
         config: The settings.
         spaces: Sizes and action bounds of the environments.
-        device: Where the meta-update and the policy run.
+        device: Device of the policy and the meta-update.
         rng: Source of the initial parameters.
+
+    Attributes:
+        policy: The policy, a function of its parameters.
+        parameters: Meta-learned initial parameters, `[P]`.
+        device: The argument of that name.
     """
 
     Config: ClassVar[type]
-    Policy: ClassVar[type[StackedPolicy]] = StackedPolicy
     summary: ClassVar[str]
 
     def __init__(self, config: ConfigT, spaces: Spaces, *, device: torch.device, rng: np.random.Generator) -> None:
-        self.config, self.spaces, self._device = config, spaces, device
+        self.config, self.spaces, self.device = config, spaces, device
         self.recorded = {"policy_output": (spaces.action_size,)}
-        self._policy = self.Policy(
+        self.policy = StackedPolicy(
             spaces,
             hidden=config.hidden,
             activation=config.activation,
@@ -116,7 +128,7 @@ class GradientAgent(MetaAgent[AdaptedPolicy], ABC, Generic[ConfigT]):
             min_std=config.min_std,
             action_scale=config.action_scale,
         )
-        self._parameters = self._policy.initial(rng).to(device)  # [P]
+        self.parameters = self.policy.initial(rng).to(device)
         self._observation_moments = Normaliser(
             spaces.observation_size, config.deviation_floor, spaces.observation_units
         )
@@ -124,12 +136,12 @@ class GradientAgent(MetaAgent[AdaptedPolicy], ABC, Generic[ConfigT]):
 
     @classmethod
     def memory_needed(cls, config: ConfigT, spaces: Spaces, size: RunSize) -> list[Need]:
-        """The parts of a training that can be large: samples, the linear baseline, each task's own parameters.
+        """The large parts of a training: samples, the linear baseline, the adapted parameters.
 
         Args:
             config: The settings.
             spaces: Sizes and horizon.
-            size: Of the training.
+            size: Size of the training.
         """
         o, collects = spaces.observation_size, config.inner_steps + 1
         steps = size.tasks * size.episodes * spaces.horizon
@@ -164,74 +176,75 @@ class GradientAgent(MetaAgent[AdaptedPolicy], ABC, Generic[ConfigT]):
 
     @property
     def adaptation_steps(self) -> int:
-        """`K`, the steps of the inner loop."""
+        """`K`, the number of inner-loop steps."""
         return self.config.inner_steps
 
     def episodes_per_adaptation(self, episodes: int) -> int:
-        """One step pools all episodes of a task."""
+        """All `E` episodes of a task: one step pools them."""
         return episodes
 
     def begin(self, tasks: Sequence[Task], episodes: int) -> AdaptedPolicy:
-        """Every task starts from the meta-learned parameters."""
-        return AdaptedPolicy(self._parameters.expand(len(tasks), -1).contiguous())
+        """The meta-learned parameters for every task."""
+        return AdaptedPolicy(self.parameters.expand(len(tasks), -1).contiguous())
 
     def act(
         self, state: AdaptedPolicy, step: Step, rng: np.random.Generator, mode: bool = False
     ) -> tuple[Action, AdaptedPolicy]:
-        """Samples each row's action from its task's policy."""
+        """Actions of each row from the policy of its task; see `Actor.act`."""
         check_step(step, self.spaces, len(state.parameters))
-        output = self._policy.sample(state.parameters, self._seen(step.observation), rng, mode)
-        return Action(self._policy.to_environment(output), extras={"policy_output": output}), state
+        output = self.policy.sample(state.parameters, self._seen(step.observation), rng, mode)
+        return Action(self.policy.to_environment(output), extras={"policy_output": output}), state
+
+    @property
+    def step_size(self) -> float | Tensor:
+        """Step size of the inner loop: a number, or one per parameter, `[P]`."""
+        return self.config.inner_lr
 
     def adapt(self, state: AdaptedPolicy, trajectories: Trajectories) -> AdaptedPolicy:
-        """One policy-gradient step per task, with step size `inner_lr` (Finn et al. 2017, section 2.2)."""
+        """One policy-gradient step per task (Finn et al. 2017, section 2.2)."""
         samples = [self._samples_for(state, trajectories)]
-        return AdaptedPolicy(adapted_by_policy_gradient(self._policy, samples, state.parameters, self.config.inner_lr))
+        return AdaptedPolicy(adapted_by_policy_gradient(self.policy, samples, state.parameters, self.step_size))
 
     # Samples and statistics -----------------------------------------------------------------------------
 
     def _seen(self, observations: np.ndarray) -> np.ndarray:
-        """Observations as the policy sees them."""
+        """Observations as the policy sees them: normalised, if the settings say so."""
         return self._observation_moments.normalise(observations) if self.config.normalise_observations else observations
 
     def _samples_for(self, state: AdaptedPolicy, trajectories: Trajectories) -> Samples:
-        """Samples for adapting the tasks of a state."""
-        samples = self._samples(trajectories)
+        """Samples to adapt a state with; raises ValueError if the number of tasks differs."""
+        samples = self.samples(trajectories)
         if len(samples.observations) != len(state.parameters):
             raise ValueError(
-                f"adapt: got trajectories of {len(samples.observations)} tasks, expected {len(state.parameters)}, as "
-                "`begin` was told"
+                f"adapt: got trajectories of {len(samples.observations)} tasks, expected {len(state.parameters)}, the "
+                "number of tasks of the state"
             )
         return samples
 
-    def _samples(self, trajectories: Trajectories) -> Samples:
+    def samples(self, trajectories: Trajectories) -> Samples:
         """Observations, policy outputs, normalised advantages and weights of one collect, on the device."""
         check_episodes(trajectories, self.spaces, recorded=("policy_output",))
         config, mask = self.config, trajectories.mask
-        seen = self._seen(trajectories.observations)
-        scale = self._return_moments.scale if config.normalise_rewards else 1.0
-        estimate: dict[str, Any] = {
-            "rewards": trajectories.rewards / scale,
-            "trajectories": trajectories,
-            "gamma": config.gamma,
-            "lam": config.gae_lambda,
-            "ridge": config.baseline_ridge if config.baseline == "linear" else None,
-        }
-        arrays: dict[str, Floats | Tensor] = {
-            "observations": seen,
+        observations = send(self._seen(trajectories.observations), self.device, torch.float32)
+        advantages = policy_advantages(
+            observations,
+            trajectories.rewards / (self._return_moments.scale if config.normalise_rewards else 1.0),
+            trajectories,
+            gamma=config.gamma,
+            lam=config.gae_lambda,
+            ridge=config.baseline_ridge if config.baseline == "linear" else None,
+        )
+        arrays = {
+            "observations": observations,
             "actions": trajectories.extras["policy_output"],
+            "advantages": advantages,
             "weights": mask / mask.sum(axis=(1, 2), keepdims=True),
         }
-        if self._device.type == "cuda":
-            sent = send(seen, self._device, torch.float32)
-            arrays |= {"observations": sent, "advantages": device_returns.policy_advantages(sent, **estimate)}
-        else:
-            arrays |= {"advantages": returns.policy_advantages(seen, **estimate)}
-        return Samples.of(arrays, self._device)
+        return Samples.of(arrays, self.device)
 
-    def _update_statistics(self, trajectories: Sequence[Trajectories]) -> None:
-        """To be called after the update, so that they stay as they are within an iteration."""
-        for t in trajectories:
+    def update_statistics(self, collects: Sequence[Trajectories]) -> None:
+        """Updates the running statistics; call it after the outer step, so that an iteration sees the same ones."""
+        for t in collects:
             if self.config.normalise_observations:
                 self._observation_moments.update(t.observations, t.mask)
             if self.config.normalise_rewards:
@@ -244,35 +257,35 @@ class GradientAgent(MetaAgent[AdaptedPolicy], ABC, Generic[ConfigT]):
     def tensors(self) -> dict[str, Tensor]:
         """Parameters and running statistics."""
         return {
-            "parameters": self._parameters.detach().cpu(),
+            "parameters": self.parameters.detach().cpu(),
             **self._observation_moments.tensors("observation_moments"),
             **self._return_moments.tensors("return_moments"),
         }
 
     def counters(self) -> dict[str, Any]:
-        """Nothing: the arrays are all there is."""
+        """Empty: `tensors` holds the whole state of the learner."""
         return {}
 
     def restore(self, tensors: Mapping[str, Tensor], counters: Mapping[str, Any]) -> None:
-        """Takes back what `tensors` gave.
+        """Restores the arrays of `tensors`.
 
         Raises:
-            ValueError: Names or shapes do not fit this agent.
+            ValueError: Names or shapes differ from this agent's.
         """
-        expected = {name: tuple(t.shape) for name, t in self.tensors().items()}
-        got = {name: tuple(t.shape) for name, t in tensors.items()}
-        if got != expected:
-            raise ValueError(f"checkpoint of {type(self).__name__}: got tensors {got}, expected {expected}")
-        self._parameters = self._policy.bound.project_(tensors["parameters"].to(self._device, copy=True))
+        check_tensors(type(self).__name__, tensors, self.tensors())
+        self.parameters = self.policy.bound.project_(tensors["parameters"].to(self.device, copy=True))
         self._observation_moments.restore("observation_moments", tensors)
         self._return_moments.restore("return_moments", tensors)
 
     def save_policy(self, state: AdaptedPolicy, path: str | Path, task: int = 0) -> None:
-        """Writes one task's adapted policy: weights, deviation, action bounds, observation statistics."""
+        """Writes the adapted policy of one task: weights, deviation, action bounds, observation statistics."""
         check_task(task, len(state.parameters))
-        tensors, description = self._policy.export(state.parameters[task])
+        tensors, description = self.policy.export(state.parameters[task])
         if self.config.normalise_observations:
             tensors |= self._observation_moments.exported("observation")
-        description["normalise_observations"] = self.config.normalise_observations
-        description["normalisation"] = NORMALISATION
+        description |= {
+            "format": POLICY_FORMAT,
+            "normalise_observations": self.config.normalise_observations,
+            "normalisation": NORMALISATION,
+        }
         write_tensors(path, tensors, description)

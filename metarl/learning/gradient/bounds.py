@@ -1,6 +1,6 @@
-"""Parameters with a lower bound: the projection on it, and what the projection does to derivatives.
+"""Lower bounds on parameters: the projection onto the feasible set, and its derivative.
 
-A step that would leave the bound is projected back, so that a parameter never lies where its gradient is zero. See
+A step that violates a bound is projected back onto it, so that no parameter ends where its gradient is zero; see
 Bertsekas 1982, "Projected Newton Methods for Optimization Problems with Simple Constraints", section 2.
 """
 
@@ -15,10 +15,10 @@ from torch import Tensor
 class LowerBound:
     """A lower bound on some entries of flat parameters `[..., P]`.
 
-    The methods with a trailing underscore change their argument in place and return it.
+    Methods with a trailing underscore change their argument in place and return it.
 
     Args:
-        where: The bounded entries, counted from the first; there may be none.
+        where: Bounded entries, counted from the first; may be empty.
         value: The bound.
     """
 
@@ -26,24 +26,27 @@ class LowerBound:
     value: float
 
     def project_(self, parameters: Tensor) -> Tensor:
-        """The nearest parameters that keep the bound, `[..., P]`."""
+        """The nearest feasible parameters, `[..., P]`."""
         parameters[..., self.where].clamp_(min=self.value)
         return parameters
 
     def broken(self, parameters: Tensor) -> Tensor:
-        """Bounded entries below the bound, `[..., n]`: `project_` moves them, so its derivative is 0 there, else 1."""
+        """Mask of the bounded entries below the bound, `[..., n]`.
+
+        `project_` moves these entries, so its derivative is 0 there and 1 elsewhere.
+        """
         return parameters[..., self.where] < self.value
 
     def held(self, parameters: Tensor, ascent: Tensor) -> Tensor:
-        """Bounded entries at the bound that a step along `ascent` would take below it, `[..., n]`: the active set.
+        """Mask of the active set, `[..., n]`: entries at the bound that a step along `ascent` would take below it.
 
         Args:
-            parameters: `[..., P]`, within the bound.
-            ascent: Gradient of what is maximised, `[..., P]`.
+            parameters: Feasible parameters, `[..., P]`.
+            ascent: Gradient of the objective that is maximised, `[..., P]`.
         """
         return (parameters[..., self.where] <= self.value) & (ascent[..., self.where] < 0.0)
 
     def clear_(self, vector: Tensor, entries: Tensor) -> Tensor:
-        """The vector `[..., P]` with zeros at some of the bounded entries, `[..., n]`."""
+        """The vector `[..., P]` with zeros at the bounded entries that the mask `[..., n]` selects."""
         vector[..., self.where].masked_fill_(entries, 0.0)
         return vector

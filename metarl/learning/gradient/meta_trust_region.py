@@ -1,8 +1,8 @@
-"""A trust-region step on what is adapted afterwards: the outer loop of MAML-TRPO and of its relatives.
+"""The trust-region step through an adaptation: the outer loop of MAML-TRPO and its relatives.
 
-The meta-parameters `q` (initial parameters, perhaps step sizes too) become each task's parameters by an adaptation
-with Jacobian `J = d theta' / d q`. The surrogate's gradient is then `J^T g`, and the divergence's curvature
-`J^T F J`. What tells one algorithm from another is its `Adaptation`.
+An adaptation with the Jacobian `J = d theta' / d q` maps the meta-parameters `q` (initial parameters, for Meta-SGD also
+step sizes) to each task's parameters. The gradient of the surrogate is `J^T g`, the curvature of the divergence
+`J^T F J`. The algorithms differ in their `Adaptation` only.
 """
 
 from __future__ import annotations
@@ -10,20 +10,20 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from metarl.config import NonNegative, Positive, Rounds, Shrinking
 from metarl.learning.device.chunks import fits, graph_bytes
+from metarl.learning.gradient.adaptation import Adaptation
 from metarl.learning.gradient.bounds import LowerBound
 from metarl.learning.gradient.losses import mean_divergence, surrogate_objective
 from metarl.learning.gradient.policy import Samples, StackedPolicy, task_chunks
 from metarl.learning.gradient.trust_region import DivergenceCurvature, trust_region_step
 
 GPU_CANDIDATES = 4
-"""Steps of the line search that a GPU is given at once: most end within them, and only then does the host wait."""
+"""Candidates of the line search that a GPU evaluates before the host waits; most searches end within them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,43 +33,25 @@ class TrustRegionConfig:
     max_kl: Positive = 0.01
     """Trust region: largest mean KL divergence of the adapted policies, nats; usually 0.005 to 0.02."""
     damping: NonNegative = 1e-5
-    """Added to the diagonal of the curvature; usually 1e-5 to 1e-2."""
+    """Number added to the diagonal of the curvature; usually 1e-5 to 1e-2."""
     cg_iterations: Rounds = 10
-    """Iterations of conjugate gradients; usually 10."""
+    """Iterations of the conjugate gradient method; usually 10."""
     line_search_steps: Rounds = 15
-    """Candidates of the backtracking line search; usually 10 to 15."""
+    """Largest number of candidates of the backtracking line search; usually 10 to 15."""
     line_search_decay: Shrinking = 0.8
-    """Factor between two candidates' step lengths; usually 0.5 to 0.8."""
-
-
-class Adaptation(Protocol):
-    """How some tasks' parameters come about from the meta-parameters, `[Q]`, and the products with its Jacobian."""
-
-    @property
-    def end(self) -> Tensor:
-        """Parameters after adaptation, `[M, P]`, without history."""
-        ...
-
-    def push(self, v: Tensor) -> Tensor:
-        """Jacobian times a tangent `[Q]` of the meta-parameters: `[M, P]`."""
-        ...
-
-    def pull(self, w: Tensor) -> Tensor:
-        """Transposed Jacobian times cotangents `[M, P]`, summed over the tasks: `[Q]`."""
-        ...
-
-    def adapted_from(self, meta_parameters: Tensor) -> Tensor:
-        """Parameters after the same adaptation from other meta-parameters, `[M, P]`, without history."""
-        ...
+    """Ratio of the lengths of successive candidates; usually 0.5 to 0.8."""
 
 
 class ChunkLinearisation:
-    """Everything about some of the tasks that does not change during one meta-update.
+    """Outer objective and divergence of some tasks, linearised at the meta-parameters.
 
     Args:
         policy: The policy.
-        adaptation: How the tasks' parameters came about.
+        adaptation: Adaptation of these tasks.
         last: Samples of the collect after adaptation.
+
+    Attributes:
+        gradient: Gradient of the surrogate, summed over the tasks, `[Q]`.
     """
 
     def __init__(self, policy: StackedPolicy, adaptation: Adaptation, last: Samples) -> None:
@@ -78,15 +60,15 @@ class ChunkLinearisation:
         self._old = linear.distribution
         cotangents = linear.cotangents(lambda new: surrogate_objective(new, self._old, last))
         self._curvature = DivergenceCurvature(linear, last.weights)
-        self.gradient = adaptation.pull(linear.pull(cotangents))  # [Q]
+        self.gradient = adaptation.vjp(linear.vjp(cotangents))
 
     def curvature_product(self, v: Tensor) -> Tensor:
         """Gauss-Newton product of the divergence after adaptation: `sum over tasks of J^T F J v`, `[Q]`.
 
-        Exact at the old parameters: the other term of the Hessian carries the divergence's gradient, which is
-        zero there.
+        It is exact at the old parameters: the other term of the Hessian contains the gradient of the divergence, which
+        is zero there.
         """
-        return self._adaptation.pull(self._curvature.product(self._adaptation.push(v)))
+        return self._adaptation.vjp(self._curvature.product(self._adaptation.jvp(v)))
 
     def evaluate(self, meta_parameters: Tensor) -> Tensor:
         """Surrogate and divergence at other meta-parameters, summed over the tasks, `[2]`."""
@@ -100,10 +82,10 @@ class ChunkLinearisation:
 
 
 class RebuiltLinearisation:
-    """A chunk that keeps nothing and is linearised anew whenever it is needed: slow, but its memory is one chunk's.
+    """A chunk that is linearised again for every product: slow, but only one chunk is in memory at a time.
 
     Args:
-        make: Linearises it.
+        make: Linearises the chunk.
     """
 
     def __init__(self, make: Callable[[], ChunkLinearisation]) -> None:
@@ -125,15 +107,15 @@ Chunk = ChunkLinearisation | RebuiltLinearisation
 def linearise(
     policy: StackedPolicy, adaptation: Callable[[Sequence[Samples]], Adaptation], samples: Sequence[Samples]
 ) -> list[Chunk]:
-    """The outer objective of all tasks around the meta-parameters, as many tasks at a time as the device likes.
+    """The outer objective of all tasks, linearised at the meta-parameters, in chunks of tasks that suit the device.
 
-    All graphs are kept for the whole update if half of the free memory holds them; else each is built again for every
-    product, so that a meta-batch of any size goes through.
+    All chunks are kept for the whole update if half of the free memory holds them. Otherwise each is linearised again
+    for every product, so that the size of the meta-batch is not limited by memory.
 
     Args:
         policy: The policy.
-        adaptation: Makes the adaptation of some tasks from their samples, one per adaptation step.
-        samples: Of all tasks, one per collect.
+        adaptation: From the samples of some tasks, one per adaptation step, to their adaptation.
+        samples: Samples of all tasks, one per collect.
     """
     (num_tasks, steps), device = samples[0].weights.shape, samples[0].weights.device
     keep = fits(num_tasks * graph_bytes(steps, policy.widths), device)
@@ -147,7 +129,7 @@ def linearise(
 
 
 def mean_over_tasks(chunks: Sequence[Chunk], of: Callable[[Chunk], Tensor], num_tasks: int) -> Tensor:
-    """Mean over all tasks of what the chunks give summed over theirs."""
+    """Mean over all tasks of a quantity that each chunk sums over its tasks."""
     return torch.stack([of(c) for c in chunks]).sum(dim=0) / num_tasks
 
 
@@ -156,18 +138,18 @@ def meta_trust_region_step(
 ) -> tuple[Tensor, dict[str, float]]:
     """One trust-region step on the mean surrogate of the adapted policies.
 
-    An entry at its bound whose gradient points below it takes no part in the step (Bertsekas 1982, section 2): else
-    the trust region would be spent on a direction that the projection undoes.
+    An entry at its bound with a gradient that points below it is left out of the step (Bertsekas 1982, section 2).
+    Otherwise the projection would undo a part of the step, and the trust region would be used up for nothing.
 
     Args:
-        meta_parameters: `[Q]`, those that the chunks were linearised at.
-        chunks: All tasks of the meta-batch.
+        meta_parameters: `[Q]`, the point at which the chunks were linearised.
+        chunks: Chunks with all tasks of the meta-batch.
         num_tasks: `M`.
         config: Size of the region, conjugate gradients, line search.
-        bound: Of the meta-parameters, which keep it.
+        bound: Lower bound of the meta-parameters.
 
     Returns:
-        The new meta-parameters `[Q]` (the old ones if no candidate was accepted), and numbers for the log.
+        The new meta-parameters `[Q]` (the old ones if no candidate was accepted), and metrics.
     """
 
     def product(v: Tensor) -> Tensor:
@@ -177,7 +159,7 @@ def meta_trust_region_step(
     def evaluate(candidate: Tensor) -> Tensor:
         return mean_over_tasks(chunks, lambda c: c.evaluate(candidate), num_tasks)
 
-    # Evaluated by the same code as the candidates, so that rounding cannot pass for an improvement.
+    # Computed by the same code as for the candidates, so that a rounding error cannot count as an improvement.
     old_surrogate = evaluate(meta_parameters)[0].item()
     gradient = mean_over_tasks(chunks, lambda c: c.gradient, num_tasks)
     held = bound.held(meta_parameters, gradient)

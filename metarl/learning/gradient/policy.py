@@ -1,4 +1,4 @@
-"""The policy of the gradient-based agents, one set of parameters per task, and the samples they learn from."""
+"""The policy of gradient-based agents, with parameters per task, and the samples that they learn from."""
 
 from __future__ import annotations
 
@@ -21,27 +21,27 @@ from metarl.learning.networks.perceptron import Activation
 from metarl.types import Floats, Spaces
 
 CPU_CACHE_BYTES = 2 * 2**20
-"""Activations of one layer that a chunk of tasks may hold on the CPU."""
+"""Largest size of one layer's activations for a chunk of tasks on a CPU."""
 
 
 class StackedPolicy:
-    """A perceptron policy whose parameters are stacked over tasks; Gaussian, or categorical for discrete actions.
+    """An MLP policy with parameters stacked over tasks: Gaussian, or categorical for discrete actions.
 
-    The network puts out the mean, with a free parameter per action component for the logarithm of the deviation;
-    or one logit per choice.
+    The network outputs the mean of the Gaussian, with one free log-std parameter per action component; or one logit per
+    choice.
 
     Args:
         spaces: Sizes and action bounds.
         hidden: Units of each hidden layer.
-        activation: Between the layers.
-        init_std: Standard deviation at the start, in units of the policy's output (Gaussian only).
-        min_std: Lower bound, in the same unit.
-        action_scale: Policy output that stands for the largest action; see `to_environment`.
+        activation: Activation between the layers.
+        init_std: Initial standard deviation, in units of the policy's output (Gaussian only).
+        min_std: Lower bound of the standard deviation, in the same unit.
+        action_scale: Policy output that maps to the largest action; see `to_environment`.
 
     Attributes:
-        layout: Of one task's parameters.
-        bound: Of the log-std among them. All parameters are to keep it: the distributions are computed without a look
-            at it, so that no gradient ends there.
+        layout: Layout of one task's parameters.
+        bound: Lower bound of the log-std among them. Parameters are projected onto it after each step; distributions do
+            not clamp, so that no gradient vanishes at the bound.
     """
 
     def __init__(
@@ -67,6 +67,11 @@ class StackedPolicy:
         """Units of every layer, input and output included."""
         return self._perceptrons.sizes
 
+    @property
+    def activation(self) -> Activation:
+        """Activation between the layers."""
+        return self._perceptrons.activation
+
     def initial(self, rng: np.random.Generator) -> Tensor:
         """Initial parameters, `[P]`."""
         network = mlp_init(self._perceptrons.sizes, rng)
@@ -76,7 +81,7 @@ class StackedPolicy:
         return self.bound.project_(torch.cat([network, log_std]))
 
     def __call__(self, parameters: Tensor, observations: Tensor) -> Distribution:
-        """Action distributions of each task's policy.
+        """Action distributions of each task.
 
         Args:
             parameters: `[M, P]`.
@@ -85,12 +90,8 @@ class StackedPolicy:
         Returns:
             Mean `[M, B, A]` and log-std `[M, 1, A]`, or logits `[M, B, choices]`.
         """
-        output = self._output(parameters[:, : self._perceptrons.layout.size], observations)
+        output = self._perceptrons(parameters[:, : self._perceptrons.layout.size], [observations])
         return self._distribution(output, self.layout.split(parameters))
-
-    def _output(self, parameters: Tensor, observations: Tensor) -> Tensor:
-        """Mean or logits `[M, B, outputs]` of the networks `[M, ...]`."""
-        return self._perceptrons(parameters, [observations])
 
     def _distribution(self, output: Tensor, arrays: Mapping[str, Tensor]) -> Distribution:
         if self._spaces.choices:
@@ -98,27 +99,27 @@ class StackedPolicy:
         return Gaussian(output, arrays["log_std"].unsqueeze(1))
 
     def linearise(self, parameters: Tensor, observations: Tensor) -> LinearisedPolicy:
-        """The policy around given parameters; arguments as for calling it."""
-        return LinearisedPolicy(self.layout, parameters, observations, self._perceptrons.activation, self._distribution)
+        """The policy linearised at given parameters; same arguments as a call."""
+        return LinearisedPolicy(self.layout, parameters, observations, self.activation, self._distribution)
 
     def to_environment(self, output: Floats) -> Floats:
-        """The environment's action for a policy output, `[..., A]`; see `ActionMap.to_environment`."""
+        """Environment actions for policy outputs, `[..., A]`; see `ActionMap.to_environment`."""
         return self._actions.to_environment(output)
 
     def sample(self, parameters: Tensor, observations: Floats, rng: np.random.Generator, mode: bool = False) -> Floats:
-        """Random outputs of each task's policy, `[M, E, A]` float32.
+        """Outputs of each task's policy, `[M, E, A]` float32.
 
         Args:
             parameters: `[M, P]`.
-            observations: `[M, E, O]`, as the policy is to see them.
+            observations: Observations as the policy sees them, `[M, E, O]`.
             rng: Source of the noise.
-            mode: Take the modes in place of random outputs.
+            mode: Take the mode of each distribution instead of a sample.
         """
         with torch.inference_mode():
             return sample(self(parameters, send(observations, parameters.device)), rng, mode)
 
     def std(self, parameters: Tensor) -> float:
-        """Mean standard deviation of the policy's output; 0 where actions are discrete. `parameters` is `[P]`."""
+        """Mean standard deviation of the policy's output; 0 for discrete actions. `parameters` is `[P]`."""
         if self._spaces.choices:
             return 0.0
         return float(parameters[-self._spaces.action_size :].exp().mean())
@@ -127,11 +128,11 @@ class StackedPolicy:
         """Arrays and description of one task's policy, for use without metarl.
 
         Args:
-            parameters: `[P]`.
+            parameters: Parameters of the task, `[P]`.
         """
         tensors = {name: t[0].clone() for name, t in self.layout.split(parameters.detach().cpu()[None]).items()}
         return tensors | self._actions.tensors(), {
-            "activation": self._perceptrons.activation,
+            "activation": self.activation,
             "layers": self._perceptrons.depth,
             "mean": "linear",
             **self._actions.description(),
@@ -139,13 +140,13 @@ class StackedPolicy:
 
 
 class Samples(NamedTuple):
-    """What one collect teaches, flat over episodes and steps: `B = E * T`.
+    """Samples of one collect, flat over episodes and steps: `B = E * T`.
 
     Attributes:
-        observations: `[M, B, O]`, as the policy saw them.
+        observations: Observations as the policy saw them, `[M, B, O]`.
         actions: Policy outputs, `[M, B, A]`.
-        advantages: `[M, B]`.
-        weights: `[M, B]`: 1 / (number of steps of the task) on steps that happened, else 0.
+        advantages: Advantages, `[M, B]`.
+        weights: `[M, B]`: 1 / (number of steps of the task), or 0 where masked.
     """
 
     observations: Tensor
@@ -154,12 +155,17 @@ class Samples(NamedTuple):
     weights: Tensor
 
     def tasks(self, chunk: slice) -> Samples:
-        """The same of some of the tasks."""
+        """The samples of some of the tasks."""
         return Samples(*(t[chunk] for t in self))
 
     @classmethod
     def of(cls, arrays: Mapping[str, Floats | Tensor], device: torch.device) -> Samples:
-        """Samples on the device, from arrays `[M, E, T, ...]` of the same names: NumPy's, or float32 there already."""
+        """Samples on the device from arrays `[M, E, T, ...]` of the same names.
+
+        Args:
+            arrays: NumPy arrays, or float32 tensors that are already on the device.
+            device: Device of the samples.
+        """
 
         def flat(a: Floats | Tensor) -> Tensor:
             sent = a if isinstance(a, Tensor) else send(a, device, torch.float32)
@@ -169,17 +175,17 @@ class Samples(NamedTuple):
 
 
 def task_chunks(num_tasks: int, samples: int, widths: tuple[int, ...], device: torch.device) -> list[slice]:
-    """Chunks of tasks that are updated at once, sized by the device.
+    """Chunks of tasks to update at once, sized for the device.
 
-    On the CPU a chunk's activations should stay in the cache, and a batched matrix product spreads its tasks
-    over the threads, so a chunk is a multiple of their number. On a GPU, all tasks go at once as long as the
-    graph of the update fits into half of the free memory.
+    On a CPU the activations of a chunk should fit into the cache. A batched matrix product spreads its tasks over the
+    threads, so the size of a chunk is a multiple of their number. A GPU takes all tasks at once if half of the free
+    memory holds the graph of the update.
 
     Args:
         num_tasks: `M`.
         samples: `B`, samples per task.
-        widths: Layer sizes of the network.
-        device: Where the update runs.
+        widths: Units of every layer of the network.
+        device: Device of the update.
     """
     if device.type == "cuda":
         return chunks_that_fit(num_tasks, graph_bytes(samples, widths), device)

@@ -12,13 +12,13 @@ from metarl.learning.networks.linearised import LinearisedPolicy
 
 
 class DivergenceCurvature:
-    """The Hessian of the mean KL divergence of a policy from itself: its Fisher information.
+    """The Fisher information of a policy: the Hessian of its mean KL divergence from itself.
 
-    With the network's Jacobian J and the divergence's Hessian D over the distribution's parameters, the Hessian
-    is `J^T D J`: the term with the divergence's gradient vanishes where the two policies are equal.
+    With the Jacobian J of the policy's outputs and the Hessian D of the divergence with respect to these outputs, it is
+    `J^T D J`: the other term contains the gradient of the divergence, which is zero where both policies are equal.
 
     Args:
-        policy: Around the parameters.
+        policy: The policy, linearised at its parameters.
         weight: Weight of each sample in its task's mean, `[M, B]`; each row sums to 1.
     """
 
@@ -26,21 +26,21 @@ class DivergenceCurvature:
         self._policy, self._weight = policy, weight
 
     def product(self, u: Tensor) -> Tensor:
-        """`J^T D J u`, `[M, P]`."""
+        """Fisher-vector product `J^T D J u`, `[M, P]`."""
         policy = self._policy
-        return policy.pull(policy.distribution.metric_product(policy.push(u), self._weight))
+        return policy.vjp(policy.distribution.metric_product(policy.jvp(u), self._weight))
 
 
 def conjugate_gradient(product: Callable[[Tensor], Tensor], target: Tensor, iterations: int) -> tuple[Tensor, Tensor]:
-    """Approximately solves `F x = target` for symmetric positive definite `F`, starting at zero.
+    """Approximate solution of `F x = target` for symmetric positive definite `F`, starting at zero.
 
-    It always makes all iterations and never reads a number back from the device; once the residual is gone,
-    further iterations change nothing.
+    The number of iterations is fixed, so no number is read back from the device. After convergence, further iterations
+    change nothing.
 
     Args:
         product: `v -> F v`.
         target: Right-hand side, `[P]`.
-        iterations: How many.
+        iterations: Number of iterations.
 
     Returns:
         `x`, and the residual `target - F x`, both `[P]`.
@@ -62,14 +62,14 @@ def conjugate_gradient(product: Callable[[Tensor], Tensor], target: Tensor, iter
 
 
 class TrustRegionResult(NamedTuple):
-    """Where the step led, and how.
+    """The outcome of a trust-region step.
 
     Attributes:
-        parameters: `[P]`, the old ones if nothing was accepted.
+        parameters: New parameters `[P]`; the old ones if no candidate was accepted.
         accepted: Whether a candidate was accepted.
-        surrogate: Its objective (of the old parameters, if none was).
-        kl: Its mean divergence, in nats.
-        backtracks: Candidates that were refused before it.
+        surrogate: Surrogate objective at the new parameters.
+        kl: Mean divergence of the new policy from the old one, in nats.
+        backtracks: Number of rejected candidates.
     """
 
     parameters: Tensor
@@ -93,25 +93,25 @@ def trust_region_step(
     at_once: int = 1,
     project: Callable[[Tensor], Tensor] = lambda parameters: parameters,
 ) -> TrustRegionResult:
-    """Maximises a surrogate subject to a mean divergence of at most `max_kl`.
+    """A step that maximises a surrogate subject to a mean divergence of at most `max_kl`.
 
-    The direction solves `F x = gradient`; its length is where the quadratic model of the divergence reaches
-    `max_kl`; a backtracking line search then looks for the first candidate whose true divergence is within the
-    limit and whose surrogate is better. If there is none, the parameters stay.
+    The direction `x` solves `F x = gradient`. The full step is as long as the quadratic model of the divergence allows.
+    A backtracking line search accepts the first candidate with a divergence within the limit and a better surrogate. If
+    there is none, the parameters stay the same.
 
     Args:
-        parameters: `[P]`.
-        gradient: Of the surrogate at the parameters, `[P]`.
+        parameters: Old parameters, `[P]`.
+        gradient: Gradient of the surrogate at the old parameters, `[P]`.
         product: `v -> F v` with the (damped) curvature of the divergence.
-        evaluate: `parameters -> (surrogate, mean divergence)`, `[2]`, left on the device.
-        old_surrogate: The surrogate at the parameters.
+        evaluate: `parameters -> (surrogate, mean divergence)`, a tensor `[2]` on the device.
+        old_surrogate: Surrogate at the old parameters.
         max_kl: Limit of the mean divergence, in nats.
-        iterations: Of conjugate gradients.
-        backtracks: Candidates to try.
-        decay: Factor between two candidates' lengths.
-        at_once: Candidates evaluated before the host waits for their numbers; the result is the same for any.
-        project: From parameters to the nearest ones that are allowed, `[P]`; may change its argument. Candidates are
-            projected before they are evaluated.
+        iterations: Iterations of conjugate gradients.
+        backtracks: Largest number of candidates.
+        decay: Ratio of the lengths of successive candidates.
+        at_once: Candidates to evaluate before the host waits for their numbers; does not change the result.
+        project: Projection onto the feasible parameters, `[P]`; may change its argument. Candidates are projected
+            before they are evaluated.
     """
     direction, residual = conjugate_gradient(product, gradient, iterations)
     curvature = direction @ (gradient - residual)  # x^T F x, without another product

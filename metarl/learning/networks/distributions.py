@@ -1,6 +1,6 @@
-"""Distributions over actions: log-probability, divergence, and the divergence's curvature.
+"""Action distributions with log-probability, KL divergence and their derivatives.
 
-Both kinds are tuples of their parameters with the same methods, so that an agent need not ask which one it has.
+Gaussian and categorical are tuples of their parameters with the same methods, so that agents treat both alike.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ HALF_LOG_TWO_PI = 0.5 * math.log(2.0 * math.pi)
 
 
 class Gaussian(NamedTuple):
-    """Independent normal distributions; the last axis is the action's.
+    """Independent normal distributions over the components of an action.
 
     Args:
         mean: `[..., A]`.
@@ -46,11 +46,11 @@ class Gaussian(NamedTuple):
         return (self.log_std - old.log_std + 0.5 * (ratio + distance - 1.0)).sum(dim=-1)
 
     def metric_product(self, tangents: Sequence[Tensor], weight: Tensor) -> tuple[Tensor, Tensor]:
-        """The Hessian of the weighted sum of `KL(self || other)` at `other = self`, times tangents of the parameters.
+        """Fisher-vector product: Hessian of the weighted sum of `KL(self || other)` at `other = self`, times tangents.
 
         Args:
-            tangents: Of mean `[M, B, A]` and log-std `[M, 1, A]`.
-            weight: Of each sample, `[M, B]`; each row sums to 1.
+            tangents: Tangents of mean `[M, B, A]` and log-std `[M, 1, A]`.
+            weight: Weight of each sample, `[M, B]`; each row sums to 1.
         """
         mean, log_std = tangents
         return weight.unsqueeze(-1) * torch.exp(-2.0 * self.log_std) * mean, 2.0 * log_std
@@ -59,11 +59,11 @@ class Gaussian(NamedTuple):
         """Gradient of the weighted sum of `log_prob(x)` with respect to the parameters.
 
         Args:
-            x: `[M, B, A]`.
-            weight: Of each sample, `[M, B]`.
+            x: Actions, `[M, B, A]`.
+            weight: Weight of each sample, `[M, B]`.
 
         Returns:
-            Of mean `[M, B, A]` and log-std `[M, 1, A]`.
+            Gradients of mean `[M, B, A]` and log-std `[M, 1, A]`.
         """
         score, squared = self._scores(x)
         return weight.unsqueeze(-1) * score, _sums(weight, squared) - weight.sum(dim=1)[:, None, None]
@@ -71,15 +71,16 @@ class Gaussian(NamedTuple):
     def log_prob_product(
         self, x: Tensor, slope: Tensor, bend: Tensor, tangents: Sequence[Tensor]
     ) -> tuple[Tensor, Tensor]:
-        """The Hessian of a sum of functions of each sample's `log_prob(x)`, times tangents of the parameters.
+        """Hessian-vector product of a sum over samples of functions of `log_prob(x)`, for tangents of the parameters.
 
-        With a sample's score s, it is the sum of `bend * s s^T + slope * ds`, where ds is the Hessian of `log_prob`.
+        The Hessian is the sum of `bend * s s^T + slope * ds`, with the score s of a sample and the Hessian ds of its
+        `log_prob`.
 
         Args:
-            x: `[M, B, A]`.
+            x: Actions, `[M, B, A]`.
             slope: First derivative of each sample's function, `[M, B]`.
-            bend: Its second derivative, `[M, B]`.
-            tangents: Of mean `[M, B, A]` and log-std `[M, 1, A]`.
+            bend: Second derivative of each sample's function, `[M, B]`.
+            tangents: Tangents of mean `[M, B, A]` and log-std `[M, 1, A]`.
         """
         mean, log_std = tangents
         score, squared = self._scores(x)
@@ -100,18 +101,18 @@ class Gaussian(NamedTuple):
         return -weight.unsqueeze(-1) * score, total * (1.0 - ratio) - _sums(weight, squared)
 
     def _scores(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """With z = (x - mean) / std: the mean's score z / std, and z^2, `[M, B, A]`."""
+        """The score of the mean, `z / std` with `z = (x - mean) / std`, and `z^2`, both `[M, B, A]`."""
         distance = x - self.mean
         score = distance * torch.exp(-2.0 * self.log_std)
         return score, distance * score
 
     def detach(self) -> Gaussian:
-        """The same values, without history."""
+        """The distributions without a graph."""
         return Gaussian(self.mean.detach(), self.log_std.detach())
 
 
 class Categorical(NamedTuple):
-    """A choice among `n` actions; an action is the index of the choice, as one float component.
+    """Categorical distributions over `n` choices; an action is the index of a choice, as one float component.
 
     Attributes:
         logits: Unnormalised log-probabilities, `[..., n]`.
@@ -138,24 +139,24 @@ class Categorical(NamedTuple):
         return (before.exp() * (before - self._log_probs())).sum(dim=-1)
 
     def metric_product(self, tangents: Sequence[Tensor], weight: Tensor) -> tuple[Tensor]:
-        """As for the Gaussian: `p * (u - <p, u>)` for a tangent `u` of the logits, `[M, B, n]`."""
+        """See `Gaussian.metric_product`: `p * (u - <p, u>)` for a tangent `u` of the logits, `[M, B, n]`."""
         (u,) = tangents
         p = torch.softmax(self.logits, dim=-1)
         return (weight.unsqueeze(-1) * p * (u - (p * u).sum(dim=-1, keepdim=True)),)
 
     def log_prob_gradient(self, x: Tensor, weight: Tensor) -> tuple[Tensor]:
-        """As for the Gaussian: `weight * score`, `[M, B, n]`; `x` is `[M, B, 1]`."""
+        """See `Gaussian.log_prob_gradient`: `weight * score`, `[M, B, n]`; `x` is `[M, B, 1]`."""
         return (weight.unsqueeze(-1) * self._score(x),)
 
     def log_prob_product(self, x: Tensor, slope: Tensor, bend: Tensor, tangents: Sequence[Tensor]) -> tuple[Tensor]:
-        """As for the Gaussian; the Hessian of `log_prob` is minus that of `metric_product`."""
+        """See `Gaussian.log_prob_product`; the Hessian of `log_prob` is minus that of `metric_product`."""
         (u,) = tangents
         score = self._score(x)
         bent = bend * (score * u).sum(dim=-1)
         return (bent.unsqueeze(-1) * score - self.metric_product(tangents, slope)[0],)
 
     def kl_gradient(self, old: Distribution, weight: Tensor) -> tuple[Tensor]:
-        """As for the Gaussian: `weight * (p - p_old)`, `[M, B, n]`."""
+        """See `Gaussian.kl_gradient`: `weight * (p - p_old)`, `[M, B, n]`."""
         assert isinstance(old, Categorical)
         return (weight.unsqueeze(-1) * (torch.softmax(self.logits, dim=-1) - torch.softmax(old.logits, dim=-1)),)
 
@@ -164,7 +165,7 @@ class Categorical(NamedTuple):
         return (-torch.softmax(self.logits, dim=-1)).scatter_add(-1, x.long(), torch.ones_like(x))
 
     def detach(self) -> Categorical:
-        """The same values, without history."""
+        """The distributions without a graph."""
         return Categorical(self.logits.detach())
 
 
@@ -172,9 +173,9 @@ Distribution = Gaussian | Categorical
 
 
 def joined(pieces: Sequence[Distribution]) -> Distribution:
-    """Distributions of one kind over consecutive steps, `[B, L, ...]` each, as one.
+    """Concatenation of distributions of one kind over consecutive steps, `[B, L, ...]` each.
 
-    A log-std that all steps share, `[A]`, is taken from the first.
+    A log-std `[A]` that all steps share is taken from the first piece.
     """
     first = pieces[0]
     if isinstance(first, Categorical):
@@ -186,15 +187,20 @@ def joined(pieces: Sequence[Distribution]) -> Distribution:
 
 
 def _sums(weight: Tensor, x: Tensor) -> Tensor:
-    """Each task's weighted sum over its samples: `[M, B]` and `[M, B, A]` to `[M, 1, A]`."""
+    """Weighted sums over the samples of each task, `[M, 1, A]`, for weights `[M, B]` and values `[M, B, A]`."""
     return torch.bmm(weight.unsqueeze(1), x)
 
 
 def sample(distribution: Distribution, rng: np.random.Generator, mode: bool = False) -> Floats:
-    """Random actions of a distribution, or its mode, as float32 `[..., A]`, with noise from a NumPy generator.
+    """Samples of a distribution, or its modes, `[..., A]` float32.
 
-    The noise is NumPy's so that a run draws the same numbers on every device. A choice is drawn by the Gumbel
-    trick: the largest logit plus Gumbel noise.
+    The noise comes from NumPy, so that a run draws the same numbers on every device. A choice is drawn by the
+    Gumbel-max trick: the index of the largest sum of a logit and Gumbel noise.
+
+    Args:
+        distribution: The distribution.
+        rng: Source of the noise.
+        mode: Take the modes.
     """
     if isinstance(distribution, Categorical):
         logits = distribution.logits.cpu().numpy()

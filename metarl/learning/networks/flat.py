@@ -1,8 +1,7 @@
 """Networks as pure functions of a flat parameter vector per task.
 
-A whole network is one row of a tensor `[M, P]`: a gradient step, a dot product in conjugate gradients and a
-candidate of the line search are then single tensor operations over all tasks, and every layer is one batched
-matrix product.
+A network is one row of a tensor `[M, P]`. A gradient step, a dot product of conjugate gradients, or a candidate of the
+line search is then a single tensor operation over all tasks, and each layer is one batched matrix product.
 """
 
 from __future__ import annotations
@@ -26,13 +25,13 @@ from metarl.learning.networks.perceptron import (
     input_gradient,
     on_cpu,
     parameter_gradients,
-    pull,
+    vjp,
 )
 
 
 @dataclass(frozen=True)
 class Layout:
-    """Where each named array lies in a flat parameter vector.
+    """The positions of named arrays in a flat parameter vector.
 
     Args:
         shapes: Pairs of name and shape, in order.
@@ -52,7 +51,7 @@ class Layout:
 
 
 def mlp_layout(sizes: Sequence[int]) -> tuple[tuple[str, tuple[int, ...]], ...]:
-    """Names and shapes of a multi-layer perceptron with the given layer sizes, input first."""
+    """Names and shapes of the arrays of an MLP with the given layer sizes, input first."""
     shapes: list[tuple[str, tuple[int, ...]]] = []
     for i, (fan_in, fan_out) in enumerate(pairwise(sizes)):
         shapes += [(f"weight_{i}", (fan_in, fan_out)), (f"bias_{i}", (fan_out,))]
@@ -60,7 +59,7 @@ def mlp_layout(sizes: Sequence[int]) -> tuple[tuple[str, tuple[int, ...]], ...]:
 
 
 def mlp_init(sizes: Sequence[int], rng: np.random.Generator) -> Tensor:
-    """Initial parameters of such a perceptron, `[P]`: Xavier-uniform weights (Glorot and Bengio 2010), zero biases."""
+    """Initial parameters of an MLP, `[P]`: Xavier-uniform weights (Glorot and Bengio 2010), zero biases."""
     pieces = []
     for fan_in, fan_out in pairwise(sizes):
         bound = math.sqrt(6.0 / (fan_in + fan_out))
@@ -69,23 +68,23 @@ def mlp_init(sizes: Sequence[int], rng: np.random.Generator) -> Tensor:
 
 
 def mlp_layers(arrays: Mapping[str, Tensor]) -> Layers:
-    """The arrays `weight_i` and `bias_i` among `arrays`, `[M, in, out]` and `[M, out]`, layer by layer."""
+    """The arrays `weight_i` `[M, in, out]` and `bias_i` `[M, out]` of `arrays`, layer by layer."""
     layers = range(sum(name.startswith("weight_") for name in arrays))
     return Layers([arrays[f"weight_{i}"] for i in layers], [arrays[f"bias_{i}"] for i in layers])
 
 
 def flat_gradients(gradients: Layers) -> list[Tensor]:
-    """The gradients `[M, ...]` of `mlp_layers`, in the order of `mlp_layout`, each `[M, size]`."""
+    """Gradients `[M, ...]` of `mlp_layers` in the order of `mlp_layout`, each flattened to `[M, size]`."""
     return [t.flatten(1) for layer in zip(*gradients, strict=True) for t in layer]
 
 
 @dataclass(frozen=True)
 class Perceptrons:
-    """Perceptrons of the same shape as functions of their flat parameters, one per row.
+    """MLPs of the same shape as functions of their flat parameters, one network per row.
 
     Args:
-        sizes: Of the layers, input first.
-        activation: Between the layers.
+        sizes: Units of the layers, input first.
+        activation: Activation between the layers.
     """
 
     sizes: tuple[int, ...]
@@ -93,27 +92,27 @@ class Perceptrons:
 
     @cached_property
     def layout(self) -> Layout:
-        """Of one network's parameters."""
+        """Layout of the parameters of one network."""
         return Layout(mlp_layout(self.sizes))
 
     @property
     def depth(self) -> int:
-        """How many layers there are, the last one included."""
+        """Number of layers, the last one included."""
         return len(self.sizes) - 1
 
     def layers(self, parameters: Tensor) -> Layers:
-        """Views of parameters `[n, P]`."""
+        """Parameters `[n, P]` as views, layer by layer."""
         return mlp_layers(self.layout.split(parameters))
 
     def __call__(self, parameters: Tensor, columns: Sequence[Tensor]) -> Tensor:
-        """The networks' outputs, differentiable once by autograd.
+        """Outputs of the networks, differentiable once by autograd.
 
         A gradient with `create_graph=True` raises a RuntimeError.
 
         Args:
             parameters: `[n, P]`.
-            columns: What makes up the inputs, each `[n, *rows, width]`, or `[1, *rows, width]` for all networks; all
-                but the first may also be broadcast over rows.
+            columns: Parts of the inputs, each `[n, *rows, width]`, or `[1, *rows, width]` for all networks; all but the
+                first may also be broadcast over rows.
 
         Returns:
             `[n, *rows, out]`.
@@ -124,16 +123,16 @@ class Perceptrons:
         return output
 
     def smallest(self, parameters: Tensor, columns: Sequence[Tensor]) -> Tensor:
-        """The smallest of the networks' outputs, differentiable once by the columns, not by the parameters.
+        """Minimum over the networks of their single output, differentiable once by the columns only.
 
-        Only the network whose output is the smallest has a part in a row's gradient.
+        The gradient of a row passes through the network with the smallest output.
 
         Args:
-            parameters: `[n, P]`.
-            columns: As for calling, shared by all networks.
+            parameters: `[n, P]`; must not require a gradient.
+            columns: Parts of the inputs, as for a call, shared by all networks.
 
         Returns:
-            `[*rows]`, from networks with one output.
+            `[*rows]`.
         """
         if not torch.is_grad_enabled():
             return _evaluate(self, parameters, columns, keep=False)[0].squeeze(-1).amin(dim=0)
@@ -144,7 +143,7 @@ class Perceptrons:
 def _evaluate(
     networks: Perceptrons, parameters: Tensor, columns: Sequence[Tensor], *, keep: bool
 ) -> tuple[Tensor, Sequence[Tensor]]:
-    """Outputs `[n, *rows, out]`, and what the gradients need of the way there: nothing unless it is to be kept."""
+    """Outputs `[n, *rows, out]`, and the tensors for the backward pass (those of `wide` only if `keep`)."""
     n, rows = len(parameters), columns[0].shape[:-1]
     if _wide(networks, columns):
         weights = wide.joined_weights(networks.sizes, parameters)
@@ -159,12 +158,12 @@ def _evaluate(
 
 
 def _wide(networks: Perceptrons, columns: Sequence[Tensor]) -> bool:
-    """Whether there are so many rows that `metarl.learning.networks.wide` pays."""
+    """Whether `metarl.learning.networks.wide` is faster for so many rows."""
     return wide.pays(networks.sizes, networks.activation, columns[0].shape[1:-1].numel(), columns[0])
 
 
 class _Differentiable(torch.autograd.Function):
-    """The outputs as functions of parameters and columns; their derivative has none of its own."""
+    """The outputs as functions of parameters and columns; differentiable once."""
 
     @staticmethod
     def forward(ctx: Any, networks: Perceptrons, parameters: Tensor, *columns: Tensor) -> Tensor:
@@ -184,7 +183,7 @@ class _Differentiable(torch.autograd.Function):
             gradient, x = wide.gradients(networks.sizes, weights, kept, flat, parameters=want_parameters, span=span)
         else:
             layers, gradient = networks.layers(parameters), None
-            deltas = pull(layers, kept, flat, networks.activation)
+            deltas = vjp(layers, kept, flat, networks.activation)
             if want_parameters:
                 gradient = torch.cat(flat_gradients(parameter_gradients(kept, deltas)), dim=1)
             x = None if span is None else input_gradient(layers, deltas, span)
@@ -194,7 +193,7 @@ class _Differentiable(torch.autograd.Function):
 
 
 class _Smallest(torch.autograd.Function):
-    """The smallest output as a function of the columns; its derivative has none of its own."""
+    """The smallest output as a function of the columns; differentiable once."""
 
     @staticmethod
     def forward(ctx: Any, networks: Perceptrons, parameters: Tensor, *columns: Tensor) -> Tensor:
@@ -217,40 +216,40 @@ class _Smallest(torch.autograd.Function):
             weights, kept = kept[: networks.depth], kept[networks.depth :]
             x = wide.smallest_gradient(weights, kept, which, flat, span)
         else:
-            x = _pull_smallest(networks, parameters, kept, which, flat, span)
+            x = _vjp_smallest(networks, parameters, kept, which, flat, span)
         return None, None, *_by_column(x.view(1, *cotangent.shape, -1), span, ctx.shapes, wanted)
 
 
-def _pull_smallest(
+def _vjp_smallest(
     networks: Perceptrons, parameters: Tensor, inputs: Sequence[Tensor], which: Tensor, cotangent: Tensor, span: slice
 ) -> Tensor:
-    """Gradient of the span of the inputs, `[1, B, width]`, where each row has a network of its own.
+    """Gradient of a span of the inputs, `[1, B, width]`, through one selected network per row.
 
     Args:
         networks: The networks.
         parameters: `[n, P]`.
-        inputs: Of each layer, `[n, B, in]`.
-        which: Each row's network, `[B]`.
-        cotangent: Of each row's output, `[1, B, 1]`.
-        span: Of the inputs.
+        inputs: Input of each layer, `[n, B, in]`.
+        which: Index of each row's network, `[B]`.
+        cotangent: Cotangent of each row's output, `[1, B, 1]`.
+        span: Columns of the input.
     """
-    if not on_cpu(cotangent):  # all rows through all networks: to count their own, the host would have to wait
+    if not on_cpu(cotangent):  # all rows through all networks: selecting rows would make the host wait for the GPU
         layers = networks.layers(parameters)
         own = which == torch.arange(len(parameters), device=which.device).unsqueeze(-1)
-        deltas = pull(layers, inputs, cotangent * own.unsqueeze(-1), networks.activation)
+        deltas = vjp(layers, inputs, cotangent * own.unsqueeze(-1), networks.activation)
         return input_gradient(layers, deltas, span).sum(dim=0, keepdim=True)
     x = cotangent.new_empty(1, len(which), span.stop - span.start)
     for n in range(len(parameters)):
         rows = (which == n).nonzero().squeeze(-1)
         one = networks.layers(parameters[n : n + 1])
-        kept = [inputs[0], *(h[n : n + 1].index_select(1, rows) for h in inputs[1:])]  # the first one is not needed
-        deltas = pull(one, kept, cotangent.index_select(1, rows), networks.activation)
+        kept = [inputs[0], *(h[n : n + 1].index_select(1, rows) for h in inputs[1:])]  # the input itself is not needed
+        deltas = vjp(one, kept, cotangent.index_select(1, rows), networks.activation)
         x[:, rows] = input_gradient(one, deltas, span)
     return x
 
 
 def _refuse_second_derivative() -> None:
-    if torch.is_grad_enabled():  # else it would be wrong in silence
+    if torch.is_grad_enabled():  # the second derivative would be silently wrong
         raise RuntimeError(
             "perceptrons: got create_graph=True, expected a first derivative; for a second one use "
             "metarl.learning.networks.linearised.LossDerivatives, or layers of torch.nn"
@@ -258,18 +257,18 @@ def _refuse_second_derivative() -> None:
 
 
 def _spans(shapes: Sequence[torch.Size]) -> list[tuple[int, int]]:
-    """Where each column lies in the inputs."""
+    """Start and end of each part within the inputs."""
     return list(pairwise([0, *accumulate(shape[-1] for shape in shapes)]))
 
 
 def _span(shapes: Sequence[torch.Size], wanted: Sequence[bool]) -> slice | None:
-    """The part of the inputs that has all columns whose gradient is wanted, if any is."""
+    """The smallest slice of the inputs with all parts that need a gradient; None if no part does."""
     ends = [end for span, want in zip(_spans(shapes), wanted, strict=True) if want for end in span]
     return slice(min(ends), max(ends)) if ends else None
 
 
 def _by_column(x: Tensor, span: slice, shapes: Sequence[torch.Size], wanted: Sequence[bool]) -> list[Tensor | None]:
-    """The columns' gradients, from that of their span `[n, *rows, width]`, summed where a column is broadcast."""
+    """Gradients of the parts from that of their span `[n, *rows, width]`, summed over broadcast axes."""
     return [
         x[..., start - span.start : stop - span.start].sum_to_size(shape) if want else None
         for (start, stop), shape, want in zip(_spans(shapes), shapes, wanted, strict=True)

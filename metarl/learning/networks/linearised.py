@@ -1,4 +1,4 @@
-"""A policy around given parameters: what its distributions and the losses of them do when the parameters move."""
+"""A policy linearised at given parameters, and the derivatives of losses of its distributions."""
 
 from __future__ import annotations
 
@@ -8,34 +8,29 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from metarl.learning.networks import perceptron
 from metarl.learning.networks.distributions import Distribution
 from metarl.learning.networks.flat import Layout, flat_gradients, mlp_layers
-from metarl.learning.networks.perceptron import (
-    Activation,
-    Layers,
-    evaluate,
-    parameter_gradients,
-    pull,
-    pull_tangents,
-    push,
-)
+from metarl.learning.networks.perceptron import Activation, Layers
 
 DistributionLoss = Callable[[Distribution], Tensor]
 """Maps action distributions over `[M, B]` to one loss per task, `[M]`."""
 
 
 class LinearisedPolicy:
-    """The distributions at given parameters, and the products with the Jacobian of what they are made of.
+    """The distributions at given parameters, with the Jacobian products of their own parameters.
+
+    A distribution's own parameters are mean `[M, B, A]` and log-std `[M, 1, A]`, or logits `[M, B, n]`.
 
     Args:
-        layout: Of the parameters: a perceptron, then perhaps `log_std`.
+        layout: Layout of the parameters: an MLP, followed by `log_std` for a Gaussian.
         parameters: `[M, P]`.
         observations: `[M, B, O]`.
-        activation: Between the layers.
-        distribution: From the network's output and the arrays of the parameters.
+        activation: Activation between the layers.
+        distribution: Maps the network's output and the arrays of the parameters to distributions.
 
     Attributes:
-        distribution: The distributions, without history.
+        distribution: The distributions, without a graph.
     """
 
     def __init__(
@@ -49,32 +44,32 @@ class LinearisedPolicy:
         self.layout, self.activation = layout, activation
         arrays = layout.split(parameters.detach())
         self.layers = mlp_layers(arrays)
-        output, self.inputs = evaluate(self.layers, observations, activation)
+        output, self.inputs = perceptron.evaluate(self.layers, observations, activation)
         self.distribution = distribution(output, arrays)
 
-    def along(self, tangent: Tensor) -> tuple[Layers, tuple[Tensor, ...]]:
-        """A tangent `[M, P]` as the network's share of it, and that of the log-std `[M, 1, A]` if there is one."""
+    def split(self, tangent: Tensor) -> tuple[Layers, tuple[Tensor, ...]]:
+        """Parts of a tangent `[M, P]`: those of the network, and that of the log-std `[M, 1, A]`, if there is one."""
         arrays = self.layout.split(tangent)
         rest = (arrays["log_std"].unsqueeze(1),) if "log_std" in arrays else ()
         return mlp_layers(arrays), rest
 
     def flat(self, gradients: Layers, rest: Sequence[Tensor]) -> Tensor:
-        """A gradient `[M, P]` from the network's share of it and that of the log-std, if there is one."""
+        """A gradient `[M, P]` from its parts: the inverse of `split`."""
         return torch.cat([*flat_gradients(gradients), *(r.squeeze(1) for r in rest)], dim=1)
 
-    def push(self, tangent: Tensor) -> tuple[Tensor, ...]:
-        """From a tangent of the parameters, `[M, P]`, to those of mean and log-std, or of the logits."""
-        layers, rest = self.along(tangent)
-        return push(self.layers, self.inputs, layers, self.activation).output, *rest
+    def jvp(self, tangent: Tensor) -> tuple[Tensor, ...]:
+        """Jacobian-vector product: tangents of mean and log-std, or of the logits, for a tangent `[M, P]`."""
+        layers, rest = self.split(tangent)
+        return perceptron.jvp(self.layers, self.inputs, layers, self.activation).output, *rest
 
-    def pull(self, cotangents: Sequence[Tensor]) -> Tensor:
-        """From cotangents of mean and log-std, or of the logits, to the gradient `[M, P]`."""
+    def vjp(self, cotangents: Sequence[Tensor]) -> Tensor:
+        """Vector-Jacobian product: the gradient `[M, P]` for cotangents of mean and log-std, or of the logits."""
         output, *rest = cotangents
-        deltas = pull(self.layers, self.inputs, output, self.activation)
-        return self.flat(parameter_gradients(self.inputs, deltas), rest)
+        deltas = perceptron.vjp(self.layers, self.inputs, output, self.activation)
+        return self.flat(perceptron.parameter_gradients(self.inputs, deltas), rest)
 
     def cotangents(self, loss: DistributionLoss) -> tuple[Tensor, ...]:
-        """Gradients of the tasks' losses with respect to mean and log-std, or to the logits."""
+        """Gradients of each task's loss with respect to mean and log-std, or to the logits."""
         _, gradients = head_gradients(self.distribution, loss, create_graph=False)
         return gradients
 
@@ -82,7 +77,7 @@ class LinearisedPolicy:
 def head_gradients(
     distribution: Distribution, loss: DistributionLoss, *, create_graph: bool
 ) -> tuple[Distribution, tuple[Tensor, ...]]:
-    """The distribution's parameters as leaves, and the gradients of a loss with respect to them."""
+    """The distribution with its own parameters as leaves, and the gradients of a loss with respect to them."""
     leaves = type(distribution)(*(t.detach().requires_grad_() for t in distribution))
     with torch.enable_grad():
         gradients = torch.autograd.grad(
@@ -92,25 +87,25 @@ def head_gradients(
 
 
 class HeadDerivatives(Protocol):
-    """Derivatives of a loss with respect to what the distributions are made of.
+    """Derivatives of a loss with respect to the distributions' own parameters.
 
-    That is mean `[M, B, A]` and log-std `[M, 1, A]`, or the logits `[M, B, n]`; gradient and tangents are shaped alike.
+    These are mean `[M, B, A]` and log-std `[M, 1, A]`, or logits `[M, B, n]`, as are their gradients and tangents.
 
     Attributes:
-        gradient: Of the loss, without history.
+        gradient: Gradient of the loss, without a graph.
     """
 
     gradient: tuple[Tensor, ...]
 
     def hessian_product(self, tangents: Sequence[Tensor]) -> tuple[Tensor, ...]:
-        """The loss's Hessian times tangents of what the distributions are made of."""
+        """Hessian of the loss times tangents of the distributions' own parameters."""
 
 
 class HeadAutograd:
     """`HeadDerivatives` of any loss, by autograd.
 
     Args:
-        distribution: Where to differentiate, over `[M, B]`.
+        distribution: Distributions to differentiate at, over `[M, B]`.
         loss: One loss per task, `[M]`.
     """
 
@@ -119,44 +114,46 @@ class HeadAutograd:
         self.gradient = tuple(g.detach() for g in self._gradients)
 
     def hessian_product(self, tangents: Sequence[Tensor]) -> tuple[Tensor, ...]:
-        """The loss's Hessian times tangents of what the distributions are made of."""
+        """Hessian of the loss times tangents of the distributions' own parameters."""
         curved = [(g, t) for g, t in zip(self._gradients, tangents, strict=True) if g.requires_grad]
         if not curved:
             return tuple(torch.zeros_like(t) for t in tangents)
-        # As a number to differentiate: handed the tangents, autograd.grad imports sympy, a second of the first update.
+        # The gradient of a scalar: with `grad_outputs`, autograd.grad imports sympy, which takes a second.
         with torch.enable_grad():
             along = torch.stack([(g * t).sum() for g, t in curved]).sum()
         return torch.autograd.grad(along, self._leaves, retain_graph=True, allow_unused=True, materialize_grads=True)
 
 
 class LossDerivatives:
-    """Gradient of a loss of the policy's distributions, and products with its Hessian.
+    """Gradient and Hessian-vector products of a loss of the policy's distributions.
 
-    With the policy's Jacobian J and the loss's Hessian D over the distributions' parameters, the Hessian over the
-    policy's parameters is `J^T D J` and the change of `J^T` along the tangent, times the loss's gradient: both in
-    one pass forwards and one backwards (see `metarl.learning.networks.perceptron`).
+    Let J be the Jacobian of the policy, g and D the gradient and the Hessian of the loss over the distributions' own
+    parameters. A Hessian-vector product is `J^T D J v + (dJ^T) g`, with the change `dJ^T` of `J^T` along `v`. One
+    forward and one backward pass compute both terms (see `metarl.learning.networks.perceptron`).
 
     Args:
-        policy: Around the parameters.
-        head: Of one loss per task, at the policy's distributions.
+        policy: The policy, linearised at its parameters.
+        head: Derivatives of one loss per task at the policy's distributions.
 
     Attributes:
-        gradient: Of each task's loss, `[M, P]`.
+        gradient: Gradient of each task's loss, `[M, P]`.
     """
 
     def __init__(self, policy: LinearisedPolicy, head: HeadDerivatives) -> None:
         self._policy, self._head = policy, head
         output, *rest = head.gradient
-        self._deltas = pull(policy.layers, policy.inputs, output, policy.activation)
-        self.gradient = policy.flat(parameter_gradients(policy.inputs, self._deltas), rest)
+        self._deltas = perceptron.vjp(policy.layers, policy.inputs, output, policy.activation)
+        self.gradient = policy.flat(perceptron.parameter_gradients(policy.inputs, self._deltas), rest)
 
     def hessian_product(self, v: Tensor, cotangents: Sequence[Tensor] = ()) -> Tensor:
-        """`H v`, and what `LinearisedPolicy.pull` makes of further cotangents, together `[M, P]`; `v` is `[M, P]`."""
+        """`H v` plus `LinearisedPolicy.vjp` of further cotangents, in one pass, `[M, P]`; `v` is `[M, P]`."""
         policy = self._policy
-        layers, rest = policy.along(v)
-        pushed = push(policy.layers, policy.inputs, layers, policy.activation, deltas=self._deltas)
-        change, *others = self._head.hessian_product((pushed.output, *rest))
+        layers, rest = policy.split(v)
+        forward = perceptron.jvp(policy.layers, policy.inputs, layers, policy.activation, deltas=self._deltas)
+        change, *others = self._head.hessian_product((forward.output, *rest))
         if cotangents:
             change, *others = (a + b for a, b in zip((change, *others), cotangents, strict=True))
-        gradients = pull_tangents(policy.layers, policy.inputs, self._deltas, layers, pushed, change, policy.activation)
+        gradients = perceptron.gradients_jvp(
+            policy.layers, policy.inputs, self._deltas, layers, forward, change, policy.activation
+        )
         return policy.flat(gradients, others)

@@ -1,4 +1,4 @@
-"""Adam, with a state that is saved and restored bit for bit."""
+"""Adam with a state that is saved and restored bit for bit."""
 
 from __future__ import annotations
 
@@ -12,27 +12,29 @@ from torch.optim.adam import adam
 class Adam:
     """Adam (Kingma and Ba 2015, arXiv:1412.6980), as PyTorch computes it.
 
-    `torch.optim.Adam` is the same function with the same bits. But the first one made imports PyTorch's compiler,
-    which takes a second or more of every command that builds an agent.
+    The numbers are those of `torch.optim.Adam`, bit for bit. That class is not used because its first instance imports
+    PyTorch's compiler, which takes a second or more.
 
     Args:
         parameters: Leaves; a step changes them in place.
-        learning_rate: Step size.
-        eps: Added to the root of the second moment.
-        fused: Everything in one kernel, which pays where parameters are few and steps are many.
+        step_size: Step size.
+        eps: Number added to the root of the second moment.
+        fused: Compute a step in one kernel, which is faster for few parameters.
 
     Attributes:
-        learning_rate: Of the next step.
+        step_size: Step size of the next step.
     """
 
+    __slots__ = ("_eps", "_fused", "_parameters", "_state", "step_size")  # a misspelt attribute is an error
+
     def __init__(
-        self, parameters: Iterable[Tensor], learning_rate: float, *, eps: float = 1e-8, fused: bool = False
+        self, parameters: Iterable[Tensor], step_size: float, *, eps: float = 1e-8, fused: bool = False
     ) -> None:
-        self.learning_rate, self._eps, self._fused = learning_rate, eps, fused
+        self.step_size, self._eps, self._fused = step_size, eps, fused
         self._parameters = list(parameters)
         self._state = [
             {
-                # PyTorch wants the count of steps on the CPU, unless one kernel does it all.
+                # PyTorch expects the number of steps on the CPU, unless the kernel is fused.
                 "step": torch.zeros((), dtype=torch.float32, device=p.device if fused else "cpu"),
                 "exp_avg": torch.zeros_like(p, requires_grad=False),
                 "exp_avg_sq": torch.zeros_like(p, requires_grad=False),
@@ -41,13 +43,13 @@ class Adam:
         ]
 
     def zero_grad(self) -> None:
-        """Forgets the gradients."""
+        """Clears the gradients."""
         for parameter in self._parameters:
             parameter.grad = None
 
     @torch.no_grad()
     def step(self) -> None:
-        """One step along the gradients; a parameter that has none stays as it is."""
+        """One step; parameters without a gradient stay the same."""
         moved = [(p, s) for p, s in zip(self._parameters, self._state, strict=True) if p.grad is not None]
         adam(
             [p for p, _ in moved],
@@ -60,17 +62,17 @@ class Adam:
             amsgrad=False,
             beta1=0.9,
             beta2=0.999,
-            lr=self.learning_rate,
+            lr=self.step_size,
             weight_decay=0.0,
             eps=self._eps,
             maximize=False,
         )
 
     def tensors(self, prefix: str) -> dict[str, Tensor]:
-        """Count of steps and both moments of each parameter, for a checkpoint; zeros before the first step.
+        """Number of steps and both moments of each parameter, for a checkpoint; zeros before the first step.
 
         Args:
-            prefix: Start of the names: `<prefix>.<number of the parameter>.<field>`.
+            prefix: Prefix of the names: `<prefix>.<number of the parameter>.<field>`.
         """
         return {
             f"{prefix}.{i}.{field}": tensor.cpu().clone()
@@ -79,7 +81,7 @@ class Adam:
         }
 
     def restore(self, prefix: str, tensors: Mapping[str, Tensor]) -> None:
-        """Takes back what `tensors` gave; the shapes are the caller's to check."""
+        """Restores the state that `tensors` returned; the caller checks names and shapes."""
         for i, state in enumerate(self._state):
             for field, tensor in state.items():
                 tensor.copy_(tensors[f"{prefix}.{i}.{field}"])

@@ -1,12 +1,12 @@
-"""Perceptrons stacked over tasks, with their first and second derivatives written out.
+"""MLPs stacked over tasks, with first and second derivatives in closed form.
 
-Autograd would find the same numbers operation by operation. Written out, activations are replaced in place, products
-are added up as they are computed, and a product with the Hessian goes once forwards and once backwards through the
-network (Pearlmutter 1994, "Fast Exact Multiplication by the Hessian").
+Autograd computes the same numbers, one operation at a time. In closed form, activations are applied in place, products
+are accumulated as they are computed, and a Hessian-vector product takes one forward and one backward pass (Pearlmutter
+1994, "Fast Exact Multiplication by the Hessian").
 
-With `h_0 = x`, `z_i = h_i W_i + b_i`, `h_(i+1) = f(z_i)` and the last `z` as the output: a cotangent of the output
-goes back as `d_(i-1) = f'(z_(i-1)) * (d_i W_i^T)`, and the gradients are `h_i^T d_i` for `W_i`, the sum of `d_i` over
-the batch for `b_i`, and `d_0 W_0^T` for `x`.
+Let `h_0 = x`, `z_i = h_i W_i + b_i`, `h_(i+1) = f(z_i)`, and let the output be the last `z`. The backward pass of a
+cotangent of the output is `d_(i-1) = f'(z_(i-1)) * (d_i W_i^T)`. The gradients are `h_i^T d_i` for `W_i`, the sum of
+`d_i` over the batch for `b_i`, and `d_0 W_0^T` for `x`.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ from torch import Tensor
 
 Activation = Literal["tanh", "relu"]
 NARROW = 10
-"""Columns up to which a product on the CPU is faster transposed: BLAS fills its registers along the last axis."""
+"""Largest number of columns for which a CPU computes a product faster transposed (BLAS vectorises the last axis)."""
 CORE_BYTES = 15 * 2**16
-"""Of rows that a core multiplies at once: with the result, about what its own cache holds."""
+"""Size of the rows that one core multiplies at once; together with the result, about the size of its cache."""
 
 
 def on_cpu(x: Tensor) -> bool:
-    """Whether what is true of caches and BLAS on a CPU is true of `x`."""
+    """Whether `x` is on a CPU, with its caches and its BLAS."""
     return x.device.type == "cpu"
 
 
 class ActivationFunction(ABC):
-    """An activation `f`, applied in place; its derivatives are functions of its value `h = f(z)`."""
+    """An activation `f`, applied in place, with derivatives as functions of its value `h = f(z)`."""
 
     @abstractmethod
     def replace(self, z: Tensor) -> Tensor:
@@ -43,14 +43,14 @@ class ActivationFunction(ABC):
 
     @abstractmethod
     def bend(self, tangent: Tensor, delta: Tensor, h: Tensor) -> Tensor | None:
-        """`f''(z) * tangent * c` for `delta = f'(z) * c`; None where it is zero."""
+        """`f''(z) * tangent * c` for `delta = f'(z) * c`; None if `f''` is zero everywhere."""
 
 
 class Tanh(ActivationFunction):
     """The hyperbolic tangent, `f' = 1 - h^2`, `f'' = -2 h f'`."""
 
     def replace(self, z: Tensor) -> Tensor:
-        """On the CPU as `2 / (1 + exp(-2 z)) - 1`, which is faster; float32 is off by at most 2e-7."""
+        """`tanh(z)`; on a CPU as `2 / (1 + exp(-2 z)) - 1`, which is faster (largest error in float32: 2e-7)."""
         return z.mul_(2.0).sigmoid_().mul_(2.0).sub_(1.0) if on_cpu(z) else z.tanh_()
 
     def slope(self, tangent: Tensor, h: Tensor) -> Tensor:
@@ -63,7 +63,7 @@ class Tanh(ActivationFunction):
 
 
 class Relu(ActivationFunction):
-    """The positive part; at zero its slope is 0."""
+    """The rectifier `max(z, 0)`, with slope 0 at zero."""
 
     def replace(self, z: Tensor) -> Tensor:
         """See `ActivationFunction.replace`."""
@@ -82,11 +82,11 @@ ACTIVATIONS: dict[Activation, ActivationFunction] = {"tanh": Tanh(), "relu": Rel
 
 
 class Layers(NamedTuple):
-    """Numbers shaped like the parameters of a perceptron per task: its parameters, their gradients or tangents.
+    """Parameters of an MLP per task, or numbers of the same shapes: gradients, tangents.
 
     Attributes:
-        weights: Of each layer, `[M, in, out]`.
-        biases: Of each layer, `[M, out]`.
+        weights: One per layer, `[M, in, out]`.
+        biases: One per layer, `[M, out]`.
     """
 
     weights: Sequence[Tensor]
@@ -98,7 +98,7 @@ class Evaluation(NamedTuple):
 
     Attributes:
         output: `[M, B, out]`.
-        inputs: Of each layer, `[M, B, in]`: x, then the activations.
+        inputs: Input of each layer, `[M, B, in]`: x, then the activations.
     """
 
     output: Tensor
@@ -106,18 +106,18 @@ class Evaluation(NamedTuple):
 
 
 def _at_once(x: Tensor) -> bool:
-    """Whether a product with all tasks and rows of `x` is as fast as can be: always on a GPU.
+    """Whether to multiply all tasks and rows of `x` in one call: always on a GPU.
 
-    On the CPU every core takes tasks of its own, and one task's rows should stay in its cache.
+    On a CPU each core takes some of the tasks, and the rows of one task should fit into its cache.
     """
     return not on_cpu(x) or 4 * x.shape[1] * x.shape[2] <= CORE_BYTES
 
 
 def _blocks(x: Tensor) -> Iterator[tuple[slice, slice]]:
-    """Tasks and rows of a product where all cores work on one block after the other, each on what its cache holds."""
+    """Slices of tasks and rows for a product in blocks: all cores share a block, which fits into their caches."""
     tasks, rows, columns = x.shape
     size = max(CORE_BYTES * torch.get_num_threads() // (4 * columns), 1)
-    size = -(-rows // -(-rows // size))  # blocks of the same size
+    size = -(-rows // -(-rows // size))  # blocks of equal size
     for task in range(tasks):
         for start in range(0, rows, size):
             yield slice(task, task + 1), slice(start, start + size)
@@ -173,47 +173,47 @@ def gram(h: Tensor, delta: Tensor) -> Tensor:
 
 
 def evaluate(layers: Layers, x: Tensor, activation: Activation) -> Evaluation:
-    """The forward pass at inputs `[M, B, in]`."""
+    """The forward pass for inputs `[M, B, in]`."""
     f, inputs = ACTIVATIONS[activation], [x]
     for weight, bias in zip(layers.weights[:-1], layers.biases[:-1], strict=True):
         inputs.append(f.replace(_affine(inputs[-1], weight, bias)))
     return Evaluation(_affine(inputs[-1], layers.weights[-1], layers.biases[-1]), inputs)
 
 
-def pull(layers: Layers, inputs: Sequence[Tensor], cotangent: Tensor, activation: Activation) -> list[Tensor]:
-    """The backward pass: cotangents of each layer's `z`, `[M, B, out]`.
+def vjp(layers: Layers, inputs: Sequence[Tensor], cotangent: Tensor, activation: Activation) -> list[Tensor]:
+    """The backward pass (vector-Jacobian product): cotangents `d_i` of each layer's `z_i`, `[M, B, out]`.
 
     Args:
         layers: The parameters.
-        inputs: Of each layer, from `evaluate`.
-        cotangent: Of the output, `[M, B, out]`.
-        activation: Between the layers.
+        inputs: Input of each layer, from `evaluate`.
+        cotangent: Cotangent of the output, `[M, B, out]`.
+        activation: Activation between the layers.
     """
     f = ACTIVATIONS[activation]
-    deltas = [cotangent]  # of the last layer first
+    deltas = [cotangent]  # from the last layer to the first
     for i in range(len(inputs) - 1, 0, -1):
         deltas.append(f.slope(times_transposed(deltas[-1], layers.weights[i]), inputs[i]))
     return deltas[::-1]
 
 
 def parameter_gradients(inputs: Sequence[Tensor], deltas: Sequence[Tensor]) -> Layers:
-    """What `pull` found, as gradients of the parameters."""
+    """Gradients of the parameters from the cotangents of `vjp`."""
     pairs = zip(inputs, deltas, strict=True)
     return Layers([gram(h, d) for h, d in pairs], [d.sum(dim=1) for d in deltas])
 
 
 def input_gradient(layers: Layers, deltas: Sequence[Tensor], columns: slice) -> Tensor:
-    """What `pull` found, as gradient of some columns of the network's input, `[M, B, columns]`."""
+    """Gradient of some columns of the input from the cotangents of `vjp`, `[M, B, columns]`."""
     return times_transposed(deltas[0], layers.weights[0][:, columns])
 
 
-class Pushforward(NamedTuple):
+class Tangents(NamedTuple):
     """A forward pass of tangents.
 
     Attributes:
-        output: `[M, B, out]`.
-        activations: Of each hidden layer, `[M, B, out]`.
-        bends: Of each hidden layer, what the change of its slope adds to the change of its delta, where asked for.
+        output: Tangent of the output, `[M, B, out]`.
+        activations: Tangent of each hidden layer's activations, `[M, B, out]`.
+        bends: For each hidden layer, the term with `f''` in the tangent of its `d_i`; None if zero or not requested.
     """
 
     output: Tensor
@@ -221,22 +221,22 @@ class Pushforward(NamedTuple):
     bends: Sequence[Tensor | None]
 
 
-def push(
+def jvp(
     layers: Layers,
     inputs: Sequence[Tensor],
     tangents: Layers,
     activation: Activation,
     *,
     deltas: Sequence[Tensor] | None = None,
-) -> Pushforward:
-    """The tangent of the output along tangents of the parameters.
+) -> Tangents:
+    """The Jacobian-vector product: the tangent of the output for tangents of the parameters.
 
     Args:
         layers: The parameters.
-        inputs: Of each layer, from `evaluate`.
-        tangents: Of the parameters.
-        activation: Between the layers.
-        deltas: From `pull`, if `pull_tangents` is to follow.
+        inputs: Input of each layer, from `evaluate`.
+        tangents: Tangents of the parameters.
+        activation: Activation between the layers.
+        deltas: Cotangents from `vjp`, if `gradients_jvp` is to follow.
     """
     f = ACTIVATIONS[activation]
     activations, bends = list[Tensor](), list[Tensor | None]()
@@ -246,39 +246,39 @@ def push(
         activations.append(f.slope(z, h))
         z = _affine(h, tangents.weights[i], tangents.biases[i])
         z = _add_times(z, activations[-1], layers.weights[i])
-    return Pushforward(z, activations, bends)
+    return Tangents(z, activations, bends)
 
 
-def pull_tangents(
+def gradients_jvp(
     layers: Layers,
     inputs: Sequence[Tensor],
     deltas: Sequence[Tensor],
     tangents: Layers,
-    pushed: Pushforward,
+    forward: Tangents,
     change: Tensor,
     activation: Activation,
 ) -> Layers:
-    """How the parameters' gradients change along tangents of the parameters.
+    """Tangents of the parameters' gradients: the backward pass of a Hessian-vector product.
 
     Args:
         layers: The parameters.
-        inputs: Of each layer, from `evaluate`.
-        deltas: From `pull`.
-        tangents: Of the parameters.
-        pushed: From `push`, with its bends.
-        change: Of the output's cotangent, `[M, B, out]`.
-        activation: Between the layers.
+        inputs: Input of each layer, from `evaluate`.
+        deltas: Cotangents from `vjp`.
+        tangents: Tangents of the parameters.
+        forward: Forward pass of the tangents, from `jvp` with `deltas`.
+        change: Tangent of the output's cotangent, `[M, B, out]`.
+        activation: Activation between the layers.
     """
     f = ACTIVATIONS[activation]
-    weights, biases = list[Tensor](), list[Tensor]()  # of the last layer first
+    weights, biases = list[Tensor](), list[Tensor]()  # from the last layer to the first
     for i in range(len(inputs) - 1, -1, -1):
         weight = gram(inputs[i], change)
         biases.append(change.sum(dim=1))
         if i == 0:
             weights.append(weight)
             break
-        weights.append(weight + gram(pushed.activations[i - 1], deltas[i]))
+        weights.append(weight + gram(forward.activations[i - 1], deltas[i]))
         back = times_transposed(deltas[i], tangents.weights[i]).baddbmm_(change, layers.weights[i].mT)
-        change, bend = f.slope(back, inputs[i]), pushed.bends[i - 1]
+        change, bend = f.slope(back, inputs[i]), forward.bends[i - 1]
         change = change if bend is None else change.add_(bend)
     return Layers(weights[::-1], biases[::-1])

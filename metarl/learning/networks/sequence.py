@@ -1,7 +1,8 @@
 """Networks with a memory, and how whole trials pass through them.
 
-A memory is a tensor whose first axis is the rows of the batch, or a tuple (or named tuple) of memories. Its tensors have
-the same shapes at every step: a cache of keys and values has a fixed capacity, and the number of entries of each row.
+A memory is a tensor whose first axis is the rows of the batch, or a tuple (or named tuple) of memories. Its tensors
+have the same shapes at every step: a cache of keys and values has a fixed capacity, and the number of entries of each
+row.
 """
 
 from __future__ import annotations

@@ -257,7 +257,7 @@ class VaeLearner:
 
     def step(self, loss: Tensor, step_size: float) -> None:
         """A step of Adam down the gradient of a loss."""
-        self._adam.learning_rate = step_size
+        self._adam.step_size = step_size
         self._adam.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         self._adam.step()

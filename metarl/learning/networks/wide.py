@@ -1,8 +1,9 @@
-"""ReLU perceptrons on so many rows that a CPU's caches overflow: what each pass over memory costs is saved there.
+"""ReLU MLPs on batches larger than the CPU cache, with fewer passes over memory.
 
-Beside the units of each layer stands one that is always 1. The bias is then one more row of the weights: no pass adds
-it, and its gradient comes with theirs. Widths are padded with zeros to whole cache lines, and rows go through all
-layers block after block, backwards too. The numbers are those of `metarl.learning.networks.perceptron` up to rounding.
+Each layer has one more unit, which is always 1, so that the bias is a row of the weights: no pass adds it, and its
+gradient is computed with theirs. Widths are padded with zeros to whole cache lines. Blocks of rows pass through all
+layers before the next block starts, in the backward pass too. The numbers equal those of
+`metarl.learning.networks.perceptron` up to rounding.
 """
 
 from __future__ import annotations
@@ -24,29 +25,36 @@ from metarl.learning.networks.perceptron import (
 )
 
 LINE = 16
-"""Numbers of float32 in a cache line."""
+"""float32 numbers per cache line."""
 BLOCK_BYTES = 32 * 2**16
-"""Of one layer's rows that a core is given at a time: less makes more calls, more leaves the cache."""
+"""Size of one layer's rows per core and block: smaller blocks need more calls, larger ones exceed the cache."""
 RELU = ACTIVATIONS["relu"]
 
 
 def pays(sizes: Sequence[int], activation: Activation, rows: int, like: Tensor) -> bool:
-    """Whether networks of such layers, input first, are faster this way on so many rows of tensors like this one."""
+    """Whether this module is faster than `perceptron`.
+
+    Args:
+        sizes: Units of the layers, input first.
+        activation: Activation between the layers.
+        rows: Rows of the batch.
+        like: A tensor on the device of the batch.
+    """
     hidden = len(sizes) > 2 and activation == "relu"
     return hidden and on_cpu(like) and 4 * rows * max(sizes) > CORE_BYTES
 
 
 def columns(units: int) -> int:
-    """Of a layer with so many units, the one that is always 1, and zeros up to the end of a cache line."""
+    """Columns of a layer: its units, the unit that is always 1, and zeros up to a whole cache line."""
     return -(-(units + 1) // LINE) * LINE
 
 
 def joined_weights(sizes: Sequence[int], parameters: Tensor) -> list[Tensor]:
-    """Copies of weights and biases `[n, columns(in), columns(out)]` of each layer, of the last one `[..., out]`.
+    """Padded copies of each layer's weights with its bias, `[n, columns(in), columns(out)]`; of the last `[..., out]`.
 
     Args:
-        sizes: Of the layers, input first.
-        parameters: `[n, P]`, laid out by `metarl.learning.networks.flat.mlp_layout`: each bias follows its weights.
+        sizes: Units of the layers, input first.
+        parameters: `[n, P]` in the layout of `metarl.learning.networks.flat.mlp_layout`: each bias follows its weights.
     """
     weights, start, last = list[Tensor](), 0, len(sizes) - 2
     for i, (fan_in, fan_out) in enumerate(pairwise(sizes)):
@@ -64,7 +72,7 @@ def joined_weights(sizes: Sequence[int], parameters: Tensor) -> list[Tensor]:
 
 
 def joined_columns(inputs: Sequence[Tensor]) -> Tensor:
-    """Inputs `[1, *rows, width]`, side by side, as the first layer wants them, `[1, B, columns(in)]`.
+    """Padded input of the first layer, `[1, B, columns(in)]`: concatenated inputs `[1, *rows, width]`.
 
     Args:
         inputs: All but the first may also be broadcast over rows.
@@ -76,17 +84,17 @@ def joined_columns(inputs: Sequence[Tensor]) -> Tensor:
 
 
 def evaluate(weights: Sequence[Tensor], x: Tensor, *, keep: bool) -> tuple[Tensor, list[Tensor]]:
-    """Outputs `[n, B, out]`, and what the gradients need: the inputs of each layer, block after block.
+    """Outputs `[n, B, out]`, and the inputs of each layer for `gradients`, one block after another.
 
     Args:
         weights: From `joined_weights`.
         x: From `joined_columns`.
-        keep: Whether to keep anything; else the list is empty.
+        keep: Keep the inputs; otherwise the list is empty.
     """
     kept, outputs = list[Tensor](), list[Tensor]()
     n = len(weights[0])
     size = max(BLOCK_BYTES * torch.get_num_threads() // (4 * n * max(w.shape[1] for w in weights)), 1)
-    size = -(-x.shape[1] // -(-x.shape[1] // size))  # blocks of the same size
+    size = -(-x.shape[1] // -(-x.shape[1] // size))  # blocks of equal size
     for h in torch.split(x.expand(n, -1, -1), size, dim=1):
         if keep:
             kept.append(h)
@@ -107,19 +115,19 @@ def gradients(
     parameters: bool,
     span: slice | None,
 ) -> tuple[Tensor | None, Tensor | None]:
-    """Gradients of the parameters `[n, P]` and of a span of the inputs `[n, B, width]`, each if asked for.
+    """Gradients of the parameters `[n, P]` and of a span of the inputs `[n, B, width]`; None if not requested.
 
     Args:
-        sizes: Of the layers, input first.
+        sizes: Units of the layers, input first.
         weights: From `joined_weights`.
-        kept: From `evaluate`.
-        cotangent: Of the outputs, `[n, B, out]`.
-        parameters: Whether to find the first.
-        span: Of the inputs; None for none.
+        kept: Inputs of each layer, from `evaluate`.
+        cotangent: Cotangent of the outputs, `[n, B, out]`.
+        parameters: Compute the gradient of the parameters.
+        span: Columns of the input to compute the gradient of; None for no such gradient.
     """
     sums, by_block = list[Tensor](), list[Tensor]()
     for inputs, part in _blocks(kept, len(weights)):
-        deltas = _pull(weights, inputs, cotangent[:, part])
+        deltas = _vjp(weights, inputs, cotangent[:, part])
         if parameters:
             found = [gram(h, d) for h, d in zip(inputs, deltas, strict=True)]
             sums = [s.add_(f) for s, f in zip(sums, found, strict=True)] if sums else found
@@ -135,28 +143,31 @@ def gradients(
 def smallest_gradient(
     weights: Sequence[Tensor], kept: Sequence[Tensor], which: Tensor, cotangent: Tensor, span: slice
 ) -> Tensor:
-    """Gradient of a span of the inputs, `[1, B, width]`, where each row's output is one of the networks'.
+    """Gradient of a span of the inputs, `[1, B, width]`, through one selected network per row.
 
     Args:
         weights: From `joined_weights`.
-        kept: From `evaluate`.
-        which: Each row's network, `[B]`.
-        cotangent: Of each row's output, `[1, B, 1]`.
-        span: Of the inputs.
+        kept: Inputs of each layer, from `evaluate`.
+        which: Index of each row's network, `[B]`.
+        cotangent: Cotangent of each row's output, `[1, B, 1]`.
+        span: Columns of the input.
     """
     x = cotangent.new_empty(1, len(which), span.stop - span.start)
     for inputs, part in _blocks(kept, len(weights)):
         for n in range(len(weights[0])):
             rows = (which[part] == n).nonzero().squeeze(-1)
             one = [w[n : n + 1] for w in weights]
-            own = [inputs[0], *(h[n : n + 1].index_select(1, rows) for h in inputs[1:])]  # the first is not needed
-            deltas = _pull(one, own, cotangent[:, part].index_select(1, rows))
+            own = [
+                inputs[0],
+                *(h[n : n + 1].index_select(1, rows) for h in inputs[1:]),
+            ]  # the input itself is not needed
+            deltas = _vjp(one, own, cotangent[:, part].index_select(1, rows))
             x[:, part][:, rows] = times_transposed(deltas[0], one[0][:, span])
     return x
 
 
 def _blocks(kept: Sequence[Tensor], layers: int) -> Iterator[tuple[Sequence[Tensor], slice]]:
-    """The inputs of each layer, and which rows they are."""
+    """The inputs of each layer for one block, and the slice of its rows."""
     start = 0
     for first in range(0, len(kept), layers):
         inputs = kept[first : first + layers]
@@ -164,9 +175,9 @@ def _blocks(kept: Sequence[Tensor], layers: int) -> Iterator[tuple[Sequence[Tens
         start += inputs[0].shape[1]
 
 
-def _pull(weights: Sequence[Tensor], inputs: Sequence[Tensor], cotangent: Tensor) -> list[Tensor]:
-    """As `metarl.learning.networks.perceptron.pull`; what the padding gets no one reads."""
-    deltas = [cotangent]  # of the last layer first
+def _vjp(weights: Sequence[Tensor], inputs: Sequence[Tensor], cotangent: Tensor) -> list[Tensor]:
+    """See `metarl.learning.networks.perceptron.vjp`; the values in the padding are not used."""
+    deltas = [cotangent]  # from the last layer to the first
     for weight, h in zip(reversed(weights[1:]), reversed(inputs[1:]), strict=True):
         deltas.append(RELU.slope(times_transposed(deltas[-1], weight), h))
     return deltas[::-1]

@@ -194,7 +194,7 @@ class PpoLearner:
         """
         settings, device = self._settings, samples.mask.device
         reports = []
-        self._adam.learning_rate = step_size(settings.learning_rate, settings.anneal, progress)
+        self._adam.step_size = step_size(settings.learning_rate, settings.anneal, progress)
         parts = min(settings.minibatches, len(samples.mask))
         at_once = self._rows_at_once(-(-len(samples.mask) // parts), samples.mask)
         for index in minibatches(len(samples.mask), settings.minibatches, settings.epochs, self._rng):
@@ -218,7 +218,7 @@ class PpoLearner:
         return report | {
             "update/kl": last[-1],
             "update/explained_variance": 1.0 - float(unexplained),
-            "update/learning_rate": self._adam.learning_rate,
+            "update/learning_rate": self._adam.step_size,
         }
 
     def _rows_at_once(self, rows: int, mask: Tensor) -> int:

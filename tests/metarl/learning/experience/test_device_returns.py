@@ -12,7 +12,7 @@ M, E, T, SEEN = 3, 4, 9, 2
 
 @pytest.fixture(params=[0, 1])
 def trajectories(request: pytest.FixtureRequest) -> Trajectories:
-    """Episodes of different lengths, ended by the task or by the clock."""
+    """Episodes of different lengths, terminated or truncated."""
     rng = np.random.default_rng(request.param)
     length = rng.integers(1, T + 1, size=(M, E, 1))
     length[0, 0], length[1, 1] = T, 1

@@ -16,7 +16,7 @@ LIVE = np.ones(4, dtype=bool)
 
 
 def normaliser(std: list[float], floor: float = 0.01, units: tuple[str, ...] = (), expected: float = 0.0) -> Normaliser:
-    """One that has seen rows of mean 5 and the given deviations."""
+    """A normaliser updated with rows of mean 5 and the given deviations."""
     made = Normaliser(len(std), floor, units, expected=expected)
     made.update(5.0 + np.outer([1.0, -1.0, 1.0, -1.0], std), LIVE)
     return made
@@ -55,7 +55,7 @@ def test_statistics_survive_saving_and_what_follows_from_them_follows_again() ->
     )
 
 
-# What channels are divided by --------------------------------------------------------------------------------
+# Divisors of channels ------------------------------------------------------------------------------------------
 
 
 def test_jitter_is_divided_by_a_share_of_the_largest_deviation_in_its_unit() -> None:
@@ -66,7 +66,7 @@ def test_jitter_is_divided_by_a_share_of_the_largest_deviation_in_its_unit() -> 
 
 
 def test_without_units_the_median_of_what_varies_says_what_is_small() -> None:
-    """A contact force of 300 N takes nothing from positions of 0.05 m; jitter of 1e-4 and constants are kept down."""
+    """A contact force of 300 N does not suppress positions of 0.05 m; noise of 1e-4 and constants are suppressed."""
     moments = normaliser([300.0, 0.05, 1e-4, 0.07, 0.4, 0.0, 1e-9])
     assert moments.deviation == pytest.approx([300.0, 0.05, 7e-4, 0.07, 0.4, 7e-4, 7e-4])
     mixed = normaliser([300.0, 0.05, 1e-4, 0.07, 0.4], units=("N", "", "", "", ""))
@@ -122,7 +122,7 @@ MEASURED = re.findall(r"```python\n(.*?)\n\n\nfor name in", PAGE.read_text(encod
 
 
 def normalised(name: str) -> tuple[Floats, Floats, tuple[str, ...]]:
-    """Deviations of what random actions show, also normalised by its own statistics, `[O]` each; and the units."""
+    """Deviations of observations under random actions, raw and normalised, `[O]` each; and the units."""
     page: dict[str, Any] = {}
     exec(MEASURED, page)
     rows, units = page["seen"](name)

@@ -1,10 +1,10 @@
-"""What every gradient-based agent promises, tried on each of them."""
+"""Properties of all gradient-based agents."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -78,7 +78,7 @@ def experience(agent: MetaAgent[Any], seed: int, reward: Reward) -> MetaBatch:
 
 
 def liking_two(action: np.ndarray) -> np.ndarray:
-    """Best at choice 2, or with the last component at 2."""
+    """A reward with its maximum at choice 2, or at 2 in the last component."""
     return -np.abs(action[..., -1] - 2.0)
 
 
@@ -122,6 +122,29 @@ def test_adapting_changes_neither_the_agent_nor_the_state_and_each_task_goes_its
     assert torch.equal(agent.adapt(state, trajectories).parameters, adapted.parameters), "it draws nothing"
 
 
+def some_tasks(trajectories: Trajectories, part: slice) -> Trajectories:
+    """The trajectories of some of the tasks."""
+    arrays = {f.name: getattr(trajectories, f.name) for f in fields(trajectories)}
+    cut = {name: value[part] if isinstance(value, np.ndarray) else value for name, value in arrays.items()}
+    return Trajectories(**{**cut, "extras": {name: value[part] for name, value in trajectories.extras.items()}})
+
+
+def test_a_state_is_cut_and_joined_along_its_tasks(make) -> None:
+    agent = make(0)
+    state = agent.begin(TASKS, E)
+    trajectories = play(agent, state, np.random.default_rng(0), liking_two)
+    adapted = agent.adapt(state, trajectories)
+    parts = [slice(0, 1), slice(1, M)]
+    pieces = [adapted.tasks(part) for part in parts]
+    assert [len(piece.parameters) for piece in pieces] == [1, M - 1]
+    assert torch.equal(type(adapted).join(pieces).parameters, adapted.parameters)
+    assert not torch.equal(pieces[0].parameters[0], pieces[1].parameters[0]), "an order that matters"
+
+    apart = [agent.adapt(state.tasks(part), some_tasks(trajectories, part)) for part in parts]
+    moved = (adapted.parameters - state.parameters).norm()
+    assert (type(adapted).join(apart).parameters - adapted.parameters).norm() < 1e-5 * moved, "batches of other shapes"
+
+
 def test_it_learns_what_pays(name: str, make) -> None:
     agent = make(0, **BRISK.get(name, {}))
     first = experience(agent, 0, liking_two)
@@ -134,23 +157,24 @@ def test_it_learns_what_pays(name: str, make) -> None:
 
 
 def make_narrow(name: str, spaces: Spaces) -> GradientAgent[Any]:
-    """An agent whose deviations are 0.2 and may not be less."""
+    """An agent with standard deviations of 0.2, which is also their lower bound."""
     kind = agent_class(name)
     config = kind.Config(hidden=(6,), init_std=0.2, min_std=0.2, **BRISK.get(name, {}))
     return kind(config, spaces, device=torch.device("cpu"), rng=np.random.default_rng(0))
 
 
 def paid_for_noise(agent: GradientAgent[Any], seed: int, price: float) -> MetaBatch:
-    """A meta-batch whose rewards are `price` times the square of the first component's noise, in deviations.
+    """A meta-batch with rewards of `price` times the squared noise of the first component, in standard deviations.
 
-    Whatever the mean: only the deviation can earn more, a larger one if the price is above 0, else a smaller one.
+    The reward does not depend on the mean. A larger deviation has a larger return if `price` is positive, a smaller one
+    if it is negative.
     """
     rng, state, trajectories = np.random.default_rng(seed), agent.begin(TASKS, E), []
     for k in range(agent.adaptation_steps + 1):
         if k:
             state = agent.adapt(state, trajectories[-1])
         played = play(agent, state, rng, liking_two)
-        own = agent._policy(state.parameters, torch.tensor(played.observations).flatten(1, 2))
+        own = agent.policy(state.parameters, torch.tensor(played.observations).flatten(1, 2))
         output = torch.tensor(played.extras["policy_output"]).flatten(1, 2)
         noise = ((output - own.mean) * torch.exp(-own.log_std))[..., 0].reshape(played.mask.shape)
         trajectories.append(replace(played, rewards=np.where(played.mask, price * noise.numpy() ** 2, 0.0)))

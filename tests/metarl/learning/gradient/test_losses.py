@@ -5,14 +5,7 @@ import math
 import pytest
 import torch
 
-from metarl.learning.gradient.losses import (
-    adapted_by_policy_gradient,
-    inner_loss,
-    mean_divergence,
-    policy_gradient_steps,
-    probability_ratio,
-    surrogate_objective,
-)
+from metarl.learning.gradient.losses import inner_loss, mean_divergence, probability_ratio, surrogate_objective
 from metarl.learning.gradient.policy import Samples
 from metarl.learning.networks.distributions import Gaussian
 
@@ -39,18 +32,3 @@ def test_inner_loss_is_minus_the_weighted_mean_of_log_probability_times_advantag
     log_prob = [-0.5 * math.log(2 * math.pi), -2.0 - 0.5 * math.log(2 * math.pi)]
     expected = -(0.5 * 2.0 * log_prob[0] - 0.5 * log_prob[1])
     assert inner_loss(NEW, SAMPLES).tolist() == pytest.approx([expected])
-
-
-def test_each_step_starts_where_the_last_one_ended_on_its_own_samples(make_agent, random_samples, spaces) -> None:
-    agent = make_agent(1, spaces)
-    policy, start = agent._policy, agent.tensors()["parameters"].double().expand(2, -1).contiguous()
-    samples = [random_samples(2, 7, spaces, seed) for seed in (0, 1)]
-    rates = torch.linspace(0.0, 0.2, start.shape[1], dtype=torch.float64)
-    steps = policy_gradient_steps(policy, samples, start, rates)
-    at = start
-    for step, one in zip(steps, samples, strict=True):
-        leaf = at.clone().requires_grad_()
-        inner_loss(policy(leaf, one.observations), one).sum().backward()
-        at = at - rates * leaf.grad
-        torch.testing.assert_close(step.end, at)
-    torch.testing.assert_close(adapted_by_policy_gradient(policy, samples, start, rates), at)

@@ -22,10 +22,10 @@ class LinearAdaptation:
     def __init__(self, offsets: Tensor, matrices: Tensor, q: Tensor) -> None:
         self.offsets, self.matrices, self.end = offsets, matrices, offsets + matrices @ q
 
-    def push(self, v: Tensor) -> Tensor:
+    def jvp(self, v: Tensor) -> Tensor:
         return self.matrices @ v
 
-    def pull(self, w: Tensor) -> Tensor:
+    def vjp(self, w: Tensor) -> Tensor:
         return torch.einsum("mpq,mp->q", self.matrices, w)
 
     def adapted_from(self, meta_parameters: Tensor) -> Tensor:
@@ -41,13 +41,13 @@ def problem(make_agent, random_samples, spaces, plain):
     q = 0.1 * torch.randn(6, generator=generator, dtype=DOUBLE)
     samples = random_samples(4, 9, spaces, 0)
     chunks = [
-        ChunkLinearisation(agent._policy, LinearAdaptation(offsets[p], matrices[p], q), samples.tasks(p))
+        ChunkLinearisation(agent.policy, LinearAdaptation(offsets[p], matrices[p], q), samples.tasks(p))
         for p in (slice(0, 3), slice(3, 4))
     ]
-    old = agent._policy(offsets + matrices @ q, samples.observations).detach()
+    old = agent.policy(offsets + matrices @ q, samples.observations).detach()
 
     def outer(meta_parameters: Tensor) -> Tensor:
-        new = plain(agent._policy)(offsets + matrices @ meta_parameters, samples.observations)
+        new = plain(agent.policy)(offsets + matrices @ meta_parameters, samples.observations)
         return torch.stack([f(new, old, samples).mean() for f in (surrogate_objective, mean_divergence)])
 
     return q, chunks, outer
@@ -80,7 +80,7 @@ def test_the_step_is_the_natural_gradient_as_long_as_the_region_allows(problem) 
 
 
 def test_what_the_bound_holds_takes_no_part_in_the_step_and_what_is_to_leave_it_does(problem) -> None:
-    """The natural gradient of the entries that are free: solved with the others' rows and columns left out."""
+    """The natural gradient of the free entries: without the rows and columns of the others."""
     q, chunks, outer = problem
     gradient = torch.autograd.functional.jacobian(lambda x: outer(x)[0], q)
     down, up = int(gradient.argmin()), int(gradient.argmax())

@@ -97,7 +97,7 @@ def test_when_nothing_is_acceptable_the_parameters_stay(outcome: tuple[float, fl
 
 @pytest.mark.parametrize("at_once", [2, 4, 100])
 def test_it_does_not_matter_how_many_candidates_are_evaluated_at_once(at_once: int) -> None:
-    """The first that is acceptable is taken, even where later ones of the group are better."""
+    """The first acceptable candidate is accepted, even if later ones of the group are better."""
     lengths: list[float] = []
 
     def evaluate(p: Tensor) -> Tensor:
@@ -116,7 +116,7 @@ def test_it_does_not_matter_how_many_candidates_are_evaluated_at_once(at_once: i
 
 
 def test_candidates_are_evaluated_where_the_projection_puts_them() -> None:
-    """The second component may not go above 0.02, where the step would take it to 0.25 * 0.1265 = 0.0316."""
+    """The upper bound of the second component is 0.02; the step would take it to 0.25 * 0.1265 = 0.0316."""
     bound, seen = torch.tensor([1.0, 0.02], dtype=FLOAT), list[Tensor]()
 
     def evaluate(p: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ FLOAT = torch.float64
 
 @pytest.fixture(params=["few rows", "many rows", "many rows in blocks"], autouse=True)
 def however_many_rows(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What many rows go through on a CPU is checked with few."""
+    """Runs the code for many rows with few rows too."""
     if request.param != "few rows":
         monkeypatch.setattr("metarl.learning.networks.wide.CORE_BYTES", 0)
     if request.param == "many rows in blocks":
@@ -24,7 +24,7 @@ def however_many_rows(request: pytest.FixtureRequest, monkeypatch: pytest.Monkey
 
 
 def one_after_the_other(networks: Perceptrons, parameters: Tensor, x: Tensor) -> Tensor:
-    """The same by PyTorch's linear layers: network n on `x[n]`."""
+    """Outputs by PyTorch's linear layers: network n on `x[n]`."""
     layers, outputs = networks.layers(parameters), []
     for n, one in enumerate(x):
         for i, (weights, biases) in enumerate(zip(*layers, strict=True)):

@@ -1,4 +1,4 @@
-"""A policy around its parameters: what is computed in closed form, against autograd through PyTorch's own layers."""
+"""The linearised policy in closed form, against autograd through PyTorch's own layers."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def derivatives_of(loss: DistributionLoss, linear: LinearisedPolicy) -> LossDeri
     return LossDerivatives(linear, HeadAutograd(linear.distribution, loss))
 
 
-def test_push_and_pull_are_the_jacobian_and_its_transpose(problem, plain) -> None:
+def test_jvp_and_vjp_are_the_jacobian_and_its_transpose(problem, plain) -> None:
     policy, parameters, samples = problem
     linear = policy.linearise(parameters, samples.observations)
 
@@ -45,9 +45,9 @@ def test_push_and_pull_are_the_jacobian_and_its_transpose(problem, plain) -> Non
     torch.testing.assert_close(flat(linear.distribution), outputs(parameters))
     jacobian = torch.autograd.functional.jacobian(outputs, parameters).flatten(1)  # [outputs, M * P]
     v = torch.randn_like(parameters)
-    torch.testing.assert_close(flat(linear.push(v)), jacobian @ v.flatten())
+    torch.testing.assert_close(flat(linear.jvp(v)), jacobian @ v.flatten())
     cotangents = [torch.randn_like(t) for t in linear.distribution]
-    torch.testing.assert_close(linear.pull(cotangents).flatten(), flat(cotangents) @ jacobian)
+    torch.testing.assert_close(linear.vjp(cotangents).flatten(), flat(cotangents) @ jacobian)
 
 
 def test_gradient_and_hessian_product_are_those_of_autograd(problem, plain) -> None:
@@ -58,7 +58,7 @@ def test_gradient_and_hessian_product_are_those_of_autograd(problem, plain) -> N
     total = loss(plain(policy)(leaf, samples.observations)).sum()
     (gradient,) = torch.autograd.grad(total, leaf, create_graph=True)
     torch.testing.assert_close(derivatives.gradient, gradient)
-    for _ in range(2):  # a product leaves no trace
+    for _ in range(2):  # a product does not change the next one
         v = torch.randn_like(parameters)
         (expected,) = torch.autograd.grad(gradient, leaf, v, retain_graph=True)
         torch.testing.assert_close(derivatives.hessian_product(v), expected)
@@ -69,7 +69,7 @@ def test_further_cotangents_go_back_in_the_same_pass(problem) -> None:
     linear = policy.linearise(parameters, samples.observations)
     derivatives = derivatives_of(partial(inner_loss, samples=samples), linear)
     v, more = torch.randn_like(parameters), [torch.randn_like(t) for t in linear.distribution]
-    apart = derivatives.hessian_product(v) + linear.pull(more)
+    apart = derivatives.hessian_product(v) + linear.vjp(more)
     torch.testing.assert_close(derivatives.hessian_product(v, more), apart)
 
 
@@ -88,4 +88,4 @@ def test_a_loss_that_is_linear_in_the_outputs_bends_only_with_the_network(proble
 def test_cotangents_of_a_loss_pull_back_to_its_gradient(problem) -> None:
     policy, parameters, samples = problem
     linear, loss = policy.linearise(parameters, samples.observations), partial(inner_loss, samples=samples)
-    torch.testing.assert_close(linear.pull(linear.cotangents(loss)), derivatives_of(loss, linear).gradient)
+    torch.testing.assert_close(linear.vjp(linear.cotangents(loss)), derivatives_of(loss, linear).gradient)

@@ -34,7 +34,7 @@ def test_it_is_pytorchs_adam_bit_for_bit(fused: bool) -> None:
     adam = Adam(ours, 0.1, eps=1e-5, fused=fused)
     expected = torch.optim.Adam(theirs, lr=0.1, eps=1e-5, fused=fused or None)
     for i in range(6):
-        adam.learning_rate = expected.param_groups[0]["lr"] = 0.1 / (i + 1)
+        adam.step_size = expected.param_groups[0]["lr"] = 0.1 / (i + 1)
         for parameters, optimiser in ((ours, adam), (theirs, expected)):
             set_gradients(parameters, i)
             optimiser.step()
@@ -47,7 +47,7 @@ def test_it_is_pytorchs_adam_bit_for_bit(fused: bool) -> None:
 
 
 def test_the_first_step_by_hand() -> None:
-    """Both moments are corrected for their start at zero, so it is the learning rate times the gradient's sign."""
+    """Both moments are corrected for their start at zero, so it is the step size times the sign of the gradient."""
     leaf = torch.tensor([1.0, 1.0], requires_grad=True)
     leaf.grad = torch.tensor([4.0, -0.5])
     Adam([leaf], 0.1).step()
@@ -83,3 +83,10 @@ def test_an_unused_adam_is_saved_as_zeros_and_starts_afresh() -> None:
     train(parameters, adam, range(3))
     train(others, other, range(3))
     assert all(torch.equal(p, q) for p, q in zip(parameters, others, strict=True))
+
+
+def test_an_attribute_of_another_name_is_an_error() -> None:
+    """Else an annealed step size that is set under another name would be constant without notice."""
+    adam = Adam([torch.zeros(1, requires_grad=True)], 0.1)
+    with pytest.raises(AttributeError, match="learning_rate"):
+        adam.learning_rate = 0.0  # type: ignore[attr-defined]

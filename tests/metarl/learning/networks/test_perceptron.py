@@ -1,4 +1,4 @@
-"""The derivatives that are written out, against autograd, finite differences and numbers worked out by hand."""
+"""The derivatives in closed form, against autograd and numbers worked out by hand."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from metarl.learning.networks.perceptron import (
     Layers,
     _blocks,
     evaluate,
+    gradients_jvp,
     input_gradient,
+    jvp,
     parameter_gradients,
-    pull,
-    pull_tangents,
-    push,
+    vjp,
 )
 
 FLOAT = torch.float64
@@ -26,7 +26,7 @@ FLOAT = torch.float64
 
 @pytest.fixture(params=["as on a CPU", "as on a GPU"], autouse=True)
 def both_paths(request, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What runs on a GPU is checked on the CPU: the same operations, only slower there."""
+    """Runs the operations of a GPU on the CPU too."""
     if request.param == "as on a GPU":
         monkeypatch.setattr("metarl.learning.networks.perceptron.on_cpu", lambda x: False)
 
@@ -58,7 +58,7 @@ def test_a_network_worked_out_by_hand() -> None:
     x, h = one(0.25), 0.7615941559557649  # tanh(1)
     done = evaluate(layers, x, "tanh")
     assert done.output.item() == pytest.approx(3 * h - 1)
-    deltas = pull(layers, done.inputs, one(1.0), "tanh")
+    deltas = vjp(layers, done.inputs, one(1.0), "tanh")
     gradients, slope = parameter_gradients(done.inputs, deltas), 1 - h * h
     assert input_gradient(layers, deltas, slice(None)).item() == pytest.approx(6 * slope)
     assert [w.item() for w in gradients.weights] == pytest.approx([3 * slope * 0.25, h])
@@ -75,7 +75,7 @@ def test_values_and_gradients_are_those_of_autograd(sizes: tuple[int, ...], acti
     expected = plain(layers, x, activation)
     with torch.no_grad():
         torch.testing.assert_close(done.output, expected)
-        deltas = pull(layers, done.inputs, cotangent, activation)
+        deltas = vjp(layers, done.inputs, cotangent, activation)
         x, gradients = input_gradient(layers, deltas, slice(None)), parameter_gradients(done.inputs, deltas)
         theirs = torch.autograd.grad(expected, leaves, cotangent)
         torch.testing.assert_close((x, *gradients.weights, *gradients.biases), theirs)
@@ -101,11 +101,11 @@ def test_tangents_of_output_and_gradients_are_the_derivatives_along_them(
     primals = (cotangent, *layers.weights, *layers.biases)
     _, expected = torch.autograd.functional.jvp(outputs, primals, (change, *along.weights, *along.biases))
     done = evaluate(layers, x, activation)
-    deltas = pull(layers, done.inputs, cotangent, activation)
-    pushed = push(layers, done.inputs, along, activation, deltas=deltas)
-    changes = pull_tangents(layers, done.inputs, deltas, along, pushed, change, activation)
-    torch.testing.assert_close((pushed.output, *changes.weights, *changes.biases), expected)
-    torch.testing.assert_close(push(layers, done.inputs, along, activation).output, expected[0])
+    deltas = vjp(layers, done.inputs, cotangent, activation)
+    forward = jvp(layers, done.inputs, along, activation, deltas=deltas)
+    changes = gradients_jvp(layers, done.inputs, deltas, along, forward, change, activation)
+    torch.testing.assert_close((forward.output, *changes.weights, *changes.biases), expected)
+    torch.testing.assert_close(jvp(layers, done.inputs, along, activation).output, expected[0])
 
 
 @pytest.mark.parametrize("threads", [1, 2])
@@ -114,14 +114,14 @@ def test_large_batches_go_block_by_block_to_the_same_result(monkeypatch: pytest.
     layers, x = random_layers(sizes), torch.randn(2, 50, 13, dtype=FLOAT)
     whole = evaluate(layers, x, "tanh")
     cotangent = torch.randn(2, 50, 11, dtype=FLOAT)
-    expected = input_gradient(layers, pull(layers, whole.inputs, cotangent, "tanh"), slice(None))
+    expected = input_gradient(layers, vjp(layers, whole.inputs, cotangent, "tanh"), slice(None))
     monkeypatch.setattr("metarl.learning.networks.perceptron.CORE_BYTES", 4 * 13 * 7)  # seven rows
     monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
     blocked = evaluate(layers, x, "tanh")
     torch.testing.assert_close(blocked.output, whole.output)
-    deltas = pull(layers, blocked.inputs, cotangent, "tanh")
+    deltas = vjp(layers, blocked.inputs, cotangent, "tanh")
     torch.testing.assert_close(input_gradient(layers, deltas, slice(None)), expected)
-    tangents = [push(layers, done.inputs, layers, "tanh").output for done in (whole, blocked)]
+    tangents = [jvp(layers, done.inputs, layers, "tanh").output for done in (whole, blocked)]
     torch.testing.assert_close(*tangents)
 
 
@@ -154,16 +154,16 @@ def test_the_hyperbolic_tangent_is_as_exact_as_promised() -> None:
 
 
 def test_what_goes_in_is_left_as_it_is() -> None:
-    """In place is only what was computed on the way."""
+    """No function changes its arguments."""
     layers, along = random_layers((3, 5, 4, 2)), random_layers((3, 5, 4, 2), seed=1)
     x, cotangent, change = torch.randn(2, 6, 3, dtype=FLOAT), *torch.randn(2, 2, 6, 2, dtype=FLOAT)
     done = evaluate(layers, x, "tanh")
-    deltas = pull(layers, done.inputs, cotangent, "tanh")
+    deltas = vjp(layers, done.inputs, cotangent, "tanh")
     given = [*layers.weights, *layers.biases, *along.weights, *along.biases, x, cotangent, change]
     given += [*done.inputs, *deltas]
     before = [t.clone() for t in given]
-    pushed = push(layers, done.inputs, along, "tanh", deltas=deltas)
-    kept = [t.clone() for t in (pushed.output, *pushed.activations)]
-    pull_tangents(layers, done.inputs, deltas, along, pushed, change, "tanh")
+    forward = jvp(layers, done.inputs, along, "tanh", deltas=deltas)
+    kept = [t.clone() for t in (forward.output, *forward.activations)]
+    gradients_jvp(layers, done.inputs, deltas, along, forward, change, "tanh")
     torch.testing.assert_close(given, before, rtol=0, atol=0)
-    torch.testing.assert_close([pushed.output, *pushed.activations], kept, rtol=0, atol=0)
+    torch.testing.assert_close([forward.output, *forward.activations], kept, rtol=0, atol=0)

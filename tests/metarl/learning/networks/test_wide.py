@@ -1,4 +1,4 @@
-"""What is not seen from outside; `test_networks.py` holds the numbers to those of one network after the other."""
+"""Internals of the wide form; `test_flat.py` compares its numbers with one network after another."""
 
 from __future__ import annotations
 
