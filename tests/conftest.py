@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import shutil
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -70,14 +71,24 @@ WITH_MANY_CLASSES = ("ml10", "ml25", "ml45")
 """The first use of their goals takes a second per class."""
 
 
-@pytest.fixture(params=[pytest.param(n, marks=[pytest.mark.slow] * (n in WITH_MANY_CLASSES)) for n in names(FAMILIES)])
-def family_name(request: pytest.FixtureRequest, cache: Path) -> str:
-    """Every family that comes with metarl; goals are derived by one process while the others wait."""
-    name = str(request.param)
-    if name in WITH_MANY_CLASSES:
+@pytest.fixture
+def with_goals(cache: Path) -> Callable[[str], None]:
+    """Derives the goals of a family with many classes: one process does, while the others wait."""
+
+    def derive(name: str) -> None:
         with open(cache / f"{name}.lock", "w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             make_family(name).distribution.held_out(1)
+
+    return derive
+
+
+@pytest.fixture(params=[pytest.param(n, marks=[pytest.mark.slow] * (n in WITH_MANY_CLASSES)) for n in names(FAMILIES)])
+def family_name(request: pytest.FixtureRequest, with_goals: Callable[[str], None]) -> str:
+    """Every family that comes with metarl."""
+    name = str(request.param)
+    if name in WITH_MANY_CLASSES:
+        with_goals(name)
     return name
 
 
@@ -111,13 +122,21 @@ def tiny() -> tuple[str, ...]:
     return TINY
 
 
-@pytest.fixture
-def trained_run(run_metarl: Callable[..., Any], tmp_path: Path) -> Path:
-    """A tiny finished run of maml-trpo on point-robot."""
-    out = tmp_path / "run"
-    code, _, err = run_metarl("train", "maml-trpo", "point-robot", "--out", out, *TINY)
-    assert code == 0, err
+@pytest.fixture(scope="session")
+def trained_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny finished run of maml-trpo on point-robot, to be copied."""
+    from metarl.scripts.cli import main
+
+    torch.set_num_threads(1)
+    out = tmp_path_factory.mktemp("trained") / "run"
+    assert main(["train", "maml-trpo", "point-robot", "--out", str(out), *TINY]) == 0
     return out
+
+
+@pytest.fixture
+def trained_run(run_metarl: Callable[..., Any], trained_once: Path, tmp_path: Path) -> Path:
+    """Such a run of the test's own, in its working folder."""
+    return Path(shutil.copytree(trained_once, tmp_path / "run"))
 
 
 @pytest.fixture

@@ -324,12 +324,6 @@ def test_meta_worlds_largest_benchmark_is_soon_there_and_fits_into_memory() -> N
     best_of_three(words, {"fraction_of_physics": 0.70}, at_most)
 
 
-@pytest.mark.slow
-def test_meta_worlds_largest_benchmark_fits_into_memory() -> None:
-    words = ("rollout", "--family", "ml45", "--tasks", "45", "--episodes", "10", "--horizon", "2", "--rounds", "1")
-    assert bench(*words)["peak_mib"] <= 4096
-
-
 # Packages ---------------------------------------------------------------------------------------------------
 
 

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import importlib.metadata
+import json
+import subprocess
+import sys
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -182,3 +186,12 @@ def test_all_fifty_classes_are_there() -> None:
     from metaworld.env_dict import ALL_V3_ENVIRONMENTS
 
     assert set(MANIPULATIONS) == set(ALL_V3_ENVIRONMENTS)
+
+
+@pytest.mark.slow
+def test_meta_worlds_largest_benchmark_fits_into_memory(with_goals: Callable[[str], None]) -> None:
+    with_goals("ml45")
+    words = ("--family", "ml45", "--tasks", "45", "--episodes", "10", "--horizon", "50", "--rounds", "1", "--json")
+    command = [sys.executable, "-c", "import metarl.scripts.cli as c; raise SystemExit(c.main())", "bench", "rollout"]
+    done = subprocess.run([*command, *words], capture_output=True, text=True, check=True)  # whose peak is its own
+    assert json.loads(done.stdout.splitlines()[-1])["peak_mib"] <= 4096
