@@ -4,8 +4,10 @@ BIN := .venv/bin
 READY := .venv/.ready
 STAMP := $(shell date +%Y%m%d-%H%M%S)
 QUICKSTART := runs/quickstart-$(STAMP)
+PYTEST := $(BIN)/python -m pytest --durations=30
+SIDE_BY_SIDE := $(PYTEST) -n 2 --dist worksteal
 
-.PHONY: train test test-slow lint clean
+.PHONY: train test test-slow bench-check lint clean
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -24,12 +26,19 @@ lint: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# Correctness, at most 6 minutes on two cores: no test here asserts how long the product's work takes.
 test: lint
-	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow"
+	$(SIDE_BY_SIDE) -m "not slow and not bench_check"
 
+# At most 12 minutes on two cores. tests/test_promises.py times things, so nothing runs beside it.
 test-slow: $(READY)
-	$(BIN)/python -m pytest -n 2 --dist worksteal -m slow tests/agents tests/envs tests/metarl tests/scripts
-	$(BIN)/python -m pytest -m slow tests/test_promises.py
+	$(SIDE_BY_SIDE) -m slow --ignore=tests/test_promises.py
+	$(PYTEST) -m slow tests/test_promises.py
+
+# All timings, the longer trainings and the longer comparisons, on a quiet machine: docs/bench-check.md.
+bench-check: $(READY)
+	$(SIDE_BY_SIDE) -m bench_check --ignore=tests/test_promises.py
+	$(PYTEST) -m bench_check tests/test_promises.py
 
 clean:
 	rm -rf .venv build *.egg-info .pytest_cache .ruff_cache .mypy_cache

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import os
+import shutil
 import signal
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +18,7 @@ import torch
 
 from metarl.agents.maml_trpo import MamlTrpo, MamlTrpoConfig
 from metarl.learning.gradient.policy import Samples, StackedPolicy
-from metarl.registry import FAMILIES, names
+from metarl.registry import FAMILIES, make_family, names
 from metarl.rollout import TrajectoryBuilder
 from metarl.scripts.reference.policy import PlainPolicy
 from metarl.types import Spaces, Task, Trajectories
@@ -48,14 +52,44 @@ def own_cache(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("METARL_CACHE", str(cache))
 
 
+@pytest.fixture(
+    params=[pytest.param(False, id="counted"), pytest.param(True, id="timed", marks=pytest.mark.bench_check)]
+)
+def within(request: pytest.FixtureRequest) -> Callable[[float], contextlib.AbstractContextManager[None]]:
+    """Bounds the seconds of a block, under `make bench-check` only; the test also counts what takes that time."""
+
+    @contextlib.contextmanager
+    def bounded(seconds: float) -> Iterator[None]:
+        began = time.monotonic()
+        yield
+        assert not request.param or time.monotonic() - began < seconds
+
+    return bounded
+
+
 WITH_MANY_CLASSES = ("ml10", "ml25", "ml45")
-"""Their goals take a second for each class when they are first needed."""
+"""The first use of their goals takes a second per class."""
+
+
+@pytest.fixture
+def with_goals(cache: Path) -> Callable[[str], None]:
+    """Derives the goals of a family with many classes: one process does, while the others wait."""
+
+    def derive(name: str) -> None:
+        with open(cache / f"{name}.lock", "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            make_family(name).distribution.held_out(1)
+
+    return derive
 
 
 @pytest.fixture(params=[pytest.param(n, marks=[pytest.mark.slow] * (n in WITH_MANY_CLASSES)) for n in names(FAMILIES)])
-def family_name(request: pytest.FixtureRequest) -> str:
+def family_name(request: pytest.FixtureRequest, with_goals: Callable[[str], None]) -> str:
     """Every family that comes with metarl."""
-    return str(request.param)
+    name = str(request.param)
+    if name in WITH_MANY_CLASSES:
+        with_goals(name)
+    return name
 
 
 @pytest.fixture
@@ -88,13 +122,21 @@ def tiny() -> tuple[str, ...]:
     return TINY
 
 
-@pytest.fixture
-def trained_run(run_metarl: Callable[..., Any], tmp_path: Path) -> Path:
-    """A tiny finished run of maml-trpo on point-robot."""
-    out = tmp_path / "run"
-    code, _, err = run_metarl("train", "maml-trpo", "point-robot", "--out", out, *TINY)
-    assert code == 0, err
+@pytest.fixture(scope="session")
+def trained_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny finished run of maml-trpo on point-robot, to be copied."""
+    from metarl.scripts.cli import main
+
+    torch.set_num_threads(1)
+    out = tmp_path_factory.mktemp("trained") / "run"
+    assert main(["train", "maml-trpo", "point-robot", "--out", str(out), *TINY]) == 0
     return out
+
+
+@pytest.fixture
+def trained_run(run_metarl: Callable[..., Any], trained_once: Path, tmp_path: Path) -> Path:
+    """Such a run of the test's own, in its working folder."""
+    return Path(shutil.copytree(trained_once, tmp_path / "run"))
 
 
 @pytest.fixture

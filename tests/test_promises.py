@@ -1,7 +1,12 @@
-"""What the README and the documents promise of whole runs, measured through the command line."""
+"""The promises of the README and the documents about whole runs, measured through the command line.
+
+`make bench-check` runs all of them, one at a time. `make test-slow` runs a sample: four sampling families, those whose
+code changed, and one training. `docs/bench-check.md` lists them.
+"""
 
 from __future__ import annotations
 
+import ast
 import json
 import statistics
 import subprocess
@@ -9,20 +14,23 @@ import sys
 import time
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from metarl.registry import make_family
+from metarl.registry import FAMILIES, make_family
 from metarl.runs import versions
 from metarl.scripts.reference.environments import GYMNASIUM_IDS
 
 ROOT = Path(__file__).resolve().parent.parent
 METARL = str(Path(sys.executable).parent / "metarl")
 FULL_SPEED = 67_100
-"""Half-cheetahs that bare MuJoCo steps per second on a machine that has to keep what is promised in seconds."""
+"""Half-cheetahs per second in bare MuJoCo on a machine that has to keep the promises made in seconds."""
+SAMPLED = ("half-cheetah-vel", "humanoid-dir-2d", "ant-crippled", "hopper-gravity")
+"""Sampling families that `make test-slow` always times."""
 
 
 def run(*words: object, cwd: Path = ROOT) -> str:
@@ -32,7 +40,7 @@ def run(*words: object, cwd: Path = ROOT) -> str:
 
 
 def bench(*words: object) -> dict[str, Any]:
-    """What `metarl bench` prints, as one flat table of the first row."""
+    """The output of `metarl bench` as one flat table of the first row."""
     value = json.loads(run(METARL, "bench", *words, "--json").splitlines()[-1])
     return value | (value.get("rows") or [{}])[0]
 
@@ -43,6 +51,94 @@ def train_and_evaluate(out: Path, *words: object) -> tuple[dict[str, Any], float
     rows = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
     seconds = statistics.median(r["time/sample_s"] + r["time/update_s"] for r in rows)
     return json.loads(run(METARL, "evaluate", out, "--json").splitlines()[-1]), seconds
+
+
+# Families whose code changed --------------------------------------------------------------------------------
+
+
+def code(source: str) -> str:
+    """A module's syntax tree without comments, docstrings and field strings."""
+    tree = ast.parse(source)
+    for node in ast.walk(tree):
+        for name in ("body", "orelse", "finalbody"):
+            statements = getattr(node, name, None)
+            if isinstance(statements, list):
+                setattr(node, name, [s for s in statements if not is_text(s)])
+    return ast.dump(tree)
+
+
+def is_text(statement: ast.AST) -> bool:
+    return (
+        isinstance(statement, ast.Expr)
+        and isinstance(statement.value, ast.Constant)
+        and isinstance(statement.value.value, str)
+    )
+
+
+def git(root: Path, *words: str) -> str | None:
+    """The output of a git command; None if it fails, or if there is no git."""
+    try:
+        done = subprocess.run(["git", *words], cwd=root, capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        return None
+    return done.stdout if done.returncode == 0 else None
+
+
+def changed_modules(root: Path) -> set[str]:
+    """Python files whose code differs from the merge base with the main branch; on that branch, from `HEAD~1`.
+
+    Empty without git, or in a shallow clone that holds neither.
+    """
+    head = git(root, "rev-parse", "HEAD")
+    base = git(root, "merge-base", "HEAD", "origin/HEAD")
+    if base is None or base == head:
+        base = git(root, "rev-parse", "HEAD~1")
+    if base is None:
+        return set()
+    names = (git(root, "diff", "--name-only", "--diff-filter=d", base.strip(), "--", "*.py") or "").splitlines()
+    before = {name: git(root, "show", f"{base.strip()}:{name}") for name in names}
+    return {name for name, old in before.items() if old is None or code(old) != code((root / name).read_text())}
+
+
+def sampled(changed: set[str]) -> list[str]:
+    """Sampling families for `make test-slow`."""
+    points = {point.name: point.value.partition(":")[0] for point in entry_points(group=FAMILIES)}
+    files = {name: points[name].removeprefix("metarl.").replace(".", "/") + ".py" for name in GYMNASIUM_IDS}
+    return [name for name in GYMNASIUM_IDS if name in SAMPLED or files[name] in changed]
+
+
+SLOW_TOO = sampled(changed_modules(ROOT))
+
+
+def test_a_family_is_timed_when_its_code_changed() -> None:
+    assert set(sampled(set())) == set(SAMPLED)
+    assert len(SAMPLED) == 4
+    added = set(sampled({"envs/walker2d.py", "envs/bandit.py", "README.py"})) - set(SAMPLED)
+    assert added == {name for name in GYMNASIUM_IDS if name.startswith("walker2d")}
+
+
+def test_code_that_changed_is_told_from_words_that_changed(tmp_path: Path) -> None:
+    def commit() -> None:
+        git(tmp_path, "add", ".")
+        made = git(tmp_path, "-c", "user.name=a", "-c", "user.email=a@b", "commit", "--quiet", "--message", "x")
+        assert made is not None
+
+    assert changed_modules(tmp_path) == set(), "no git"
+    assert git(tmp_path, "init", "--quiet") is not None
+    (tmp_path / "words.py").write_text('"""Old."""\nx = 1\n"""Number."""\n')
+    (tmp_path / "code.py").write_text('"""Old."""\nx = 1\n')
+    (tmp_path / "gone.py").write_text("x = 1\n")
+    commit()
+    assert changed_modules(tmp_path) == set(), "a shallow clone holds no other commit"
+    (tmp_path / "words.py").write_text('"""New."""\nx = 1  # one\n"""A number."""\n')
+    (tmp_path / "code.py").write_text('"""Old."""\nx = 2\n')
+    (tmp_path / "gone.py").unlink()
+    (tmp_path / "new.py").write_text("x = 1\n")
+    commit()
+    assert changed_modules(tmp_path) == {"code.py", "new.py"}
+
+
+# Trainings --------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("door", ["train", "evaluate"])
@@ -56,7 +152,7 @@ def test_the_scripts_are_doors_to_the_same_functions(tmp_path: Path, trained_run
         assert json.loads(out.splitlines()[-1])["tasks"] == 2
 
 
-@pytest.mark.slow
+@pytest.mark.bench_check
 def test_point_robot_in_50_iterations(tmp_path: Path) -> None:
     speeds = [half_cheetahs_per_s()]
     value, seconds = train_and_evaluate(tmp_path / "run", "point-robot", "--iterations", "50")
@@ -68,6 +164,17 @@ def test_point_robot_in_50_iterations(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_half_cheetah_vel_in_30_iterations(tmp_path: Path) -> None:
+    """Half as many as `make train` makes; -45 after adaptation, 20 more than before it."""
+    value, _ = train_and_evaluate(tmp_path / "run", "half-cheetah-vel", "--iterations", "30")
+    assert value["split"] == "test"
+    assert value["tasks"] == 40
+    assert value["curve"][1]["mean"] >= -50
+    assert value["differences"][0]["mean"] >= 15
+    assert value["differences"][0]["ci_low"] > 0
+
+
+@pytest.mark.bench_check
 def test_half_cheetah_vel_in_60_iterations(tmp_path: Path) -> None:
     """As many as `make train` makes."""
     value, _ = train_and_evaluate(tmp_path / "run", "half-cheetah-vel", "--iterations", "60")
@@ -78,15 +185,18 @@ def test_half_cheetah_vel_in_60_iterations(tmp_path: Path) -> None:
     assert value["differences"][0]["ci_low"] > 0
 
 
-@pytest.mark.slow
+@pytest.mark.bench_check
 def test_half_cheetah_dir_in_60_iterations(tmp_path: Path) -> None:
     value, _ = train_and_evaluate(tmp_path / "run", "half-cheetah-dir", "--iterations", "60")
     assert value["split"] == "train", "two tasks: no held-out ones"
     assert value["curve"][1]["mean"] >= 80
 
 
+# Timings ----------------------------------------------------------------------------------------------------
+
+
 def at_full_speed(seconds: float, half_cheetahs_per_s: float) -> float:
-    """What took so long on a machine of such a speed, at `FULL_SPEED`; a faster machine gets no credit.
+    """Seconds at `FULL_SPEED` of work timed on a machine of the given speed; a faster machine gets no credit.
 
     The same machine has stepped 82,300 half-cheetahs per second and, hours later, 37,900.
     """
@@ -104,7 +214,7 @@ def best_of_three(
     at_most: Mapping[str, float] | None = None,
     measure: Callable[..., dict[str, Any]] = bench,
 ) -> None:
-    """Another process on the machine can only make `metarl bench` look worse, so one call of three has to do."""
+    """Require one call of three to keep the bounds: another process can only make `metarl bench` look worse."""
     calls: list[dict[str, Any]] = []
     upper = at_most or {}
     for _ in range(3):
@@ -117,13 +227,13 @@ def best_of_three(
 
 
 def measured_iteration(*words: object) -> dict[str, Any]:
-    """What `metarl bench iteration` prints, and `seconds` at full speed, by the physics that it played in between."""
+    """The output of `metarl bench iteration`, with `seconds` at full speed by the physics of the same iterations."""
     value = bench("iteration", *words)
     steps = 2 * value["tasks"] * value["episodes"] * value["horizon"]  # before and after adaptation
     return value | {"seconds": at_full_speed(value["seconds"], steps / value["physics_seconds"])}
 
 
-@pytest.mark.slow
+@pytest.mark.bench_check
 def test_an_iteration_takes_no_longer_than_promised() -> None:
     words = ("--agent", "maml-trpo", "--family", "half-cheetah-vel")
     at_least = {"ratio_vs_reference": 1 / 0.65, "fraction_of_physics": 0.75}
@@ -136,11 +246,17 @@ def seconds_of(*words: object) -> float:
     return time.perf_counter() - begun
 
 
-@pytest.mark.slow
+@pytest.mark.bench_check
+def test_help_answers_in_under_a_second() -> None:
+    """At the first try."""
+    assert seconds_of("--help") < 1.0
+
+
+@pytest.mark.bench_check
 def test_it_starts_soon(tmp_path: Path) -> None:
     """The first iteration, with the start and the end of the command; one try of three has to do, as above.
 
-    Ten seconds, down to half of full speed; a machine slower than that gets as much more as it is slower.
+    Ten seconds, down to half of full speed; a slower machine gets more in proportion.
     """
     one = ("train", "maml-trpo", "half-cheetah-vel", "--iterations", "1", "--out")
     assert min(seconds_of("--help") for _ in range(3)) < 1.0
@@ -148,7 +264,7 @@ def test_it_starts_soon(tmp_path: Path) -> None:
     assert min(seconds_of(*one, tmp_path / str(i)) for i in range(3)) <= allowed
 
 
-@pytest.mark.slow
+@pytest.mark.bench_check
 @pytest.mark.parametrize(
     ("agent", "family", "ratio"),
     [
@@ -168,19 +284,21 @@ PEARL_AS_PUBLISHED = ("update", "--agent", "pearl", "--family", "half-cheetah-ve
 PEARL_AS_PUBLISHED += ("--tasks", "16", "--gradient-steps", "5", "--rounds", "5")
 
 
-@pytest.mark.slow
+@pytest.mark.bench_check
 def test_an_update_of_pearl_as_published_beats_its_plain_reference() -> None:
     best_of_three(PEARL_AS_PUBLISHED, {"ratio_vs_reference": 1.05})
 
 
-@pytest.mark.slow
+@pytest.mark.bench_check
 @pytest.mark.xfail("Intel" in versions()["machine"]["processor"], reason="0.67 to 0.71 on two cores of an Intel Xeon")
 def test_an_update_of_pearl_as_published_is_mostly_its_matrix_products() -> None:
     best_of_three(PEARL_AS_PUBLISHED, {"fraction_of_products": 0.75})
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("family", GYMNASIUM_IDS)
+@pytest.mark.bench_check
+@pytest.mark.parametrize(
+    "family", [pytest.param(name, marks=[pytest.mark.slow] * (name in SLOW_TOO)) for name in GYMNASIUM_IDS]
+)
 def test_sampling_stays_near_bare_physics(family: str) -> None:
     words = ("rollout", "--family", family, "--tasks", "20", "--episodes", "20", "--rounds", "2")
     if family == "half-cheetah-vel":
@@ -192,18 +310,21 @@ def test_sampling_stays_near_bare_physics(family: str) -> None:
         best_of_three((*words, "--no-processes"), {"fraction_of_physics": 0.75, "ratio_vs_sync": sync})
 
 
-@pytest.mark.slow
+@pytest.mark.bench_check
 def test_sampling_of_meta_world_stays_near_bare_physics() -> None:
     words = ("rollout", "--family", "ml10", "--tasks", "20", "--episodes", "10", "--rounds", "2")
     best_of_three(words, {"fraction_of_physics": 0.80, "ratio_vs_sync": 6.0}, {"reset_ms": 10.0})
 
 
-@pytest.mark.slow
+@pytest.mark.bench_check
 def test_meta_worlds_largest_benchmark_is_soon_there_and_fits_into_memory() -> None:
     words = ("rollout", "--family", "ml45", "--tasks", "45", "--episodes", "10", "--horizon", "50", "--rounds", "2")
     make_family("ml45").distribution.sample(1, np.random.default_rng(0))  # derives its goals, unless they are there
     at_most = {"tasks_s": 3.0, "set_tasks_ms": 200.0, "peak_mib": 4096}
     best_of_three(words, {"fraction_of_physics": 0.70}, at_most)
+
+
+# Packages ---------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.slow

@@ -51,7 +51,8 @@ def test_intervals_over_seeds_hold_what_other_trainings_give(over: Over, seeds: 
 
 @pytest.mark.parametrize("seeds", [3, 10])
 @pytest.mark.parametrize("over", ["tasks", "both"])
-def test_intervals_of_the_interquartile_mean_hold_it(over: Over, seeds: int) -> None:
+def test_intervals_of_the_interquartile_mean_hold_it(over: Over, seeds: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("metarl.comparison.RESAMPLES", 999)
     table, _ = scores(seeds, 0.0 if over == "tasks" else 1.0)
     some = table[..., :300]  # known to 0.013
     assert AT_LEAST <= coverage(intervals(some, over, "iqm"), 0.0) <= AT_MOST

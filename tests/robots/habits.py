@@ -165,6 +165,8 @@ class Leaves(Point):
 class Closes(Point):
     """Raises or hangs in close."""
 
+    hung = 0
+
     def __init__(self, how: str) -> None:
         super().__init__()
         self.how, self.used = how, False
@@ -177,6 +179,7 @@ class Closes(Point):
 
     def close(self) -> None:
         if self.how == "hangs" and self.used:
+            Closes.hung += 1
             time.sleep(1000)
         if self.how != "hangs":
             raise OSError("the socket is closed already")

@@ -270,7 +270,7 @@ def test_ctrl_c_reaches_the_workers_too_and_still_saves(start, tmp_path: Path) -
     assert_nobody_left(process.pid)
 
 
-@pytest.mark.slow
+@pytest.mark.bench_check
 @pytest.mark.parametrize("agent", ["maml-trpo", "rl2", "pearl"])
 @pytest.mark.parametrize("family", [PENDULUM, CART, ("reach:make_family",)], ids=["pendulum", "cart", "dict"])
 def test_without_a_preset_an_iteration_takes_at_most_30_s(run_metarl, tmp_path: Path, agent: str, family) -> None:

@@ -288,7 +288,7 @@ def stop(*_: object, **__: object) -> Any:
 
 CUT = {
     "metarl.scripts.train": ["train", "settled"],
-    "metarl.evaluation": ["collect"],
+    "metarl.evaluation": ["collects"],
     "metarl.scripts.render": [],
     "metarl.scripts.check": ["examine"],
     "metarl.scripts.catalogue": ["catalogue"],

@@ -102,7 +102,12 @@ def test_bench_rollout_prints_its_keys(run_metarl, family: str) -> None:
     assert {"family", "tasks", "episodes"} | physics | others == set(value)
     for key in others | (physics if family == "hopper-vel" else set()):
         assert value[key] > 0, key
-    if family != "hopper-vel":
+    for ratio, other in (("ratio_vs_sync", "sync_env_steps_per_s"), ("ratio_vs_async", "async_env_steps_per_s")):
+        assert value[ratio] == pytest.approx(value["env_steps_per_s"] / value[other], rel=1e-3, abs=1e-4)
+    if family == "hopper-vel":
+        speeds = value["env_steps_per_s"], value["physics_steps_per_s"]
+        assert value["fraction_of_physics"] == pytest.approx(speeds[0] / speeds[1], rel=1e-3, abs=1e-4)
+    else:
         assert {value[key] for key in physics} == {None}
 
 

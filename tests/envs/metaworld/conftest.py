@@ -12,8 +12,8 @@ from metarl.envs.metaworld import families
 
 
 @pytest.fixture
-def few_goals(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Only the first five goals of each class and split, which takes a twentieth of the time; in a cache of its own."""
+def few_goals(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only the first five goals of each class and split, which takes a twentieth of the time; cached apart."""
     upstream = families._upstream_tasks
 
     def first(benchmark: families.Benchmark) -> tuple[Mapping[str, list[Any]], Mapping[str, list[Any]]]:
@@ -21,4 +21,4 @@ def few_goals(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         return tuple({name: tasks[:5] for name, tasks in split.items()} for split in (train, test))  # type: ignore[return-value]
 
     monkeypatch.setattr(families, "_upstream_tasks", first)
-    monkeypatch.setenv("METARL_CACHE", str(tmp_path / "few"))
+    monkeypatch.setenv("METARL_CACHE", str(cache / "few"))

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import importlib.metadata
-import os
+import json
+import subprocess
+import sys
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -46,11 +49,14 @@ def test_a_goal_here_is_that_goal_there() -> None:
 
 
 @pytest.mark.usefixtures("few_goals")
-def test_another_seed_gives_other_goals() -> None:
-    assert (
-        ml1("reach-v3,seed=1").distribution.held_out(1)[0]["target"]
-        != ml1("reach-v3").distribution.held_out(1)[0]["target"]
-    )
+def test_another_seed_gives_the_goals_that_it_gives_there() -> None:
+    made = metaworld.ML1("reach-v3", seed=1)
+    env = made.train_classes["reach-v3"]()
+    env.set_task(made.test_tasks[0])
+    env.reset()
+    first = ml1("reach-v3,seed=1").distribution.held_out(1)[0]["target"]
+    assert np.array_equal(first, env._target_pos)
+    assert first != ml1("reach-v3").distribution.held_out(1)[0]["target"]
 
 
 @pytest.mark.usefixtures("few_goals")
@@ -144,11 +150,20 @@ def test_untested_versions_are_named_once(monkeypatch: pytest.MonkeyPatch, caplo
     assert "tested are metaworld 3.1.1, mujoco 3.3.0, gymnasium 1.4.0" in record.message
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+@pytest.mark.usefixtures("few_goals")
 def test_a_folder_that_cannot_be_written_to_costs_time_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    tmp_path.chmod(0o500)
-    monkeypatch.setenv("METARL_CACHE", str(tmp_path / "none"))
-    assert len(ml1("reach-v3").distribution.held_out()) == 50
+    (tmp_path / "file").touch()
+    derive, calls, kept = families._derived, [], held_out()
+
+    def counted(*arguments: Any) -> Any:
+        calls.append(arguments)
+        return derive(*arguments)
+
+    monkeypatch.setattr(families, "_derived", counted)
+    monkeypatch.setenv("METARL_CACHE", str(tmp_path / "file" / "folder"))  # not even root can make it
+    for times in (1, 2):
+        assert held_out() == kept
+        assert len(calls) == times, "derived again"
 
 
 @pytest.mark.parametrize(
@@ -171,3 +186,12 @@ def test_all_fifty_classes_are_there() -> None:
     from metaworld.env_dict import ALL_V3_ENVIRONMENTS
 
     assert set(MANIPULATIONS) == set(ALL_V3_ENVIRONMENTS)
+
+
+@pytest.mark.slow
+def test_meta_worlds_largest_benchmark_fits_into_memory(with_goals: Callable[[str], None]) -> None:
+    with_goals("ml45")
+    words = ("--family", "ml45", "--tasks", "45", "--episodes", "10", "--horizon", "50", "--rounds", "1", "--json")
+    command = [sys.executable, "-c", "import metarl.scripts.cli as c; raise SystemExit(c.main())", "bench", "rollout"]
+    done = subprocess.run([*command, *words], capture_output=True, text=True, check=True)  # whose peak is its own
+    assert json.loads(done.stdout.splitlines()[-1])["peak_mib"] <= 4096

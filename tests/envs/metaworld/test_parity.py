@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from metarl.envs.metaworld.classes import MANIPULATIONS
-from metarl.scripts.reference.metaworld_parity import Parity, class_parity, played
+from metarl.scripts.reference.metaworld_parity import Parity, Schedule, class_parity, played
 
 EXACT = 1e-9
 """Sums of squares are added up in another order here and there; the physics itself is equal bit for bit."""
@@ -24,13 +24,24 @@ def test_a_batch_of_several_classes_equals_meta_world() -> None:
     assert_equal(played("noisy", goals, steps=60))
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", sorted(MANIPULATIONS))
-def test_every_class_equals_meta_world_in_whole_episodes(name: str) -> None:
-    """With ten goals by the scripted policy: `python -m metarl.scripts.reference.metaworld_parity`."""
-    results = class_parity(name, (("scripted", (0, 1, 2)), ("noisy", (10, 25)), ("random", (11, 26))))
+def assert_class_equal(name: str, schedule: Schedule) -> None:
+    results = class_parity(name, schedule)
     for result in results:
         assert_equal(result)
     success = np.concatenate([result.success[0] for result in results])
     assert success.any()
     assert not success.all(), "both sides of the reward were met"
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("few_goals")
+@pytest.mark.parametrize("name", sorted(MANIPULATIONS))
+def test_every_class_equals_meta_world_in_an_episode_of_each_kind(name: str) -> None:
+    assert_class_equal(name, (("scripted", (0,)), ("noisy", (3,))))
+
+
+@pytest.mark.bench_check
+@pytest.mark.parametrize("name", sorted(MANIPULATIONS))
+def test_every_class_equals_meta_world_in_whole_episodes(name: str) -> None:
+    """With ten goals by the scripted policy: `python -m metarl.scripts.reference.metaworld_parity`."""
+    assert_class_equal(name, (("scripted", (0, 1, 2)), ("noisy", (10, 25)), ("random", (11, 26))))

