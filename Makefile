@@ -2,10 +2,11 @@
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
+DOCS_READY := .venv/.docs-ready
 STAMP := $(shell date +%Y%m%d-%H%M%S)
 QUICKSTART := runs/quickstart-$(STAMP)
 
-.PHONY: train test test-slow lint clean
+.PHONY: train test test-slow lint docs clean
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -23,6 +24,16 @@ lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/codespell
+	$(BIN)/python tools/openings.py --commands
+
+$(DOCS_READY): $(READY)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[docs]"
+	touch $@
+
+# The site: docs/_build/html/index.html.
+docs: $(DOCS_READY)
+	$(BIN)/sphinx-build --fail-on-warning --keep-going --quiet --builder html docs docs/_build/html
 
 test: lint
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow"
@@ -32,4 +43,4 @@ test-slow: $(READY)
 	$(BIN)/python -m pytest -m slow tests/test_promises.py
 
 clean:
-	rm -rf .venv build *.egg-info .pytest_cache .ruff_cache .mypy_cache
+	rm -rf .venv build docs/_build docs/_generated *.egg-info .pytest_cache .ruff_cache .mypy_cache
