@@ -10,6 +10,7 @@ QUICKSTART := runs/quickstart-$(STAMP)
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip uninstall --quiet --quiet --yes metarl  # metarl-robots of an earlier version
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
 	touch $@
 
@@ -33,7 +34,7 @@ $(DOCS_READY): $(READY)
 
 # The site: docs/_build/html/index.html.
 docs: $(DOCS_READY)
-	$(BIN)/sphinx-build --fail-on-warning --keep-going --quiet --builder html docs docs/_build/html
+	$(BIN)/sphinx-build --fail-on-warning --keep-going --quiet --jobs auto --builder html docs docs/_build/html
 
 test: lint
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow"
