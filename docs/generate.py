@@ -24,6 +24,8 @@ PAGES = {"multitask": "references", "oracle": "references"}
 """Pages of agents that are not called like them."""
 PACKAGES = {"metarl": "The framework", "metarl.envs": "Task families", "metarl.agents": "Agents"}
 META_WORLD = "metarl.envs.metaworld"
+INTERNAL = ("metarl.own_code", "metarl.gymnasium_envs.check", META_WORLD)
+"""Packages without an interface of their own; a module that announces families is public nevertheless."""
 
 
 def write_all(folder: Path) -> None:
@@ -228,13 +230,19 @@ def public_names() -> Iterator[tuple[object, ...]]:
 
 
 def modules_of(package: str) -> Iterator[str]:
-    """Modules of a package that have a docstring, rooms included; `metarl` leaves out the other packages."""
+    """Public modules of a package, rooms included; `metarl` leaves out the other packages."""
     top = ROOT / package.removeprefix("metarl.").replace(".", "/")
+    announcing = {point.module for point in entry_points(group=FAMILIES)}
     for path in sorted(top.rglob("*.py")):
         parts = path.relative_to(top).with_suffix("").parts
         own = package != "metarl" or parts[0] not in ("envs", "agents", "scripts")
-        if own and path != top / "__init__.py" and not path.is_symlink():
-            yield ".".join([package, *(part for part in parts if part != "__init__")])
+        name = ".".join([package, *(part for part in parts if part != "__init__")])
+        if (
+            own
+            and name != package
+            and (name in announcing or not f"{name}.".startswith(tuple(f"{p}." for p in INTERNAL)))
+        ):
+            yield name
 
 
 def restructured(app: Any, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
@@ -243,7 +251,7 @@ def restructured(app: Any, what: str, name: str, obj: Any, options: Any, lines: 
     Inline code becomes a literal, tables and fenced code become literal blocks, and other marks are escaped.
     """
     inline = what in ("attribute", "data", "property")  # napoleon takes `WORDS: ` at their start for a type
-    changed: list[str] = [""] if inline else []
+    changed = ["..", ""] if inline else []  # an empty comment
     fenced = literal = False
     for line in lines:
         indent, text = line[: len(line) - len(line.lstrip())], line.lstrip()
