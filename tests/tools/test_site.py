@@ -71,12 +71,12 @@ def test_the_page_of_a_family_has_its_parameters_and_spaces(generate: ModuleType
 def test_the_reference_has_every_public_module_once(generate: ModuleType) -> None:
     modules = [module for package in generate.PACKAGES for module in generate.modules_of(package)]
     assert len(modules) == len(set(modules)) > 60
-    assert {"metarl.train", "metarl.learning.ppo", "metarl.agents.rl2", "metarl.envs.metaworld.families"} <= set(
+    assert {"metarl.rollout", "metarl.learning.ppo", "metarl.agents.rl2", "metarl.envs.metaworld.families"} <= set(
         modules
     )
     assert not [m for m in modules if m.startswith(("metarl.scripts", "metarl.own_code", "metarl.envs.metaworld.d"))]
     public = dict(generate.public_names())
-    assert public["{py:obj}`metarl.meta_train <metarl.train.meta_train>`"] == "[metarl.train](metarl.train.md)"
+    assert public["{py:obj}`metarl.collect <metarl.rollout.collect>`"] == "[metarl.rollout](metarl.rollout.md)"
 
 
 def test_markdown_of_a_docstring_becomes_restructured_text(generate: ModuleType) -> None:
