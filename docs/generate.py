@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import inspect
+import io
 import re
 import textwrap
 import typing
@@ -71,7 +73,8 @@ def family_pages() -> Iterator[tuple[str, str]]:
     rows: list[tuple[object, ...]] = []
     for name in names(FAMILIES):
         family, module = make_family(name), announced[name].partition(":")[0]
-        spaces = arm if module.startswith(META_WORLD) else family.spaces()
+        with contextlib.redirect_stderr(io.StringIO()):  # remarks on the models
+            spaces = arm if module.startswith(META_WORLD) else family.spaces()
         yield f"families/{name}", family_page(name, family, spaces, announced[name])
         rows.append((f"[{name}]({name}.md)", family.summary, family.horizon))
     toc = "\n".join(names(FAMILIES))

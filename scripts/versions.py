@@ -157,7 +157,7 @@ def needed(installed: Distributions) -> list[Package]:
         ValueError: metarl is not installed.
     """
     if OURS not in installed:
-        raise ValueError(f"metarl is imported from a folder but {OURS} is not installed, so its requirements are unknown")
+        raise ValueError(f"metarl is imported from a folder, but {OURS} is not installed: requirements unknown")
     closed: set[str] = {OURS}
     while True:
         packages = _walk(installed, closed)

@@ -134,7 +134,7 @@ def test_a_folder_that_is_not_installed_and_words_that_mean_nothing(run_metarl, 
     monkeypatch.setattr(metadata, "distributions", list)
     code, _, err = run_metarl("versions")
     assert code == 2
-    assert err.startswith("metarl: error: metarl is imported from a folder but metarl-robots is not installed")
+    assert err.startswith("metarl: error: metarl is imported from a folder, but metarl-robots is not installed")
     assert versions.explanation(ImportError("x")) is None
 
 
