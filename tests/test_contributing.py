@@ -1,4 +1,4 @@
-"""CONTRIBUTING's agent and family work as shown, beside metarl and inside it."""
+"""CONTRIBUTING's agent, family and network work as shown, and its diffs apply."""
 
 from __future__ import annotations
 
@@ -27,8 +27,7 @@ def section(heading: str) -> str:
 
 
 def code_of(heading: str) -> str:
-    (code,) = re.findall(r"```python\n(.*?)```", section(heading), re.DOTALL)
-    return str(code)
+    return str(re.findall(r"```python\n(.*?)```", section(heading), re.DOTALL)[-1])
 
 
 @pytest.fixture
@@ -70,6 +69,13 @@ def test_the_agent_learns_and_can_be_saved(shown, tmp_path: Path) -> None:
     assert read_tensors(tmp_path / "policy.safetensors")[0]["weight_0"].shape == (2, 2)
 
 
+def test_the_agent_is_trained_by_the_command(shown, run_metarl, tiny) -> None:
+    shown("Add an agent", "my_agents")
+    (line,) = re.findall(r"^metarl train (my_agents:EsReptile point-robot)", section("Add an agent"), re.MULTILINE)
+    code, _, err = run_metarl("train", *line.split(), "--out", "run", *tiny)
+    assert code == 0, err
+
+
 def test_the_family_is_sound_and_trains(shown, run_metarl, tiny, tmp_path: Path) -> None:
     shown("Add a family", "my_families")
     code, out, err = run_metarl("check", "my_families:gain")
@@ -79,8 +85,33 @@ def test_the_family_is_sound_and_trains(shown, run_metarl, tiny, tmp_path: Path)
     assert code == 0, err
 
 
-@pytest.mark.parametrize("heading", ["Add an agent", "Add a family"])
-def test_each_diff_applies_and_names_what_is_shown(shown, heading: str) -> None:
+def test_the_network_continues_from_its_memory_and_its_agent_learns(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network, agent = re.findall(r"```python\n(.*?)```", section("Add a network"), re.DOTALL)
+    (tmp_path / "window_network.py").write_text(network)
+    (tmp_path / "window_agent.py").write_text(agent.replace("metarl.learning.networks.window", "window_network"))
+    monkeypatch.syspath_prepend(tmp_path)
+    kind = importlib.import_module("window_agent").WindowAgent
+    family = make_family("point-robot")
+    envs, streams = family.make_envs(4, 2, 10), metarl.Streams(0)
+    built = kind.build(kind.Config(window=3), envs.spaces, device=torch.device("cpu"), rng=streams.learner)
+    x = torch.randn(2, 7, 6, generator=torch.Generator().manual_seed(0))  # 2 observations, 2 actions, reward, done
+    whole, values, memory = built.network(x, built.network.fresh_memory(2))
+    parts = built.network.fresh_memory(2)
+    for t in range(7):
+        part, value, parts = built.network(x[:, t : t + 1], parts)
+        torch.testing.assert_close((part.mean[:, 0], value[:, 0]), (whole.mean[:, t], values[:, t]))
+    assert torch.equal(parts, memory)
+    assert torch.equal(memory, x[:, -3:])
+    before = {name: tensor.clone() for name, tensor in built.tensors().items()}
+    reports = list(metarl.meta_train(built, metarl.LocalSampler(envs), family.distribution, streams, iterations=2))
+    assert {"return/0", "return/1", "update/kl"} <= set(reports[-1].metrics)
+    assert any(not torch.equal(tensor, before[name]) for name, tensor in built.tensors().items())
+
+
+@pytest.mark.parametrize("heading", ["Add an agent", "Add a family", "Add a network"])
+def test_each_diff_applies_and_names_what_is_shown(heading: str) -> None:
     (diff,) = re.findall(r"```diff\n(.*?)```", section(heading), re.DOTALL)
     file, *lines = diff.splitlines()
     text = (ROOT / file.removeprefix("--- a/")).read_text(encoding="utf-8")
@@ -93,4 +124,4 @@ def test_each_diff_applies_and_names_what_is_shown(shown, heading: str) -> None:
     assert value in [group.get(name) for group in changed.values()]
     module, _, attribute = value.partition(":")
     assert f"`{module.removeprefix('metarl.').replace('.', '/')}.py`" in section(heading)
-    assert hasattr(shown(heading, "contributed"), attribute)
+    assert f"class {attribute}(" in code_of(heading) or f"def {attribute}(" in code_of(heading)
