@@ -2,15 +2,17 @@
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
+DOCS_READY := .venv/.docs-ready
 STAMP := $(shell date +%Y%m%d-%H%M%S)
 QUICKSTART := runs/quickstart-$(STAMP)
 PYTEST := $(BIN)/python -m pytest --durations=30
 SIDE_BY_SIDE := $(PYTEST) -n 2 --dist worksteal
 
-.PHONY: train test test-slow bench-check lint clean
+.PHONY: train test test-slow bench-check lint docs clean
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip uninstall --quiet --quiet --yes metarl  # metarl-robots of an earlier version
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
 	touch $@
 
@@ -25,6 +27,16 @@ lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/codespell
+	$(BIN)/python tools/openings.py --commands
+
+$(DOCS_READY): $(READY)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[docs]"
+	touch $@
+
+# The site: docs/_build/html/index.html.
+docs: $(DOCS_READY)
+	$(BIN)/sphinx-build --fail-on-warning --keep-going --quiet --jobs auto --builder html docs docs/_build/html
 
 # Correctness, at most 6 minutes on two cores: no test here asserts how long the product's work takes.
 test: lint
@@ -41,4 +53,4 @@ bench-check: $(READY)
 	$(PYTEST) -m bench_check tests/test_promises.py
 
 clean:
-	rm -rf .venv build *.egg-info .pytest_cache .ruff_cache .mypy_cache
+	rm -rf .venv build docs/_build docs/_generated *.egg-info .pytest_cache .ruff_cache .mypy_cache

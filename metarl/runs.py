@@ -37,7 +37,7 @@ REDRAWN = ("walker2d-rand-params", "hopper-rand-params", "half-cheetah-rand-para
 """Families whose tasks became others; the earlier ones are now named `...-published`."""
 REDRAWN_PARAMETER = "body_second_moment"
 """A parameter that only the new tasks have."""
-PACKAGES = ("metarl", "torch", "gymnasium", "mujoco", "metaworld", "numpy", "scipy", "safetensors")
+PACKAGES = ("metarl-robots", "torch", "gymnasium", "mujoco", "metaworld", "numpy", "scipy", "safetensors")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -24,7 +24,8 @@ from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion, Version
 
-OURS = "metarl"
+OURS = "metarl-robots"
+"""The name of the distribution that holds metarl."""
 TRIED = ("numpy", "scipy", "gymnasium", "mujoco", "torch")
 """Packages whose import is tried: parts of them are compiled, and pip can leave those of two versions."""
 TRIAL_SECONDS = 60.0
@@ -53,7 +54,7 @@ class Package:
         installed: Version, or None if it is not installed.
         direct: Whether metarl itself asks for it, and not only one of the packages below it.
         extras: Extras of it that are asked for.
-        wanted: Who asks for which versions: `{"metarl": ">=3.3.0", "metaworld": "==3.3.0"}`.
+        wanted: Who asks for which versions: `{"metarl-robots": ">=3.3.0", "metaworld": "==3.3.0"}`.
         failure: What its import raised, if that was tried.
     """
 
@@ -156,7 +157,7 @@ def needed(installed: Distributions) -> list[Package]:
         ValueError: metarl is not installed.
     """
     if OURS not in installed:
-        raise ValueError("metarl is imported from a folder but not installed, so its requirements are unknown")
+        raise ValueError(f"metarl is imported from a folder, but {OURS} is not installed: requirements unknown")
     closed: set[str] = {OURS}
     while True:
         packages = _walk(installed, closed)

@@ -31,7 +31,7 @@ from metarl.scripts.bench.limits import PRODUCTS, flops, products_of
 from metarl.scripts.bench.synthetic import synthetic_batch
 from metarl.scripts.bench.update import Shape, sized
 from metarl.scripts.presets import default_settings
-from metarl.scripts.reference.agents import reference_class
+from metarl.scripts.reference.agents import reference
 from metarl.scripts.reference.environments import GYMNASIUM_IDS
 from metarl.seeding import Streams
 from metarl.tasks import Family
@@ -201,10 +201,11 @@ class Work:
     flops: int
 
 
-def update_work(kind: Any, config: Any, family: Family, shape: Shape) -> Work:
-    """Of an update of synthetic experience."""
+def update_work(agent: str, config: Any, family: Family, shape: Shape, *, plain: bool = False) -> Work:
+    """Of an update of synthetic experience, by the agent or by its plain version."""
     spaces = family.spaces(shape.horizon)
-    made = kind(config, spaces, device=CPU, rng=Streams(0).learner)
+    made = agent_class(agent).build(config, spaces, device=CPU, rng=Streams(0).learner)
+    made = reference(agent)(made) if plain else made
     batch, _ = synthetic_batch(made, family, shape.tasks, shape.episodes, shape.horizon, seed=0)
     tensors, counters = made.tensors(), made.counters()
     products = products_of(lambda: made.meta_update(batch))
@@ -232,10 +233,10 @@ def test_an_update_is_less_work_than_its_plain_reference(
     """Pins `ratio_vs_reference`: `times` as much work of each sort is the reference's, with three tasks."""
     family, shape = make_family(family_name), Shape(3, 2, 20)
     config = sized(default_settings(agent, family.name)[1], shape, 3)
-    ours, plain = (update_work(kind(agent), config, family, shape) for kind in (agent_class, reference_class))
+    ours, plain = (update_work(agent, config, family, shape, plain=plain) for plain in (False, True))
     assert_fewer(ours, plain, times)
     double = replace(shape, tasks=6)
-    more = update_work(agent_class(agent), sized(config, double, 3), family, double)
+    more = update_work(agent, sized(config, double, 3), family, double)
     assert more.flops == 2 * ours.flops, "work grows as the tasks do"
     if agent != "rl2":  # whose minibatches become more
         assert (more.calls, more.products) == (ours.calls, ours.products), "batched over the tasks"
@@ -245,9 +246,7 @@ def test_an_update_of_pearl_as_published_passes_over_memory_less_often() -> None
     """Pins both ratios of its timings: without the networks for large batches it writes 5 % more."""
     family, shape = make_family(ON_THREE_TRIALS), Shape(16, 2, 20)
     config = sized(default_settings("pearl", family.name, "published")[1], shape, 1)
-    ours, plain = (
-        update_work(kind, config, family, shape) for kind in (agent_class("pearl"), reference_class("pearl"))
-    )
+    ours, plain = (update_work("pearl", config, family, shape, plain=plain) for plain in (False, True))
     assert_fewer(ours, plain, (1.03, 0.97, 0.33, 1.03))
 
 

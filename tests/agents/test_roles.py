@@ -65,7 +65,7 @@ def test_an_actor_declares_what_it_records(name: str) -> None:
     collected, _ = sampler.collect(agent.actor(), agent.begin(tasks, 2), Streams(0))
     assert {key: value.shape[3:] for key, value in collected.extras.items()} == dict(agent.recorded)
     agent.recorded = {**agent.recorded, "another": (3,)}
-    with pytest.raises(ValueError, match=r"got extras of shapes .* as `recorded` of the actor declares"):
+    with pytest.raises(ValueError, match=r"got extras of shapes .* as declared by the actor"):
         sampler.collect(agent, agent.begin(tasks, 2), Streams(0))
 
 

@@ -21,7 +21,7 @@ import json, os, sys
 from importlib.metadata import entry_points
 
 def main():
-    (script,) = entry_points(group="console_scripts", name="metarl")
+    script, *_ = entry_points(group="console_scripts", name="metarl")  # an earlier metarl may still be installed
     command = script.load()
     import matplotlib.pyplot, mujoco, scipy.stats, torch.utils.tensorboard  # once for all lines
     import metarl.scripts.evaluate, metarl.scripts.train

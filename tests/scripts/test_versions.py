@@ -46,7 +46,7 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Install:
             one.rename(site / f"gone-{one.name}.old")
         announce(site, name, version, *requires, **other)  # type: ignore[arg-type]
 
-    run("metarl", "0.1.0", *REQUIREMENTS)
+    run("metarl-robots", "0.1.0", *REQUIREMENTS)
     run("gymnasium", "1.4.0", "numpy>=1.21", 'mujoco>=2.1.5; extra == "mujoco"')
     run("mujoco", "3.3.0", "numpy")
     run("metaworld", "3.1.1", "mujoco==3.3.0", "gymnasium>=1.1")
@@ -124,7 +124,7 @@ def test_another_package_is_installed_with_the_tested_set_or_with_the_ranges(
     checkout = tmp_path / "my checkout"
     checkout.mkdir()
     (checkout / "constraints.txt").touch()
-    install("metarl", "0.1.0", *REQUIREMENTS, direct_url=json.dumps({"url": checkout.as_uri()}))
+    install("metarl-robots", "0.1.0", *REQUIREMENTS, direct_url=json.dumps({"url": checkout.as_uri()}))
     assert told()[1]["install_beside"].endswith(f"-m pip install -c '{checkout}/constraints.txt' PACKAGE")
 
 
@@ -134,7 +134,7 @@ def test_a_folder_that_is_not_installed_and_words_that_mean_nothing(run_metarl, 
     monkeypatch.setattr(metadata, "distributions", list)
     code, _, err = run_metarl("versions")
     assert code == 2
-    assert err.startswith("metarl: error: metarl is imported from a folder but not installed")
+    assert err.startswith("metarl: error: metarl is imported from a folder, but metarl-robots is not installed")
     assert versions.explanation(ImportError("x")) is None
 
 

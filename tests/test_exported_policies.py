@@ -1,0 +1,126 @@
+"""docs/exported-policies.md names every array and key of an exported policy, and its readers compute what agents do."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors import safe_open
+
+import metarl
+from metarl.registry import AGENTS, agent_class, names
+from metarl.types import Spaces, Task, TaskParameter
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGE = (ROOT / "docs" / "exported-policies.md").read_text(encoding="utf-8")
+OPEN, RL2 = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+README_READER = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)[1]
+SPACES = Spaces(3, (-1.0, -np.inf), (3.0, np.inf), 4, task_parameters=(TaskParameter("goal", 1),))
+BOUNDED = dataclasses.replace(SPACES, action_low=(-1.0, 0.0), action_high=(3.0, 0.5))
+SMALL = {"encoder": (6, 5), "encoder_hidden": (6,), "units": 7, "replay_size": 10, "buffer_trials": 4}
+SMALL |= {"normalise_observations": True}
+WITHOUT_MEMORY = [name for name in names(AGENTS) if name not in ("rl2", "varibad")]
+
+
+def built(name: str, **settings: Any) -> Any:
+    """An untrained agent with a small network that has normalised observations, if it can."""
+    kind: Any = agent_class(name)
+    known = {f.name for f in dataclasses.fields(kind.Config)}
+    config = kind.Config(**{key: value for key, value in {**SMALL, **settings}.items() if key in known})
+    spaces = BOUNDED if name == "pearl" else SPACES
+    agent = kind(config, spaces, device=torch.device("cpu"), rng=np.random.default_rng(1))
+    tensors = agent.tensors()
+    moments = {key: t for key, t in tensors.items() if key.endswith((".count", ".mean")) and "return" not in key}
+    agent.restore({**tensors, **{key: t + 0.5 for key, t in moments.items()}}, agent.counters())
+    return agent
+
+
+def exported(name: str) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """The arrays and the description of an agent's file in the working folder, read as the page shows."""
+    agent = built(name)
+    agent.save_policy(agent.begin([Task.of("a task", goal=0.5)], 2), "adapted.safetensors")
+    lines: dict[str, Any] = {}
+    exec(OPEN, lines)
+    return lines["arrays"], lines["description"]
+
+
+def documented(heading: str, column: int) -> dict[str, set[str]]:
+    """The names in a table of the page for each agent."""
+    rows = [line.split("|") for line in PAGE.partition(f"## {heading}\n")[2].partition("\n## ")[0].splitlines()]
+    found: dict[str, set[str]] = {name: set() for name in names(AGENTS)}
+    for row in (row for row in rows if len(row) > 3 and "`" in row[1]):
+        named, who = re.findall(r"`([^`]+)`", row[1]), row[column].partition(", with")[0]
+        listed = set(re.findall(r"`([^`]+)`", who)) & set(found)
+        agents = listed
+        if who.strip().startswith("all"):
+            agents = (set(WITHOUT_MEMORY) if "memory" in who else set(found)) - listed
+        assert agents, row
+        for agent in agents:
+            found[agent] |= set(named)
+    return found
+
+
+ARRAYS, KEYS = documented("Arrays", 3), documented("Description", 2)
+
+
+@pytest.mark.parametrize("name", names(AGENTS))
+def test_a_file_holds_what_the_page_says(name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    arrays, description = exported(name)
+    patterns = {re.sub(r"^(network|encoder)\..*", r"\1.{name}", re.sub(r"_\d+$", "_{i}", array)) for array in arrays}
+    assert patterns == ARRAYS[name]
+    assert set(description) == KEYS[name]
+    assert description["format"] == 1
+    assert {array.dtype.kind for array in arrays.values()} == {"f"}
+
+
+@pytest.mark.parametrize("name", WITHOUT_MEMORY)
+def test_numpy_alone_reproduces_the_mode(name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    agent = built(name)
+    state = agent.begin([Task.of("a task", goal=0.5)], 1)
+    if name == "pearl":
+        agent.save_policy(state, "adapted.safetensors")
+        with safe_open("adapted.safetensors", framework="pt") as file:
+            state = dataclasses.replace(state, latent=file.get_tensor("latent")[None, None])
+    agent.save_policy(state, "adapted.safetensors")
+    lines: dict[str, Any] = {}
+    exec(README_READER, lines)
+    rng = np.random.default_rng(0)
+    for _ in range(5):
+        seen = rng.uniform(-3, 3, 3).astype(np.float32)
+        step = metarl.TrajectoryBuilder(1, 1, agent.spaces, seen).step
+        step = dataclasses.replace(step, first=~step.live)  # else pearl draws another latent
+        asked = agent.act(state, step, rng, mode=True)[0].single()
+        assert lines["policy"](seen) == pytest.approx(asked, rel=1e-4, abs=1e-5)
+
+
+@pytest.mark.parametrize("option", [{}, {"mean": "tanh", "action_scale": 2.0}, {"encoder": (), "activation": "relu"}])
+def test_numpy_alone_reproduces_a_trial_of_rl2(option: dict[str, Any], monkeypatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    agent, rng = built("rl2", hidden=(), **option), np.random.default_rng(0)
+    state = agent.begin([Task("a task")], 1)
+    lines: dict[str, Any] = {}
+    exec(RL2, lines)
+    policy = None
+    for _ in range(3):
+        seen = rng.standard_normal(3).astype(np.float32)
+        builder = metarl.TrajectoryBuilder(1, 1, agent.spaces, seen, agent.recorded)
+        while builder.unfinished:
+            action, state = agent.act(state, builder.step, rng, mode=True)
+            if policy is not None:  # a file from the middle of the trial
+                assert policy.act(seen) == pytest.approx(action.single(), rel=1e-4, abs=1e-5)
+            reward, seen = float(rng.standard_normal()), rng.standard_normal(3).astype(np.float32)
+            builder.add(action, seen, reward, False, False)
+            if policy is not None:
+                policy.observe(action.single(), reward, not builder.unfinished)
+        state = agent.adapt(state, builder.build())
+        if policy is None:
+            agent.save_policy(state, "adapted.safetensors")
+            policy = lines["Rl2Policy"]("adapted.safetensors")
+    assert np.abs(policy.memory).max() > 0.01

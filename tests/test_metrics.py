@@ -1,0 +1,60 @@
+"""docs/metrics.md lists exactly what agents report: no metric is undocumented, none is documented in vain."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from metarl.registry import AGENTS, names
+
+PAGE = Path(__file__).resolve().parent.parent / "docs" / "metrics.md"
+SMALL = ("--iterations", "2", "--tasks", "2", "--episodes", "2", "--horizon", "5")
+SMALL += ("--eval-every", "1", "--eval-tasks", "2", "--checkpoint-every", "2")
+MORE = {
+    "pearl": ("--agent.warmup-iterations", "1", "--agent.gradient-steps", "2"),
+    "varibad": ("--agent.vae-updates", "1"),
+}
+SUCCESS = {"success/{k}", "success_last/{k}", "evaluation/success/{k}", "evaluation/success_last/{k}"}
+
+
+def documented() -> dict[str, set[str]]:
+    """The names that the page gives for each agent; those of every agent under an empty name."""
+    found: dict[str, set[str]] = {}
+    for section in PAGE.read_text(encoding="utf-8").split("\n## ")[1:]:
+        heading, _, body = section.partition("\n")
+        rows = re.findall(r"^\| `([^`]+)` \|", body, re.MULTILINE)
+        assert len(rows) == len(set(rows)), f"{heading}: a name stands twice"
+        for agent in re.findall(r"`([^`]+)`", heading) or [""]:
+            assert not found.get(agent, set()) & set(rows), f"{agent}: a name stands in two sections"
+            found[agent] = found.get(agent, set()) | set(rows)
+    return found
+
+
+DOCUMENTED = documented()
+
+
+def test_every_row_has_a_unit_and_a_meaning_and_every_agent_a_section() -> None:
+    rows = [line for line in PAGE.read_text(encoding="utf-8").splitlines() if line.startswith("| `")]
+    for row in rows:
+        _, _, unit, meaning, _, end = row.split("|")
+        assert unit.strip(), row
+        assert meaning.strip(), row
+        assert end == ""
+    assert set(DOCUMENTED) == {"", *names(AGENTS)}
+
+
+@pytest.mark.parametrize(("family", "knows_success"), [("point-robot", True), ("half-cheetah-vel", False)])
+@pytest.mark.parametrize("agent", names(AGENTS))
+def test_an_agent_reports_what_the_page_says(
+    run_metarl: Callable[..., tuple[int, str, str]], agent: str, family: str, knows_success: bool
+) -> None:
+    code, _, err = run_metarl("train", agent, family, "--out", "run", *SMALL, *MORE.get(agent, ()))
+    assert code == 0, err
+    lines = [json.loads(line) for line in Path("run/metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+    reported = {re.sub(r"/\d+$", "/{k}", name) for line in lines for name in line}
+    expected = DOCUMENTED[""] | DOCUMENTED[agent]
+    assert reported == (expected if knows_success else expected - SUCCESS)
