@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from metarl.tasks import Family as Family
     from metarl.tasks import Parameter as Parameter
     from metarl.tasks import uniform as uniform
-    from metarl.train import meta_train as meta_train
+    from metarl.training import meta_train as meta_train
     from metarl.types import Action as Action
     from metarl.types import MetaBatch as MetaBatch
     from metarl.types import Spaces as Spaces
@@ -44,7 +44,7 @@ _HOME = {
     "metarl.sampling": ("LocalSampler",),
     "metarl.seeding": ("Streams",),
     "metarl.tasks": ("ContinuousTasks", "DiscreteTasks", "Family", "Parameter", "uniform"),
-    "metarl.train": ("meta_train",),
+    "metarl.training": ("meta_train",),
     "metarl.types": ("Action", "MetaBatch", "Spaces", "Step", "Task", "Trajectories"),
     "metarl.vector": ("TaskVecEnv",),
 }

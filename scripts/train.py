@@ -49,7 +49,7 @@ from metarl.scripts.refusals import (
 from metarl.scripts.run_folder import describe, folder_to_go_on_with, how_to_go_on, new_run_dir, prepare, sole_writer
 from metarl.seeding import Streams
 from metarl.tasks import DrawnTasks, Family, split_name, split_tasks
-from metarl.train import meta_train
+from metarl.training import meta_train
 from metarl.types import Progress
 
 BLEW_UP = 2
