@@ -77,6 +77,7 @@ class Rl2(MetaAgent[Memory]):
 
     Config: ClassVar[type] = Rl2Config
     summary: ClassVar[str] = "a recurrent policy whose memory spans the episodes of a task (Duan et al. 2016)"
+    default_settings: ClassVar[Mapping[str, Any]] = {"tasks": 20, "episodes": 4, "normalise_observations": True}
     adapts_within_episodes: ClassVar[bool] = True
 
     @classmethod

@@ -195,6 +195,7 @@ class Varibad(MetaAgent[Memory]):
 
     Config: ClassVar[type] = VaribadConfig
     summary: ClassVar[str] = "acts on a belief about the task, inferred at every step (Zintgraf et al. 2020)"
+    default_settings: ClassVar[Mapping[str, Any]] = {"tasks": 20, "episodes": 4, "normalise_observations": True}
     adapts_within_episodes: ClassVar[bool] = True
 
     @classmethod

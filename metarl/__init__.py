@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from metarl.agent import MetaAgent as MetaAgent
+    from metarl.doors import make_agent as make_agent
+    from metarl.doors import train as train
     from metarl.evaluation import evaluate as evaluate
     from metarl.gymnasium_envs.family import gymnasium_family as gymnasium_family
     from metarl.registry import make_family as make_family
@@ -35,6 +37,7 @@ __version__ = "0.1.0"
 
 _HOME = {
     "metarl.agent": ("MetaAgent",),
+    "metarl.doors": ("make_agent", "train"),
     "metarl.gymnasium_envs.family": ("gymnasium_family",),
     "metarl.evaluation": ("evaluate",),
     "metarl.registry": ("make_family",),

@@ -1,31 +1,15 @@
-"""Presets: the defaults of an agent on a family, as changes to one default, with the source of each number."""
+"""Presets of metarl's agents on metarl's families, with the source of each number."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from collections.abc import Mapping
+from typing import Any
 
-from metarl.registry import agent_class
-from metarl.runs import TrainConfig
-
-PresetName = Literal["default", "published"]
-"""`default` is sized for two cores; `published` has the paper's sizes where those are far larger."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Preset:
-    """What differs from the defaults of `TrainConfig` and of the agent's `Config`.
-
-    Args:
-        training: Changes to the run's settings.
-        agent: Changes to the agent's settings.
-        source: Where the numbers come from.
-    """
-
-    training: dict[str, Any] = field(default_factory=dict)
-    agent: dict[str, Any] = field(default_factory=dict)
-    source: str = "defaults"
-
+from metarl.presets import Preset as Preset
+from metarl.presets import PresetName as PresetName
+from metarl.presets import PresetTable
+from metarl.presets import default_settings as default_settings
+from metarl.presets import preset as preset
 
 MAML_SOURCE = "sizes and settings of pytorch-maml-rl (configs/maml) and ProMP (run_scripts/maml_run_mujoco.py)"
 
@@ -332,55 +316,7 @@ PUBLISHED: dict[tuple[str, str], Preset] = {
         "3M steps; replay per task: own choice, a run stores 30,000 transitions of each",
     ),
 }
-"""By agent and family: networks, batches and budgets as published, where the default is cut to size."""
+"""Presets with networks, batches and budgets as published, where the default is smaller."""
 
-ANY_SOURCE = "sizes at which an iteration of a light environment takes seconds on two cores; nothing else is tuned"
-PPO_ANY = Preset(training={"tasks": 20, "episodes": 4}, agent={"normalise_observations": True}, source=ANY_SOURCE)
-GRADIENT_ANY = Preset(training={"tasks": 20, "episodes": 10}, source=ANY_SOURCE)
-ANY_FAMILY: dict[str, Preset] = {
-    **dict.fromkeys(("maml-trpo", "fomaml", "meta-sgd", "promp", "reptile"), GRADIENT_ANY),
-    "rl2": PPO_ANY,
-    "varibad": PPO_ANY,
-    "multitask": PPO_ANY,
-    "oracle": PPO_ANY,
-    "pearl": Preset(
-        training={"tasks": 10, "episodes": 2, "train_tasks": 100},
-        agent={
-            "hidden": (128, 128),
-            "encoder_hidden": (64, 64),
-            "gradient_steps": 400,
-            "meta_batch": 8,
-            "batch": 64,
-            "context_batch": 64,
-            "warmup_iterations": 5,
-            "learning_rate": 1e-3,
-            "reward_scale": 1.0,
-        },
-        source=ANY_SOURCE,
-    ),
-}
-"""By agent: where to start on a family without a preset of its own."""
-
-
-def preset(agent: str, family: str, name: PresetName = "default") -> Preset:
-    """The preset of an agent on a family, whatever its options; where there is none, that for any family.
-
-    Raises:
-        ValueError: There is no preset of that name for the two.
-    """
-    if name == "default":
-        return PRESETS.get((agent, family.partition(":")[0])) or ANY_FAMILY.get(agent, Preset())
-    if name == "published" and (agent, family) in PUBLISHED:
-        return PUBLISHED[agent, family]
-    there = ", ".join(f"published for {a} on {f}" for a, f in PUBLISHED)
-    raise ValueError(f"--preset: got {name!r} for {agent} on {family}, expected default; there is {there}")
-
-
-def default_settings(agent: str, family: str, name: PresetName = "default") -> tuple[TrainConfig, Any]:
-    """The run's and the agent's settings that `metarl train AGENT FAMILY` starts from.
-
-    Raises:
-        ValueError: There is no preset of that name for the two.
-    """
-    chosen = preset(agent, family, name)
-    return replace(TrainConfig(), **chosen.training), replace(agent_class(agent).Config(), **chosen.agent)
+TABLES: Mapping[PresetName, PresetTable] = {"default": PRESETS, "published": PUBLISHED}
+"""The tables of this package, as announced under the entry-point group `metarl.presets`."""

@@ -81,7 +81,7 @@ class Clocked:
 
 
 def one_iteration(agent: MetaAgent[Any], envs: TaskVecEnv, family: Any, streams: Streams) -> dict[str, Any]:
-    """What `metarl.training.meta_train` does in an iteration, by part; also the seconds of acting, and what was played."""
+    """What `metarl.training.meta_train` does in an iteration, by part; also seconds of acting, and what was played."""
     clocked: Any = Clocked(agent)
     begun = time.perf_counter()
     tasks = family.distribution.sample(envs.num_tasks, streams.tasks)

@@ -10,7 +10,7 @@ from metarl.envs.mujoco_batch import DATA_BYTES
 from metarl.registry import make_family
 from metarl.report import millions
 from metarl.runs import RunConfig
-from metarl.scripts.run_folder import how_to_go_on
+from metarl.scripts.refusals import how_to_go_on
 from metarl.sizes import batch_memory, tasks_memory
 
 
