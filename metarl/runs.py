@@ -179,6 +179,15 @@ def is_own_agent(name: str) -> bool:
     return ":" in name
 
 
+def own_agent_of(run_dir: Path) -> str:
+    """Name of the class of a run's agent, if no package announces that; else empty, as for a folder that is no run."""
+    try:
+        recorded = str(read_json(Path(run_dir) / "config.json")["agent"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""
+    return recorded.rpartition(":")[2] if is_own_agent(recorded) else ""
+
+
 def announced_agent(name: str) -> type[MetaAgent[Any]]:
     """The class of an announced agent; imports no code that no package announces.
 
