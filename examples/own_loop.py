@@ -45,17 +45,14 @@ class Robot:
         return self.position.copy(), -float(np.linalg.norm(self.position - self.goal))
 
 
-def adapt(agent, robot, episodes, rng):
-    """Plays episodes on the robot and adapts to them; returns the return of each, and the adapted state."""
-    state, played = agent.begin([metarl.Task("my robot")], episodes=1), []
-    for _ in range(episodes):
-        episode = metarl.TrajectoryBuilder(1, 1, agent.spaces, robot.reset())
-        while episode.unfinished:
-            action, state = agent.act(state, episode.step, rng)
-            observation, reward = robot.step(action.single())
-            episode.add(action, observation, reward, terminated=False, truncated=False)
-        played.append(episode.build())
-    return float(played[-1].returns()[0, 0]), agent.adapt(state, Trajectories.join_episodes(played))
+def play(agent, state, robot, rng):
+    """One episode on the robot, as `Trajectories` of one task and one environment."""
+    episode = metarl.TrajectoryBuilder(1, 1, agent.spaces, robot.reset())
+    while episode.unfinished:
+        action, state = agent.act(state, episode.step, rng)
+        observation, reward = robot.step(action.single())
+        episode.add(action, observation, reward, terminated=False, truncated=False)
+    return episode.build()
 
 
 if __name__ == "__main__":
@@ -63,6 +60,9 @@ if __name__ == "__main__":
     agent = metarl.make_agent("maml-trpo", family.spaces(HORIZON), inner_lr=0.1)
     for i, (before, after) in enumerate(train(agent, family, int(sys.argv[1]) if len(sys.argv) > 1 else 30), start=1):
         print(f"iteration {i:3d}: return {before:7.2f} -> {after:7.2f}")
-    last, state = adapt(agent, Robot(goal=(0.3, -0.4)), 10, np.random.default_rng(0))
-    print(f"return of the last episode before adaptation: {last:.2f}")
+    robot, rng = Robot(goal=(0.3, -0.4)), np.random.default_rng(0)
+    practice = [play(agent, agent.begin([metarl.Task("my robot")], episodes=1), robot, rng) for _ in range(10)]
+    state = agent.adapt(agent.begin([metarl.Task("my robot")], episodes=1), Trajectories.join_episodes(practice))
+    print(f"return of an episode before adaptation: {practice[-1].returns()[0, 0]:.2f}")
+    print(f"return after it: {play(agent, state, robot, rng).returns()[0, 0]:.2f}")
     agent.save_policy(state, "adapted.safetensors")

@@ -131,7 +131,7 @@ class _Warnings:
     def start(self, start: RunStart) -> None:
         """Warns."""
         for line in start.warnings:
-            warnings.warn(line, stacklevel=5)
+            warnings.warn(line, stacklevel=4)
 
     def iteration(self, report: IterationReport) -> None:
         """Does nothing."""

@@ -50,7 +50,7 @@ def run_session(
         family: Its family.
         out: Its folder, a new one or, with `resume`, that of an earlier start.
         resume: Continue from the newest whole checkpoint.
-        watch: Watchers; each is closed in the end.
+        watch: Watchers, started in this order; each is closed in the end, the last one first.
         stop: Asked once per iteration, before a checkpoint may be saved.
 
     Yields:
@@ -101,7 +101,7 @@ def _session(
                 start = _resumed(start, out, agent, streams)
             log = MetricsLog(out / "metrics.jsonl", after=start.progress.iteration)
             closing.callback(log.close)
-            for watcher in reversed(watch):
+            for watcher in watch:  # the last to start is the first to close
                 closing.callback(watcher.close)
             for watcher in watch:
                 watcher.start(start)

@@ -228,7 +228,7 @@ def _train_here(door: Door, run: RunConfig, family: Family) -> tuple[int, dict[s
     display = RunDisplay(stop)
     with border():
         out = door.out or new_run_dir(run.agent, run.family)
-        watch = [display, *trackers(door.track)]
+        watch = [*trackers(door.track), display]  # its clock starts last
         session = run_session(run, family, out, resume=door.resume, watch=watch, stop=lambda: stop.requested)
     go_on = how_to_go_on(run, out, door.seeds)
     try:

@@ -5,7 +5,7 @@ command line is a watcher too. Imports the framework's core; the packages of W&B
 is made.
 """
 
+from metarl.watch.by_name import TRACKERS as TRACKERS
+from metarl.watch.by_name import trackers as trackers
 from metarl.watch.protocol import RunStart as RunStart
 from metarl.watch.protocol import Watcher as Watcher
-from metarl.watch.trackers import TRACKERS as TRACKERS
-from metarl.watch.trackers import trackers as trackers
