@@ -18,7 +18,7 @@ from metarl.runs import TrainConfig
 
 GROUP = "metarl.presets"
 PresetName = Literal["default", "published"]
-"""`default` is sized for two cores; `published` has the sizes of the paper where those are far larger."""
+"""`default` is sized for two cores; `published` has the sizes of the paper if those are far larger."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""The folder of a run: its configuration, versions, metrics and checkpoints; and loading an agent from it."""
+"""The configuration of a run, and loading its agent."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ from metarl.registry import agent_class
 from metarl.types import Progress, Spaces
 
 STEPPING_FIELDS = ("stepping.workers", "stepping.processes", "stepping.timeout")
-"""Settings that change who computes a step, and not what comes out."""
+"""Settings that decide where environments are stepped; the results do not depend on them."""
 ADDED = {"max_std": 0.0, "std": "shared", "mean": "linear", "deviation_floor": 0.0}
-"""Settings of agents that came later, with the value that reproduces what runs did before."""
+"""Settings of agents that were added later, with the value that reproduces earlier runs."""
 RETIRED = ("task_parameters", "context_collects", "context_size", "anneal_iterations")
-"""Settings of agents that went: `Spaces.task_parameters`, PEARL's whole trials and `anneal` took their places."""
+"""Settings that agents no longer have; `Spaces.task_parameters`, PEARL's whole trials and `anneal` replace them."""
 REDRAWN = ("walker2d-rand-params", "hopper-rand-params", "half-cheetah-rand-params")
-"""Families whose tasks became others; the earlier ones are now named `...-published`."""
+"""Families whose tasks were redefined; the earlier ones are now named `...-published`."""
 REDRAWN_PARAMETER = "body_second_moment"
 """A parameter that only the new tasks have."""
 PACKAGES = ("metarl", "torch", "gymnasium", "mujoco", "metaworld", "numpy", "scipy", "safetensors")
@@ -42,38 +42,38 @@ PACKAGES = ("metarl", "torch", "gymnasium", "mujoco", "metaworld", "numpy", "sci
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
-    """Settings of a run that do not belong to its agent."""
+    """Settings of a run, without those of its agent."""
 
     seed: Seed = 0
     """Seed of everything random in the run."""
     iterations: Count = 100
-    """Meta-updates to make in all; a resumed run may raise it."""
+    """Meta-updates in all; a resumed run may raise it."""
     tasks: Rows = 20
     """Tasks of a meta-batch (M); usually 10 to 100."""
     episodes: Rows = 20
-    """Environments per task, each one episode per collect (E); usually 2 to 40."""
+    """Environments per task, each with one episode per collect (E); usually 2 to 40."""
     horizon: RowsOrOwn = 0
     """Steps of an episode (T); 0 takes the family's own."""
     train_tasks: RowsOrOwn = 0
-    """Size of a fixed set that training tasks are drawn from; 0 draws new ones from the whole range."""
+    """Size of a fixed set of training tasks; 0 draws new tasks from the whole range in every iteration."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    """Where the agent computes; auto is CUDA where there is one."""
+    """Device of the agent; auto is CUDA if there is a GPU."""
     matmul: Literal["float32", "tf32"] = "float32"
-    """How a GPU multiplies matrices: tf32 is faster and keeps 10 bits of each factor's mantissa in place of 23."""
+    """Precision of matrix products on a GPU: tf32 is faster and keeps 10 bits of each factor's mantissa, not 23."""
     eval_every: Whole = 10
-    """Evaluate every so many iterations; 0 never. A resumed run may change it. The tasks are held out from training,
-    but they are not those that `metarl evaluate` reports on: settings may be chosen by these curves."""
+    """Evaluate every so many iterations; 0 never. A resumed run may change it. The tasks are held out from training and
+    differ from those that `metarl evaluate` reports on, so settings may be chosen by these curves."""
     eval_tasks: Rows = 40
-    """Tasks of these evaluations."""
+    """Number of tasks of these evaluations."""
     checkpoint_every: Count = 5
-    """Save every so many iterations (and at the end)."""
+    """Save a checkpoint every so many iterations, and at the end."""
     checkpoints_kept: Count = 2
-    """Newest checkpoints to keep; at least two are."""
+    """Number of newest checkpoints to keep; at least two are kept."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunConfig:
-    """Everything that decides what a run computes: the content of `config.json`.
+    """All settings that affect the results of a run: the content of `config.json`.
 
     Args:
         agent: Name of the agent.
@@ -81,7 +81,7 @@ class RunConfig:
         training: Settings of the run.
         agent_config: Settings of the agent, of the agent's `Config`.
         spaces: Sizes and bounds of the environments it was built for.
-        stepping: Who steps Gymnasium environments of one's own; None for any other family.
+        stepping: Stepping of Gymnasium environments of one's own; None for any other family.
         own_agent: Class of an agent that no package announces, as the caller named it; `config.json` records only
             `agent`, `module:Class`.
     """
@@ -247,11 +247,11 @@ def _spaces_from_json(value: Mapping[str, Any]) -> Spaces:
 
 
 def upgraded(agent_config: Mapping[str, Any], fields: Collection[str]) -> dict[str, Any]:
-    """The settings of an agent, as a run of an earlier version recorded them, in today's words.
+    """The settings of an agent as a run of an earlier version recorded them, converted to those of this version.
 
     Args:
-        agent_config: What `config.json` has.
-        fields: Settings that the agent has today. Only those are added, and only what the agent lacks today goes.
+        agent_config: The settings in `config.json`.
+        fields: Settings that the agent has now. Only these are added, and only settings that it lacks are removed.
     """
     kept = {name: value for name, value in agent_config.items() if name in fields or name not in RETIRED}
     later = {name: value for name, value in ADDED.items() if name in fields}
@@ -261,20 +261,20 @@ def upgraded(agent_config: Mapping[str, Any], fields: Collection[str]) -> dict[s
 
 
 def upgraded_family(family: str, parameters: Collection[str]) -> str:
-    """Today's name of the tasks that a run of an earlier version recorded.
+    """The present name of the family that a run of an earlier version recorded.
 
     Args:
-        family: What `config.json` has.
-        parameters: Names of the task's parameters that it has.
+        family: The name in `config.json`.
+        parameters: Names of the task's parameters in `config.json`.
     """
     return f"{family}-published" if family in REDRAWN and REDRAWN_PARAMETER not in parameters else family
 
 
 def resolve_device(name: str) -> torch.device:
-    """The device that a name stands for; `auto` is CUDA where there is one.
+    """The device of a name; `auto` is CUDA if there is a GPU.
 
     Raises:
-        ValueError: CUDA is asked for and absent, or there is no such device.
+        ValueError: There is no CUDA device here, or no device of that name.
     """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -287,10 +287,10 @@ def resolve_device(name: str) -> torch.device:
 
 
 def use_matmul(name: Literal["float32", "tf32"], device: torch.device) -> None:
-    """Sets how this process multiplies matrices of float32 numbers on a GPU.
+    """Sets the precision of float32 matrix products on a GPU, for this process.
 
     Raises:
-        ValueError: A shorter format is asked for where there is none.
+        ValueError: The device does not have that precision.
     """
     if name != "float32" and device.type != "cuda":
         raise ValueError(f"matmul: got {name!r} on {device}, expected 'float32': only a GPU has the other")
@@ -346,7 +346,7 @@ def load_with_progress(
 
 
 def versions() -> dict[str, Any]:
-    """Packages, Python, git commit and machine: what a result stands next to."""
+    """Versions of packages and Python, git commit and machine, to be recorded beside a result."""
     packages = {}
     for name in PACKAGES:
         try:
@@ -368,7 +368,7 @@ def versions() -> dict[str, Any]:
 
 
 def _git_commit() -> str | None:
-    """The commit of the checkout this code runs from, `+` where it has changes; None outside a checkout."""
+    """The commit of this checkout, with `+` if it has changes; None outside a checkout."""
     folder = Path(__file__).resolve().parent.parent
     if not (folder / ".git").exists():
         return None

@@ -42,8 +42,8 @@ def run_session(
 
     The call itself makes or checks the folder, locks it and writes the configuration; the first `next` builds the agent
     and loads the newest whole checkpoint. A report comes when its iteration is logged, saved if a checkpoint is due,
-    and seen by all watchers. Whoever closes the generator, or whose `stop` returns True, stops the run after that
-    iteration: it is saved, and everything is closed.
+    and seen by all watchers. Closing the generator, or a `stop` that returns True, ends the run after that iteration,
+    which is saved; everything is closed.
 
     Args:
         run: The configuration, as `metarl.run_setup.set_up` makes it.
@@ -66,7 +66,7 @@ def run_session(
     keep_freed_memory()
     warnings = prepare(out, run, resume=resume)
     session = _session(run, family, out, resume, warnings, watch, stop)
-    next(session)  # to where the lock is held and the folder described
+    next(session)  # takes the lock and writes the configuration
     return cast(Generator[IterationReport, None, None], session)
 
 

@@ -38,9 +38,9 @@ class TrainingDisplay:
         title: Name of the run.
         iterations: Iterations in all.
         start: The counters at the start.
-        first: Name of the first point of a curve, see `first_label`.
-        last: Name of the last point, see `last_label`.
-        evaluated: Name of the tasks of the evaluations, see `tasks_label`.
+        first: Label of the first point of a curve, see `first_label`.
+        last: Label of the last point, see `last_label`.
+        evaluated: Label of the tasks of the evaluations, see `tasks_label`.
     """
 
     def __init__(self, title: str, iterations: int, start: Progress, first: str, last: str, evaluated: str) -> None:
@@ -69,7 +69,7 @@ class TrainingDisplay:
             self._live.stop()
 
     def update(self, progress: Progress, metrics: Mapping[str, float]) -> None:
-        """Shows the state after an iteration; plain lines come every five seconds, and for the first and last."""
+        """Shows the state after an iteration; plain lines at most every five seconds, and for the first and last."""
         elapsed = time.perf_counter() - self._began
         done = progress.iteration - self._start.iteration
         last = max(int(key.split("/")[1]) for key in metrics if key.startswith("return/"))
@@ -87,7 +87,7 @@ class TrainingDisplay:
         if self._diverged:
             rows["blown-up episodes"] = f"{int(metrics.get('diverged_episodes', 0)):,} ({self._diverged:,} in all)"
         rates = [(metrics.get(f"success_last/{k}"), metrics.get(f"success/{k}")) for k in (0, last)]
-        if any(rate is not None for pair in rates for rate in pair):  # success may be known in some collects alone
+        if any(rate is not None for pair in rates for rate in pair):  # some collects may have no success rate
             ends = [f"{_rate(at_last)} ({_rate(at_any)})" for at_last, at_any in rates]
             rows["success at the last (any) step"] = " -> ".join(ends)
         evaluated = [metrics.get(f"evaluation/return/{k}") for k in (0, last)]
@@ -107,7 +107,7 @@ class TrainingDisplay:
             print("  ".join(f"{name} {value}" for name, value in rows.items()), file=sys.stderr, flush=True)
 
     def note(self, line: str) -> None:
-        """Prints a line that stays."""
+        """Prints a line above the table."""
         self._console.print(line, highlight=False, soft_wrap=True)
 
 

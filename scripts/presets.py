@@ -13,7 +13,7 @@ from metarl.presets import preset as preset
 
 MAML_SOURCE = "sizes and settings of pytorch-maml-rl (configs/maml) and ProMP (run_scripts/maml_run_mujoco.py)"
 
-AS_MAML = "settings of maml-trpo's preset; not tried at length here"
+AS_MAML = "settings of maml-trpo's preset; no long runs of our own"
 OWN_RUNS = "own runs with seed 0"
 PROMP_SOURCE = "ProMP (run_scripts): Adam 1e-3, 5 steps, clip 0.3, penalty 5e-4; sizes of maml-trpo"
 RL2_SOURCE = "ProMP (full_code): 2 episodes per trial, learning rate 1e-3, 5 epochs, gamma 0.99"
@@ -106,13 +106,13 @@ PEARL_META_WORLD = {
 
 
 def _meta_world_run(iterations: int, tasks: int, episodes: int) -> dict[str, Any]:
-    """Sizes of a run; a tenth of the way between evaluations, for an episode takes 500 steps."""
+    """Sizes of a run. It has ten evaluations only, since an episode has 500 steps."""
     every = max(1, iterations // 10)
     return {"iterations": iterations, "tasks": tasks, "episodes": episodes, "eval_every": every, "eval_tasks": 10}
 
 
 def _meta_world(agent: str, benchmark: str) -> Preset:
-    """The preset of an agent on a benchmark of Meta-World, whose iterations together take its budget."""
+    """The preset of an agent on a benchmark of Meta-World; the iterations add up to its budget of steps."""
     tasks, budget = META_WORLD_TASKS[benchmark], META_WORLD_STEPS[benchmark]
     if agent == "maml-trpo":
         steps = tasks * 2 * 10 * META_WORLD_EPISODE  # 10 episodes before and 10 after adaptation
@@ -142,7 +142,7 @@ def _meta_world(agent: str, benchmark: str) -> Preset:
     return Preset(
         training=_meta_world_run(budget // steps, collected, 1),
         agent={**PEARL_META_WORLD, "replay_tasks": replay_tasks, "replay_size": 500_000 // replay_tasks},
-        source="budget of Meta-World+, sizes for two cores, not tried at length: no reproducible recipe is published",
+        source="budget of Meta-World+, sizes for two cores, no long runs of our own: no reproducible recipe is published",
     )
 
 
@@ -189,10 +189,10 @@ PRESETS: dict[tuple[str, str], Preset] = {
         training={"iterations": 60}, source=f"{PROMP_SOURCE}; {OWN_RUNS}: flat from 50 on"
     ),
     ("promp", "half-cheetah-vel"): Preset(
-        training={"iterations": 200}, agent={"action_scale": 10.0}, source=f"{PROMP_SOURCE}; not tried at length here"
+        training={"iterations": 200}, agent={"action_scale": 10.0}, source=f"{PROMP_SOURCE}; no long runs of our own"
     ),
     ("promp", "half-cheetah-dir"): Preset(
-        training={"iterations": 200}, agent={"action_scale": 10.0}, source=f"{PROMP_SOURCE}; not tried at length here"
+        training={"iterations": 200}, agent={"action_scale": 10.0}, source=f"{PROMP_SOURCE}; no long runs of our own"
     ),
     ("rl2", "point-robot"): Preset(
         training={"iterations": 100, "tasks": 40, "episodes": 2},
@@ -218,7 +218,7 @@ PRESETS: dict[tuple[str, str], Preset] = {
             "encoder": (),
             "hidden": (128, 128),
         },
-        source=f"horizon, discount, 2 episodes: varibad's RL2; a small memory beside a policy that sees: {OWN_RUNS}",
+        source=f"horizon, discount, 2 episodes: varibad's RL2; a small memory, and a policy that also gets the observation: {OWN_RUNS}",
     ),
     ("rl2", "bandit"): Preset(
         training={"iterations": 100, "tasks": 500, "episodes": 4},

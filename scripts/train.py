@@ -41,7 +41,7 @@ BLEW_UP = 2
 
 USAGE = """usage: metarl train AGENT FAMILY [--out DIR] [--resume] [--seed S] [--iterations N] [--json] [options]
 
-Trains an agent on a family of tasks. All options, with meaning, range and the preset's value:
+Trains an agent on a family of tasks. All options, with their ranges and the preset's values:
   metarl train AGENT FAMILY --help
 
 agents:   {agents}
@@ -114,7 +114,7 @@ def _read_command(agent: str, name: str, arguments: Sequence[str]) -> Command:
     one.
     """
     agent_type = agent_class(agent)
-    from_gym = name.startswith(PREFIX)  # its options --vary and --set make the family
+    from_gym = name.startswith(PREFIX)  # the options --vary and --set define the family
     family = None if from_gym else make_family(name)
     stepping = stepping_of(family) if family else Stepping()
     door_type: type[Door] = GymDoor if from_gym else Door
@@ -166,7 +166,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with border():
         command = _read_command(agent, family_name, options)
         door = command.door
-        trackers(door.track)  # a package that is missing is said before anything is written
+        trackers(door.track)  # a missing package is refused before anything is written
         run, family, warnings = set_up(
             agent,
             command.spec,
