@@ -142,7 +142,7 @@ def _meta_world(agent: str, benchmark: str) -> Preset:
     return Preset(
         training=_meta_world_run(budget // steps, collected, 1),
         agent={**PEARL_META_WORLD, "replay_tasks": replay_tasks, "replay_size": 500_000 // replay_tasks},
-        source="budget of Meta-World+, sizes for two cores, no long runs of our own: no reproducible recipe is published",
+        source="budget of Meta-World+, sizes for two cores, no long runs: no reproducible recipe is published",
     )
 
 
@@ -218,7 +218,8 @@ PRESETS: dict[tuple[str, str], Preset] = {
             "encoder": (),
             "hidden": (128, 128),
         },
-        source=f"horizon, discount, 2 episodes: varibad's RL2; a small memory, and a policy that also gets the observation: {OWN_RUNS}",
+        source="horizon, discount, 2 episodes: varibad's RL2; a small memory, and a policy that also gets the "
+        f"observation: {OWN_RUNS}",
     ),
     ("rl2", "bandit"): Preset(
         training={"iterations": 100, "tasks": 500, "episodes": 4},

@@ -10,6 +10,9 @@ from metarl.checkpoint import list_checkpoints
 from metarl.finite import NotFiniteError, remedies
 from metarl.runs import RunConfig
 
+DEFAULT_TRACK = "tensorboard"
+"""The trackers of a run that names none."""
+
 
 def folder_to_go_on_with(out: Path, seeds: int) -> Path | None:
     """The folder of the run to resume, or of the first of several seeds; None if there is none.
@@ -23,15 +26,18 @@ def folder_to_go_on_with(out: Path, seeds: int) -> Path | None:
     return next((folder for folder in folders if (folder / "config.json").is_file()), None)
 
 
-def how_to_go_on(run: RunConfig, out: Path, seeds: int) -> str:
+def how_to_go_on(run: RunConfig, out: Path, seeds: int, track: str = DEFAULT_TRACK) -> str:
     """The command that resumes a run, and the other seeds if there are several.
 
     Args:
         run: Its configuration.
         out: Its folder.
         seeds: As in `folder_to_go_on_with`.
+        track: The trackers, as on the command line.
     """
     folder, more = (out.parent, f" --seeds {seeds}") if seeds else (out, "")
+    if track != DEFAULT_TRACK:
+        more += f" --track {shlex.quote(track)}"
     words = f"{shlex.quote(run.agent)} {shlex.quote(run.family)} --out {shlex.quote(str(folder))}{more}"
     return f"go on with: metarl train {words} --resume"
 

@@ -31,7 +31,7 @@ from metarl.scripts.common import border, end_with_json, option_value, parse, re
 from metarl.scripts.display import RunDisplay
 from metarl.scripts.ending import StopRequest
 from metarl.scripts.families import GymOptions
-from metarl.scripts.refusals import advice, folder_to_go_on_with, how_to_go_on, say_that_it_blew_up
+from metarl.scripts.refusals import DEFAULT_TRACK, advice, folder_to_go_on_with, how_to_go_on, say_that_it_blew_up
 from metarl.session import run_session
 from metarl.tasks import Family
 from metarl.watch import trackers
@@ -65,7 +65,7 @@ class Door:
     """Continue from the newest whole checkpoint in --out."""
     seeds: RoundsOrNone = 0
     """Train this many runs one after another, with seeds from --seed on, in OUT/seed-S; 0 trains one in OUT."""
-    track: str = "tensorboard"
+    track: str = DEFAULT_TRACK
     """Trackers of the metrics, separated by commas: tensorboard, csv, wandb, mlflow; or none."""
     json: bool = False
     """End stdout with one line of JSON."""
@@ -187,7 +187,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         ends.append(end)
         if stopped and not code and len(ends) < len(runs):
             code = 130
-            go_on = how_to_go_on(one_run, Path(end["run"]), door.seeds)
+            go_on = how_to_go_on(one_run, Path(end["run"]), door.seeds, door.track)
             print(f"stopped before {runs[len(ends)][0].out}; {go_on}", file=sys.stderr)
         if code == BLEW_UP:  # the other seeds may be sound
             blown.append(str(end["run"]))
@@ -230,7 +230,7 @@ def _train_here(door: Door, run: RunConfig, family: Family) -> tuple[int, dict[s
         out = door.out or new_run_dir(run.agent, run.family)
         watch = [*trackers(door.track), display]  # its clock starts last
         session = run_session(run, family, out, resume=door.resume, watch=watch, stop=lambda: stop.requested)
-    go_on = how_to_go_on(run, out, door.seeds)
+    go_on = how_to_go_on(run, out, door.seeds, door.track)
     try:
         with contextlib.closing(session), stop:
             for _ in session:
