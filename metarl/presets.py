@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from metarl.agent import MetaAgent
 from metarl.names import did_you_mean
-from metarl.registry import AGENTS, agent_class, names
+from metarl.registry import AGENTS, agent_class
 from metarl.runs import TrainConfig
 
 GROUP = "metarl.presets"
@@ -46,7 +46,9 @@ def announced_presets(name: PresetName) -> dict[tuple[str, str], Preset]:
     Raises:
         ValueError: No package announces presets, or a table names an agent that no package announces.
     """
-    points, agents = sorted(entry_points(group=GROUP), key=lambda point: point.name), names(AGENTS)
+    announced = entry_points()  # once: it reads the metadata of every package
+    points = sorted(announced.select(group=GROUP), key=lambda point: point.name)
+    agents = sorted({point.name for point in announced.select(group=AGENTS)})
     if not points:
         raise ValueError(f"presets: got no entry point of the group {GROUP!r}, expected metarl's own; install it again")
     found: dict[tuple[str, str], Preset] = {}

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from importlib.metadata import EntryPoint
+from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
 import pytest
 
-import metarl.presets
-from metarl.presets import Preset, any_family, default_settings, preset, split_settings
+from metarl.presets import GROUP, Preset, any_family, default_settings, preset, split_settings
 from metarl.registry import AGENTS, agent_class, names
 
 PPO = {"rl2", "varibad", "multitask", "oracle"}
@@ -26,16 +25,28 @@ class Point:
         return self._tables
 
 
+class Announced:
+    """All entry points, with other tables."""
+
+    def __init__(self, points: list[Any]) -> None:
+        self._points, self._all = points, entry_points()
+
+    def select(self, group: str) -> Any:
+        return self._points if group == GROUP else self._all.select(group=group)
+
+
 def announce(monkeypatch: pytest.MonkeyPatch, *points: Any) -> None:
-    """Lets these be announced beside metarl's own tables."""
-    ours = [EntryPoint("metarl", "metarl.scripts.presets:TABLES", metarl.presets.GROUP)]
-    monkeypatch.setattr(metarl.presets, "entry_points", lambda group: [*ours, *points])
+    """Lets these tables be announced."""
+    monkeypatch.setattr("metarl.presets.entry_points", lambda: Announced(list(points)))
+
+
+OURS = EntryPoint("metarl", "metarl.scripts.presets:TABLES", GROUP)
 
 
 def test_a_table_that_names_an_agent_nobody_announces_ends_every_training(
     run_metarl: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    announce(monkeypatch, Point({"default": {("rl3", "point-robot"): Preset()}}))
+    announce(monkeypatch, OURS, Point({"default": {("rl3", "point-robot"): Preset()}}))
     code, _, err = run_metarl("train", "maml-trpo", "point-robot", "--help")
     assert code == 2
     assert "presets: got the agents rl3 in other_package:TABLES, expected announced ones: fomaml, maml-trpo" in err
@@ -43,14 +54,14 @@ def test_a_table_that_names_an_agent_nobody_announces_ends_every_training(
 
 def test_another_package_may_announce_presets(monkeypatch: pytest.MonkeyPatch) -> None:
     table = {("reptile", "my-family"): Preset(training={"tasks": 7}, agent={"outer_lr": 0.3}, source="theirs")}
-    announce(monkeypatch, Point({"default": table}))
+    announce(monkeypatch, OURS, Point({"default": table}))
     training, config = default_settings("reptile", "my-family:size=3")
     assert (training.tasks, config.outer_lr) == (7, 0.3)
     assert preset("maml-trpo", "half-cheetah-vel").training["iterations"] == 90
 
 
 def test_without_any_table_the_installation_is_broken(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(metarl.presets, "entry_points", lambda group: [])
+    announce(monkeypatch)
     with pytest.raises(ValueError, match="expected metarl's own; install it again"):
         preset("reptile", "point-robot")
 
