@@ -289,7 +289,7 @@ def stop(*_: object, **__: object) -> Any:
 CUT = {
     "metarl.scripts.train": ["run_session"],
     "metarl.run_setup": ["settled"],
-    "metarl.evaluation": ["collect"],
+    "metarl.sampling": ["collect"],
     "metarl.scripts.render": [],
     "metarl.scripts.check": ["examine"],
     "metarl.scripts.catalogue": ["catalogue"],
