@@ -61,8 +61,8 @@ class TrainConfig:
     matmul: Literal["float32", "tf32"] = "float32"
     """Precision of matrix products on a GPU: tf32 is faster and keeps 10 bits of each factor's mantissa, not 23."""
     eval_every: Whole = 10
-    """Evaluate every so many iterations; 0 never. A resumed run may change it. The tasks are held out from training, but
-    they differ from those that `metarl evaluate` reports on: settings may be chosen by these curves."""
+    """Evaluate every so many iterations; 0 never. A resumed run may change it. The tasks are held out from training,
+    but they differ from those that `metarl evaluate` reports on: settings may be chosen by these curves."""
     eval_tasks: Rows = 40
     """Number of tasks of these evaluations."""
     checkpoint_every: Count = 5
