@@ -19,11 +19,11 @@ PHASE = metarl.uniform("phase", 0.0, math.pi, meaning="phase, rad")
 
 @dataclass(frozen=True)
 class Shots:
-    """Examples of each task: what a collect brings here in place of episodes."""
+    """Examples of each task: the experience of a collect, instead of episodes."""
 
     x: torch.Tensor  # [M, E, T, I]
     y: torch.Tensor  # [M, E, T, O]
-    loss: float  # of the learner that they were drawn for, before it adapted to them
+    loss: float  # mean squared error of the learner, before it adapts to them
 
     @property
     def num_tasks(self):
