@@ -165,6 +165,20 @@ class Pearl(MetaAgent[Belief]):
 
     Config: ClassVar[type] = PearlConfig
     summary: ClassVar[str] = "infers the task as a latent variable, off-policy (Rakelly et al. 2019)"
+    default_settings: ClassVar[Mapping[str, Any]] = {
+        "tasks": 10,
+        "episodes": 2,
+        "train_tasks": 100,
+        "hidden": (128, 128),
+        "encoder_hidden": (64, 64),
+        "gradient_steps": 400,
+        "meta_batch": 8,
+        "batch": 64,
+        "context_batch": 64,
+        "warmup_iterations": 5,
+        "learning_rate": 1e-3,
+        "reward_scale": 1.0,
+    }
     adapts_within_episodes: ClassVar[bool] = False
 
     @classmethod

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from metarl.agent import MetaAgent as MetaAgent
+    from metarl.doors import make_agent as make_agent
+    from metarl.doors import train as train
     from metarl.evaluation import evaluate as evaluate
     from metarl.gymnasium_envs.family import gymnasium_family as gymnasium_family
     from metarl.registry import make_family as make_family
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
     from metarl.tasks import Family as Family
     from metarl.tasks import Parameter as Parameter
     from metarl.tasks import uniform as uniform
-    from metarl.train import meta_train as meta_train
+    from metarl.training import meta_train as meta_train
     from metarl.types import Action as Action
     from metarl.types import MetaBatch as MetaBatch
     from metarl.types import Spaces as Spaces
@@ -35,6 +37,7 @@ __version__ = "0.1.0"
 
 _HOME = {
     "metarl.agent": ("MetaAgent",),
+    "metarl.doors": ("make_agent", "train"),
     "metarl.gymnasium_envs.family": ("gymnasium_family",),
     "metarl.evaluation": ("evaluate",),
     "metarl.registry": ("make_family",),
@@ -44,7 +47,7 @@ _HOME = {
     "metarl.sampling": ("LocalSampler",),
     "metarl.seeding": ("Streams",),
     "metarl.tasks": ("ContinuousTasks", "DiscreteTasks", "Family", "Parameter", "uniform"),
-    "metarl.train": ("meta_train",),
+    "metarl.training": ("meta_train",),
     "metarl.types": ("Action", "MetaBatch", "Spaces", "Step", "Task", "Trajectories"),
     "metarl.vector": ("TaskVecEnv",),
 }

@@ -73,12 +73,22 @@ def _loaded(group: str, kind: str, name: str) -> Any:
 
 
 def agent_class(name: str) -> type[MetaAgent[Any]]:
-    """The class of an agent.
+    """The class of an agent, from its name or as `module:Class`.
+
+    Only ever call this with `module:Class` from the command line, never from a file: importing runs code.
 
     Raises:
         ValueError: There is none of that name; the message has the nearest, if one is near.
         EnvError: The package that announces it cannot be imported.
     """
+    if ":" in name:
+        module_name, _, attribute_name = name.partition(":")
+        module = own_module(module_name, name, "module:Class")
+        classes = [key for key, value in vars(module).items() if isinstance(value, type) and hasattr(value, "Config")]
+        own: type[MetaAgent[Any]] = attribute(module, attribute_name, name, "module:Class", classes, "an agent's class")
+        if not isinstance(own, type) or not hasattr(own, "Config") or not hasattr(own, "summary"):
+            raise ValueError(f"agent {name!r}: got {own!r}, expected a class with Config, summary")
+        return own
     loaded: type[MetaAgent[Any]] = _loaded(AGENTS, "agent", name)
     if not isinstance(loaded, type) or not hasattr(loaded, "Config") or not hasattr(loaded, "summary"):
         raise ValueError(

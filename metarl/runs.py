@@ -1,4 +1,4 @@
-"""The folder of a run: its configuration, versions, metrics and checkpoints; and loading an agent from it."""
+"""The configuration of a run, and loading its agent."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import platform
 import subprocess
 import warnings
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,19 +22,19 @@ from metarl import config as settings
 from metarl.agent import MetaAgent
 from metarl.checkpoint import load_checkpoint, load_newest
 from metarl.config import Count, Rows, RowsOrOwn, Seed, Whole
-from metarl.files import read_json, write_bytes, write_json
+from metarl.files import read_json, write_json
 from metarl.gymnasium_envs.batch import Stepping
 from metarl.registry import agent_class
 from metarl.types import Progress, Spaces
 
 STEPPING_FIELDS = ("stepping.workers", "stepping.processes", "stepping.timeout")
-"""Settings that change who computes a step, and not what comes out."""
+"""Settings that decide where environments are stepped; the results do not depend on them."""
 ADDED = {"max_std": 0.0, "std": "shared", "mean": "linear", "deviation_floor": 0.0}
-"""Settings of agents that came later, with the value that reproduces what runs did before."""
+"""Settings of agents that were added later, with the value that reproduces earlier runs."""
 RETIRED = ("task_parameters", "context_collects", "context_size", "anneal_iterations")
-"""Settings of agents that went: `Spaces.task_parameters`, PEARL's whole trials and `anneal` took their places."""
+"""Settings that agents no longer have; `Spaces.task_parameters`, PEARL's whole trials and `anneal` replace them."""
 REDRAWN = ("walker2d-rand-params", "hopper-rand-params", "half-cheetah-rand-params")
-"""Families whose tasks became others; the earlier ones are now named `...-published`."""
+"""Families whose tasks were redefined; the earlier ones are now named `...-published`."""
 REDRAWN_PARAMETER = "body_second_moment"
 """A parameter that only the new tasks have."""
 PACKAGES = ("metarl-robots", "torch", "gymnasium", "mujoco", "metaworld", "numpy", "scipy", "safetensors")
@@ -42,38 +42,38 @@ PACKAGES = ("metarl-robots", "torch", "gymnasium", "mujoco", "metaworld", "numpy
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
-    """Settings of a run that do not belong to its agent."""
+    """Settings of a run, without those of its agent."""
 
     seed: Seed = 0
     """Seed of everything random in the run."""
     iterations: Count = 100
-    """Meta-updates to make in all; a resumed run may raise it."""
+    """Meta-updates in all; a resumed run may raise it."""
     tasks: Rows = 20
     """Tasks of a meta-batch (M); usually 10 to 100."""
     episodes: Rows = 20
-    """Environments per task, each one episode per collect (E); usually 2 to 40."""
+    """Environments per task, each with one episode per collect (E); usually 2 to 40."""
     horizon: RowsOrOwn = 0
     """Steps of an episode (T); 0 takes the family's own."""
     train_tasks: RowsOrOwn = 0
-    """Size of a fixed set that training tasks are drawn from; 0 draws new ones from the whole range."""
+    """Size of a fixed set of training tasks; 0 draws new tasks from the whole range in every iteration."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    """Where the agent computes; auto is CUDA where there is one."""
+    """Device of the agent; auto is CUDA if there is a GPU."""
     matmul: Literal["float32", "tf32"] = "float32"
-    """How a GPU multiplies matrices: tf32 is faster and keeps 10 bits of each factor's mantissa in place of 23."""
+    """Precision of matrix products on a GPU: tf32 is faster and keeps 10 bits of each factor's mantissa, not 23."""
     eval_every: Whole = 10
     """Evaluate every so many iterations; 0 never. A resumed run may change it. The tasks are held out from training,
-    but they are not those that `metarl evaluate` reports on: settings may be chosen by these curves."""
+    but they differ from those that `metarl evaluate` reports on: settings may be chosen by these curves."""
     eval_tasks: Rows = 40
-    """Tasks of these evaluations."""
+    """Number of tasks of these evaluations."""
     checkpoint_every: Count = 5
-    """Save every so many iterations (and at the end)."""
+    """Save a checkpoint every so many iterations, and at the end."""
     checkpoints_kept: Count = 2
-    """Newest checkpoints to keep; at least two are."""
+    """Number of newest checkpoints to keep; at least two are kept."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunConfig:
-    """Everything that decides what a run computes: the content of `config.json`.
+    """All settings that affect the results of a run: the content of `config.json`.
 
     Args:
         agent: Name of the agent.
@@ -81,7 +81,9 @@ class RunConfig:
         training: Settings of the run.
         agent_config: Settings of the agent, of the agent's `Config`.
         spaces: Sizes and bounds of the environments it was built for.
-        stepping: Who steps Gymnasium environments of one's own; None for any other family.
+        stepping: Stepping of Gymnasium environments of one's own; None for any other family.
+        own_agent: Class of an agent that no package announces, as the caller named it; `config.json` records only
+            `agent`, `module:Class`.
     """
 
     agent: str
@@ -90,6 +92,12 @@ class RunConfig:
     agent_config: Any
     spaces: Spaces
     stepping: Stepping | None = None
+    own_agent: type[MetaAgent[Any]] | None = field(default=None, compare=False)
+
+    @property
+    def agent_type(self) -> type[MetaAgent[Any]]:
+        """The agent's class."""
+        return self.own_agent or announced_agent(self.agent)
 
     def to_json(self) -> dict[str, Any]:
         """The content of `config.json`."""
@@ -107,11 +115,15 @@ class RunConfig:
         write_json(run_dir / "config.json", self.to_json())
 
     @classmethod
-    def read(cls, run_dir: Path) -> RunConfig:
-        """Reads and checks `config.json`.
+    def read(cls, run_dir: Path, agent: type[MetaAgent[Any]] | None = None) -> RunConfig:
+        """Reads and checks `config.json`; a file alone never imports an agent that no package announces.
+
+        Args:
+            run_dir: The folder of the run.
+            agent: Class of such an agent.
 
         Raises:
-            ValueError: The folder is no run, or its configuration is damaged.
+            ValueError: The folder is no run, its configuration is damaged, or its agent has to be named.
         """
         path = Path(run_dir) / "config.json"
         if not path.is_file():
@@ -122,28 +134,28 @@ class RunConfig:
                 f"{run_dir}: got a folder that is no run (it has no config.json), expected one that `metarl train` made"
             )
         value = read_json(path)
+        kind = agent_of_config(path, value, agent)
         try:
             # Absent in runs of version 0.1 before they were there.
             stepping, training = value.get("stepping"), {"matmul": "float32", **value["training"]}
             spaces = {"observation_units": [], "task_parameters": [], **value["spaces"]}
-            kind = agent_class(value["agent"]).Config
-            agent_config = upgraded(value["agent_config"], {field.name for field in dataclasses.fields(kind)})
+            fields = {one.name for one in dataclasses.fields(kind.Config)}
+            agent_config = upgraded(value["agent_config"], fields)
             return cls(
                 agent=value["agent"],
                 family=upgraded_family(value["family"], [p["name"] for p in spaces["task_parameters"]]),
                 training=settings.from_json(TrainConfig, training, "training."),
-                agent_config=settings.from_json(kind, agent_config, "agent."),
+                agent_config=settings.from_json(kind.Config, agent_config, "agent."),
                 spaces=_spaces_from_json(spaces),
                 stepping=settings.from_json(Stepping, stepping, "stepping.") if stepping else None,
+                own_agent=agent,
             )
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise ValueError(f"{path}: got a configuration that does not fit this version ({error})") from error
 
     def build_agent(self, device: torch.device, rng: np.random.Generator) -> MetaAgent[Any]:
         """A new, untrained agent of this configuration."""
-        kind: Any = agent_class(self.agent)
-        agent: MetaAgent[Any] = kind(self.agent_config, self.spaces, device=device, rng=rng)
-        return agent
+        return self.agent_type.build(self.agent_config, self.spaces, device=device, rng=rng)
 
     def changed_fields(self, other: RunConfig, may_change: tuple[str, ...]) -> list[str]:
         """Names of the settings in which two configurations differ, without those that may."""
@@ -160,6 +172,61 @@ class RunConfig:
         )
         names = sorted(set(mine) | set(theirs))
         return [name for name in names if mine.get(name) != theirs.get(name) and name not in may_change]
+
+
+def is_own_agent(name: str) -> bool:
+    """Whether a name stands for a class of the user's own, `module:Class`, not for an announced agent."""
+    return ":" in name
+
+
+def own_agent_of(run_dir: Path) -> str:
+    """Name of the class of a run's agent, if no package announces that; else empty, as for a folder that is no run."""
+    try:
+        recorded = str(read_json(Path(run_dir) / "config.json")["agent"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""
+    return recorded.rpartition(":")[2] if is_own_agent(recorded) else ""
+
+
+def announced_agent(name: str) -> type[MetaAgent[Any]]:
+    """The class of an announced agent; imports no code that no package announces.
+
+    Raises:
+        ValueError: The name is `module:Class`, or there is no such agent.
+    """
+    if is_own_agent(name):
+        raise ValueError(f"agent: got {name!r}, a class that no package announces; pass the class itself")
+    return agent_class(name)
+
+
+def agent_of_config(path: Path, value: Any, named: type[MetaAgent[Any]] | None) -> type[MetaAgent[Any]]:
+    """The class of the agent that a configuration records.
+
+    Args:
+        path: Where it was read.
+        value: The content of `config.json`.
+        named: The class that the caller names, if any.
+
+    Raises:
+        ValueError: There is no such agent, it has to be named, or another one is.
+    """
+    recorded = value.get("agent") if isinstance(value, dict) else None
+    if not isinstance(recorded, str):
+        raise ValueError(f"{path}: got a configuration that does not fit this version (no name of an agent)")
+    own, given = is_own_agent(recorded), f"{named.__module__}:{named.__qualname__}" if named else "none"
+    if own and (named is None or named.__qualname__ != recorded.rpartition(":")[2]):
+        raise ValueError(
+            f"agent: got {given}, but {path.parent} was trained by {recorded!r}, code of your own, which a file alone "
+            f"does not import; name it with --agent {recorded} (in Python: agent={recorded.rpartition(':')[2]})"
+        )
+    if named is not None and not own:
+        raise ValueError(f"agent: got {given}, but {path.parent} was trained by {recorded!r}; leave the agent out")
+    if named is not None:
+        return named
+    try:
+        return agent_class(recorded)
+    except ValueError as error:
+        raise ValueError(f"{path}: got a configuration that does not fit this version ({error})") from error
 
 
 def _spaces_json(spaces: Spaces) -> dict[str, Any]:
@@ -180,11 +247,11 @@ def _spaces_from_json(value: Mapping[str, Any]) -> Spaces:
 
 
 def upgraded(agent_config: Mapping[str, Any], fields: Collection[str]) -> dict[str, Any]:
-    """The settings of an agent, as a run of an earlier version recorded them, in today's words.
+    """The settings of an agent as a run of an earlier version recorded them, converted to those of this version.
 
     Args:
-        agent_config: What `config.json` has.
-        fields: Settings that the agent has today. Only those are added, and only what the agent lacks today goes.
+        agent_config: The settings in `config.json`.
+        fields: Settings that the agent has now. Only these are added, and only settings that it lacks are removed.
     """
     kept = {name: value for name, value in agent_config.items() if name in fields or name not in RETIRED}
     later = {name: value for name, value in ADDED.items() if name in fields}
@@ -194,20 +261,20 @@ def upgraded(agent_config: Mapping[str, Any], fields: Collection[str]) -> dict[s
 
 
 def upgraded_family(family: str, parameters: Collection[str]) -> str:
-    """Today's name of the tasks that a run of an earlier version recorded.
+    """The present name of the family that a run of an earlier version recorded.
 
     Args:
-        family: What `config.json` has.
-        parameters: Names of the task's parameters that it has.
+        family: The name in `config.json`.
+        parameters: Names of the task's parameters in `config.json`.
     """
     return f"{family}-published" if family in REDRAWN and REDRAWN_PARAMETER not in parameters else family
 
 
 def resolve_device(name: str) -> torch.device:
-    """The device that a name stands for; `auto` is CUDA where there is one.
+    """The device of a name; `auto` is CUDA if there is a GPU.
 
     Raises:
-        ValueError: CUDA is asked for and absent, or there is no such device.
+        ValueError: There is no CUDA device here, or no device of that name.
     """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -220,91 +287,66 @@ def resolve_device(name: str) -> torch.device:
 
 
 def use_matmul(name: Literal["float32", "tf32"], device: torch.device) -> None:
-    """Sets how this process multiplies matrices of float32 numbers on a GPU.
+    """Sets the precision of float32 matrix products on a GPU, for this process.
 
     Raises:
-        ValueError: A shorter format is asked for where there is none.
+        ValueError: The device does not have that precision.
     """
     if name != "float32" and device.type != "cuda":
         raise ValueError(f"matmul: got {name!r} on {device}, expected 'float32': only a GPU has the other")
     torch.set_float32_matmul_precision("highest" if name == "float32" else "high")
 
 
-def load(run_dir: str | Path, *, device: str = "cpu", checkpoint: str | Path | None = None) -> MetaAgent[Any]:
+def load(
+    run_dir: str | Path,
+    *,
+    device: str = "cpu",
+    checkpoint: str | Path | None = None,
+    agent: type[MetaAgent[Any]] | None = None,
+) -> MetaAgent[Any]:
     """The trained agent of a run.
 
     Args:
-        run_dir: A folder that `metarl train` made.
+        run_dir: A folder that `metarl train` or `metarl.train` made.
         device: `cpu`, `cuda` or `auto`.
         checkpoint: A checkpoint file of the run; the newest whole one by default.
+        agent: Class of the agent, if no package announces it.
 
     Raises:
-        ValueError: The folder is no run, or holds no whole checkpoint.
+        ValueError: The folder is no run, holds no whole checkpoint, or its agent has to be named.
     """
-    agent, _, complaints = load_with_progress(Path(run_dir), device=device, checkpoint=checkpoint)
+    loaded, _, complaints = load_with_progress(Path(run_dir), device=device, checkpoint=checkpoint, agent=agent)
     for line in complaints:
         warnings.warn(line, stacklevel=2)
-    return agent
+    return loaded
 
 
 def load_with_progress(
-    run_dir: Path, *, device: str = "cpu", checkpoint: str | Path | None = None
+    run_dir: Path,
+    *,
+    device: str = "cpu",
+    checkpoint: str | Path | None = None,
+    agent: type[MetaAgent[Any]] | None = None,
 ) -> tuple[MetaAgent[Any], Progress, list[str]]:
     """As `load`, with the checkpoint's counters and a line for each newer checkpoint that was damaged."""
-    run = RunConfig.read(run_dir)
-    agent = run.build_agent(resolve_device(device), np.random.default_rng(0))
+    run = RunConfig.read(run_dir, agent)
+    built = run.build_agent(resolve_device(device), np.random.default_rng(0))
     if checkpoint is not None:
         path = Path(checkpoint)
         if not path.is_file():
             raise ValueError(f"checkpoint: got {path}, which is no file; expected one of {run_dir / 'checkpoints'}")
-        return agent, load_checkpoint(path, agent), []
-    progress, complaints = load_newest(run_dir / "checkpoints", agent)
+        return built, load_checkpoint(path, built), []
+    progress, complaints = load_newest(run_dir / "checkpoints", built)
     if progress is None:
         why = f" ({complaints[0].partition(';')[0]})" if complaints else ""
         raise ValueError(
             f"{run_dir}: got a run without a whole checkpoint{why}, expected one in {run_dir / 'checkpoints'}"
         )
-    return agent, progress, complaints
-
-
-class MetricsLog:
-    """`metrics.jsonl`: one JSON object a line, one line an iteration.
-
-    Args:
-        path: The file.
-        after: Keep the lines up to this iteration and drop what came later: a resumed run writes it again.
-    """
-
-    def __init__(self, path: Path, after: int = 0) -> None:
-        kept = []
-        if path.exists():
-            for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
-                try:
-                    if json.loads(line)["iteration"] <= after:
-                        kept.append(line + "\n")
-                except (json.JSONDecodeError, KeyError, TypeError):
-                    continue  # a line cut short by a kill
-        write_bytes(path, "".join(kept).encode())
-        self._file = open(path, "a", encoding="utf-8")  # noqa: SIM115  # stays open for the run
-
-    def add(self, progress: Progress, metrics: Mapping[str, float]) -> None:
-        """Appends a line; numbers that are not finite become null."""
-        finite = {k: v if np.isfinite(v) else None for k, v in metrics.items()}
-        line = {"iteration": progress.iteration, "env_steps": progress.env_steps, **finite}
-        self._file.write(json.dumps(line, allow_nan=False) + "\n")
-        self._file.flush()
-
-    def sync(self) -> None:
-        """Forces what was written to disk: before a checkpoint that relies on it."""
-        os.fsync(self._file.fileno())
-
-    def close(self) -> None:
-        """Closes the file."""
-        self._file.close()
+    return built, progress, complaints
 
 
 def versions() -> dict[str, Any]:
-    """Packages, Python, git commit and machine: what a result stands next to."""
+    """Versions of packages and Python, git commit and machine, to be recorded beside a result."""
     packages = {}
     for name in PACKAGES:
         try:
@@ -326,7 +368,7 @@ def versions() -> dict[str, Any]:
 
 
 def _git_commit() -> str | None:
-    """The commit of the checkout this code runs from, `+` where it has changes; None outside a checkout."""
+    """The commit of this checkout, with `+` if it has changes; None outside a checkout."""
     folder = Path(__file__).resolve().parent.parent
     if not (folder / ".git").exists():
         return None

@@ -32,7 +32,7 @@ from metarl.report import (
 )
 from metarl.runs import STEPPING_FIELDS, RunConfig, versions
 from metarl.scripts.common import border, end_with_json, parse
-from metarl.scripts.families import agent_of_run, family_of_run
+from metarl.scripts.families import OwnAgents, agent_of_run, config_of_run, family_of_run, own_agents
 from metarl.scripts.terminal import console
 from metarl.seeding import Streams
 from metarl.tasks import REPORTED, Family, Split, split_name, split_tasks
@@ -58,6 +58,8 @@ class CompareCommand:
     """Held-out tasks to report on; tune: held-out tasks to choose settings by; or training tasks."""
     family: str | None = None
     """The runs' family, if it is your own module:function."""
+    agent: tuple[str, ...] = ()
+    """Classes of the runs' agents that are your own, as module:Class."""
     tasks: Rows = REPORTED
     """Number of tasks; the whole set where it is smaller."""
     episodes: Rows = 20
@@ -79,7 +81,7 @@ class CompareCommand:
     """End stdout with one line of JSON."""
 
 
-def _runs(folders: Sequence[Path]) -> list[tuple[Path, RunConfig]]:
+def _runs(folders: Sequence[Path], own: OwnAgents) -> list[tuple[Path, RunConfig]]:
     """Every run in the folders; a folder of seeds stands for its runs."""
     paths = []
     for folder in folders:
@@ -87,7 +89,7 @@ def _runs(folders: Sequence[Path]) -> list[tuple[Path, RunConfig]]:
         paths += [path.parent for path in seeds] if seeds else [folder]
     if not paths:
         raise ValueError("compare: got no run, expected at least one folder that `metarl train` made")
-    return [(path, RunConfig.read(path)) for path in paths]
+    return [(path, config_of_run(path, own)) for path in paths]
 
 
 def _check_alike(runs: Sequence[tuple[Path, RunConfig]]) -> None:
@@ -168,9 +170,9 @@ def _contender(group: Group, family: Family, command: CompareCommand) -> Contend
     Raises:
         ValueError: The newest checkpoint of a run is damaged, so that it stands for fewer iterations than the others.
     """
-    results, seeds, env_steps = [], [], []
+    results, seeds, env_steps, own = [], [], [], own_agents(command.agent)
     for path in group.paths:
-        agent, progress = agent_of_run(path, command.device)
+        agent, progress = agent_of_run(path, command.device, own=own)
         if progress.iteration != group.iteration:
             raise ValueError(
                 f"compare: got {path} with a damaged checkpoint of iteration {group.iteration}, whole up to "
@@ -189,7 +191,7 @@ def _contender(group: Group, family: Family, command: CompareCommand) -> Contend
                 actions=command.actions,
             )
         )
-        seeds.append(RunConfig.read(path).training.seed)
+        seeds.append(config_of_run(path, own).training.seed)
         env_steps.append(progress.env_steps)
     return Contender(group.label, tuple(results), tuple(seeds), group.iteration, tuple(env_steps))
 
@@ -340,7 +342,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with border():
         command: CompareCommand = parse(CompareCommand, "metarl compare", words)
         check(command)
-        runs = _runs(command.run_dirs)
+        runs = _runs(command.run_dirs, own_agents(command.agent))
         _check_alike(runs)
         family = family_of_run(runs[0][1], command.family)
         if command.out is not None and command.out.is_file():
@@ -364,8 +366,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         notes.append("no share of the gap: add one run (or its seeds) of multitask and one of oracle on this family")
     if family.reward_version:
         notes.append(f"reward: {family.reward_version}")
-    for note in notes:
-        print(note)
+    print("\n".join(notes))
     value = {
         "family": family.name,
         "split": result.split,

@@ -1,17 +1,20 @@
-"""Progress on the terminal: a live table where there is one, plain lines where not."""
+"""Progress on stderr: a live table on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
 import sys
 import time
 from collections.abc import Mapping
-from types import TracebackType
 
 from rich.live import Live
 from rich.table import Table
 
+from metarl.report import first_label, last_label, tasks_label
+from metarl.scripts.ending import StopRequest
 from metarl.scripts.terminal import console
+from metarl.training import IterationReport
 from metarl.types import Progress
+from metarl.watch import RunStart
 
 PLAIN_LINE_SECONDS = 5.0
 
@@ -24,20 +27,20 @@ def clock(seconds: float) -> str:
 
 
 def _rate(value: float | None) -> str:
-    """A success rate, or a dash where none is known."""
+    """A success rate; a dash if it is unknown."""
     return "-" if value is None else f"{value:.2f}"
 
 
 class TrainingDisplay:
-    """Iteration, environment steps, their speed, returns before and after adaptation, time per iteration and in all.
+    """Shows iteration, environment steps and their rate, returns before and after adaptation, and times.
 
     Args:
-        title: What is being trained.
-        iterations: How many there will be in all.
-        start: The counters the run starts from.
-        first: Name of the first point of a curve, see `first_label`.
-        last: Name of the last point, see `last_label`.
-        evaluated: Name of the tasks of the evaluations, see `tasks_label`.
+        title: Name of the run.
+        iterations: Iterations in all.
+        start: The counters at the start.
+        first: Label of the first point of a curve, see `first_label`.
+        last: Label of the last point, see `last_label`.
+        evaluated: Label of the tasks of the evaluations, see `tasks_label`.
     """
 
     def __init__(self, title: str, iterations: int, start: Progress, first: str, last: str, evaluated: str) -> None:
@@ -49,18 +52,24 @@ class TrainingDisplay:
         self._live = Live(console=self._console, auto_refresh=False) if self._console.is_terminal else None
 
     def __enter__(self) -> TrainingDisplay:
-        if self._live:
-            self._live.start()
+        self.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def start(self) -> None:
+        """Takes the terminal, if there is one."""
+        if self._live:
+            self._live.start()
+
+    def stop(self) -> None:
+        """Restores the terminal."""
         if self._live:
             self._live.stop()
 
     def update(self, progress: Progress, metrics: Mapping[str, float]) -> None:
-        """Shows the state after an iteration; plain lines come every five seconds, and for the first and last."""
+        """Shows the state after an iteration; plain lines at most every five seconds, and for the first and last."""
         elapsed = time.perf_counter() - self._began
         done = progress.iteration - self._start.iteration
         last = max(int(key.split("/")[1]) for key in metrics if key.startswith("return/"))
@@ -78,7 +87,7 @@ class TrainingDisplay:
         if self._diverged:
             rows["blown-up episodes"] = f"{int(metrics.get('diverged_episodes', 0)):,} ({self._diverged:,} in all)"
         rates = [(metrics.get(f"success_last/{k}"), metrics.get(f"success/{k}")) for k in (0, last)]
-        if any(rate is not None for pair in rates for rate in pair):  # success may be known in some collects alone
+        if any(rate is not None for pair in rates for rate in pair):  # some collects may have no success rate
             ends = [f"{_rate(at_last)} ({_rate(at_any)})" for at_last, at_any in rates]
             rows["success at the last (any) step"] = " -> ".join(ends)
         evaluated = [metrics.get(f"evaluation/return/{k}") for k in (0, last)]
@@ -98,5 +107,47 @@ class TrainingDisplay:
             print("  ".join(f"{name} {value}" for name, value in rows.items()), file=sys.stderr, flush=True)
 
     def note(self, line: str) -> None:
-        """Prints a line that stays."""
+        """Prints a line above the table."""
         self._console.print(line, highlight=False, soft_wrap=True)
+
+
+class RunDisplay:
+    """The display as a watcher of a run; a reader that closed the output asks the run to stop.
+
+    Args:
+        stop: Receives that request.
+
+    Attributes:
+        progress: The counters of the run so far.
+    """
+
+    def __init__(self, stop: StopRequest) -> None:
+        self._stop = stop
+        self._display: TrainingDisplay | None = None
+        self.progress = Progress()
+
+    def start(self, start: RunStart) -> None:
+        """Prints warnings and the title."""
+        run, self.progress = start.run, start.progress
+        title = f"{run.agent} on {run.family}: {start.out}"
+        first, last = first_label(start.adapts_within_episodes), last_label(start.adapts_within_episodes)
+        evaluated = tasks_label(start.evaluated)
+        for line in (*(f"warning: {warning}" for warning in start.warnings), *filter(None, [start.note])):
+            print(line, file=sys.stderr)
+        self._display = TrainingDisplay(title, run.training.iterations, start.progress, first, last, evaluated)
+        self._display.start()
+        with self._stop.showing():
+            self._display.note(title)
+
+    def iteration(self, report: IterationReport) -> None:
+        """Shows the state after an iteration."""
+        self.progress = report.progress
+        if self._display is not None:
+            with self._stop.showing():
+                self._display.update(report.progress, report.metrics)
+
+    def close(self) -> None:
+        """Restores the terminal."""
+        if self._display is not None:
+            self._display.stop()
+            self._display = None

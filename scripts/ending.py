@@ -1,4 +1,4 @@
-"""How a command ends before it is done: Ctrl-C, SIGTERM, and output that nobody reads any more."""
+"""Early ends of a command: Ctrl-C, SIGTERM, and output whose reader is gone."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from types import FrameType, TracebackType
 from typing import Any, NoReturn
 
 SIGINT, SIGTERM = 2, 15
-"""Signals by number: the module `signal` takes a millisecond to load, which `metarl --help` does not need."""
+"""Signals by number: the module `signal` takes a millisecond to load, and `metarl --help` does not need it."""
 THREAD_SECONDS = 1.0
-"""Time that threads get to end by themselves once a command is done."""
+"""Seconds in which threads may end by themselves after the command."""
 STOPPED = "stopped"
-"""The one word that a command says when it is stopped."""
+"""The word that a stopped command prints."""
 
 
 class Ending:
     """Guards a command, so that it ends early with one word and no traceback.
 
-    The first Ctrl-C raises KeyboardInterrupt, for all that has to be closed. It ends the process at once where there is
-    nothing to close yet (imports) or no more (the end of the process), and so does the second. A signal that the parent
-    process has ignored, as a shell does for what runs in the background, stays ignored.
+    The first Ctrl-C raises KeyboardInterrupt, so that files and processes are closed. The second ends the process at
+    once, and so does the first while nothing is open (during imports, and at the end of the process). A signal that the
+    parent process ignores stays ignored: a shell does so for commands in the background.
 
     Args:
-        own_process: The command is the whole process. Otherwise handlers are restored at the end, and the process is
-            left alone.
+        own_process: Whether the command is the whole process. Otherwise signal handlers are restored at the end, and
+            the process continues.
     """
 
     def __init__(self, own_process: bool) -> None:
@@ -61,7 +61,7 @@ class Ending:
     ) -> None:
         self.at_once = True
         if self._own_process:
-            return  # what the interpreter still does is guarded too
+            return  # handlers stay until the interpreter ends
         if self._previous:
             import signal
 
@@ -69,9 +69,9 @@ class Ending:
                 signal.signal(number, handler)
 
     def exit_code(self, command: Callable[[], int]) -> int:
-        """Runs a command; returns its exit code, or the one of its early end.
+        """Runs a command; returns its exit code, or that of its early end.
 
-        Threads that an environment left running would keep the process alive; they end with it, which is said.
+        Threads that an environment left running would keep the process alive; they are ended, with a warning.
         """
         try:
             code = self._exit_code(command)
@@ -122,13 +122,13 @@ class Ending:
         raise KeyboardInterrupt
 
     def _unraisable(self, problem: Any) -> None:
-        """Ends the process where Ctrl-C met a callback that cannot pass it on."""
+        """Ends the process if Ctrl-C came in a callback, which cannot raise it."""
         if issubclass(problem.exc_type, KeyboardInterrupt):
             self._leave()
         self._hook(problem)
 
     def _leave(self) -> NoReturn:
-        """Ends the process now, and those that it started."""
+        """Ends the process and its children now."""
         _end_children()
         with contextlib.suppress(OSError):
             os.write(2, f"{STOPPED}\n".encode())
@@ -136,9 +136,12 @@ class Ending:
 
 
 class StopRequest:
-    """Set by the first Ctrl-C (or SIGTERM): finish the iteration, save, leave. The second leaves at once.
+    """Set by the first Ctrl-C or SIGTERM: finish the iteration, save and leave. The second one leaves at once.
 
-    Output that nobody reads any more asks for the same. A signal that is ignored stays ignored.
+    Output whose reader is gone sets it too. A signal that is ignored stays ignored.
+
+    Attributes:
+        requested: Whether it is set.
     """
 
     def __init__(self) -> None:
@@ -159,7 +162,7 @@ class StopRequest:
 
     @contextlib.contextmanager
     def showing(self) -> Iterator[None]:
-        """Lets something be shown; where nobody sees it, that is a request too."""
+        """Context for output: if its reader is gone, a stop is requested."""
         try:
             yield
         except BrokenPipeError:
@@ -178,7 +181,7 @@ class StopRequest:
 
 
 def _leave_threads(code: int) -> None:
-    """Ends the process if threads of others are at work in it; Python would wait for them."""
+    """Ends the process if foreign threads are still running; Python would wait for them."""
     threading = sys.modules.get("threading")
     if threading is None:
         return
@@ -197,7 +200,7 @@ def _leave_threads(code: int) -> None:
 
 
 def _end_children() -> None:
-    """Ends the worker processes that are left, before they notice that their pipes are gone."""
+    """Kills the remaining worker processes, before they notice that their pipes are closed."""
     if "multiprocessing" in sys.modules:
         children = sys.modules["multiprocessing"].active_children()
         for child in children:
@@ -207,7 +210,7 @@ def _end_children() -> None:
 
 
 def is_ending() -> bool:
-    """Whether a signal has asked this process to end: what fails from then on is no mistake of the user's."""
+    """Whether a signal has asked this process to end; a failure after that is not an error of the user."""
     import signal
 
     handler = signal.getsignal(SIGINT), signal.getsignal(SIGTERM)
@@ -216,7 +219,7 @@ def is_ending() -> bool:
 
 
 def output_is_closed() -> bool:
-    """Whether stdout or stderr is a pipe that nobody reads any more."""
+    """Whether stdout or stderr is a pipe whose reader is gone."""
     import select
 
     for stream in (sys.stdout, sys.stderr):
@@ -231,7 +234,7 @@ def output_is_closed() -> bool:
 
 
 def _open_streams() -> None:
-    """Gives the process what a parent may have closed, and output that no character can end."""
+    """Reopens standard streams that the parent closed, and makes output of any character safe."""
     for name, number in (("stdin", 0), ("stdout", 1), ("stderr", 2)):
         stream = getattr(sys, name)
         if stream is None:
@@ -245,7 +248,7 @@ def _open_streams() -> None:
 
 
 def _flushed(code: int) -> int:
-    """The exit code, after all output went where it belongs; 2 where there is no room for it."""
+    """The exit code, after flushing all output; 2 if the output cannot be written."""
     try:
         sys.stdout.flush()
         sys.stderr.flush()
@@ -257,7 +260,7 @@ def _flushed(code: int) -> int:
 
 
 def _no_room(error: OSError) -> int:
-    """One line on output that cannot be written; exit code 2."""
+    """Prints one line on output that cannot be written; exit code 2."""
     _to_nowhere(sys.stdout)
     try:
         print(f"metarl: error: the output cannot be written: {error}", file=sys.stderr, flush=True)
@@ -267,7 +270,7 @@ def _no_room(error: OSError) -> int:
 
 
 def _quiet() -> int:
-    """Sends the rest of the output nowhere if nobody reads it; exit code 0."""
+    """Discards the rest of the output if its reader is gone; exit code 0."""
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
@@ -277,7 +280,7 @@ def _quiet() -> int:
 
 
 def _to_nowhere(stream: Any) -> None:
-    """Points a stream's file at the null device, so that the interpreter can flush it at its end."""
+    """Redirects a stream to the null device, so that the interpreter can flush it at its end."""
     try:
         file = os.open(os.devnull, os.O_WRONLY)
         os.dup2(file, stream.fileno())

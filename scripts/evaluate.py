@@ -40,7 +40,7 @@ from metarl.report import (
 from metarl.results import EvalResult
 from metarl.runs import RunConfig, resolve_device, versions
 from metarl.scripts.common import border, end_with_json, parse
-from metarl.scripts.families import agent_of_run, family_of_run
+from metarl.scripts.families import agent_of_run, config_of_run, family_of_run, own_agents
 from metarl.seeding import Streams
 from metarl.tasks import REPORTED, Family, Split, split_name, split_tasks
 from metarl.types import Actions, Progress, Task
@@ -56,6 +56,8 @@ class EvaluateCommand:
     """Held-out tasks to report on; tune: held-out tasks to choose settings by; or training tasks."""
     family: str | None = None
     """Family to evaluate on; the run's own by default (name it again if it is your own module:function)."""
+    agent: tuple[str, ...] = ()
+    """Classes of the runs' agents that are your own, as module:Class."""
     protocol: Literal["curve", "metaworld"] = "curve"
     """How tasks are tried: collects as in training, or as Meta-World does: 10 episodes to adapt, then 3 that count, in
     every held-out task, with the mode of the policy."""
@@ -232,11 +234,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise ValueError(
                 "--protocol metaworld: it says how many episodes there are; leave out --adapt-steps, --episodes"
             )
-        run = RunConfig.read(command.run_dir)
-        agent, progress = agent_of_run(command.run_dir, command.device, command.checkpoint)
+        own = own_agents(command.agent)
+        run = config_of_run(command.run_dir, own)
+        agent, progress = agent_of_run(command.run_dir, command.device, command.checkpoint, own)
         family = family_of_run(run, command.family)
-        references = {str(path): agent_of_run(path, command.device)[0] for path in command.reference}
-        kinds = {str(path): RunConfig.read(path).agent for path in command.reference}
+        references = {str(path): agent_of_run(path, command.device, own=own)[0] for path in command.reference}
+        kinds = {str(path): config_of_run(path, own).agent for path in command.reference}
         lines = {label: kind for label, kind in kinds.items() if kind in REFERENCES}
         _check_references(run, agent, references, list(lines.values()))
         tasks = split_tasks(family.distribution, command.split, _count(command, family))

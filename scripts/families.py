@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated, Any, Literal
 
 import tyro
@@ -13,8 +15,8 @@ from metarl.agent import MetaAgent
 from metarl.gymnasium_envs.family import with_stepping
 from metarl.gymnasium_envs.from_gym import named_again
 from metarl.gymnasium_envs.vary import FORMS
-from metarl.registry import is_own_code, make_family
-from metarl.runs import RunConfig, load_with_progress
+from metarl.registry import agent_class, is_own_code, make_family
+from metarl.runs import RunConfig, is_own_agent, load_with_progress, own_agent_of
 from metarl.tasks import Family
 from metarl.types import Progress
 
@@ -34,11 +36,41 @@ class GymOptions:
     be repeated."""
 
 
+OwnAgents = Mapping[str, type[MetaAgent[Any]]]
+"""Classes of the user's own that a command line names, by the name of the class."""
+
+
+def own_agents(specs: Sequence[str]) -> OwnAgents:
+    """The classes that a command line names as `module:Class`.
+
+    Raises:
+        ValueError: A name has another form, or there is no such class.
+        EnvError: The module raised.
+    """
+    for spec in specs:
+        if not is_own_agent(spec):
+            raise ValueError(f"--agent: got {spec!r}, expected module:Class; announced agents are found without it")
+    return {spec.rpartition(":")[2]: agent_class(spec) for spec in specs}
+
+
+def config_of_run(run_dir: Path, own: OwnAgents) -> RunConfig:
+    """The configuration of a run, its agent among the classes that the command line names, or announced.
+
+    Raises:
+        ValueError: The folder is no run, or its agent has to be named.
+    """
+    return RunConfig.read(run_dir, own.get(own_agent_of(run_dir)))
+
+
 def agent_of_run(
-    run_dir: Path, device: Literal["auto", "cpu", "cuda"], checkpoint: Path | None = None
+    run_dir: Path,
+    device: Literal["auto", "cpu", "cuda"],
+    checkpoint: Path | None = None,
+    own: OwnAgents = MappingProxyType({}),
 ) -> tuple[MetaAgent[Any], Progress]:
-    """The agent of a run and its counters; says on stderr which checkpoints were damaged."""
-    agent, progress, complaints = load_with_progress(run_dir, device=device, checkpoint=checkpoint)
+    """The agent of a run and its counters; prints on stderr which checkpoints were damaged."""
+    named = own.get(own_agent_of(run_dir))
+    agent, progress, complaints = load_with_progress(run_dir, device=device, checkpoint=checkpoint, agent=named)
     for line in complaints:
         print(f"warning: {line}", file=sys.stderr)
     return agent, progress

@@ -1,35 +1,19 @@
-"""Presets: the defaults of an agent on a family, as changes to one default, with the source of each number."""
+"""Presets of metarl's agents on metarl's families, with the source of each number."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from collections.abc import Mapping
+from typing import Any
 
-from metarl.registry import agent_class
-from metarl.runs import TrainConfig
-
-PresetName = Literal["default", "published"]
-"""`default` is sized for two cores; `published` has the paper's sizes where those are far larger."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Preset:
-    """What differs from the defaults of `TrainConfig` and of the agent's `Config`.
-
-    Args:
-        training: Changes to the run's settings.
-        agent: Changes to the agent's settings.
-        source: Where the numbers come from.
-    """
-
-    training: dict[str, Any] = field(default_factory=dict)
-    agent: dict[str, Any] = field(default_factory=dict)
-    source: str = "defaults"
-
+from metarl.presets import Preset as Preset
+from metarl.presets import PresetName as PresetName
+from metarl.presets import PresetTable
+from metarl.presets import default_settings as default_settings
+from metarl.presets import preset as preset
 
 MAML_SOURCE = "sizes and settings of pytorch-maml-rl (configs/maml) and ProMP (run_scripts/maml_run_mujoco.py)"
 
-AS_MAML = "settings of maml-trpo's preset; not tried at length here"
+AS_MAML = "settings of maml-trpo's preset; no long runs of our own"
 OWN_RUNS = "own runs with seed 0"
 PROMP_SOURCE = "ProMP (run_scripts): Adam 1e-3, 5 steps, clip 0.3, penalty 5e-4; sizes of maml-trpo"
 RL2_SOURCE = "ProMP (full_code): 2 episodes per trial, learning rate 1e-3, 5 epochs, gamma 0.99"
@@ -122,13 +106,13 @@ PEARL_META_WORLD = {
 
 
 def _meta_world_run(iterations: int, tasks: int, episodes: int) -> dict[str, Any]:
-    """Sizes of a run; a tenth of the way between evaluations, for an episode takes 500 steps."""
+    """Sizes of a run. It has ten evaluations only, since an episode has 500 steps."""
     every = max(1, iterations // 10)
     return {"iterations": iterations, "tasks": tasks, "episodes": episodes, "eval_every": every, "eval_tasks": 10}
 
 
 def _meta_world(agent: str, benchmark: str) -> Preset:
-    """The preset of an agent on a benchmark of Meta-World, whose iterations together take its budget."""
+    """The preset of an agent on a benchmark of Meta-World; the iterations add up to its budget of steps."""
     tasks, budget = META_WORLD_TASKS[benchmark], META_WORLD_STEPS[benchmark]
     if agent == "maml-trpo":
         steps = tasks * 2 * 10 * META_WORLD_EPISODE  # 10 episodes before and 10 after adaptation
@@ -158,7 +142,7 @@ def _meta_world(agent: str, benchmark: str) -> Preset:
     return Preset(
         training=_meta_world_run(budget // steps, collected, 1),
         agent={**PEARL_META_WORLD, "replay_tasks": replay_tasks, "replay_size": 500_000 // replay_tasks},
-        source="budget of Meta-World+, sizes for two cores, not tried at length: no reproducible recipe is published",
+        source="budget of Meta-World+, sizes for two cores, no long runs: no reproducible recipe is published",
     )
 
 
@@ -205,10 +189,10 @@ PRESETS: dict[tuple[str, str], Preset] = {
         training={"iterations": 60}, source=f"{PROMP_SOURCE}; {OWN_RUNS}: flat from 50 on"
     ),
     ("promp", "half-cheetah-vel"): Preset(
-        training={"iterations": 200}, agent={"action_scale": 10.0}, source=f"{PROMP_SOURCE}; not tried at length here"
+        training={"iterations": 200}, agent={"action_scale": 10.0}, source=f"{PROMP_SOURCE}; no long runs of our own"
     ),
     ("promp", "half-cheetah-dir"): Preset(
-        training={"iterations": 200}, agent={"action_scale": 10.0}, source=f"{PROMP_SOURCE}; not tried at length here"
+        training={"iterations": 200}, agent={"action_scale": 10.0}, source=f"{PROMP_SOURCE}; no long runs of our own"
     ),
     ("rl2", "point-robot"): Preset(
         training={"iterations": 100, "tasks": 40, "episodes": 2},
@@ -234,7 +218,8 @@ PRESETS: dict[tuple[str, str], Preset] = {
             "encoder": (),
             "hidden": (128, 128),
         },
-        source=f"horizon, discount, 2 episodes: varibad's RL2; a small memory beside a policy that sees: {OWN_RUNS}",
+        source="horizon, discount, 2 episodes: varibad's RL2; a small memory, and a policy that also gets the "
+        f"observation: {OWN_RUNS}",
     ),
     ("rl2", "bandit"): Preset(
         training={"iterations": 100, "tasks": 500, "episodes": 4},
@@ -332,55 +317,7 @@ PUBLISHED: dict[tuple[str, str], Preset] = {
         "3M steps; replay per task: own choice, a run stores 30,000 transitions of each",
     ),
 }
-"""By agent and family: networks, batches and budgets as published, where the default is cut to size."""
+"""Presets with networks, batches and budgets as published, where the default is smaller."""
 
-ANY_SOURCE = "sizes at which an iteration of a light environment takes seconds on two cores; nothing else is tuned"
-PPO_ANY = Preset(training={"tasks": 20, "episodes": 4}, agent={"normalise_observations": True}, source=ANY_SOURCE)
-GRADIENT_ANY = Preset(training={"tasks": 20, "episodes": 10}, source=ANY_SOURCE)
-ANY_FAMILY: dict[str, Preset] = {
-    **dict.fromkeys(("maml-trpo", "fomaml", "meta-sgd", "promp", "reptile"), GRADIENT_ANY),
-    "rl2": PPO_ANY,
-    "varibad": PPO_ANY,
-    "multitask": PPO_ANY,
-    "oracle": PPO_ANY,
-    "pearl": Preset(
-        training={"tasks": 10, "episodes": 2, "train_tasks": 100},
-        agent={
-            "hidden": (128, 128),
-            "encoder_hidden": (64, 64),
-            "gradient_steps": 400,
-            "meta_batch": 8,
-            "batch": 64,
-            "context_batch": 64,
-            "warmup_iterations": 5,
-            "learning_rate": 1e-3,
-            "reward_scale": 1.0,
-        },
-        source=ANY_SOURCE,
-    ),
-}
-"""By agent: where to start on a family without a preset of its own."""
-
-
-def preset(agent: str, family: str, name: PresetName = "default") -> Preset:
-    """The preset of an agent on a family, whatever its options; where there is none, that for any family.
-
-    Raises:
-        ValueError: There is no preset of that name for the two.
-    """
-    if name == "default":
-        return PRESETS.get((agent, family.partition(":")[0])) or ANY_FAMILY.get(agent, Preset())
-    if name == "published" and (agent, family) in PUBLISHED:
-        return PUBLISHED[agent, family]
-    there = ", ".join(f"published for {a} on {f}" for a, f in PUBLISHED)
-    raise ValueError(f"--preset: got {name!r} for {agent} on {family}, expected default; there is {there}")
-
-
-def default_settings(agent: str, family: str, name: PresetName = "default") -> tuple[TrainConfig, Any]:
-    """The run's and the agent's settings that `metarl train AGENT FAMILY` starts from.
-
-    Raises:
-        ValueError: There is no preset of that name for the two.
-    """
-    chosen = preset(agent, family, name)
-    return replace(TrainConfig(), **chosen.training), replace(agent_class(agent).Config(), **chosen.agent)
+TABLES: Mapping[PresetName, PresetTable] = {"default": PRESETS, "published": PUBLISHED}
+"""The tables of this package, as announced under the entry-point group `metarl.presets`."""

@@ -19,7 +19,7 @@ from metarl.memory import Need, check_memory
 from metarl.report import first_label, tasks_label
 from metarl.runs import RunConfig
 from metarl.scripts.common import border, end_with_json, parse, refuse
-from metarl.scripts.families import agent_of_run, family_of_run
+from metarl.scripts.families import agent_of_run, config_of_run, family_of_run, own_agents
 from metarl.scripts.film import Filmed, Take, encoded, side_by_side, still
 from metarl.scripts.off_screen import use_off_screen_rendering
 from metarl.seeding import Streams
@@ -46,6 +46,8 @@ class RenderCommand:
     """Held-out tasks to report on; tune: held-out tasks to choose settings by; or training tasks."""
     family: str | None = None
     """Family to play; the run's own by default (name it again if it is your own module:function)."""
+    agent: tuple[str, ...] = ()
+    """Classes of the runs' agents that are your own, as module:Class."""
     episodes: RowsOrNone = None
     """Episodes per collect (E) to adapt to; as trained by default. The first one is filmed."""
     seed: Seed = 0
@@ -99,9 +101,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         command: RenderCommand = parse(RenderCommand, "metarl render", words)
         check(command)
         _check_out(command.out)
-        run = RunConfig.read(command.run_dir)
+        own = own_agents(command.agent)
+        run = config_of_run(command.run_dir, own)
         complaint = use_off_screen_rendering()
-        agent, _ = agent_of_run(command.run_dir, command.device, command.checkpoint)
+        agent, _ = agent_of_run(command.run_dir, command.device, command.checkpoint, own)
         family = drawing(family_of_run(run, command.family))
         if complaint and "mujoco" in sys.modules:  # other families draw without it
             refuse(complaint)

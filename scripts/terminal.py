@@ -1,4 +1,4 @@
-"""The terminal: what is printed there is printed as it is, whatever it holds."""
+"""The terminal: text is printed literally."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ import sys
 from rich.console import Console
 
 WIDE = 160
-"""Columns of a table that goes to a file or a pipe."""
+"""Width of a table in a file or a pipe, columns."""
 
 
 def console(*, stderr: bool = False) -> Console:
-    """A console that takes no text for markup or emoji: names, options and paths are the user's.
+    """A console that prints text literally, since names, options and paths of a user may look like markup or emoji.
 
     Args:
-        stderr: Print there, in the terminal's width; on stdout tables are wide where it is no terminal.
+        stderr: Print on stderr, in the terminal's width. On stdout, tables are wide unless it is a terminal.
     """
     if stderr:
         return Console(file=sys.stderr, markup=False, emoji=False)

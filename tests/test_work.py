@@ -35,7 +35,7 @@ from metarl.scripts.reference.agents import reference
 from metarl.scripts.reference.environments import GYMNASIUM_IDS
 from metarl.seeding import Streams
 from metarl.tasks import Family
-from metarl.train import meta_train
+from metarl.training import meta_train
 from metarl.vector import TaskVecEnv
 
 CPU = torch.device("cpu")

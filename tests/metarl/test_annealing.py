@@ -13,7 +13,7 @@ from metarl.checkpoint import load_newest, save_checkpoint
 from metarl.registry import AGENTS, agent_class, make_family, names
 from metarl.sampling import LocalSampler
 from metarl.seeding import Streams
-from metarl.train import meta_train
+from metarl.training import meta_train
 from metarl.types import Progress
 
 ANNEALED = [name for name in names(AGENTS) if hasattr(agent_class(name).Config(), "anneal")]

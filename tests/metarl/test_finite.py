@@ -18,7 +18,7 @@ from metarl.sampling import LocalSampler
 from metarl.scripts.presets import default_settings
 from metarl.seeding import Streams
 from metarl.storage import read_tensors, write_tensors
-from metarl.train import meta_train
+from metarl.training import meta_train
 from metarl.types import Action, Progress, Spaces
 
 NAN = float("nan")

@@ -26,7 +26,7 @@ from metarl.scripts.bench.update import Shape, UpdateCommand, exponent, mib_per_
 from metarl.scripts.presets import default_settings
 from metarl.scripts.reference.agents import REFERENCES
 from metarl.seeding import Streams
-from metarl.train import meta_train
+from metarl.training import meta_train
 
 CPU = torch.device("cpu")
 SMALL = ("--episodes", "2", "--horizon", "10", "--rounds", "2", "--json")

@@ -287,7 +287,8 @@ def stop(*_: object, **__: object) -> Any:
 
 
 CUT = {
-    "metarl.scripts.train": ["train", "settled"],
+    "metarl.scripts.train": ["run_session"],
+    "metarl.run_setup": ["settled"],
     "metarl.evaluation": ["collects"],
     "metarl.scripts.render": [],
     "metarl.scripts.check": ["examine"],

@@ -126,13 +126,13 @@ def test_ctrl_c_saves_and_says_how_to_go_on(uninterrupted: Path, tmp_path: Path,
 
 # Ctrl-C, pressed in the last iteration.
 INTERRUPT_LAST = """
-import os, signal, metarl.runs
-add = metarl.runs.MetricsLog.add
+import os, signal, metarl.metrics_log
+add = metarl.metrics_log.MetricsLog.add
 def log(self, progress, metrics):
     add(self, progress, metrics)
     if progress.iteration == {iterations}:
         os.kill(os.getpid(), signal.SIGINT)
-metarl.runs.MetricsLog.add = log
+metarl.metrics_log.MetricsLog.add = log
 """
 
 
@@ -192,13 +192,13 @@ def small(agent: str) -> list[str]:
 
 # Dies some milliseconds after the fifth iteration is logged: in the middle of whatever is going on then.
 DIE_SOON = """
-import os, signal, threading, metarl.runs
-add = metarl.runs.MetricsLog.add
+import os, signal, threading, metarl.metrics_log
+add = metarl.metrics_log.MetricsLog.add
 def log(self, progress, metrics):
     add(self, progress, metrics)
     if progress.iteration == 5:
         threading.Timer({delay}, os.kill, (os.getpid(), signal.SIGKILL)).start()
-metarl.runs.MetricsLog.add = log
+metarl.metrics_log.MetricsLog.add = log
 """
 
 

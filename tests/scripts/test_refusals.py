@@ -10,7 +10,7 @@ from metarl.envs.mujoco_batch import DATA_BYTES
 from metarl.registry import make_family
 from metarl.report import millions
 from metarl.runs import RunConfig
-from metarl.scripts.run_folder import how_to_go_on
+from metarl.scripts.refusals import how_to_go_on
 from metarl.sizes import batch_memory, tasks_memory
 
 
@@ -115,6 +115,7 @@ def test_several_seeds_go_on_with_their_own_settings(run_metarl, tmp_path: Path,
     assert how_to_go_on(run, out / "seed-4", 2) == (
         f"go on with: metarl train maml-trpo point-robot --out '{out}' --seeds 2 --resume"
     )
+    assert how_to_go_on(run, out, 0, "csv,wandb").endswith(f"--out '{out}' --track csv,wandb --resume")
     damaged = list((out / "seed-4" / "checkpoints").iterdir())
     for path in damaged:
         path.write_bytes(b"cut short")

@@ -226,7 +226,7 @@ def test_checkpoints_that_cannot_be_read_are_no_reason_to_begin_anew(
     monkeypatch.setattr("metarl.storage.open", unreadable, raising=False)
     before = (trained_run / "metrics.jsonl").read_bytes()
     words = ("train", "maml-trpo", "point-robot", "--out", trained_run, "--resume", "--iterations", "4")
-    monkeypatch.setattr("metarl.scripts.train.describe", lambda *_: None)  # it writes by the same function
+    monkeypatch.setattr("metarl.session.describe", lambda *_: None)  # it writes by the same function
     code, _, err = run_metarl(*words)
     assert code == 2
     assert "Permission denied" in one_line(err)

@@ -116,6 +116,7 @@ class GradientAgent(MetaAgent[AdaptedPolicy], ABC, Generic[ConfigT]):
 
     Config: ClassVar[type]
     summary: ClassVar[str]
+    default_settings: ClassVar[Mapping[str, Any]] = {"tasks": 20, "episodes": 10}
 
     def __init__(self, config: ConfigT, spaces: Spaces, *, device: torch.device, rng: np.random.Generator) -> None:
         self.config, self.spaces, self.device = config, spaces, device

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Generic
+from typing import Any, ClassVar, Generic
 
 import numpy as np
 import torch
@@ -52,6 +52,7 @@ class FeedForwardAgent(PpoAgent[StateT], Generic[StateT]):
         rng: Source of the initial parameters and of the minibatches.
     """
 
+    default_settings: ClassVar[Mapping[str, Any]] = {"tasks": 20, "episodes": 4, "normalise_observations": True}
     config: FeedForwardSettings
 
     @classmethod

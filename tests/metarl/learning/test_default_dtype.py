@@ -12,7 +12,7 @@ import torch
 from metarl.registry import AGENTS, agent_class, make_family, names
 from metarl.sampling import LocalSampler
 from metarl.seeding import Streams
-from metarl.train import meta_train
+from metarl.training import meta_train
 
 SMALL: dict[str, dict[str, Any]] = {
     "pearl": {"gradient_steps": 2, "batch": 8, "warmup_iterations": 1},

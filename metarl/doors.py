@@ -1,0 +1,148 @@
+"""The doors for a script of one's own: `metarl.make_agent` and `metarl.train`."""
+
+from __future__ import annotations
+
+import dataclasses
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any
+
+from metarl.agent import MetaAgent
+from metarl.config import check
+from metarl.gymnasium_envs.batch import Stepping
+from metarl.presets import PresetName, split_settings
+from metarl.registry import AGENTS, agent_class, make_family
+from metarl.run_folder import new_run_dir
+from metarl.run_setup import set_up, starting_settings
+from metarl.runs import RunConfig, load_with_progress, resolve_device
+from metarl.seeding import Streams
+from metarl.session import run_session
+from metarl.tasks import Family
+from metarl.training import IterationReport
+from metarl.types import Progress, Spaces
+from metarl.watch import RunStart, Watcher, trackers
+
+
+def make_agent(
+    agent: str | type[MetaAgent[Any]], spaces: Spaces, *, device: str = "cpu", seed: int = 0, **settings: Any
+) -> MetaAgent[Any]:
+    """A new, untrained agent.
+
+    Args:
+        agent: Name of the agent, `module:Class`, or its class.
+        spaces: Sizes and action bounds of the environments, such as `family.spaces()`.
+        device: `cpu`, `cuda` or `auto`.
+        seed: Seed of the initial parameters, and of whatever the updates draw.
+        **settings: Settings of the agent, fields of its `Config`; defaults for the others.
+
+    Raises:
+        ValueError: There is no such agent, setting or device, or a value is out of range.
+    """
+    name, kind = _named(agent)
+    unknown = sorted(set(settings) - {field.name for field in dataclasses.fields(kind.Config)})
+    if unknown:
+        there = ", ".join(field.name for field in dataclasses.fields(kind.Config))
+        raise ValueError(f"make_agent: got the setting {unknown[0]!r}, which {name} does not have. There are: {there}")
+    config = kind.Config(**settings)
+    check(config, "agent.")
+    return kind.build(config, spaces, device=resolve_device(device), rng=Streams(seed).learner)
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A run that `train` made.
+
+    Args:
+        out: Its folder.
+        progress: The counters at its end.
+        agent: The trained agent, as its newest checkpoint holds it.
+    """
+
+    out: Path
+    progress: Progress
+    agent: MetaAgent[Any]
+
+
+def train(
+    agent: str | type[MetaAgent[Any]],
+    family: str | Family,
+    *,
+    out: str | Path | None = None,
+    resume: bool = False,
+    preset: PresetName | None = None,
+    track: str = "tensorboard",
+    watch: Sequence[Watcher] = (),
+    stepping: Stepping | None = None,
+    **settings: Any,
+) -> Trained:
+    """Trains an agent on a family, as `metarl train AGENT FAMILY` does: the same presets, numbers and folder.
+
+    Args:
+        agent: Name of the agent, `module:Class`, or its class.
+        family: Name of the family with its options, `module:function`, or the family itself.
+        out: Folder of the run; a new one under `runs/` by default.
+        resume: Continue the run in `out` from its newest whole checkpoint, with its own settings.
+        preset: Name of the preset to start from.
+        track: Trackers, separated by commas: `tensorboard`, `csv`, `wandb`, `mlflow`; or `none`.
+        watch: Further watchers.
+        stepping: Stepping of Gymnasium environments of one's own; their family's by default.
+        **settings: Changes to the preset: settings of the run (fields of `TrainConfig`) and of the agent (fields of its
+            `Config`), such as `iterations=3, inner_lr=0.05`.
+
+    Returns:
+        The folder, the counters and the agent, on the device that trained it.
+
+    Raises:
+        ValueError: A name, setting or folder is wrong, or the run cannot work; the message says what to change.
+        NotFiniteError: The training blew up.
+        EnvError: An environment of the user's own raised.
+    """
+    name, kind = _named(agent)
+    watchers = [_Warnings(), *trackers(track), *watch]
+    own = kind if ":" in name else None
+    spec, family = (family, make_family(family)) if isinstance(family, str) else (family.name, family)
+    if resume and out is None:
+        raise ValueError("resume: got no out, expected the folder of the run to continue")
+    saved = RunConfig.read(Path(out), own) if resume and out and (Path(out) / "config.json").exists() else None
+    chosen = starting_settings(name, spec, family, preset=preset, kind=kind, saved=saved)
+    of_run, of_agent = split_settings(kind, settings)
+    chosen = dataclasses.replace(
+        chosen,
+        training=dataclasses.replace(chosen.training, **of_run),
+        agent=dataclasses.replace(chosen.agent, **of_agent),
+        stepping=chosen.stepping and (stepping or chosen.stepping),
+    ).checked()
+    run, family, said = set_up(name, spec, family, chosen, kind=own, saved=saved, named=settings)
+    for line in said:
+        warnings.warn(line, stacklevel=2)
+    folder = Path(out) if out is not None else new_run_dir(name, spec)
+    for _ in run_session(run, family, folder, resume=resume, watch=watchers):
+        pass
+    trained, progress, _ = load_with_progress(folder, device=run.training.device, agent=own)
+    return Trained(folder, progress, trained)
+
+
+class _Warnings:
+    """A watcher that turns the warnings of a start into Python's."""
+
+    def start(self, start: RunStart) -> None:
+        """Warns."""
+        for line in start.warnings:
+            warnings.warn(line, stacklevel=4)
+
+    def iteration(self, report: IterationReport) -> None:
+        """Does nothing."""
+
+    def close(self) -> None:
+        """Does nothing."""
+
+
+def _named(agent: str | type[MetaAgent[Any]]) -> tuple[str, type[MetaAgent[Any]]]:
+    """Name and class of an agent; a class that no package announces is named `module:Class`."""
+    if isinstance(agent, str):
+        return agent, agent_class(agent)
+    spec = f"{agent.__module__}:{agent.__qualname__}"
+    return next((point.name for point in entry_points(group=AGENTS) if point.value == spec), spec), agent

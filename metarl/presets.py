@@ -1,0 +1,141 @@
+"""Presets: the settings that a run of an agent on a family starts from, as changes to the defaults.
+
+Tables of presets are announced under the entry-point group `metarl.presets`, each a mapping from the name of a preset
+to a `PresetTable`. An agent without a preset on a family starts from its class attribute `default_settings`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+from importlib.metadata import entry_points
+from typing import Any, Literal
+
+from metarl.agent import MetaAgent
+from metarl.names import did_you_mean
+from metarl.registry import AGENTS, agent_class
+from metarl.runs import TrainConfig
+
+GROUP = "metarl.presets"
+PresetName = Literal["default", "published"]
+"""`default` is sized for two cores; `published` has the sizes of the paper if those are far larger."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preset:
+    """Changes to the defaults of `TrainConfig` and of the agent's `Config`.
+
+    Args:
+        training: Changes to the run's settings.
+        agent: Changes to the agent's settings.
+        source: Origin of the numbers.
+    """
+
+    training: Mapping[str, Any] = field(default_factory=dict)
+    agent: Mapping[str, Any] = field(default_factory=dict)
+    source: str = "defaults"
+
+
+PresetTable = Mapping[tuple[str, str], Preset]
+"""Presets by agent and family; the options of a family do not count."""
+
+
+def announced_presets(name: PresetName) -> dict[tuple[str, str], Preset]:
+    """The presets of a name, of all packages.
+
+    Raises:
+        ValueError: No package announces presets, or a table names an agent that no package announces.
+    """
+    announced = entry_points()  # once: it reads the metadata of every package
+    points = sorted(announced.select(group=GROUP), key=lambda point: point.name)
+    agents = sorted({point.name for point in announced.select(group=AGENTS)})
+    if not points:
+        raise ValueError(f"presets: got no entry point of the group {GROUP!r}, expected metarl's own; install it again")
+    found: dict[tuple[str, str], Preset] = {}
+    for point in points:
+        table: PresetTable = point.load().get(name, {})
+        unknown = sorted({agent for agent, _ in table} - set(agents))
+        if unknown:
+            raise ValueError(
+                f"presets: got the agents {', '.join(unknown)} in {point.value}, expected announced ones: "
+                f"{', '.join(agents)}"
+            )
+        found |= table
+    return found
+
+
+def preset(agent: str, family: str, name: PresetName = "default", kind: type[MetaAgent[Any]] | None = None) -> Preset:
+    """The preset of an agent on a family; the agent's `default_settings` if it has none there.
+
+    Args:
+        agent: Name of the agent.
+        family: Name of the family, with its options.
+        name: Which of the presets.
+        kind: The agent's class; found by its name by default.
+
+    Raises:
+        ValueError: There is no preset of that name for the two.
+    """
+    table = announced_presets(name if name in ("default", "published") else "published")
+    if name == "default":
+        found = table.get((agent, family.partition(":")[0]))
+        return found or any_family(kind or agent_class(agent))
+    if name == "published" and (agent, family) in table:
+        return table[agent, family]
+    there = ", ".join(f"published for {a} on {f}" for a, f in table)
+    raise ValueError(f"--preset: got {name!r} for {agent} on {family}, expected default; there is {there}")
+
+
+def any_family(kind: type[MetaAgent[Any]]) -> Preset:
+    """The preset of an agent on families without one: its class attribute `default_settings`."""
+    training, agent = split_settings(kind, getattr(kind, "default_settings", {}))
+    source = "sizes at which an iteration of a light environment takes seconds on two cores; nothing else is tuned"
+    return Preset(training=training, agent=agent, source=source if training or agent else "defaults")
+
+
+def default_settings(
+    agent: str, family: str, name: PresetName = "default", kind: type[MetaAgent[Any]] | None = None
+) -> tuple[TrainConfig, Any]:
+    """The run's and the agent's settings that `metarl train AGENT FAMILY` starts from.
+
+    Args:
+        agent: Name of the agent.
+        family: Name of the family, with its options.
+        name: Which of the presets.
+        kind: The agent's class; found by its name by default.
+
+    Raises:
+        ValueError: There is no preset of that name for the two.
+    """
+    kind = kind or agent_class(agent)
+    chosen = preset(agent, family, name, kind)
+    return replace(TrainConfig(), **chosen.training), replace(kind.Config(), **chosen.agent)
+
+
+def split_settings(kind: type[MetaAgent[Any]], settings: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Settings of a run and settings of its agent, told apart by their names.
+
+    Args:
+        kind: The agent's class.
+        settings: Values by name.
+
+    Raises:
+        ValueError: A name belongs to neither, or to both.
+    """
+    of_run, of_agent = {f.name for f in fields(TrainConfig)}, {f.name for f in fields(kind.Config)}
+    for name in settings:
+        if name not in of_run | of_agent:
+            known = ", ".join(sorted(of_run | of_agent))
+            near = did_you_mean(name, of_run | of_agent)
+            raise ValueError(
+                f"settings: got {name!r}, which neither a run nor {kind.__name__} has.{near} There are: {known}"
+            )
+        if name in of_run & of_agent:
+            raise ValueError(
+                f"settings: got {name!r}, a setting of a run and of {kind.__name__}; expected different names, rename "
+                "that of the agent"
+            )
+    return (
+        {name: value for name, value in settings.items() if name in of_run},
+        {name: value for name, value in settings.items() if name in of_agent},
+    )

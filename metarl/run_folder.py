@@ -1,0 +1,125 @@
+"""The folder of a run: made, checked, locked against other processes, and described."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import re
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from metarl.checkpoint import list_checkpoints, newest_iteration
+from metarl.files import read_json, remove_partial, write_json
+from metarl.runs import STEPPING_FIELDS, RunConfig, versions
+
+MAY_CHANGE = ("training.iterations", "training.eval_every", *STEPPING_FIELDS)
+"""Settings that a resumed run may change: none affects what an iteration computes, except that an annealed step size
+follows `iterations`. The device may change too, with a warning."""
+DEVICE_FIELDS = ("training.device", "training.matmul")
+"""Settings that may change when a run is resumed on another machine; its numbers then change by rounding."""
+
+
+def new_run_dir(agent: str, family: str) -> Path:
+    """Makes a new folder under `runs/`, named by time, agent and family.
+
+    Raises:
+        ValueError: There are 999 runs of that name already.
+    """
+    agent, family = (re.sub(r"[^A-Za-z0-9._=-]+", "-", name).strip("-") for name in (agent, family))
+    stem = f"{time.strftime('%Y%m%d-%H%M%S')}-{agent}-{family}"
+    for suffix in ("", *(f"-{i}" for i in range(2, 1000))):
+        path = Path("runs") / f"{stem}{suffix}"
+        try:
+            path.mkdir(parents=True)
+            return path
+        except FileExistsError:
+            continue
+    raise ValueError(f"runs/{stem}: got 999 runs of that name, expected a free one")
+
+
+def prepare(out: Path, run: RunConfig, *, resume: bool) -> list[str]:
+    """Makes or checks a run's folder; overwrites nothing.
+
+    Args:
+        out: The folder.
+        run: The configuration.
+        resume: Whether to continue the run in the folder.
+
+    Returns:
+        Warnings, one line each.
+
+    Raises:
+        ValueError: The folder cannot hold this run.
+    """
+    has_run, warnings = (out / "config.json").exists(), list[str]()
+    if has_run and not resume:
+        raise ValueError(
+            f"out: got {out}, which already holds a run; add --resume (resume=True) to continue it, or choose another "
+            "folder"
+        )
+    if out.exists() and not out.is_dir():
+        raise ValueError(f"out: got {out}, which is a file; expected a folder or a new name")
+    if resume and any(out.glob("seed-*/config.json")):
+        raise ValueError(f"resume: got {out}, a folder of several seeds; add --seeds, or name one of them")
+    if not has_run and (list_checkpoints(out / "checkpoints") or (out / "metrics.jsonl").exists()):
+        raise ValueError(
+            f"out: got {out}, which holds a run without its config.json; put that back, or choose another folder"
+        )
+    if has_run:
+        warnings = _check_resumed(out, run)
+    (out / "checkpoints").mkdir(parents=True, exist_ok=True)
+    return warnings
+
+
+def _check_resumed(out: Path, run: RunConfig) -> list[str]:
+    """Raises ValueError unless a configuration may continue the run in a folder; returns warnings."""
+    done = newest_iteration(out / "checkpoints")
+    if run.training.iterations < done:
+        raise ValueError(
+            f"iterations: got {run.training.iterations}, but {out} has made {done}; expected at least that many"
+        )
+    before = RunConfig.read(out, run.own_agent)
+    was, is_now = before.training.device, run.training.device
+    changed = before.changed_fields(run, (*MAY_CHANGE, *(DEVICE_FIELDS if was != is_now else ())))
+    if changed:
+        names = {name: name.replace("agent_config.", "agent.").replace("training.", "") for name in changed}
+        there = {"family": f"family (there {before.family!r})", "agent": f"agent (there {before.agent!r})"}
+        fields = ", ".join({**names, **there}[name] for name in changed)
+        raise ValueError(
+            f"resume: got a configuration that differs from that of {out} in {fields}; "
+            "only iterations, eval_every and device may change"
+        )
+    if was == is_now:
+        return []
+    return [
+        f"this run was made on {was} and goes on on {is_now}: its numbers are no longer the same, bit for bit, as "
+        "without the change"
+    ]
+
+
+@contextlib.contextmanager
+def sole_writer(out: Path) -> Iterator[None]:
+    """Holds the run's lock; the system releases it when the process ends, however it ends.
+
+    Raises:
+        ValueError: Another process holds it.
+    """
+    with open(out / ".lock", "w", encoding="utf-8") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise ValueError(
+                f"out: got {out}, in which another process is training; wait for it, or stop it"
+            ) from error
+        yield
+
+
+def describe(out: Path, run: RunConfig) -> None:
+    """Writes `config.json`, and appends the installed versions to `versions.json`; removes half-written files."""
+    remove_partial(out)
+    remove_partial(out / "checkpoints")
+    run.write(out)
+    earlier = read_json(out / "versions.json") if (out / "versions.json").exists() else None
+    starts = [*earlier["starts"], versions()] if earlier else [versions()]
+    write_json(out / "versions.json", {"starts": starts})

@@ -1,0 +1,178 @@
+"""`run_session`: a run, from its folder's lock to its last checkpoint."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+
+from metarl.agent import MetaAgent
+from metarl.checkpoint import DAMAGED, load_newest, save_checkpoint, set_aside
+from metarl.curves import success_rates
+from metarl.evaluation import evaluate
+from metarl.files import write_bytes
+from metarl.finite import naming
+from metarl.learning.device.process import keep_freed_memory
+from metarl.metrics_log import MetricsLog, read_log
+from metarl.report import tasks_label, training_picture
+from metarl.run_folder import describe, prepare, sole_writer
+from metarl.runs import RunConfig, resolve_device, use_matmul
+from metarl.sampling import LocalSampler
+from metarl.seeding import Streams
+from metarl.tasks import Family, split_name, split_tasks
+from metarl.training import IterationReport, meta_train
+from metarl.types import Progress
+from metarl.watch.protocol import RunStart, Watcher
+
+
+def run_session(
+    run: RunConfig,
+    family: Family,
+    out: Path,
+    *,
+    resume: bool = False,
+    watch: Sequence[Watcher] = (),
+    stop: Callable[[], bool] = lambda: False,
+) -> Generator[IterationReport, None, None]:
+    """Trains in a folder: metrics, evaluations on held-out tasks, checkpoints, and a picture at the end.
+
+    The call itself makes or checks the folder, locks it and writes the configuration; the first `next` builds the agent
+    and loads the newest whole checkpoint. A report comes when its iteration is logged, saved if a checkpoint is due,
+    and seen by all watchers. Closing the generator, or a `stop` that returns True, ends the run after that iteration,
+    which is saved; everything is closed.
+
+    Args:
+        run: The configuration, as `metarl.run_setup.set_up` makes it.
+        family: Its family.
+        out: Its folder, a new one or, with `resume`, that of an earlier start.
+        resume: Continue from the newest whole checkpoint.
+        watch: Watchers, started in this order; each is closed in the end, the last one first.
+        stop: Asked once per iteration, before a checkpoint may be saved.
+
+    Yields:
+        The report of each iteration, with the metrics of an evaluation, if there was one.
+
+    Raises:
+        ValueError: The folder cannot hold this run, or another process trains in it.
+        NotFiniteError: The training blew up; the message names the iteration.
+        EnvError: An environment of the user's own raised.
+        OSError: A file cannot be written. The last checkpoint is whole.
+    """
+    use_matmul(run.training.matmul, torch.device(run.training.device))
+    keep_freed_memory()
+    warnings = prepare(out, run, resume=resume)
+    session = _session(run, family, out, resume, warnings, watch, stop)
+    next(session)  # takes the lock and writes the configuration
+    return cast(Generator[IterationReport, None, None], session)
+
+
+def _session(
+    run: RunConfig,
+    family: Family,
+    out: Path,
+    resume: bool,
+    warnings: list[str],
+    watch: Sequence[Watcher],
+    stop: Callable[[], bool],
+) -> Generator[IterationReport | None, None, None]:
+    """Yields None when the lock is held, then the reports."""
+    config = run.training
+    with sole_writer(out):
+        describe(out, run)
+        yield None
+        streams = Streams(config.seed)
+        agent = run.build_agent(resolve_device(config.device), streams.learner)
+        with contextlib.ExitStack() as closing:
+            envs = family.make_envs(config.tasks, config.episodes, run.spaces.horizon)
+            closing.callback(envs.close)
+            start = RunStart(
+                run=run,
+                out=out,
+                progress=Progress(),
+                adapts_within_episodes=getattr(agent, "adapts_within_episodes", False),
+                evaluated=split_name(family.distribution, "tune"),
+                warnings=tuple(warnings),
+            )
+            if resume:
+                start = _resumed(start, out, agent, streams)
+            log = MetricsLog(out / "metrics.jsonl", after=start.progress.iteration)
+            closing.callback(log.close)
+            for watcher in watch:  # the last to start is the first to close
+                closing.callback(watcher.close)
+            for watcher in watch:
+                watcher.start(start)
+            loop = meta_train(
+                agent,
+                LocalSampler(envs),
+                family.distribution,
+                streams,
+                iterations=config.iterations,
+                start=start.progress,
+            )
+            for report in loop:
+                progress = report.progress
+                if config.eval_every and progress.iteration % config.eval_every == 0:
+                    with naming(f"the evaluation after iteration {progress.iteration}"):
+                        evaluated = _evaluated(agent, family, run, progress)
+                    report = replace(report, metrics=report.metrics | evaluated)
+                log.add(progress, report.metrics)
+                stopped = stop()  # asked once: a request may come at any moment, and what stops is saved first
+                last = stopped or progress.iteration == config.iterations
+                if saved := last or progress.iteration % config.checkpoint_every == 0:
+                    log.sync()
+                    save_checkpoint(out / "checkpoints", agent, streams, progress, config.checkpoints_kept)
+                for watcher in watch:
+                    watcher.iteration(report)
+                try:
+                    yield report
+                except GeneratorExit:
+                    stopped = True
+                    if not saved:
+                        log.sync()
+                        save_checkpoint(out / "checkpoints", agent, streams, progress, config.checkpoints_kept)
+                if stopped:
+                    break
+        rows = read_log(out / "metrics.jsonl")
+        if rows:
+            title = f"{run.agent} on {run.family}, seed {config.seed}"
+            labels = tasks_label(start.evaluated), start.adapts_within_episodes
+            write_bytes(out / "training.png", training_picture(rows, title, *labels))
+
+
+def _resumed(start: RunStart, out: Path, agent: MetaAgent[Any], streams: Streams) -> RunStart:
+    """The start with what the newest whole checkpoint holds, which goes into the agent and the streams.
+
+    Checkpoints that are all damaged are renamed, so that those of the new start do not replace them.
+    """
+    folder = out / "checkpoints"
+    found, complaints = load_newest(folder, agent, streams)
+    if found:
+        note = f"resuming after iteration {found.iteration}"
+    elif complaints:
+        set_aside(folder)
+        note = f"no whole checkpoint in {out}: starting afresh (the damaged ones get the ending {DAMAGED})"
+    else:
+        note = f"no checkpoint in {out}: starting afresh"
+    return replace(start, progress=found or start.progress, warnings=(*start.warnings, *complaints), note=note)
+
+
+def _evaluated(agent: MetaAgent[Any], family: Family, run: RunConfig, progress: Progress) -> dict[str, float]:
+    """Mean return and success rates over the tuning tasks at each point of the adaptation curve."""
+    config = run.training
+    result = evaluate(
+        agent,
+        family,
+        split_tasks(family.distribution, "tune", config.eval_tasks),
+        Streams.for_evaluation(config.seed, progress.iteration),
+        episodes=config.episodes,
+        horizon=run.spaces.horizon,
+        diverged_limit=1.0,  # a policy in training may still learn to stay where the simulation is sound
+    )
+    metrics = {f"evaluation/return/{k}": float(v) for k, v in enumerate(result.returns.mean(axis=(0, 2)))}
+    for name, rates in (("success_last", success_rates(result, "last")), ("success", success_rates(result))):
+        metrics |= {f"evaluation/{name}/{k}": rate for k, rate in enumerate(rates) if rate is not None}
+    return metrics | {"evaluation/diverged_episodes": float(result.diverged_episodes)}

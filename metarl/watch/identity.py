@@ -1,0 +1,31 @@
+"""The identity of a run at a tracker, kept in the run's folder, so that a resumed run is the same run there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from metarl.files import read_json, write_json
+from metarl.runs import RunConfig
+
+FILE = "tracking.json"
+
+
+def identity(out: Path, tracker: str, make: Callable[[], str]) -> str:
+    """The identity that an earlier start used, or a new one, which is kept.
+
+    Args:
+        out: The run's folder.
+        tracker: Name of the tracker.
+        make: Makes a new identity.
+    """
+    known: dict[str, str] = read_json(out / FILE) if (out / FILE).exists() else {}
+    if tracker not in known:
+        known[tracker] = make()
+        write_json(out / FILE, known)
+    return known[tracker]
+
+
+def title(run: RunConfig) -> str:
+    """Name of a run at a tracker."""
+    return f"{run.agent} on {run.family}, seed {run.training.seed}"

@@ -1,0 +1,107 @@
+"""Agents of the user's own: named as `module:Class` on a command line, never imported because of a file."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import metarl
+
+EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "new_agent.py"
+SMALL = ("--tasks", "2", "--episodes", "3", "--horizon", "6", "--eval-every", "0")
+
+
+@pytest.fixture
+def spec(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """The example's agent, in a module of the working folder that nobody has imported."""
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    shutil.copy(EXAMPLE, tmp_path / "my_agents.py")
+    yield "my_agents:Evolver"
+    for name in ("my_agents", "my_numbers"):
+        sys.modules.pop(name, None)
+
+
+def test_a_run_of_ones_own_agent_is_named_again_wherever_it_is_loaded(
+    run_metarl: Any, tmp_path: Path, spec: str, assert_same_run: Any
+) -> None:
+    words = ("train", spec, "point-robot", *SMALL, "--agent.inner-lr", "2")
+    for out, iterations in (("whole", "4"), ("run", "2")):
+        code, _, err = run_metarl(*words, "--out", tmp_path / out, "--iterations", iterations)
+        assert code == 0, err
+    out = tmp_path / "run"
+    value = json.loads((out / "config.json").read_text())
+    assert (value["agent"], value["agent_config"]["inner_lr"]) == (spec, 2.0)
+    code, _, err = run_metarl("train", spec, "point-robot", "--out", out, "--resume", "--iterations", "4")
+    assert (code, "resuming after iteration 2" in err) == (0, True), err
+    assert_same_run(out, tmp_path / "whole")
+    named = ("--agent", spec)
+    code, said, err = run_metarl("evaluate", out, *named, "--tasks", "2", "--json")
+    assert code == 0, err
+    assert json.loads(said.splitlines()[-1])["agent"] == spec
+    assert run_metarl("render", out, *named, "--out", tmp_path / "clip.png", "--episodes", "2")[0] == 0
+    code, said, err = run_metarl("compare", out, *named, "--tasks", "2", "--episodes", "2", "--json")
+    assert code == 0, err
+    (row,) = json.loads(said.splitlines()[-1])["rows"]
+    assert (row["agent"], row["iterations"]) == (spec, 4)
+    kind = sys.modules["my_agents"].Evolver
+    assert isinstance(metarl.load(out, agent=kind), kind)
+    with pytest.raises(ValueError, match="got tests_own:Other, but"):
+        metarl.load(out, agent=type("Other", (kind,), {"__module__": "tests_own"}))
+
+
+def test_a_file_alone_imports_no_agent(run_metarl: Any, tmp_path: Path, spec: str) -> None:
+    out, marker = tmp_path / "run", tmp_path / "imported"
+    assert run_metarl("train", spec, "point-robot", *SMALL, "--out", out, "--iterations", "1")[0] == 0
+    with open(tmp_path / "my_agents.py", "a", encoding="utf-8") as file:
+        file.write(f"\nopen({str(marker)!r}, 'w').close()\n")
+    del sys.modules["my_agents"]
+    said = f"was trained by '{spec}', code of your own, which a file alone does not import; name it with --agent {spec}"
+    for words in (
+        ("evaluate", out),
+        ("render", out, "--out", tmp_path / "clip.png"),
+        ("compare", out),
+        ("train", "reptile", "point-robot", "--out", out, "--resume"),
+    ):
+        code, _, err = run_metarl(*words)
+        assert code == 2
+        assert len(err.splitlines()) == 1
+        assert said in err
+    with pytest.raises(ValueError, match="code of your own"):
+        metarl.load(out)
+    assert not marker.exists()
+    assert "my_agents" not in sys.modules
+
+
+def test_what_is_wrong_with_the_name_of_ones_own_agent_is_one_line(
+    run_metarl: Any, tmp_path: Path, spec: str, trained_run: Path
+) -> None:
+    (tmp_path / "my_numbers.py").write_text("Agent = 3\n")
+    train = ("train", "{}", "point-robot", "--out", tmp_path / "new")
+    evaluate = ("evaluate", trained_run, "--agent", "{}")
+    for words, name, expected in (
+        (train, "my_agents:Evolvr", "Did you mean 'Evolver'"),
+        (train, "nowhere:Agent", "No module named 'nowhere'"),
+        (train, "my_numbers:Agent", "expected a class"),
+        (evaluate, "rl2", "--agent: got 'rl2', expected module:Class"),
+        (evaluate, "nowhere:Agent", "No module named 'nowhere'"),
+    ):
+        code, _, err = run_metarl(*(name if word == "{}" else word for word in words))
+        assert (code, len(err.splitlines())) == (2, 1), err
+        assert expected in err
+    assert not (tmp_path / "new").exists()
+    with pytest.raises(ValueError, match="was trained by 'maml-trpo'; leave the agent out"):
+        metarl.load(trained_run, agent=type("Evolver", (), {}))
+
+
+def test_an_agent_of_ones_own_starts_from_its_own_sizes(run_metarl: Any, spec: str) -> None:
+    code, out, err = run_metarl("train", spec, "point-robot", "--help")
+    text = " ".join(out.split())
+    assert code == 0, err
+    assert "Tasks of a meta-batch (M); usually 10 to 100. (default: 10)" in text
+    assert "Standard deviation of the perturbations. (default: 0.02)" in text
