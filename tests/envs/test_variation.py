@@ -330,7 +330,7 @@ def test_a_finite_set_of_mixed_tasks_is_few_values_with_all_choices() -> None:
     assert drawn[:7] != tasks, "in random order"
     assert finite.held_out() == mixed.held_out()
     assert finite.splits
-    with pytest.raises(ValueError, match=r"train_tasks: got 2, but training tasks of 'f' have 3 choices of way; use 3"):
+    with pytest.raises(ValueError, match=r"train_tasks: got 2, but training tasks of 'f' have 3 values of way; use 3"):
         mixed.with_finite_set(2)
 
 
@@ -342,5 +342,5 @@ def test_plain_cases_stay_plain_and_nothing_to_vary_is_refused() -> None:
     assert not discrete.splits
     with pytest.raises(ValueError, match=r"got parameters \[\], expected at least one"):
         combined_tasks("f", [])
-    with pytest.raises(ValueError, match=r"got parameters \['x', 'x'\], .*different names"):
+    with pytest.raises(ValueError, match=r"got parameters \['x', 'x'\], .*distinct names"):
         combined_tasks("f", [x, x])
