@@ -93,8 +93,8 @@ def test_episodes_start_from_the_keyframe_with_its_activations(leg: type[Locomot
         ("frame_skip", 0, "Leg: got frame_skip 0, expected a whole number of at least 1"),
         ("observation_size", 4, "Leg: got observation_size 4, expected 3: 2 positions without the first 1, 2 velocit"),
         ("model_path", "leg2.xml", "model_path: got 'leg2.xml', expected a model that MuJoCo can compile"),
-        ("frame_skip", None, "Leg: got no frame_skip, expected as class attributes"),
-        ("control_cost", None, "Leg: got no control_cost, expected as class attributes"),
+        ("frame_skip", None, "Leg: got no frame_skip, expected class attributes"),
+        ("control_cost", None, "Leg: got no control_cost, expected class attributes"),
     ],
 )
 def test_a_misfit_is_one_clear_error(leg: type[Locomotion], attribute: str, value, expected: str) -> None:
