@@ -58,7 +58,7 @@ def test_a_table_has_every_agent_once_with_its_share_of_the_gap(run_metarl, runs
         "env steps",
         "actions: sample",
         "single seeds",
-        "blown-up episodes",
+        "diverged episodes",
     ):
         assert words_of_the_table in out
     assert rows["oracle"]["difference"] is None

@@ -85,7 +85,7 @@ def test_a_robot_package_that_pulled_numpy(install: Install, told) -> None:
     install("numpy", "2.4.6")
     code, found, text = told()
     assert (code, found["fits"]) == (0, True), "metarl itself has what it needs"
-    assert "note: robosuite 1.5.2 asks for numpy==1.26.4, installed is 2.4.6" in text.splitlines()
+    assert "note: robosuite 1.5.2 requires numpy==1.26.4, but 2.4.6 is installed" in text.splitlines()
 
 
 def test_parts_of_another_version_go_before_the_right_one_comes(install: Install, told) -> None:
@@ -95,7 +95,7 @@ def test_parts_of_another_version_go_before_the_right_one_comes(install: Install
     assert code == 1
     uninstall, then_install = found["repair"].split(" && ")
     assert uninstall.endswith("-m pip uninstall -y mujoco mujoco-core")
-    assert then_install.endswith("-m pip install mujoco==3.3.0"), "and nothing that only 4.0.0 asks for"
+    assert then_install.endswith("-m pip install mujoco==3.3.0"), "and nothing that only 4.0.0 requires"
     assert "websockets" not in text
 
 
@@ -141,7 +141,10 @@ def test_a_folder_that_is_not_installed_and_words_that_mean_nothing(run_metarl, 
 def test_an_import_that_ends_the_process_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "ends_it.py").write_text("import os; print('noise', flush=True); os._exit(3)")
     monkeypatch.setattr(versions, "TRIAL", f"import sys; sys.path.append({str(tmp_path)!r})\n{versions.TRIAL}")
-    assert versions.try_imports(["json", "ends_it", "csv"]) == {"json": None, "ends_it": "the import ended the process"}
+    assert versions.try_imports(["json", "ends_it", "csv"]) == {
+        "json": None,
+        "ends_it": "the import crashed the process",
+    }
 
 
 def test_a_gymnasium_that_is_too_old_is_one_line_and_versions_still_answers(tmp_path: Path) -> None:
@@ -159,8 +162,8 @@ def test_a_gymnasium_that_is_too_old_is_one_line_and_versions_still_answers(tmp_
     done = run("train", "maml-trpo", "point-robot")
     assert done.returncode == 2
     (line,) = done.stderr.splitlines()
-    assert line.startswith("metarl: error: gymnasium 1.1.1 is installed, asked for is >=1.2")
-    assert "`metarl versions` says what to install (TypeError: AsyncVectorEnv is not a generic class)" in line
+    assert line.startswith("metarl: error: gymnasium 1.1.1 is installed, but >=1.2")
+    assert "run `metarl versions` to see what to install (TypeError: AsyncVectorEnv is not a generic class)" in line
     done = run("versions")
     assert (done.returncode, done.stderr) == (1, "")
     assert "gymnasium cannot be imported: TypeError: AsyncVectorEnv is not a generic class" in done.stdout
@@ -184,10 +187,10 @@ def test_a_family_whose_simulator_does_not_fit_is_told_with_the_versions(
     assert err.startswith(
         "its traceback\nmetarl: error: family 'ant-dir' raised ImportError; mujoco 4.0.0 is installed"
     )
-    assert "`metarl versions` says what to install" in err
+    assert "run `metarl versions` to see what to install" in err
     with pytest.raises(SystemExit), border():
         raise ImportError("core bindings are missing")
-    assert capsys.readouterr().err.startswith("metarl: error: mujoco 4.0.0 is installed, asked for is >=3.3.0")
+    assert capsys.readouterr().err.startswith("metarl: error: mujoco 4.0.0 is installed, but >=3.3.0")
 
 
 def test_gymnasium_1_2_and_1_3_take_no_type_parameters(tmp_path: Path) -> None:
