@@ -135,9 +135,7 @@ HEADER = (
 def main(arguments: Sequence[str] | None = None) -> int:
     """Prints the table, computed with one process per core; returns the exit code 0."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument(
-        "classes", nargs="*", default=sorted(MANIPULATIONS), help="task classes; all by default"
-    )
+    parser.add_argument("classes", nargs="*", default=sorted(MANIPULATIONS), help="task classes; all by default")
     names = parser.parse_args(arguments).classes
     packages = {name: versions()["packages"][name] for name in ("metaworld", "mujoco", "gymnasium", "numpy")}
     print(f"Python {platform.python_version()}, {', '.join(f'{k} {v}' for k, v in packages.items())}\n")
