@@ -81,35 +81,22 @@ def half_cheetah_vel() -> Family:
 def half_cheetah_vel_3() -> Family:
     """Half-cheetah that runs at a target velocity of up to 3 m/s.
 
-    - Observation: 17 numbers in m, rad, m/s and rad/s, see the module.
-    - Action: 6 torques in [-1, 1].
-    - Reward: `-|v - v*| - 0.05 |a|^2`.
-    - End: truncated after 100 steps.
-    - Varies: target velocity v* in U(0, 3) m/s; hidden.
-    - Source: ProMP, oyster, varibad.
+    The target velocity is in U(0, 3) m/s, as in ProMP, oyster and varibad. The rest is as in `half_cheetah_vel`.
     """
     return _velocity_family("half-cheetah-vel-3", 3.0)
 
 
 def half_cheetah_rand_params() -> Family:
-    """Half-cheetah that runs forward with random dynamics.
+    """Half-cheetah that runs forward with random dynamics; see `rand_params_family`.
 
-    - Observation: 17 numbers in m, rad, m/s and rad/s, see the module.
-    - Action: 6 torques in [-1, 1].
-    - Reward: `v - 0.05 |a|^2`.
-    - End: truncated after 200 steps.
-    - Varies: factors on masses, second moments of mass, friction and damping, see
-      `metarl.envs.variation.rand_params`; hidden.
-    - Source: the ranges of rand_param_envs and oyster, applied to this robot.
+    The reward is `v - 0.05 |a|^2`, the horizon 200. The rest is as in `half_cheetah_vel`. The sources have the walker and
+    the hopper only; their ranges are applied to this robot.
     """
     return rand_params_family("half-cheetah", HalfCheetah, "run")
 
 
 def half_cheetah_rand_params_published() -> Family:
-    """`half_cheetah_rand_params` with the published recipe for inertia.
-
-    Moments of inertia are scaled independently, so most bodies violate the triangle inequality.
-    """
+    """`half_cheetah_rand_params` with the published recipe for inertia."""
     return rand_params_family("half-cheetah", HalfCheetah, "run", published=True)
 
 

@@ -69,24 +69,15 @@ def hopper_vel() -> Family:
 
 
 def hopper_rand_params() -> Family:
-    """Hopper that hops forward with random dynamics.
+    """Hopper that hops forward with random dynamics; see `rand_params_family`.
 
-    - Observation: 11 numbers in m, rad, m/s and rad/s, see the module.
-    - Action: 3 torques in [-1, 1].
-    - Reward: `v + 1 - 0.001 |a|^2`.
-    - End: terminated by a fall, truncated after 200 steps.
-    - Varies: factors on masses, second moments of mass, friction and damping, see
-      `metarl.envs.variation.rand_params`; hidden.
-    - Source: rand_param_envs, oyster; except that bodies are always physical.
+    The reward is `v + 1 - 0.001 |a|^2`. The rest is as in `hopper_vel`.
     """
     return rand_params_family("hopper", Hopper, "hop")
 
 
 def hopper_rand_params_published() -> Family:
-    """`hopper_rand_params` with the recipe of rand_param_envs and oyster for inertia.
-
-    Moments of inertia are scaled independently, so most bodies violate the triangle inequality.
-    """
+    """`hopper_rand_params` with the published recipe for inertia."""
     return rand_params_family("hopper", Hopper, "hop", published=True)
 
 

@@ -206,7 +206,12 @@ def locomotion_family(
 
 
 def rand_params_family(robot_name: str, robot: type[Locomotion], verb: str, *, published: bool = False) -> Family:
-    """The family `<robot>-rand-params` of a robot that moves forward with random dynamics (`rand_params`).
+    """The family `<robot>-rand-params` of a robot that moves forward with random dynamics.
+
+    - Varies: factors on masses, second moments of mass, friction and damping, with the ranges of `rand_params`; hidden.
+    - Horizon: 200.
+    - Source: rand_param_envs and oyster (walker, hopper), except that all bodies are physical. The published recipe
+      scales moments of inertia independently, so that most bodies violate the triangle inequality.
 
     Args:
         robot_name: First part of the family's name, such as `hopper`.

@@ -86,22 +86,13 @@ def walker2d_vel() -> Family:
 
 
 def walker2d_rand_params() -> Family:
-    """Walker that walks forward with random dynamics.
+    """Walker that walks forward with random dynamics; see `rand_params_family`.
 
-    - Observation: 17 numbers in m, rad, m/s and rad/s, see the module.
-    - Action: 6 torques in [-1, 1].
-    - Reward: `v + 1 - 0.001 |a|^2`.
-    - End: terminated by a fall, truncated after 200 steps.
-    - Varies: factors on masses, second moments of mass, friction and damping, see
-      `metarl.envs.variation.rand_params`; hidden.
-    - Source: rand_param_envs, oyster; except that bodies are always physical.
+    The reward is `v + 1 - 0.001 |a|^2`. The rest is as in `walker2d_vel`.
     """
     return rand_params_family("walker2d", Walker2d, "run")
 
 
 def walker2d_rand_params_published() -> Family:
-    """`walker2d_rand_params` with the recipe of rand_param_envs and oyster for inertia.
-
-    Moments of inertia are scaled independently, so most bodies violate the triangle inequality.
-    """
+    """`walker2d_rand_params` with the published recipe for inertia."""
     return rand_params_family("walker2d", Walker2d, "run", published=True)

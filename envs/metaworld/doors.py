@@ -158,8 +158,8 @@ class DoorLock(Lock):
 
     The reward is `2 (opening & close) + 8 pushed`, with `opening` that of the gripper. `close` is 1 if the left pad is
     within 0.01 m of the lock (weighted 0.25, 1, 0.5 along the axes). Beyond, it decreases, but never below 0.1: its
-    margin is the current distance, where Meta-World probably means the initial one. `pushed` is `Lock.pushed` of the vertical distance from
-    the target. Success: that distance is at most 0.02 m.
+    margin is the current distance, where Meta-World probably means the initial one. `pushed` is `Lock.pushed` of the
+    vertical distance from the target. Success: that distance is at most 0.02 m.
     """
 
     name = "door-lock-v3"

@@ -206,12 +206,6 @@ def ml25(argument: str = "") -> Family:
     """Meta-World's ML25: 25 task classes for training, 4 held out; otherwise as `ml10`.
 
     Meta-World lists basketball-v3 in both halves; here it is for training only.
-
-    Args:
-        argument: Empty, or `seed=NUMBER`.
-
-    Raises:
-        ValueError: The argument is something else.
     """
     return _fixed(
         "ml25",
@@ -221,14 +215,7 @@ def ml25(argument: str = "") -> Family:
 
 
 def ml45(argument: str = "") -> Family:
-    """Meta-World's ML45: 45 task classes for training, 5 held out; otherwise as `ml10`.
-
-    Args:
-        argument: Empty, or `seed=NUMBER`.
-
-    Raises:
-        ValueError: The argument is something else.
-    """
+    """Meta-World's ML45: 45 task classes for training, 5 held out; otherwise as `ml10`."""
     return _fixed("ml45", argument, "Meta-World's ML45: 45 classes for training, 5 held out")
 
 
