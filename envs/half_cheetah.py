@@ -89,15 +89,10 @@ def half_cheetah_vel_3() -> Family:
 def half_cheetah_rand_params() -> Family:
     """Half-cheetah that runs forward with random dynamics; see `rand_params_family`.
 
-    The reward is `v - 0.05 |a|^2`, the horizon 200. The rest is as in `half_cheetah_vel`. The sources have the walker and
-    the hopper only; their ranges are applied to this robot.
+    The reward is `v - 0.05 |a|^2`, the horizon 200. The rest is as in `half_cheetah_vel`. The sources have only
+    the walker and the hopper; their ranges are applied to this robot.
     """
     return rand_params_family("half-cheetah", HalfCheetah, "run")
-
-
-def half_cheetah_rand_params_published() -> Family:
-    """`half_cheetah_rand_params` with the published recipe for inertia."""
-    return rand_params_family("half-cheetah", HalfCheetah, "run", published=True)
 
 
 def half_cheetah_crippled() -> Family:
@@ -132,3 +127,8 @@ def half_cheetah_wind() -> Family:
     variation = Variation(wind, constants={"density": AIR_DENSITY})
     summary = "run forward in a wind along x from U(-20, 20) m/s"
     return locomotion_family("half-cheetah-wind", HalfCheetah, summary, variation=variation)
+
+
+def half_cheetah_rand_params_published() -> Family:
+    """`half_cheetah_rand_params` with the published recipe for inertia."""
+    return rand_params_family("half-cheetah", HalfCheetah, "run", published=True)

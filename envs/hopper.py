@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from metarl.envs.locomotion import Locomotion, locomotion_family, rand_params_family, speed
+from metarl.envs.locomotion import PlanarLegs, locomotion_family, rand_params_family, speed
 from metarl.envs.mujoco_batch import gymnasium_asset
 from metarl.envs.variation import Change, Uniform, Variation
 from metarl.tasks import Family
@@ -32,16 +32,11 @@ HEALTHY_ANGLE = 0.2  # rad
 HEALTHY_STATE = 100.0
 
 
-class Hopper(Locomotion):
+class Hopper(PlanarLegs):
     """A batch of hoppers."""
 
     model_path = gymnasium_asset("hopper.xml")
-    frame_skip = 4
     observation_size = 11
-    position_noise = velocity_noise = 5e-3
-    velocity_limit = 10.0
-    control_cost = 1e-3
-    alive = 1.0
 
     def _fallen(self, rows: np.ndarray) -> Bools:
         qpos, qvel = self.batch.qpos[rows], self.batch.qvel[rows]
@@ -76,11 +71,6 @@ def hopper_rand_params() -> Family:
     return rand_params_family("hopper", Hopper, "hop")
 
 
-def hopper_rand_params_published() -> Family:
-    """`hopper_rand_params` with the published recipe for inertia."""
-    return rand_params_family("hopper", Hopper, "hop", published=True)
-
-
 def hopper_gravity() -> Family:
     """Hopper that hops forward under random gravity.
 
@@ -94,3 +84,8 @@ def hopper_gravity() -> Family:
     variation = Variation(Change("gravity", Uniform(0.5, 1.5), elements=("z",)))
     summary = "hop forward under gravity times a factor from U(0.5, 1.5)"
     return locomotion_family("hopper-gravity", Hopper, summary, variation=variation)
+
+
+def hopper_rand_params_published() -> Family:
+    """`hopper_rand_params` with the published recipe for inertia."""
+    return rand_params_family("hopper", Hopper, "hop", published=True)

@@ -31,8 +31,8 @@ from metarl.envs.mujoco_batch import Output, gymnasium_asset
 from metarl.tasks import Family
 from metarl.types import Bools, Floats, Task
 
-CONTACT_COST, MAX_CONTACT_COST = 5e-7, 10.0
 HEALTHY_HEIGHT = (1.0, 2.0)  # m
+CONTACT_COST, MAX_CONTACT_COST = 5e-7, 10.0
 
 
 class Humanoid(Locomotion):

@@ -170,6 +170,16 @@ class Locomotion(MujocoTaskEnv):
         return reward, fallen, {"x_velocity": velocity[:, 0]}
 
 
+class PlanarLegs(Locomotion):
+    """A robot with legs in the x-z plane, with the constants that Gymnasium's v5 hopper and walker share."""
+
+    frame_skip = 4
+    position_noise = velocity_noise = 5e-3
+    velocity_limit = 10.0
+    control_cost = 1e-3
+    alive = 1.0
+
+
 def locomotion_family(
     name: str,
     robot: type[Locomotion],

@@ -41,10 +41,10 @@ CLEARANCE = 0.17
 class Pusher(MujocoTaskEnv):
     """A batch of arms with their cylinders."""
 
-    model_path = gymnasium_asset("pusher_v5.xml")
-    frame_skip = 5
     observation_size = 20
     observation_units = ("rad",) * 7 + ("rad/s",) * 7 + ("m",) * 6
+    model_path = gymnasium_asset("pusher_v5.xml")
+    frame_skip = 5
     position_noise = 0.0
     velocity_noise = 0.005
     # Values of the last physics step, as in Pusher-v5.

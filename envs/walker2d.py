@@ -24,7 +24,7 @@ import numpy as np
 from metarl.envs.locomotion import (
     DIRECTION,
     DIRECTION_SUMMARY,
-    Locomotion,
+    PlanarLegs,
     locomotion_family,
     rand_params_family,
     speed,
@@ -37,16 +37,11 @@ HEALTHY_HEIGHT = (0.8, 2.0)  # m
 HEALTHY_ANGLE = 1.0  # rad
 
 
-class Walker2d(Locomotion):
+class Walker2d(PlanarLegs):
     """A batch of walkers."""
 
     model_path = gymnasium_asset("walker2d_v5.xml")
-    frame_skip = 4
     observation_size = 17
-    position_noise = velocity_noise = 5e-3
-    velocity_limit = 10.0
-    control_cost = 1e-3
-    alive = 1.0
 
     def _fallen(self, rows: np.ndarray) -> Bools:
         height, angle = self.batch.qpos[rows, 1], self.batch.qpos[rows, 2]
