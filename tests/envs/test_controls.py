@@ -128,7 +128,7 @@ def test_a_model_without_actuators_is_one_clear_error() -> None:
 
 
 def arm(tmp_path: Path, actuator: str) -> type[Locomotion]:
-    """A robot of one's own."""
+    """A custom robot."""
     (tmp_path / "arm.xml").write_text(MODEL.format(actuator=actuator, disabled=""))
 
     class Arm(Locomotion):
@@ -143,7 +143,7 @@ def arm(tmp_path: Path, actuator: str) -> type[Locomotion]:
 
 
 def test_every_control_of_a_robot_of_ones_own_acts(tmp_path: Path) -> None:
-    """Servos and a motor, none of them with a range."""
+    """Servos and a motor, all without a control range."""
     kinds = '<position joint="shoulder" kp="20"/><position joint="wrist" kp="20"/><motor joint="turn"/>'
     envs = arm(tmp_path, kinds)(1, 1, 10)
     envs.set_tasks([Task("arm")])

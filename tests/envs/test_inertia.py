@@ -38,7 +38,7 @@ def compiled():
 
 
 def breaks(inertia: np.ndarray) -> np.ndarray:
-    """Whether MuJoCo's compiler would refuse the moments, by its own comparison."""
+    """Whether MuJoCo's compiler would refuse the moments; the same comparison as in the compiler."""
     a, b, c = np.moveaxis(inertia, -1, 0)
     return (a + b < c) | (a + c < b) | (b + c < a)
 
@@ -81,7 +81,7 @@ def test_every_random_body_is_physical(robot: str) -> None:
 
 @pytest.mark.parametrize("robot", ROBOTS)
 def test_a_random_body_equals_a_compiled_one(robot: str, numbers) -> None:
-    """Number by number, and step by step."""
+    """In all numbers of the model, and in every step."""
     models, path = models_of(f"{robot}-rand-params", 3)
     for model in models:
         other = compiled_with_the_values_of(model, path)
@@ -119,7 +119,7 @@ def test_both_recipes_draw_the_same_numbers_for_everything_else() -> None:
 
 
 def test_in_a_plane_a_published_task_moves_as_a_body_with_the_same_moment_about_y() -> None:
-    """Why the published benchmark is sound in spite of its bodies: only one moment acts."""
+    """Reason why the published benchmark is sound in spite of unphysical bodies: only one moment acts."""
     (model, *_), path = models_of("walker2d-rand-params-published", 1)
     data = mujoco.MjData(model)
     mujoco.mj_forward(model, data)
@@ -156,7 +156,7 @@ SLABS = """
 
 @pytest.mark.parametrize(("operation", "drawn"), [("scale", 1.75), ("add", None), ("set", None)])
 def test_a_mass_with_its_inertia_is_a_denser_body(operation: str, drawn: float | None, numbers) -> None:
-    """Twice the mass alone leaves the inertia as it was, as a weight at the centre would."""
+    """A change of the mass alone leaves the inertia unchanged, like a point mass at the centre."""
     model = mujoco.MjModel.from_xml_string(SLABS.format(density=1000))
     dense = mujoco.MjModel.from_xml_string(SLABS.format(density=1750))
     mass = model.body("arm").mass[0]

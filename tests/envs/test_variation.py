@@ -191,7 +191,7 @@ def bind(change: Change):
     return Variation(change).bind(compiled())
 
 
-def test_a_task_with_other_values_than_declared_is_refused() -> None:
+def test_a_task_with_a_wrong_number_of_values_is_refused() -> None:
     model = compiled()
     bound = bind(Change("body_mass", HALF))
     with pytest.raises(ValueError, match="got a task with 3 values, expected 2"):
@@ -326,7 +326,7 @@ def test_a_finite_set_of_mixed_tasks_is_few_values_with_all_choices() -> None:
         mixed.with_finite_set(2)
 
 
-def test_plain_cases_stay_plain_and_nothing_to_vary_is_refused() -> None:
+def test_simple_cases_have_simple_types_and_no_parameter_is_refused() -> None:
     x, way = uniform("x", 0.0, 1.0, meaning="x"), Choices(name="way", meaning="way", train=((0.0,), (1.0,)))
     assert isinstance(combined_tasks("f", [x]), ContinuousTasks)
     discrete = combined_tasks("f", [way])

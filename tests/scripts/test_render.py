@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @pytest.fixture
 def without_probe(monkeypatch: pytest.MonkeyPatch) -> None:
-    """For families that draw without OpenGL: it is not looked for, so these tests run on any machine."""
+    """Skips the search for OpenGL, for families that do not need it, so that these tests run on any machine."""
     monkeypatch.setattr("metarl.scripts.render.use_off_screen_rendering", lambda: None)
 
 
@@ -29,7 +29,7 @@ def robots(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def in_a_new_process(*words: object, **environment: str) -> subprocess.CompletedProcess[str]:
-    """MuJoCo reads MUJOCO_GL once, when it is imported: here it may have been already."""
+    """Runs a command in a new process, because MuJoCo reads MUJOCO_GL only when it is first imported."""
     code = "import sys; from metarl.scripts.cli import main; sys.exit(main())"
     env = {k: v for k, v in os.environ.items() if k != "MUJOCO_GL"} | {"OMP_NUM_THREADS": "1"} | environment
     return subprocess.run(

@@ -1,4 +1,4 @@
-"""Which tasks a benchmark has, and how its derived goals are kept."""
+"""Tasks of the benchmarks, and the cache of their goals."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from metarl.types import Task
 
 
 def made_up(train: int, held_out: int) -> BenchmarkTasks:
-    """Ten classes for training, of which the first is also held out, with goals that nobody derived."""
+    """Ten classes for training, of which the first is also held out, with made-up goals."""
     names = sorted(MANIPULATIONS)[:10]
     goals = SimpleNamespace(training=train, states=range(train + held_out), targets=np.zeros((train + held_out, 3)))
     benchmark = SimpleNamespace(
@@ -85,7 +85,7 @@ def test_a_meta_batch_takes_classes_evenly_and_goals_without_repetition() -> Non
 
 
 def held_out() -> list[Task]:
-    """The held-out tasks of a family that was made anew."""
+    """The held-out tasks of a new family object."""
     return ml1("reach-v3").distribution.held_out()
 
 

@@ -9,7 +9,7 @@ from metarl.envs.metaworld.classes import MANIPULATIONS
 from metarl.scripts.reference.metaworld_parity import Parity, class_parity, played
 
 EXACT = 1e-9
-"""Sums of squares are added up in another order here and there; the physics itself is equal bit for bit."""
+"""Tolerance: sums of squares are computed in another order; the physics is equal bit for bit."""
 
 
 def assert_equal(result: Parity) -> None:
@@ -27,7 +27,7 @@ def test_a_batch_of_several_classes_equals_meta_world() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(MANIPULATIONS))
 def test_every_class_equals_meta_world_in_whole_episodes(name: str) -> None:
-    """With ten goals by the scripted policy: `python -m metarl.scripts.reference.metaworld_parity`."""
+    """For ten goals per class see `python -m metarl.scripts.reference.metaworld_parity`."""
     results = class_parity(name, (("scripted", (0, 1, 2)), ("noisy", (10, 25)), ("random", (11, 26))))
     for result in results:
         assert_equal(result)
