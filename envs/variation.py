@@ -308,7 +308,7 @@ class _BoundChange:
                 warn_same_inertia(", ".join(turning))
 
     def write(self, model: Any, task: Task) -> None:
-        """Writes the task's values into the model."""
+        """Writes the task's values into the model; raises as `BoundVariation.apply`."""
         drawn = np.array(task[self.change.field])
         expected = 1 if self.change.shared else len(self.index)
         if len(drawn) != expected:

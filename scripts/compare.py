@@ -211,8 +211,8 @@ def _row(one: Contender, ends: Mapping[str, Contender], command: CompareCommand)
     differences = scores - scores[..., :1]
     share = None
     if set(ends) == set(REFERENCES) and one.label not in ends:
-        after, nothing, everything = (c.scores[..., -1] for c in (one, ends["multitask"], ends["oracle"]))
-        share = {o: interval_json(share_interval(after, nothing, everything, o, statistic)) for o in OVER}
+        after, low, high = (c.scores[..., -1] for c in (one, ends["multitask"], ends["oracle"]))
+        share = {o: interval_json(share_interval(after, low, high, o, statistic)) for o in OVER}
     rates = {
         name: interval_json(_success_interval(arrays, over)) if (arrays := _success(one, name)) is not None else None
         for name in ("success", "last_step_success")
