@@ -1,1 +1,1 @@
-"""Task families, one per file. They know tasks and environments, and neither agents nor torch."""
+"""Task families, one file per robot. They import tasks and environments, but no agent and no torch."""

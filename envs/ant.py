@@ -1,34 +1,23 @@
-"""Ant that has to run in a direction, at a velocity, or to a place that it is not told, or with a dead leg.
+"""Ant families: a hidden direction, velocity or place to run to, or a dead leg.
 
-Physics and initial state are those of Gymnasium's `Ant-v5`.
+Physics and initial state equal those of Gymnasium's `Ant-v5`.
 
 | observation | index | unit |
 |---|---|---|
 | height of the torso, its orientation (quaternion), eight joint angles | 0 to 12 | m, 1, rad |
 | velocity of the torso along x, y, z, its angular velocity, joint velocities | 13 to 26 | m/s, rad/s |
 
-These are the 27 numbers of `Ant-v5` without its 78 contact forces, as in oyster and varibad. `ant-goal` also sees
-the torso's position x, y, before the others (29 numbers; oyster has the contact forces here): else it could not
-tell where it is.
+These are the 27 numbers of `Ant-v5` without its 78 contact forces, as in oyster and varibad. `ant-goal` puts the
+torso's x and y in m in front of them (29 numbers), because the place to go to cannot be found without them.
 
 | action | index | range |
 |---|---|---|
 | torques at hip and ankle: right back leg, front left, front right, left back | 0 to 7 | [-1, 1] |
 
-With v the torso's velocity in the plane over one step (0.05 s), p its position, a the action, and c = 0.0005 |F|^2
-for the contact forces F on all bodies, each component clipped to [-1, 1]:
-
-| family | hidden parameter | reward | horizon | as in |
-|---|---|---|---|---|
-| ant-dir | direction d in {-1, +1} along x | d v_x + 1 - 0.5 |a|^2 - c | 200 | ProMP, varibad |
-| ant-dir-2d | angle in U(0, 2 pi) | the same along the angle | 200 | oyster, varibad, ProMP |
-| ant-goal | place g, uniform on the disc of radius 3 m | -|p - g|_1 - 0.1 |a|^2 - c | 200 | oyster, varibad |
-| ant-vel | velocity v* in U(0, 3) m/s | -|v_x - v*| + 1.05 - 0.005 |a|^2 - c | 100 | pytorch-maml-rl |
-| ant-crippled | which leg is dead; hip_4's is held out | v_x + 1 - 0.5 |a|^2 - c | 200 | GrBAL |
-
-An episode ends where the torso's height leaves [0.2, 1] m, and the constant is not paid in that step; ant-goal
-never ends. GrBAL (Nagabandi et al. 2019, arXiv:1803.11347) also shrinks the dead leg; here its two actuators have
-no gear, and it hangs as it is.
+In the rewards, v is the torso's velocity in the plane over one step (0.05 s) in m/s, p its position in m, a the action
+before clipping, and `c = 0.0005 |F|^2` the cost of the contact forces F on all bodies, each component clipped to
+[-1, 1]. The robot has fallen when the torso's height leaves [0.2, 1] m. A fall terminates the episode (except in
+`ant-goal`), and the constant of the reward is not paid in that step.
 """
 
 from __future__ import annotations
@@ -39,7 +28,7 @@ from typing import ClassVar
 import numpy as np
 
 from metarl.envs.camera import View
-from metarl.envs.locomotion import ANGLE, DIRECTION, Locomotion, locomotion_family, place, speed
+from metarl.envs.locomotion import ANGLE, DIRECTION, DIRECTION_SUMMARY, Locomotion, locomotion_family, place, speed
 from metarl.envs.mujoco_batch import Output, gymnasium_asset
 from metarl.envs.variation import Change, Dead, Variation
 from metarl.tasks import Family
@@ -51,14 +40,14 @@ HEALTHY_HEIGHT = (0.2, 1.0)  # m
 
 
 class Ant(Locomotion):
-    """Ants."""
+    """A batch of ants."""
 
     model_path = gymnasium_asset("ant.xml")
     frame_skip = 5
     observation_size = 27
     position_noise = velocity_noise = 0.1
     normal_velocities = True
-    # Read where the last physics step left it, as in Ant-v5.
+    # Values of the last physics step, as in Ant-v5.
     outputs: ClassVar[Mapping[str, Output]] = {
         "torso": lambda data: data.body("torso").xpos[:2],
         "contacts": lambda data: data.cfrc_ext,
@@ -82,7 +71,7 @@ class Ant(Locomotion):
 
 
 class AntGoal(Ant):
-    """Ants that see where they are, and whose episodes never end early: else falling soon would earn most."""
+    """Ants that observe their x and y. Episodes never terminate: rewards are negative, so an early fall would pay."""
 
     observation_size = 29
     skipped_positions = 0
@@ -94,35 +83,74 @@ class AntGoal(Ant):
 
 
 class AntVel(Ant):
-    """Ants with the constants of pytorch-maml-rl's `AntVel`."""
+    """Ants with the reward constants of pytorch-maml-rl's `AntVel`."""
 
     control_cost = 0.5e-2
     alive = 1.05
 
 
 def ant_dir() -> Family:
-    """Forward or backward: two tasks, too few to withhold one."""
-    summary = "run forward or backward (two tasks: evaluated on its training tasks)"
-    return locomotion_family("ant-dir", Ant, summary, goal=DIRECTION)
+    """Ant that runs forward or backward.
+
+    - Observation: 27 numbers in m, 1, rad, m/s and rad/s, see the module.
+    - Action: 8 torques in [-1, 1].
+    - Reward: `d v_x + 1 - 0.5 |a|^2 - c`.
+    - End: terminated by a fall, truncated after 200 steps.
+    - Varies: direction d, -1 or +1; hidden. Two tasks are too few to hold one out.
+    - Source: ProMP, varibad.
+    """
+    return locomotion_family("ant-dir", Ant, DIRECTION_SUMMARY, goal=DIRECTION)
 
 
 def ant_dir_2d() -> Family:
-    """Any direction of the plane."""
+    """Ant that runs in a direction of the plane.
+
+    - Observation: 27 numbers in m, 1, rad, m/s and rad/s, see the module.
+    - Action: 8 torques in [-1, 1].
+    - Reward: `v_x cos(t) + v_y sin(t) + 1 - 0.5 |a|^2 - c`.
+    - End: terminated by a fall, truncated after 200 steps.
+    - Varies: angle t in U(0, 2 pi) rad; hidden.
+    - Source: oyster, varibad, ProMP.
+    """
     return locomotion_family("ant-dir-2d", Ant, "run in a direction of the plane", goal=ANGLE)
 
 
 def ant_goal() -> Family:
-    """Places on a disc."""
+    """Ant that walks to a place.
+
+    - Observation: 29 numbers in m, 1, rad, m/s and rad/s, see the module.
+    - Action: 8 torques in [-1, 1].
+    - Reward: `-|p - g|_1 - 0.1 |a|^2 - c`.
+    - End: truncated after 200 steps.
+    - Varies: place g, uniform on the disc of radius 3 m around the start; hidden.
+    - Source: oyster, varibad. Oyster's observation has the contact forces.
+    """
     return locomotion_family("ant-goal", AntGoal, "go to a place within 3 m", goal=place(3.0))
 
 
 def ant_vel() -> Family:
-    """Velocities from U(0, 3)."""
+    """Ant that runs at a target velocity.
+
+    - Observation: 27 numbers in m, 1, rad, m/s and rad/s, see the module.
+    - Action: 8 torques in [-1, 1].
+    - Reward: `-|v_x - v*| + 1.05 - 0.005 |a|^2 - c`.
+    - End: terminated by a fall, truncated after 100 steps.
+    - Varies: target velocity v* in U(0, 3) m/s; hidden.
+    - Source: pytorch-maml-rl.
+    """
     return locomotion_family("ant-vel", AntVel, "run at a velocity from U(0, 3) m/s", goal=speed(0.0, 3.0), horizon=100)
 
 
 def ant_crippled() -> Family:
-    """One dead leg of four, one of them held out."""
+    """Ant that runs forward with one dead leg.
+
+    - Observation: 27 numbers in m, 1, rad, m/s and rad/s, see the module.
+    - Action: 8 torques in [-1, 1].
+    - Reward: `v_x + 1 - 0.5 |a|^2 - c`.
+    - End: terminated by a fall, truncated after 200 steps.
+    - Varies: the leg whose hip and ankle have gear 0, one of four; hidden. The right back leg (`hip_4`) is held out.
+    - Source: GrBAL (Nagabandi et al. 2019, arXiv:1803.11347), which also shrinks the dead leg; here its size stays.
+    """
     legs = [(f"hip_{leg}", f"ankle_{leg}") for leg in (1, 2, 3, 4)]
     variation = Variation(Change("actuator_gear", Dead(train=tuple(legs[:3]), withheld=tuple(legs[3:]))))
     summary = "run forward with one of four legs dead (one of them held out)"

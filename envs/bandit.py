@@ -1,8 +1,7 @@
-"""Bernoulli bandits: the smallest problem in which exploring has to be learned (Duan et al. 2016, arXiv:1611.02779).
+"""Bernoulli bandits (Duan et al. 2016, arXiv:1611.02779): the smallest problem that requires learned exploration.
 
-A task is the probabilities of its arms, drawn from U(0, 1) and hidden. One episode is all pulls of a trial: the agent
-pulls an arm, earns 1 with the arm's probability, else 0, and remembers. The observation is a constant zero, so all an
-agent knows is its own actions and rewards. `bandit:arms=10,pulls=100` changes the sizes (5 arms, 10 pulls).
+One episode holds all pulls of a trial. The observation is a constant zero, so an agent knows only its own actions and
+rewards.
 """
 
 from __future__ import annotations
@@ -21,13 +20,13 @@ HELD_OUT_BANDITS = 10_000
 
 
 class Bandits(TaskVecEnv):
-    """Bandits with `arms` arms; the horizon is the number of pulls.
+    """A batch of bandits.
 
     Args:
         num_tasks: `M`.
         episodes: `E`.
-        horizon: `T`, pulls.
-        arms: Arms of a bandit.
+        horizon: `T`, number of pulls.
+        arms: Number of arms.
     """
 
     def __init__(self, num_tasks: int, episodes: int, horizon: int, *, arms: int) -> None:
@@ -52,7 +51,21 @@ class Bandits(TaskVecEnv):
 
 
 def bandit(options: str = "") -> Family:
-    """Bandits with 5 arms and 10 pulls, or as the options say."""
+    """Bernoulli bandits, by default with 5 arms and 10 pulls.
+
+    - Observation: 1 number, always 0.
+    - Action: the arm, 0 to `arms - 1` (discrete).
+    - Reward: 1 with the arm's probability, else 0.
+    - End: truncated after `pulls` steps.
+    - Varies: the probability of each arm in U(0, 1); hidden. 10,000 tasks are held out.
+    - Source: Duan et al. 2016 (RL2), section 3.1.
+
+    Args:
+        options: Sizes as in `bandit:arms=10,pulls=100`, after the colon.
+
+    Raises:
+        ValueError: An option is unknown or out of range.
+    """
     sizes = read_options("bandit", options, most={"arms": 1000, "pulls": 100_000}, arms=5, pulls=10)
     arms, pulls = sizes["arms"], sizes["pulls"]
     probabilities = uniform("probabilities", 0.0, 1.0, size=arms, meaning="probability that an arm pays 1")

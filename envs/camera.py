@@ -1,4 +1,4 @@
-"""A camera for simulations: pictures without a screen."""
+"""Off-screen rendering of simulations."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ import numpy as np
 from metarl.types import Floats
 
 TRACKING = "track"
-"""Name of the camera that follows the robot, in the models that have one."""
+"""Name of the model's camera that follows the robot; not every model has one."""
 MARK_RADIUS = 0.12  # m
 MARK_COLOUR = (0.9, 0.1, 0.1, 0.8)
 
 
 class View(NamedTuple):
-    """A camera that follows a body from the side where x runs to the right.
+    """A camera that follows a body, seen from the side such that x points to the right.
 
     Attributes:
-        body: The body's number; 0 for the whole model.
-        distance: m.
-        elevation: Of its line of sight, degrees; negative where it looks down.
+        body: Index of the body; 0 for the world.
+        distance: Distance from the body, m.
+        elevation: Angle of the line of sight, degrees; negative if the camera looks down.
     """
 
     body: int
@@ -31,22 +31,22 @@ class View(NamedTuple):
 
 
 class Camera:
-    """Looks at simulations of one model.
+    """Renders simulations of one model.
 
-    The view is the one given, or else the model's camera of the given name, or else all of the model.
+    The camera is `view` if given, else the model's camera `name`, else a free camera that shows the whole model.
 
-    MuJoCo draws with the OpenGL that the environment variable `MUJOCO_GL` names when `mujoco` is first imported:
-    `egl` or `osmesa` where there is no screen.
+    MuJoCo uses the OpenGL backend that the environment variable `MUJOCO_GL` names when `mujoco` is first imported.
+    Without a screen, `egl` and `osmesa` work.
 
     Args:
         model: The `MjModel`.
-        width: Of a picture, pixels.
-        height: Of a picture, pixels.
-        view: Where from.
-        name: Of a camera of the model's own.
+        width: Width of a picture, pixels.
+        height: Height of a picture, pixels.
+        view: Camera to use instead of the model's.
+        name: Name of a camera of the model.
 
     Raises:
-        ValueError: OpenGL cannot be used, or the model has no camera of the given name.
+        ValueError: OpenGL is not available, or the model has no camera of that name.
     """
 
     def __init__(self, model: Any, width: int, height: int, view: View | None = None, name: str = TRACKING) -> None:
@@ -54,14 +54,14 @@ class Camera:
         own = mujoco.mj_name2id(model, mujoco.mjtObj.mjOBJ_CAMERA, name)
         if own < 0 and name != TRACKING:
             names = ", ".join(repr(model.camera(i).name) for i in range(model.ncam) if model.camera(i).name)
-            raise ValueError(f"camera: got {name!r}, expected one of the model's: {names or 'it has none'}")
+            raise ValueError(f"camera: got {name!r}, expected one of the model's: {names or 'none exist'}")
         screen = model.vis.global_
         screen.offwidth, screen.offheight = max(screen.offwidth, width), max(screen.offheight, height)
         try:
             self._renderer = mujoco.Renderer(model, height, width)
-        except Exception as error:  # whatever the graphics library raises
+        except Exception as error:  # the exception's type depends on the graphics library
             raise ValueError(
-                f"pictures: MuJoCo got no OpenGL with MUJOCO_GL={os.environ.get('MUJOCO_GL', '')!r}; "
+                f"rendering: MuJoCo cannot use OpenGL with MUJOCO_GL={os.environ.get('MUJOCO_GL', '')!r}; "
                 "set it to egl or osmesa before mujoco is imported"
             ) from error
         self._view = mujoco.MjvCamera()
@@ -73,11 +73,11 @@ class Camera:
             self._view.type, self._view.fixedcamid = mujoco.mjtCamera.mjCAMERA_FIXED, own
 
     def picture(self, data: Any, mark: Floats | None = None) -> np.ndarray:
-        """What the camera sees, `[height, width, 3]` bytes.
+        """Renders a simulation, `[height, width, 3]` bytes.
 
         Args:
             data: The `MjData`.
-            mark: Where a red ball is drawn, `[3]` in m.
+            mark: Position of a red ball to add, `[3]` in m; None for none.
         """
         self._renderer.update_scene(data, self._view)
         scene = self._renderer.scene
@@ -94,5 +94,5 @@ class Camera:
         return self._renderer.render()
 
     def close(self) -> None:
-        """Gives the graphics memory back."""
+        """Frees the graphics memory."""
         self._renderer.close()

@@ -1,16 +1,17 @@
-"""The range of a model's controls: the action space of its robot.
+"""The action space of a robot: bounds of the controls of its MuJoCo model.
 
-MuJoCo clamps a control to its `ctrlrange` only if `ctrllimited` is set; without it the range in the model is 0 to 0
-and means nothing. The bounds of a control without a range are, in this order,
+MuJoCo clamps a control to its `ctrlrange` only if `ctrllimited` is set. Otherwise `ctrlrange` is (0, 0) and has no
+meaning, and these bounds apply instead:
 
 | actuator | bounds |
 |---|---|
 | position servo on a limited joint or tendon | the targets that hold it at its limits |
 | muscle | 0 to 1, as MuJoCo clamps it |
-| motor with a `forcerange`, or on a joint with an `actuatorfrcrange` | where its force is clamped |
-| any other | none: the control is the policy's own output |
+| motor with a `forcerange`, or on a joint with an `actuatorfrcrange` | the controls at which its force is clamped |
+| any other | none: the control is the policy's unscaled output |
 
-The last kind is named once per model, since most agents explore with outputs of size 1 and pearl needs bounds.
+Actuators of the last kind are named in a warning, because most agents explore with outputs of size 1 and pearl needs
+bounds.
 """
 
 from __future__ import annotations
@@ -28,14 +29,14 @@ from metarl.types import Floats
 JOINTS = (int(mujoco.mjtTrn.mjTRN_JOINT), int(mujoco.mjtTrn.mjTRN_JOINTINPARENT))
 SCALAR_JOINTS = (int(mujoco.mjtJoint.mjJNT_SLIDE), int(mujoco.mjtJoint.mjJNT_HINGE))
 LAGGING = (mujoco.mjtDyn.mjDYN_NONE, mujoco.mjtDyn.mjDYN_FILTER, mujoco.mjtDyn.mjDYN_FILTEREXACT)
-"""Dynamics whose activation follows the control; that of an integrator is a sum of controls."""
+"""Activation dynamics that follow the control, unlike an integrator's."""
 UNBOUNDED = (-np.inf, np.inf)
 
 logger = logging.getLogger(__name__)
 
 
 def control_space(model: Any) -> spaces.Box:
-    """The space of a model's controls, `[nu]` float32.
+    """The space of a model's controls, a `Box` of shape `[nu]`, float32. Infinite bounds and dead controls are logged.
 
     Args:
         model: The `MjModel`.
@@ -51,9 +52,9 @@ def control_space(model: Any) -> spaces.Box:
     bounds = np.array([_bounds(model, i) for i in range(model.nu)])
     unbounded = [i for i in range(model.nu) if not np.isfinite(bounds[i]).all()]
     if unbounded:
-        _say_unbounded(", ".join(_name(model, i) for i in unbounded))
+        _warn_unbounded(", ".join(_name(model, i) for i in unbounded))
     if dead := [i for i in range(model.nu) if _is_disabled(model, i)]:
-        _say_disabled(", ".join(_name(model, i) for i in dead))
+        _warn_disabled(", ".join(_name(model, i) for i in dead))
     low, high = bounds.astype(np.float32).T
     return spaces.Box(low, high, dtype=np.float32)
 
@@ -79,7 +80,7 @@ def _bounds(model: Any, i: int) -> tuple[float, float]:
 
 
 def _bias(model: Any, i: int) -> Floats | None:
-    """The bias force's coefficients of 1, length and velocity `[3]`; None if it is no such sum."""
+    """Coefficients `[3]` of 1, length and velocity in an affine bias force; None for any other bias."""
     kind = model.actuator_biastype[i]
     if kind == mujoco.mjtBias.mjBIAS_NONE:
         return np.zeros(3)
@@ -87,14 +88,14 @@ def _bias(model: Any, i: int) -> Floats | None:
 
 
 def _scalar_joint(model: Any, i: int) -> int | None:
-    """The slide or hinge that an actuator drives."""
+    """Index of the slide or hinge joint that an actuator drives; None if it drives something else."""
     joint = int(model.actuator_trnid[i, 0])
     scalar = model.actuator_trntype[i] in JOINTS and model.jnt_type[joint] in SCALAR_JOINTS
     return joint if scalar else None
 
 
 def _length_range(model: Any, i: int) -> Floats | None:
-    """An actuator's lengths at both limits of what it drives `[2]`; None if that is not limited."""
+    """Actuator lengths `[2]` at both limits of the driven joint or tendon; None if that has no limits."""
     gear, target, joint = model.actuator_gear[i, 0], int(model.actuator_trnid[i, 0]), _scalar_joint(model, i)
     if joint is not None and model.jnt_limited[joint]:
         return np.array(gear * model.jnt_range[joint])
@@ -104,7 +105,7 @@ def _length_range(model: Any, i: int) -> Floats | None:
 
 
 def _force_bounds(model: Any, i: int, gain: float) -> tuple[float, float]:
-    """The controls beyond which a motor's force is clamped."""
+    """Lowest and highest control at which a motor's force is not yet clamped."""
     low, high = UNBOUNDED
     if model.actuator_forcelimited[i]:
         low, high = _sorted(model.actuator_forcerange[i] / gain)
@@ -116,7 +117,7 @@ def _force_bounds(model: Any, i: int, gain: float) -> tuple[float, float]:
 
 
 def _is_disabled(model: Any, i: int) -> bool:
-    """Whether the model's options switch an actuator off: all of them, or those of its group."""
+    """Whether the model's options disable an actuator, by its group or all of them."""
     off = bool(model.opt.disableflags & mujoco.mjtDisableBit.mjDSBL_ACTUATION)
     group = int(model.actuator_group[i])
     return off or (0 <= group < 31 and bool(model.opt.disableactuator & (1 << group)))
@@ -127,7 +128,7 @@ def _sorted(pair: Floats) -> tuple[float, float]:
 
 
 def _name(model: Any, i: int) -> str:
-    """An actuator's name, or what it drives."""
+    """An actuator's name, else its joint's name, else its index."""
     if model.actuator(i).name:
         return str(model.actuator(i).name)
     if model.actuator_trntype[i] in JOINTS:
@@ -136,20 +137,20 @@ def _name(model: Any, i: int) -> str:
 
 
 @functools.cache
-def _say_unbounded(names: str) -> None:
+def _warn_unbounded(names: str) -> None:
     """Names the controls without bounds, once per process."""
     logger.warning(
-        "controls: got no range for %s, so their actions are not bounded; if they should be, write "
-        'ctrlrange="LOW HIGH" into these actuators (with <compiler autolimits="true"/>, or ctrllimited="true")',
+        "controls: got no range for %s, so these actions are unbounded; to bound them, add "
+        'ctrlrange="LOW HIGH" to the actuators (with <compiler autolimits="true"/>, or ctrllimited="true")',
         names,
     )
 
 
 @functools.cache
-def _say_disabled(names: str) -> None:
-    """Names the controls that do nothing, once per process."""
+def _warn_disabled(names: str) -> None:
+    """Names the disabled controls, once per process."""
     logger.warning(
-        "controls: got %s switched off by the model's <option>, so their actions do nothing; remove them from its XML, "
-        "or their group from actuatorgroupdisable",
+        "controls: got %s disabled by the model's <option>, so these actions have no effect; remove the actuators from "
+        "the XML, or their group from actuatorgroupdisable",
         names,
     )

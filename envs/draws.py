@@ -1,4 +1,4 @@
-"""Where the values of a change of dynamics come from."""
+"""Distributions of the values of a change of dynamics."""
 
 from __future__ import annotations
 
@@ -12,7 +12,15 @@ from metarl.types import Floats
 
 @dataclass(frozen=True)
 class Uniform:
-    """Values uniform on [low, high)."""
+    """Values uniform on [low, high).
+
+    Args:
+        low: Lower bound.
+        high: Upper bound.
+
+    Raises:
+        ValueError: A bound is not finite, or `low` is not below `high`.
+    """
 
     low: float
     high: float
@@ -24,13 +32,22 @@ class Uniform:
         return f"U({self.low:g}, {self.high:g})"
 
     def values(self, u: Floats) -> Floats:
-        """Values from uniform variates of the same shape."""
+        """The values at uniform variates `u` in [0, 1), of the same shape."""
         return self.low + (self.high - self.low) * u
 
 
 @dataclass(frozen=True)
 class Power:
-    """Values `base^x` with x uniform on [low, high): as often a factor of 2 as of 1/2, say."""
+    """Values `base^x` with x uniform on [low, high). If low = -high, a factor f is as likely as 1/f.
+
+    Args:
+        base: Base of the power, above 0.
+        low: Lower bound of the exponent.
+        high: Upper bound of the exponent.
+
+    Raises:
+        ValueError: A bound is not finite, `low` is not below `high`, or the base is not above 0.
+    """
 
     base: float
     low: float
@@ -45,17 +62,17 @@ class Power:
         return f"{self.base:g}^U({self.low:g}, {self.high:g})"
 
     def values(self, u: Floats) -> Floats:
-        """Values from uniform variates of the same shape."""
+        """The values at uniform variates `u` in [0, 1), of the same shape."""
         return np.power(self.base, self.low + (self.high - self.low) * u)
 
 
 @dataclass(frozen=True)
 class Dead:
-    """One group of elements is scaled by zero, the others stay as they are; which group it is, is the task.
+    """A task scales one group of elements by 0 and leaves the others unchanged.
 
     Args:
-        train: The groups of names of which one is dead in a training task.
-        withheld: Those of held-out tasks; None where there are too few to withhold any.
+        train: Groups of names or indices; a training task scales one of them by 0.
+        withheld: Groups of held-out tasks; None if there are too few to hold any out.
     """
 
     train: tuple[tuple[str | int, ...], ...]
@@ -68,4 +85,4 @@ class Dead:
 
 def _check_range(kind: str, low: float, high: float) -> None:
     if not (math.isfinite(low) and math.isfinite(high) and low < high):
-        raise ValueError(f"{kind}: got the range {low!r} to {high!r}, expected two numbers, the lower one first")
+        raise ValueError(f"{kind}: got the range {low!r} to {high!r}, expected two finite numbers, the lower one first")

@@ -1,6 +1,6 @@
-"""Half-cheetah that has to run in a direction or at a velocity that it is not told, or whose body differs.
+"""Half-cheetah families: a hidden direction or velocity to run at, or hidden dynamics.
 
-Physics, observation and initial state are those of Gymnasium's `HalfCheetah-v5`.
+Physics, observation and initial state equal those of Gymnasium's `HalfCheetah-v5`.
 
 | observation | index | unit |
 |---|---|---|
@@ -11,30 +11,25 @@ Physics, observation and initial state are those of Gymnasium's `HalfCheetah-v5`
 |---|---|---|
 | torques: back thigh, shin, foot; front thigh, shin, foot | 0 to 5 | [-1, 1] |
 
-With v the velocity along x over one step (0.05 s) and a the action:
+In the rewards, v is the velocity along x over one step (0.05 s) in m/s and a the action before clipping. An episode
+never terminates; it is truncated at the horizon.
 
-| family | hidden parameter | reward | horizon |
-|---|---|---|---|
-| half-cheetah-dir | direction d in {-1, +1} | d v - 0.05 |a|^2 | 100 |
-| half-cheetah-vel | velocity v* in U(0, 2) m/s (garage, pytorch-maml-rl) | -|v - v*| - 0.05 |a|^2 | 100 |
-| half-cheetah-vel-3 | velocity v* in U(0, 3) m/s (ProMP, oyster, varibad) | -|v - v*| - 0.05 |a|^2 | 100 |
-| half-cheetah-rand-params | random masses, inertias, friction, damping | v - 0.05 |a|^2 | 200 |
-| half-cheetah-rand-params-published | the same, with inertias that no body has | v - 0.05 |a|^2 | 200 |
-| half-cheetah-crippled | which of the six actuators is dead | v - 0.05 |a|^2 | 200 |
-| half-cheetah-wind | wind along x in U(-20, 20) m/s, in air (1.2 kg/m^3) | v - 0.05 |a|^2 | 200 |
-
-The ranges of the random parameters stand in `metarl.envs.variation.rand_params`. An episode is never terminated.
-Horizon 100 as in garage, pytorch-maml-rl and ProMP; it is 200 in Finn et al. 2017 (arXiv:1703.03400), in oyster and
-in varibad. The dead actuator is that of GrBAL (Nagabandi et al. 2019, arXiv:1803.11347), whose code never draws the
-back thigh's in training; here the front foot's is held out too. Wind is our own: at 20 m/s it pushes the standing
-robot with 22 N, a sixth of its weight.
+Horizon 100 is that of garage, pytorch-maml-rl and ProMP. Finn et al. 2017 (arXiv:1703.03400), oyster and varibad use
+200.
 """
 
 from __future__ import annotations
 
-from metarl.envs.locomotion import DIRECTION, Locomotion, locomotion_family, speed
+from metarl.envs.locomotion import (
+    DIRECTION,
+    DIRECTION_SUMMARY,
+    Locomotion,
+    locomotion_family,
+    rand_params_family,
+    speed,
+)
 from metarl.envs.mujoco_batch import gymnasium_asset
-from metarl.envs.variation import Change, Dead, Uniform, Variation, rand_params
+from metarl.envs.variation import Change, Dead, Uniform, Variation
 from metarl.tasks import Family
 
 HORIZON = 100
@@ -42,7 +37,7 @@ AIR_DENSITY = 1.2  # kg/m^3
 
 
 class HalfCheetah(Locomotion):
-    """Half-cheetahs."""
+    """A batch of half-cheetahs."""
 
     model_path = gymnasium_asset("half_cheetah.xml")
     frame_skip = 5
@@ -53,9 +48,16 @@ class HalfCheetah(Locomotion):
 
 
 def half_cheetah_dir() -> Family:
-    """Forward or backward: two tasks, too few to withhold one."""
-    summary = "run forward or backward (two tasks: evaluated on its training tasks)"
-    return locomotion_family("half-cheetah-dir", HalfCheetah, summary, goal=DIRECTION, horizon=HORIZON)
+    """Half-cheetah that runs forward or backward.
+
+    - Observation: 17 numbers in m, rad, m/s and rad/s, see the module.
+    - Action: 6 torques in [-1, 1].
+    - Reward: `d v - 0.05 |a|^2`.
+    - End: truncated after 100 steps.
+    - Varies: direction d, -1 or +1; hidden. Two tasks are too few to hold one out.
+    - Source: pytorch-maml-rl.
+    """
+    return locomotion_family("half-cheetah-dir", HalfCheetah, DIRECTION_SUMMARY, goal=DIRECTION, horizon=HORIZON)
 
 
 def _velocity_family(name: str, high: float) -> Family:
@@ -64,35 +66,46 @@ def _velocity_family(name: str, high: float) -> Family:
 
 
 def half_cheetah_vel() -> Family:
-    """Velocities from U(0, 2), as in garage and pytorch-maml-rl."""
+    """Half-cheetah that runs at a target velocity of up to 2 m/s.
+
+    - Observation: 17 numbers in m, rad, m/s and rad/s, see the module.
+    - Action: 6 torques in [-1, 1].
+    - Reward: `-|v - v*| - 0.05 |a|^2`.
+    - End: truncated after 100 steps.
+    - Varies: target velocity v* in U(0, 2) m/s; hidden.
+    - Source: garage, pytorch-maml-rl.
+    """
     return _velocity_family("half-cheetah-vel", 2.0)
 
 
 def half_cheetah_vel_3() -> Family:
-    """Velocities from U(0, 3), as in ProMP, oyster and varibad."""
+    """Half-cheetah that runs at a target velocity of up to 3 m/s.
+
+    The target velocity is in U(0, 3) m/s, as in ProMP, oyster and varibad. The rest is as in `half_cheetah_vel`.
+    """
     return _velocity_family("half-cheetah-vel-3", 3.0)
 
 
 def half_cheetah_rand_params() -> Family:
-    """Masses, shapes, friction and damping by random factors."""
-    summary = "run forward with random masses, inertias, friction and damping"
-    return locomotion_family("half-cheetah-rand-params", HalfCheetah, summary, variation=rand_params())
+    """Half-cheetah that runs forward with random dynamics; see `rand_params_family`.
 
-
-def half_cheetah_rand_params_published() -> Family:
-    """The same with the recipe of the published benchmark."""
-    summary = "run forward with random masses, friction, damping, and inertias that no body has, as published"
-    return locomotion_family(
-        "half-cheetah-rand-params-published",
-        HalfCheetah,
-        summary,
-        variation=rand_params(published=True),
-        tasks="half-cheetah-rand-params",  # as they are named in the checkpoints of earlier runs
-    )
+    The reward is `v - 0.05 |a|^2`, the horizon 200. The rest is as in `half_cheetah_vel`. The sources have only
+    the walker and the hopper; their ranges are applied to this robot.
+    """
+    return rand_params_family("half-cheetah", HalfCheetah, "run")
 
 
 def half_cheetah_crippled() -> Family:
-    """One dead actuator of six, two of them held out."""
+    """Half-cheetah that runs forward with one dead actuator.
+
+    - Observation: 17 numbers in m, rad, m/s and rad/s, see the module.
+    - Action: 6 torques in [-1, 1].
+    - Reward: `v - 0.05 |a|^2`.
+    - End: truncated after 200 steps.
+    - Varies: the actuator with gear 0, one of six; hidden. Back thigh and front foot are held out.
+    - Source: GrBAL (Nagabandi et al. 2019, arXiv:1803.11347), whose code never trains with a dead back thigh; holding
+      out the front foot too is our choice.
+    """
     dead = Dead(train=(("bshin",), ("bfoot",), ("fthigh",), ("fshin",)), withheld=(("bthigh",), ("ffoot",)))
     variation = Variation(Change("actuator_gear", dead))
     summary = "run forward with one of six actuators dead (two of them held out)"
@@ -100,8 +113,22 @@ def half_cheetah_crippled() -> Family:
 
 
 def half_cheetah_wind() -> Family:
-    """Wind from ahead or behind."""
+    """Half-cheetah that runs forward in wind from ahead or behind.
+
+    - Observation: 17 numbers in m, rad, m/s and rad/s, see the module.
+    - Action: 6 torques in [-1, 1].
+    - Reward: `v - 0.05 |a|^2`.
+    - End: truncated after 200 steps.
+    - Varies: wind along x in U(-20, 20) m/s, in air of 1.2 kg/m^3; hidden. 20 m/s push the standing robot with 22 N, a
+      sixth of its weight.
+    - Source: our own.
+    """
     wind = Change("wind", Uniform(-20.0, 20.0), operation="set", elements=("x",))
     variation = Variation(wind, constants={"density": AIR_DENSITY})
     summary = "run forward in a wind along x from U(-20, 20) m/s"
     return locomotion_family("half-cheetah-wind", HalfCheetah, summary, variation=variation)
+
+
+def half_cheetah_rand_params_published() -> Family:
+    """`half_cheetah_rand_params` with the published recipe for inertia."""
+    return rand_params_family("half-cheetah", HalfCheetah, "run", published=True)

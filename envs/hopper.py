@@ -1,6 +1,6 @@
-"""One-legged hopper that has to hop at a velocity that it is not told, or whose body or gravity differs.
+"""Hopper families: a hidden velocity to hop at, or hidden dynamics of a one-legged robot.
 
-Physics, observation and initial state are those of Gymnasium's `Hopper-v5`.
+Physics, observation and initial state equal those of Gymnasium's `Hopper-v5`.
 
 | observation | index | unit |
 |---|---|---|
@@ -11,27 +11,19 @@ Physics, observation and initial state are those of Gymnasium's `Hopper-v5`.
 |---|---|---|
 | torques: thigh, leg, foot | 0 to 2 | [-1, 1] |
 
-With v the velocity along x over one step (0.008 s) and a the action:
-
-| family | hidden parameter | reward | as in |
-|---|---|---|---|
-| hopper-vel | velocity v* in U(0, 3) m/s | -|v - v*| + 3 - 0.001 |a|^2 | our own |
-| hopper-rand-params | random masses, inertias, friction, damping | v + 1 - 0.001 |a|^2 | rand_param_envs, oyster |
-| hopper-rand-params-published | the same, with inertias that no body has | v + 1 - 0.001 |a|^2 | the same |
-| hopper-gravity | gravity by a factor from U(0.5, 1.5) | v + 1 - 0.001 |a|^2 | our own |
-
-The ranges of the random parameters stand in `metarl.envs.variation.rand_params`. An episode ends where the torso's
-height falls to 0.7 m, its angle leaves (-0.2, 0.2) rad, or another number of the state (-100, 100); the constant is
-not paid in that step. Horizon 200. The constant 3 of hopper-vel is so large that falling never pays.
+In the rewards, v is the velocity along x over one step (0.008 s) in m/s and a the action before clipping. The robot has
+fallen when the torso's height is at most 0.7 m, its angle leaves (-0.2, 0.2) rad, or any other joint position but x, or
+any velocity, leaves (-100, 100). A fall terminates the episode, and the constant of the reward is not paid in that
+step.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from metarl.envs.locomotion import Locomotion, locomotion_family, speed
+from metarl.envs.locomotion import PlanarLegs, locomotion_family, rand_params_family, speed
 from metarl.envs.mujoco_batch import gymnasium_asset
-from metarl.envs.variation import Change, Uniform, Variation, rand_params
+from metarl.envs.variation import Change, Uniform, Variation
 from metarl.tasks import Family
 from metarl.types import Bools
 
@@ -40,16 +32,11 @@ HEALTHY_ANGLE = 0.2  # rad
 HEALTHY_STATE = 100.0
 
 
-class Hopper(Locomotion):
-    """Hoppers."""
+class Hopper(PlanarLegs):
+    """A batch of hoppers."""
 
     model_path = gymnasium_asset("hopper.xml")
-    frame_skip = 4
     observation_size = 11
-    position_noise = velocity_noise = 5e-3
-    velocity_limit = 10.0
-    control_cost = 1e-3
-    alive = 1.0
 
     def _fallen(self, rows: np.ndarray) -> Bools:
         qpos, qvel = self.batch.qpos[rows], self.batch.qvel[rows]
@@ -58,36 +45,47 @@ class Hopper(Locomotion):
 
 
 class HopperVel(Hopper):
-    """Hoppers with a constant so large that falling never pays."""
+    """Hoppers with an alive bonus so large that falling never pays."""
 
     alive = 3.0
 
 
 def hopper_vel() -> Family:
-    """Velocities from U(0, 3)."""
+    """Hopper that hops at a target velocity.
+
+    - Observation: 11 numbers in m, rad, m/s and rad/s, see the module.
+    - Action: 3 torques in [-1, 1].
+    - Reward: `-|v - v*| + 3 - 0.001 |a|^2`.
+    - End: terminated by a fall, truncated after 200 steps.
+    - Varies: target velocity v* in U(0, 3) m/s; hidden.
+    - Source: our own.
+    """
     return locomotion_family("hopper-vel", HopperVel, "hop at a velocity from U(0, 3) m/s", goal=speed(0.0, 3.0))
 
 
 def hopper_rand_params() -> Family:
-    """Masses, shapes, friction and damping by random factors."""
-    summary = "hop forward with random masses, inertias, friction and damping"
-    return locomotion_family("hopper-rand-params", Hopper, summary, variation=rand_params())
+    """Hopper that hops forward with random dynamics; see `rand_params_family`.
 
-
-def hopper_rand_params_published() -> Family:
-    """The same with the recipe of the published benchmark."""
-    summary = "hop forward with random masses, friction, damping, and inertias that no body has, as published"
-    return locomotion_family(
-        "hopper-rand-params-published",
-        Hopper,
-        summary,
-        variation=rand_params(published=True),
-        tasks="hopper-rand-params",  # as they are named in the checkpoints of earlier runs
-    )
+    The reward is `v + 1 - 0.001 |a|^2`. The rest is as in `hopper_vel`.
+    """
+    return rand_params_family("hopper", Hopper, "hop")
 
 
 def hopper_gravity() -> Family:
-    """Gravity by a random factor."""
+    """Hopper that hops forward under random gravity.
+
+    - Observation: 11 numbers in m, rad, m/s and rad/s, see the module.
+    - Action: 3 torques in [-1, 1].
+    - Reward: `v + 1 - 0.001 |a|^2`.
+    - End: terminated by a fall, truncated after 200 steps.
+    - Varies: factor on gravity in U(0.5, 1.5); hidden.
+    - Source: our own.
+    """
     variation = Variation(Change("gravity", Uniform(0.5, 1.5), elements=("z",)))
     summary = "hop forward under gravity times a factor from U(0.5, 1.5)"
     return locomotion_family("hopper-gravity", Hopper, summary, variation=variation)
+
+
+def hopper_rand_params_published() -> Family:
+    """`hopper_rand_params` with the published recipe for inertia."""
+    return rand_params_family("hopper", Hopper, "hop", published=True)

@@ -1,27 +1,22 @@
-"""Humanoid that has to run in a direction of the plane that it is not told.
+"""Humanoid that runs in a hidden direction of the plane.
 
-Physics and initial state are those of Gymnasium's `Humanoid-v5`.
+Physics and initial state equal those of Gymnasium's `Humanoid-v5`.
 
 | observation | index | unit |
 |---|---|---|
 | height of the torso, its orientation (quaternion), 17 joint angles | 0 to 21 | m, 1, rad |
 | velocity of the torso along x, y, z, its angular velocity, joint velocities | 22 to 44 | m/s, rad/s |
 
-These are the first 45 of the 348 numbers of `Humanoid-v5`. The others are contact forces, and what follows from
-these and the action: inertias and velocities of the bodies, forces of the actuators.
+These are the first 45 of the 348 numbers of `Humanoid-v5`. The others are contact forces, and quantities that follow
+from these 45 and the action: inertias and velocities of the bodies, forces of the actuators.
 
 | action | index | range |
 |---|---|---|
 | torques at abdomen (3), right leg (4), left leg (4), right arm (3), left arm (3) | 0 to 16 | [-0.4, 0.4] |
 
-With v the velocity of the centre of mass in the plane over one step (0.015 s), e the unit vector along the angle, a
-the action, F the contact forces on all bodies:
-
-| family | hidden parameter | reward | horizon | as in |
-|---|---|---|---|---|
-| humanoid-dir-2d | angle in U(0, 2 pi) | 1.25 v e + 5 - 0.1 |a|^2 - min(5e-7 |F|^2, 10) | 200 | oyster, varibad |
-
-An episode ends where the torso's height leaves (1, 2) m; the constant is not paid in that step.
+In the reward, v is the velocity of the centre of mass in the plane over one step (0.015 s) in m/s, a the action before
+clipping, and F the contact forces on all bodies. The robot has fallen when the torso's height leaves (1, 2) m. A fall
+terminates the episode, and the constant of the reward is not paid in that step.
 """
 
 from __future__ import annotations
@@ -36,19 +31,18 @@ from metarl.envs.mujoco_batch import Output, gymnasium_asset
 from metarl.tasks import Family
 from metarl.types import Bools, Floats, Task
 
-CONTACT_COST = 5e-7
-MAX_CONTACT_COST = 10.0
 HEALTHY_HEIGHT = (1.0, 2.0)  # m
+CONTACT_COST, MAX_CONTACT_COST = 5e-7, 10.0
 
 
 class Humanoid(Locomotion):
-    """Humanoids."""
+    """A batch of humanoids."""
 
     model_path = gymnasium_asset("humanoid.xml")
     frame_skip = 5
     observation_size = 45
     position_noise = velocity_noise = 0.01
-    # Bodies are read where the last physics step left them, as in Humanoid-v5.
+    # Values of the last physics step, as in Humanoid-v5.
     outputs: ClassVar[Mapping[str, Output]] = {
         "bodies": lambda data: data.xipos,
         "contacts": lambda data: data.cfrc_ext,
@@ -79,5 +73,13 @@ class Humanoid(Locomotion):
 
 
 def humanoid_dir_2d() -> Family:
-    """Any direction of the plane."""
+    """Humanoid that runs in a direction of the plane.
+
+    - Observation: 45 numbers in m, 1, rad, m/s and rad/s, see the module.
+    - Action: 17 torques in [-0.4, 0.4].
+    - Reward: `1.25 (v_x cos(t) + v_y sin(t)) + 5 - 0.1 |a|^2 - min(5e-7 |F|^2, 10)`.
+    - End: terminated by a fall, truncated after 200 steps.
+    - Varies: angle t in U(0, 2 pi) rad; hidden.
+    - Source: oyster, varibad.
+    """
     return locomotion_family("humanoid-dir-2d", Humanoid, "run in a direction of the plane", goal=ANGLE)

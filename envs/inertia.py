@@ -1,9 +1,9 @@
-"""Moments of inertia that a body can have.
+"""Physical moments of inertia, and their second moments of mass.
 
 With the second moments of a body's mass along its principal axes, s1 = integral of x^2 dm and likewise s2, s3, the
-principal moments of inertia are A = s2 + s3, B = s1 + s3, C = s1 + s2. Any s >= 0 is some distribution of the mass,
-so A + B >= C and its permutations hold by construction; moments that break it belong to no body, and MuJoCo's
-compiler refuses them. Scaling s_i by f is a stretch of the body along axis i by the square root of f at the same mass.
+principal moments of inertia are A = s2 + s3, B = s1 + s3, C = s1 + s2. For any s >= 0 a distribution of mass exists,
+and the triangle inequalities A + B >= C, B + C >= A, C + A >= B hold. MuJoCo's compiler refuses moments that violate
+one. Scaling s_i by f stretches the body along axis i by the square root of f, at constant mass.
 """
 
 from __future__ import annotations
@@ -18,44 +18,44 @@ import numpy as np
 from metarl.types import Bools, Floats
 
 SECOND_MOMENT = "body_second_moment"
-"""Not a field of MuJoCo's: what `body_inertia` is the sums of, see above."""
+"""Name of the second moments in a `Change`. It is not a field of `MjModel`; `body_inertia` follows from it."""
 
 ROUNDING = 1e-12
-"""Relative error of a moment; second moments below this share of the largest are those of a flat body."""
+"""Relative rounding error of a moment. Second moments below this share of the largest count as 0 (a flat body)."""
 
 logger = logging.getLogger(__name__)
 
 
 def second_moments(inertia: Floats) -> Floats:
-    """The second moments of mass `[..., 3]` of principal moments of inertia `[..., 3]`."""
+    """Second moments of mass `[..., 3]` from principal moments of inertia `[..., 3]`, both in kg m^2."""
     moments = inertia.sum(axis=-1, keepdims=True) / 2 - inertia
     return np.where(moments > ROUNDING * np.abs(moments).max(axis=-1, keepdims=True), moments, 0.0)
 
 
 def moments_of_inertia(second: Floats) -> Floats:
-    """The principal moments of inertia `[..., 3]` of second moments of mass `[..., 3]`.
+    """Principal moments of inertia `[..., 3]` from second moments of mass `[..., 3]`, both in kg m^2.
 
-    Sums of two: rounding is monotone, so the triangle inequality holds to the last bit.
+    Each is a sum of two numbers, and rounding is monotone, so the triangle inequality holds to the last bit.
     """
     x, y, z = np.moveaxis(second, -1, 0)
     return np.stack([y + z, x + z, x + y], axis=-1)
 
 
 def breaks_triangle(low: Floats, high: Floats) -> Bools:
-    """Whether one moment of inertia, at its highest, exceeds the sum of the others at their lowest, `[...]`.
+    """Whether moments of inertia within the bounds can violate the triangle inequality, `[...]`.
 
     Args:
-        low: `[..., 3]`.
-        high: `[..., 3]`.
+        low: Lowest moments, `[..., 3]`.
+        high: Highest moments, `[..., 3]`.
     """
     others = low.sum(axis=-1, keepdims=True) - low
     return np.asarray((high > others * (1 + ROUNDING)).any(axis=-1))
 
 
 def without_rounding(inertia: Floats) -> Floats:
-    """Principal moments of inertia `[..., 3]` of which none exceeds the sum of the others by rounding alone.
+    """Principal moments of inertia `[..., 3]`, lowered where rounding alone violates the triangle inequality.
 
-    A flat body has A + B = C, and a common factor may round C up: MuJoCo's compiler would refuse it.
+    A flat body has A + B = C, and a common factor may round C up. MuJoCo's compiler would refuse it.
     """
     a, b, c = np.moveaxis(inertia, -1, 0)
     others = np.stack([b + c, a + c, a + b], axis=-1)
@@ -63,7 +63,7 @@ def without_rounding(inertia: Floats) -> Floats:
 
 
 def turns(model: Any, body: int) -> bool:
-    """Whether a body can turn, by a joint of its own or of what it hangs on."""
+    """Whether a body can rotate, by its own joints or those of its ancestors."""
     while body:
         first, count = int(model.body_jntadr[body]), int(model.body_jntnum[body])
         if count and (model.jnt_type[first : first + count] != mujoco.mjtJoint.mjJNT_SLIDE).any():
@@ -74,20 +74,20 @@ def turns(model: Any, body: int) -> bool:
 
 @functools.cache
 def warn_same_inertia(names: str) -> None:
-    """Says once which bodies get another mass and keep their inertia."""
+    """Logs once which bodies change their mass but not their inertia."""
     logger.warning(
-        "variation of body_mass: got another mass with the same inertia for %s, as if the rest sat at its centre; say "
-        "with_inertia=True for a denser body that is harder to turn too, or with_inertia=False if this is meant",
+        "variation of body_mass: got another mass with the same inertia for %s, as if the difference were a point mass "
+        "at the centre; set with_inertia=True to scale the inertia too, or with_inertia=False if this is intended",
         names,
     )
 
 
 @functools.cache
 def warn_unphysical(names: str) -> None:
-    """Says once which bodies get moments of inertia that no body has."""
+    """Logs once which bodies get moments of inertia that violate the triangle inequality."""
     logger.warning(
-        "variation of body_inertia: got moments that no body has for %s in some tasks (one exceeds the sum of the "
-        "other two); vary %s instead, or say unphysical=True",
+        "variation of body_inertia: got unphysical moments for %s in some tasks (one exceeds the sum of the other "
+        "two); vary %s instead, or set unphysical=True",
         names,
         SECOND_MOMENT,
     )

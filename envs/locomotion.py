@@ -1,10 +1,10 @@
-"""What robots that move about have in common: goals, observation, reward, falling.
+"""Locomotion: goals, observation, reward and termination that walking, running and swimming robots share.
 
-With v the robot's velocity over one step in m/s, a the action, and the constants of the robot's class,
+With v the robot's velocity over one step in m/s, a the action before clipping, and the constants of the robot's class,
 
-    reward = weight * progress(v) + alive (while it stands) - control_cost |a|^2 - contact cost
+    reward = progress_weight * progress(v) + alive - control_cost |a|^2 - contact cost
 
-An episode is terminated where the robot falls.
+A fall terminates the episode, and `alive` is not paid in that step.
 """
 
 from __future__ import annotations
@@ -19,26 +19,27 @@ import numpy as np
 from metarl.envs.models import load_model
 from metarl.envs.mujoco_batch import MujocoTaskEnv, state_units
 from metarl.envs.task_sets import Choices, Factor, combined_tasks, on_disc
-from metarl.envs.variation import Variation
+from metarl.envs.variation import Variation, rand_params
 from metarl.tasks import Family, uniform
 from metarl.types import Bools, Floats, Task
 
 HORIZON = 200
-"""Steps of an episode in oyster and varibad."""
+"""Steps of an episode, as in oyster and varibad."""
 MARK_AHEAD = 1.0
-"""How far ahead of a robot pictures mark the direction that it should run in, in m."""
+"""Distance in m from the robot to the ball that marks the target direction in pictures."""
 MARK_HEIGHT = 0.15  # m
 
 
 @dataclass(frozen=True)
 class Goal:
-    """What a robot has to do.
+    """The task-dependent part of the reward.
 
     Args:
-        progress: How much it does that: from its velocity `[R, D]` in m/s, its position `[R, D]` in m (both after
-            the step) and the task's values `[R, size]`, a number `[R]`.
-        factor: The task's parameter; None where every task asks for the same.
-        mark: Where pictures put a ball, `[2]` in m, from the robot's position `[2]` and the task's values `[size]`.
+        progress: Function of the velocity `[R, D]` in m/s and position `[R, D]` in m after the step, and of the task's
+            values `[R, size]`; returns the progress `[R]`.
+        factor: The task parameter that holds these values; None if all tasks have the same goal.
+        mark: Function of the robot's position `[2]` in m and the task's values `[size]`; returns the position `[2]` in
+            m of a ball in pictures. None for no ball.
     """
 
     progress: Callable[[Floats, Floats, Floats], Floats]
@@ -47,61 +48,70 @@ class Goal:
 
 
 FORWARD = Goal(lambda velocity, position, value: velocity[:, 0])
-"""Run along x, in every task."""
+"""Run along x in every task."""
 
 DIRECTION = Goal(
     lambda velocity, position, value: value[:, 0] * velocity[:, 0],
-    Choices(name="direction", meaning="direction to run in along x; -1 or +1", train=((-1.0,), (1.0,))),
+    Choices(name="direction", meaning="target direction along x; -1 or +1", train=((-1.0,), (1.0,))),
     lambda position, value: position + np.array([MARK_AHEAD * value[0], 0.0]),
 )
-"""Run forward or backward: two tasks, too few to withhold one."""
+"""Run forward or backward. Two tasks are too few to hold one out."""
+DIRECTION_SUMMARY = "run forward or backward (two tasks: evaluated on its training tasks)"
 
 ANGLE = Goal(
     lambda velocity, position, value: np.cos(value[:, 0]) * velocity[:, 0] + np.sin(value[:, 0]) * velocity[:, 1],
-    uniform("angle", 0.0, 2 * np.pi, meaning="direction to run in, from the x axis, rad"),
+    uniform("angle", 0.0, 2 * np.pi, meaning="target direction, from the x axis, rad"),
     lambda position, value: position + MARK_AHEAD * np.array([np.cos(value[0]), np.sin(value[0])]),
 )
 """Run in a direction of the plane."""
 
 
 def speed(low: float, high: float) -> Goal:
-    """Run along x at a velocity from U(low, high) m/s: progress is `-|v - v*|`."""
+    """Run along x at a target velocity v* from U(low, high) m/s; progress is `-|v - v*|`."""
     return Goal(
         lambda velocity, position, value: -np.abs(velocity[:, 0] - value[:, 0]),
-        uniform("velocity", low, high, meaning="velocity to run at along x, m/s"),
+        uniform("velocity", low, high, meaning="target velocity along x, m/s"),
     )
 
 
 def place(radius: float) -> Goal:
-    """Go to a place within a radius in m of the start: progress is minus the sum of the distances along x and y."""
+    """Go to a place g within `radius` (m) of the start; progress is `-|p - g|_1`, the distances along x and y added."""
     return Goal(
         lambda velocity, position, value: -np.abs(position - value).sum(axis=1),
-        on_disc("place", radius, meaning="place to go to, m", center="the start"),
+        on_disc("place", radius, meaning="target place, m", center="the start"),
         lambda position, value: value,
     )
 
 
 class Locomotion(MujocoTaskEnv):
-    """Robots that move about; infos carry `x_velocity` in m/s.
+    """A batch of robots that are rewarded for locomotion. Step infos include `x_velocity` in m/s, `[N]`.
+
+    The observation `[N, O]` is all joint positions but the first ones, then all joint velocities. A subclass sets the
+    class attributes below and those of `MujocoTaskEnv`.
 
     Args:
         num_tasks: `M`.
         episodes: `E`.
         horizon: `T`.
-        goal: What they have to do.
-        variation: How dynamics differ from task to task.
-        threads: Threads to step with; all available cores by default.
+        goal: The goal of the tasks.
+        variation: Dynamics that differ between tasks; none by default.
+        threads: Number of physics threads; all available cores by default.
+
+    Raises:
+        ValueError: `observation_size` does not fit the model, or `MujocoTaskEnv` refuses the class.
     """
 
     required: ClassVar[tuple[str, ...]] = (*MujocoTaskEnv.required, "control_cost")
     skipped_positions: ClassVar[int] = 1
-    """Leading positions that the observation leaves out: where the robot is along x, and y."""
+    """Number of leading joint positions (x, or x and y) that the observation omits."""
     velocity_limit: ClassVar[float] = np.inf
-    """Velocities are observed clipped to this."""
+    """Bound that observed velocities are clipped to, in both directions."""
     progress_weight: ClassVar[float] = 1.0
+    """Factor on the goal's progress."""
     control_cost: ClassVar[float]
+    """Factor on the squared norm of the action, subtracted from the reward."""
     alive: ClassVar[float] = 0.0
-    """Reward of each step after which the robot stands."""
+    """Reward of each step after which the robot has not fallen."""
 
     def __init__(
         self,
@@ -139,15 +149,15 @@ class Locomotion(MujocoTaskEnv):
     def _mark(self, row: int) -> Floats | None:
         if self.goal.mark is None:
             return None
-        place = np.append(self._position(np.array([row]))[0], 0.0)[:2]  # a robot of the x-z plane has y = 0
+        place = np.append(self._position(np.array([row]))[0], 0.0)[:2]  # y = 0 for robots in the x-z plane
         return np.append(self.goal.mark(place, self._values[row]), MARK_HEIGHT)
 
     def _fallen(self, rows: np.ndarray) -> Bools:
-        """Where an episode ends, `[rows]`."""
+        """True for robots that have fallen, which terminates their episodes, `[rows]`."""
         return np.zeros(len(rows), dtype=np.bool_)
 
     def _contact_cost(self, rows: np.ndarray) -> Floats | float:
-        """What contacts cost, `[rows]`."""
+        """The contact forces' part of the cost, `[rows]`."""
         return 0.0
 
     def _judge(self, rows: np.ndarray, before: Floats, actions: Floats) -> tuple[Floats, Bools, dict[str, np.ndarray]]:
@@ -160,6 +170,16 @@ class Locomotion(MujocoTaskEnv):
         return reward, fallen, {"x_velocity": velocity[:, 0]}
 
 
+class PlanarLegs(Locomotion):
+    """A robot with legs in the x-z plane, with the constants that Gymnasium's v5 hopper and walker share."""
+
+    frame_skip = 4
+    position_noise = velocity_noise = 5e-3
+    velocity_limit = 10.0
+    control_cost = 1e-3
+    alive = 1.0
+
+
 def locomotion_family(
     name: str,
     robot: type[Locomotion],
@@ -170,19 +190,19 @@ def locomotion_family(
     horizon: int = HORIZON,
     tasks: str = "",
 ) -> Family:
-    """A family of a robot, a goal, and a variation of its dynamics; at least one of the two differs between tasks.
+    """A family from a robot, a goal and a variation of the dynamics. The goal, the dynamics, or both vary.
 
     Args:
         name: Name of the family.
         robot: Class of its environments.
         summary: One line for `metarl list`.
-        goal: What the robot has to do.
-        variation: How its dynamics differ.
-        horizon: Steps of an episode.
-        tasks: Name that its tasks carry, if another than the family's.
+        goal: The goal of the tasks.
+        variation: Dynamics that differ between tasks; none by default.
+        horizon: `T`, steps of an episode.
+        tasks: Family name that the tasks carry; `name` by default.
 
     Raises:
-        ValueError: Nothing differs between tasks, or the variation does not fit the robot's model.
+        ValueError: Neither goal nor dynamics vary, or the variation does not fit the robot's model.
     """
     factors: list[Factor] = [goal.factor] if goal.factor else []
     settings: dict[str, Any] = {"goal": goal}
@@ -192,4 +212,29 @@ def locomotion_family(
     distribution = combined_tasks(tasks or name, factors)
     return Family(
         name=name, summary=summary, distribution=distribution, horizon=horizon, make_envs=partial(robot, **settings)
+    )
+
+
+def rand_params_family(robot_name: str, robot: type[Locomotion], verb: str, *, published: bool = False) -> Family:
+    """The family `<robot>-rand-params` of a robot that moves forward with random dynamics.
+
+    - Varies: factors on masses, second moments of mass, friction and damping, with the ranges of `rand_params`; hidden.
+    - Horizon: 200.
+    - Source: rand_param_envs and oyster (walker, hopper), except that all bodies are physical. The published recipe
+      scales moments of inertia independently, so that most bodies violate the triangle inequality.
+
+    Args:
+        robot_name: First part of the family's name, such as `hopper`.
+        robot: Class of its environments.
+        verb: Verb of the summary: `hop` or `run`.
+        published: Use the published recipe for inertia; the family is then `<robot>-rand-params-published`.
+    """
+    tasks = f"{robot_name}-rand-params"  # also in the published family, as in checkpoints of earlier runs
+    ours, theirs = "masses, inertias, friction and damping", "masses, friction, damping, and unphysical inertias"
+    return locomotion_family(
+        f"{tasks}-published" if published else tasks,
+        robot,
+        f"{verb} forward with random {f'{theirs} as published' if published else ours}",
+        variation=rand_params(published=published),
+        tasks=tasks,
     )

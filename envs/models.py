@@ -1,4 +1,4 @@
-"""Models from XML files, and the states that their episodes start from."""
+"""Loading of MuJoCo models, and checks of their initial states."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from metarl.types import Floats
 
 SCALAR_JOINTS = (int(mujoco.mjtJoint.mjJNT_SLIDE), int(mujoco.mjtJoint.mjJNT_HINGE))
 TOLERANCE = 1e-6
-"""How far outside of a joint's range a first position may lie, rad or m."""
+"""Distance outside of its range at which a joint's initial position is still accepted, rad or m."""
 SHOWN = 3
-"""Joints that a message names."""
+"""Number of joints that a message names."""
 
 logger = logging.getLogger(__name__)
 
@@ -23,17 +23,17 @@ def load_model(path: str) -> Any:
     """The `MjModel` of an XML file.
 
     Raises:
-        ValueError: There is no such file, or MuJoCo does not accept it; one line.
+        ValueError: The file does not exist, or MuJoCo cannot compile it.
     """
     try:
         return mujoco.MjModel.from_xml_path(path)
     except ValueError as error:
         reason = "; ".join(line.strip() for line in str(error).splitlines() if line.strip())
-        raise ValueError(f"model_path: got {path!r}, expected a model that MuJoCo compiles ({reason})") from error
+        raise ValueError(f"model_path: got {path!r}, expected a model that MuJoCo can compile ({reason})") from error
 
 
 def find_keyframe(model: Any, name: str | None) -> int:
-    """The number of a model's keyframe; -1 without a name, for its initial state.
+    """Index of a model's keyframe, or -1 (the model's initial state) if `name` is None.
 
     Raises:
         ValueError: The model has no keyframe of that name.
@@ -42,7 +42,8 @@ def find_keyframe(model: Any, name: str | None) -> int:
         return -1
     key = mujoco.mj_name2id(model, mujoco.mjtObj.mjOBJ_KEY, name)
     if key < 0:
-        raise ValueError(f"keyframe: got {name!r}, expected {' or '.join(_keyframes(model)) or 'None: there are none'}")
+        known = " or ".join(_keyframes(model)) or "None: the model has none"
+        raise ValueError(f"keyframe: got {name!r}, expected {known}")
     return int(key)
 
 
@@ -51,11 +52,11 @@ def _keyframes(model: Any) -> list[str]:
 
 
 def warn_outside_limits(model: Any, qpos: Floats) -> None:
-    """Says once which joints would start outside of their ranges: the constraint solver would throw them back.
+    """Logs once which joints start outside of their ranges, where the constraint solver would push them back.
 
     Args:
-        model: The model.
-        qpos: First positions `[nq]`.
+        model: The `MjModel`.
+        qpos: Initial joint positions `[nq]`, rad or m.
     """
     outside = []
     for i in range(model.njnt):
@@ -67,9 +68,9 @@ def warn_outside_limits(model: Any, qpos: Floats) -> None:
         keys = _keyframes(model)
         advice = f"set the class attribute keyframe to {' or '.join(keys)}" if keys else "add a <key> to the XML"
         more = f" and {len(outside) - SHOWN} more" if len(outside) > SHOWN else ""
-        _say_outside(", ".join(outside[:SHOWN]) + more, advice)
+        _warn_outside(", ".join(outside[:SHOWN]) + more, advice)
 
 
 @functools.cache
-def _say_outside(joints: str, advice: str) -> None:
-    logger.warning("first positions: got joints outside of their ranges, %s; %s", joints, advice)
+def _warn_outside(joints: str, advice: str) -> None:
+    logger.warning("initial positions: got joints outside of their ranges, %s; %s", joints, advice)

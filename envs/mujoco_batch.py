@@ -1,9 +1,9 @@
-"""Many MuJoCo simulations stepped as one batch: persistent data, a pool of threads, whole-batch arrays.
+"""Batches of MuJoCo simulations: persistent data, a thread pool, and arrays over the whole batch.
 
-`mujoco.mj_step` releases the interpreter lock, so a few Python threads keep every core in physics. Each row owns
-an `MjData` for its whole life, which keeps warm starts and contacts, and makes a row's physics equal, bit for
-bit, to that of Gymnasium's environment with the same state and actions. Where dynamics differ between tasks, each
-task of the batch owns a model, which `set_tasks` changes in place.
+`mujoco.mj_step` releases the interpreter lock, so a few Python threads keep all cores busy. Each row owns one `MjData`
+for its whole life, which keeps warm starts and contacts. Its physics then equals, bit for bit, that of Gymnasium's
+environment with the same state and actions. If dynamics vary, each task of the batch owns a model, which `set_tasks`
+changes in place.
 """
 
 from __future__ import annotations
@@ -38,21 +38,21 @@ FATAL_WARNINGS = [
         mujoco.mjtWarning.mjWARN_BADCTRL,
     )
 ]
-"""The warnings after which a simulation's state means nothing any more.
+"""MuJoCo warnings that mark a simulation as diverged.
 
-MuJoCo has reset it by then; after a control beyond 1e10, it has set all controls to 0.
+MuJoCo resets its state, or, after a control beyond 1e10 (BADCTRL), sets all controls to 0.
 """
 
 Output = Callable[[Any], np.ndarray]
-"""Takes an `MjData` and returns a view of some of its numbers, such as `lambda data: data.xpos[1]`."""
+"""A function that returns a view of some numbers of an `MjData`, such as `lambda data: data.xpos[1]`."""
 
 DATA_BYTES = 160_000
-"""The least that an `MjData` takes beside its buffer: statistics of its solvers, mostly."""
+"""Lower bound of an `MjData`'s bytes outside of its buffer, mostly solver statistics."""
 logger = logging.getLogger(__name__)
 
 
 def gymnasium_asset(name: str) -> str:
-    """Path of a model that ships with Gymnasium, such as `half_cheetah.xml`."""
+    """Path of an XML file that ships with Gymnasium, such as `half_cheetah.xml`."""
     return str(Path(gymnasium.__file__).parent / "envs" / "mujoco" / "assets" / name)
 
 
@@ -62,7 +62,7 @@ POSITION_UNITS: Mapping[int, tuple[tuple[str, ...], tuple[str, ...]]] = {
     int(mujoco.mjtJoint.mjJNT_SLIDE): (("m",), ("m/s",)),
     int(mujoco.mjtJoint.mjJNT_HINGE): (("rad",), ("rad/s",)),
 }
-"""By type of joint, the units of its positions (a quaternion has none) and velocities."""
+"""Units of the positions (`1` for quaternions) and velocities of each joint type."""
 
 
 def state_units(model: Any) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -73,21 +73,21 @@ def state_units(model: Any) -> tuple[tuple[str, ...], tuple[str, ...]]:
 
 
 class MujocoBatch:
-    """`N` simulations, with what observations and rewards need of them as arrays over the batch.
+    """`N` simulations, with their positions, velocities and further outputs as arrays over the batch.
 
     Args:
-        models: The model of each row, `N` of them, alike but for the values of their fields; rows may share one.
+        models: `MjModel` of each of the `N` rows, equal except for values of their fields. Rows may share a model.
         frame_skip: Physics steps per environment step.
-        threads: Threads to step with; all available cores by default.
-        outputs: What else to copy out of the data, by name. It is read as the last physics step left it.
-        contact_forces: Also compute the forces of contacts on bodies (`cfrc_ext`) after each step, as
-            Gymnasium's environments do.
-        keyframe: Number of the models' keyframe whose activations a reset starts from; -1 for none.
+        threads: Number of physics threads; all available cores by default.
+        outputs: Further outputs to copy from the data, by name. They hold values of the last physics step.
+        contact_forces: Whether to compute contact forces on bodies (`cfrc_ext`) after each step, as Gymnasium's
+            environments do.
+        keyframe: Index of the keyframe from which a reset takes actuator activations; -1 for none.
 
     Attributes:
-        qpos: Positions `[N, nq]`, refreshed by `reset` and `step`.
-        qvel: Velocities `[N, nv]`, likewise.
-        outputs: By name, the further outputs `[N, size]`, likewise.
+        qpos: Joint positions `[N, nq]`, rad or m; updated by `reset` and `step`.
+        qvel: Joint velocities `[N, nv]`, rad/s or m/s; updated by `reset` and `step`.
+        outputs: Further outputs by name, `[N, size]`; updated by `reset` and `step`.
     """
 
     def __init__(
@@ -103,7 +103,7 @@ class MujocoBatch:
         self.models, self.frame_skip, self._keyframe = list(models), frame_skip, keyframe
         self.data = [mujoco.MjData(model) for model in self.models]
         self._contact_forces = contact_forces
-        # Views into each row's data, taken once: looking them up costs more than copying them.
+        # Views into each row's data, created once: creating a view costs more than copying its numbers.
         self._controls = Scattered([[d.ctrl] for d in self.data])
         self._state = [(d.qpos, d.qvel) for d in self.data]
         self._warnings = Scattered([[d.warning.number] for d in self.data])
@@ -112,15 +112,15 @@ class MujocoBatch:
         self.outputs = {name: gathered.array for name, gathered in self._gathered.items()}
         self.qpos, self.qvel = self.outputs["qpos"], self.outputs["qvel"]
         self._workers = Workers(threads)
-        # A blown-up row is reported by `step`; MuJoCo's own log file would only land in the user's folder.
+        # `step` reports diverged rows; by default MuJoCo would also write a log file into the working folder.
         mujoco.set_mju_user_warning(lambda message: logger.debug("%s", message))
 
     def close(self) -> None:
-        """Ends the threads."""
+        """Stops the threads."""
         self._workers.close()
 
     def _parallel(self, work: Callable[[Sequence[int]], None], rows: np.ndarray) -> None:
-        """Runs `work` on the rows, split evenly over the threads; raises what a thread raised."""
+        """Runs `work` on the rows, split evenly over the threads; raises the first exception of a thread."""
         self._workers.run(work, [part.tolist() for part in np.array_split(rows, self._workers.count) if len(part)])
 
     def _gather(self, rows: np.ndarray) -> None:
@@ -128,19 +128,19 @@ class MujocoBatch:
             gathered.read(rows)
 
     def reset(self, rows: np.ndarray, qpos: Floats, qvel: Floats) -> None:
-        """Puts rows into a state and runs `mj_forward`, as Gymnasium's `set_state` does.
+        """Sets the state of rows and runs `mj_forward`, as Gymnasium's `set_state` does.
 
         Args:
             rows: Indices of the rows, `[R]`.
-            qpos: `[R, nq]`.
-            qvel: `[R, nv]`.
+            qpos: Joint positions, `[R, nq]`, rad or m.
+            qvel: Joint velocities, `[R, nv]`, rad/s or m/s.
         """
         states = {int(row): (p, v) for row, p, v in zip(rows, qpos, qvel, strict=True)}
 
         def work(part: Sequence[int]) -> None:
             for i in part:
                 model, data = self.models[i], self.data[i]
-                mujoco.mj_resetDataKeyframe(model, data, self._keyframe)  # -1: as mj_resetData
+                mujoco.mj_resetDataKeyframe(model, data, self._keyframe)  # with -1 the same as mj_resetData
                 self._state[i][0][:], self._state[i][1][:] = states[i]
                 mujoco.mj_forward(model, data)
 
@@ -152,25 +152,25 @@ class MujocoBatch:
 
         Args:
             rows: Indices of the rows, `[R]`.
-            ctrl: Controls, `[R, nu]`.
+            ctrl: Controls, `[R, nu]`, in the actuators' units.
 
         Returns:
-            `[R]`, True where the simulation blew up: not a number, or so huge a value that MuJoCo reset it.
+            `[R]`, True for diverged simulations: a state that is not finite, or a value so large that MuJoCo reset it.
         """
         self.set_controls(rows, ctrl)
         self.bare_physics(rows)
         self._warnings.read(rows)
         warned = np.any(self._warnings.array[rows][:, FATAL_WARNINGS], axis=1)
-        # MuJoCo looks at a state before it steps from it: one that the last physics step made is seen here.
+        # MuJoCo checks a state before it steps from it, so the state after the last physics step is checked here.
         finite = np.isfinite(self.qpos[rows]).all(axis=1) & np.isfinite(self.qvel[rows]).all(axis=1)
         return warned | ~finite
 
     def set_controls(self, rows: np.ndarray, ctrl: Floats) -> None:
-        """Sets the controls `[R, nu]` that `bare_physics` then steps with."""
+        """Sets the controls `[R, nu]` for the next `bare_physics`."""
         self._controls.write(rows, ctrl)
 
     def bare_physics(self, rows: np.ndarray) -> None:
-        """Steps rows, and copies out what an observation needs: the floor under the cost of a step."""
+        """Steps rows and updates the outputs: a lower bound of the cost of a step."""
         models, data, frame_skip, contact_forces = self.models, self.data, self.frame_skip, self._contact_forces
         mj_step, mj_rne_post_constraint = mujoco.mj_step, mujoco.mj_rnePostConstraint
 
@@ -185,22 +185,25 @@ class MujocoBatch:
 
 
 class MujocoTaskEnv(TaskVecEnv):
-    """A batch of one robot's environments. A robot's class sets the attributes; it adds observation and reward.
+    """A batch of environments of one robot. A subclass sets the class attributes and implements observation and reward.
 
-    Every reset starts from the model's initial state, or a keyframe of it, plus noise, as in Gymnasium's v5
-    environments. The actions are the model's controls (`metarl.envs.controls`). All rows share one model, unless a
-    variation of the dynamics is given: then each task has its own, changed in place when tasks are set.
+    A reset starts from the model's initial state or a keyframe, plus noise, as in Gymnasium's v5 environments. Actions
+    are the model's controls (`metarl.envs.controls`). All rows share one model. If a variation is given, each task has
+    its own, changed in place when tasks are set.
 
     Args:
         num_tasks: `M`.
         episodes: `E`.
         horizon: `T`.
-        variation: How dynamics differ from task to task.
-        threads: Threads to step with; all available cores by default.
+        variation: Dynamics that differ between tasks; none by default.
+        threads: Number of physics threads; all available cores by default.
+
+    Attributes:
+        dt: Duration of an environment step, s.
 
     Raises:
         ValueError: A class attribute is missing, the model does not compile or has no actuators, or the variation
-            names what the model does not have or leads out of the range of a field.
+            does not fit the model.
     """
 
     required: ClassVar[tuple[str, ...]] = (
@@ -210,30 +213,31 @@ class MujocoTaskEnv(TaskVecEnv):
         "position_noise",
         "velocity_noise",
     )
-    """Class attributes without a default."""
+    """Names of the class attributes that a subclass must set."""
 
     model_path: ClassVar[str]
-    """The MuJoCo XML file."""
+    """Path of the MuJoCo XML file."""
     frame_skip: ClassVar[int]
     """Physics steps per environment step."""
     observation_size: ClassVar[int]
-    """`O`."""
+    """`O`, number of observation features."""
     position_noise: ClassVar[float]
-    """Half-width of the uniform noise on the first positions."""
+    """Half-width of the uniform noise on initial joint positions, rad or m."""
     velocity_noise: ClassVar[float]
-    """The same of the first velocities; their standard deviation where `normal_velocities`."""
+    """Half-width of the uniform noise on initial joint velocities (rad/s or m/s), or its standard deviation if
+    `normal_velocities`."""
     normal_velocities: ClassVar[bool] = False
-    """Whether the noise on velocities is normal."""
+    """Whether the noise on initial velocities is normal instead of uniform."""
     outputs: ClassVar[Mapping[str, Output]] = {}
-    """What else than positions and velocities is copied out of each simulation."""
+    """Outputs of each simulation besides positions and velocities, by name."""
     contact_forces: ClassVar[bool] = False
-    """Whether the forces of contacts are computed."""
+    """Whether contact forces on bodies (`cfrc_ext`) are computed."""
     view: ClassVar[View | None] = None
-    """Where pictures look from; by default the camera of the model that `camera` names."""
+    """Camera of pictures; None for the model's camera `camera`."""
     camera: ClassVar[str] = TRACKING
-    """A camera of the model's own. If it has none of that name, pictures show all of the model."""
+    """Name of a camera of the model. If the default is missing from the model, pictures show the whole model."""
     keyframe: ClassVar[str | None] = None
-    """The model's keyframe that episodes start from; None for its initial state."""
+    """Name of the keyframe that episodes start from; None for the model's initial state."""
 
     def __init__(
         self,
@@ -276,10 +280,10 @@ class MujocoTaskEnv(TaskVecEnv):
             warn_outside_limits(model, self._init_qpos)
 
     def _check_constants(self) -> None:
-        """Refuses a class that lacks an attribute, or steps its physics not at all."""
+        """Raises ValueError if a class attribute is missing or `frame_skip` is no positive whole number."""
         missing = [name for name in self.required if not hasattr(type(self), name)]
         if missing:
-            raise ValueError(f"{type(self).__name__}: got no {', '.join(missing)}, expected as class attributes")
+            raise ValueError(f"{type(self).__name__}: got no {', '.join(missing)}, expected class attributes")
         if not isinstance(self.frame_skip, int) or self.frame_skip < 1:
             raise ValueError(
                 f"{type(self).__name__}: got frame_skip {self.frame_skip!r}, expected a whole number of at least 1"
@@ -292,11 +296,11 @@ class MujocoTaskEnv(TaskVecEnv):
 
     @property
     def varies_dynamics(self) -> bool:
-        """Whether tasks differ in their dynamics, so that what a robot sees after a step depends on its task."""
+        """Whether dynamics differ between tasks, so that observations after a step depend on the task."""
         return self._variation is not None
 
     def _initial_states(self, rows: np.ndarray, rng: np.random.Generator) -> tuple[Floats, Floats]:
-        """First positions `[rows, nq]` and velocities `[rows, nv]`."""
+        """Initial joint positions `[rows, nq]` and velocities `[rows, nv]`."""
         shape_p, shape_v = (len(rows), len(self._init_qpos)), (len(rows), len(self._init_qvel))
         qpos = self._init_qpos + rng.uniform(-self.position_noise, self.position_noise, shape_p)
         scale = self.velocity_noise
@@ -308,31 +312,34 @@ class MujocoTaskEnv(TaskVecEnv):
 
     def _step_rows(self, rows: np.ndarray, actions: Floats) -> tuple[Floats, Bools, Bools, dict[str, np.ndarray]]:
         before = self._position(rows)
-        blown = self.batch.step(rows, actions)
+        diverged = self.batch.step(rows, actions)
         reward, terminated, terms = self._judge(rows, before, actions)
-        return reward, terminated, blown, terms
+        return reward, terminated, diverged, terms
 
     def _position(self, rows: np.ndarray) -> Floats:
-        """Where the robot is, `[rows, D]` in m; a new array. The reward is told this of before and after a step."""
+        """Position `[rows, D]` in m from which the reward computes the velocity over a step; a new array."""
         return self.batch.qpos[rows, :1]
 
     @abstractmethod
     def _judge(self, rows: np.ndarray, before: Floats, actions: Floats) -> tuple[Floats, Bools, dict[str, np.ndarray]]:
-        """Reward, terminated and info terms, `[rows]` each, after the physics.
+        """Reward, terminated and info terms, `[rows]` each, after a step.
 
-        `before` is `_position` before the step, `[rows, D]`.
+        Args:
+            rows: Indices of the rows.
+            before: `_position` before the step, `[rows, D]` in m.
+            actions: Actions as given, not clipped, `[rows, A]`.
         """
 
     def set_controls(self, rows: np.ndarray, actions: Floats) -> None:
-        """Sets the controls that `bare_physics` then steps with, `[rows, A]`."""
+        """Sets the controls `[rows, A]` for the next `bare_physics`."""
         self.batch.set_controls(rows, actions)
 
     def bare_physics(self, rows: np.ndarray) -> None:
-        """Steps rows without observing or judging them: the floor under the cost of a step."""
+        """Steps rows without observation and reward: a lower bound of the cost of a step."""
         self.batch.bare_physics(rows)
 
     def render_row(self, row: int, width: int, height: int) -> np.ndarray:
-        """A picture of one row, `[height, width, 3]` bytes, from a camera that follows the robot."""
+        """A picture `[height, width, 3]` (bytes) of one row."""
         model = self.batch.models[row]
         if self._camera is None or self._camera.model is not model or self._camera.size != (width, height):
             if self._camera is not None:
@@ -341,11 +348,11 @@ class MujocoTaskEnv(TaskVecEnv):
         return self._camera.picture(self.batch.data[row], self._mark(row))
 
     def _mark(self, row: int) -> Floats | None:
-        """What pictures of a row show of its task: where a ball stands, `[3]` in m; None where the model shows it."""
+        """Position `[3]` in m of a ball that marks the task in pictures of a row; None for no ball."""
         return None
 
     def close_extras(self, **kwargs: Any) -> None:
-        """Ends the threads, and puts the camera away."""
+        """Stops the threads and frees the camera."""
         self.batch.close()
         if self._camera is not None:
             self._camera.close()

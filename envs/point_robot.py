@@ -1,14 +1,7 @@
-"""A point that has to find a goal in the plane: the smallest family, for quick experiments and tests.
+"""Point-robot families: a point that finds a hidden goal in the plane. Small, for quick experiments and tests.
 
-The observation is the position (x, y); the action is the displacement, each component clipped to [-0.1, 0.1];
-every episode starts at the origin. With d the distance to the goal after the step:
-
-| family | hidden parameter | reward | ends | horizon | as in |
-|---|---|---|---|---|---|
-| point-robot | goal in U(-0.5, 0.5)^2 | -d | within 0.01 of the goal, in each coordinate | 100 | pytorch-maml-rl |
-| sparse-point-robot | goal on the upper half circle of radius 1 | 1 - d if d <= 0.2, else 0 | never | 20 | oyster |
-
-An episode succeeds where `point-robot` ends and where `sparse-point-robot` earns.
+The observation is the position (x, y). The action is a displacement, each component clipped to [-0.1, 0.1]. Every
+episode starts at the origin. In the rewards, d is the distance to the goal after the step.
 """
 
 from __future__ import annotations
@@ -29,11 +22,11 @@ MAX_STEP = 0.1
 GOAL_TOLERANCE = 0.01
 SPARSE_RADIUS = 0.2
 SHARPNESS = 3
-"""Pictures are drawn this much larger, then shrunk: smooth edges."""
+"""Factor by which pictures are drawn larger before they are shrunk, for smooth edges."""
 
 
 class PointEnvs(TaskVecEnv):
-    """Points in the plane; the reward is a subclass's.
+    """A batch of points in the plane. A subclass sets `arena` and implements the reward.
 
     Args:
         num_tasks: `M`.
@@ -42,7 +35,7 @@ class PointEnvs(TaskVecEnv):
     """
 
     arena: ClassVar[float]
-    """Half the side of the square that pictures show."""
+    """Half the side of the square that pictures show, in length units."""
 
     def __init__(self, num_tasks: int, episodes: int, horizon: int) -> None:
         super().__init__(
@@ -74,7 +67,7 @@ class PointEnvs(TaskVecEnv):
         return self._position[rows]
 
     def render_row(self, row: int, width: int, height: int) -> np.ndarray:
-        """The goal (red), the start (grey) and the point (blue), `[height, width, 3]` bytes."""
+        """A picture `[height, width, 3]` (bytes) of one row: goal red, start grey, point blue."""
         wide, high = SHARPNESS * width, SHARPNESS * height
         unit = min(wide, high) / (2 * self.arena)  # pixels
         image = Image.new("RGB", (wide, high), (244, 244, 244))
@@ -90,7 +83,7 @@ class PointEnvs(TaskVecEnv):
 
 
 class PointRobot(PointEnvs):
-    """Dense reward, `-d`; arriving ends the episode."""
+    """Points with the dense reward `-d`. Arrival terminates the episode."""
 
     arena = 0.8
 
@@ -100,7 +93,7 @@ class PointRobot(PointEnvs):
 
 
 class SparsePointRobot(PointEnvs):
-    """Reward only near the goal: `1 - d` within 0.2."""
+    """Points that are rewarded only near the goal: `1 - d` within 0.2."""
 
     arena = 1.3
 
@@ -111,8 +104,16 @@ class SparsePointRobot(PointEnvs):
 
 
 def point_robot() -> Family:
-    """Goals in a square around the start."""
-    goal = uniform("goal", -0.5, 0.5, size=2, meaning="position to reach, length units")
+    """Point that finds a goal in a square, with a dense reward.
+
+    - Observation: 2 numbers, x and y.
+    - Action: 2 displacements in [-0.1, 0.1].
+    - Reward: `-d`.
+    - End: terminated, as a success, within 0.01 of the goal along x and y; truncated after 100 steps.
+    - Varies: goal in U(-0.5, 0.5)^2; hidden.
+    - Source: pytorch-maml-rl.
+    """
+    goal = uniform("goal", -0.5, 0.5, size=2, meaning="goal position, length units")
     return Family(
         name="point-robot",
         summary="reach a point of the square U(-0.5, 0.5)^2, dense reward",
@@ -123,10 +124,18 @@ def point_robot() -> Family:
 
 
 def sparse_point_robot() -> Family:
-    """Goals on a half circle, rewarded only when near."""
+    """Point that finds a goal on a half circle, with a sparse reward.
+
+    - Observation: 2 numbers, x and y.
+    - Action: 2 displacements in [-0.1, 0.1].
+    - Reward: `1 - d` if `d <= 0.2`, which counts as a success, else 0.
+    - End: truncated after 20 steps.
+    - Varies: goal on the upper half of the circle of radius 1, uniform in the angle; hidden.
+    - Source: oyster.
+    """
     goal = Parameter(
         name="goal",
-        meaning="position to reach, length units; uniform on the upper half of the unit circle",
+        meaning="goal position, length units; uniform on the upper half of the unit circle",
         hidden=True,
         variates=1,
         transform=lambda u: np.concatenate([np.cos(np.pi * u), np.sin(np.pi * u)], axis=1),

@@ -1,7 +1,7 @@
-"""Seven-joint arm that has to push a cylinder to a goal that it is not told.
+"""Seven-joint arm that pushes a cylinder to a hidden goal.
 
-Physics and initial state are those of Gymnasium's `Pusher-v5`, but that the goal, there always the same, comes with
-the task.
+Physics and initial state equal those of Gymnasium's `Pusher-v5`, except that the task sets the goal. `Pusher-v5` has
+a constant goal.
 
 | observation | index | unit |
 |---|---|---|
@@ -10,21 +10,15 @@ the task.
 | position of the fingertip | 14 to 16 | m |
 | position of the cylinder | 17 to 19 | m |
 
-These are the numbers of `Pusher-v5` without the goal. Where the cylinder lies differs from episode to episode and
-is in plain sight.
+These are the numbers of `Pusher-v5` without the goal. The cylinder's first position is drawn at every reset and is
+visible.
 
 | action | index | range |
 |---|---|---|
 | torques: shoulder pan, shoulder lift, upper arm roll, elbow, forearm roll, wrist flex, wrist roll | 0 to 6 | [-2, 2] |
 
-With f, c, g the positions of fingertip, cylinder and goal after the step (0.05 s) and a the action:
-
-| family | hidden parameter | reward | horizon |
-|---|---|---|---|
-| pusher-goal | goal in U(-0.1, 0.1)^2 m, along y and x | -|c - g| - 0.5 |c - f| - 0.1 |a|^2 | 100 |
-
-An episode is never terminated. The middle of the square is the goal of `Pusher-v5`; its size is our own: the arm
-can reach all of it.
+In the reward, f and c are the positions of fingertip and cylinder in m after the step (0.05 s) and a the action before
+clipping.
 """
 
 from __future__ import annotations
@@ -38,22 +32,22 @@ from metarl.envs.mujoco_batch import MujocoTaskEnv, Output, gymnasium_asset
 from metarl.tasks import ContinuousTasks, Family, uniform
 from metarl.types import Bools, Floats, Task
 
-ARM = 7  # joints of the arm; after them two that slide the cylinder along y and x, and two for the goal
+ARM = 7  # joints of the arm; the next two slide the cylinder along y and x, the last two the goal
 CYLINDER_LOW, CYLINDER_HIGH = (-0.3, -0.2), (0.0, 0.2)
 CLEARANCE = 0.17
-"""Least distance at the start between the cylinder and the goal of `Pusher-v5`, m."""
+"""Lower bound, in m, of the cylinder's first distance from the goal of `Pusher-v5`."""
 
 
 class Pusher(MujocoTaskEnv):
-    """Arms that push cylinders to the goals of their tasks."""
+    """A batch of arms with their cylinders."""
 
-    model_path = gymnasium_asset("pusher_v5.xml")
-    frame_skip = 5
     observation_size = 20
     observation_units = ("rad",) * 7 + ("rad/s",) * 7 + ("m",) * 6
+    model_path = gymnasium_asset("pusher_v5.xml")
+    frame_skip = 5
     position_noise = 0.0
     velocity_noise = 0.005
-    # Read where the last physics step left them, as in Pusher-v5.
+    # Values of the last physics step, as in Pusher-v5.
     outputs: ClassVar[Mapping[str, Output]] = {
         "tip": lambda data: data.body("tips_arm").xpos,
         "cylinder": lambda data: data.body("object").xpos,
@@ -86,9 +80,17 @@ class Pusher(MujocoTaskEnv):
 
 
 def pusher_goal() -> Family:
-    """Goals in a square around that of `Pusher-v5`."""
+    """Arm that pushes a cylinder to a goal.
+
+    - Observation: 20 numbers in rad, rad/s and m, see the module.
+    - Action: 7 torques in [-2, 2].
+    - Reward: `-|c - g| - 0.5 |c - f| - 0.1 |a|^2`.
+    - End: truncated after 100 steps.
+    - Varies: goal g, uniform in U(-0.1, 0.1)^2 m (along y and x) around the goal of `Pusher-v5`; hidden.
+    - Source: our own range, all within reach of the arm.
+    """
     name = "pusher-goal"
-    goal = uniform("goal", -0.1, 0.1, size=2, meaning="place to push to, along y and x from the middle, m")
+    goal = uniform("goal", -0.1, 0.1, size=2, meaning="goal of the cylinder, along y and x from that of Pusher-v5, m")
     return Family(
         name=name,
         summary="push a cylinder to a goal",

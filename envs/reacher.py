@@ -1,7 +1,7 @@
-"""Two-link arm in the plane whose fingertip has to reach a goal that it is not told.
+"""Two-link arm in the plane that reaches a hidden goal with its fingertip.
 
-Physics and initial state are those of Gymnasium's `Reacher-v5`, but that the goal comes with the task, and not with
-every reset.
+Physics and initial state equal those of Gymnasium's `Reacher-v5`, except that the task sets the goal. `Reacher-v5`
+draws a new one at every reset.
 
 | observation | index | unit |
 |---|---|---|
@@ -9,20 +9,14 @@ every reset.
 | velocities of the joints | 4, 5 | rad/s |
 | position of the fingertip x, y | 6, 7 | m |
 
-These are the numbers of `Reacher-v5` without the goal, and with the fingertip's position in place of its offset
-from the goal.
+These are the numbers of `Reacher-v5` without the goal, and with the fingertip's position instead of its offset from
+the goal.
 
 | action | index | range |
 |---|---|---|
 | torques at shoulder and elbow | 0, 1 | [-1, 1] |
 
-With p the fingertip's position after the step (0.02 s), g the goal, a the action:
-
-| family | hidden parameter | reward | horizon |
-|---|---|---|---|
-| reacher-goal | goal, uniform on the disc of radius 0.2 m around the shoulder | -|p - g| - |a|^2 | 50 |
-
-An episode is never terminated.
+In the reward, p is the fingertip's position in m after the step (0.02 s) and a the action before clipping.
 """
 
 from __future__ import annotations
@@ -38,11 +32,11 @@ from metarl.envs.task_sets import on_disc
 from metarl.tasks import ContinuousTasks, Family
 from metarl.types import Bools, Floats, Task
 
-ARM = 2  # joints of the arm; the two after them slide the target to its place
+ARM = 2  # joints of the arm; the next two slide the target to its place
 
 
 class Reacher(MujocoTaskEnv):
-    """Arms that reach for the goals of their tasks."""
+    """A batch of arms."""
 
     model_path = gymnasium_asset("reacher.xml")
     frame_skip = 2
@@ -51,7 +45,7 @@ class Reacher(MujocoTaskEnv):
     position_noise = 0.1
     velocity_noise = 0.005
     view = View(body=0, distance=0.8, elevation=-75.0)
-    # Read where the last physics step left them, as in Reacher-v5.
+    # Values of the last physics step, as in Reacher-v5.
     outputs: ClassVar[Mapping[str, Output]] = {
         "fingertip": lambda data: data.body("fingertip").xpos,
         "target": lambda data: data.body("target").xpos,
@@ -80,12 +74,21 @@ class Reacher(MujocoTaskEnv):
 
 
 def reacher_goal() -> Family:
-    """Goals on the disc that the arm can reach."""
+    """Arm that reaches a goal.
+
+    - Observation: 8 numbers in 1, rad/s and m, see the module.
+    - Action: 2 torques in [-1, 1].
+    - Reward: `-|p - g| - |a|^2`.
+    - End: truncated after 50 steps.
+    - Varies: goal g, uniform on the disc of radius 0.2 m around the shoulder; hidden.
+    - Source: the range of `Reacher-v5`.
+    """
     name = "reacher-goal"
+    goal = on_disc("goal", 0.2, meaning="goal of the fingertip, m", center="the shoulder")
     return Family(
         name=name,
         summary="reach a goal within 0.2 m of the shoulder",
-        distribution=ContinuousTasks(name, (on_disc("goal", 0.2, meaning="place to reach, m", center="the shoulder"),)),
+        distribution=ContinuousTasks(name, (goal,)),
         horizon=50,
         make_envs=Reacher,
     )

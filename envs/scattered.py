@@ -1,4 +1,4 @@
-"""Numbers that lie scattered over memory, such as the state of many simulations, read and written with one call."""
+"""Gather and scatter of numbers at many memory addresses, such as the states of many simulations, in one call."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ import numpy as np
 
 
 class Scattered:
-    """Numbers of many rows, each in memory of its own, as one array.
+    """Views of many rows, read into and written from one array.
 
-    One array spans the memory from the first number to the last, and an index holds the place of each number in it. A
-    copy of all rows is then a single indexing operation; copies view by view cost a call each. Only the numbers of the
-    views are ever touched, whatever else lies between them.
+    One array spans the memory from the lowest address to the highest, and an index array holds the position of each
+    number in it. All rows are then copied by one indexing operation instead of one call per view. Memory between the
+    views is never accessed.
 
     Args:
-        rows: Live views of each row, one or several, of one type, and of the same sizes in all rows. They may have
-            strides. The memory is kept alive.
+        rows: Views of each row into live memory, one or several, of one dtype and of the same total size in all rows.
+            They may be strided. References to them are kept.
 
     Attributes:
-        array: The numbers at the last `read`, `[N, sum of the sizes]`.
+        array: The numbers as of the last `read`, `[N, sum of the sizes]`.
 
     Raises:
-        ValueError: The views differ in type or size, or a number is not aligned to its own size.
+        ValueError: The views differ in dtype or size, or a number is not aligned to its own size.
     """
 
     def __init__(self, rows: Sequence[Sequence[np.ndarray]]) -> None:
@@ -44,19 +44,19 @@ class Scattered:
         self.array = np.zeros(addresses.shape, dtype)
 
     def read(self, rows: np.ndarray) -> None:
-        """Copies rows into `array`; the others keep what they had there."""
+        """Copies the numbers of `rows` into `array`; its other rows stay unchanged."""
         if len(rows) == len(self.array):
             np.take(self._memory, self._places, out=self.array, mode="clip")  # "raise" would copy twice
         else:
             self.array[rows] = self._memory[self._places[rows]]
 
     def write(self, rows: np.ndarray, values: np.ndarray) -> None:
-        """Copies values `[rows, size]` to where the numbers of rows lie."""
+        """Copies values `[rows, size]` into the memory of `rows`."""
         self._memory[self._places if len(rows) == len(self._places) else self._places[rows]] = values
 
 
 def _addresses(view: np.ndarray) -> np.ndarray:
-    """Where each number of a view lies in memory, flattened in its own order."""
+    """Memory address of each number of a view, flattened in C order."""
     offsets = np.zeros((), dtype=np.int64)
     for size, stride in zip(view.shape, view.strides, strict=True):
         offsets = offsets[..., None] + np.arange(size) * stride

@@ -1,6 +1,6 @@
-"""Swimmer of three links that has to swim at a velocity that it is not told.
+"""Swimmer of three links that swims at a hidden velocity.
 
-Physics, observation and initial state are those of Gymnasium's `Swimmer-v5`.
+Physics, observation and initial state equal those of Gymnasium's `Swimmer-v5`.
 
 | observation | index | unit |
 |---|---|---|
@@ -11,14 +11,7 @@ Physics, observation and initial state are those of Gymnasium's `Swimmer-v5`.
 |---|---|---|
 | torques at the two joints | 0, 1 | [-1, 1] |
 
-With v the velocity along x over one step (0.04 s) and a the action:
-
-| family | hidden parameter | reward | horizon |
-|---|---|---|---|
-| swimmer-vel | velocity v* in U(0.1, 0.2) m/s (ProMP) | -|v - v*| - 0.0001 |a|^2 | 200 |
-
-An episode is never terminated. (The code of ProMP has +|v - v*|, which rewards missing the velocity; the sign here
-is that of its other families.)
+In the reward, v is the velocity along x over one step (0.04 s) in m/s and a the action before clipping.
 """
 
 from __future__ import annotations
@@ -29,7 +22,7 @@ from metarl.tasks import Family
 
 
 class Swimmer(Locomotion):
-    """Swimmers."""
+    """A batch of swimmers."""
 
     model_path = gymnasium_asset("swimmer.xml")
     frame_skip = 4
@@ -40,5 +33,14 @@ class Swimmer(Locomotion):
 
 
 def swimmer_vel() -> Family:
-    """Velocities from U(0.1, 0.2)."""
+    """Swimmer that swims at a target velocity.
+
+    - Observation: 8 numbers in rad, m/s and rad/s, see the module.
+    - Action: 2 torques in [-1, 1].
+    - Reward: `-|v - v*| - 0.0001 |a|^2`.
+    - End: truncated after 200 steps.
+    - Varies: target velocity v* in U(0.1, 0.2) m/s; hidden.
+    - Source: ProMP, whose code has `+|v - v*|` and so rewards missing the velocity; the sign here is that of its other
+      families.
+    """
     return locomotion_family("swimmer-vel", Swimmer, "swim at a velocity from U(0.1, 0.2) m/s", goal=speed(0.1, 0.2))

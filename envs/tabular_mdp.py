@@ -1,9 +1,6 @@
 """Random tabular Markov decision processes (Duan et al. 2016, arXiv:1611.02779, section 3.2).
 
-A task is drawn as in Osband et al. 2013 (arXiv:1306.0940): for each of 10 states and 5 actions, the next state's
-probabilities from a flat Dirichlet distribution and the mean reward from N(1, 1), both hidden. A reward is its mean
-plus noise from N(0, 1). An episode starts in state 0 and lasts 10 steps; the observation is the state, one-hot.
-`tabular-mdp:states=4,actions=2` changes the sizes.
+Tasks are drawn as in Osband et al. 2013 (arXiv:1306.0940). Every episode starts in state 0.
 """
 
 from __future__ import annotations
@@ -24,7 +21,7 @@ TINY = np.finfo(np.float64).tiny
 
 
 class TabularMdps(TaskVecEnv):
-    """Tabular processes with `states` states and `actions` actions.
+    """A batch of tabular Markov decision processes.
 
     Args:
         num_tasks: `M`.
@@ -55,7 +52,7 @@ class TabularMdps(TaskVecEnv):
         here = (rows, self._state[rows], actions)
         rewards = self._rewards[here] + self.np_random.standard_normal(self.num_envs)[rows]
         draw = self.np_random.random(self.num_envs)[rows, None]
-        last = self._cumulative.shape[-1] - 1  # rounding may leave the sum a hair below 1
+        last = self._cumulative.shape[-1] - 1  # the sum of probabilities may round to slightly below 1
         self._state[rows] = np.minimum((draw >= self._cumulative[here]).sum(axis=1), last)
         never = np.zeros(len(rows), dtype=np.bool_)
         return rewards, never, never, {}
@@ -65,7 +62,22 @@ class TabularMdps(TaskVecEnv):
 
 
 def tabular_mdp(options: str = "") -> Family:
-    """Processes with 10 states and 5 actions, or as the options say."""
+    """Random tabular Markov decision processes, by default with 10 states and 5 actions.
+
+    - Observation: the state, one-hot, `states` numbers.
+    - Action: 0 to `actions - 1` (discrete).
+    - Reward: the mean reward of state and action plus noise from N(0, 1).
+    - End: truncated after 10 steps.
+    - Varies: for each state and action, the mean reward from N(1, 1) and the probabilities of the next state from a
+      flat Dirichlet distribution; hidden.
+    - Source: Duan et al. 2016 (RL2), section 3.2.
+
+    Args:
+        options: Sizes as in `tabular-mdp:states=4,actions=2`, after the colon.
+
+    Raises:
+        ValueError: An option is unknown or out of range.
+    """
     sizes = read_options("tabular-mdp", options, most={"states": 100, "actions": 50}, states=10, actions=5)
     states, actions = sizes["states"], sizes["actions"]
     rewards = Parameter(
@@ -77,7 +89,7 @@ def tabular_mdp(options: str = "") -> Family:
     )
 
     def dirichlet(u: Floats) -> Floats:
-        """Flat Dirichlet: exponential variates, divided by their sum."""
+        """Flat Dirichlet probabilities: exponential variates divided by their sum, `[n, states * actions * states]`."""
         weights = -np.log1p(-u).reshape(-1, states * actions, states)
         return np.reshape(weights / weights.sum(axis=-1, keepdims=True), (len(u), -1))
 
@@ -90,7 +102,7 @@ def tabular_mdp(options: str = "") -> Family:
     )
     return Family(
         name="tabular-mdp" if not options else f"tabular-mdp:{options}",
-        summary="earn in a random process of a few states; options states=10,actions=5",
+        summary="maximise reward in a random MDP of a few states; options states=10,actions=5",
         distribution=ContinuousTasks("tabular-mdp", (rewards, transitions)),
         horizon=HORIZON,
         make_envs=partial(TabularMdps, states=states, actions=actions),

@@ -1,4 +1,4 @@
-"""Tasks of families that combine several parameters, some continuous, some with a few values to choose from."""
+"""Task distributions that combine continuous parameters with parameters of a few discrete values."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from metarl.types import Floats, Task
 
 @dataclass(frozen=True, kw_only=True)
 class Choices:
-    """A hidden parameter with a few values, of which some may be withheld from training.
+    """A hidden parameter with a few discrete values.
 
     Args:
-        name: Name under which a `Task` carries it.
-        meaning: What it is, with its unit, in words.
-        train: Its values in training tasks.
-        withheld: Its values in held-out tasks; None where they are too few to withhold any.
-        categorical: True if values are labels, not numbers with an order.
+        name: Key of the parameter in a `Task`.
+        meaning: Description with unit.
+        train: Values of training tasks.
+        withheld: Values of held-out tasks; None if there are too few to hold any out.
+        categorical: Whether values are labels rather than ordered numbers.
     """
 
     name: str
@@ -32,7 +32,7 @@ class Choices:
 
     @property
     def parameter(self) -> Parameter:
-        """Its description; the values stand in the tasks, so it is made from no variates."""
+        """The parameter's declaration. Tasks list its values, so it needs no random variates."""
         return Parameter(
             name=self.name,
             meaning=self.meaning,
@@ -44,11 +44,18 @@ class Choices:
 
 
 Factor = Parameter | Choices
-"""One thing in which the tasks of a family differ."""
+"""A parameter in which the tasks of a family differ."""
 
 
 def on_disc(name: str, radius: float, *, meaning: str, center: str) -> Parameter:
-    """A hidden place of two coordinates, uniform on a disc: angle `2 pi u`, radius times `sqrt(u')`."""
+    """A hidden position, uniform on a disc: angle `2 pi u`, distance `radius sqrt(u')`.
+
+    Args:
+        name: Key of the parameter in a `Task`; its values are two coordinates.
+        radius: Radius of the disc.
+        meaning: Description with unit.
+        center: Centre of the disc in words, for the description.
+    """
 
     def transform(u: Floats) -> Floats:
         angle, distance = 2 * np.pi * u[:, 0], radius * np.sqrt(u[:, 1])
@@ -60,15 +67,15 @@ def on_disc(name: str, radius: float, *, meaning: str, center: str) -> Parameter
 
 @dataclass(frozen=True)
 class MixedTasks:
-    """Tasks with continuous parameters and choices: every choice is met with every continuous value.
+    """Tasks with continuous parameters and choices, in all combinations.
 
-    Held-out tasks hold both a held-out continuous value and, where some are withheld, a withheld choice.
+    A held-out task has a held-out continuous value and a withheld choice, if choices are withheld.
 
     Args:
-        continuous: The tasks in the continuous parameters.
-        discrete: The tasks in the choices, of the same family.
-        finite: 0 to draw a new continuous value each time; otherwise all training tasks come from a fixed set of this
-            size: each of a few continuous values with all choices, the last of them with as many as are left.
+        continuous: Distribution of the continuous parameters.
+        discrete: Distribution of the choices, of the same family.
+        finite: 0 to draw new continuous values each time; otherwise the size of a fixed set of training tasks, which
+            combines a few continuous values with all choices (the last value perhaps with fewer).
     """
 
     continuous: ContinuousTasks
@@ -90,50 +97,50 @@ class MixedTasks:
         return [Task(self.family, tuple(sorted(a.parameters + b.parameters))) for a, b in pairs]
 
     def with_finite_set(self, size: int) -> MixedTasks:
-        """The same distribution, its training tasks drawn from a fixed set of `size`.
+        """The same distribution with training tasks from a fixed set of `size`.
 
         Raises:
-            ValueError: The set has no room for every choice.
+            ValueError: The set is smaller than the number of choices.
         """
         choices = len(self.discrete.train)
         if size < choices:
             names = ", ".join(p.name for p in self.discrete.parameters)
             raise ValueError(
-                f"train_tasks: got {size}, but training tasks of {self.family!r} have {choices} choices of {names}; "
+                f"train_tasks: got {size}, but training tasks of {self.family!r} have {choices} values of {names}; "
                 f"use {choices} or more, or 0 to draw new tasks each time"
             )
         return replace(self, continuous=self.continuous.with_finite_set(-(-size // choices)), finite=size)
 
     def sample(self, n: int, rng: np.random.Generator) -> list[Task]:
-        """`n` training tasks, each choice as often as the others; from a finite set, each task as often."""
+        """`n` training tasks with all choices equally often; from a finite set, all tasks equally often."""
         if self.finite:
             tasks = self.train_tasks(self.finite)
             return [tasks[i] for i in balanced_choice(len(tasks), n, rng)]
         return self._join(list(zip(self.continuous.sample(n, rng), self.discrete.sample(n, rng), strict=True)))
 
     def train_tasks(self, n: int) -> list[Task]:
-        """`n` enumerated training tasks, the same at every call (all of a finite set, where it is smaller)."""
+        """The first `n` enumerated training tasks, or all of a smaller finite set; the same at every call."""
         most = min(n, self.finite) if self.finite else n
         return self._join(list(product(self.continuous.train_tasks(most), self.discrete.train))[:most])
 
     def held_out(self, n: int | None = None) -> list[Task]:
-        """The first `n` held-out tasks (all by default): each continuous value with all choices, then the next."""
+        """The first `n` held-out tasks (all by default), ordered by continuous value, then by choice."""
         return self._join(list(product(self.continuous.held_out(), self.discrete.held_out()))[:n])
 
 
 def combined_tasks(family: str, factors: Sequence[Factor]) -> TaskDistribution:
-    """The tasks of a family that differ in all the factors.
+    """The distribution of tasks that vary in all the given parameters.
 
     Args:
         family: Name of the family.
-        factors: The parameters, with different names.
+        factors: The parameters, with distinct names.
 
     Raises:
-        ValueError: There is no factor, or two have the same name.
+        ValueError: No parameter is given, or two have the same name.
     """
     names = [factor.name for factor in factors]
     if not names or len(set(names)) < len(names):
-        raise ValueError(f"family {family!r}: got parameters {names}, expected at least one, with different names")
+        raise ValueError(f"family {family!r}: got parameters {names}, expected at least one, with distinct names")
     continuous = ContinuousTasks(family, tuple(f for f in factors if isinstance(f, Parameter)))
     choices = [f for f in factors if isinstance(f, Choices)]
     if not choices:

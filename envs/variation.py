@@ -1,8 +1,8 @@
-"""Dynamics that differ from task to task, declared as data: which numbers of a MuJoCo model, changed how, by how much.
+"""Dynamics that vary between tasks, declared as data: which numbers of a MuJoCo model change, how, and by how much.
 
 ```python
 Variation(
-    Change("body_mass", Power(1.5, -3, 3), with_inertia=True),             # every mass by a factor of its own
+    Change("body_mass", Power(1.5, -3, 3), with_inertia=True),             # an independent factor for every mass
     Change("geom_friction", Uniform(0.5, 2.0), elements=("floor",), columns=(0,)),
     Change("actuator_gear", Dead(train=(("hip",), ("knee",)), withheld=(("ankle",),))),
     Change("wind", Uniform(-20, 20), operation="set", elements=("x",)),
@@ -10,10 +10,10 @@ Variation(
 )
 ```
 
-A change becomes one parameter of the family's tasks, hidden from the agent and named after the field; its values are
-what is drawn: the factors, summands or new values. `bind` checks a declaration against a model; `apply` writes
-a task's values into a model of that kind and lets MuJoCo recompute what follows from them (`mj_setConst`: inverse
-weights, subtree masses, ...; it leaves `qpos0` as it is).
+Each change becomes one task parameter, hidden from the agent and named after the field. Its values are the drawn
+factors, summands or new values. `bind` checks a declaration against a model. `apply` writes a task's values into such a
+model and lets MuJoCo recompute the derived constants (`mj_setConst`: inverse weights, subtree masses and others, but
+not `qpos0`).
 """
 
 from __future__ import annotations
@@ -40,48 +40,10 @@ from metarl.envs.inertia import (
     warn_unphysical,
     without_rounding,
 )
+from metarl.envs.model_fields import FIELDS, MEDIUM, element_names, field_numbers, read_field
 from metarl.envs.task_sets import Choices, Factor
 from metarl.tasks import Parameter
 from metarl.types import Floats, Task
-
-
-@dataclass(frozen=True)
-class Field:
-    """A field of MuJoCo's model that may vary.
-
-    Args:
-        elements: What it has an entry for: `body`, `geom`, `joint`, `dof`, `actuator`, `axis`, or `model` for
-            a single number.
-        derived: Whether other constants of the model follow from it.
-        low: Lowest value that makes sense.
-        above: Whether it has to lie above `low`.
-    """
-
-    elements: str
-    derived: bool = False
-    low: float = 0.0
-    above: bool = False
-
-
-FIELDS: Mapping[str, Field] = {
-    "body_mass": Field("body", derived=True, above=True),
-    "body_inertia": Field("body", derived=True, above=True),
-    SECOND_MOMENT: Field("body", derived=True, above=True),
-    "geom_friction": Field("geom"),
-    "jnt_stiffness": Field("joint"),
-    "dof_damping": Field("dof"),
-    "dof_armature": Field("dof", derived=True),
-    "dof_frictionloss": Field("dof"),
-    "actuator_gear": Field("actuator", derived=True, low=-math.inf),
-    "gravity": Field("axis", low=-math.inf),
-    "wind": Field("axis", low=-math.inf),
-    "density": Field("model"),
-    "viscosity": Field("model"),
-}
-"""What a change may name. Wind acts only in a medium: set `density` or `viscosity` as well."""
-
-MEDIUM = ("density", "viscosity")
-"""Without one of them wind does nothing."""
 
 OPERATIONS: Mapping[str, Callable[[Floats, Floats], Floats]] = {
     "scale": lambda base, value: base * value,
@@ -92,23 +54,24 @@ OPERATIONS: Mapping[str, Callable[[Floats, Floats], Floats]] = {
 
 @dataclass(frozen=True)
 class Change:
-    """What varies in one field of the model.
+    """A variation of one field of the model.
+
+    Scaling leaves out numbers that are 0. The world body is left out unless it is named.
 
     Args:
-        field: Name of the field, one of `FIELDS`.
-        distribution: Where a task's values come from.
-        operation: What they do to the model's own: `scale`, `add`, or `set`.
-        elements: Names of bodies, geoms, joints, actuators or axes (or their indices); all by default. A joint
-            stands for its degrees of freedom, an actuator without a name goes by its joint's.
-        columns: Which of an element's numbers, where it has several (friction: sliding, torsional, rolling);
+        field: Name of the field, one of `metarl.envs.model_fields.FIELDS`.
+        distribution: Distribution of the values.
+        operation: Use of a value: `scale` the model's number by it, `add` it, or `set` it.
+        elements: Names or indices of bodies, geoms, joints, actuators or axes; all by default. A joint's name selects
+            its degrees of freedom. An unnamed actuator has the name of its joint.
+        columns: Column indices in fields with several numbers per element (friction: sliding, torsional, rolling);
             all by default.
-        shared: One value for all of them, not one each.
-        with_inertia: For `body_mass`: moments of inertia follow the mass in proportion, as those of a denser body do.
-            With False a body of twice the mass turns as easily as before, as if the rest sat at its centre; so it does
-            by default, with a warning where bodies turn and nothing else changes their inertia.
-        unphysical: For `body_inertia`: take moments that no body has without a warning, as published tasks have them.
-
-    Numbers that are 0 are left out of scaling, and the world body is never meant unless it is named.
+        shared: Draw one value for all numbers instead of one for each.
+        with_inertia: For `body_mass` only. True scales the moments of inertia with the mass, as for a denser body.
+            False keeps them, as if the additional mass were a point mass at the centre. The default also keeps them,
+            and warns if the body can rotate and no other change sets its inertia.
+        unphysical: For `body_inertia` only. Do not warn about moments that violate the triangle inequality, which
+            published tasks have.
     """
 
     field: str
@@ -122,28 +85,29 @@ class Change:
 
 
 class Variation:
-    """How dynamics differ from task to task.
+    """Dynamics that vary between tasks.
 
     Args:
-        *changes: What varies, each in a field of its own.
-        constants: Fields of the whole model (`density`, `viscosity`) to set to the same number in every task.
+        *changes: The changes, each of another field.
+        constants: Values of `density` and `viscosity` to set in all tasks.
 
     Raises:
-        ValueError: A field is unknown or named twice.
+        ValueError: No change is given, a field is unknown or named twice, or two changes contradict each other.
     """
 
     def __init__(self, *changes: Change, constants: Mapping[str, float] | None = None) -> None:
         self.changes, self.constants = changes, dict(constants or {})
         named = [change.field for change in changes]
         if len(set(named)) < len(named) or not named:
-            raise ValueError(f"variation: got changes of {named}, expected at least one, each of a field of its own")
+            raise ValueError(f"variation: got changes of {named}, expected at least one, each of another field")
         for name in named:
             if name not in FIELDS:
                 raise ValueError(f"variation: got field {name!r}, expected one of {', '.join(FIELDS)}")
         for change in changes:
             if isinstance(change.elements, str):
                 raise ValueError(
-                    f"variation of {change.field}: got elements {change.elements!r}, expected a tuple of names"
+                    f"variation of {change.field}: got elements {change.elements!r}, "
+                    "expected a tuple of names or indices"
                 )
             if change.operation not in OPERATIONS:
                 raise ValueError(
@@ -151,40 +115,42 @@ class Variation:
                 )
         follows = [change.field for change in changes if change.with_inertia]
         if set(follows) - {"body_mass"}:
-            raise ValueError(f"variation of {follows[0]}: got with_inertia, expected it on body_mass only")
+            raise ValueError(f"variation of {follows[0]}: got with_inertia, expected it only for body_mass")
         if "body_inertia" in named and (follows or SECOND_MOMENT in named):
             other = "with_inertia" if follows else SECOND_MOMENT
-            raise ValueError(f"variation: got body_inertia and {other}, expected one of them: both set the inertia")
+            raise ValueError(f"variation: got body_inertia and {other}, expected one of them, since both set inertia")
         for name, value in self.constants.items():
             if name not in FIELDS or FIELDS[name].elements != "model" or name in named or not 0 <= value < math.inf:
                 raise ValueError(
-                    f"variation: got the constant {name!r} = {value!r}, expected density or viscosity of at least 0, "
-                    "and not varied too"
+                    f"variation: got the constant {name!r} = {value!r}, expected density or viscosity of at least 0 "
+                    "that no change varies"
                 )
 
     def bind(self, model: Any) -> BoundVariation:
-        """The declaration for a model and its copies.
+        """The variation for a given `MjModel` and its copies.
 
         Raises:
-            ValueError: The model has no such element, nothing of it would change, or a value would leave the
-                range of its field.
+            ValueError: The model lacks an element, a change has no effect, or a value would be invalid for its field.
         """
         return BoundVariation(model, self)
 
 
 class BoundVariation:
-    """A variation with its places in a model found and checked.
+    """A variation that is resolved and checked for one model.
 
     Args:
-        model: The model; its values are the base of every change. It is left as it is.
+        model: The `MjModel` whose values every change starts from; not modified.
         variation: The declaration.
+
+    Raises:
+        ValueError: See `Variation.bind`.
     """
 
     def __init__(self, model: Any, variation: Variation) -> None:
         self._constants = variation.constants
-        self._places = [_Place(model, change) for change in variation.changes]
-        # A place that multiplies the inertia writes after one that sets it.
-        self._writing = sorted(self._places, key=lambda place: bool(place.change.with_inertia))
+        self._changes = [_BoundChange(model, change) for change in variation.changes]
+        # A change that multiplies the inertia follows one that sets it.
+        self._in_order = sorted(self._changes, key=lambda bound: bool(bound.change.with_inertia))
         self._inertia = model.body_inertia.copy()
         self._derived = any(FIELDS[change.field].derived for change in variation.changes)
         self._scratch = mujoco.MjData(model)
@@ -192,44 +158,52 @@ class BoundVariation:
         media = [self._constants.get(name, getattr(model.opt, name)) for name in MEDIUM]
         if "wind" in fields and not fields & set(MEDIUM) and not any(media):
             raise ValueError(
-                'variation of wind: got a model without a medium, expected one, such as constants={"density": 1.2}'
+                'variation of wind: got a model without a medium, expected one: pass constants={"density": 1.2}'
             )
         if not {"body_inertia", SECOND_MOMENT} & fields:
-            for place in self._places:
-                place.warn_of_inertia(model)
+            for bound in self._changes:
+                bound.warn_same_inertia(model)
 
     @property
     def factors(self) -> tuple[Factor, ...]:
-        """The parameters of the family's tasks, one per change."""
-        return tuple(place.factor for place in self._places)
+        """The task parameters, one per change."""
+        return tuple(bound.factor for bound in self._changes)
 
     def apply(self, model: Any, task: Task) -> None:
-        """Writes a task's values into a model: `bind`'s own, or a copy of it.
+        """Writes a task's values into the model given to `bind`, or a copy of it.
 
         Raises:
-            KeyError: The task has no values for a change.
-            ValueError: It has another number of them.
+            KeyError: The task lacks the parameter of a change.
+            ValueError: The task has another number of values for a change.
         """
         for name, value in self._constants.items():
             setattr(model.opt, name, value)
         model.body_inertia[:] = self._inertia
-        for place in self._writing:
-            place.write(model, task)
+        for bound in self._in_order:
+            bound.write(model, task)
         if self._derived:
             model.body_inertia[:] = without_rounding(model.body_inertia)
             mujoco.mj_setConst(model, self._scratch)
 
 
-class _Place:
-    """Where a change acts in a model, and what stands there."""
+class _BoundChange:
+    """A change with its indices into a model's field and the numbers there.
+
+    Attributes:
+        change: The declaration.
+        field: The field that it changes.
+        index: Flat indices of the changed numbers, `[R]`.
+        base: The model's numbers there, `[R]`.
+        factor: The task parameter.
+    """
 
     def __init__(self, model: Any, change: Change) -> None:
         self.change, self.field = change, FIELDS[change.field]
-        values = np.atleast_1d(_read(model, change.field))
+        values = np.atleast_1d(read_field(model, change.field))
         if not len(values):
             raise ValueError(f"{self._who}: got a model without any {self.field.elements}, expected at least one")
         table = values.reshape(len(values), -1)  # [elements, columns]
-        self._names = _element_names(model, self.field.elements, len(table))
+        self._names = element_names(model, self.field.elements, len(table))
         chosen = np.zeros(table.shape, dtype=np.bool_)
         columns = list(change.columns) or list(range(table.shape[1]))
         if not all(0 <= column < table.shape[1] for column in columns):
@@ -242,9 +216,9 @@ class _Place:
         self.base = values.reshape(-1)[self.index]
         self._rows = self.index // table.shape[1]
         if not len(self.index):
-            raise ValueError(f"{self._who}: got scale for numbers that are all 0 and stay so, expected add or set")
+            raise ValueError(f"{self._who}: got scale for numbers that are all 0, which has no effect; use add or set")
         if change.with_inertia and not self.base.all():
-            raise ValueError(f"{self._who}: got with_inertia for a body without mass, expected a mass to compare with")
+            raise ValueError(f"{self._who}: got with_inertia for a body without mass, expected a mass above 0")
         self.factor = self._make_factor()
         if isinstance(change.distribution, Uniform | Power):
             self._warn(model, table, change.distribution)
@@ -254,7 +228,7 @@ class _Place:
         return f"variation of {self.change.field}"
 
     def _find(self, elements: Sequence[str | int]) -> list[int]:
-        """Indices of elements, which are given by name or by index."""
+        """Indices of elements that are given by name or index."""
         found: list[int] = []
         for element in elements:
             rows = [i for i, name in enumerate(self._names) if element in (i, name)]
@@ -283,13 +257,13 @@ class _Place:
 
     def _make_choices(self, dead: Dead, meaning: str) -> Choices:
         if self.change.operation != "scale" or self.change.shared:
-            raise ValueError(f"{self._who}: got Dead with another operation than scale or shared, expected neither")
+            raise ValueError(f"{self._who}: got Dead with shared or an operation other than scale, expected neither")
 
         def factors(groups: tuple[tuple[str | int, ...], ...]) -> tuple[tuple[float, ...], ...]:
             for group in groups:
                 if not group or not np.isin(self._find(group), self._rows).all():
                     raise ValueError(
-                        f"{self._who}: got the dead group {group!r}, expected some of the elements it varies"
+                        f"{self._who}: got the dead group {group!r}, expected one or more of the change's elements"
                     )
             return tuple(tuple(np.where(np.isin(self._rows, self._find(group)), 0.0, 1.0)) for group in groups)
 
@@ -300,7 +274,7 @@ class _Place:
         )
 
     def _check(self, extremes: Floats) -> None:
-        """Refuses values outside of the field's range, from the extremes of what is drawn."""
+        """Raises ValueError if the field becomes invalid at the extremes of the distribution."""
         reached = OPERATIONS[self.change.operation](self.base, extremes[:, None])
         lowest, low = float(reached.min()), self.field.low
         if lowest < low or (self.field.above and lowest <= low):
@@ -308,7 +282,7 @@ class _Place:
             raise ValueError(f"{self._who}: got values down to {lowest:g}, expected {bound}")
 
     def _warn(self, model: Any, table: Floats, distribution: Uniform | Power) -> None:
-        """Says what a change does not do as one may think, from the extremes of what is drawn."""
+        """Logs unexpected effects of a change, judged by the extremes of its distribution."""
         ends = [table.copy(), table.copy()]
         for end, u in zip(ends, (0.0, 1.0), strict=True):
             drawn = distribution.values(np.array(u))
@@ -318,7 +292,7 @@ class _Place:
             warn_without_effect(model, low, high)
         if self.change.field != "body_inertia" or self.change.unphysical:
             return
-        if self.change.shared:  # all at one end, or all at the other
+        if self.change.shared:  # all numbers reach the same end together
             broken = np.any([breaks_triangle(end, end) for end in ends], axis=0)
         else:
             broken = breaks_triangle(low, high)
@@ -326,19 +300,19 @@ class _Place:
         if names:
             warn_unphysical(", ".join(names))
 
-    def warn_of_inertia(self, model: Any) -> None:
-        """Says which bodies get another mass and keep their inertia, unless that is asked for."""
+    def warn_same_inertia(self, model: Any) -> None:
+        """Logs the bodies that change their mass but not their inertia, unless `with_inertia` is set."""
         if self.change.field == "body_mass" and self.change.with_inertia is None:
             turning = [self._names[i] or f"body {i}" for i in dict.fromkeys(self._rows) if turns(model, int(i))]
             if turning:
                 warn_same_inertia(", ".join(turning))
 
     def write(self, model: Any, task: Task) -> None:
-        """Puts the task's values into the model."""
+        """Writes the task's values into the model; raises as `BoundVariation.apply`."""
         drawn = np.array(task[self.change.field])
         expected = 1 if self.change.shared else len(self.index)
         if len(drawn) != expected:
-            raise ValueError(f"{self._who}: got {len(drawn)} values in a task, expected {expected}")
+            raise ValueError(f"{self._who}: got a task with {len(drawn)} values, expected {expected}")
         values = OPERATIONS[self.change.operation](self.base, drawn)
         if self.field.elements == "model":
             setattr(model.opt, self.change.field, float(values[0]))
@@ -347,45 +321,20 @@ class _Place:
             moments.reshape(-1)[self.index] = values
             model.body_inertia[rows] = moments_of_inertia(moments[rows])
         else:
-            _holder(model, self.change.field).reshape(-1)[self.index] = values
+            field_numbers(model, self.change.field).reshape(-1)[self.index] = values
         if self.change.with_inertia:
             model.body_inertia[self._rows] *= (values / self.base)[:, None]
-
-
-def _read(model: Any, field: str) -> np.ndarray:
-    """A copy of the field's numbers."""
-    return second_moments(model.body_inertia) if field == SECOND_MOMENT else np.array(_holder(model, field))
-
-
-def _holder(model: Any, field: str) -> Any:
-    """The field's numbers: a view into the model, or a single number."""
-    return getattr(model.opt if FIELDS[field].elements in ("axis", "model") else model, field)
-
-
-def _element_names(model: Any, kind: str, count: int) -> list[str]:
-    if kind == "axis":
-        return ["x", "y", "z"]
-    if kind == "model":
-        return [""]
-    if kind == "dof":
-        return [model.joint(model.dof_jntid[i]).name for i in range(count)]
-    names = [getattr(model, kind)(i).name for i in range(count)]
-    if kind == "actuator":
-        drives_joint = model.actuator_trntype == mujoco.mjtTrn.mjTRN_JOINT
-        joints = model.actuator_trnid[:, 0]
-        names = [n or (model.joint(joints[i]).name if drives_joint[i] else "") for i, n in enumerate(names)]
-    return names
 
 
 def rand_params(*, published: bool = False) -> Variation:
     """The variation of the `*-rand-params` families, after rand_param_envs and oyster.
 
-    Each mass, each second moment of a body's mass and each coefficient of friction times `1.5^U(-3, 3)`, each damping
-    of a joint times `1.3^U(-3, 3)`, all independent.
+    Independent factors: `1.5^U(-3, 3)` on each body's mass, on each second moment of its mass and on each coefficient
+    of friction, `1.3^U(-3, 3)` on the damping of each joint.
 
     Args:
-        published: Scale the components of inertia instead of the second moments, as the sources do: nearly every task
-            then has bodies that no distribution of mass has, and whose XML MuJoCo's compiler refuses.
+        published: Scale the moments of inertia instead of the second moments of mass, as the sources do. Nearly every
+            task then has unphysical bodies, whose XML MuJoCo's compiler would refuse.
     """
     wide, narrow = Power(1.5, -3.0, 3.0), Power(1.3, -3.0, 3.0)
     return Variation(

@@ -1,6 +1,7 @@
-"""Two-legged walker that has to run in a direction or at a velocity that it is not told, or whose body differs.
+"""Walker families: a hidden direction or velocity to walk at, or hidden dynamics of a two-legged robot in a plane.
 
-Physics, observation and initial state are those of Gymnasium's `Walker2d-v5`.
+Physics, observation and initial state equal those of Gymnasium's `Walker2d-v5`. A step of ProMP's walker is twice as
+long.
 
 | observation | index | unit |
 |---|---|---|
@@ -11,27 +12,24 @@ Physics, observation and initial state are those of Gymnasium's `Walker2d-v5`.
 |---|---|---|
 | torques: right thigh, leg, foot; left thigh, leg, foot | 0 to 5 | [-1, 1] |
 
-With v the velocity along x over one step (0.008 s) and a the action:
-
-| family | hidden parameter | reward | as in |
-|---|---|---|---|
-| walker2d-dir | direction d in {-1, +1} | d v + 1 - 0.001 |a|^2 | ProMP |
-| walker2d-vel | velocity v* in U(0, 10) m/s | -|v - v*| + 15 - 0.001 |a|^2 | ProMP |
-| walker2d-rand-params | random masses, inertias, friction, damping | v + 1 - 0.001 |a|^2 | rand_param_envs, oyster |
-| walker2d-rand-params-published | the same, with inertias that no body has | v + 1 - 0.001 |a|^2 | the same |
-
-The ranges of the random parameters stand in `metarl.envs.variation.rand_params`. An episode ends where the torso's
-height leaves (0.8, 2) m or its angle (-1, 1) rad; the constant is not paid in that step. Horizon 200. A step of
-ProMP is twice as long.
+In the rewards, v is the velocity along x over one step (0.008 s) in m/s and a the action before clipping. The robot has
+fallen when the torso's height leaves (0.8, 2) m or its angle leaves (-1, 1) rad. A fall terminates the episode, and the
+constant of the reward is not paid in that step.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from metarl.envs.locomotion import DIRECTION, Locomotion, locomotion_family, speed
+from metarl.envs.locomotion import (
+    DIRECTION,
+    DIRECTION_SUMMARY,
+    PlanarLegs,
+    locomotion_family,
+    rand_params_family,
+    speed,
+)
 from metarl.envs.mujoco_batch import gymnasium_asset
-from metarl.envs.variation import rand_params
 from metarl.tasks import Family
 from metarl.types import Bools
 
@@ -39,16 +37,11 @@ HEALTHY_HEIGHT = (0.8, 2.0)  # m
 HEALTHY_ANGLE = 1.0  # rad
 
 
-class Walker2d(Locomotion):
-    """Walkers."""
+class Walker2d(PlanarLegs):
+    """A batch of walkers."""
 
     model_path = gymnasium_asset("walker2d_v5.xml")
-    frame_skip = 4
     observation_size = 17
-    position_noise = velocity_noise = 5e-3
-    velocity_limit = 10.0
-    control_cost = 1e-3
-    alive = 1.0
 
     def _fallen(self, rows: np.ndarray) -> Bools:
         height, angle = self.batch.qpos[rows, 1], self.batch.qpos[rows, 2]
@@ -56,35 +49,45 @@ class Walker2d(Locomotion):
 
 
 class Walker2dVel(Walker2d):
-    """Walkers with a constant so large that falling never pays, as in ProMP."""
+    """Walkers with an alive bonus so large that falling never pays, as in ProMP."""
 
     alive = 15.0
 
 
 def walker2d_dir() -> Family:
-    """Forward or backward: two tasks, too few to withhold one."""
-    summary = "run forward or backward (two tasks: evaluated on its training tasks)"
-    return locomotion_family("walker2d-dir", Walker2d, summary, goal=DIRECTION)
+    """Walker that walks forward or backward.
+
+    - Observation: 17 numbers in m, rad, m/s and rad/s, see the module.
+    - Action: 6 torques in [-1, 1].
+    - Reward: `d v + 1 - 0.001 |a|^2`.
+    - End: terminated by a fall, truncated after 200 steps.
+    - Varies: direction d, -1 or +1; hidden. Two tasks are too few to hold one out.
+    - Source: ProMP.
+    """
+    return locomotion_family("walker2d-dir", Walker2d, DIRECTION_SUMMARY, goal=DIRECTION)
 
 
 def walker2d_vel() -> Family:
-    """Velocities from U(0, 10)."""
+    """Walker that walks at a target velocity.
+
+    - Observation: 17 numbers in m, rad, m/s and rad/s, see the module.
+    - Action: 6 torques in [-1, 1].
+    - Reward: `-|v - v*| + 15 - 0.001 |a|^2`.
+    - End: terminated by a fall, truncated after 200 steps.
+    - Varies: target velocity v* in U(0, 10) m/s; hidden.
+    - Source: ProMP.
+    """
     return locomotion_family("walker2d-vel", Walker2dVel, "run at a velocity from U(0, 10) m/s", goal=speed(0.0, 10.0))
 
 
 def walker2d_rand_params() -> Family:
-    """Masses, shapes, friction and damping by random factors."""
-    summary = "run forward with random masses, inertias, friction and damping"
-    return locomotion_family("walker2d-rand-params", Walker2d, summary, variation=rand_params())
+    """Walker that walks forward with random dynamics; see `rand_params_family`.
+
+    The reward is `v + 1 - 0.001 |a|^2`. The rest is as in `walker2d_vel`.
+    """
+    return rand_params_family("walker2d", Walker2d, "run")
 
 
 def walker2d_rand_params_published() -> Family:
-    """The same with the recipe of the published benchmark."""
-    summary = "run forward with random masses, friction, damping, and inertias that no body has, as published"
-    return locomotion_family(
-        "walker2d-rand-params-published",
-        Walker2d,
-        summary,
-        variation=rand_params(published=True),
-        tasks="walker2d-rand-params",  # as they are named in the checkpoints of earlier runs
-    )
+    """`walker2d_rand_params` with the published recipe for inertia."""
+    return rand_params_family("walker2d", Walker2d, "run", published=True)

@@ -1,4 +1,4 @@
-"""Threads for simulations, which release the interpreter lock while they step."""
+"""A thread pool for simulations. MuJoCo releases the interpreter lock while it steps, so threads run in parallel."""
 
 from __future__ import annotations
 
@@ -13,10 +13,13 @@ ResultT = TypeVar("ResultT")
 
 
 class Workers:
-    """Some threads, the caller's among them: one that sleeps while others work wakes up late, on a cold core.
+    """A thread pool in which the calling thread works too, because a thread that sleeps wakes up late on a cold core.
 
     Args:
-        count: How many; all available cores by default.
+        count: Number of threads; all available cores by default.
+
+    Attributes:
+        count: Number of threads.
     """
 
     def __init__(self, count: int | None = None) -> None:
@@ -24,7 +27,10 @@ class Workers:
         self._pool = ThreadPoolExecutor(self.count, thread_name_prefix="physics")
 
     def run(self, work: Callable[[ItemT], None], shares: Sequence[ItemT]) -> None:
-        """Does the work on each share, one per thread, the first in the caller's; raises what a thread raised."""
+        """Calls `work` on each share in a thread of its own, on the first one in the calling thread.
+
+        Waits for all of them, then raises the first exception of a share, if any.
+        """
         others = [self._pool.submit(work, share) for share in shares[1:]]
         try:
             if shares:
@@ -35,9 +41,9 @@ class Workers:
             future.result()
 
     def map(self, function: Callable[[ItemT], ResultT], items: Iterable[ItemT]) -> list[ResultT]:
-        """The function of each item, in their order; whichever thread is free takes the next."""
+        """Results of `function` for each item, in the order of the items; free threads take the next item."""
         return list(self._pool.map(function, items))
 
     def close(self) -> None:
-        """Ends the threads."""
+        """Stops the threads."""
         self._pool.shutdown(wait=True)

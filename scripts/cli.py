@@ -1,4 +1,4 @@
-"""The command `metarl`: finds the subcommand; imports nothing heavy before it is needed."""
+"""The command `metarl`: dispatches to a subcommand and imports only what that needs."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from metarl.scripts.ending import Ending
 
 COMMANDS = {
     "train": "train an agent on a family of tasks",
-    "evaluate": "adaptation curve of a trained agent on held-out tasks",
-    "compare": "several runs in one table and one picture",
-    "render": "a clip of a trained agent before and after adaptation",
-    "list": "agents, families and presets",
-    "check": "what is wrong with a family, and what to change",
-    "bench": "measure sampling, updates and whole iterations",
-    "versions": "what is installed, what metarl asks for, and what to install",
+    "evaluate": "plot the adaptation curve of a trained agent on held-out tasks",
+    "compare": "compare runs in one table and one picture",
+    "render": "render a trained agent before and after adaptation to a video",
+    "list": "list agents, families and presets",
+    "check": "check a family of your own and explain what to change",
+    "bench": "measure the speed of sampling, updates and whole iterations",
+    "versions": "show installed and required versions, and how to repair them",
 }
 MODULES = {name: "catalogue" if name == "list" else name for name in COMMANDS}
 
@@ -27,20 +27,27 @@ HELP = f"""usage: metarl COMMAND ...
 
 Meta-reinforcement learning for robot agents.
 
-commands:
+Commands:
 {chr(10).join(f"  {name:<10} {meaning}" for name, meaning in COMMANDS.items())}
 
   metarl COMMAND --help   options of a command
   metarl --version        version
 
-two commands to start with:
+First steps:
   metarl train maml-trpo half-cheetah-vel --out runs/first
   metarl evaluate runs/first
 """
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs a subcommand; returns its exit code, 130 after Ctrl-C."""
+    """Runs a subcommand.
+
+    Args:
+        arguments: Words after `metarl`; those of the process by default.
+
+    Returns:
+        The exit code: 0, 1 if a check found something, 2 for bad input, 130 after Ctrl-C.
+    """
     words = list(sys.argv[1:] if arguments is None else arguments)
     with Ending(own_process=arguments is None) as ending:
         return ending.exit_code(lambda: _run(words, ending))
@@ -62,12 +69,12 @@ def _run(words: Sequence[str], ending: Ending) -> int:
 
         near = difflib.get_close_matches(words[0], COMMANDS, n=1, cutoff=0.0)[0]
         print(
-            f"metarl: error: unknown command {words[0]!r}. Did you mean {near!r}? There are: {', '.join(COMMANDS)}",
+            f"metarl: error: unknown command {words[0]!r}. Did you mean {near!r}? Commands: {', '.join(COMMANDS)}",
             file=sys.stderr,
         )
         return 2
     ending.take_signals()
-    ending.at_once = True  # there is nothing to close yet, and an import may lose a KeyboardInterrupt
+    ending.at_once = True  # nothing is open yet, and an import may swallow a KeyboardInterrupt
     command = _imported(f"metarl.scripts.{MODULES[words[0]]}")
     ending.at_once = False
     code: int = command.main(words[1:])
@@ -75,21 +82,20 @@ def _run(words: Sequence[str], ending: Ending) -> int:
 
 
 def _imported(name: str) -> ModuleType:
-    """A module whose import makes a million objects that stay.
+    """Imports a module with the garbage collector off, and then freezes its objects.
 
-    The garbage collector need not walk through them, neither meanwhile nor at the end of the process: that saves up to
-    a second of every command.
+    An import creates a million permanent objects. Not scanning them saves up to a second in every command.
     """
     gc.disable()
     try:
         module = importlib.import_module(name)
     except Exception as error:
-        from metarl.scripts.versions import explanation  # imports nothing that may not fit
+        from metarl.scripts.versions import explanation  # imports only packages that work with any versions
 
-        told = explanation(error)
-        if told is None:
+        message = explanation(error)
+        if message is None:
             raise
-        print(f"metarl: error: {told}", file=sys.stderr)
+        print(f"metarl: error: {message}", file=sys.stderr)
         raise SystemExit(2) from None
     gc.freeze()
     gc.enable()

@@ -1,4 +1,4 @@
-"""What the commands share: reading arguments, refusing bad input in one line, ending with JSON."""
+"""Shared parts of the commands: parsing of arguments, one-line errors, JSON output."""
 
 from __future__ import annotations
 
@@ -20,18 +20,30 @@ from metarl.scripts.ending import is_ending
 from metarl.scripts.versions import explanation
 
 LONGEST = 300
-"""Characters of a word that is shown whole."""
+"""Length in characters above which a word of an error message is shortened."""
 
 
 def refuse(message: object) -> NoReturn:
-    """Ends the command with one line on stderr and exit code 2."""
+    """Exits with one line on stderr and exit code 2.
+
+    Raises:
+        SystemExit: Always.
+    """
     words = (word if len(word) <= LONGEST else f"{word[: LONGEST // 2]}..." for word in str(message).split())
     print(f"metarl: error: {' '.join(words)}", file=sys.stderr)
     raise SystemExit(2)
 
 
 def refuse_environment(failure: EnvError, advice: str = "") -> NoReturn:
-    """Ends the command with the environment's own traceback, one line, and exit code 2."""
+    """Exits with the environment's traceback, one line, and exit code 2.
+
+    Args:
+        failure: The error of an environment.
+        advice: Text to append to the line.
+
+    Raises:
+        SystemExit: Always.
+    """
     if failure.trace:
         print(failure.trace.rstrip(), file=sys.stderr)
     refuse(f"{failure}{advice}")
@@ -39,62 +51,72 @@ def refuse_environment(failure: EnvError, advice: str = "") -> NoReturn:
 
 @contextlib.contextmanager
 def border() -> Iterator[None]:
-    """Turns what a check of outside input raises into one line and exit code 2 (an environment's traceback first).
+    """Turns errors about user input into one line and exit code 2.
 
-    An import that fails while a package's version does not fit is answered with the versions.
+    Errors of an environment print its traceback first. A failed import is explained by package versions that do not
+    match, if there are any.
     """
     try:
         yield
     except BrokenPipeError:
-        raise  # nobody reads the output
+        raise  # the reader of the output is gone
     except EnvError as failure:
         _raise_if_ending(failure)
         cause = failure.__cause__
-        told = explanation(cause) if isinstance(cause, ImportError | OSError) else None
-        refuse_environment(failure, f"; {told}" if told else "")
+        message = explanation(cause) if isinstance(cause, ImportError | OSError) else None
+        refuse_environment(failure, f"; {message}" if message else "")
     except (ValueError, OSError) as error:
         _raise_if_ending(error)
         refuse(error)
     except ImportError as error:
-        told = explanation(error)
-        if told is None:
+        message = explanation(error)
+        if message is None:
             raise
-        refuse(told)
+        refuse(message)
     except (MemoryError, RuntimeError) as error:
         if not isinstance(error, MemoryError) and "can't allocate memory" not in str(error):
             raise
-        refuse(f"memory: {error or 'there is no more'}; try smaller sizes")
+        refuse(f"memory: {error or 'out of memory'}; use smaller sizes, such as fewer tasks or episodes")
 
 
 def _raise_if_ending(error: Exception) -> None:
-    """Raises KeyboardInterrupt in place of what broke since the command was stopped."""
+    """Raises KeyboardInterrupt instead of an error that a stop of the command caused."""
     if is_ending():
         raise KeyboardInterrupt from error
 
 
 def parse(kind: Any, prog: str, arguments: Sequence[str], default: Any = None) -> Any:
-    """Reads a command line into a dataclass; a mistake in it becomes one line.
+    """Parses a command line into a dataclass.
 
     Args:
         kind: The dataclass.
-        prog: The command so far, for the help.
-        arguments: What follows it.
-        default: An instance to take defaults from.
+        prog: The command, for the help text.
+        arguments: Words after the command.
+        default: Instance with the defaults; those of the dataclass if None.
+
+    Raises:
+        SystemExit: `--help` was asked for (code 0), or the words are wrong (code 2, after one line on stderr).
     """
-    complaints = io.StringIO()
+    errors = io.StringIO()
     try:
-        with contextlib.redirect_stderr(complaints):
+        with contextlib.redirect_stderr(errors):
             extra = {} if default is None else {"default": default}
             return tyro.cli(kind, prog=prog, args=list(arguments), **extra)
     except SystemExit as stop:
         if stop.code in (0, None):
             raise
-        said = _plain(complaints.getvalue())
-        refuse(f"{said.rstrip('.')}.{_nearest(said, kind)} See {prog} --help")
+        message = _plain(errors.getvalue())
+        refuse(f"{message.rstrip('.')}.{_nearest(message, kind)} See {prog} --help")
 
 
 def option_value(arguments: Sequence[str], option: str, default: str) -> str:
-    """The last value of an option that decides what other options there are, so that it has to be read before them."""
+    """The last value of an option, read before the full parse because other options depend on it.
+
+    Args:
+        arguments: Words of the command line.
+        option: The option, such as `--preset`.
+        default: Value if the option is absent.
+    """
     value = default
     for i, word in enumerate(arguments):
         if word == option and i + 1 < len(arguments):
@@ -105,9 +127,9 @@ def option_value(arguments: Sequence[str], option: str, default: str) -> str:
 
 
 TITLES = "Parsing error|Value error|Missing argument|Invalid choice|Unrecognized options?|Required options"
-"""Of tyro's boxes; what is inside says it again."""
+"""Titles of tyro's error boxes, redundant with their content."""
 ADDED = "Perhaps you meant|Argument helptext|Arguments similar to|For full helptext"
-"""Where what tyro adds begins."""
+"""First words of the hints that tyro appends to an error."""
 ERROR = r"Error parsing (--[\w.-]+):"
 FROM = r"could be instantiated from \[(.*?)\]\. .+"
 WORDS = (
@@ -124,29 +146,29 @@ WORDS = (
     (r"Missing from metarl [\w -]+?: (\S+) (.+) \(required\)", r"got no \1 (\2)"),
     (r"Unrecognized options: (.+)", r"unknown: \1"),
 )
-"""What tyro says, and how it reads here."""
+"""Patterns of tyro's messages, and our wording of each."""
 
 
 def _plain(text: str) -> str:
-    """A boxed, coloured message as plain words on one line, without its title, its suggestions and its help."""
+    """A boxed, coloured message of tyro as plain text on one line, without title and hints."""
     text = re.sub(r"\x1b\[[0-9;]*m", "", text)
     text = re.sub(r"[\u2500-\u257f]+|-{5,}|^\s*[|+]|[|+]\s*$", " ", text, flags=re.MULTILINE)
     words = re.sub(rf"^({TITLES})\s+", "", " ".join(text.split()))
     words = re.sub(rf"({ADDED}).*$", "", words).rstrip(" .:")
-    for said, better in WORDS:
-        words = re.sub(rf"^{said}$", better, words)
+    for pattern, wording in WORDS:
+        words = re.sub(rf"^{pattern}$", wording, words)
     return words.replace(".)", ")")
 
 
 def _nearest(words: str, kind: Any) -> str:
-    """The option that the first unknown one may have been meant for."""
+    """A suggestion for the first unknown option; empty if none is similar."""
     unknown = re.findall(r"--[\w.-]+", words) if words.startswith("unknown: ") else []
     near = difflib.get_close_matches(unknown[0], _options(kind), n=1, cutoff=0.75) if unknown else []
     return f" Did you mean {near[0]}?" if near else ""
 
 
 def _options(kind: Any, prefix: str = "") -> list[str]:
-    """The options of a command line, `--` included."""
+    """All options of a command line, with `--`."""
     names: list[str] = []
     for name, hint in typing.get_type_hints(kind, include_extras=True).items():
         inner, *extras = typing.get_args(hint) if typing.get_origin(hint) is typing.Annotated else (hint,)
@@ -159,5 +181,5 @@ def _options(kind: Any, prefix: str = "") -> list[str]:
 
 
 def end_with_json(value: Any) -> None:
-    """Prints one JSON value on one line, the last of stdout."""
+    """Prints a JSON value as the last line of stdout."""
     print(json.dumps(value, allow_nan=False), flush=True)

@@ -1,17 +1,16 @@
-"""`metarl compare RUN_DIR ...`: several runs on the same held-out tasks, in one table and one picture."""
+"""`metarl compare RUN_DIR ...`: evaluates several runs on the same held-out tasks, in one table and one picture."""
 
 from __future__ import annotations
 
 import dataclasses
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import tyro
-from rich.table import Table
 
 from metarl.checkpoint import list_checkpoints
 from metarl.comparison import Contender, Over, Statistic, aggregate, intervals, share_interval
@@ -27,11 +26,11 @@ from metarl.report import (
     counted,
     first_label,
     interval_json,
-    millions,
     tasks_label,
 )
 from metarl.runs import STEPPING_FIELDS, RunConfig, versions
 from metarl.scripts.common import border, end_with_json, parse
+from metarl.scripts.compare_tables import FIRST_NOTE, OVER, interval_text, returns_table, runs_table, seeds_table
 from metarl.scripts.families import OwnAgents, agent_of_run, config_of_run, family_of_run, own_agents
 from metarl.scripts.terminal import console
 from metarl.seeding import Streams
@@ -45,55 +44,55 @@ INERT_FIELDS = (
     "training.checkpoints_kept",
     *STEPPING_FIELDS,
 )
-"""Settings that change nothing of what is learned."""
+"""Settings that do not affect the trained parameters."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class CompareCommand:
-    """Evaluates runs on the same tasks; runs that differ in nothing but their seed are one contender."""
+    """Evaluates several runs on the same tasks. Runs that differ only in their seed share one row."""
 
     run_dirs: tyro.conf.Positional[tuple[Path, ...]]
-    """Runs, or folders of several seeds that `metarl train --seeds` made."""
+    """Folders of runs, or folders with several seeds, created by `metarl train`."""
     split: Split = "test"
-    """Held-out tasks to report on; tune: held-out tasks to choose settings by; or training tasks."""
+    """Tasks: test (held out, to report), tune (held out, to choose settings by), or train (training tasks)."""
     family: str | None = None
-    """The runs' family, if it is your own module:function."""
+    """Family of the runs; required only if it is a module:function of your own."""
     agent: tuple[str, ...] = ()
-    """Classes of the runs' agents that are your own, as module:Class."""
+    """Classes of your own agents in the runs, as module:Class."""
     tasks: Rows = REPORTED
-    """Number of tasks; the whole set where it is smaller."""
+    """Number of tasks, at most all of the split."""
     episodes: Rows = 20
     """Episodes per task and collect (E)."""
     actions: Actions = "sample"
-    """Actions of the episodes that count: sampled from the policy, or its mode."""
+    """Actions in evaluated episodes: samples of the policy, or its mode."""
     over: Over = "tasks"
-    """Source of error in the 95 % intervals of the table: other tasks, other trainings, or both. With several seeds, a
-    second table has all three."""
+    """Source of error in the 95 % intervals of the table: tasks, seeds of training, or both.
+    If there are several seeds, a second table has all three."""
     statistic: Statistic = "mean"
-    """Mean, or interquartile mean over seeds and tasks."""
+    """Statistic over seeds and tasks: mean, or iqm (interquartile mean)."""
     seed: Seed = 0
     """Seed of the evaluation."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    """Where the agents compute."""
+    """Device of the agents' networks."""
     out: Path | None = None
-    """Folder for comparison.png and comparison.json; none are written by default."""
+    """New folder for comparison.png and comparison.json; by default they are not written."""
     json: bool = False
-    """End stdout with one line of JSON."""
+    """Print the results as one JSON line at the end."""
 
 
 def _runs(folders: Sequence[Path], own: OwnAgents) -> list[tuple[Path, RunConfig]]:
-    """Every run in the folders; a folder of seeds stands for its runs."""
+    """All runs in the folders, each of which is a run or holds the runs of several seeds."""
     paths = []
     for folder in folders:
         seeds = sorted(folder.glob("seed-*/config.json"))
         paths += [path.parent for path in seeds] if seeds else [folder]
     if not paths:
-        raise ValueError("compare: got no run, expected at least one folder that `metarl train` made")
+        raise ValueError("compare: got no run, expected at least one folder created by `metarl train`")
     return [(path, config_of_run(path, own)) for path in paths]
 
 
 def _check_alike(runs: Sequence[tuple[Path, RunConfig]]) -> None:
-    """Raises ValueError unless all runs were made for the same family and spaces."""
+    """Raises ValueError unless all runs have the same family and spaces."""
     first_path, first = runs[0]
     for path, run in runs[1:]:
         if (run.family, run.spaces) != (first.family, first.spaces):
@@ -105,13 +104,13 @@ def _check_alike(runs: Sequence[tuple[Path, RunConfig]]) -> None:
 
 @dataclass(frozen=True)
 class Group:
-    """Runs that differ in nothing but their seed.
+    """Runs that differ only in their seed.
 
     Args:
-        label: The agent's name, followed by the folder where the same agent ran with other settings too.
-        paths: The runs.
-        config: Configuration of the first.
-        iteration: Meta-updates that each was trained for.
+        label: Name of the agent, followed by the folder if several groups have the same agent.
+        paths: Folders of the runs.
+        config: Configuration of the first run.
+        iteration: Number of meta-updates of each run.
     """
 
     label: str
@@ -121,10 +120,10 @@ class Group:
 
 
 def _grouped(runs: Sequence[tuple[Path, RunConfig]]) -> list[Group]:
-    """The runs as contenders, in the order in which they come up.
+    """The runs, grouped by settings, in the order of their first appearance.
 
     Raises:
-        ValueError: A run has no checkpoint, or two runs of a contender have the same seed.
+        ValueError: A run has no checkpoint, or two runs of a group have the same seed.
     """
     groups: list[Group] = []
     for path, run in runs:
@@ -143,8 +142,8 @@ def _grouped(runs: Sequence[tuple[Path, RunConfig]]) -> list[Group]:
         if twice is not None:
             same = [str(path) for path, seed in zip(group.paths, seeds, strict=True) if seed == twice]
             raise ValueError(
-                f"compare: got {' and '.join(same[:2])}, trained alike and with the same seed {twice}, expected "
-                "different seeds: a copy is no second training"
+                f"compare: got {' and '.join(same[:2])}, trained with the same settings, with the same seed {twice}, "
+                "expected different seeds: a copy is not an independent training"
             )
         if agents.count(group.label) > 1:
             first = group.paths[0]
@@ -153,30 +152,30 @@ def _grouped(runs: Sequence[tuple[Path, RunConfig]]) -> list[Group]:
 
 
 def _iterations_done(path: Path) -> int:
-    """Meta-updates in the newest checkpoint of a run.
+    """Number of meta-updates in the newest checkpoint of a run.
 
     Raises:
-        ValueError: There is none.
+        ValueError: The run has no checkpoint.
     """
     saved = list_checkpoints(path / "checkpoints")
     if not saved:
-        raise ValueError(f"{path}: got a run without a whole checkpoint, expected one in {path / 'checkpoints'}")
+        raise ValueError(f"{path}: got a run without an intact checkpoint, expected one in {path / 'checkpoints'}")
     return int(saved[-1].stem)
 
 
 def _contender(group: Group, family: Family, command: CompareCommand) -> Contender:
-    """Evaluates the runs of one contender.
+    """Evaluates the runs of one group.
 
     Raises:
-        ValueError: The newest checkpoint of a run is damaged, so that it stands for fewer iterations than the others.
+        ValueError: The newest checkpoint of a run is damaged, so the intact one before it has fewer iterations.
     """
     results, seeds, env_steps, own = [], [], [], own_agents(command.agent)
     for path in group.paths:
         agent, progress = agent_of_run(path, command.device, own=own)
         if progress.iteration != group.iteration:
             raise ValueError(
-                f"compare: got {path} with a damaged checkpoint of iteration {group.iteration}, whole up to "
-                f"{progress.iteration}; resume its training, or leave it out"
+                f"compare: got {path}, whose checkpoint of iteration {group.iteration} is damaged; the one before it "
+                f"has iteration {progress.iteration}. Resume its training, or leave the run out"
             )
         print(f"{group.label}: {path}, iteration {progress.iteration}", file=sys.stderr, flush=True)
         results.append(
@@ -197,25 +196,25 @@ def _contender(group: Group, family: Family, command: CompareCommand) -> Contend
 
 
 def _alike_in_success(contenders: Sequence[Contender]) -> list[Contender]:
-    """The same; where one met a success, no other has unknown ones."""
+    """The same contenders; if any of them reports success, unknown successes of the others count as failures."""
     known = iter(with_known_successes([result for one in contenders for result in one.results]))
     return [dataclasses.replace(one, results=tuple(next(known) for _ in one.results)) for one in contenders]
 
 
 def _row(one: Contender, ends: Mapping[str, Contender], command: CompareCommand) -> dict[str, Any]:
-    """Everything that is reported on one contender.
+    """The reported numbers of one contender, as a JSON value.
 
     Args:
         one: The contender.
-        ends: Multitask and oracle, as far as they are there.
-        command: The settings.
+        ends: The contenders multitask and oracle by name, if they are compared.
+        command: The command line.
     """
     scores, over, statistic, result = one.scores, command.over, command.statistic, one.results[0]
     differences = scores - scores[..., :1]
     share = None
     if set(ends) == set(REFERENCES) and one.label not in ends:
-        after, nothing, everything = (c.scores[..., -1] for c in (one, ends["multitask"], ends["oracle"]))
-        share = {o: interval_json(share_interval(after, nothing, everything, o, statistic)) for o in OVER}
+        after, low, high = (c.scores[..., -1] for c in (one, ends["multitask"], ends["oracle"]))
+        share = {o: interval_json(share_interval(after, low, high, o, statistic)) for o in OVER}
     rates = {
         name: interval_json(_success_interval(arrays, over)) if (arrays := _success(one, name)) is not None else None
         for name in ("success", "last_step_success")
@@ -239,11 +238,8 @@ def _row(one: Contender, ends: Mapping[str, Contender], command: CompareCommand)
     }
 
 
-OVER: tuple[Over, ...] = ("tasks", "seeds", "both")
-
-
 def _success(one: Contender, name: Literal["success", "last_step_success"]) -> Floats | None:
-    """Rates of success at the last point of the curve, `[seed, task, 1]`; None where unknown."""
+    """Success rates at the last point of the curve, `[seed, task, 1]`; None if unknown."""
     arrays = [getattr(result, name) for result in one.results]
     if any(a is None for a in arrays):
         return None
@@ -251,9 +247,9 @@ def _success(one: Contender, name: Literal["success", "last_step_success"]) -> F
 
 
 def _success_interval(rates: Floats, over: Over) -> Interval:
-    """Over tasks by the score interval; else as a mean, but no narrower than the score interval of all pairs.
+    """Interval of success rates `[seed, task, 1]`: the score interval over tasks, else the interval of a mean.
 
-    Seeds that all fail would have an interval without a width.
+    The latter is widened to the score interval of all pairs of seed and task, because its width would be 0 if all fail.
     """
     if over == "tasks":
         return rate_intervals(rates.mean(axis=0))[0]
@@ -263,68 +259,12 @@ def _success_interval(rates: Floats, over: Over) -> Interval:
     return Interval(wide.mean, min(wide.low, least.low), max(wide.high, least.high)).clipped(0.0, 1.0)
 
 
-def _text(point: Mapping[str, float | None] | None, digits: int = 1) -> str:
-    """A mean with its interval."""
-    if point is None:
-        return ""
-    mean, low, high = point["mean"], point["ci_low"], point["ci_high"]
-    return f"{mean:.{digits}f}" + ("" if low is None else f" [{low:.{digits}f}, {high:.{digits}f}]")
-
-
-def _table(rows: Sequence[dict[str, Any]], title: str, over: Over) -> Table:
-    """One row per contender."""
-    shown: dict[str, Callable[[dict[str, Any]], str]] = {
-        "agent": lambda row: row["agent"],
-        "share of gap": lambda row: _text(row["share_of_gap"] and row["share_of_gap"][over], 2),
-        "first*": lambda row: _text(row["curve"][0]),
-        "last": lambda row: _text(row["curve"][-1]),
-        "last - first": lambda row: _text(row["difference"]),
-        "success, last step": lambda row: _text(row["success_last"], 2),
-        "any step": lambda row: _text(row["success"], 2),
-    }
-    if not any(row["success_last"] for row in rows):
-        del shown["success, last step"], shown["any step"]
-    table = Table(*shown, title=title, title_justify="left")
-    for row in rows:
-        table.add_row(*(text(row) for text in shown.values()))
-    return table
-
-
-def _runs_table(rows: Sequence[dict[str, Any]]) -> Table:
-    """The trainings behind each contender, and how its episodes went."""
-    columns = ("agent", "seeds", "iterations", "env steps", "adaptation episodes", "blown-up episodes")
-    table = Table(*columns, title="trained and evaluated", title_justify="left")
-    for row in rows:
-        numbers = (row["seeds"], row["iterations"], _steps(row["env_steps"]), row["episodes"][-1])
-        table.add_row(row["agent"], *map(str, (*numbers, row["diverged_episodes"])))
-    return table
-
-
-def _steps(env_steps: Sequence[int]) -> str:
-    """Environment steps of a training in millions; from fewest to most where seeds differ."""
-    ends = [millions(n) for n in (min(env_steps), max(env_steps))]
-    return ends[0] if ends[0] == ends[1] else " to ".join(ends)
-
-
-def _seeds_table(rows: Sequence[dict[str, Any]], statistic: Statistic) -> Table:
-    """What other tasks, other trainings, and both would change, and each seed by itself."""
-    title = f"last point, {statistic}, 95 % intervals over each source of error"
-    table = Table("agent", "", *(f"over {o}" for o in OVER), "single seeds", title=title, title_justify="left")
-    for row in (row for row in rows if row["seeds"] > 1):
-        seeds = ", ".join(f"{value:.1f}" for value in row["end_of_each_seed"][:FEWEST_TO_RESAMPLE])
-        more = "" if row["seeds"] <= FEWEST_TO_RESAMPLE else ", ..."
-        table.add_row(row["agent"], "return", *(_text(row["end"][o]) for o in OVER), seeds + more)
-        if row["share_of_gap"]:
-            table.add_row("", "share of gap", *(_text(row["share_of_gap"][o], 2) for o in OVER), "")
-    return table
-
-
 def _curve(one: Contender, row: Mapping[str, Any], command: CompareCommand) -> Curve:
-    """A contender for the picture."""
+    """The curve of a contender in the picture."""
     share, scores = row["share_of_gap"], one.scores
     label = REFERENCES.get(one.label, one.label)
     if share:
-        label += f": {_text(share[command.over], 2)} of the gap"
+        label += f": {interval_text(share[command.over], 2)} of the gap"
     single = np.stack([aggregate(s[None], command.statistic) for s in scores])
     return Curve(
         label,
@@ -357,13 +297,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     about += f", {command.statistic}"
     title = f"{about}, 95 % intervals over {command.over}"
     terminal = console()
-    terminal.print(_table(rows, title, command.over))
-    terminal.print(_runs_table(rows))
+    terminal.print(returns_table(rows, title, command.over))
+    terminal.print(runs_table(rows))
     if any(row["seeds"] > 1 for row in rows):
-        terminal.print(_seeds_table(rows, command.statistic))
+        terminal.print(seeds_table(rows, command.statistic))
     notes = [FIRST_NOTE]
     if set(ends) != set(REFERENCES):
-        notes.append("no share of the gap: add one run (or its seeds) of multitask and one of oracle on this family")
+        notes.append("to see the share of the gap, add runs of multitask and oracle on this family")
     if family.reward_version:
         notes.append(f"reward: {family.reward_version}")
     print("\n".join(notes))
@@ -391,9 +331,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if command.json:
         end_with_json(value)
     return 0
-
-
-FIRST_NOTE = "* first: before adaptation; for agents with a memory their first episode, in which they adapt already"
 
 
 if __name__ == "__main__":

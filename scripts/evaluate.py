@@ -1,4 +1,4 @@
-"""`metarl evaluate RUN_DIR`: the adaptation curve of a trained agent, as a picture, a table and JSON."""
+"""`metarl evaluate RUN_DIR`: plots and prints the adaptation curve of a trained agent."""
 
 from __future__ import annotations
 
@@ -48,50 +48,54 @@ from metarl.types import Actions, Progress, Task
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluateCommand:
-    """Adapts a trained agent to tasks and draws its adaptation curve."""
+    """Adapts a trained agent to held-out tasks and plots its return against the number of adaptation episodes."""
 
     run_dir: Annotated[Path, tyro.conf.Positional]
-    """Folder that `metarl train` made."""
+    """Folder of a run, created by `metarl train`."""
     split: Split = "test"
-    """Held-out tasks to report on; tune: held-out tasks to choose settings by; or training tasks."""
+    """Tasks: test (held out, to report), tune (held out, to choose settings by), or train (training tasks)."""
     family: str | None = None
-    """Family to evaluate on; the run's own by default (name it again if it is your own module:function)."""
+    """Family to evaluate on; by default the run's own. A module:function of your own must be named again."""
     agent: tuple[str, ...] = ()
-    """Classes of the runs' agents that are your own, as module:Class."""
+    """Classes of your own agents in the runs, as module:Class."""
     protocol: Literal["curve", "metaworld"] = "curve"
-    """How tasks are tried: collects as in training, or as Meta-World does: 10 episodes to adapt, then 3 that count, in
-    every held-out task, with the mode of the policy."""
+    """curve: collect and adapt as in training.
+    metaworld: all held-out tasks, 10 episodes to adapt, then 3 evaluated episodes with the mode of the policy."""
     actions: Actions | None = None
-    """Actions of the episodes that count: sampled from the policy, or its mode. The episodes to adapt from are always
-    sampled. By default sample, with --protocol metaworld mode."""
+    """Actions in evaluated episodes: samples of the policy, or its mode. Adaptation episodes are always sampled.
+    By default sample, with --protocol metaworld mode."""
     end_at_success: bool = False
-    """Cut an episode at its first success."""
+    """Truncate an episode at its first success."""
     tasks: RowsOrNone = None
-    """Number of tasks, the whole set where it is smaller; 40 by default, with --protocol metaworld all."""
+    """Number of tasks, at most all of the split; by default 40, with --protocol metaworld all."""
     adapt_steps: RoundsOrDefault = None
-    """Adaptation steps (K); as trained by default."""
+    """Adaptation steps (K); by default as in training."""
     episodes: RowsOrNone = None
-    """Episodes per task and collect (E); as trained by default."""
+    """Episodes per task and collect (E); by default as in training."""
     seed: Seed = 0
     """Seed of the evaluation."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    """Where the agent computes."""
+    """Device of the agent's networks."""
     checkpoint: Path | None = None
-    """Checkpoint file; the newest whole one by default."""
+    """Checkpoint file; by default the newest intact one."""
     reference: tuple[Path, ...] = ()
-    """Further runs to draw on the same axes. Those of multitask and oracle become lines; with both, the share of the
-    gap between them is reported."""
+    """Folders of other runs to plot on the same axes.
+    If they include one of multitask and one of oracle, the share of the gap between the two is reported."""
     out: Path | None = None
-    """Folder for the results; a new one inside the run by default."""
+    """Folder for the results; by default a new one in the run's folder."""
     json: bool = False
-    """End stdout with one line of JSON."""
+    """Print the results as one JSON line at the end."""
 
 
 def _out_dir(command: EvaluateCommand) -> Path:
-    """Where the results go; earlier ones are not overwritten."""
+    """Folder of the results, such that earlier ones are not overwritten.
+
+    Raises:
+        ValueError: The folder given by `--out` holds results.
+    """
     if command.out is not None:
         if (command.out / "evaluation.json").exists() or (command.out / "config.json").exists():
-            raise ValueError(f"--out: got {command.out}, which holds results already; expected another folder")
+            raise ValueError(f"--out: got {command.out}, which already holds results; expected another folder")
         return command.out
     candidates = (command.run_dir / f"evaluation{suffix}" for suffix in ("", *(f"-{i}" for i in range(2, 10_000))))
     return next(path for path in candidates if not path.exists())
@@ -115,7 +119,7 @@ def _evaluate(
     run: RunConfig,
     **changes: Any,
 ) -> EvalResult:
-    """Evaluates one agent as the command line says; `changes` are further arguments of `evaluate`."""
+    """Evaluates one agent with the settings of the command line; `changes` overrides arguments of `evaluate`."""
     adapt_steps, episodes = command.adapt_steps, command.episodes or run.training.episodes
     if command.protocol == "metaworld":
         adapt_steps, episodes = meta_world_protocol(agent)
@@ -139,15 +143,15 @@ def _actions(command: EvaluateCommand) -> Actions:
 
 
 NOISE = "untrained, sampled"
-"""Label of the untrained agent's first episodes under Meta-World's protocol: what noise alone earns."""
+"""Label of the untrained agent's first episodes under Meta-World's protocol: the success rate of noise."""
 
 
 def _print(result: EvalResult, label: str, ended: bool) -> None:
     some, last = success_intervals(result), success_intervals(result, "last")
-    how = f"actions: {result.actions}{', ended at success' if ended else ''}, mean [95 % interval over tasks]"
+    how = f"actions: {result.actions}{', truncated at success' if ended else ''}, mean [95 % interval over tasks]"
     print(f"{label}, {counted(len(result.tasks), tasks_label(result.split))}, {how}")
     if result.diverged_episodes:
-        print(f"  {result.diverged_episodes} episodes blew up and count as the worst of their task")
+        print(f"  {result.diverged_episodes} episodes diverged and count with the worst return of their task")
     first, several = first_label(result.adapts_within_episodes), len(result.episodes) > 1
     for k, point in enumerate(adaptation_curve(result)):
         rate = "" if not some else f"   success {_rate(last[k])} at the last step, {_rate(some[k])} at any"
@@ -162,7 +166,7 @@ def _rate(share: Interval) -> str:
 
 
 def _bounds(interval: Interval, sign: str = "") -> str:
-    """The bounds in brackets; nothing where the data cannot tell."""
+    """The bounds in brackets; empty if they are unknown."""
     return "" if math.isnan(interval.low) else f" [{interval.low:{sign}.2f}, {interval.high:{sign}.2f}]"
 
 
@@ -171,8 +175,8 @@ def _share(rate: float | None) -> str:
 
 
 def _print_classes(result: EvalResult, class_of: Callable[[Task], str]) -> None:
-    """A table: the last point of the curve for each class of tasks."""
-    print("after adaptation, class by class")
+    """Prints a table with the last point of the curve for each task class."""
+    print("after adaptation, by task class")
     print(f"  {'class':28} tasks   return   success at the last step   at any")
     for name, one in by_class(result, class_of).items():
         some, last = success_rates(one)[-1], success_rates(one, "last")[-1]
@@ -181,26 +185,26 @@ def _print_classes(result: EvalResult, class_of: Callable[[Task], str]) -> None:
 
 
 def _notes(family: Family, result: EvalResult, others: Mapping[str, EvalResult], lines: Mapping[str, str]) -> list[str]:
-    """What a reader has to know beside the numbers."""
+    """Remarks that are needed to interpret the numbers."""
     notes = [f"reward: {family.reward_version}"] if family.reward_version else []
     if result.split == "test" and split_tasks(family.distribution, "tune", 1)[0] in result.tasks:
-        notes.append(f"tasks after the first {REPORTED} are among these; settings may have been chosen by them")
+        notes.append(f"these include tasks after the first {REPORTED} (--split tune), by which settings may be chosen")
     if NOISE in others and result.success is not None:
         some, last = success_intervals(others[NOISE])[0], success_intervals(others[NOISE], "last")[0]
         notes.append(
-            f"noise alone (an untrained policy) earns success {_rate(last)} at the last step, {_rate(some)} at any: "
-            "success at any step that is no higher shows no skill"
+            f"an untrained, sampled policy has success {_rate(last)} at the last step, {_rate(some)} at any step; "
+            "rates that are no higher show no skill"
         )
     if family.reward_version and set(lines.values()) != set(REFERENCES):
         notes.append(
-            "add --reference RUN RUN of multitask and oracle on this family: a policy that is told nothing may score "
-            "as high, where the first observation shows the task"
+            "add --reference RUN RUN with runs of multitask and oracle on this family: a policy without adaptation may "
+            "score as high if the first observation reveals the task"
         )
     return notes
 
 
 def _share_of_gap(result: EvalResult, others: Mapping[str, EvalResult], lines: Mapping[str, str]) -> Interval | None:
-    """The share of the gap between the two references at the last point; None unless both are there."""
+    """Share of the gap between the returns of multitask (0) and oracle (1) after adaptation; None unless both exist."""
     ends = {lines[label]: others[label].returns[:, -1].mean(axis=-1)[None] for label in others if label in lines}
     if set(ends) != set(REFERENCES):
         return None
@@ -211,7 +215,7 @@ def _share_of_gap(result: EvalResult, others: Mapping[str, EvalResult], lines: M
 def _check_references(
     run: RunConfig, agent: MetaAgent[Any], references: Mapping[str, MetaAgent[Any]], kinds: Sequence[str]
 ) -> None:
-    """Raises ValueError where a reference plays other environments, or one kind of line is there twice."""
+    """Raises ValueError if a reference has other spaces than the agent, or two references are of the same agent."""
     for path, other in references.items():
         if other.spaces != agent.spaces:
             raise ValueError(
@@ -221,7 +225,9 @@ def _check_references(
             )
     twice = next((kind for kind in kinds if kinds.count(kind) > 1), None)
     if twice:
-        raise ValueError(f"--reference: got several runs of {twice}, expected one of each; metarl compare takes seeds")
+        raise ValueError(
+            f"--reference: got several runs of {twice}, expected one; use metarl compare for several seeds"
+        )
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -232,7 +238,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         check(command)
         if command.protocol != "curve" and not (command.adapt_steps is None and command.episodes is None):
             raise ValueError(
-                "--protocol metaworld: it says how many episodes there are; leave out --adapt-steps, --episodes"
+                "--protocol metaworld: the protocol sets the numbers of episodes; leave out --adapt-steps, --episodes"
             )
         own = own_agents(command.agent)
         run = config_of_run(command.run_dir, own)
@@ -277,7 +283,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _count(command: EvaluateCommand, family: Family) -> int | None:
-    """How many tasks to evaluate on at most; None for all."""
+    """Largest number of tasks to evaluate on; None for all."""
     return command.tasks or (REPORTED if command.protocol == "curve" else None)
 
 

@@ -1,4 +1,4 @@
-"""Films of episodes: taking pictures while an evaluation plays, and laying them side by side."""
+"""Recording of frames during an evaluation, and composition of frames into videos and pictures."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from metarl.types import Bools, Floats
 from metarl.vector import TaskVecEnv
 
 NATIVE_FPS = 30
-"""Steps per second of environments that do not say theirs (Gymnasium's metadata `render_fps`)."""
+"""Steps per second of environments without Gymnasium's metadata `render_fps`."""
 CAPTION = 44  # pixels above each picture
 TITLE = 26  # pixels above all
 GAP = 8
 MOMENTS = 3
-"""Pictures of each episode in a still."""
+"""Number of frames per episode in a picture."""
 
 
 @dataclass
 class Take:
-    """What was filmed of one episode.
+    """The recorded frames of one episode.
 
     Attributes:
-        frames: Pictures `[H, W, 3]`.
-        steps: The step after which each was taken.
-        returns: The return by then.
+        frames: Frames `[H, W, 3]`, bytes.
+        steps: Number of steps before each frame.
+        returns: Sum of rewards before each frame.
     """
 
     frames: list[np.ndarray] = field(default_factory=list)
@@ -41,18 +41,22 @@ class Take:
 if TYPE_CHECKING:
     VectorFilter = VectorWrapper[Floats, Floats, Floats, Floats, Any]
 else:
-    VectorFilter = VectorWrapper  # takes no type parameters before Gymnasium 1.4
+    VectorFilter = VectorWrapper  # not generic before Gymnasium 1.4
 
 
 class Filmed(VectorFilter):
-    """Passes everything on to the environments, and films their first row in some of the episodes.
+    """A wrapper that records frames of row 0 in selected episodes.
 
     Args:
         envs: The environments.
-        episodes: Which episodes to film: 0 is that after the first reset.
-        size: Width and height of a picture, pixels.
-        fps: Pictures per second, at most; the environment's own steps are thinned out evenly.
-        on_picture: Called after each picture with the number taken so far and the number there will be at most.
+        episodes: Indices of the episodes to record; episode 0 follows the first reset.
+        size: Width and height of a frame, pixels.
+        fps: Largest number of frames per second. Every n-th step is recorded, and the last one.
+        on_picture: Called after each frame with the number of frames so far and an upper bound of their total.
+
+    Attributes:
+        takes: The recording of each selected episode.
+        fps: Frames per second at which the recording plays in real time.
     """
 
     def __init__(
@@ -73,11 +77,11 @@ class Filmed(VectorFilter):
         self._episode, self._step, self._return, self._over = -1, 0, 0.0, True
 
     def __getattr__(self, name: str) -> Any:
-        """What only environments over tasks have: `set_tasks`, `spaces` and the like."""
+        """Attributes of `TaskVecEnv` that the wrapper does not forward, such as `set_tasks` and `spaces`."""
         return getattr(self.row_envs, name)
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Floats, dict[str, Any]]:
-        """As the environments'."""
+        """Resets the environments and starts the next episode."""
         result = self.row_envs.reset(seed=seed, options=options)
         self._episode += 1
         self._step, self._return, self._over = 0, 0.0, False
@@ -85,7 +89,7 @@ class Filmed(VectorFilter):
         return result
 
     def step(self, actions: Floats) -> tuple[Floats, Floats, Bools, Bools, dict[str, Any]]:
-        """As the environments'."""
+        """Steps the environments with actions `[N, A]` and records a frame if one is due."""
         result = self.row_envs.step(actions)
         _, rewards, terminated, truncated, _ = result
         if not self._over:
@@ -108,16 +112,16 @@ class Filmed(VectorFilter):
 
 
 def side_by_side(takes: Sequence[Take], headings: Sequence[str], title: str, size: tuple[int, int]) -> list[np.ndarray]:
-    """The frames of a clip, each with the same moment of every take; a shorter take stays at its end.
+    """Frames of a video that shows all takes at the same time. A shorter take stays at its last frame.
 
     Args:
-        takes: What was filmed.
-        headings: What stands above each.
-        title: What stands above all.
-        size: Width and height that each picture is fitted to, pixels.
+        takes: The recorded episodes.
+        headings: Heading of each take.
+        title: Title of the video.
+        size: Width and height to which each take is fitted, pixels.
 
     Returns:
-        Frames `[height, width, 3]`, bytes; both even, as video wants it.
+        Frames `[height, width, 3]`, bytes. Height and width are even, as video codecs require.
     """
     lasts = [len(take.frames) - 1 for take in takes]
     moments = [[(take, min(i, last)) for take, last in zip(takes, lasts, strict=True)] for i in range(max(lasts) + 1)]
@@ -125,7 +129,10 @@ def side_by_side(takes: Sequence[Take], headings: Sequence[str], title: str, siz
 
 
 def still(takes: Sequence[Take], headings: Sequence[str], title: str, size: tuple[int, int]) -> np.ndarray:
-    """One picture: a column for every take, its rows evenly spaced moments of the episode, the last one its end."""
+    """One picture `[height, width, 3]` (bytes) with a column per take and a row per moment, the last one the end.
+
+    Arguments as in `side_by_side`.
+    """
     rows = [
         [(take, round((len(take.frames) - 1) * moment / MOMENTS)) for take in takes] for moment in range(1, MOMENTS + 1)
     ]
@@ -135,7 +142,7 @@ def still(takes: Sequence[Take], headings: Sequence[str], title: str, size: tupl
 def _sheet(
     rows: Sequence[Sequence[tuple[Take, int]]], headings: Sequence[str], title: str, size: tuple[int, int]
 ) -> np.ndarray:
-    """Pictures on white, given as rows of take and index, with their captions."""
+    """Frames with captions on a white sheet, given as rows of takes and frame indices."""
     width, height = size
     columns = len(rows[0])
     total = (columns * (width + GAP) + GAP, TITLE + len(rows) * (height + CAPTION) + GAP)
@@ -154,7 +161,7 @@ def _sheet(
 
 
 def _fitted(frame: np.ndarray, size: tuple[int, int]) -> Image.Image:
-    """A picture in the middle of a sheet of that size, as large as it fits, its proportions kept."""
+    """A frame scaled to fit `size` with its aspect ratio, centred on white."""
     image = Image.fromarray(np.ascontiguousarray(frame, dtype=np.uint8))
     if image.size == size:
         return image
@@ -166,12 +173,12 @@ def _fitted(frame: np.ndarray, size: tuple[int, int]) -> Image.Image:
 
 
 def encoded(frames: Sequence[np.ndarray], fps: float, ending: str) -> bytes:
-    """A clip as a file of one kind.
+    """The content of a video file.
 
     Args:
-        frames: `[H, W, 3]` each, bytes.
+        frames: Frames `[H, W, 3]`, bytes.
         fps: Frames per second.
-        ending: `.mp4` (H.264) or `.gif`.
+        ending: Format: `.mp4` (H.264) or `.gif`.
     """
     stack = np.stack(frames)
     if ending == ".gif":

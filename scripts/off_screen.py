@@ -1,4 +1,4 @@
-"""Finds an OpenGL that draws without a screen, before MuJoCo is imported."""
+"""Selection of an OpenGL backend that renders without a screen, before MuJoCo is imported."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import subprocess
 import sys
 
 BACKENDS = {"egl": "libegl1 and libgl1-mesa-dri (or a GPU's driver)", "osmesa": "libosmesa6"}
-"""What MuJoCo can draw with where there is no screen, and the Debian and Ubuntu packages that bring it."""
+"""MuJoCo's backends that need no screen, with the Debian and Ubuntu packages that provide them."""
 PROBE = """
 import mujoco
 model = mujoco.MjModel.from_xml_string('<mujoco><worldbody><geom size="1"/></worldbody></mujoco>')
@@ -22,27 +22,27 @@ PROBE_SECONDS = 60
 
 
 def use_off_screen_rendering() -> str | None:
-    """Sets `MUJOCO_GL` to what works here: what it already names, or else the first of egl and osmesa.
+    """Sets `MUJOCO_GL` to a backend that works: the one it names, else the first of egl and osmesa.
 
-    Each is tried in a process of its own, since a broken driver may end the process that loads it. Where none works,
-    `MUJOCO_GL` is unset, so that families that need none of them still can draw.
+    Each backend is tried in a separate process, because a broken driver may crash the process that loads it. If none
+    works, `MUJOCO_GL` is unset, so that families that render without OpenGL still work.
 
     Returns:
-        None, or one line on what was tried and what to install.
+        None on success, else one line with the backends that were tried and the packages to install.
     """
     if not sys.platform.startswith("linux"):
-        return None  # MuJoCo's own choice needs no screen there
+        return None  # MuJoCo's default backend needs no screen there
     named = os.environ.get("MUJOCO_GL")
     tried = [named] if named else list(BACKENDS)
     for backend in tried:
         if _works(backend):
             os.environ["MUJOCO_GL"] = backend
             return None
-    os.environ.pop("MUJOCO_GL", None)  # a name that MuJoCo does not know would make its import fail
+    os.environ.pop("MUJOCO_GL", None)  # MuJoCo cannot be imported with an unknown name
     packages = "; ".join(f"{backend}: {packages}" for backend, packages in BACKENDS.items())
-    source = "as the environment variable says" if named else "in turn"
+    source = "set by the environment variable" if named else "the backends without a screen"
     return (
-        f"MUJOCO_GL: tried {' and '.join(tried)} ({source}), and MuJoCo cannot draw with it; "
+        f"MUJOCO_GL: tried {' and '.join(tried)} ({source}), but MuJoCo cannot render with it; "
         f"install one of these packages ({packages}), or set MUJOCO_GL to another backend"
     )
 
@@ -50,7 +50,7 @@ def use_off_screen_rendering() -> str | None:
 def _works(backend: str) -> bool:
     try:
         run = subprocess.run(
-            [sys.executable, "-P", "-c", PROBE],  # no module of the working folder
+            [sys.executable, "-P", "-c", PROBE],  # -P: import no module from the working folder
             env={**os.environ, "MUJOCO_GL": backend},
             capture_output=True,
             timeout=PROBE_SECONDS,

@@ -1,4 +1,4 @@
-"""`metarl render RUN_DIR`: the policy before and after adaptation on one task, side by side, as a clip or a picture."""
+"""`metarl render RUN_DIR`: a video or picture of the policy before and after adaptation on one task, side by side."""
 
 from __future__ import annotations
 
@@ -32,55 +32,55 @@ ENDINGS = (".mp4", ".gif", ".png")
 
 @dataclass(frozen=True, kw_only=True)
 class RenderCommand:
-    """Films a trained agent on one task, before and after adaptation side by side, without a screen."""
+    """Renders one episode before and one after adaptation to a task, side by side. Needs no screen."""
 
     run_dir: Annotated[Path, tyro.conf.Positional]
-    """Folder that `metarl train` made."""
+    """Folder of a run, created by `metarl train`."""
     out: Path
-    """What to write: a clip (.mp4, .gif), or a picture of three moments (.png)."""
+    """File to write: a video (.mp4, .gif), or a picture with three moments of each episode (.png)."""
     task: RowsOrOwn = 0
-    """Which task of the split, counted from 0."""
+    """Index of the task in the split, from 0."""
     adapt_steps: RoundsOrDefault = None
-    """Adaptation steps before the second film; as trained by default."""
+    """Adaptation steps (K) before the second episode; by default as in training."""
     split: Split = "test"
-    """Held-out tasks to report on; tune: held-out tasks to choose settings by; or training tasks."""
+    """Tasks: test (held out, to report), tune (held out, to choose settings by), or train (training tasks)."""
     family: str | None = None
-    """Family to play; the run's own by default (name it again if it is your own module:function)."""
+    """Family to render; by default the run's own. A module:function of your own must be named again."""
     agent: tuple[str, ...] = ()
-    """Classes of the runs' agents that are your own, as module:Class."""
+    """Classes of your own agents in the runs, as module:Class."""
     episodes: RowsOrNone = None
-    """Episodes per collect (E) to adapt to; as trained by default. The first one is filmed."""
+    """Episodes per collect (E) to adapt from; by default as in training. The first one is rendered."""
     seed: Seed = 0
     """Seed of resets and actions."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    """Where the agent computes."""
+    """Device of the agent's networks."""
     checkpoint: Path | None = None
-    """Checkpoint file; the newest whole one by default."""
+    """Checkpoint file; by default the newest intact one."""
     width: Pixels = 400
-    """Of one side, pixels."""
+    """Width of each of the two pictures, pixels."""
     height: Pixels = 300
-    """Of one side, pixels."""
+    """Height of each of the two pictures, pixels."""
     fps: Rounds = 25
-    """Frames per second, at most; the clip runs at the robot's own speed."""
+    """Largest number of frames per second; the video plays in real time."""
     json: bool = False
-    """End stdout with one line of JSON."""
+    """Print the results as one JSON line at the end."""
 
 
 def _check_out(out: Path) -> None:
-    """Raises ValueError where the film cannot go there."""
+    """Raises ValueError if the file cannot be written there."""
     if out.suffix.lower() not in ENDINGS:
         raise ValueError(f"--out: got {out}, expected a name that ends in {', '.join(ENDINGS)}")
     if out.exists():
         raise ValueError(f"--out: got {out}, which exists already; expected another name")
     if not out.parent.is_dir():
-        raise ValueError(f"--out: got {out}, but there is no folder {out.parent}; make it first")
+        raise ValueError(f"--out: got {out}, but folder {out.parent} does not exist; create it first")
 
 
 def _task(family: Family, split: Split, index: int) -> Task:
     tasks = split_tasks(family.distribution, split, index + 1)
     if index >= len(tasks):
         raise ValueError(
-            f"--task: got {index}, expected 0 to {len(tasks) - 1}: {family.name!r} has no more tasks there"
+            f"--task: got {index}, expected 0 to {len(tasks) - 1}: {family.name!r} has no more tasks in --split {split}"
         )
     return tasks[index]
 
@@ -91,7 +91,7 @@ def _in_words(task: Task) -> str:
 
 def _show_progress(done: int, total: int) -> None:
     if sys.stderr.isatty():
-        print(f"\rpicture {done} of at most {total}", end="", file=sys.stderr, flush=True)
+        print(f"\rrendered frame {done} of at most {total}", end="", file=sys.stderr, flush=True)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -103,11 +103,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _check_out(command.out)
         own = own_agents(command.agent)
         run = config_of_run(command.run_dir, own)
-        complaint = use_off_screen_rendering()
+        problem = use_off_screen_rendering()
         agent, _ = agent_of_run(command.run_dir, command.device, command.checkpoint, own)
         family = drawing(family_of_run(run, command.family))
-        if complaint and "mujoco" in sys.modules:  # other families draw without it
-            refuse(complaint)
+        if problem and "mujoco" in sys.modules:  # other families render without OpenGL
+            refuse(problem)
         task = _task(family, command.split, command.task)
         steps = agent.adaptation_steps if command.adapt_steps is None else command.adapt_steps
         films: list[Filmed] = []
@@ -117,7 +117,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             envs = family.make_envs(num_tasks, episodes, horizon)
             size = (command.width, command.height)
             films.append(Filmed(envs, {0, steps}, size, command.fps, _show_progress))
-            return cast(TaskVecEnv, films[0])  # it passes on all that an evaluation asks for
+            return cast(TaskVecEnv, films[0])  # it forwards everything that an evaluation uses
 
         result = evaluate(
             agent,
@@ -128,7 +128,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             adapt_steps=steps,
             episodes=command.episodes or run.training.episodes,
             horizon=run.spaces.horizon,
-            diverged_limit=1.0,  # a film may show how a simulation blows up
+            diverged_limit=1.0,  # a video may show a simulation that diverges
         )
         if sys.stderr.isatty():
             print(file=sys.stderr)
@@ -143,18 +143,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     returns = [take.returns[-1] for take in films[0].takes.values()]
     print(title)
     for heading, earned in zip(headings, returns, strict=True):
-        print(f"  {heading}: return {earned:.2f} of the filmed episode")
-    print(f"{'picture' if command.out.suffix.lower() == '.png' else 'clip'}: {command.out}")
+        print(f"  {heading}: return {earned:.2f} of the rendered episode")
+    print(f"{'picture' if command.out.suffix.lower() == '.png' else 'video'}: {command.out}")
     if command.json:
         end_with_json(_summary(run, family, task, split, steps, returns, command.out))
     return 0
 
 
 def _film_memory(command: RenderCommand, horizon: int) -> Need:
-    """What two films, and the pictures with both of them side by side, need at most."""
+    """Upper bound of the memory of both episodes' frames and of the frames side by side."""
     frames = 2 * 2 * (horizon + 1)
     return Need(
-        f"keeping {frames:,} pictures of {command.width:,} by {command.height:,} pixels",
+        f"keeping {frames:,} frames of {command.width:,} by {command.height:,} pixels",
         3 * frames * command.width * command.height,
         "a smaller --width and --height",
     )

@@ -1,7 +1,7 @@
-"""`metarl versions`: what is installed beside what is asked for, and what to install where the two differ.
+"""`metarl versions`: installed and required versions of packages, and the command that repairs a mismatch.
 
-It has to answer where nothing else can be imported. Therefore it imports the standard library and `packaging` only, and
-tries the import of other packages in a process of its own.
+It must work even if no other package can be imported. It therefore imports only the standard library and `packaging`,
+and tries the import of other packages in a separate process.
 """
 
 from __future__ import annotations
@@ -27,19 +27,19 @@ from packaging.version import InvalidVersion, Version
 OURS = "metarl-robots"
 """The name of the distribution that holds metarl."""
 TRIED = ("numpy", "scipy", "gymnasium", "mujoco", "torch")
-"""Packages whose import is tried: parts of them are compiled, and pip can leave those of two versions."""
+"""Packages whose import is tried, because pip may leave compiled files of two versions in them."""
 TRIAL_SECONDS = 60.0
 TRIAL = """
 import importlib, json, sys
 for name in sys.argv[1:]:
-    told = None
+    failure = None
     try:
         module = importlib.import_module(name)
         if name == "torch":
             print(json.dumps(["cuda", f"{module.version.cuda}, {module.cuda.device_count()} GPUs"]), flush=True)
     except BaseException as error:
-        told = f"{type(error).__name__}: {error}"
-    print(json.dumps([name, told]), flush=True)
+        failure = f"{type(error).__name__}: {error}"
+    print(json.dumps([name, failure]), flush=True)
 """
 
 Distributions = Mapping[str, metadata.Distribution]
@@ -47,15 +47,15 @@ Distributions = Mapping[str, metadata.Distribution]
 
 @dataclass
 class Package:
-    """A package that metarl needs.
+    """A package that metarl requires, directly or indirectly.
 
     Attributes:
-        name: Its name in a registry.
-        installed: Version, or None if it is not installed.
-        direct: Whether metarl itself asks for it, and not only one of the packages below it.
-        extras: Extras of it that are asked for.
-        wanted: Who asks for which versions: `{"metarl-robots": ">=3.3.0", "metaworld": "==3.3.0"}`.
-        failure: What its import raised, if that was tried.
+        name: Name of the package in a registry.
+        installed: Installed version; None if it is not installed.
+        direct: Whether metarl itself requires it.
+        extras: Required extras of the package.
+        wanted: Required versions by requiring package: `{"metarl-robots": ">=3.3.0", "metaworld": "==3.3.0"}`.
+        failure: Error of its import; None if the import worked or was not tried.
     """
 
     name: str
@@ -67,25 +67,25 @@ class Package:
 
     @property
     def fits(self) -> bool:
-        """Whether the installed version is one that everybody asks for."""
+        """Whether the installed version meets all requirements."""
         return self.installed is not None and all(_within(self.installed, one) for one in self.wanted.values())
 
     @property
     def wanted_text(self) -> str:
-        """The range of metarl; another package's, if it is a pin, an upper bound, or not met."""
+        """The requirement of metarl, and those of other packages that are pins, upper bounds, or not met."""
 
-        def told(who: str, one: str) -> bool:
+        def shown(who: str, one: str) -> bool:
             if not one or who == OURS:
                 return bool(one)
             met = self.installed is None or _within(self.installed, one)
             return not met or not self.direct or any(part.operator not in (">=", ">") for part in SpecifierSet(one))
 
         asking = sorted(self.wanted.items(), key=lambda item: (item[0] != OURS, item[0]))
-        return ", ".join(one if who == OURS else f"{one} ({who})" for who, one in asking if told(who, one))
+        return ", ".join(one if who == OURS else f"{one} ({who})" for who, one in asking if shown(who, one))
 
     @property
     def requirement(self) -> str:
-        """What to ask `pip` for: `gymnasium[mujoco]>=1.2`."""
+        """The requirement for `pip install`, such as `gymnasium[mujoco]>=1.2`."""
         extras = f"[{','.join(sorted(self.extras))}]" if self.extras else ""
         parts = SpecifierSet(",".join(one for one in self.wanted.values() if one))
         pins = [part for part in parts if part.operator == "=="]
@@ -97,7 +97,7 @@ class Package:
     def __str__(self) -> str:
         if self.installed is None:
             return f"{self.name} is not installed"
-        return f"{self.name} {self.installed} is installed, asked for is {self.wanted_text}"
+        return f"{self.name} {self.installed} is installed, but {self.wanted_text} is required"
 
 
 def _within(version: str, wanted: str) -> bool:
@@ -108,17 +108,17 @@ def _within(version: str, wanted: str) -> bool:
 
 
 def _installed() -> Distributions:
-    """What can be imported here; the first of a name counts, as for an import."""
+    """Installed distributions by canonical name; of several with one name, the first on the path, as for an import."""
     found: dict[str, metadata.Distribution] = {}
     for one in metadata.distributions():
         name = one.metadata["Name"] if one.metadata is not None else None
-        if name and one.metadata["Version"]:  # an install that was cut off leaves folders without them
+        if name and one.metadata["Version"]:  # an interrupted install leaves folders without them
             found.setdefault(canonicalize_name(name), one)
     return found
 
 
 def _requirements(distribution: metadata.Distribution, extras: Iterable[str] = ()) -> list[Requirement]:
-    """What a package asks for on this platform, with some of its extras."""
+    """Requirements of a distribution on this platform, with the given extras."""
     found = []
     for line in distribution.requires or ():
         try:
@@ -131,10 +131,10 @@ def _requirements(distribution: metadata.Distribution, extras: Iterable[str] = (
 
 
 def _walk(installed: Distributions, closed: Collection[str]) -> dict[str, Package]:
-    """Every package below metarl, without what `closed` ones ask for."""
+    """All packages that metarl requires, directly or indirectly; requirements of `closed` packages are ignored."""
     packages: dict[str, Package] = {}
     waiting: list[tuple[str, frozenset[str]]] = [(OURS, frozenset())]
-    for who, extras in waiting:  # grows meanwhile
+    for who, extras in waiting:  # grows during the loop
         for one in _requirements(installed[who], extras):
             key = canonicalize_name(one.name)
             there = installed.get(key)
@@ -149,9 +149,12 @@ def _walk(installed: Distributions, closed: Collection[str]) -> dict[str, Packag
 
 
 def needed(installed: Distributions) -> list[Package]:
-    """Every package that metarl needs, metarl's own requirements first.
+    """All packages that metarl requires, its direct requirements first.
 
-    A version that has to go says nothing about what the right one will ask for, so nothing below it is counted.
+    Requirements of a package with a wrong version are ignored, because the right version may have others.
+
+    Args:
+        installed: Installed distributions by canonical name.
 
     Raises:
         ValueError: metarl is not installed.
@@ -168,57 +171,69 @@ def needed(installed: Distributions) -> list[Package]:
 
 
 def disagreeing(installed: Distributions, packages: Sequence[Package]) -> list[str]:
-    """Other installed packages that ask for another version of something that metarl needs, one sentence each."""
+    """One sentence for each installed package outside of `packages` that requires another version of one of them.
+
+    Args:
+        installed: Installed distributions by canonical name.
+        packages: The packages that metarl requires.
+    """
     known = {canonicalize_name(package.name): package for package in packages}
     sentences = []
     for name, distribution in sorted(installed.items()):
         for one in _requirements(distribution) if name != OURS and name not in known else ():
             package = known.get(canonicalize_name(one.name))
             if package and package.installed and not _within(package.installed, str(one.specifier)):
-                asked = f"{one.name}{one.specifier}"
-                sentences.append(f"{name} {distribution.version} asks for {asked}, installed is {package.installed}")
+                required = f"{one.name}{one.specifier}"
+                sentences.append(
+                    f"{name} {distribution.version} requires {required}, but {package.installed} is installed"
+                )
     return sentences
 
 
 def explanation(error: Exception) -> str | None:
-    """One line for an exception that another version of a package may have caused; None if all versions fit."""
+    """One line about packages with a wrong version that may have caused `error`; None if all versions are right."""
     try:
         wrong = [package for package in needed(_installed()) if not package.fits]
-    except Exception:  # this explains another error, so it must not raise one of its own
+    except Exception:  # must not hide `error` by an error of its own
         return None
     if not wrong:
         return None
-    told = " ".join(f"{type(error).__name__}: {error}".split())
-    return f"{'; '.join(map(str, wrong[:3]))}; `metarl versions` says what to install ({told[:300]})"
+    line = " ".join(f"{type(error).__name__}: {error}".split())
+    return f"{'; '.join(map(str, wrong[:3]))}; run `metarl versions` to see what to install ({line[:300]})"
 
 
 def try_imports(names: Iterable[str]) -> dict[str, str | None]:
-    """Imports packages in another process: what each raised, or None; under `cuda` what torch says of GPUs."""
+    """Imports packages in another process.
+
+    Returns:
+        The error of each package's import, None if it worked; after an import of torch, under `cuda`, its CUDA version
+        and the number of GPUs.
+    """
     names = list(names)
     command = [sys.executable, "-P", "-c", TRIAL, *names]
     lines: list[str] = []
-    ended = "the import ended the process"
+    ended = "the import crashed the process"
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=TRIAL_SECONDS, check=False)
         lines = done.stdout.splitlines()
     except subprocess.TimeoutExpired as late:
         lines = (late.stdout or b"").decode(errors="replace").splitlines()
         ended = f"the import took more than {TRIAL_SECONDS:g} s"
-    told: dict[str, str | None] = {}
+    found: dict[str, str | None] = {}
     for line in lines:
         try:
-            name, said = json.loads(line)
-        except ValueError:  # some package's own output
+            name, result = json.loads(line)
+        except ValueError:  # output of a package
             continue
-        told[name] = said
+        found[name] = result
     for name in names:
-        if name not in told:
-            return {**told, name: ended}
-    return told
+        if name not in found:
+            return {**found, name: ended}
+    return found
 
 
 def constraints_file(distribution: metadata.Distribution) -> Path | None:
-    """The tested set of versions, if metarl is installed from a checkout."""
+    """Path of `constraints.txt` with the tested versions, if metarl is installed from a checkout; else None."""
     try:
         origin = urlparse(json.loads(distribution.read_text("direct_url.json") or "{}").get("url", ""))
     except (ValueError, AttributeError):
@@ -228,24 +243,24 @@ def constraints_file(distribution: metadata.Distribution) -> Path | None:
 
 
 def _repair(wrong: Sequence[Package], pip: Sequence[str]) -> str | None:
-    """The command that installs what does not fit.
+    """The command that installs the right versions of `wrong`; None if there are none.
 
-    Several distributions may share one package's folder. A version without its parts overwrites or loses files of
-    theirs, so all of them go first.
+    If several distributions share a package's folder, installing one version may overwrite or lose files of the others.
+    All of them are therefore uninstalled first.
     """
     if not wrong:
         return None
     owners = metadata.packages_distributions()
     shared = [sorted(set(owners.get(package.name, ()))) for package in wrong]
     gone = [name for names in shared if len(names) > 1 for name in names]
-    broken = any(package.fits for package in wrong)  # the version is right, its files are not
+    broken = any(package.fits for package in wrong)  # right version, broken files
     install = [*pip, *(("--force-reinstall", "--no-deps") if broken and not gone else ())]
     steps = [[*pip[:3], "uninstall", "-y", *gone]] if gone else []
     return " && ".join(shlex.join(step) for step in [*steps, [*install, *(package.requirement for package in wrong)]])
 
 
 def report() -> dict[str, Any]:
-    """All of it as a JSON value.
+    """The content of `metarl versions` as a JSON value.
 
     Raises:
         ValueError: metarl is not installed.
@@ -253,9 +268,9 @@ def report() -> dict[str, Any]:
     installed = _installed()
     packages = needed(installed)
     ours = installed[OURS]
-    told = try_imports(package.name for package in packages if package.installed and package.name in TRIED)
+    failures = try_imports(package.name for package in packages if package.installed and package.name in TRIED)
     for package in packages:
-        package.failure = told.get(package.name)
+        package.failure = failures.get(package.name)
     python, wanted = platform.python_version(), ours.metadata["Requires-Python"] or ""
     wrong = [package for package in packages if package.failure or not package.fits]
     path = constraints_file(ours)
@@ -266,7 +281,7 @@ def report() -> dict[str, Any]:
         "metarl": ours.version,
         "platform": platform.platform(),
         "python": {"installed": python, "wanted": wanted, "fits": _within(python, wanted)},
-        "cuda": told.get("cuda"),
+        "cuda": failures.get("cuda"),
         "packages": [
             {
                 "name": package.name,
@@ -287,7 +302,7 @@ def report() -> dict[str, Any]:
 
 def _print(found: Mapping[str, Any]) -> None:
     python = found["python"]
-    rows = [("what", "installed", "asked for", "fits")]
+    rows = [("package", "installed", "required", "fits")]
     rows.append(("python", python["installed"], python["wanted"], "yes" if python["fits"] else "NO"))
     for one in found["packages"]:
         fits = "NO" if not one["fits"] else "BROKEN" if one["failure"] else "yes"
@@ -304,12 +319,12 @@ def _print(found: Mapping[str, Any]) -> None:
     for sentence in found["disagreeing"]:
         print(f"note: {sentence}")
     if not python["fits"]:
-        print(f"Python {python['installed']} does not fit: make the virtual environment anew with {python['wanted']}")
+        print(f"Python {python['installed']} does not fit: create a new virtual environment with {python['wanted']}")
     if found["repair"]:
-        print(f"something does not fit; this installs what does:\n  {found['repair']}")
+        print(f"to repair the packages that do not fit:\n  {found['repair']}")
     elif python["fits"]:
         print("everything fits")
-    print(f"to install another package without changing what fits:\n  {found['install_beside']}")
+    print(f"to install another package without changing these versions:\n  {found['install_beside']}")
 
 
 class _OneLine(argparse.ArgumentParser):
@@ -319,14 +334,14 @@ class _OneLine(argparse.ArgumentParser):
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the command; returns its exit code: 0 if everything fits, 1 if something does not."""
+    """Runs the command; returns its exit code: 0 if everything fits, 1 if a version is wrong or an import fails."""
     parser = _OneLine(
         prog="metarl versions",
-        description="Shows what is installed beside what is asked for, and what to install. Exit code 0: everything "
-        "fits; 1: something does not.",
+        description="Shows the installed and the required version of each package that metarl needs, and the command "
+        "that repairs a mismatch. Exit code 0: everything fits; 1: a version is wrong or an import fails.",
         allow_abbrev=False,
     )
-    parser.add_argument("--json", action="store_true", help="print one line of JSON in place of the table")
+    parser.add_argument("--json", action="store_true", help="print the versions as one JSON line instead of a table")
     command = parser.parse_args(arguments)
     try:
         found = report()

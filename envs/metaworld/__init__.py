@@ -1,1 +1,1 @@
-"""Meta-World: its 50 classes of tasks, stepped as one batch; our own code, pinned to Meta-World 3.1.1 by tests."""
+"""Meta-World's 50 task classes, stepped as one batch. Our own code; tests compare it with Meta-World 3.1.1."""

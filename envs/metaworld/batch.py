@@ -1,8 +1,8 @@
-"""Meta-World's tasks stepped as one batch, rows grouped by class of tasks.
+"""Meta-World's tasks stepped as one batch, with rows grouped by task class.
 
-A step moves the hands' targets, runs five physics steps and a forward pass in a pool of threads, and then computes with
-arrays: what all classes share for the whole batch, rewards and success for all rows of a class. The two do not overlap:
-the threads would wait for the interpreter lock after every row.
+A step moves the hands' targets, runs five physics steps and a forward pass in a thread pool, and then computes on
+arrays: shared parts of the observation for the whole batch, rewards and success for all rows of a class. Physics and
+array computations do not overlap, because the threads would wait for the interpreter lock after every row.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from metarl.vector import TaskVecEnv
 
 HORIZON = 500
 FRAME_SKIP = 5
-FRAME = 18  # numbers of one frame of the observation: hand, opening, objects
+FRAME = 18  # numbers in one frame of the observation: hand, gripper opening, objects
 OBJECTS = 14
 OBSERVATION = 39
 FRAME_UNITS = ("m",) * 3 + ("1",) + (("m",) * 3 + ("1",) * 4) * 2
@@ -40,23 +40,23 @@ HAND_LOW, HAND_HIGH = np.array([-0.525, 0.348, -0.0525]), np.array([0.525, 1.025
 FULLY_OPEN = 0.1  # m between the fingers
 COMMON = ("hand", "right_claw", "left_claw")
 VERDICT_TERMS = tuple(field.name for field in fields(Verdict))
-CAMERA = "corner2"  # hangs upside down
+CAMERA = "corner2"  # mounted upside down
 FRAME_LOW = np.concatenate([HAND_LOW, [-1.0], np.full(OBJECTS, -np.inf)])
 FRAME_HIGH = np.concatenate([HAND_HIGH, [1.0], np.full(OBJECTS, np.inf)])
 
 
 class ClassRows:
-    """The rows of one class: a model for each of its tasks in the batch, and persistent data for each row.
+    """The rows of one task class: a model for each of its tasks in the batch, and persistent data for each row.
 
     Args:
-        kind: The class of tasks.
-        goals: Its goals.
-        model: Compiled from the class's XML file; each task gets a copy.
-        num_tasks: How many tasks of the batch may be of this class.
-        episodes: `E`, rows of each.
+        kind: The task class.
+        goals: The goals of the class.
+        model: `MjModel` compiled from the class's XML file; each task gets a copy.
+        num_tasks: Capacity: largest number of tasks of this class in a batch.
+        episodes: `E`, rows per task.
 
     Attributes:
-        constants: By name, the constants of each row's goal, `[rows, size]`.
+        constants: Goal constants of each row by name, `[rows, size]`.
     """
 
     def __init__(self, kind: type[Manipulation], goals: ClassGoals, model: Any, num_tasks: int, episodes: int) -> None:
@@ -74,21 +74,21 @@ class ClassRows:
         spans = Spans(self.data[0], sensors)
         self._columns = spans.columns
         self._sensed = Scattered([spans.views(d) for d in self.data])
-        self._chosen = np.zeros(len(self.data), dtype=np.int64)  # the goal of each row
+        self._chosen = np.zeros(len(self.data), dtype=np.int64)  # index of each row's goal
         self.constants: dict[str, Floats] = {}
         self._targets, self._grips = NO_CONTROLS  # until `bind`
 
     def bind(self, targets: Floats, grips: Floats) -> None:
-        """Gives the first rows the arrays where they find their controls.
+        """Sets the arrays that hold the controls of the first rows.
 
         Args:
-            targets: Of the hands, `[rows, 3]` in m.
+            targets: Target positions of the hands, `[rows, 3]` in m.
             grips: Controls of the two fingers, `[rows, 2]`.
         """
         self._targets, self._grips = targets, grips
 
     def set_goals(self, chosen: Sequence[int]) -> None:
-        """Gives the first tasks of the class their goals, and changes their models accordingly."""
+        """Sets the goals, by index, of the class's first tasks, and adapts their models."""
         for model, goal in zip(self.models, chosen, strict=False):
             for name, values in self.goals.fields.items():
                 getattr(model, name)[...] = values[goal]
@@ -96,7 +96,7 @@ class ClassRows:
         self.constants = {name: values[self._chosen] for name, values in self.goals.constants.items()}
 
     def reset(self, rows: np.ndarray) -> Floats:
-        """Puts rows at the start of their goals; gives the first observations, `[rows, 39]`."""
+        """Puts rows into the initial states of their goals; returns the first observations, `[rows, 39]`."""
         chosen = self._chosen[rows]
         for i, goal in zip(rows.tolist(), chosen.tolist(), strict=True):
             mujoco.mj_setState(self._model_of[i], self.data[i], self.goals.states[goal], STATE)
@@ -106,12 +106,12 @@ class ClassRows:
         return self.goals.observations[chosen]
 
     def control(self, rows: np.ndarray) -> None:
-        """Hands the controls of rows to their simulations."""
+        """Writes the controls of rows into their simulations."""
         self._mocap.write(rows, self._targets[rows])
         self._fingers.write(rows, self._grips[rows])
 
     def physics(self, rows: Sequence[int]) -> None:
-        """Steps rows; runs in a thread."""
+        """Steps rows; called in a worker thread."""
         models, data = self._model_of, self.data
         mj_step, mj_forward = mujoco.mj_step, mujoco.mj_forward
         for i in rows:
@@ -119,7 +119,7 @@ class ClassRows:
             mj_forward(models[i], data[i])
 
     def sense(self, rows: np.ndarray) -> dict[str, Floats]:
-        """By name what is sensed of rows, `[rows, size]`."""
+        """Sensor readings of rows by name, `[rows, size]`."""
         self._sensed.read(rows)
         numbers = self._sensed.array
         if len(rows) < len(numbers):
@@ -127,7 +127,7 @@ class ClassRows:
         return {name: numbers[:, columns] for name, columns in self._columns.items()}
 
     def touching(self, rows: np.ndarray, sensed: Mapping[str, Floats]) -> Bools:
-        """Whether the fingers press on the class's main object, `[rows]`."""
+        """Whether both fingers press on the class's main object, `[rows]`."""
         if self._touch is None:
             return np.zeros(len(rows), dtype=np.bool_)
         return self._touch(rows, sensed["main_object"], [sensed[name] for name in FINGERS])
@@ -135,32 +135,34 @@ class ClassRows:
 
 @dataclass(frozen=True)
 class Live:
-    """Rows of the batch that a step or a reset is about, in the order of classes.
+    """The rows of a step or reset, sorted by class.
 
     Attributes:
-        places: Where each stands among the rows as they were asked for, `[rows]`.
-        at: Which of all rows in the order of classes they are.
-        members: Each class with its own rows, and which of these rows they are.
+        order: Indices that sort the requested rows by class, `[rows]`.
+        at: Indices of these rows among all rows of the batch sorted by class.
+        members: For each class, its rows within the class and their slice of the sorted rows.
     """
 
-    places: np.ndarray
+    order: np.ndarray
     at: np.ndarray | slice
     members: Sequence[tuple[ClassRows, np.ndarray, slice]]
 
     def __len__(self) -> int:
-        return len(self.places)
+        return len(self.order)
 
 
 class MetaWorldEnvs(TaskVecEnv):
-    """Tasks of Meta-World; infos are those of `Verdict` beside `success`.
+    """A batch of Meta-World tasks. Step infos are the fields of `Verdict` but `reward`, `[N]` each.
+
+    Observation (39 numbers), action (4) and reward are described in `metarl.envs.metaworld.families`.
 
     Args:
         num_tasks: `M`.
         episodes: `E`.
         horizon: `T`.
-        kinds: The classes that tasks may be of, in the order that tasks number them.
-        goals: The goals of each class, by name.
-        threads: Threads to step with; all available cores by default.
+        kinds: The task classes, in the order of the numbers in tasks.
+        goals: Goals of each class by its name.
+        threads: Number of physics threads; all available cores by default.
     """
 
     observation_units = FRAME_UNITS + FRAME_UNITS + ("m",) * 3
@@ -188,24 +190,24 @@ class MetaWorldEnvs(TaskVecEnv):
         )
         self._kinds, self._goals = tuple(kinds), goals
         self._workers = Workers(threads)
-        self._classes: dict[str, ClassRows] = {}  # of all classes met so far
-        # From here on in the order of classes, not of the batch:
-        self._groups: list[tuple[ClassRows, np.ndarray]] = []  # the classes of the tasks now, their rows in the batch
-        self._order = np.arange(self.num_envs)  # where each row of the batch stands
+        self._classes: dict[str, ClassRows] = {}  # all classes used so far
+        # Sorted by class, not in the order of the batch:
+        self._groups: list[tuple[ClassRows, np.ndarray]] = []  # classes of the current tasks, their rows in the batch
+        self._order = np.arange(self.num_envs)  # position of each row of the batch after sorting by class
         self._in_order = np.arange(self.num_envs)
-        self._warnings: Scattered  # how often MuJoCo gave each row each of its warnings
-        self._everyone: Live | None = None
-        self._targets = np.zeros((self.num_envs, 3))  # of the hands, m
-        self._bounds = np.zeros((2, self.num_envs, 3))  # of the targets, m
-        self._scale = np.zeros((self.num_envs, 1))  # m per action
+        self._warnings: Scattered  # MuJoCo's warning counters of each row
+        self._all_rows: Live | None = None
+        self._targets = np.zeros((self.num_envs, 3))  # target positions of the hands, m
+        self._bounds = np.zeros((2, self.num_envs, 3))  # lowest and highest target, m
+        self._scale = np.zeros((self.num_envs, 1))  # m per unit of action
         self._grips = np.zeros((self.num_envs, 2))
-        self._frames = np.zeros((self.num_envs, FRAME))  # of the last step
+        self._frames = np.zeros((self.num_envs, FRAME))  # frame of the last step
         # In the order of the batch:
         self._seen = np.zeros((self.num_envs, OBSERVATION))
         self._camera: Camera | None = None
 
     def _apply_tasks(self, tasks: Sequence[Task]) -> None:
-        chosen: dict[str, list[tuple[int, int]]] = {}  # by class: places in the batch and goals
+        chosen: dict[str, list[tuple[int, int]]] = {}  # by class: task indices in the batch, goals
         for place, task in enumerate(tasks):
             kind = self._kinds[int(task["class"][0])]
             chosen.setdefault(kind.name, []).append((place, int(task["goal"][0])))
@@ -227,11 +229,11 @@ class MetaWorldEnvs(TaskVecEnv):
             self._scale[own] = group.goals.action_scale
             group.bind(self._targets[own], self._grips[own])
             start += len(rows)
-        self._everyone = None
-        self._everyone = self._arranged(np.arange(self.num_envs))
+        self._all_rows = None
+        self._all_rows = self._by_class(np.arange(self.num_envs))
 
     def _make_classes(self, num_tasks: Mapping[str, int]) -> None:
-        """Makes room for so many tasks of each class; several classes share an XML file, and files compile apart."""
+        """Grows classes to a capacity of `num_tasks`; compiles the XML files, which classes share, in parallel."""
         short = [n for n, count in num_tasks.items() if n not in self._classes or self._classes[n].num_tasks < count]
         paths = sorted({self._goals[name].model_path for name in short})
         models = dict(zip(paths, self._workers.map(mujoco.MjModel.from_xml_path, paths), strict=True))
@@ -241,47 +243,47 @@ class MetaWorldEnvs(TaskVecEnv):
             model = models[goals.model_path]
             self._classes[name] = ClassRows(kinds[name], goals, model, num_tasks[name], self.episodes)
 
-    def _arranged(self, rows: np.ndarray) -> Live:
-        """Rows of the batch, ascending, in the order of classes."""
-        everyone = len(rows) == self.num_envs
-        if everyone and self._everyone is not None:
-            return self._everyone
-        order = self._order[rows]
-        places = np.argsort(order)
-        ordered, members, start = order[places], [], 0
-        for group, all_rows in self._groups:
-            first, last = np.searchsorted(ordered, (start, start + len(all_rows))).tolist()
+    def _by_class(self, rows: np.ndarray) -> Live:
+        """Sorts rows of the batch, given in ascending order, by class."""
+        all_rows = len(rows) == self.num_envs
+        if all_rows and self._all_rows is not None:
+            return self._all_rows
+        position = self._order[rows]
+        order = np.argsort(position)
+        ordered, members, start = position[order], [], 0
+        for group, own_rows in self._groups:
+            first, last = np.searchsorted(ordered, (start, start + len(own_rows))).tolist()
             if first < last:
                 members.append((group, ordered[first:last] - start, slice(first, last)))
-            start += len(all_rows)
-        return Live(places, slice(None) if everyone else ordered, members)
+            start += len(own_rows)
+        return Live(order, slice(None) if all_rows else ordered, members)
 
     def _reset_rows(self, rows: np.ndarray, rng: np.random.Generator) -> None:
-        live = self._arranged(rows)
+        live = self._by_class(rows)
         observations = np.concatenate([NO_ROWS, *(group.reset(own) for group, own, _ in live.members)])
         self._frames[live.at] = observations[:, :FRAME]
-        self._seen[rows[live.places]] = observations
+        self._seen[rows[live.order]] = observations
 
     def _aim(self, live: Live, actions: Floats) -> None:
-        """Moves the hands' targets and sets the grippers, from actions `[rows, 4]` in the order of classes."""
+        """Moves the hands' targets and sets the grippers, from actions `[rows, 4]` sorted by class."""
         low, high = self._bounds[:, live.at]
         moved = self._targets[live.at] + np.clip(actions[:, :3], -1.0, 1.0) * self._scale[live.at]
         self._targets[live.at] = np.clip(moved, low, high)
         self._grips[live.at] = actions[:, 3:] * FINGER_SIGNS
 
     def set_controls(self, rows: np.ndarray, actions: Floats) -> None:
-        """Sets targets and grippers that `bare_physics` then steps with, from actions `[rows, 4]`."""
-        live = self._arranged(rows)
-        self._aim(live, actions.astype(np.float64)[live.places])
+        """Sets targets and grippers for the next `bare_physics`, from actions `[rows, 4]`."""
+        live = self._by_class(rows)
+        self._aim(live, actions.astype(np.float64)[live.order])
         for group, own, _ in live.members:
             group.control(own)
 
     def bare_physics(self, rows: np.ndarray) -> None:
-        """Steps rows without observing or judging them: the floor under the cost of a step."""
-        self._physics(self._arranged(rows))
+        """Steps rows without observation and reward: a lower bound of the cost of a step."""
+        self._physics(self._by_class(rows))
 
     def _physics(self, live: Live) -> None:
-        """Steps rows: each thread an equal share of every class, for classes differ in cost."""
+        """Steps rows; each thread gets an equal share of every class, because classes differ in cost."""
 
         def step_share(first: int) -> None:
             for group, own, _ in live.members:
@@ -290,27 +292,27 @@ class MetaWorldEnvs(TaskVecEnv):
         self._workers.run(step_share, range(self._workers.count))
 
     def _step_rows(self, rows: np.ndarray, actions: Floats) -> tuple[Floats, Bools, Bools, dict[str, np.ndarray]]:
-        live = self._arranged(rows)
-        actions = actions.astype(np.float64)[live.places]
+        live = self._by_class(rows)
+        actions = actions.astype(np.float64)[live.order]
         self._aim(live, actions)
         for group, own, _ in live.members:
             group.control(own)
         self._physics(live)
-        observations, verdicts, blown = self._judged(live, actions)
-        self._seen[rows[live.places]] = observations
+        observations, verdicts, diverged_by_class = self._judged(live, actions)
+        self._seen[rows[live.order]] = observations
         terms = {}
         for name in VERDICT_TERMS:
             terms[name] = np.empty(len(rows))
             if verdicts:
-                terms[name][live.places] = np.concatenate([getattr(verdict, name) for verdict in verdicts])
+                terms[name][live.order] = np.concatenate([getattr(verdict, name) for verdict in verdicts])
         diverged = np.empty(len(rows), dtype=np.bool_)
-        diverged[live.places] = blown
+        diverged[live.order] = diverged_by_class
         reward = terms.pop("reward")
         infos = {**terms, "success": terms["success"] > 0.0}
         return reward, np.zeros(len(rows), dtype=np.bool_), diverged, infos
 
     def _judged(self, live: Live, actions: Floats) -> tuple[Floats, list[Verdict], Bools]:
-        """Observations `[rows, 39]`, verdicts by class, and whether a simulation blew up, in the order of classes."""
+        """Observations `[rows, 39]`, verdicts per class, and diverged simulations `[rows]`, sorted by class."""
         sensed = [group.sense(own) for group, own, _ in live.members]
         add_quaternions(sensed)
         if not sensed:
@@ -325,29 +327,33 @@ class MetaWorldEnvs(TaskVecEnv):
         frames = np.minimum(np.maximum(frames, FRAME_LOW), FRAME_HIGH)
         observations = np.concatenate([frames, self._frames[live.at], np.zeros((len(live), 3))], axis=1)
         self._frames[live.at] = frames
-        verdicts, everyone = [], isinstance(live.at, slice)
+        verdicts, all_rows = [], isinstance(live.at, slice)
         for (group, own, these), one in zip(live.members, sensed, strict=True):
             scene = Scene(
                 sensed=one,
-                goal=group.constants if everyone else {name: v[own] for name, v in group.constants.items()},
+                goal=group.constants if all_rows else {name: v[own] for name, v in group.constants.items()},
                 observation=observations[these],
                 actions=actions[these],
                 touching=group.touching(own, one),
             )
             verdicts.append(group.kind.judge(scene))
         self._warnings.read(self._in_order[live.at])
-        blown: Bools = np.any(self._warnings.array[live.at][:, FATAL_WARNINGS], axis=1)
-        return observations, verdicts, blown
+        diverged: Bools = np.any(self._warnings.array[live.at][:, FATAL_WARNINGS], axis=1)
+        return observations, verdicts, diverged
 
     def _observe(self, rows: np.ndarray) -> Floats:
         return self._seen[rows]
 
     def render_row(self, row: int, width: int, height: int) -> np.ndarray:
-        """A picture of one row, `[height, width, 3]` bytes, from Meta-World's own corner."""
+        """A picture `[height, width, 3]` (bytes) of one row, from Meta-World's camera `corner2`.
+
+        Raises:
+            ValueError: `row` is out of range.
+        """
         for group, members in self._groups:
             for own in np.flatnonzero(members == row):
                 model, data = group.models[own // group.episodes], group.data[own]
-                mujoco.mj_kinematics(model, data)  # after a reset positions are those of before; no effect on physics
+                mujoco.mj_kinematics(model, data)  # a reset leaves body positions out of date; physics is unaffected
                 mujoco.mj_comPos(model, data)
                 mujoco.mj_camlight(model, data)
                 if self._camera is None or self._camera.model is not model or self._camera.size != (width, height):
@@ -358,7 +364,7 @@ class MetaWorldEnvs(TaskVecEnv):
         raise ValueError(f"render_row: got row {row}, expected 0 to {self.num_envs - 1}")
 
     def close_extras(self, **kwargs: Any) -> None:
-        """Ends the threads, and puts the camera away."""
+        """Stops the threads and frees the camera."""
         self._workers.close()
         if self._camera is not None:
             self._camera.close()

@@ -1,4 +1,7 @@
-"""Pressing a button: `button-press-v3` and its variants from above and behind a wall, `coffee-button-v3`."""
+"""Pressing a button: `button-press-v3` and its variants from above and behind a wall, `coffee-button-v3`.
+
+In the formulas, `&` is the Hamacher product and `opening` that of the gripper, 0 to 1.
+"""
 
 from __future__ import annotations
 
@@ -12,37 +15,38 @@ from metarl.envs.metaworld.scene import Manipulation, Scene, Sensor, Verdict, bo
 from metarl.envs.metaworld.shaping import distance, hamacher, near
 from metarl.types import Floats
 
-NEAR = 0.05  # m, of the infos
+NEAR = 0.05  # m, for the info near_object
 
 
 class Button(Manipulation):
-    """A button to press along one axis; what each kind is worth is made from two long-tailed tolerances.
+    """A button to press along one axis. The rewards combine two long-tailed tolerances.
 
-    `close` is that of the tcp's distance from the button, with the hand's start at the margin; `pressed` is that of the
-    way left along the axis, within 0.005 m, with the whole way of the button at the margin.
+    `close` is that of the tcp's distance from the button (1 within `reached`, margin: the distance of the button from
+    the tcp's initial position). `pressed` is that of the remaining travel along the axis (1 within 0.005 m, margin: the
+    whole travel). Success: the remaining travel is at most `done`.
     """
 
     sensors: ClassVar[Mapping[str, Sensor]] = {"button": body("button"), "turn": body_quaternion("button")}
     constants = ("_target_pos", "init_tcp", "_obj_to_target_init")
     axis: ClassVar[int] = 1
-    """The one along which it is pressed."""
+    """Axis along which the button is pressed."""
     top: ClassVar[tuple[float, float, float]] = (0.0, -0.193, 0.0)
-    """Where a finger presses, from the middle of the body, m."""
+    """Offset of the pressing point from the body's position, m."""
     travel: ClassVar[str] = "_obj_to_target_init"
-    """Name of the goal's constant that tells the button's whole way, m."""
+    """Name of the goal constant with the button's whole travel, m."""
     reached: ClassVar[float]
     """Distance from the tcp up to which `close` is 1, m."""
     done: ClassVar[float]
-    """Way left up to which the task is done, m."""
+    """Remaining travel up to which the task is solved, m."""
 
     @classmethod
     def objects(cls, sensed: Mapping[str, Floats]) -> Floats:
-        """Where to press, and the orientation of the button."""
+        """Pressing point and orientation of the button."""
         return np.concatenate([sensed["button"] + np.array(cls.top), sensed["turn"]], axis=1)
 
     @classmethod
     def judge(cls, scene: Scene) -> Verdict:
-        """Nearness of the tcp to the button, and how far that is pressed."""
+        """Nearness of the tcp to the button, and the button's travel."""
         button, target = scene.objects[:, :3], scene.goal["_target_pos"]
         reach = distance(button, scene.tcp)
         close = near(reach, cls.reached, distance(button, scene.goal["init_tcp"]))
@@ -61,20 +65,20 @@ class Button(Manipulation):
     @staticmethod
     @abstractmethod
     def worth(opening: Floats, reach: Floats, close: Floats, pressed: Floats) -> Floats:
-        """The reward, `[R]` from `[R]` each.
+        """The reward, `[R]`.
 
         Args:
-            opening: Of the gripper, 0 to 1.
-            reach: Distance of the tcp from the button, m.
-            close: 0 to 1.
-            pressed: 0 to 1.
+            opening: Opening of the gripper, 0 to 1, `[R]`.
+            reach: Distance of the tcp from the button, `[R]` in m.
+            close: Tolerance of that distance, 0 to 1, `[R]`.
+            pressed: Tolerance of the remaining travel, 0 to 1, `[R]`.
         """
 
 
 class ButtonPress(Button):
-    """From the front. The reward is 2 opening # close, and within 0.05 m of the button 8 pressed more.
+    """Press a button from the front.
 
-    `#` is the Hamacher product; `close` is 1 within 0.05 m.
+    The reward is `2 (opening & close)`, plus `8 pressed` within 0.05 m of the button.
     """
 
     name = "button-press-v3"
@@ -83,12 +87,12 @@ class ButtonPress(Button):
 
     @staticmethod
     def worth(opening: Floats, reach: Floats, close: Floats, pressed: Floats) -> Floats:
-        """As the class says."""
+        """The class's reward."""
         return 2.0 * hamacher(opening, close) + np.where(reach <= 0.05, 8.0 * pressed, 0.0)
 
 
 class CoffeeButton(ButtonPress):
-    """The button of a coffee machine, which has 0.03 m to go; worth what that of `button-press-v3` is."""
+    """Press the button of a coffee machine, whose travel is 0.03 m; reward as in `ButtonPress`."""
 
     name = "coffee-button-v3"
     sensors: ClassVar[Mapping[str, Sensor]] = {"button": site("buttonStart")}
@@ -97,16 +101,16 @@ class CoffeeButton(ButtonPress):
 
     @classmethod
     def objects(cls, sensed: Mapping[str, Floats]) -> Floats:
-        """Where to press; its orientation is constant."""
+        """Pressing point; a constant orientation."""
         button = sensed["button"]
         return np.concatenate([button, np.tile([1.0, 0.0, 0.0, 0.0], (len(button), 1))], axis=1)
 
 
 class ButtonPressWall(Button):
-    """From the front, over a wall; `close` is 1 within 0.01 m.
+    """Press a button from the front, over a wall.
 
-    The reward farther than 0.07 m from the button is (1 - opening) / 2 # close, twice; nearer it is
-    2 + 2 (1 + opening) + 4 pressed^2. `#` is the Hamacher product.
+    The reward is `2 (((1 - opening) / 2) & close)` farther than 0.07 m from the button, else
+    `2 + 2 (1 + opening) + 4 pressed^2`.
     """
 
     name = "button-press-wall-v3"
@@ -115,15 +119,15 @@ class ButtonPressWall(Button):
 
     @staticmethod
     def worth(opening: Floats, reach: Floats, close: Floats, pressed: Floats) -> Floats:
-        """As the class says."""
+        """The class's reward."""
         far = 2.0 * hamacher((1.0 - opening) / 2.0, close)
         return np.where(reach > 0.07, far, 2.0 + 2.0 * (1.0 + opening) + 4.0 * pressed**2)
 
 
 class ButtonPressTopdown(Button):
-    """From above. The reward is 5 (1 - opening) # close, and within 0.03 m of the button 5 pressed more.
+    """Press a button from above.
 
-    `#` is the Hamacher product; `close` is 1 within 0.01 m.
+    The reward is `5 ((1 - opening) & close)`, plus `5 pressed` within 0.03 m of the button.
     """
 
     name = "button-press-topdown-v3"
@@ -134,18 +138,18 @@ class ButtonPressTopdown(Button):
 
     @staticmethod
     def worth(opening: Floats, reach: Floats, close: Floats, pressed: Floats) -> Floats:
-        """As the class says."""
+        """The class's reward."""
         return 5.0 * hamacher(1.0 - opening, close) + np.where(reach <= 0.03, 5.0 * pressed, 0.0)
 
 
 class ButtonPressTopdownWall(ButtonPressTopdown):
-    """From above, behind a wall. As `button-press-topdown-v3`, but with `opening` in place of `1 - opening`."""
+    """Press a button from above, behind a wall; as `ButtonPressTopdown`, with `opening` instead of `1 - opening`."""
 
     name = "button-press-topdown-wall-v3"
 
     @staticmethod
     def worth(opening: Floats, reach: Floats, close: Floats, pressed: Floats) -> Floats:
-        """As the class says."""
+        """The class's reward."""
         return ButtonPressTopdown.worth(1.0 - opening, reach, close, pressed)
 
 

@@ -13,25 +13,26 @@ from metarl.envs.metaworld.shaping import distance, gripper_caging, hamacher, ne
 from metarl.types import Floats
 
 SCALE = np.array([2.0, 2.0, 1.0])
-"""How much an error along each axis counts."""
+"""Weight of each axis in the mug's distance from the target."""
 
 
 class CoffeePush(Moving):
-    """To the machine.
+    """Push a mug to a coffee machine.
 
-    With e the mug's distance from the target, errors along x and y counting twice, near(e) its nearness (1 within
-    5 cm, about 0.1 at the start) and grasp how well the gripper encloses the mug, closes and reaches it: the reward is
-    10 where e < 5 cm, else the Hamacher product of grasp and near(e), and in addition 1 + 5 near(e) while the open
-    gripper is within 4 cm of the mug. Success: a distance of at most 7 cm.
+    The reward is 10 if `e < 0.05` m, else the Hamacher product of `grasp` and `near(e)`. It is larger by
+    `1 + 5 near(e)` if the tcp is within 0.04 m of the mug and the gripper is not fully closed. Here e is the mug's
+    distance from the target, weighted 2, 2, 1 along the axes; `near(e)` is a long-tailed tolerance (1 within 0.05 m,
+    about 0.1 at the initial distance); `grasp` is the caging reward with density `medium`. Success: an unweighted
+    distance of at most 0.07 m.
     """
 
     name = "coffee-push-v3"
     sensors: ClassVar[Mapping[str, Sensor]] = {"object": body("obj"), "matrix": geom_matrix("mug")}
-    main_object = "mug"  # the mesh that is shown; it touches nothing, so that `grasp_success` is never true
+    main_object = "mug"  # a visual mesh without contacts, so `grasp_success` is never true
 
     @staticmethod
     def judge(scene: Scene) -> Verdict:
-        """Nearness of the mug to the target, in the gripper."""
+        """Grasp of the mug, and its nearness to the target."""
         mug, start, target = scene.objects[:, :3], scene.goal["obj_init_pos"], scene.goal["_target_pos"]
         error = norm((mug - target) * SCALE)
         in_place = near(error, RADIUS, norm((start - target) * SCALE))
@@ -44,7 +45,7 @@ class CoffeePush(Moving):
 
 
 class CoffeePull(CoffeePush):
-    """Away from the machine: rewarded like `CoffeePush`, start and target on other sides."""
+    """Pull a mug away from a coffee machine; reward and success as in `CoffeePush`."""
 
     name = "coffee-pull-v3"
 

@@ -1,4 +1,7 @@
-"""A door and its lock: `door-open-v3`, `door-close-v3`, `door-lock-v3`, `door-unlock-v3`."""
+"""A door and its lock: `door-open-v3`, `door-close-v3`, `door-lock-v3`, `door-unlock-v3`.
+
+In the formulas, `&` is the Hamacher product.
+"""
 
 from __future__ import annotations
 
@@ -26,25 +29,27 @@ DOOR_DONE = 0.08  # m
 LOCK_DONE = 0.02  # m
 LOCK_LENGTH = 0.1  # m
 LOCK_SCALE = np.array([0.25, 1.0, 0.5])
-"""How much each axis counts in the distance from a lock."""
+"""Weight of each axis in the distance from a lock."""
 
 
 class Door(Manipulation):
-    """What opening and closing a door see of it."""
+    """A task class with a door, of which the handle is observed."""
 
     sensors: ClassVar[Mapping[str, Sensor]] = {"handle": geom("handle"), "matrix": geom_matrix("handle")}
 
     @staticmethod
     def objects(sensed: Mapping[str, Floats]) -> Floats:
-        """The handle."""
+        """Position and orientation of the handle."""
         return np.concatenate([sensed["handle"], sensed["quaternion"]], axis=1)
 
 
 class DoorClose(Door):
-    """The reward is 3 hand + 6 door, Gaussian tolerances around the same target; 10 once the door is there.
+    """Close a door.
 
-    `hand` is that of the tcp, within 0.0125 m, with a margin of 0.1 m more than the handle's distance from the hand's
-    start; `door` that of the handle, within 0.05 m, with the margin at the start of the door.
+    The reward is `3 hand + 6 door`, and 10 if the handle is within 0.05 m of the target. Both are Gaussian tolerances
+    of the distance from the target: `hand` of the tcp (1 within 0.0125 m, margin: 0.1 m plus the handle's current
+    distance from the hand's initial position), `door` of the handle (1 within 0.05 m, margin: its initial distance).
+    Success: the handle is within 0.08 m of the target.
     """
 
     name = "door-close-v3"
@@ -52,7 +57,7 @@ class DoorClose(Door):
 
     @staticmethod
     def judge(scene: Scene) -> Verdict:
-        """Nearness of tcp and handle to where the handle belongs."""
+        """Nearness of tcp and handle to the target."""
         handle, target = scene.objects[:, :3], scene.goal["_target_pos"]
         offset = distance(handle, target)
         door = tolerance(offset, (0.0, 0.05), distance(scene.goal["obj_init_pos"], target))
@@ -71,14 +76,15 @@ class DoorClose(Door):
 
 
 class DoorOpen(Door):
-    """The reward is 2 ready # grip + 8 opened; 10 once the handle is within 0.08 m of the target along x.
+    """Open a door.
 
-    `#` is the Hamacher product, and
+    The reward is `2 (ready & grip) + 8 opened`, and 10 if the handle is within 0.08 m of the target along x, which is
+    success.
 
-    - grip = (closing + 1) / 2, from the action;
-    - ready = above # beside: the hand not below a funnel around the handle, whose height at the distance r in the
-      x-y plane is 0.4 + 0.04 log(r - 0.12) m, and 0 within 0.12 m; and next to the handle, within 0.06 m;
-    - opened = 0.2 for an angle of more than 2 degrees, and 0.8 times a tolerance around 120 degrees.
+    - grip: the gripper action, scaled to 0 (opening) to 1 (closing).
+    - ready: `above & beside`. `above` is 1 for a hand above a funnel around the handle, of height
+      `0.04 ln(r - 0.12) + 0.4` at radius r and 0 within 0.12 m. `beside` is 1 within 0.06 m of a point at the handle.
+    - opened: 0.2 for a door angle above 2 degrees, plus 0.8 times a tolerance around 120 degrees.
     """
 
     name = "door-open-v3"
@@ -87,7 +93,7 @@ class DoorOpen(Door):
 
     @staticmethod
     def judge(scene: Scene) -> Verdict:
-        """The hand beside the handle, and the angle of the door."""
+        """Position of the hand beside the handle, and angle of the door."""
         hand, handle = scene.observation[:, :3], scene.objects[:, :3]
         aim = handle + np.array([-0.05, 0.0, 0.0])
         beyond = distance(hand[:, :2], aim[:, :2]) - 0.12
@@ -113,21 +119,29 @@ class DoorOpen(Door):
 
 
 class Lock(Manipulation):
-    """What locking and unlocking share: the lock as the only object, and most of the verdict."""
+    """A task class with a lock as the only object."""
 
     @staticmethod
     def objects(sensed: Mapping[str, Floats]) -> Floats:
-        """Where to push, and the orientation of the door."""
+        """Position of the lock, orientation of the door."""
         return np.concatenate([sensed["lock"], sensed["door"]], axis=1)
 
     @staticmethod
     def pushed(left: Floats) -> Floats:
-        """1 within 0.005 m of the end of the way, long-tailed with the lock's length at the margin, `[R]`."""
+        """Long-tailed tolerance of the lock's remaining travel (m): 1 within 0.005 m, margin 0.1 m, `[R]`."""
         return near(left, 0.005, LOCK_LENGTH)
 
     @staticmethod
     def verdict(scene: Scene, reward: Floats, reach: Floats, close: Floats, left: Floats) -> Verdict:
-        """The verdict on a reward, the distance from the lock (m), its tolerance, and the way left (m), `[R]` each."""
+        """The verdict of both classes.
+
+        Args:
+            scene: The scene.
+            reward: Reward, `[R]`.
+            reach: Distance of the gripper from the lock, `[R]` in m.
+            close: Tolerance of that distance, 0 to 1, `[R]`.
+            left: Remaining travel of the lock, `[R]` in m.
+        """
         return Verdict(
             reward=reward,
             success=left <= LOCK_DONE,
@@ -140,10 +154,12 @@ class Lock(Manipulation):
 
 
 class DoorLock(Lock):
-    """The reward is 2 opening # close + 8 pushed, with `#` the Hamacher product.
+    """Lock a door.
 
-    `close` is 1 with the left pad within 0.01 m of the lock and 0.1 else: Meta-World means its margin to be the
-    distance at the start, but takes the present one. `pushed` is a tolerance of the way left down to the target.
+    The reward is `2 (opening & close) + 8 pushed`, with `opening` that of the gripper. `close` is 1 if the left pad is
+    within 0.01 m of the lock (weighted 0.25, 1, 0.5 along the axes). Beyond, it decreases, but never below 0.1: its
+    margin is the current distance, where Meta-World probably means the initial one. `pushed` is `Lock.pushed` of the
+    vertical distance from the target. Success: that distance is at most 0.02 m.
     """
 
     name = "door-lock-v3"
@@ -152,7 +168,7 @@ class DoorLock(Lock):
 
     @staticmethod
     def judge(scene: Scene) -> Verdict:
-        """Nearness of the left pad to the lock, and how far that is pushed down."""
+        """Nearness of the left pad to the lock, and the lock's vertical travel."""
         lock = scene.objects[:, :3]
         reach = norm((lock - scene.sensed["left_pad"]) * LOCK_SCALE)
         close = near(reach, 0.01, reach)
@@ -161,11 +177,12 @@ class DoorLock(Lock):
 
 
 class DoorUnlock(Lock):
-    """The reward is 2 close + 8 pushed.
+    """Unlock a door.
 
-    `close` is a long-tailed tolerance of the distance between the gripper's shoulder and the lock, within 0.02 m, with
-    the shoulder's distance at the start from the lock's axis at the margin. `pushed` is a tolerance of the way left
-    along x to the target.
+    The reward is `2 close + 8 pushed`. `close` is a long-tailed tolerance of the distance between the gripper's
+    shoulder and the lock, weighted 0.25, 1, 0.5 along the axes (1 within 0.02 m, margin: the initial shoulder's
+    distance from the lock's axis). `pushed` is `Lock.pushed` of the distance from the target along x. Success: that
+    distance is at most 0.02 m.
     """
 
     name = "door-unlock-v3"
@@ -178,7 +195,7 @@ class DoorUnlock(Lock):
 
     @staticmethod
     def judge(scene: Scene) -> Verdict:
-        """Nearness of the gripper's shoulder to the lock, and how far that is pushed aside."""
+        """Nearness of the gripper's shoulder to the lock, and the lock's travel along x."""
         lock, shoulder = scene.objects[:, :3], np.array([0.0, 0.055, 0.07])
         reach = norm((scene.observation[:, :3] + shoulder - lock) * LOCK_SCALE)
         margin = norm((scene.goal["init_tcp"] + shoulder - scene.sensed["axis"]) * LOCK_SCALE)

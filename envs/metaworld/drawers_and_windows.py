@@ -1,4 +1,7 @@
-"""What slides: `drawer-open-v3`, `drawer-close-v3`, `window-open-v3`, `window-close-v3`."""
+"""Sliding drawers and windows: `drawer-open-v3`, `drawer-close-v3`, `window-open-v3`, `window-close-v3`.
+
+In the formulas, `&` is the Hamacher product.
+"""
 
 from __future__ import annotations
 
@@ -12,16 +15,19 @@ from metarl.envs.metaworld.shaping import distance, hamacher, near, norm, tolera
 from metarl.types import Floats
 
 RADIUS = 0.05  # m, around the target
-DRAWER_LENGTH = 0.2  # m that it opens
+DRAWER_LENGTH = 0.2
+"""Distance between the closed and the open position of a drawer, m."""
 DRAWER_SCALE = np.array([3.0, 3.0, 1.0])
-"""How much each axis counts in the distance from a drawer's handle."""
+"""Weight of each axis in the hand's distance from a drawer's handle."""
 
 
 class DrawerOpen(Manipulation):
-    """The reward is 5 (opened + close), long-tailed tolerances.
+    """Open a drawer.
 
-    `opened` is that of the handle's distance from the target, within 0.02 m, with a margin of 0.2 m; `close` that of
-    the hand's distance from the handle, x and y counted threefold, within 0.01 m, with the hand's start at the margin.
+    The reward is `5 (opened + close)`, both long-tailed tolerances. `opened` is that of the handle's distance from the
+    target (1 within 0.02 m, margin 0.2 m). `close` is that of the hand's distance from the handle, weighted 3, 3, 1
+    along the axes (1 within 0.01 m, margin: the tcp's initial distance). Success: the handle is within 0.03 m of the
+    target.
     """
 
     name = "drawer-open-v3"
@@ -30,7 +36,7 @@ class DrawerOpen(Manipulation):
 
     @staticmethod
     def objects(sensed: Mapping[str, Floats]) -> Floats:
-        """The handle, with the drawer's orientation."""
+        """Position of the handle, orientation of the drawer."""
         return np.concatenate([sensed["drawer"] + np.array([0.0, -0.16, 0.0]), sensed["turn"]], axis=1)
 
     @staticmethod
@@ -54,11 +60,12 @@ class DrawerOpen(Manipulation):
 
 
 class DrawerClose(Manipulation):
-    """The reward is 10 (close # closing) # shut, with `#` the Hamacher product; 10 within 0.065 m of the target.
+    """Close a drawer.
 
-    `close` is a Gaussian tolerance of the tcp's distance from the handle, within 0.005 m; `closing` is the gripper's
-    action, 0 to 1; `shut` is a long-tailed tolerance of the handle's distance from the target, within 0.05 m. Both
-    margins reach as far as the start.
+    The reward is `10 ((close & closing) & shut)`, and 10 within 0.065 m of the target, which is success. `close` is a
+    Gaussian tolerance of the tcp's distance from the handle (1 within 0.005 m). `closing` is the gripper action,
+    clipped to 0 to 1. `shut` is a long-tailed tolerance of the handle's distance from the target (1 within 0.05 m).
+    Both tolerances are 0.1 at the initial distance.
     """
 
     name = "drawer-close-v3"
@@ -67,7 +74,7 @@ class DrawerClose(Manipulation):
 
     @staticmethod
     def objects(sensed: Mapping[str, Floats]) -> Floats:
-        """The handle, without orientation."""
+        """Position of the handle; zeros for its orientation."""
         handle = sensed["drawer"] + np.array([0.0, -0.16, 0.05])
         return np.concatenate([handle, np.zeros((len(handle), 4))], axis=1)
 
@@ -92,20 +99,21 @@ class DrawerClose(Manipulation):
 
 
 class Window(Manipulation):
-    """The reward is 10 close # moved, with `#` the Hamacher product.
+    """A window to open or close.
 
-    `close` is a tolerance of the tcp's distance from the handle, within 0.02 m; `moved` is a long-tailed one of the
-    handle's distance from the target along x, within 0.05 m. Both margins reach as far as the start.
+    The reward is `10 (close & moved)`. `close` is a tolerance of the tcp's distance from the handle (1 within 0.02 m).
+    `moved` is a long-tailed tolerance of the handle's distance from the target along x (1 within 0.05 m). Both are 0.1
+    at the initial distance. Success: the distance along x is at most 0.05 m.
     """
 
     start: ClassVar[str]
-    """Name of the goal's constant that tells the place along x where the way of the window begins."""
+    """Name of the goal constant with the initial position of the window, used along x."""
     falling: ClassVar[Literal["gaussian", "long_tail"]]
-    """The shape of the tolerance `close`."""
+    """Shape of the tolerance `close`."""
 
     @staticmethod
     def objects(sensed: Mapping[str, Floats]) -> Floats:
-        """The handle, without orientation."""
+        """Position of the handle; zeros for its orientation."""
         return np.concatenate([sensed["handle"], np.zeros((len(sensed["handle"]), 4))], axis=1)
 
     @classmethod
@@ -130,7 +138,7 @@ class Window(Manipulation):
 
 
 class WindowOpen(Window):
-    """To the right; `close` is long-tailed."""
+    """Open a window, to the right; `close` is long-tailed."""
 
     name = "window-open-v3"
     sensors: ClassVar[Mapping[str, Sensor]] = {"handle": site("handleOpenStart")}
@@ -140,7 +148,7 @@ class WindowOpen(Window):
 
 
 class WindowClose(Window):
-    """To the left; `close` is Gaussian."""
+    """Close a window, to the left; `close` is Gaussian."""
 
     name = "window-close-v3"
     sensors: ClassVar[Mapping[str, Sensor]] = {"handle": site("handleCloseStart")}

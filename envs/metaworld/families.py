@@ -1,20 +1,22 @@
 """Meta-World's benchmarks as families: `ml1:reach-v3`, `ml10`, `ml25`, `ml45`, and `ml:TRAIN,.../TEST,...`.
 
-Goals are those of `metaworld.ML1(...)`, `ML10(...)` and so on with the same seed (42 by default, `ml10:seed=1`): 50
-for training and 50 held out in each class. Each meta-batch takes its classes evenly.
+Goals equal those of `metaworld.ML1(...)`, `ML10(...)` and so on with the same seed (42 by default, `ml10:seed=1` for
+another): 50 for training and 50 held out in each class. A meta-batch has all classes equally often.
 
 | observation | index | unit |
 |---|---|---|
 | position of the hand, opening of the gripper | 0 to 3 | m, 1 |
 | positions and quaternions of up to two objects, else zeros | 4 to 17 | m, 1 |
-| the same of the step before | 18 to 35 | |
-| zeros, where Meta-World's multi-task benchmarks show the goal | 36 to 38 | |
+| the same numbers of the previous step | 18 to 35 | m, 1 |
+| zeros; Meta-World's multi-task benchmarks have the goal here | 36 to 38 | m |
 
 | action | index | range |
 |---|---|---|
-| displacement of the hand's target, in cm; closing of the gripper | 0 to 3 | [-1, 1] |
+| displacement of the hand's target in cm; closing of the gripper | 0 to 3 | [-1, 1] |
 
-Rewards are version 2 (Yu et al. 2019, arXiv:1910.10897), 0 to 10 each step; see the classes. No episode is terminated.
+The reward is version 2 (Yu et al. 2019, arXiv:1910.10897), 0 to 10 per step; the docstring of each task class has its
+formula. An episode never terminates; it is truncated after 500 steps. The target position is hidden. The class and
+the initial object positions show in the observation.
 """
 
 from __future__ import annotations
@@ -35,9 +37,9 @@ from metarl.tasks import Family, Parameter, balanced_choice
 from metarl.types import Floats, Task
 
 SEED = 42
-"""Of the goals, unless the family's name says another."""
+"""Default seed of the goals."""
 REWARD_VERSION = "version 2 (Yu et al. 2019, arXiv:1910.10897v2), 0 to 10 per step"
-"""Multi-task results differ by 48 points of success between the versions (McLean et al. 2025, arXiv:2505.11289)."""
+"""Multi-task success rates differ by 48 points between the versions (McLean et al. 2025, arXiv:2505.11289)."""
 
 
 def _unused(u: Floats) -> Floats:
@@ -47,21 +49,21 @@ def _unused(u: Floats) -> Floats:
 PARAMETERS = tuple(
     Parameter(name=name, meaning=meaning, hidden=hidden, variates=0, transform=_unused, categorical=categorical)
     for name, meaning, hidden, categorical in (
-        ("class", "number of the class of tasks, in alphabetical order of all 50; its objects are seen", False, True),
-        ("goal", "number of the goal within its class, held-out ones last; where objects start is seen", False, False),
-        ("target", "place that the goal asks for, m", True, False),
+        ("class", "index of the task class, in alphabetical order of all 50; its objects are visible", False, True),
+        ("goal", "index of the goal in its class, held-out ones last; initial positions are visible", False, False),
+        ("target", "target position of the goal, m", True, False),
     )
 )
 
 
 @dataclass(frozen=True)
 class Benchmark:
-    """Classes of tasks for training and held out, whose goals are derived, or read from the cache, when first needed.
+    """Task classes for training and held out. Their goals are computed, or read from the cache, on first use.
 
     Args:
-        name: Such as `ml10`.
-        seed: Of the goals.
-        own_classes: The classes for training and held out; None for those that Meta-World gives the benchmark.
+        name: Name of the benchmark, such as `ml10`.
+        seed: Seed of the goals.
+        own_classes: Names of the classes for training and held out; None for Meta-World's own choice.
     """
 
     name: str
@@ -70,27 +72,27 @@ class Benchmark:
 
     @cached_property
     def classes(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
-        """The names of the classes for training and held out."""
+        """Names of the classes for training and held out, as in Meta-World."""
         if self.own_classes is not None:
             return self.own_classes
-        from metaworld import env_dict  # late: it takes a second, and not every command needs it
+        from metaworld import env_dict  # imported late: it takes a second
 
         found = getattr(env_dict, f"{self.name.upper()}_V3")
         return tuple(found["train"]), tuple(found["test"])
 
     @property
     def held_out_classes(self) -> tuple[str, ...]:
-        """The held-out classes, without those that are trained on too.
+        """The held-out classes, without those that are also trained on.
 
-        Meta-World 3.1.1 has basketball-v3 in both halves of ML25. Where the halves are the same classes (ML1), only the
-        goals are held out.
+        Meta-World 3.1.1 has basketball-v3 in both halves of ML25. If both halves are the same classes (ML1), all of
+        them are returned, since their goals differ.
         """
         train, test = self.classes
         return test if set(test) <= set(train) else tuple(name for name in test if name not in train)
 
     @cached_property
     def goals(self) -> dict[str, ClassGoals]:
-        """The goals of every class."""
+        """Goals of each class by its name."""
         kinds = [MANIPULATIONS[name] for name in dict.fromkeys([*self.classes[0], *self.classes[1]])]
         key = self.name if self.own_classes is None else "/".join(",".join(names) for names in self.own_classes)
         return cached_goals(self.name, key, self.seed, kinds, lambda: _derived(self))
@@ -103,11 +105,11 @@ class Benchmark:
 
 @dataclass(frozen=True)
 class BenchmarkTasks:
-    """The goals of a benchmark as a distribution of tasks: classes evenly, and within a class goals evenly.
+    """The task distribution of a benchmark: all classes equally often, and all goals of a class equally often.
 
     Args:
         family: Name of the family.
-        benchmark: Where they come from.
+        benchmark: The benchmark.
     """
 
     family: str
@@ -132,21 +134,21 @@ class BenchmarkTasks:
 
     @cached_property
     def withheld(self) -> tuple[tuple[Task, ...], ...]:
-        """The held-out tasks of each class that is held out."""
+        """The held-out tasks of each held-out class."""
         return tuple(self._tasks(name, training=False) for name in self.benchmark.held_out_classes)
 
     def sample(self, n: int, rng: np.random.Generator) -> list[Task]:
-        """`n` training tasks: every class as often as the others, in random order; within a class different goals."""
+        """`n` training tasks in random order: all classes equally often, with distinct goals in each class."""
         kinds = balanced_choice(len(self.train), n, rng)
         goals = {k: iter(balanced_choice(len(self.train[k]), kinds.count(k), rng)) for k in sorted(set(kinds))}
         return [self.train[k][next(goals[k])] for k in kinds]
 
     def train_tasks(self, n: int) -> list[Task]:
-        """The first `n` training tasks, class by class in turn."""
+        """The first `n` training tasks, one of each class in turn."""
         return _in_turn(self.train)[:n]
 
     def held_out(self, n: int | None = None) -> list[Task]:
-        """The first `n` held-out tasks (all by default), class by class in turn."""
+        """The first `n` held-out tasks (all by default), one of each class in turn."""
         return _in_turn(self.withheld)[:n]
 
 
@@ -156,13 +158,28 @@ def class_of(task: Task) -> str:
 
 
 def _in_turn(groups: Sequence[Sequence[Task]]) -> list[Task]:
-    """The first of every group, then the second of every group, and so on."""
+    """The first item of every group, then the second of every group, and so on."""
     longest = max(len(group) for group in groups)
     return [group[i] for i in range(longest) for group in groups if i < len(group)]
 
 
 def ml1(argument: str = "reach-v3") -> Family:
-    """One class, its goals held out: `ml1:push-v3`, or `ml1:push-v3,seed=1`."""
+    """Meta-World's ML1: one task class with held-out goals.
+
+    - Observation: 39 numbers in m and 1, see the module.
+    - Action: 4 numbers in [-1, 1]: displacement of the hand's target in cm, closing of the gripper.
+    - Reward: version 2, 0 to 10 per step, see the task class.
+    - End: truncated after 500 steps.
+    - Varies: the goal; its target position is hidden, initial object positions are visible. 50 goals are for training,
+      50 are held out.
+    - Source: Meta-World 3.1.1.
+
+    Args:
+        argument: Name of the class and options, as in `ml1:push-v3,seed=1`, after the colon.
+
+    Raises:
+        ValueError: The argument is no single class of Meta-World, or the seed is no number.
+    """
     words, seed = _options("ml1", argument)
     if len(words) != 1:
         raise ValueError(f"family 'ml1': got {argument!r}, expected the name of one class, such as ml1:reach-v3")
@@ -172,30 +189,53 @@ def ml1(argument: str = "reach-v3") -> Family:
 
 
 def ml10(argument: str = "") -> Family:
-    """Ten classes for training, five held out."""
+    """Meta-World's ML10: 10 task classes for training, 5 held out; otherwise as `ml1`.
+
+    - Varies: the class and the goal. The class's objects are visible, the target position is hidden.
+
+    Args:
+        argument: Empty, or `seed=NUMBER`.
+
+    Raises:
+        ValueError: The argument is something else.
+    """
     return _fixed("ml10", argument, "Meta-World's ML10: 10 classes for training, 5 held out")
 
 
 def ml25(argument: str = "") -> Family:
-    """25 classes for training, four held out: basketball-v3 stands in both of Meta-World's halves."""
+    """Meta-World's ML25: 25 task classes for training, 4 held out; otherwise as `ml10`.
+
+    Meta-World lists basketball-v3 in both halves; here it is for training only.
+    """
     return _fixed(
         "ml25",
         argument,
-        "Meta-World's ML25: 25 classes for training, 4 held out (its fifth, basketball-v3, is trained on too)",
+        "Meta-World's ML25: 25 classes for training, 4 held out (without basketball-v3, which is trained on)",
     )
 
 
 def ml45(argument: str = "") -> Family:
-    """45 classes for training, five held out."""
+    """Meta-World's ML45: 45 task classes for training, 5 held out; otherwise as `ml10`."""
     return _fixed("ml45", argument, "Meta-World's ML45: 45 classes for training, 5 held out")
 
 
 def ml(argument: str = "reach-v3,push-v3/pick-place-v3") -> Family:
-    """Classes of one's own choice: `ml:reach-v3,push-v3/pick-place-v3`, those held out after the slash."""
+    """A custom choice of Meta-World's task classes; otherwise as `ml10`. Goals equal those of each class's ML1.
+
+    Args:
+        argument: Training classes, a slash, held-out classes, and options, as in
+            `ml:reach-v3,push-v3/pick-place-v3,seed=1`, after the colon.
+
+    Raises:
+        ValueError: A half is empty, a class does not exist, or the seed is no number.
+    """
     train, slash, test = argument.partition("/")
     words, seed = _options("ml", test)
     if not slash or not train or not words:
-        raise ValueError(f"family 'ml': got {argument!r}, expected such as reach-v3,push-v3/pick-place-v3")
+        raise ValueError(
+            f"family 'ml': got {argument!r}, expected training classes / held-out classes, such as "
+            "reach-v3,push-v3/pick-place-v3"
+        )
     classes = (tuple(map(_known, train.split(","))), tuple(map(_known, words)))
     name = "ml" if argument == "reach-v3,push-v3/pick-place-v3" else f"ml:{argument}"
     summary = f"Meta-World: {len(classes[0])} classes for training, {len(classes[1])} held out"
@@ -205,7 +245,7 @@ def ml(argument: str = "reach-v3,push-v3/pick-place-v3") -> Family:
 def _fixed(benchmark: str, argument: str, summary: str) -> Family:
     words, seed = _options(benchmark, argument)
     if words:
-        raise ValueError(f"family {benchmark!r}: got {argument!r}, expected nothing, or seed=NUMBER")
+        raise ValueError(f"family {benchmark!r}: got {argument!r}, expected no argument, or seed=NUMBER")
     return _family(f"{benchmark}:{argument}" if argument else benchmark, Benchmark(benchmark, seed), summary)
 
 
@@ -222,7 +262,7 @@ def _family(name: str, benchmark: Benchmark, summary: str) -> Family:
 
 
 def _options(family: str, argument: str) -> tuple[list[str], int]:
-    """The words of an argument, and the seed among them."""
+    """The comma-separated words of an argument without `seed=NUMBER`, and the seed."""
     words, seed = [word for word in argument.split(",") if word], SEED
     for word in [word for word in words if word.startswith("seed=")]:
         text = word.removeprefix("seed=")
@@ -236,19 +276,19 @@ def _options(family: str, argument: str) -> tuple[list[str], int]:
 def _known(name: str) -> str:
     if name not in MANIPULATIONS:
         near = did_you_mean(name, MANIPULATIONS)
-        raise ValueError(f"Meta-World: got the class {name!r}.{near} There are: {', '.join(sorted(MANIPULATIONS))}")
+        raise ValueError(f"Meta-World: got class {name!r}, expected one of {', '.join(sorted(MANIPULATIONS))}.{near}")
     return name
 
 
 def _derived(benchmark: Benchmark) -> dict[str, ClassGoals]:
-    """The goals of all classes, by Meta-World itself, which takes a while."""
+    """The goals of all classes, computed with Meta-World itself (seconds per class)."""
     train, test = _upstream_tasks(benchmark)
     from metaworld.env_dict import ALL_V3_ENVIRONMENTS
 
     result: dict[str, ClassGoals] = {}
     names = list(dict.fromkeys([*train, *test]))
     for i, name in enumerate(names, start=1):
-        _say(f"{benchmark.name}: goals of {name}, {i} of {len(names)} classes (once; kept in {cache_folder()})")
+        _log(f"{benchmark.name}: computing goals of {name}, class {i} of {len(names)}; cached in {cache_folder()}")
         make_env = ALL_V3_ENVIRONMENTS[name]
         result[name] = class_goals(MANIPULATIONS[name], make_env, train.get(name, []), test.get(name, []))
     return result
@@ -257,12 +297,12 @@ def _derived(benchmark: Benchmark) -> dict[str, ClassGoals]:
 def _upstream_tasks(benchmark: Benchmark) -> tuple[Mapping[str, list[Any]], Mapping[str, list[Any]]]:
     """Meta-World's own tasks by class, for training and held out.
 
-    The goals of its own benchmarks are drawn for all classes together; those of one's own choice of classes are those
+    Meta-World draws the goals of a benchmark for all its classes together. A custom choice of classes takes the goals
     of each class's `ML1`.
     """
     import metaworld
 
-    _say(f"{benchmark.name}: Meta-World draws its goals (once)")
+    _log(f"{benchmark.name}: Meta-World draws its goals (first start only)")
     if benchmark.own_classes is None:
         made = getattr(metaworld, benchmark.name.upper())(seed=benchmark.seed)
         return _by_class(made.train_tasks), _by_class(made.test_tasks)
@@ -272,7 +312,7 @@ def _upstream_tasks(benchmark: Benchmark) -> tuple[Mapping[str, list[Any]], Mapp
     return {name: singles[name].train_tasks for name in train}, {name: singles[name].test_tasks for name in test}
 
 
-def _say(line: str) -> None:
+def _log(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 

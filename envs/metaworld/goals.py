@@ -1,7 +1,7 @@
 """The goals of Meta-World's benchmarks as arrays: computed once with Meta-World itself, then read from a cache.
 
-A reset of Meta-World's environments simulates 500 physics steps, and ends in the same state every time for the same
-goal. So a goal is that state, the model's fields that differ from its XML file, and the numbers that the reward needs.
+A reset of Meta-World's environments simulates 500 physics steps and ends, for a given goal, always in the same state.
+A goal is therefore stored as that state, the model fields that differ from the XML file, and the reward's constants.
 """
 
 from __future__ import annotations
@@ -27,44 +27,46 @@ from metarl.files import write_bytes
 from metarl.types import Floats
 
 STATE = mujoco.mjtState.mjSTATE_INTEGRATION
-"""What of an `MjData` decides all that follows: positions, velocities, warm start, mocap, controls and the like."""
+"""The part of an `MjData` that determines future steps: positions, velocities, warm start, mocap, controls and more."""
 PACKAGES = ("metaworld", "mujoco", "gymnasium", "numpy")
+"""Packages whose versions are part of a cache file's name."""
 FORMAT = 1
-"""Of the cache; counted up when what is stored changes."""
+"""Version of the cache format; increased when the stored arrays change."""
 
 TESTED = {"metaworld": "3.1.1", "mujoco": "3.3.0", "gymnasium": "1.4.0"}
-"""The versions that ours was compared with."""
+"""Versions with which our environments were compared with Meta-World's."""
 
 logger = logging.getLogger(__name__)
 
 
 @functools.cache
 def warn_of_other_versions() -> None:
-    """One warning where what is installed was not tested."""
+    """Logs once if installed versions differ from the tested ones."""
     found = {name: importlib.metadata.version(name) for name in TESTED}
     if found != TESTED:
         listed = (", ".join(f"{name} {version}" for name, version in one.items()) for one in (found, TESTED))
         logger.warning(
-            "got %s, tested are %s; whether they play alike: python -m metarl.scripts.reference.metaworld_parity",
+            "Meta-World: got %s, but tested are %s; compare rewards and observations with: "
+            "python -m metarl.scripts.reference.metaworld_parity",
             *listed,
         )
 
 
 @dataclass(frozen=True)
 class ClassGoals:
-    """`G` goals of one class of tasks.
+    """`G` goals of one task class.
 
     Attributes:
-        model_path: The class's XML file.
-        vectors: Meta-World's random vector of each goal: where objects start, and the target, `[G, V]`.
-        targets: The place that each asks for, `[G, 3]` in m.
-        states: The physics after a reset, `[G, S]` as `mj_getState(STATE)` gives it.
-        observations: The first observation, `[G, 39]`.
-        fields: By name the model's fields that are not as in the XML file, `[G, ...]`.
-        constants: By name what the class's reward needs of a goal, `[G, size]`.
-        mocap_bounds: Lowest and highest place of the hand's target, `[2, 3]` in m.
-        action_scale: How far an action of 1 moves it, m.
-        training: How many of them are for training; they come first, the held-out ones after them.
+        model_path: Path of the class's XML file.
+        vectors: Meta-World's random vector of each goal (initial object positions and target), `[G, V]`.
+        targets: Target position of each goal, `[G, 3]` in m.
+        states: Physics state after a reset, `[G, S]`, from `mj_getState` with `STATE`.
+        observations: First observation, `[G, 39]`.
+        fields: Model fields that differ from the XML file, by name, `[G, ...]`.
+        constants: Constants that the class's reward reads, by name, `[G, size]`.
+        mocap_bounds: Lowest and highest position of the hand's target, `[2, 3]` in m.
+        action_scale: Displacement of the hand's target per unit of action, m.
+        training: Number of goals for training, which come first; the others are held out.
     """
 
     model_path: str
@@ -82,13 +84,13 @@ class ClassGoals:
 def class_goals(
     kind: type[Manipulation], make_env: Callable[[], Any], train: Sequence[Any], held_out: Sequence[Any]
 ) -> ClassGoals:
-    """Lets Meta-World's own environment play every task up to its first observation.
+    """Computes goals by resetting Meta-World's own environment to each task.
 
     Args:
-        kind: The class of tasks.
-        make_env: Meta-World's class.
-        train: Meta-World's training tasks of that class.
-        held_out: Its held-out ones.
+        kind: The task class.
+        make_env: Meta-World's environment class.
+        train: Meta-World's training tasks of the class.
+        held_out: Meta-World's held-out tasks of the class.
     """
     env = make_env()
     plain = mujoco.MjModel.from_xml_path(env.model_name)
@@ -125,7 +127,7 @@ def class_goals(
 
 
 def _constants(env: Any, kind: type[Manipulation]) -> dict[str, Floats]:
-    """What the reward needs of the goal that an environment was just reset to; takes a step where one sets some."""
+    """The reward's constants after a reset, by name; makes a step if some of them are set only there."""
 
     def read(names: Sequence[str]) -> dict[str, Floats]:
         return {name: np.array(getattr(env, name), dtype=np.float64).reshape(-1) for name in names}
@@ -137,11 +139,11 @@ def _constants(env: Any, kind: type[Manipulation]) -> dict[str, Floats]:
     return result
 
 
-# The cache -------------------------------------------------------------------------------------------------
+# Cache -----------------------------------------------------------------------------------------------------
 
 
 def cache_folder() -> Path:
-    """Where derived arrays are kept: `METARL_CACHE`, or `metarl` in the user's cache folder."""
+    """Folder of cached arrays: the environment variable `METARL_CACHE`, else `metarl` in the user's cache folder."""
     named = os.environ.get("METARL_CACHE")
     return Path(named) if named else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "metarl"
 
@@ -153,17 +155,17 @@ def cached_goals(
     kinds: Sequence[type[Manipulation]],
     compute: Callable[[], dict[str, ClassGoals]],
 ) -> dict[str, ClassGoals]:
-    """What `compute` gives, from the cache where it is there and whole.
+    """The goals of each class, from the cache if possible, else from `compute`.
 
-    The file's name holds the versions of all packages that the arrays depend on, and what is asked for. A file that
-    is damaged is computed again; a folder that cannot be written to only costs the time of the next start.
+    A hash of the request and of package versions is part of the file's name. A damaged file is computed again. If the
+    folder is not writable, the goals are computed again at the next start.
 
     Args:
-        benchmark: Such as `ml10`.
-        classes: Which of its classes are for training and held out.
-        seed: Of its goals.
-        kinds: The classes that are needed.
-        compute: Makes the goals by class.
+        benchmark: Name of the benchmark, such as `ml10`.
+        classes: Text that identifies its training and held-out classes.
+        seed: Seed of its goals.
+        kinds: The task classes.
+        compute: Function that computes the goals by class name.
     """
     warn_of_other_versions()
     asked = [
@@ -181,13 +183,13 @@ def cached_goals(
         try:
             return _read(path)
         except (ValueError, KeyError, OSError, safetensors.SafetensorError) as error:
-            logger.warning("%s: damaged (%s), computed again", path, error)
+            logger.warning("%s: damaged (%s); computing it again", path, error)
     goals = compute()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_bytes(path, _packed(goals))
     except OSError as error:
-        logger.warning("%s: not written (%s); the next start computes it again", path, error)
+        logger.warning("%s: cannot be written (%s); the next start computes it again", path, error)
     return goals
 
 
@@ -244,7 +246,7 @@ def _read(path: Path) -> dict[str, ClassGoals]:
 
 
 def _package() -> Path:
-    import metaworld  # late: it takes a second, and a command that only lists families should not wait
+    import metaworld  # imported late: it takes a second
 
     return Path(metaworld.__file__).parent
 

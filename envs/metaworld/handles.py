@@ -1,7 +1,7 @@
 """Pressing and pulling handles: `handle-press-v3`, `handle-press-side-v3`, `handle-pull-v3`, `handle-pull-side-v3`.
 
-In the formulas of rewards, `near(x; r, m)` is the long-tailed tolerance: 1 for x up to r, and 0.1 at x = r + m;
-`a & b` is the Hamacher product; `x0` is x at the start.
+In the formulas, `near(x; r, m)` is the long-tailed tolerance: 1 for x up to r, 0.1 at x = r + m. `a & b` is the
+Hamacher product, and `x0` the initial value of x. Distances are in m.
 """
 
 from __future__ import annotations
@@ -17,10 +17,11 @@ from metarl.types import Bools, Floats
 
 
 class HandlePress(Manipulation):
-    """Pressing a handle down.
+    """Press a handle down.
 
-    The reward is 10 where d <= 0.02, else `10 (near(h; 0.02, |h0 - 0.02|) & near(d; 0.02, |d0 - 0.02|))`: d is the
-    height of the handle above the target, or below it, h the distance of the tcp from the handle.
+    The reward is 10 if `d <= 0.02`, which is success, else
+    `10 (near(h; 0.02, |h0 - 0.02|) & near(d; 0.02, |d0 - 0.02|))`. Here d is the vertical distance of the handle from
+    the target, and h the distance of the tcp from the handle.
     """
 
     name = "handle-press-v3"
@@ -31,12 +32,12 @@ class HandlePress(Manipulation):
 
     @staticmethod
     def objects(sensed: Mapping[str, Floats]) -> Floats:
-        """The handle; without orientation."""
+        """Position of the handle; zeros for its orientation."""
         return np.concatenate([sensed["handle"], np.zeros((len(sensed["handle"]), 4))], axis=1)
 
     @staticmethod
     def judge(scene: Scene) -> Verdict:
-        """Reaching the handle, and nearness of its height to the target's."""
+        """Nearness of the tcp to the handle, and of the handle's height to the target's."""
         handle, start, target = scene.objects[:, :3], scene.goal["_handle_init_pos"], scene.goal["_target_pos"]
         radius = HandlePress.RADIUS
         offset = np.abs(handle[:, 2] - target[:, 2])
@@ -58,7 +59,7 @@ class HandlePress(Manipulation):
 
 
 class HandlePressSide(HandlePress):
-    """Pressing a handle down that stands at the robot's side: rewarded as `HandlePress`."""
+    """Press down a handle at the robot's side; reward as in `HandlePress`."""
 
     name = "handle-press-side-v3"
 
@@ -100,12 +101,14 @@ def _pull(
 
 
 class HandlePull(HandlePress):
-    """Pulling a handle up.
+    """Pull a handle up.
 
-    The reward is 10 where d < 0.05, else `grasp & place`, plus `1 + 5 place` while the open gripper is within 0.035 of
-    the handle: `place = near(d; 0.05, d0)`, d the height of the handle above the target, or below it, and grasp the
-    gripper's caging of the handle. For the bonus Meta-World also asks that the handle be lifted, but compares its y
-    with the start's z, so that it always is.
+    The reward is 10 if `d < 0.05`, else `grasp & place`, plus `1 + 5 place` while the tcp is within 0.035 m of the
+    handle and the gripper is not fully closed. Here `place = near(d; 0.05, d0)`, d is the vertical distance of the
+    handle from the target, and grasp the caging reward. Success: d <= 0.05.
+
+    Meta-World's bonus also requires a lifted handle, but compares the handle's y with the initial z, so this condition
+    always holds.
     """
 
     name = "handle-pull-v3"
@@ -114,7 +117,7 @@ class HandlePull(HandlePress):
 
     @staticmethod
     def judge(scene: Scene) -> Verdict:
-        """Holding the handle, and nearness of its height to the target's."""
+        """Grasp of the handle, and nearness of its height to the target's."""
         handle, start, target = scene.objects[:, :3], scene.goal["obj_init_pos"], scene.goal["_target_pos"]
         return _pull(
             scene,
@@ -128,10 +131,10 @@ class HandlePull(HandlePress):
 
 
 class HandlePullSide(HandlePull):
-    """Pulling a handle up that stands at the robot's side.
+    """Pull up a handle at the robot's side.
 
-    Rewarded as `HandlePull`, where d is the distance of the handle from the target, and the bonus asks that the handle
-    be lifted by 0.01. Success is d <= 0.08.
+    The reward is that of `HandlePull`, but d is the distance of the handle from the target, and the bonus requires a
+    handle lifted by 0.01 m. Success: d <= 0.08.
     """
 
     name = "handle-pull-side-v3"

@@ -1,4 +1,4 @@
-"""What the classes of tasks that bring one object to a target have in common."""
+"""Shared parts of the task classes that move one object to a target."""
 
 from __future__ import annotations
 
@@ -12,14 +12,15 @@ from metarl.envs.metaworld.shaping import distance
 from metarl.types import Floats
 
 RADIUS = 0.05
-"""Distance from the target, in m, within which the whole reward is given."""
+"""Distance from the target, in m, below which the reward is 10."""
 SUCCESS = 0.07
-"""Distance from the target, in m, that most of these classes accept as success."""
-LIFT = 0.02  # m
+"""Distance from the target, in m, up to which most of these classes report success."""
+LIFT = 0.02
+"""Height above its initial position, in m, from which an object counts as lifted."""
 
 
 class Moving(Manipulation, ABC):
-    """One object, sensed as `object` (its position) and `matrix` (its orientation)."""
+    """A task class with one object, whose sensors are `object` (position) and `matrix` (orientation)."""
 
     constants = ("_target_pos", "obj_init_pos", "init_tcp")
     main_object = "objGeom"
@@ -40,16 +41,16 @@ def moved(
     success: float = SUCCESS,
     lift: float | None = LIFT,
 ) -> Verdict:
-    """The verdict on moving the first object.
+    """The verdict on moving an object.
 
     Args:
         scene: The scene.
-        reward: `[R]`.
-        grasped: How well the object is grasped, 0 to 1, `[R]`.
-        in_place: How near it is to its target, 0 to 1, `[R]`.
-        offset: Its distance from the target, `[R]` in m.
-        success: The offset that is accepted, m.
-        lift: How far above its start an object has to be to count as grasped, m; None where that plays no part.
+        reward: Reward, `[R]`.
+        grasped: Quality of the grasp, 0 to 1, `[R]`.
+        in_place: Nearness of the object to its target, 0 to 1, `[R]`.
+        offset: Distance of the object from its target, `[R]` in m.
+        success: Largest distance from the target that is a success, m.
+        lift: Height above its initial position from which an object counts as grasped, m; None for no such condition.
     """
     position = scene.objects[:, :3]
     held = scene.touching & (scene.opening > 0.0)

@@ -1,7 +1,6 @@
-"""Putting things on, off, into and out of pegs and holes.
+"""Pegs and holes: `assembly-v3`, `disassemble-v3`, `peg-insert-side-v3`, `peg-unplug-side-v3`.
 
-`assembly-v3`, `disassemble-v3`, `peg-insert-side-v3`, `peg-unplug-side-v3`. The formulas are written as in
-`metarl.envs.metaworld.picking`.
+The notation of formulas is that of `metarl.envs.metaworld.picking`.
 """
 
 from __future__ import annotations
@@ -35,7 +34,7 @@ from metarl.types import Bools, Floats
 
 
 class Wrench(OneObject):
-    """Classes with a wrench: a handle to grasp, which is what the agent sees, and a ring to put over a peg."""
+    """A task class with a wrench, which has a handle to grasp (observed) and a ring around a peg (not observed)."""
 
     sensors: ClassVar[Mapping[str, Sensor]] = {
         "position": site("RoundNut-8"),
@@ -45,9 +44,16 @@ class Wrench(OneObject):
 
 
 def wrench_verdict(scene: Scene, place: Floats, success: Bools, density: Literal["medium", "high"]) -> Verdict:
-    """`flat (2 cage + 6 place)`, 10 on success; `flat` falls as the wrench tilts or turns.
+    """The verdict of both classes: the reward is `flat (2 cage + 6 place)`, and 10 on success.
 
-    For the caging, the point of the handle to grasp is that at the hand's x where this is closer than 0.01 m.
+    `flat` is 1 for the initial orientation and decreases as the wrench tilts or turns. For caging, the handle's x is
+    that of the hand if they differ by less than 0.01 m.
+
+    Args:
+        scene: The scene.
+        place: Nearness of the ring to its target, 0 to 1, `[R]`.
+        success: Whether the task is solved, `[R]`.
+        density: See `gripper_caging`.
     """
     handle, hand_x = scene.objects[:, :3].copy(), scene.observation[:, 0]
     handle[:, 0] = np.where(np.abs(handle[:, 0] - hand_x) < 0.01, hand_x, handle[:, 0])
@@ -67,19 +73,21 @@ def wrench_verdict(scene: Scene, place: Floats, success: Bools, density: Literal
 
 
 class Assembly(Wrench):
-    """A wrench's ring over a peg.
+    """Put a wrench's ring over a peg.
 
-    `reward = flat (2 cage + 6 place)`, 10 on success: the ring's centre lower than the peg's top and, horizontally,
-    closer than 0.02 m to it. `cage` counts reaching the handle for a half. `place` is 0.1 for a ring that is lifted
-    (higher than 0.02 m, or over the peg) and 0.9 times its nearness (within 0.02 m, margin 0.4, axes weighed 1, 1, 3)
-    to the peg's axis at the height of a funnel, `0.02 ln(r - w) + 0.2`; its throat `w` is 0.01 m, on success 0.02 m.
+    The reward is `flat (2 cage + 6 place)`, and 10 on success. Success: the ring's centre is below the peg's top and
+    horizontally within 0.02 m of it. `cage` has density `medium`, so half of it is reaching the handle.
+
+    `place` is 0.1 for a lifted ring (higher than 0.02 m, or around the peg), plus 0.9 times its nearness (within
+    0.02 m, margin 0.4 m, weighted 1, 1, 3 along the axes) to the point on the peg's axis at the height of a funnel,
+    `0.02 ln(r - w) + 0.2` at radius r. The throat w is 0.01 m, on success 0.02 m.
     """
 
     name = "assembly-v3"
 
     @staticmethod
     def judge(scene: Scene) -> Verdict:
-        """Grasp the handle, lift the ring over the peg, and lower it."""
+        """Grasp of the handle, and nearness of the ring to the peg from above."""
         ring, target = scene.sensed["ring"], scene.goal["_target_pos"]
         error = target - ring
         radius = norm(error[:, :2])
@@ -92,17 +100,18 @@ class Assembly(Wrench):
 
 
 class Disassemble(Wrench):
-    """A wrench's ring off a peg.
+    """Take a wrench's ring off a peg.
 
-    `reward = flat (2 cage + 6 place)`, 10 on success: a handle higher than the target. `place` is 0.1 for a ring higher
-    than 0.02 m and 0.9 times its nearness to 0.1 m above the target (within 0.02 m, margin 0.2).
+    The reward is `flat (2 cage + 6 place)`, and 10 on success. Success: the handle is higher than the target. `place`
+    is 0.1 for a ring higher than 0.02 m, plus 0.9 times its nearness to the point 0.1 m above the target (within
+    0.02 m, margin 0.2 m).
     """
 
     name = "disassemble-v3"
 
     @staticmethod
     def judge(scene: Scene) -> Verdict:
-        """Grasp the handle, and lift."""
+        """Grasp of the handle, and height of the ring."""
         ring, target = scene.sensed["ring"], scene.goal["_target_pos"]
         free = near(distance(target + np.array([0.0, 0.0, 0.1]), ring), 0.02, 0.2)
         place = 0.1 * (ring[:, 2] > 0.02) + 0.9 * free
@@ -110,12 +119,14 @@ class Disassemble(Wrench):
 
 
 class PegInsertSide(OneObject):
-    """A peg sideways into a hole.
+    """Insert a peg sideways into a hole.
 
-    With `h` the peg's head and distances weighed 1, 2, 2 along the axes, `place = near(|h - *|, 0.07) & box1 & box2`:
-    `reward = cage & place`; while the peg is held (tcp closer than 0.08 m, lifted by 0.01 m) cage is 1, and the reward
-    is `1 + 6 place`; 10 within 0.07. `box` is 1, but inside one of the two boxes in front of the hole's frame the
-    product of how far along each axis the head is from their one corner to the other. Success: within 0.07.
+    The reward is `cage & place` with `place = near(|h - *|, 0.07) & (box1 & box2)`. Here h is the position of the peg's
+    head, and distances are weighted 1, 2, 2 along the axes. While the peg is held (tcp within 0.08 m, lifted by
+    0.01 m), cage is 1, and the reward is `1 + 6 place`. It is 10 at a distance of at most 0.07, which is success.
+
+    `box1` and `box2` penalise a head in one of two boxes in front of the hole's frame: inside, the product over the
+    axes of its relative position between two corners (`shaping.prism`), 1 outside.
     """
 
     name = "peg-insert-side-v3"
@@ -132,7 +143,7 @@ class PegInsertSide(OneObject):
 
     @staticmethod
     def judge(scene: Scene) -> Verdict:
-        """Grasp, lift, and insert past the hole's frame."""
+        """Grasp of the peg, and nearness of its head to the target, past the hole's frame."""
         peg, head, target = scene.objects[:, :3], scene.sensed["head"], scene.goal["_target_pos"]
         weights = np.array([1.0, 2.0, 2.0])
         to_object, to_target = distance(peg, scene.tcp), norm((head - target) * weights)
@@ -157,11 +168,11 @@ class PegInsertSide(OneObject):
 
 
 class PegUnplugSide(OneObject):
-    """A plug sideways out of its hole.
+    """Pull a plug sideways out of its hole.
 
-    `place = near(|o - *|, 0.05)`, `reward = 2 cage`; plus `1 + 5 place` where the plug's end is closer than 0.035 m to
-    the tcp and was moved along x by more than 0.015 m, in a gripper that is more than half open; 10 within 0.05 m of
-    the target. Success: within 0.07 m.
+    The reward is `2 cage`, plus `1 + 5 place` with `place = near(|o - *|, 0.05)` if the tcp is within 0.035 m of the
+    plug's end, the plug has moved along x by more than 0.015 m, and the gripper is more than half open. It is 10 within
+    0.05 m of the target. Success: within 0.07 m.
     """
 
     name = "peg-unplug-side-v3"
@@ -169,7 +180,7 @@ class PegUnplugSide(OneObject):
 
     @staticmethod
     def judge(scene: Scene) -> Verdict:
-        """Grasp and pull."""
+        """Grasp of the plug, and its nearness to the target."""
         plug, target, start = scene.objects[:, :3], scene.goal["_target_pos"], scene.goal["obj_init_pos"]
         to_object, to_target = distance(plug, scene.tcp), distance(plug, target)
         caging = gripper_caging(

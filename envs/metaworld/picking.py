@@ -1,8 +1,9 @@
-"""Picking an object up and bringing it somewhere: `pick-place-v3`, `pick-place-wall-v3`, `pick-out-of-hole-v3`.
+"""Picking up an object and moving it to a target: `pick-place-v3`, `pick-place-wall-v3`, `pick-out-of-hole-v3`.
 
-In the formulas `o` is the object, `*` the target, `&` the Hamacher product (a soft "and"), and `near(x, r)` 1 up to a
-distance of r, falling to 0.1 at r plus the distance at the start. `cage` is how well the gripper encloses the object
-and closes on it.
+In the formulas, `o` is the position of the object, `*` the target, `&` the Hamacher product (a soft "and"), and
+`near(x, r)` a long-tailed tolerance: 1 up to a distance of r, and 0.1 at r plus the initial distance. `cage` is the
+caging reward (0 to 1) of the gripper and the object. An object is "held" if it is lifted, the tcp is near it, and the
+gripper is not fully closed.
 """
 
 from __future__ import annotations
@@ -36,34 +37,41 @@ from metarl.envs.metaworld.shaping import (
 from metarl.types import Bools, Floats
 
 RADIUS = 0.05
-"""Distance from the target that earns the full reward, in m; of most classes."""
+"""Distance from the target, in m, below which the reward of most classes is 10."""
 QUARTER_TURN = np.array([0.707, 0.0, 0.0, 0.707])
-"""How a lid or wrench lies that was not tilted: a quarter turn about z, as a quaternion, w first."""
+"""Orientation of an untilted lid or wrench: a quarter turn about z, as a quaternion, w first."""
 
 
 class OneObject(Manipulation):
-    """Classes with one object to grasp: senses its `position`, and its `quaternion` or its orientation's `matrix`."""
+    """A task class with one object, whose sensors are `position`, and `quaternion` or `matrix`."""
 
     constants: ClassVar[tuple[str, ...]] = ("_target_pos", "obj_init_pos", "init_tcp")
 
     @staticmethod
     def objects(sensed: Mapping[str, Floats]) -> Floats:
-        """The one object."""
+        """The object."""
         return np.concatenate([sensed["position"], sensed["quaternion"]], axis=1)
 
 
 def lifted(scene: Scene, height: float) -> Bools:
-    """Whether the object is higher than at the start by more than `height` (m), `[R]`."""
+    """Whether the object is more than `height` (m) above its initial position, `[R]`."""
     return scene.objects[:, 2] - height > scene.goal["obj_init_pos"][:, 2]
 
 
 def held(scene: Scene, within: float, height: float) -> Bools:
-    """Whether the object is lifted, and the tcp less than `within` (m) away, `[R]`."""
+    """Whether the object is lifted by `height` (m), the tcp nearer than `within` (m), and the gripper open, `[R]`."""
     return (distance(scene.objects[:, :3], scene.tcp) < within) & (scene.opening > 0.0) & lifted(scene, height)
 
 
 def pick_place_verdict(scene: Scene, reward: Floats, caging: Floats, in_place: Floats) -> Verdict:
-    """The reward, 10 at the target, and success as in all classes that bring the puck somewhere."""
+    """The verdict that classes with a puck share; the reward is raised to 10 at the target.
+
+    Args:
+        scene: The scene.
+        reward: Reward away from the target, `[R]`.
+        caging: Caging reward, 0 to 1, `[R]`.
+        in_place: Nearness of the puck to its target, 0 to 1, `[R]`.
+    """
     puck = scene.objects[:, :3]
     to_target = distance(puck, scene.goal["_target_pos"])
     return Verdict(
@@ -78,10 +86,10 @@ def pick_place_verdict(scene: Scene, reward: Floats, caging: Floats, in_place: F
 
 
 class PickPlace(OneObject):
-    """A puck to a place in the air.
+    """Bring a puck to a target in the air.
 
-    `place = near(|o - *|, 0.05)`, `reward = cage & place`; plus `1 + 5 place` while the puck is held (tcp closer than
-    0.02 m, lifted by 0.01 m); 10 within 0.05 m of the target. Success: within 0.07 m.
+    The reward is `cage & place` with `place = near(|o - *|, 0.05)`, plus `1 + 5 place` while the puck is held (tcp
+    within 0.02 m, lifted by 0.01 m). It is 10 within 0.05 m of the target. Success: within 0.07 m.
     """
 
     name = "pick-place-v3"
@@ -90,7 +98,7 @@ class PickPlace(OneObject):
 
     @staticmethod
     def judge(scene: Scene) -> Verdict:
-        """Grasp and place."""
+        """Grasp of the puck, and its nearness to the target."""
         puck, target, start = scene.objects[:, :3], scene.goal["_target_pos"], scene.goal["obj_init_pos"]
         enclosed = enclosing(scene, puck, radius=0.015, xz_threshold=0.005)
         caging = (closing(scene, enclosed) + enclosed) / 2.0
@@ -100,12 +108,12 @@ class PickPlace(OneObject):
 
 
 class PickPlaceWall(OneObject):
-    """A puck over a wall to a place in the air.
+    """Bring a puck over a wall to a target in the air.
 
-    With `m = (*_x, 0.77, 0.25)` above the wall and distances to it weighed 1, 1, 3 along the axes,
-    `over = near(|o - m|, 0.05)` and `place = near(|o - *|, 0.05)`: `reward = cage & over`; while the puck is held (tcp
-    closer than 0.02 m, lifted by 0.015 m) plus `1 + 4 over`, or `5 + 3 place` where `o_y > 0.75`; 10 within 0.05 m of
-    the target. Success: within 0.07 m.
+    The reward is `cage & over` with `over = near(|o - m|, 0.05)`, where `m = (*_x, 0.77, 0.25)` is a waypoint above the
+    wall, and the distance is weighted 1, 1, 3 along the axes. While the puck is held (tcp within 0.02 m, lifted by
+    0.015 m), it is larger by `1 + 4 over` or, if `o_y > 0.75`, by `5 + 3 place` with `place = near(|o - *|, 0.05)`. It
+    is 10 within 0.05 m of the target. Success: within 0.07 m.
     """
 
     name = "pick-place-wall-v3"
@@ -114,7 +122,7 @@ class PickPlaceWall(OneObject):
 
     @staticmethod
     def judge(scene: Scene) -> Verdict:
-        """Grasp, lift over the wall, and place."""
+        """Grasp of the puck, and its nearness to the waypoint, then to the target."""
         puck, target, start = scene.objects[:, :3], scene.goal["_target_pos"], scene.goal["obj_init_pos"]
         middle = target * np.array([1.0, 0.0, 0.0]) + np.array([0.0, 0.77, 0.25])
         weights = np.array([1.0, 1.0, 3.0])
@@ -127,11 +135,12 @@ class PickPlaceWall(OneObject):
 
 
 class PickOutOfHole(OneObject):
-    """A puck out of a hole to a place in the air.
+    """Bring a puck out of a hole to a target in the air.
 
-    `place = near(|o - *|, 0.02)`, `reward = cage & place`; plus `1 + 5 (place & clear)` where the puck is closer than
-    0.04 m to the tcp, lifted by 0.02 m, and the gripper is not closed on nothing; 10 within 0.05 m of the target.
-    `clear` is 1 for a tcp above a funnel around the hole, `0.015 ln(r - 0.03) + 0.15`. Success: within 0.07 m.
+    The reward is `cage & place` with `place = near(|o - *|, 0.02)`, plus `1 + 5 (place & clear)` if the tcp is within
+    0.04 m of the puck, the puck is lifted by 0.02 m, and the gripper's opening is at least 0.33. `clear` is 1 for a tcp
+    above a funnel around the hole, of height `0.015 ln(r - 0.03) + 0.15` at radius r. The reward is 10 within 0.05 m of
+    the target. Success: within 0.07 m.
     """
 
     name = "pick-out-of-hole-v3"
@@ -139,7 +148,7 @@ class PickOutOfHole(OneObject):
 
     @staticmethod
     def judge(scene: Scene) -> Verdict:
-        """Grasp, lift clear of the hole, and place."""
+        """Grasp of the puck, clearance from the hole, and nearness to the target."""
         puck, target, start = scene.objects[:, :3], scene.goal["_target_pos"], scene.goal["obj_init_pos"]
         to_target, to_object = distance(puck, target), distance(puck, scene.tcp)
         floor = funnel(distance(scene.tcp[:, :2], start[:, :2]), 0.03, slope=0.015, height=0.15)

@@ -1,6 +1,6 @@
 """Grasping an object and placing it: `shelf-place-v3`, `bin-picking-v3`, `box-close-v3`, `basketball-v3`.
 
-The formulas are written as in `metarl.envs.metaworld.picking`.
+The notation of formulas is that of `metarl.envs.metaworld.picking`.
 """
 
 from __future__ import annotations
@@ -16,12 +16,14 @@ from metarl.envs.metaworld.shaping import above, aligned, distance, funnel, grip
 
 
 class ShelfPlace(OneObject):
-    """A block onto a shelf.
+    """Place a block on a shelf.
 
-    `place = near(|o - *|, 0.05)`, `reward = cage & place`; plus `1 + 5 place'` while the block is held (tcp closer than
-    0.025 m, lifted by 0.01 m); 10 within 0.05 m of the target. `place'` is `place`, but where the block would run into
-    the shelf's front (no higher than 0.24 m, no farther than 0.15 m to the side) it is less by `y & (1 - o_z / 0.24)`,
-    y growing from 0 to 1 over the last 0.15 m before the target, and 0 behind the target. Success: within 0.07 m.
+    The reward is `cage & place` with `place = near(|o - *|, 0.05)`, plus `1 + 5 place'` while the block is held (tcp
+    within 0.025 m, lifted by 0.01 m). It is 10 within 0.05 m of the target. Success: within 0.07 m.
+
+    `place'` equals `place`, except below the shelf (lower than 0.24 m, less than 0.15 m to the side of the target):
+    there it is lower by `y & (1 - o_z / 0.24)`, where y grows from 0 to 1 over the last 0.15 m before the target, and
+    it is 0 behind the target.
     """
 
     name = "shelf-place-v3"
@@ -30,7 +32,7 @@ class ShelfPlace(OneObject):
 
     @staticmethod
     def judge(scene: Scene) -> Verdict:
-        """Grasp, lift above the shelf's edge, and place."""
+        """Grasp of the block, and its nearness to the target, above the shelf's edge."""
         block, target = scene.objects[:, :3], scene.goal["_target_pos"]
         place = near(distance(block, target), RADIUS, distance(scene.goal["obj_init_pos"], target))
         caging = gripper_caging(scene, block, radius=0.02, pad_threshold=0.05, reach_radius=0.01, xz_threshold=0.01)
@@ -45,14 +47,15 @@ class ShelfPlace(OneObject):
 
 
 class BinPicking(OneObject):
-    """A block from one bin into another.
+    """Move a block from one bin to another.
 
-    `place = near(|o - *|, 0.05)`, `reward = cage & place`; plus `1 + 5 (place & clear)` where the block is closer than
-    0.04 m to the hand, lifted by 0.02 m, and the gripper is not closed on nothing; 10 within 0.05 m of the target.
-    `clear` is 1 for a hand above the lower of two funnels, around the block's start and around the target,
-    `0.02 ln(r - 0.03) + 0.2`. Success: within 0.05 m.
+    The reward is `cage & place` with `place = near(|o - *|, 0.05)`, plus `1 + 5 (place & clear)` if the hand is within
+    0.04 m of the block, the block is lifted by 0.02 m, and the gripper's opening is at least 0.43. `clear` is 1 for a
+    hand above the lower of two funnels, around the block's initial position and around the target, of height
+    `0.02 ln(r - 0.03) + 0.2` at radius r. The reward is 10 within 0.05 m of the target. Success: within 0.05 m.
 
-    "The start" in `place` is where the block lies after the first step: physics pushes it out of the bin's wall.
+    The initial distance in `place` is that after the first step, when physics has pushed the block out of the bin's
+    wall.
     """
 
     name = "bin-picking-v3"
@@ -61,7 +64,7 @@ class BinPicking(OneObject):
 
     @staticmethod
     def judge(scene: Scene) -> Verdict:
-        """Grasp, lift over the bins' edges, and place."""
+        """Grasp of the block, clearance from the bins' edges, and nearness to the target."""
         hand, block, target = scene.observation[:, :3], scene.objects[:, :3], scene.goal["_target_pos"]
         to_target, to_object = distance(block, target), distance(block, hand)
         place = near(to_target, RADIUS, scene.goal["_target_to_obj_init"][:, 0])
@@ -94,13 +97,17 @@ class BinPicking(OneObject):
 
 
 class BoxClose(OneObject):
-    """A lid onto a box.
+    """Put a lid on a box.
 
-    With `h` the lid's handle, 0.02 m above the lid, `reward = flat (2 (closing & ready) + 8 lift)`, and `10 flat` on
-    success: a lid within 0.08 m of the target. `closing` is the action's, 0 (opening) to 1; `ready` the nearness of the
-    hand to the handle (within 0.02 m, margin 0.5) "and" a hand above a funnel around it, `0.04 ln(r - 0.02) + 0.4`;
-    `lift` is 0.2 for a handle higher than 0.04 m and 0.8 times its nearness to the target (axes weighed 1, 1, 3,
-    within 0.05 m, margin 0.25); `flat` falls as the lid tilts or turns.
+    The reward is `flat (2 (closing & ready) + 8 lift)`, and `10 flat` on success. Success: the lid is within 0.08 m of
+    the target. The handle is 0.02 m above the lid's position.
+
+    - closing: the gripper action, scaled to 0 (opening) to 1 (closing).
+    - ready: nearness of the hand to the handle (within 0.02 m, margin 0.5 m) `&` height above a funnel around the
+      handle, `0.04 ln(r - 0.02) + 0.4` at radius r.
+    - lift: 0.2 if the handle is higher than 0.04 m, plus 0.8 times its nearness to the target (within 0.05 m, margin
+      0.25 m, weighted 1, 1, 3 along the axes).
+    - flat: 1 for the initial orientation, decreasing as the lid tilts or turns.
     """
 
     name = "box-close-v3"
@@ -109,7 +116,7 @@ class BoxClose(OneObject):
 
     @staticmethod
     def judge(scene: Scene) -> Verdict:
-        """Grasp the handle from above, lift, and place."""
+        """Grasp of the handle from above, height of the lid, and nearness to the target."""
         hand, lid, target = scene.observation[:, :3], scene.objects[:, :3], scene.goal["_target_pos"]
         handle, weights = lid + np.array([0.0, 0.0, 0.02]), np.array([1.0, 1.0, 3.0])
         closing = (np.clip(scene.actions[:, 3], -1.0, 1.0) + 1.0) / 2.0
@@ -132,11 +139,11 @@ class BoxClose(OneObject):
 
 
 class Basketball(OneObject):
-    """A ball into a basket.
+    """Put a ball into a basket.
 
-    The target is at a height of 0.3 m above the basket; distances to it are weighed 1, 1, 2 along the axes.
-    `place = near(|o - *|, 0.08)`, `reward = cage & place`; while the ball is held (tcp closer than 0.035 m, lifted by
-    0.01 m) cage is 1, and the reward is `1 + 6 place`; 10 within 0.08. Success: the same, the bound included.
+    The target is at the height 0.3 m, and distances from it are weighted 1, 1, 2 along the axes. The reward is
+    `cage & place` with `place = near(|o - *|, 0.08)`. While the ball is held (tcp within 0.035 m, lifted by 0.01 m),
+    cage is 1, and the reward is `1 + 6 place`. It is 10 at a distance below 0.08. Success: a distance of at most 0.08.
     """
 
     name = "basketball-v3"
@@ -144,7 +151,7 @@ class Basketball(OneObject):
 
     @staticmethod
     def judge(scene: Scene) -> Verdict:
-        """Grasp, lift, and place above the basket."""
+        """Grasp of the ball, and its nearness to the target above the basket."""
         ball, weights = scene.objects[:, :3], np.array([1.0, 1.0, 2.0])
         target = scene.goal["_target_pos"] * np.array([1.0, 1.0, 0.0]) + np.array([0.0, 0.0, 0.3])
         to_target = norm((ball - target) * weights)

@@ -1,8 +1,8 @@
 """Sliding a puck: `plate-slide-v3`, `plate-slide-side-v3`, `plate-slide-back-v3`, `plate-slide-back-side-v3`.
 
-In the formulas of rewards, `near(x; r, m)` is the long-tailed tolerance: 1 for x up to r, and 0.1 at x = r + m;
-`a & b` is the Hamacher product; `x0` is x at the start. All measure d, the distance of the puck from the target, and
-h, that of the tcp from the puck; success is d <= 0.07.
+In the formulas, d is the distance of the puck from the target and h that of the tcp from the puck, in m; d0 and h0 are
+their initial values. `near(x; r, m)` is the long-tailed tolerance: 1 for x up to r, 0.1 at x = r + m. `a & b` is the
+Hamacher product. Success: d <= 0.07.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ RADIUS = 0.05  # m
 
 
 Away = Callable[[Floats, Floats, Floats], Floats]
-"""The reward while the puck is away from the target, from h, the reward for reaching, and that for the place."""
+"""Function of h and the tolerances of h and d; returns the reward for d >= 0.05, `[R]`."""
 
 
 def _slide(scene: Scene, slack: float, away: Away) -> Verdict:
-    """The margins are the distances at the start, less a slack."""
+    """The verdict of all classes. Margins are the initial distances minus `slack` (m)."""
     puck, start, target = scene.objects[:, :3], scene.goal["obj_init_pos"], scene.goal["_target_pos"]
     offset, hand_offset = distance(puck, target), distance(scene.tcp, puck)
     in_place = near(offset, RADIUS, distance(start, target) - slack)
@@ -41,9 +41,9 @@ def _slide(scene: Scene, slack: float, away: Away) -> Verdict:
 
 
 class PlateSlide(Manipulation):
-    """Sliding a puck forwards.
+    """Slide a puck forwards.
 
-    The reward is 10 where d < 0.05, else `8 (near(h; 0.05, h0) & near(d; 0.05, d0))`.
+    The reward is 10 if `d < 0.05`, else `8 (near(h; 0.05, h0) & near(d; 0.05, d0))`.
     """
 
     name = "plate-slide-v3"
@@ -57,22 +57,22 @@ class PlateSlide(Manipulation):
 
     @staticmethod
     def judge(scene: Scene) -> Verdict:
-        """Reaching the puck, and its nearness to the target."""
+        """Nearness of the tcp to the puck, and of the puck to the target."""
         return _slide(scene, 0.0, lambda _, reach, in_place: 8.0 * hamacher(reach, in_place))
 
 
 class PlateSlideSide(PlateSlide):
-    """Sliding a puck sideways.
+    """Slide a puck sideways.
 
-    The reward is 10 where d < 0.05; else `2 + 7 near(d; 0.05, d0 - 0.05)` where the tcp is at most 0.03 above the
-    table and h < 0.07; else `1.5 near(h; 0.05, h0 - 0.05)`.
+    The reward is 10 if `d < 0.05`; else `2 + 7 near(d; 0.05, d0 - 0.05)` if the tcp is at most 0.03 m above the table
+    and `h < 0.07`; else `1.5 near(h; 0.05, h0 - 0.05)`.
     """
 
     name = "plate-slide-side-v3"
 
     @staticmethod
     def judge(scene: Scene) -> Verdict:
-        """Reaching the puck down at the table, then its nearness to the target."""
+        """Nearness of the tcp to the puck at the table, then of the puck to the target."""
 
         def away(hand_offset: Floats, reach: Floats, in_place: Floats) -> Floats:
             sliding = (scene.tcp[:, 2] <= 0.03) & (hand_offset < 0.07)
@@ -82,13 +82,13 @@ class PlateSlideSide(PlateSlide):
 
 
 class PlateSlideBack(PlateSlideSide):
-    """Sliding a puck back towards the robot: rewarded as `PlateSlideSide`."""
+    """Slide a puck back towards the robot; reward as in `PlateSlideSide`."""
 
     name = "plate-slide-back-v3"
 
 
 class PlateSlideBackSide(PlateSlideSide):
-    """Sliding a puck sideways, out of the goal: rewarded as `PlateSlideSide`."""
+    """Slide a puck sideways out of the goal; reward as in `PlateSlideSide`."""
 
     name = "plate-slide-back-side-v3"
 

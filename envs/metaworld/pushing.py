@@ -1,7 +1,8 @@
 """Pushing a puck over the table: `push-v3`, `push-wall-v3`, `push-back-v3`.
 
-In the formulas `d` is the puck's distance from the target, `near(d)` its nearness (1 within 5 cm, about 0.1 at the
-start), `grasp` how well the gripper encloses the puck (0 to 1), and "held" an open gripper within 2 cm of it.
+In the formulas, `d` is the puck's distance from the target, and `near(d)` a long-tailed tolerance (1 within 0.05 m,
+about 0.1 at the initial distance). `grasp` is the caging reward of the gripper and the puck (0 to 1). The puck is
+"held" if the tcp is within 0.02 m of it and the gripper is not fully closed.
 """
 
 from __future__ import annotations
@@ -17,10 +18,10 @@ from metarl.envs.metaworld.shaping import distance, gripper_caging, hamacher, ne
 from metarl.types import Bools, Floats
 
 WALL = np.array([-0.05, 0.77])
-"""Where a puck passes the wall, x and y in m."""
+"""Waypoint beside the wall, x and y in m."""
 BEYOND_WALL = 0.75  # m, along y
 WALL_SCALE = np.array([3.0, 1.0, 1.0])
-"""How much an error along each axis counts on the way to the wall."""
+"""Weight of each axis in the distance from the waypoint."""
 
 
 def _grasp(scene: Scene) -> Floats:
@@ -40,9 +41,10 @@ def _held(scene: Scene) -> Bools:
 
 
 class Push(Moving):
-    """Away from the robot.
+    """Push a puck away from the robot.
 
-    The reward is 10 where d < 5 cm, else 4 grasp + 1 + 5 near(d) while held, else 2 grasp. Success: d <= 5 cm.
+    The reward is 10 if `d < 0.05` m, else `4 grasp + 1 + 5 near(d)` if the puck is held, else `2 grasp`. Success:
+    d <= 0.05 m.
     """
 
     name = "push-v3"
@@ -50,7 +52,7 @@ class Push(Moving):
 
     @staticmethod
     def judge(scene: Scene) -> Verdict:
-        """Nearness of the puck to the target, in the gripper."""
+        """Grasp of the puck, and its nearness to the target."""
         target = scene.goal["_target_pos"]
         offset, grasped = distance(scene.objects[:, :3], target), _grasp(scene)
         in_place = near(offset, RADIUS, distance(scene.goal["obj_init_pos"], target))
@@ -60,11 +62,11 @@ class Push(Moving):
 
 
 class PushWall(Moving):
-    """Around a wall.
+    """Push a puck around a wall.
 
-    The reward is 10 where d < 5 cm, else 2 grasp, and while held in addition 1 + 4 near(e) before the wall and
-    5 + 3 near(d) beyond it: e is the distance from a point beside the wall, errors along x counting three times.
-    Success: d <= 7 cm.
+    The reward is 10 if `d < 0.05` m, else `2 grasp`. While the puck is held, it is larger by `1 + 4 near(e)` before the
+    wall and by `5 + 3 near(d)` beyond it. Here e is the distance from a waypoint beside the wall, weighted 3, 1, 1
+    along the axes. Success: d <= 0.07 m.
     """
 
     name = "push-wall-v3"
@@ -72,7 +74,7 @@ class PushWall(Moving):
 
     @staticmethod
     def judge(scene: Scene) -> Verdict:
-        """Nearness of the puck to the wall's end, then to the target, in the gripper."""
+        """Grasp of the puck, and its nearness to the waypoint, then to the target."""
         puck, start, target = scene.objects[:, :3], scene.goal["obj_init_pos"], scene.goal["_target_pos"]
         passage = np.concatenate([np.broadcast_to(WALL, (len(puck), 2)), puck[:, 2:]], axis=1)
         offset, grasped = distance(puck, target), _grasp(scene)
@@ -84,11 +86,11 @@ class PushWall(Moving):
 
 
 class PushBack(Moving):
-    """Towards the robot.
+    """Push a puck towards the robot.
 
-    The reward is 10 where d < 5 cm, else the Hamacher product of grasp and near(d), and in addition 1 + 5 near(d)
-    while the gripper, open by less than 0.55, is within 1 cm of a puck that is nearer to the target than at the start
-    by more than 1 cm. Success: d <= 7 cm.
+    The reward is 10 if `d < 0.05` m, else the Hamacher product of `grasp` and `near(d)`. It is larger by
+    `1 + 5 near(d)` if the tcp is within 0.01 m of the puck, the gripper's opening is between 0 and 0.55, and d is
+    more than 0.01 m smaller than at the start. `grasp` is the pinching reward. Success: d <= 0.07 m.
     """
 
     name = "push-back-v3"
@@ -96,7 +98,7 @@ class PushBack(Moving):
 
     @staticmethod
     def judge(scene: Scene) -> Verdict:
-        """Nearness of the puck to the target, in the gripper."""
+        """Grasp of the puck, and its nearness to the target."""
         puck, target = scene.objects[:, :3], scene.goal["_target_pos"]
         offset, at_first = distance(puck, target), distance(scene.goal["obj_init_pos"], target)
         in_place = near(offset, RADIUS, at_first)

@@ -1,4 +1,4 @@
-"""Reaching a place with the hand: `reach-v3`, `reach-wall-v3`."""
+"""Reaching a target with the hand: `reach-v3`, `reach-wall-v3`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,11 @@ RADIUS = 0.05  # m
 
 
 class Reach(Manipulation):
-    """The reward is 10 times a tolerance around the target that reaches as far as the hand's start."""
+    """Reach a target.
+
+    The reward is `10 near(d)`: d is the distance of the tcp from the target, and `near` a long-tailed tolerance that is
+    1 within 0.05 m and 0.1 at 0.05 m more than the hand's initial distance. Success: d <= 0.05 m.
+    """
 
     name = "reach-v3"
     sensors: ClassVar[Mapping[str, Sensor]] = {"object": body("obj"), "matrix": geom_matrix("objGeom")}
@@ -24,7 +28,7 @@ class Reach(Manipulation):
 
     @staticmethod
     def objects(sensed: Mapping[str, Floats]) -> Floats:
-        """The puck that plays no part."""
+        """The puck, which is irrelevant to the task."""
         return np.concatenate([sensed["object"], sensed["quaternion"]], axis=1)
 
     @staticmethod
@@ -45,7 +49,7 @@ class Reach(Manipulation):
 
 
 class ReachWall(Reach):
-    """Rewarded as `Reach`, with a wall in between."""
+    """Reach a target behind a wall; reward and success as in `Reach`."""
 
     name = "reach-wall-v3"
 

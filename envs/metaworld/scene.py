@@ -1,8 +1,8 @@
-"""What Meta-World's rewards are made from: a scene, as arrays over the rows of one task class, and a verdict on it.
+"""Interface of Meta-World's task classes: sensors, a `Scene` of sensor readings, and a `Verdict` with the reward.
 
-Every class of Meta-World tasks (`reach-v3`, `door-open-v3`, ...) is a `Manipulation`: what it senses of a simulation,
-which numbers of a goal it needs, where its objects are, and how it judges a scene. All of it works on `R` rows at
-once; letters as in `metarl.types`.
+Each task class (`reach-v3`, `door-open-v3`, ...) is a `Manipulation`. It declares its sensors and goal constants, and
+computes the observation of its objects and the reward. All functions work on `R` rows at once; letters as in
+`metarl.types`.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from metarl.types import Bools, Floats
 
 @dataclass(frozen=True)
 class Sensor:
-    """A part of an `MjData`: what one of its arrays says of an element of the model.
+    """A quantity of one model element, stored in an array of `MjData`.
 
     Args:
-        element: Which kind of element, as `MjData` names it.
-        name: Of the element.
-        attribute: What of it, as the element's view names it.
-        field: The array of `MjData` that holds it.
+        element: Kind of the element, as `MjData` calls it.
+        name: Name of the element.
+        attribute: Name of the quantity in the element's view.
+        field: Name of the `MjData` array that holds it.
     """
 
     element: Literal["body", "geom", "site", "joint"]
@@ -36,12 +36,12 @@ class Sensor:
     field: str
 
     def __call__(self, data: Any) -> np.ndarray:
-        """A *view* of the numbers, which changes with the data."""
+        """A view of the numbers, which changes with the data."""
         view: np.ndarray = getattr(getattr(data, self.element)(self.name), self.attribute).reshape(-1)
         return view
 
     def place(self, data: Any) -> slice:
-        """Where the numbers are in the flattened array."""
+        """Slice of the numbers in the flattened array."""
         view, array = self(data), getattr(data, self.field)
         start = (view.__array_interface__["data"][0] - array.__array_interface__["data"][0]) // view.itemsize
         return slice(start, start + view.size)
@@ -96,17 +96,17 @@ COMMON_SENSORS: Mapping[str, Sensor] = {
     "right_finger": site("rightEndEffector"),
     "left_finger": site("leftEndEffector"),
 }
-"""What is sensed of every robot."""
+"""Sensors of every task class."""
 
 
 def quaternions(matrices: Floats) -> Floats:
-    """Orientations as quaternions, w last as in SciPy, `[R, 4]`, from matrices `[R, 9]`."""
+    """Quaternions `[R, 4]`, w last as in SciPy, from rotation matrices `[R, 9]`."""
     rotations = Rotation.from_matrix(matrices.reshape(-1, 3, 3), assume_valid=True)  # MuJoCo keeps them orthonormal
     return rotations.as_quat()
 
 
 def add_quaternions(scenes: Sequence[dict[str, Floats]]) -> None:
-    """Adds `quaternion` to what is sensed where there is a `matrix`; one conversion for all, for each call is slow."""
+    """Adds `quaternion` to readings that have a `matrix`; converts all of them in one call, because calls are slow."""
     turned = [sensed for sensed in scenes if "matrix" in sensed]
     if turned:
         converted = quaternions(np.concatenate([sensed["matrix"] for sensed in turned]))
@@ -120,12 +120,12 @@ class Scene:
     """`R` rows of one task class after a step.
 
     Attributes:
-        sensed: By name what the class and `COMMON_SENSORS` sense, `[R, size]`.
-        goal: By name the constants of the rows' goals, `[R, size]`.
-        observation: What the agent sees, `[R, 39]`, clipped as Meta-World does: hand (0 to 2, m), opening of the
-            gripper (3), objects (4 to 17), the same 18 numbers of the step before, and three zeros.
-        actions: `[R, 4]`, as the agent gave them.
-        touching: Whether both fingers press on the class's `main_object`, `[R]`; all False where it has none.
+        sensed: Readings of the class's sensors and `COMMON_SENSORS` by name, `[R, size]`.
+        goal: Constants of the rows' goals by name, `[R, size]`.
+        observation: The agent's observation, `[R, 39]`, clipped as in Meta-World: hand (0 to 2, m), gripper opening
+            (3), objects (4 to 17), the same 18 numbers of the previous step, and three zeros.
+        actions: The agent's actions, not clipped, `[R, 4]`.
+        touching: Whether both fingers press on the class's `main_object`, `[R]`; all False if it has none.
     """
 
     sensed: Mapping[str, Floats]
@@ -136,32 +136,34 @@ class Scene:
 
     @functools.cached_property
     def tcp(self) -> Floats:
-        """The middle between the finger tips, `[R, 3]` in m."""
+        """Tool centre point: the midpoint of the fingertips, `[R, 3]` in m."""
         return (self.sensed["right_finger"] + self.sensed["left_finger"]) / 2.0
 
     @property
     def opening(self) -> Floats:
-        """How far the gripper is open, 0 to 1, `[R]`."""
+        """Opening of the gripper, 0 (closed) to 1, `[R]`."""
         return self.observation[:, 3]
 
     @property
     def objects(self) -> Floats:
-        """Positions and quaternions of the objects, as observed, `[R, 14]`."""
+        """Observed positions (m) and quaternions of the objects, `[R, 14]`."""
         return self.observation[:, 4:18]
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a step was worth, `[R]` each; the names are those of Meta-World's infos.
+    """Reward, success and infos of a step, `[R]` each, with the names of Meta-World's infos.
+
+    The meaning of the last five differs between task classes.
 
     Attributes:
-        reward: 0 to 10; `unscaled_reward` in Meta-World's infos.
-        success: Whether the task is done.
-        near_object: As Meta-World has it for the class; so are the next four.
-        grasp_success: Likewise.
-        grasp_reward: Likewise.
-        in_place_reward: Likewise.
-        obj_to_target: Likewise.
+        reward: Reward, 0 to 10 (`unscaled_reward` in Meta-World's infos).
+        success: Whether the task is solved.
+        near_object: In most classes, whether the gripper is near the object.
+        grasp_success: In most classes, whether the object is grasped.
+        grasp_reward: In most classes, quality of the grasp or of reaching, 0 to 1.
+        in_place_reward: In most classes, nearness of the object to its target, 0 to 1.
+        obj_to_target: In most classes, distance of the object from its target, m.
     """
 
     reward: Floats
@@ -174,25 +176,25 @@ class Verdict:
 
 
 class Manipulation(ABC):
-    """A class of Meta-World tasks. Its methods are pure functions of arrays."""
+    """A task class of Meta-World. Its methods are pure functions of arrays."""
 
     name: ClassVar[str]
     """Meta-World's name, such as `reach-v3`."""
     sensors: ClassVar[Mapping[str, Sensor]] = {}
-    """What is sensed besides `COMMON_SENSORS`; with an orientation named `matrix` comes its `quaternion`, w last."""
+    """Sensors besides `COMMON_SENSORS`. For one named `matrix`, the readings also have its `quaternion`, w last."""
     constants: ClassVar[tuple[str, ...]] = ()
-    """Attributes of Meta-World's own environment, numbers that a reset sets and a step does not change."""
+    """Attributes of Meta-World's environment that are set by a reset and constant during an episode."""
     settled_constants: ClassVar[tuple[str, ...]] = ()
-    """Likewise, but set by the first step after a reset: the same up to rounding, whatever that step's action is."""
+    """Attributes that are set by the first step after a reset: equal up to rounding for any action of that step."""
     main_object: ClassVar[str | None] = None
-    """Name of the geom whose touch by both fingers `Scene.touching` tells."""
+    """Name of the geom to which `Scene.touching` refers."""
 
     @staticmethod
     @abstractmethod
     def objects(sensed: Mapping[str, Floats]) -> Floats:
-        """Position and quaternion of each object as the observation holds them, `[R, 7]` or `[R, 14]`."""
+        """Position (m) and quaternion of each object, as in the observation, `[R, 7]` or `[R, 14]`."""
 
     @staticmethod
     @abstractmethod
     def judge(scene: Scene) -> Verdict:
-        """Reward (v2), success and infos."""
+        """Reward (version 2), success and infos."""

@@ -1,8 +1,8 @@
 """Moving a container with a stick: `stick-push-v3`, `stick-pull-v3`.
 
-In the formulas `near(a, b)` is the nearness of two things, 1 within a radius and about 0.1 at the start; `grasp` is how
-well the gripper encloses the stick (0 to 1); "held" is a stick in the open gripper, within 2 cm of the tcp and lifted
-by 1 cm.
+In the formulas, `near(a, b)` is a long-tailed tolerance of the distance between a and b, about 0.1 at the initial
+distance. `grasp` is the caging reward of the gripper and the stick (0 to 1). The stick is "held" if it is lifted by
+0.01 m, the tcp is within 0.02 m, and the gripper is not fully closed.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ from metarl.envs.metaworld.shaping import distance, gripper_caging, hamacher, ne
 from metarl.types import Bools, Floats
 
 AT_TARGET = 0.12
-"""Distance of the container from the target, in m, that is accepted."""
+"""Distance from the target, in m, at which the container has arrived."""
 RADIUS = 0.05  # m
 STICK_SCALE = np.array([1.0, 1.0, 2.0])
-"""How much the stick's error along each axis counts."""
+"""Weight of each axis in the stick's distance from the container."""
 GRIP = np.array([0.015, 0.0, 0.0])
-"""From the stick's middle to where it should be held, m."""
+"""Offset of the stick's grasping point from its centre, m."""
 HANDLE_TO_CONTAINER = np.array([0.05, 0.0, 0.0])  # m
 HANDLE_TO_MIDDLE = np.array([0.0, 0.09, 0.0])  # m
 
 
 class _Stick(Manipulation):
-    """A stick, and a container with a handle that has a place in the observation but no orientation."""
+    """A task class with a stick, and a container whose position, but not orientation, is observed."""
 
     constants = ("_target_pos", "obj_init_pos", "stick_init_pos", "init_tcp")
     main_object = "objGeom"
@@ -53,11 +53,12 @@ def _held(scene: Scene, stick: Floats) -> Bools:
 
 
 class StickPush(_Stick):
-    """A container, pushed with the stick.
+    """Push a container with a stick.
 
-    The reward is 10 while the stick is held and the container within 12 cm of the target; while the stick is held else,
-    2 + 5 near(stick, target) + 3 near(container, target); without it, grasp. Success: the container is at the target,
-    both fingers press on the stick, and it is lifted.
+    The reward is `grasp` while the stick is not held. While it is held, the reward is
+    `2 + 5 near(stick, target) + 3 near(container, target)`, or 10 if the container is within 0.12 m of the target.
+    Both tolerances are 1 within 0.12 m. Success: the container is within 0.12 m of the target, both fingers press on
+    the stick, and the stick is lifted.
     """
 
     name = "stick-push-v3"
@@ -74,7 +75,7 @@ class StickPush(_Stick):
 
     @staticmethod
     def judge(scene: Scene) -> Verdict:
-        """Nearness of stick and container to the target."""
+        """Grasp of the stick, and nearness of stick and container to the target."""
         stick, container = scene.objects[:, :3] + GRIP, scene.objects[:, 7:10]
         start, target = scene.goal["stick_init_pos"], scene.goal["_target_pos"]
         stick_margin = distance(start, target) - AT_TARGET
@@ -107,12 +108,17 @@ class StickPush(_Stick):
 
 
 class StickPull(_Stick):
-    """A container, pulled by its handle with the stick.
+    """Pull a container by its handle with a stick.
 
-    With both = the Hamacher product of grasp (1 while the stick is held) and near(stick, container), in which errors
-    along z count twice, the reward is: both; while the stick is held, 1 + both + 5 near(stick, container); with the
-    stick in the handle besides, 6 + both + 2 near(stick, target) + near(container, target), or 10 with the handle
-    within 12 cm of the target. Success: the stick is in the handle, and that within 12 cm of the target.
+    `both` is the Hamacher product of `grasp` (1 while the stick is held) and `near(stick, container)`, weighted 1, 1, 2
+    along the axes. Tolerances are 1 within 0.05 m. The reward is
+
+    - `both` while the stick is not held,
+    - `1 + both + 5 near(stick, container)` while it is held,
+    - `6 + both + 2 near(stick, target) + near(container, target)` if its end is also in the handle,
+    - 10 if the handle is then within 0.12 m of the target.
+
+    Success: the stick's end is in the handle, and the handle is within 0.12 m of the target.
     """
 
     name = "stick-pull-v3"
@@ -130,7 +136,7 @@ class StickPull(_Stick):
 
     @staticmethod
     def judge(scene: Scene) -> Verdict:
-        """Nearness of the stick to the container, then of both to the target."""
+        """Grasp of the stick, its nearness to the container, then nearness of both to the target."""
         stick, handle, end = scene.objects[:, :3], scene.objects[:, 7:10], scene.sensed["end"]
         start, target = scene.goal["stick_init_pos"], scene.goal["_target_pos"]
         handle_start = scene.goal["obj_init_pos"]

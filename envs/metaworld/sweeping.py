@@ -1,7 +1,7 @@
-"""Sweeping an object off its place: `sweep-v3`, `sweep-into-v3`, `soccer-v3`.
+"""Sweeping an object to a target: `sweep-v3`, `sweep-into-v3`, `soccer-v3`.
 
-In the formulas `d` is the object's distance from the target, `near(d)` its nearness (1 within a radius), and `grasp`
-how well the gripper encloses and pinches the object (0 to 1).
+In the formulas, `d` is the object's distance from the target, `near` a long-tailed tolerance, and `grasp` the pinching
+reward of the gripper and the object (0 to 1).
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ from metarl.envs.metaworld.shaping import distance, hamacher, near, norm, pinchi
 from metarl.types import Floats
 
 BALL_SCALE = np.array([3.0, 1.0, 1.0])
-"""How much a ball's error along each axis counts."""
+"""Weight of each axis in the ball's distance from the target."""
 BALL_RADIUS = 0.07
-"""Distance of a ball from the target, in m, within which the whole reward is given."""
+"""Weighted distance of a ball from the target, in m, below which the reward is 10."""
 GOAL_DEPTH, GOAL_HALF_WIDTH = 0.1, 0.1  # m
 
 
 def _swept(scene: Scene, target: Floats, slack: float, xz_threshold: float) -> Verdict:
-    """The verdict of `Sweep`, for a target `[R, 3]`; the last two as in `pinching`, m."""
+    """The verdict of `Sweep` for a target `[R, 3]` in m; `slack` and `xz_threshold` (m) as in `pinching`."""
     block = scene.objects[:, :3]
     offset = distance(block, target)
     in_place = near(offset, RADIUS, distance(scene.goal["obj_init_pos"], target))
@@ -43,10 +43,10 @@ def _swept(scene: Scene, target: Floats, slack: float, xz_threshold: float) -> V
 
 
 class Sweep(Moving):
-    """A block off the table.
+    """Sweep a block off the table.
 
-    The reward is 10 where d < 5 cm, else 2 grasp + 6 times the Hamacher product of grasp and near(d), which is 1
-    within 5 cm and about 0.1 at the start. Success: d <= 5 cm.
+    The reward is 10 if `d < 0.05` m, else `2 grasp + 6 (grasp & near(d))`, with `&` the Hamacher product. `near(d)` is
+    1 within 0.05 m and about 0.1 at the initial distance. Success: d <= 0.05 m.
     """
 
     name = "sweep-v3"
@@ -59,31 +59,31 @@ class Sweep(Moving):
 
     @staticmethod
     def judge(scene: Scene) -> Verdict:
-        """Nearness of the block to the target, in the gripper."""
+        """Grasp of the block, and its nearness to the target."""
         return _swept(scene, scene.goal["_target_pos"], slack=0.01, xz_threshold=0.005)
 
 
 class SweepInto(Moving):
-    """A block into a hole: rewarded like `Sweep`, except that height does not count in d."""
+    """Sweep a block into a hole; reward and success as in `Sweep`, but d is the horizontal distance."""
 
     name = "sweep-into-v3"
     sensors: ClassVar[Mapping[str, Sensor]] = {"object": body("obj"), "matrix": geom_matrix("objGeom")}
 
     @staticmethod
     def judge(scene: Scene) -> Verdict:
-        """Nearness of the block to the place above the hole, in the gripper."""
+        """Grasp of the block, and its horizontal nearness to the hole."""
         above = np.concatenate([scene.goal["_target_pos"][:, :2], scene.objects[:, 2:3]], axis=1)
         return _swept(scene, above, slack=0.005, xz_threshold=0.01)
 
 
 class Soccer(Moving):
-    """A ball into a goal.
+    """Push a ball into a goal.
 
-    With e the ball's distance from the target and s that from its start, errors along x counting three times, the
-    reward is 10 where e < 7 cm, else 3 grasp + 6.5 near(e). The nearness is 1 within 7 cm and 0.1 at s beyond that, so
-    it widens as the ball moves. Where the ball is beside the goal (more than 10 cm from the target along x, less than
-    10 cm before it along y), twice the fraction of the way from there to y = 1 m is taken off the nearness, which
-    stays in [0, 1]. Success: d <= 7 cm.
+    The reward is 10 if `e < 0.07` m, else `3 grasp + 6.5 near(e)`. Here e is the ball's distance from the target, and s
+    its distance from its initial position, both weighted 3, 1, 1 along the axes. `near(e)` is 1 within 0.07 m and 0.1
+    at 0.07 m + s, so its margin grows as the ball moves. A ball that misses the goal (more than 0.1 m from the target
+    along x, and beyond the line y0 at 0.1 m in front of it along y) lowers `near(e)` by `2 (y - y0) / (1 - y0)`; the
+    result is clipped to [0, 1]. Success: d <= 0.07 m.
     """
 
     name = "soccer-v3"
@@ -91,7 +91,7 @@ class Soccer(Moving):
 
     @staticmethod
     def judge(scene: Scene) -> Verdict:
-        """Nearness of the ball to the target, less where it misses the goal."""
+        """Grasp of the ball, and its nearness to the target minus the penalty for missing the goal."""
         ball, start, target = scene.objects[:, :3], scene.goal["obj_init_pos"], scene.goal["_target_pos"]
         error = norm((ball - target) * BALL_SCALE)
         in_place = near(error, BALL_RADIUS, norm((ball - start) * BALL_SCALE))

@@ -1,7 +1,7 @@
-"""Using a tool, and the gripper as one: `hammer-v3`, `hand-insert-v3`.
+"""Using a hammer, and inserting a block by hand: `hammer-v3`, `hand-insert-v3`.
 
-In the formulas of rewards, `near(x; r, m)` is the long-tailed tolerance: 1 for x up to r, and 0.1 at x = r + m;
-`a & b` is the Hamacher product; `x0` is x at the start.
+In the formulas, `near(x; r, m)` is the long-tailed tolerance: 1 for x up to r, 0.1 at x = r + m. `a & b` is the
+Hamacher product, and `x0` the initial value of x. Distances are in m.
 """
 
 from __future__ import annotations
@@ -17,12 +17,15 @@ from metarl.types import Floats
 
 
 class Hammer(Manipulation):
-    """Driving a nail into a block with a hammer.
+    """Drive a nail into a block with a hammer.
 
-    The reward is `(2 grasp + 6 place) upright`, and 10 instead where that is above 5 and the nail is in by 0.09, which
-    is success. Grasp is the gripper's caging of the handle, at the hand's x as far as the handle reaches;
-    `place = 0.1 [the head's height > 0.02] + 0.9 near(d; 0.02, 0.2)`, d the distance of the head from the target; and
-    upright falls from 1 to 0 while the hammer's quaternion departs from (1, 0, 0, 0) by 0.4.
+    The reward is `(2 grasp + 6 place) upright`, and 10 if that is above 5 and the nail is more than 0.09 m deep. A nail
+    of that depth is success.
+
+    - grasp: caging reward of the handle, at the hand's x if the handle extends that far.
+    - place: 0.1 if the head is higher than 0.02 m, plus `0.9 near(d; 0.02, 0.2)`, with d the distance of the head from
+      the target.
+    - upright: 1 for the hammer's quaternion (1, 0, 0, 0), decreasing linearly to 0 at a Euclidean distance of 0.4.
     """
 
     name = "hammer-v3"
@@ -41,13 +44,13 @@ class Hammer(Manipulation):
 
     @staticmethod
     def objects(sensed: Mapping[str, Floats]) -> Floats:
-        """The hammer and the nail."""
+        """Positions and orientations of hammer and nail."""
         parts = ("hammer", "hammer_quaternion", "nail", "nail_quaternion")
         return np.concatenate([sensed[part] for part in parts], axis=1)
 
     @staticmethod
     def judge(scene: Scene) -> Verdict:
-        """Holding the hammer upright, and nearness of its head to where the nail goes."""
+        """Grasp of the upright hammer, and nearness of its head to the target."""
         hammer, hand = scene.objects[:, :3], scene.observation[:, :3]
         handle = hammer.copy()
         handle[:, 0] = np.where(np.abs(hammer[:, 0] - hand[:, 0]) < Hammer.HALF_HANDLE, hand[:, 0], hammer[:, 0])
@@ -72,11 +75,11 @@ class Hammer(Manipulation):
 
 
 class HandInsert(Manipulation):
-    """Putting a block into a hole, with the hand.
+    """Put a block into a hole by hand.
 
-    The reward is 10 where d < 0.05, else `grasp & place`, plus `1 + 7 place` while the open gripper is within 0.02 of
-    the block: `place = near(d; 0.05, d0)`, d the distance of the block from the target, and grasp the gripper's caging
-    of the block. Success is d <= 0.05.
+    The reward is 10 if `d < 0.05`, else `grasp & place`, plus `1 + 7 place` while the tcp is within 0.02 m of the block
+    and the gripper is not fully closed. Here `place = near(d; 0.05, d0)`, d is the distance of the block from the
+    target, and grasp the caging reward. Success: d <= 0.05.
     """
 
     name = "hand-insert-v3"
@@ -93,7 +96,7 @@ class HandInsert(Manipulation):
 
     @staticmethod
     def judge(scene: Scene) -> Verdict:
-        """Holding the block, and its nearness to the target."""
+        """Grasp of the block, and its nearness to the target."""
         block, start, target = scene.objects[:, :3], scene.goal["obj_init_pos"], scene.goal["_target_pos"]
         radius = HandInsert.RADIUS
         offset, hand_offset = distance(block, target), distance(block, scene.tcp)

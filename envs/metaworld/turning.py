@@ -1,7 +1,7 @@
-"""Turning something on a hinge: `dial-turn-v3`, `faucet-close-v3`, `faucet-open-v3`, `lever-pull-v3`.
+"""Turning an object on a hinge: `dial-turn-v3`, `faucet-close-v3`, `faucet-open-v3`, `lever-pull-v3`.
 
-In the formulas of rewards, `near(x; r, m)` is the long-tailed tolerance: 1 for x up to r, and 0.1 at x = r + m;
-`steep(x; r, m)` is the Gaussian one; `a & b` is the Hamacher product; `x0` is x at the start.
+In the formulas, `near(x; r, m)` is the long-tailed tolerance: 1 for x up to r, 0.1 at x = r + m. `steep(x; r, m)` is
+the Gaussian one. `a & b` is the Hamacher product, and `x0` the initial value of x. Distances are in m.
 """
 
 from __future__ import annotations
@@ -27,11 +27,12 @@ from metarl.types import Floats
 
 
 class DialTurn(Manipulation):
-    """Turning a dial by a quarter.
+    """Turn a dial by a quarter turn.
 
     The reward is `10 (grip & near(d; 0.07, |p0 - 0.07|))` with `grip = steep(h; 0.005, |h0 - 0.005|) & closing`. Here d
-    is the distance of the dial's mark from the target; h that of the tcp from a place to push at, beside the mark; p0
-    the distance of that place from the target at the start; closing the gripper's action, 0 to 1.
+    is the distance of the dial's mark from the target, h that of the tcp from a pushing point beside the mark, p0 the
+    pushing point's initial distance from the target, and closing the gripper action, clipped to 0 to 1. Success:
+    d <= 0.07.
     """
 
     name = "dial-turn-v3"
@@ -49,14 +50,14 @@ class DialTurn(Manipulation):
 
     @staticmethod
     def objects(sensed: Mapping[str, Floats]) -> Floats:
-        """The mark on the dial's rim."""
+        """Position of the mark on the dial's rim, orientation of the dial."""
         angle = sensed["dial_angle"][:, 0]
         mark = DialTurn.MARK_RADIUS * np.stack([np.sin(angle), -np.cos(angle), np.zeros_like(angle)], axis=1)
         return np.concatenate([sensed["dial"] + mark, sensed["dial_quaternion"]], axis=1)
 
     @staticmethod
     def judge(scene: Scene) -> Verdict:
-        """Reaching with a closing gripper, and nearness of the mark to the target."""
+        """Nearness of a closing gripper to the pushing point, and of the mark to the target."""
         mark, target, start = scene.objects[:, :3], scene.goal["_target_pos"], scene.goal["dial_push_position"]
         offset = distance(mark, target)
         margin = np.abs(distance(start, target) - DialTurn.RADIUS)
@@ -97,10 +98,11 @@ def _turn_faucet(scene: Scene, handle: Floats) -> Verdict:
 
 
 class FaucetClose(Manipulation):
-    """Turning a faucet's handle to the left.
+    """Turn a faucet's handle to the left.
 
-    The reward is 10 where d <= 0.07, else `4 steep(h; 0.01, |h0 - 0.01|) + 6 near(d; 0.07, |d0 - 0.07|)`: d is the
-    distance of the handle from the target, h that of the tcp from the handle; d0 and h0 are those of the faucet's base.
+    The reward is 10 if `d <= 0.07`, which is success, else
+    `4 steep(h; 0.01, |h0 - 0.01|) + 6 near(d; 0.07, |d0 - 0.07|)`. Here d is the distance of the handle from the
+    target, and h that of the tcp from the handle; d0 and h0 are the initial distances of the faucet's base instead.
     """
 
     name = "faucet-close-v3"
@@ -112,33 +114,34 @@ class FaucetClose(Manipulation):
 
     @staticmethod
     def objects(sensed: Mapping[str, Floats]) -> Floats:
-        """A place a little below the handle."""
+        """A position 0.01 m below the handle, orientation of the base."""
         return np.concatenate([sensed["handle"] + np.array([0.0, 0.0, -0.01]), sensed["base_quaternion"]], axis=1)
 
     @staticmethod
     def judge(scene: Scene) -> Verdict:
-        """Reaching the handle, and its nearness to the target."""
+        """Nearness of the tcp to the handle, and of the handle to the target."""
         return _turn_faucet(scene, scene.objects[:, :3])
 
 
 class FaucetOpen(FaucetClose):
-    """Turning a faucet's handle to the right: rewarded as closing is, with the handle's place a little shifted."""
+    """Turn a faucet's handle to the right; reward as in `FaucetClose`, with a shifted position of the handle."""
 
     name = "faucet-open-v3"
     sensors: ClassVar[Mapping[str, Sensor]] = {**FaucetClose.sensors, "handle": site("handleStartOpen")}
 
     @staticmethod
     def judge(scene: Scene) -> Verdict:
-        """Reaching the handle, and its nearness to the target."""
+        """Nearness of the tcp to the handle, and of the handle to the target."""
         return _turn_faucet(scene, scene.objects[:, :3] + np.array([-0.04, 0.0, 0.03]))
 
 
 class LeverPull(Manipulation):
-    """Lifting a lever with the robot's shoulder until it points straight up.
+    """Lift a lever with the gripper's shoulder until it points straight up.
 
-    The reward is `10 (near(s; 0.02, s0) & near(d; 0.04, d0))`: s is the length of (shoulder - lever) x (4, 1, 4), where
-    the shoulder is the hand shifted by (0, 0.055, 0.07), and at the start the tcp shifted so; d is the distance of the
-    lever's tip from the target. Success is the lever's angle within pi/24 of pi/2.
+    The reward is `10 (near(s; 0.02, s0) & near(d; 0.04, d0))`. Here s is the distance of the shoulder from the lever's
+    tip, weighted 4, 1, 4 along the axes, and d the distance of the tip from the target. The shoulder is the hand
+    shifted by (0, 0.055, 0.07) m; in s0 it is the tcp shifted by the same. Success: the lever's angle is within pi/24
+    of pi/2.
     """
 
     name = "lever-pull-v3"
@@ -154,12 +157,12 @@ class LeverPull(Manipulation):
 
     @staticmethod
     def objects(sensed: Mapping[str, Floats]) -> Floats:
-        """The lever's tip."""
+        """Position of the lever's tip, orientation of the lever."""
         return np.concatenate([sensed["lever"], sensed["quaternion"]], axis=1)
 
     @staticmethod
     def judge(scene: Scene) -> Verdict:
-        """The shoulder below the lever, and nearness of the lever's tip to the target."""
+        """Nearness of the shoulder to the lever's tip, and of the tip to the target."""
         lever, start, target = scene.objects[:, :3], scene.goal["_lever_pos_init"], scene.goal["_target_pos"]
         below = norm((scene.observation[:, :3] + LeverPull.SHOULDER - lever) * LeverPull.SCALE)
         below_start = norm((scene.goal["init_tcp"] + LeverPull.SHOULDER - start) * LeverPull.SCALE)

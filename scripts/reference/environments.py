@@ -1,4 +1,4 @@
-"""Each family's environment one at a time, as plain Gymnasium environments, with the task as a constructor argument."""
+"""Reference implementation of each family: a plain Gymnasium environment of one task, given to the constructor."""
 
 from __future__ import annotations
 
@@ -16,7 +16,12 @@ from metarl.types import Task
 
 
 class PointRobotEnv(gymnasium.Env[np.ndarray, np.ndarray]):
-    """One point in the plane; `sparse` chooses the reward of `sparse-point-robot`."""
+    """A point in the plane.
+
+    Args:
+        task: The task.
+        sparse: Use the reward of `sparse-point-robot`.
+    """
 
     def __init__(self, task: Task, sparse: bool = False) -> None:
         self.observation_space = spaces.Box(-np.inf, np.inf, (2,), np.float64)
@@ -24,7 +29,7 @@ class PointRobotEnv(gymnasium.Env[np.ndarray, np.ndarray]):
         self._goal, self._sparse, self._position = task["goal"], sparse, [0.0, 0.0]
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
-        """Back to the origin."""
+        """Resets to the origin."""
         super().reset(seed=seed)
         self._position = [0.0, 0.0]
         return np.array(self._position), {}
@@ -43,11 +48,21 @@ class PointRobotEnv(gymnasium.Env[np.ndarray, np.ndarray]):
 
 
 Reward = Callable[[Any, Task, dict[str, Any]], float]
-"""From the environment after the step, the task, and Gymnasium's info: the reward before the cost of control."""
+"""Function of the environment after a step, the task, and Gymnasium's info; returns the reward without control cost."""
 
 
 class GymnasiumTaskEnv(gymnasium.Wrapper[Any, Any, Any, Any]):
-    """One of Gymnasium's MuJoCo environments with the reward, the dynamics and the observation of a task."""
+    """A MuJoCo environment of Gymnasium with the reward, dynamics and observation of a task.
+
+    Args:
+        task: The task.
+        env_id: Gymnasium's name of the environment.
+        reward: The reward without control cost.
+        control_cost: Factor on the squared norm of the action, subtracted from the reward.
+        change_model: Writes the task's dynamics into the `MjModel`.
+        observe: Function of the environment and its observation; returns our observation.
+        **options: Further arguments of Gymnasium's constructor.
+    """
 
     def __init__(
         self,
@@ -64,12 +79,12 @@ class GymnasiumTaskEnv(gymnasium.Wrapper[Any, Any, Any, Any]):
         change_model(self.env.unwrapped.model, task)  # type: ignore[attr-defined]
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
-        """As Gymnasium's."""
+        """Resets Gymnasium's environment."""
         observation, info = self.env.reset(seed=seed, options=options)
         return self._observe(self.env.unwrapped, observation), info
 
     def step(self, action: np.ndarray) -> tuple[Any, float, bool, bool, dict[str, Any]]:
-        """As Gymnasium's, but for reward and observation."""
+        """Steps Gymnasium's environment; replaces reward and observation."""
         observation, _, terminated, truncated, info = self.env.step(action)
         env = self.env.unwrapped
         reward = self._reward(env, self._task, info) - self._control_cost * sum(float(a) ** 2 for a in action)
@@ -121,7 +136,7 @@ def _random_parameters(model: Any, task: Task) -> None:
     for i, factor in enumerate(task["geom_friction"]):
         model.geom_friction[i // 3, i % 3] *= factor
     for i, factor in enumerate(task["dof_damping"]):
-        model.dof_damping[3 + i] *= factor  # the first three move the torso, undamped
+        model.dof_damping[3 + i] *= factor  # the first three degrees of freedom, of the torso, have no damping
     mujoco.mj_setConst(model, mujoco.MjData(model))
 
 
@@ -157,7 +172,7 @@ def _hopper(reward: Reward, **settings: Any) -> Callable[[Task], gymnasium.Env[A
 
 
 class BanditEnv(gymnasium.Env[np.ndarray, int]):
-    """One bandit."""
+    """A Bernoulli bandit."""
 
     def __init__(self, task: Task) -> None:
         self._probabilities = task["probabilities"]
@@ -165,17 +180,17 @@ class BanditEnv(gymnasium.Env[np.ndarray, int]):
         self.action_space = spaces.Discrete(len(self._probabilities))  # type: ignore[assignment]
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
-        """A bandit has no state."""
+        """Does nothing but seed: a bandit has no state."""
         super().reset(seed=seed)
         return np.zeros(1), {}
 
     def step(self, action: int) -> tuple[Any, float, bool, bool, dict[str, Any]]:
-        """Pulls an arm."""
+        """Pulls an arm; the reward is 1 with its probability, else 0."""
         return np.zeros(1), float(self.np_random.random() < self._probabilities[action]), False, False, {}
 
 
 class TabularMdpEnv(gymnasium.Env[np.ndarray, int]):
-    """One tabular process."""
+    """A tabular Markov decision process."""
 
     def __init__(self, task: Task) -> None:
         states = len(task["transitions"]) // len(task["rewards"])
@@ -186,13 +201,13 @@ class TabularMdpEnv(gymnasium.Env[np.ndarray, int]):
         self.action_space = spaces.Discrete(self._rewards.shape[1])  # type: ignore[assignment]
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
-        """Back to state 0."""
+        """Resets to state 0."""
         super().reset(seed=seed)
         self._state = 0
         return np.eye(len(self._rewards))[0], {}
 
     def step(self, action: int) -> tuple[Any, float, bool, bool, dict[str, Any]]:
-        """Earns a noisy reward and moves to a random state."""
+        """Draws the reward and the next state."""
         reward = self.np_random.normal(self._rewards[self._state, action], 1.0)
         self._state = int(self.np_random.choice(len(self._rewards), p=self._transitions[self._state, action]))
         return np.eye(len(self._rewards))[self._state], reward, False, False, {}
@@ -224,7 +239,7 @@ GYMNASIUM_IDS = {
     "reacher-goal": "Reacher-v5",
     "pusher-goal": "Pusher-v5",
 }
-"""By family: the Gymnasium environment whose physics it uses, where there is one."""
+"""Gymnasium environment whose physics a family uses, by family."""
 
 GYMNASIUM_OPTIONS: dict[str, dict[str, Any]] = {
     "Ant-v5": {"include_cfrc_ext_in_observation": False},
@@ -235,7 +250,7 @@ GYMNASIUM_OPTIONS: dict[str, dict[str, Any]] = {
         "include_cfrc_ext_in_observation": False,
     },
 }
-"""By Gymnasium environment: the options under which it observes what our families do."""
+"""Constructor options by Gymnasium environment, so that its observation is that of our families."""
 
 SINGLE_ENVS: dict[str, Callable[[Task], gymnasium.Env[Any, Any]]] = {
     "point-robot": PointRobotEnv,
@@ -302,7 +317,7 @@ SINGLE_ENVS: dict[str, Callable[[Task], gymnasium.Env[Any, Any]]] = {
     "bandit": BanditEnv,
     "tabular-mdp": TabularMdpEnv,
 }
-"""By family: a task's environment."""
+"""Constructor of a task's environment, by family."""
 
-for _name in ("half-cheetah", "walker2d", "hopper"):  # the task says which recipe it is of
+for _name in ("half-cheetah", "walker2d", "hopper"):  # the task's parameters tell the two recipes apart
     SINGLE_ENVS[f"{_name}-rand-params-published"] = SINGLE_ENVS[f"{_name}-rand-params"]

@@ -1,4 +1,4 @@
-"""Meta-World's own environments, played step by step and recorded: what ours has to equal."""
+"""Recordings of Meta-World's own environments, the reference for ours."""
 
 from __future__ import annotations
 
@@ -11,34 +11,36 @@ import numpy as np
 from metarl.envs.metaworld.scene import COMMON_SENSORS, Manipulation, Scene, add_quaternions
 
 Playing = Literal["scripted", "noisy", "random"]
-"""How actions are chosen: by Meta-World's scripted policy, by that with noise, or at random."""
+"""Source of actions: Meta-World's scripted policy, that policy with noise, or random actions."""
 NOISE = 0.5
-HOLD = 8  # steps that a random action is held, so that the hand gets somewhere
+"""Standard deviation of the noise on scripted actions."""
+HOLD = 8
+"""Steps for which a random action is repeated, so that the hand moves far enough."""
 
 
 @functools.cache
 def _benchmark(name: str) -> Any:
-    """Meta-World's `ML1` with the seed that our families have by default."""
-    import metaworld  # late: it takes a second, and the benchmark of other families does not need it
+    """Meta-World's `ML1` with our families' default seed."""
+    import metaworld  # imported late: it takes a second
 
     make: Any = metaworld.ML1
     return make(name, seed=42)
 
 
 def started(name: str, goal: int) -> Any:
-    """Meta-World's environment with a training goal, after its reset."""
+    """Meta-World's environment of class `name` with training goal number `goal`, after a reset."""
     env = gymnasium_env(name, goal)
     env.reset()
     return env
 
 
 class Player:
-    """Chooses actions; in double precision, since Meta-World computes parts of a reward in the precision of the action.
+    """A source of float64 actions. Meta-World computes parts of the reward in the dtype of the action.
 
     Args:
-        name: The class of tasks.
-        playing: How actions are chosen.
-        seed: Of the noise and of random actions.
+        name: Name of the task class.
+        playing: Source of the actions.
+        seed: Seed of noise and random actions.
     """
 
     def __init__(self, name: str, playing: Playing, seed: int) -> None:
@@ -50,7 +52,12 @@ class Player:
         self._held, self._steps = np.zeros(4), 0
 
     def action(self, env: Any, observation: np.ndarray) -> np.ndarray:
-        """The next action; a scripted policy is shown the goal, which an agent is not."""
+        """The next action, `[4]`. The scripted policy sees the goal, unlike an agent.
+
+        Args:
+            env: Meta-World's environment.
+            observation: Its last observation, `[39]`.
+        """
         self._steps += 1
         if self._playing == "random":
             if self._steps % HOLD == 1:
@@ -67,10 +74,10 @@ class Recording:
     """An episode of Meta-World's own environment.
 
     Attributes:
-        scene: What a judge is shown: a row for every step.
-        objects: Positions and quaternions of the objects as observed, `[T, 14]`.
-        rewards: What Meta-World says, `[T]`.
-        infos: Its infos by name, `[T]` each.
+        scene: Input of `Manipulation.judge`, one row per step.
+        objects: Observed positions (m) and quaternions of the objects, `[T, 14]`.
+        rewards: Rewards of Meta-World, `[T]`.
+        infos: Infos of Meta-World by name, `[T]` each.
     """
 
     scene: Scene
@@ -84,7 +91,18 @@ def _constants(env: Any, names: tuple[str, ...]) -> dict[str, np.ndarray]:
 
 
 def record(kind: type[Manipulation], goal: int, playing: Playing, steps: int = 500, seed: int = 0) -> Recording:
-    """Plays an episode and records it."""
+    """Records an episode of Meta-World's own environment.
+
+    Args:
+        kind: The task class.
+        goal: Number of the training goal.
+        playing: Source of the actions.
+        steps: `T`, steps of the episode.
+        seed: Seed of noise and random actions.
+
+    Raises:
+        AssertionError: A goal constant of the class changes during the episode.
+    """
     env = started(kind.name, goal)
     sensors = {**COMMON_SENSORS, **kind.sensors}
     constants = _constants(env, kind.constants)
@@ -110,7 +128,7 @@ def record(kind: type[Manipulation], goal: int, playing: Playing, steps: int = 5
         for name, value in info.items():
             infos.setdefault(name, []).append(float(value))
     for name, value in _constants(env, tuple(constants)).items():
-        assert np.array_equal(value, constants[name]), f"{kind.name}: {name} changes in an episode; sense it instead"
+        assert np.array_equal(value, constants[name]), f"{kind.name}: {name} changes in an episode; use a sensor"
     arrays = {name: np.array(values) for name, values in rows.items()}
     sensed = {name: arrays[name] for name in sensors}
     add_quaternions([sensed])
@@ -129,7 +147,7 @@ def record(kind: type[Manipulation], goal: int, playing: Playing, steps: int = 5
 
 
 def gymnasium_env(name: str, goal: int) -> Any:
-    """Meta-World's environment with a training goal, which ends its episodes at its own time limit of 500 steps."""
+    """Meta-World's environment of class `name` with training goal number `goal`; it truncates after 500 steps."""
     made = _benchmark(name)
     env = made.train_classes[name]()
     env.set_task(made.train_tasks[goal])

@@ -1,7 +1,7 @@
-"""Meta-World beside our batch, class by class: `python -m metarl.scripts.reference.metaworld_parity`.
+"""Compares our batch with Meta-World: `python -m metarl.scripts.reference.metaworld_parity`.
 
-Both play the same goals with the same actions for whole episodes: by the scripted policy, by that with noise, and at
-random. What is printed is a Markdown table of the largest differences.
+Both play whole episodes with the same goals and actions: of the scripted policy, of that policy with noise, and random
+ones. The output is a Markdown table of the largest differences per task class.
 """
 
 from __future__ import annotations
@@ -23,28 +23,28 @@ from metarl.scripts.reference.metaworld import Player, Playing, started
 from metarl.vector import available_cores
 
 INFOS = ("near_object", "grasp_success", "grasp_reward", "in_place_reward", "obj_to_target")
-"""What is compared beside observation, reward and success."""
+"""Infos that are compared besides observation, reward and success."""
 Schedule = Sequence[tuple[Playing, Sequence[int]]]
 SCHEDULE: Schedule = (
     ("scripted", range(10)),
     ("noisy", (10, 25, 40)),
     ("random", (11, 26, 41)),
 )
-"""Which training goals are played in which way."""
+"""Training goals of a class, by source of actions."""
 
 
 @dataclass(frozen=True)
 class Parity:
-    """What came of the same episodes there and here.
+    """Differences between Meta-World and our batch in the same episodes.
 
     Attributes:
-        playing: How actions were chosen.
-        first_equal: Whether all first observations are the same, bit for bit.
-        observation: Largest difference between observations.
-        reward: Largest difference between rewards, on a scale of 10.
-        infos: Largest difference between the other numbers of a step.
-        success: Whether a step was a success: there and here, `[2, E, T]`.
-        rewards: What Meta-World said, `[E, T]`.
+        playing: Source of the actions.
+        first_equal: Whether all first observations are equal bit for bit.
+        observation: Largest absolute difference between observations.
+        reward: Largest absolute difference between rewards, which are 0 to 10.
+        infos: Largest absolute difference between the `INFOS`.
+        success: Success of each step, of Meta-World and of our batch, `[2, E, T]`.
+        rewards: Rewards of Meta-World, `[E, T]`.
     """
 
     playing: Playing
@@ -57,18 +57,18 @@ class Parity:
 
     @property
     def successful_episodes(self) -> tuple[int, int]:
-        """Episodes with a successful step, there and here."""
+        """Number of episodes with a successful step, of Meta-World and of our batch."""
         there, here = self.success.any(axis=2).sum(axis=1).tolist()
         return there, here
 
 
 def played(playing: Playing, goals: Sequence[tuple[str, int]], steps: int = HORIZON) -> Parity:
-    """Plays goals in both.
+    """Plays the same episodes in Meta-World and in our batch.
 
     Args:
-        playing: How actions are chosen.
-        goals: Classes and numbers of training goals, an episode each.
-        steps: Of an episode.
+        playing: Source of the actions.
+        goals: Class and number of a training goal for each of the `E` episodes.
+        steps: `T`, steps of an episode.
     """
     names = list(dict.fromkeys(name for name, _ in goals))
     family = ml(f"{','.join(names)}/{names[0]}")
@@ -86,10 +86,10 @@ def played(playing: Playing, goals: Sequence[tuple[str, int]], steps: int = HORI
     for step in range(steps):
         actions = np.stack([p.action(e, o) for p, e, o in zip(players, theirs, seen, strict=True)]).astype(np.float32)
         ours, reward, _, _, infos = envs.step(actions)
-        told = [env.step(action.astype(np.float64)) for env, action in zip(theirs, actions, strict=True)]
-        seen, rewards[:, step] = np.stack([t[0] for t in told]), [float(t[1]) for t in told]
-        success[0, :, step], success[1, :, step] = [bool(t[4]["success"]) for t in told], infos["success"]
-        theirs_infos = np.array([[float(t[4][term]) for term in INFOS] for t in told])
+        results = [env.step(action.astype(np.float64)) for env, action in zip(theirs, actions, strict=True)]
+        seen, rewards[:, step] = np.stack([r[0] for r in results]), [float(r[1]) for r in results]
+        success[0, :, step], success[1, :, step] = [bool(r[4]["success"]) for r in results], infos["success"]
+        theirs_infos = np.array([[float(r[4][term]) for term in INFOS] for r in results])
         ours_infos = np.stack([infos[term] for term in INFOS], axis=1)
         for key, a, b in (
             ("observation", ours, seen),
@@ -102,12 +102,12 @@ def played(playing: Playing, goals: Sequence[tuple[str, int]], steps: int = HORI
 
 
 def class_parity(name: str, schedule: Schedule = SCHEDULE) -> list[Parity]:
-    """A schedule of a class."""
+    """The comparisons of a task class, one per entry of the schedule."""
     return [played(playing, [(name, goal) for goal in goals]) for playing, goals in schedule]
 
 
 def table_row(name: str, results: Sequence[Parity]) -> str:
-    """A line of the table."""
+    """A row of the table, in Markdown."""
     scripted = next(p for p in results if p.playing == "scripted")
     success = np.concatenate([p.success for p in results], axis=1)
     rewards = np.concatenate([p.rewards for p in results])
@@ -128,14 +128,14 @@ def table_row(name: str, results: Sequence[Parity]) -> str:
 
 HEADER = (
     "| class | first observation | observation | reward | infos | success differs, steps | share of successful steps "
-    "| rewards met | scripted: successes of 10, there / here | at the last step |"
+    "| range of rewards | scripted: successes of 10, Meta-World / ours | at the last step |"
 )
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Prints the table; a process for each core."""
+    """Prints the table, computed with one process per core; returns the exit code 0."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("classes", nargs="*", default=sorted(MANIPULATIONS), help="classes of tasks; all by default")
+    parser.add_argument("classes", nargs="*", default=sorted(MANIPULATIONS), help="task classes; all by default")
     names = parser.parse_args(arguments).classes
     packages = {name: versions()["packages"][name] for name in ("metaworld", "mujoco", "gymnasium", "numpy")}
     print(f"Python {platform.python_version()}, {', '.join(f'{k} {v}' for k, v in packages.items())}\n")

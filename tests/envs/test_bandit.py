@@ -12,7 +12,7 @@ ARMS, PULLS = 5, 10
 
 
 def play(choose, episodes: int = 1) -> float:
-    """Mean total reward over the 10,000 held-out bandits of `choose(wins [N, arms], losses [N, arms], pulls left)`."""
+    """Mean return on all held-out bandits of the strategy `choose(wins [N, arms], losses [N, arms], pulls left)`."""
     family = make_family("bandit")
     tasks = family.distribution.held_out()
     envs = family.make_envs(len(tasks), episodes, PULLS)
@@ -32,7 +32,7 @@ def play(choose, episodes: int = 1) -> float:
 
 @cache
 def value_over_retiring(wins: int, losses: int, left: int, retire: float) -> float:
-    """Best expected total of pulling one arm or retiring to a sure wage per pull, with a uniform prior."""
+    """Optimal expected return of pulling one arm (uniform prior) or retiring to a constant reward per pull."""
     if not left:
         return 0.0
     p = (1 + wins) / (2 + wins + losses)
@@ -43,7 +43,7 @@ def value_over_retiring(wins: int, losses: int, left: int, retire: float) -> flo
 
 @cache
 def gittins_index(wins: int, losses: int, left: int) -> float:
-    """The wage per pull at which an arm and retiring are worth the same, over the pulls that are left."""
+    """The constant reward at which pulling the arm and retiring have the same value over the remaining pulls."""
     low, high = 0.0, 1.0
     for _ in range(12):
         middle = (low + high) / 2
@@ -61,7 +61,7 @@ def by_index(wins: np.ndarray, losses: np.ndarray, left: int) -> np.ndarray:
     return indices.argmax(axis=1)
 
 
-def test_what_known_strategies_earn_orders_as_in_the_literature() -> None:
+def test_returns_of_known_strategies_order_as_in_the_literature() -> None:
     """Duan et al. 2016, table 1, ten pulls of five arms: random 5.0, Gittins 6.6."""
     rng = np.random.default_rng(0)
     random = play(lambda won, lost, left: rng.integers(ARMS, size=len(won)))

@@ -1,4 +1,4 @@
-"""The action space of a model: declared ranges, what follows from the model without one, and what is said."""
+"""The action space of a model: declared ranges, derived bounds, and warnings."""
 
 from __future__ import annotations
 
@@ -48,9 +48,9 @@ def model_with(actuator: str, disabled: str = ""):
 
 
 @pytest.fixture(autouse=True)
-def nothing_said_yet() -> None:
-    controls._say_unbounded.cache_clear()
-    controls._say_disabled.cache_clear()
+def no_warnings_yet() -> None:
+    controls._warn_unbounded.cache_clear()
+    controls._warn_disabled.cache_clear()
 
 
 @pytest.mark.parametrize(
@@ -112,13 +112,13 @@ def test_controls_without_bounds_are_named_once(caplog: pytest.LogCaptureFixture
     assert "\n" not in record.message
 
 
-def test_controls_that_the_model_switches_off_are_named(caplog: pytest.LogCaptureFixture) -> None:
+def test_disabled_controls_are_named_in_a_warning(caplog: pytest.LogCaptureFixture) -> None:
     pair = '<motor name="a" joint="turn" ctrlrange="-1 1"/><motor name="b" joint="turn" ctrlrange="-1 1" group="2"/>'
     with caplog.at_level(logging.WARNING):
         control_space(model_with(pair))
         control_space(model_with(pair, disabled="2"))
     (record,) = caplog.records
-    assert "got b switched off" in record.message
+    assert "got b disabled" in record.message
 
 
 def test_a_model_without_actuators_is_one_clear_error() -> None:
@@ -128,7 +128,7 @@ def test_a_model_without_actuators_is_one_clear_error() -> None:
 
 
 def arm(tmp_path: Path, actuator: str) -> type[Locomotion]:
-    """A robot of one's own."""
+    """A custom robot."""
     (tmp_path / "arm.xml").write_text(MODEL.format(actuator=actuator, disabled=""))
 
     class Arm(Locomotion):
@@ -143,7 +143,7 @@ def arm(tmp_path: Path, actuator: str) -> type[Locomotion]:
 
 
 def test_every_control_of_a_robot_of_ones_own_acts(tmp_path: Path) -> None:
-    """Servos and a motor, none of them with a range."""
+    """Servos and a motor, all without a control range."""
     kinds = '<position joint="shoulder" kp="20"/><position joint="wrist" kp="20"/><motor joint="turn"/>'
     envs = arm(tmp_path, kinds)(1, 1, 10)
     envs.set_tasks([Task("arm")])
@@ -162,7 +162,7 @@ def test_every_control_of_a_robot_of_ones_own_acts(tmp_path: Path) -> None:
     envs.close()
 
 
-def test_a_control_so_large_that_mujoco_drops_it_is_a_blown_up_simulation(tmp_path: Path) -> None:
+def test_a_control_so_large_that_mujoco_drops_it_is_a_diverged_simulation(tmp_path: Path) -> None:
     envs = arm(tmp_path, '<motor joint="turn"/>')(1, 2, 10)
     envs.set_tasks([Task("arm")])
     envs.reset(seed=0)

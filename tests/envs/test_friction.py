@@ -1,4 +1,4 @@
-"""Friction that is varied in vain: MuJoCo combines that of two geoms, and what it drops is said."""
+"""Friction varied without effect: MuJoCo combines the friction of two geoms, and a warning names what it drops."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def model_with(priority: int = 0, condim: int = 3):
 
 
 def slid(model, geom: str, sliding: float) -> float:
-    """How far the box slides, m, with such a friction of a geom."""
+    """Distance in m that the box slides with this sliding friction of a geom."""
     model.geom(geom).friction[0] = sliding
     data = mujoco.MjData(model)
     data.qvel[0] = 1.0
@@ -42,44 +42,48 @@ def slid(model, geom: str, sliding: float) -> float:
 
 
 @pytest.fixture(autouse=True)
-def nothing_said_yet() -> None:
-    friction._say.cache_clear()
+def no_warnings_yet() -> None:
+    friction._warn.cache_clear()
 
 
 SLIDING = {"distribution": Uniform(0.2, 1.5), "operation": "set", "columns": (0,)}
 
 
 @pytest.mark.parametrize(
-    ("change", "model", "said"),
+    ("change", "model", "warning"),
     [
-        (Change("geom_friction", **SLIDING, elements=("floor",)), {}, "floor below 0.6 counts nowhere, .* of foot too"),
-        (Change("geom_friction", **SLIDING, elements=("foot",)), {}, "foot below 0.5 counts nowhere, .* of floor too"),
+        (Change("geom_friction", **SLIDING, elements=("floor",)), {}, "floor below 0.6 has no effect, .* of foot too"),
+        (Change("geom_friction", **SLIDING, elements=("foot",)), {}, "foot below 0.5 has no effect, .* of floor too"),
         (Change("geom_friction", **SLIDING), {}, ""),
         (Change("geom_friction", Uniform(1.3, 2.0), elements=("floor",), columns=(0,)), {}, ""),
         (
             Change("geom_friction", **SLIDING, elements=("floor",)),
             {"priority": 1},
-            "the friction of floor never counts at foot, whose priority is higher",
+            "the friction of floor has no effect in contact with foot of higher priority",
         ),
         (Change("geom_friction", **SLIDING, elements=("foot",)), {"priority": 1}, ""),
-        (Change("geom_friction", **SLIDING), {"condim": 1}, "sliding friction of floor needs contacts of condim 3"),
+        (
+            Change("geom_friction", **SLIDING),
+            {"condim": 1},
+            "sliding friction of floor acts only in contacts of condim 3",
+        ),
         (Change("geom_friction", Power(2, -1, 1), columns=(1,)), {}, "torsional friction of floor .* condim 4"),
         (Change("geom_friction", Power(2, -1, 1), columns=(1,)), {"condim": 4}, ""),
         (Change("geom_friction", **SLIDING, elements=("lamp",)), {}, ""),
     ],
 )
-def test_friction_that_does_nothing_is_said(change: Change, model: dict, said: str, caplog) -> None:
+def test_friction_without_effect_is_logged_once(change: Change, model: dict, warning: str, caplog) -> None:
     with caplog.at_level(logging.WARNING):
         for _ in range(2):
             Variation(change).bind(model_with(**model))
     messages = [record.message for record in caplog.records]
-    assert bool(messages) == bool(said)
+    assert bool(messages) == bool(warning)
     assert len(messages) == len(set(messages))
-    if said:
-        assert re.search(said, messages[0])
+    if warning:
+        assert re.search(warning, messages[0])
 
 
-def test_mujoco_does_what_is_said() -> None:
+def test_mujoco_combines_friction_as_the_warnings_say() -> None:
     assert slid(model_with(), "floor", 0.2) == slid(model_with(), "floor", 0.5)
     assert slid(model_with(), "floor", 0.7) < slid(model_with(), "floor", 0.5)
     assert slid(model_with(priority=1), "floor", 0.2) == slid(model_with(priority=1), "floor", 1.5)

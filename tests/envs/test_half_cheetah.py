@@ -47,7 +47,7 @@ def test_observations_and_velocities_equal_gymnasiums_bit_for_bit() -> None:
 
 
 def test_the_reset_noise_is_gymnasiums() -> None:
-    """Positions: uniform within 0.1 of the start; velocities: normal with deviation 0.1."""
+    """Positions: uniform within 0.1 of the initial state; velocities: normal with standard deviation 0.1."""
     envs = HalfCheetahVel(50, 20, 1)
     envs.set_tasks(velocity_tasks(*[1.0] * 50))
     envs.reset(seed=0)
@@ -90,7 +90,7 @@ def test_the_number_of_threads_changes_nothing(threads: int) -> None:
 
 
 @pytest.mark.parametrize("poison", ["position", "velocity", "acceleration"])
-def test_a_blown_up_simulation_ends_its_own_episode_only(tmp_path: Path, monkeypatch, poison: str) -> None:
+def test_a_diverged_simulation_ends_only_its_own_episode(tmp_path: Path, monkeypatch, poison: str) -> None:
     monkeypatch.chdir(tmp_path)
     envs, twin = HalfCheetahVel(1, 3, 20), HalfCheetahVel(1, 3, 20)
     for one in (envs, twin):
@@ -125,7 +125,7 @@ def test_a_blown_up_simulation_ends_its_own_episode_only(tmp_path: Path, monkeyp
         one.close()
 
 
-def test_a_state_that_the_last_physics_step_spoiled_is_noticed_at_once(monkeypatch) -> None:
+def test_a_state_that_is_not_finite_after_the_last_physics_step_is_detected_at_once(monkeypatch) -> None:
     envs = HalfCheetahVel(1, 3, 20)
     envs.set_tasks(velocity_tasks(1.0))
     first, _ = envs.reset(seed=0)
@@ -144,7 +144,7 @@ def test_a_state_that_the_last_physics_step_spoiled_is_noticed_at_once(monkeypat
     envs.close()
 
 
-def test_what_a_thread_raises_reaches_the_caller() -> None:
+def test_an_exception_in_a_thread_reaches_the_caller() -> None:
     batch = MujocoBatch(HalfCheetahVel(1, 2, 1).batch.models, 1)
 
     def work(part) -> None:

@@ -1,4 +1,4 @@
-"""Moments of inertia of varied bodies: those that a body can have, and what MuJoCo's compiler says of them."""
+"""Moments of inertia of varied bodies: physical ones, and those that MuJoCo's compiler refuses."""
 
 from __future__ import annotations
 
@@ -37,19 +37,8 @@ def compiled():
     return mujoco.MjModel.from_xml_string(PAIR)
 
 
-def numbers(model) -> dict[str, np.ndarray]:
-    """Every number of a model."""
-    found = {}
-    for part in (model, model.opt, model.stat):
-        for name in dir(part):
-            value = None if name.startswith("_") else getattr(part, name)
-            if isinstance(value, np.ndarray | float):
-                found[f"{type(part).__name__}.{name}"] = np.array(value)
-    return found
-
-
 def breaks(inertia: np.ndarray) -> np.ndarray:
-    """Whether MuJoCo's compiler would refuse the moments, by its own comparison."""
+    """Whether MuJoCo's compiler would refuse the moments; the same comparison as in the compiler."""
     a, b, c = np.moveaxis(inertia, -1, 0)
     return (a + b < c) | (a + c < b) | (b + c < a)
 
@@ -80,7 +69,7 @@ def compiled_with_the_values_of(model, path: str):
 
 
 @pytest.mark.parametrize("robot", ROBOTS)
-def test_every_random_body_is_one_that_there_can_be(robot: str) -> None:
+def test_every_random_body_is_physical(robot: str) -> None:
     models, path = models_of(f"{robot}-rand-params", 300)
     inertia = np.array([model.body_inertia[1:] for model in models])
     assert not breaks(inertia).any()
@@ -91,8 +80,8 @@ def test_every_random_body_is_one_that_there_can_be(robot: str) -> None:
 
 
 @pytest.mark.parametrize("robot", ROBOTS)
-def test_a_random_body_equals_one_that_is_compiled_so(robot: str) -> None:
-    """Number by number, and step by step."""
+def test_a_random_body_equals_a_compiled_one(robot: str, numbers) -> None:
+    """In all numbers of the model, and in every step."""
     models, path = models_of(f"{robot}-rand-params", 3)
     for model in models:
         other = compiled_with_the_values_of(model, path)
@@ -109,7 +98,7 @@ def test_a_random_body_equals_one_that_is_compiled_so(robot: str) -> None:
 
 
 @pytest.mark.parametrize("robot", ROBOTS)
-def test_the_published_recipe_is_there_by_name_and_draws_bodies_that_there_cannot_be(robot: str) -> None:
+def test_the_published_recipe_draws_unphysical_bodies(robot: str) -> None:
     models, path = models_of(f"{robot}-rand-params-published", 20)
     assert all(breaks(model.body_inertia[1:]).any() for model in models)
     with pytest.raises(ValueError, match="inertia must satisfy"):
@@ -124,11 +113,13 @@ def test_both_recipes_draw_the_same_numbers_for_everything_else() -> None:
         for mine, theirs in zip(ours, published, strict=True):
             for name in ("body_mass", "geom_friction", "dof_damping"):
                 assert mine[name] == theirs[name]
-            assert mine["body_second_moment"] == theirs["body_inertia"], "of other numbers of the model"
+            assert mine["body_second_moment"] == theirs["body_inertia"], (
+                "the same factors, on other fields of the model"
+            )
 
 
 def test_in_a_plane_a_published_task_moves_as_a_body_with_the_same_moment_about_y() -> None:
-    """Why the published benchmark is sound in spite of its bodies: only one moment acts."""
+    """Reason why the published benchmark is sound in spite of unphysical bodies: only one moment acts."""
     (model, *_), path = models_of("walker2d-rand-params-published", 1)
     data = mujoco.MjData(model)
     mujoco.mj_forward(model, data)
@@ -138,7 +129,7 @@ def test_in_a_plane_a_published_task_moves_as_a_body_with_the_same_moment_about_
     other = mujoco.MjModel.from_xml_path(path)
     for name in ("body_mass", "geom_friction", "dof_damping"):
         getattr(other, name)[:] = getattr(model, name)
-    other.body_inertia[1:] = np.einsum("bi,bi->b", axes**2, model.body_inertia[1:])[:, None]  # those of a ball
+    other.body_inertia[1:] = np.einsum("bi,bi->b", axes**2, model.body_inertia[1:])[:, None]  # as of a ball
     mujoco.mj_setConst(other, mujoco.MjData(other))
     first, second = mujoco.MjData(model), mujoco.MjData(other)
     rng = np.random.default_rng(0)
@@ -164,15 +155,15 @@ SLABS = """
 
 
 @pytest.mark.parametrize(("operation", "drawn"), [("scale", 1.75), ("add", None), ("set", None)])
-def test_a_mass_with_its_inertia_is_a_denser_body(operation: str, drawn: float | None) -> None:
-    """Twice the mass alone leaves the inertia as it was, as a weight at the centre would."""
+def test_a_mass_with_its_inertia_is_a_denser_body(operation: str, drawn: float | None, numbers) -> None:
+    """A change of the mass alone leaves the inertia unchanged, like a point mass at the centre."""
     model = mujoco.MjModel.from_xml_string(SLABS.format(density=1000))
     dense = mujoco.MjModel.from_xml_string(SLABS.format(density=1750))
     mass = model.body("arm").mass[0]
     value = drawn or {"add": 0.75 * mass, "set": 1.75 * mass}[operation]
     change = Change("body_mass", Uniform(0.1, 99.0), operation, elements=("arm",), with_inertia=True)
     bound = Variation(change).bind(model)
-    for between in (0.5, value):  # a task before must leave no trace
+    for between in (0.5, value):  # an earlier task must leave no trace
         bound.apply(model, Task.of("f", body_mass=between))
     ours, theirs = numbers(model), numbers(dense)
     for name in ours:
@@ -211,7 +202,7 @@ def test_a_flat_body_stays_flat_to_the_last_bit() -> None:
 
 
 @pytest.fixture(autouse=True)
-def nothing_said_yet() -> None:
+def no_warnings_yet() -> None:
     inertias.warn_unphysical.cache_clear()
     inertias.warn_same_inertia.cache_clear()
 
@@ -229,14 +220,14 @@ def nothing_said_yet() -> None:
         (Change("body_mass", Power(1.5, -3, 3), with_inertia=True), ""),
     ],
 )
-def test_moments_that_no_body_has_are_said_with_what_to_vary_instead(change: Change, named: str, caplog) -> None:
+def test_unphysical_moments_are_logged_with_an_alternative(change: Change, named: str, caplog) -> None:
     with caplog.at_level(logging.WARNING):
         for _ in range(2):
             Variation(change).bind(compiled())
-    said = [record.message for record in caplog.records]
-    assert len(said) == bool(named)
-    for message in said:
-        assert f"no body has for {named} in some tasks" in message
+    messages = [record.message for record in caplog.records]
+    assert len(messages) == bool(named)
+    for message in messages:
+        assert f"unphysical moments for {named} in some tasks" in message
         assert "vary body_second_moment instead" in message
 
 
@@ -245,7 +236,7 @@ def test_moments_that_no_body_has_are_said_with_what_to_vary_instead(change: Cha
     [
         (
             lambda: Variation(Change("body_inertia", Uniform(0.5, 1.5), with_inertia=True)),
-            "variation of body_inertia: got with_inertia, expected it on body_mass only",
+            "variation of body_inertia: got with_inertia, expected it only for body_mass",
         ),
         (
             lambda: Variation(
@@ -271,14 +262,14 @@ def test_moments_that_no_body_has_are_said_with_what_to_vary_instead(change: Cha
         ),
     ],
 )
-def test_a_declaration_that_means_nothing_is_one_line(declare, expected: str) -> None:
+def test_a_meaningless_declaration_is_one_line(declare, expected: str) -> None:
     with pytest.raises(ValueError, match=expected) as caught:
         declare()
     assert not re.search("\n", str(caught.value))
 
 
 @pytest.mark.parametrize("asset", ["half_cheetah", "ant", "humanoid", "walker2d_v5", "hopper", "swimmer", "pusher_v5"])
-def test_masses_of_one_leave_every_number_of_a_model_as_it_is(asset: str) -> None:
+def test_masses_of_one_leave_every_number_of_a_model_as_it_is(asset: str, numbers) -> None:
     model = mujoco.MjModel.from_xml_path(gymnasium_asset(f"{asset}.xml"))
     before = numbers(model)
     bound = Variation(Change("body_mass", Power(2.0, -1, 1), with_inertia=True)).bind(model)
@@ -300,12 +291,12 @@ MASS = Uniform(0.5, 2.0)
         ((Change("body_mass", MASS), Change("body_second_moment", MASS)), ""),
     ],
 )
-def test_a_mass_that_leaves_its_inertia_is_said_with_what_to_write(changes, named: str, caplog) -> None:
+def test_a_mass_change_without_inertia_is_logged_with_the_settings_for_it(changes, named: str, caplog) -> None:
     with caplog.at_level(logging.WARNING):
         for _ in range(2):
             Variation(*changes).bind(compiled())
-    said = [record.message for record in caplog.records]
-    assert len(said) == bool(named)
-    for message in said:
+    messages = [record.message for record in caplog.records]
+    assert len(messages) == bool(named)
+    for message in messages:
         assert f"the same inertia for {named}, as if" in message
         assert "with_inertia=True" in message

@@ -1,4 +1,4 @@
-"""A robot's model and class: what is missing or does not fit is one line, and where episodes start."""
+"""A robot's model and class: errors are one line, and episodes start from the initial state or a keyframe."""
 
 from __future__ import annotations
 
@@ -37,13 +37,13 @@ MODEL = """
 
 
 @pytest.fixture(autouse=True)
-def nothing_said_yet() -> None:
-    models._say_outside.cache_clear()
+def no_warnings_yet() -> None:
+    models._warn_outside.cache_clear()
 
 
 @pytest.fixture
 def leg(tmp_path: Path) -> type[Locomotion]:
-    """A robot of one's own whose initial state lies outside of the knee's range."""
+    """A custom robot whose initial state lies outside of the knee's range."""
     (tmp_path / "leg.xml").write_text(MODEL)
 
     class Leg(Locomotion):
@@ -56,7 +56,7 @@ def leg(tmp_path: Path) -> type[Locomotion]:
     return Leg
 
 
-def test_a_start_outside_of_a_joints_range_is_said_once(leg: type[Locomotion], caplog) -> None:
+def test_a_start_outside_of_a_joints_range_is_logged_once(leg: type[Locomotion], caplog) -> None:
     with caplog.at_level(logging.WARNING):
         for _ in range(2):
             leg(1, 1, 5).close()
@@ -92,12 +92,12 @@ def test_episodes_start_from_the_keyframe_with_its_activations(leg: type[Locomot
         ("keyframe", "hom", "keyframe: got 'hom', expected 'home'"),
         ("frame_skip", 0, "Leg: got frame_skip 0, expected a whole number of at least 1"),
         ("observation_size", 4, "Leg: got observation_size 4, expected 3: 2 positions without the first 1, 2 velocit"),
-        ("model_path", "leg2.xml", "model_path: got 'leg2.xml', expected a model that MuJoCo compiles"),
-        ("frame_skip", None, "Leg: got no frame_skip, expected as class attributes"),
-        ("control_cost", None, "Leg: got no control_cost, expected as class attributes"),
+        ("model_path", "leg2.xml", "model_path: got 'leg2.xml', expected a model that MuJoCo can compile"),
+        ("frame_skip", None, "Leg: got no frame_skip, expected class attributes"),
+        ("control_cost", None, "Leg: got no control_cost, expected class attributes"),
     ],
 )
-def test_what_does_not_fit_is_one_clear_error(leg: type[Locomotion], attribute: str, value, expected: str) -> None:
+def test_a_misfit_is_one_clear_error(leg: type[Locomotion], attribute: str, value, expected: str) -> None:
     if value is None:
         delattr(leg, attribute)
     else:

@@ -1,4 +1,4 @@
-"""Every MuJoCo family: batched against Gymnasium's single environments, rewards, seeds, what the agent may see."""
+"""All MuJoCo families: equality with Gymnasium's single environments, rewards, seeds, hidden parameters."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def mixed_tasks(family):
 
 
 def prepared(name: str, horizon: int = STEPS):
-    """Family, tasks, and a batch of them that was reset."""
+    """A family, tasks, and a batch of environments after a reset."""
     family = make_family(name)
     tasks = mixed_tasks(family)
     envs = family.make_envs(len(tasks), E, horizon)
@@ -32,7 +32,7 @@ def prepared(name: str, horizon: int = STEPS):
 
 
 def random_actions(envs, steps: int, seed: int = 0) -> np.ndarray:
-    """Actions a fifth beyond the bounds: MuJoCo clips them, the cost of control does not. `[steps, N, A]`."""
+    """Actions `[steps, N, A]` up to 20 % beyond the bounds. MuJoCo clips them, the control cost does not."""
     high = 1.2 * envs.single_action_space.high
     size = (steps, envs.num_envs, len(high))
     return np.random.default_rng(seed).uniform(-high, high, size).astype(np.float32)
@@ -79,7 +79,7 @@ def test_a_batch_equals_gymnasiums_single_environments_step_by_step(name: str) -
 
 @pytest.mark.parametrize("name", {env_id: name for name, env_id in GYMNASIUM_IDS.items()}.values())
 def test_resets_are_gymnasiums_in_distribution(name: str) -> None:
-    """Means and spreads of the first state, of one family per robot, from 1000 rows and 1000 resets."""
+    """Mean and standard deviation of initial states, one family per robot: 1000 rows against 1000 resets."""
     family = make_family(name)
     (task,) = family.distribution.held_out(1)
     envs = family.make_envs(1, 1000, 1)

@@ -1,4 +1,4 @@
-"""Numbers scattered over memory, as one array."""
+"""Gather and scatter of numbers at many memory addresses."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from metarl.envs.scattered import Scattered
 
 
 def test_rows_are_what_copying_view_by_view_gives() -> None:
-    """All rows or some of them, with views that have strides; rows that are not asked for keep what they had."""
+    """For all rows and for some, with strided views; other rows stay unchanged."""
     rng = np.random.default_rng(0)
     owned = [rng.normal(size=(4, 3)) for _ in range(5)]
     rows = [[block[1], block[:2, ::2], block[3, 2:]] for block in owned]
@@ -25,7 +25,7 @@ def test_rows_are_what_copying_view_by_view_gives() -> None:
 
 
 def test_only_the_numbers_of_the_views_are_written() -> None:
-    """Writing some rows, in 32 bits, changes their numbers and nothing that lies between them."""
+    """Writing some rows, in 32 bits, changes only their numbers and no memory between them."""
     owned = [np.zeros((2, 3)) for _ in range(4)]
     scattered = Scattered([[block[:, 1]] for block in owned])
     scattered.write(np.array([2, 0]), np.array([[1.5, 2.5], [3.5, 4.5]], dtype=np.float32))
@@ -36,7 +36,7 @@ def test_only_the_numbers_of_the_views_are_written() -> None:
 
 
 def test_simulations_are_reached_with_their_warnings_and_without_controls() -> None:
-    """MuJoCo's counters of warnings have strides; a model without actuators has no number to write."""
+    """MuJoCo's warning counters are strided; a model without actuators has no controls to write."""
     model = mujoco.MjModel.from_xml_string(
         "<mujoco><worldbody><body><freejoint/><geom size='1'/></body></worldbody></mujoco>"
     )
@@ -52,7 +52,7 @@ def test_simulations_are_reached_with_their_warnings_and_without_controls() -> N
 
 
 def test_unequal_rows_are_refused() -> None:
-    """Another size, another type."""
+    """Different sizes, different dtypes."""
     for rows in ([[np.zeros(2)], [np.zeros(3)]], [[np.zeros(2)], [np.zeros(2, dtype=np.float32)]]):
         with pytest.raises(ValueError, match="expected rows of one size and one type"):
             Scattered(rows)

@@ -1,4 +1,4 @@
-"""Declared dynamics: what reaches the model, what follows from it, what is refused, and how it combines with goals."""
+"""Varied dynamics: values in the model, derived constants, refused declarations, and combination with goals."""
 
 from __future__ import annotations
 
@@ -51,17 +51,6 @@ def compiled(**changed: float):
     return mujoco.MjModel.from_xml_string(MODEL.format(**{**VALUES, **changed}))
 
 
-def numbers(model) -> dict[str, np.ndarray]:
-    """Every number of a model."""
-    found = {}
-    for part in (model, model.opt, model.stat):
-        for name in dir(part):
-            value = None if name.startswith("_") else getattr(part, name)
-            if isinstance(value, np.ndarray | float):
-                found[f"{type(part).__name__}.{name}"] = np.array(value)
-    return found
-
-
 PLACES = [
     # key of the XML, field, elements, columns
     ("mass", "body_mass", ("cart",), ()),
@@ -82,12 +71,12 @@ PLACES = [
 
 @pytest.mark.parametrize(("operation", "drawn"), [("scale", 1.25), ("add", 0.125), ("set", 0.375)])
 @pytest.mark.parametrize(("key", "field", "elements", "columns"), PLACES)
-def test_a_changed_model_equals_one_that_is_compiled_so(key, field, elements, columns, operation, drawn) -> None:
-    """All numbers of it: the field itself, whatever follows from it, and everything else as it was."""
+def test_a_changed_model_equals_a_compiled_one(key, field, elements, columns, operation, drawn, numbers) -> None:
+    """In all its numbers: the field itself, derived constants, and all unchanged fields."""
     model = compiled()
     change = Change(field, Uniform(0.0625, 2.0), operation, elements=elements, columns=columns)
     bound = Variation(change).bind(model)
-    bound.apply(model, Task.of("f", **{field: 0.5}))  # a task before must leave no trace
+    bound.apply(model, Task.of("f", **{field: 0.5}))  # an earlier task must leave no trace
     bound.apply(model, Task.of("f", **{field: drawn}))
     new = {"scale": VALUES[key] * drawn, "add": VALUES[key] + drawn, "set": drawn}[operation]
     ours, expected, before = numbers(model), numbers(compiled(**{key: new})), numbers(compiled())
@@ -109,7 +98,7 @@ def test_constants_that_follow_are_recomputed_and_the_pose_stays() -> None:
 
 
 @pytest.mark.parametrize("asset", ["half_cheetah", "ant", "humanoid", "walker2d_v5", "hopper", "swimmer", "pusher_v5"])
-def test_factors_of_one_leave_every_number_of_a_model_as_it_is(asset: str) -> None:
+def test_factors_of_one_leave_every_number_of_a_model_as_it_is(asset: str, numbers) -> None:
     model = mujoco.MjModel.from_xml_path(gymnasium_asset(f"{asset}.xml"))
     changed = copy.copy(model)
     bound = Variation(*(Change(field, Power(2.0, -1, 1)) for field in ("body_mass", "dof_armature"))).bind(model)
@@ -155,14 +144,14 @@ HALF = Uniform(0.5, 1.5)
     [
         (lambda: Variation(), "at least one"),
         (lambda: Variation(Change("body_mas", HALF)), "got field 'body_mas', expected one of body_mass"),
-        (lambda: Variation(Change("body_mass", HALF), Change("body_mass", HALF)), "each of a field of its own"),
+        (lambda: Variation(Change("body_mass", HALF), Change("body_mass", HALF)), "each of another field"),
         (lambda: Variation(Change("body_mass", HALF, "double")), "got operation 'double', expected scale, add, set"),
         (lambda: Variation(Change("body_mass", HALF, elements="cart")), "got elements 'cart', expected a tuple"),
         (lambda: Variation(Change("wind", HALF), constants={"densty": 1.0}), "got the constant 'densty' = 1.0"),
         (lambda: Variation(Change("wind", HALF), constants={"density": -1.0}), "got the constant 'density' = -1.0"),
         (
             lambda: Variation(Change("wind", HALF, "set", elements=("x",))).bind(compiled(density=0, viscosity=0)),
-            "got a model without a medium, expected one, such as constants",
+            "got a model without a medium, expected one: pass constants",
         ),
         (lambda: Uniform(1.0, 1.0), "got the range 1.0 to 1.0"),
         (lambda: Uniform(0.0, float("inf")), "got the range 0.0 to inf"),
@@ -183,10 +172,13 @@ HALF = Uniform(0.5, 1.5)
         (lambda: bind(Change("actuator_gear", Dead((("pull",),), None))), "got element 'pull', expected one of push"),
         (
             lambda: bind(Change("actuator_gear", Dead((("hinge",),), None), elements=("push",))),
-            r"got the dead group \('hinge',\), expected some of the elements",
+            r"got the dead group \('hinge',\), expected one or more of the change",
         ),
         (lambda: bind(Change("actuator_gear", Dead(((),), None))), r"got the dead group \(\)"),
-        (lambda: bind(Change("actuator_gear", Dead((("push",),), None), "set")), "got Dead with another operation"),
+        (
+            lambda: bind(Change("actuator_gear", Dead((("push",),), None), "set")),
+            "got Dead with shared or an operation",
+        ),
     ],
 )
 def test_a_bad_declaration_is_one_clear_value_error(declare, expected: str) -> None:
@@ -199,10 +191,10 @@ def bind(change: Change):
     return Variation(change).bind(compiled())
 
 
-def test_a_task_with_other_values_than_declared_is_refused() -> None:
+def test_a_task_with_a_wrong_number_of_values_is_refused() -> None:
     model = compiled()
     bound = bind(Change("body_mass", HALF))
-    with pytest.raises(ValueError, match="got 3 values in a task, expected 2"):
+    with pytest.raises(ValueError, match="got a task with 3 values, expected 2"):
         bound.apply(model, Task.of("f", body_mass=(1, 1, 1)))
     with pytest.raises(KeyError, match="no parameter 'body_mass'"):
         bound.apply(model, Task.of("f", mass=1))
@@ -210,7 +202,7 @@ def test_a_task_with_other_values_than_declared_is_refused() -> None:
 
 @pytest.fixture
 def cart(tmp_path: Path) -> type[Locomotion]:
-    """A robot of one's own: the cart of `MODEL`."""
+    """A custom robot: the cart of `MODEL`."""
     (tmp_path / "cart.xml").write_text(MODEL.format(**VALUES))
 
     class Cart(Locomotion):
@@ -224,7 +216,7 @@ def cart(tmp_path: Path) -> type[Locomotion]:
 
 
 def test_any_model_gets_a_family_by_declaration_alone(cart: type[Locomotion]) -> None:
-    """Twice the mass under the same push: the heavier cart is slower, and what it does is plain MuJoCo's answer."""
+    """Twice the mass under the same push: the heavier cart is slower, and it moves as in plain MuJoCo."""
     variation = Variation(Change("body_mass", Power(2.0, -1, 1), shared=True))
     family = locomotion_family("heavy-cart", cart, "push a cart", variation=variation)
     assert isinstance(family, Family)
@@ -330,11 +322,11 @@ def test_a_finite_set_of_mixed_tasks_is_few_values_with_all_choices() -> None:
     assert drawn[:7] != tasks, "in random order"
     assert finite.held_out() == mixed.held_out()
     assert finite.splits
-    with pytest.raises(ValueError, match=r"train_tasks: got 2, but training tasks of 'f' have 3 choices of way; use 3"):
+    with pytest.raises(ValueError, match=r"train_tasks: got 2, but training tasks of 'f' have 3 values of way; use 3"):
         mixed.with_finite_set(2)
 
 
-def test_plain_cases_stay_plain_and_nothing_to_vary_is_refused() -> None:
+def test_simple_cases_have_simple_types_and_no_parameter_is_refused() -> None:
     x, way = uniform("x", 0.0, 1.0, meaning="x"), Choices(name="way", meaning="way", train=((0.0,), (1.0,)))
     assert isinstance(combined_tasks("f", [x]), ContinuousTasks)
     discrete = combined_tasks("f", [way])
@@ -342,5 +334,5 @@ def test_plain_cases_stay_plain_and_nothing_to_vary_is_refused() -> None:
     assert not discrete.splits
     with pytest.raises(ValueError, match=r"got parameters \[\], expected at least one"):
         combined_tasks("f", [])
-    with pytest.raises(ValueError, match=r"got parameters \['x', 'x'\], .*different names"):
+    with pytest.raises(ValueError, match=r"got parameters \['x', 'x'\], .*distinct names"):
         combined_tasks("f", [x, x])

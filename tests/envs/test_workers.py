@@ -1,4 +1,4 @@
-"""Threads that share work with their caller."""
+"""The thread pool in which the calling thread works too."""
 
 from __future__ import annotations
 

@@ -58,7 +58,7 @@ def test_a_table_has_every_agent_once_with_its_share_of_the_gap(run_metarl, runs
         "env steps",
         "actions: sample",
         "single seeds",
-        "blown-up episodes",
+        "diverged episodes",
     ):
         assert words_of_the_table in out
     assert rows["oracle"]["difference"] is None
@@ -73,8 +73,8 @@ def test_a_table_has_every_agent_once_with_its_share_of_the_gap(run_metarl, runs
     assert "iqm" in out
 
 
-def test_only_runs_that_differ_in_nothing_but_the_seed_are_seeds(run_metarl, runs: list[Path], tmp_path: Path, tiny):
-    """Runs of other lengths are contenders of their own; a copy is no second training."""
+def test_runs_share_a_row_only_if_they_differ_in_the_seed_alone(run_metarl, runs: list[Path], tmp_path: Path, tiny):
+    """Runs of other lengths have rows of their own; a copy is not an independent training."""
     longer = tmp_path / "longer"
     assert run_metarl("train", "maml-trpo", "point-robot", "--out", longer, *tiny, "--iterations", "4")[0] == 0
     code, out, _ = run_metarl("compare", runs[0], longer, "--tasks", "2", "--episodes", "2", "--json")

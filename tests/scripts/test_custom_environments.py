@@ -72,7 +72,7 @@ def test_what_varies_and_who_steps_are_recorded_and_serve_to_go_on(run_metarl, t
     assert "family" in err
     code, _, err = run_metarl("compare", tmp_path / "a", tmp_path / "b", "--tasks", "2", "--episodes", "2")
     assert code == 2
-    assert "trained alike and with the same seed 0" in err, "who steps makes no other training"
+    assert "trained with the same settings, with the same seed 0" in err, "who steps makes no other training"
 
 
 def test_by_default_it_is_measured_and_recorded_who_steps(run_metarl, tmp_path: Path, tiny, monkeypatch) -> None:
@@ -123,7 +123,7 @@ def test_a_drawn_goal_with_a_choice_is_trained_from_a_fixed_set(run_metarl, tmp_
     assert config(tmp_path / "default")["training"]["train_tasks"] == 100, "the preset's"
     code, _, err = run_metarl(*base, "--out", tmp_path / "few", "--train-tasks", "1")
     assert code == 2
-    assert "train_tasks: got 1, but training tasks of 'crippled-vel' have 2 choices of actuator_gear; use 2" in err
+    assert "train_tasks: got 1, but training tasks of 'crippled-vel' have 2 values of actuator_gear; use 2" in err
     assert not (tmp_path / "few").exists()
 
 

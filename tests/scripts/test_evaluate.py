@@ -127,7 +127,7 @@ def test_classes_of_tasks_are_listed_apart(run_metarl, trained_run: Path, monkey
     classes = json.loads(out.splitlines()[-1])["classes"]
     assert {c["class"] for c in classes} == {"left", "right"}
     assert sum(c["tasks"] for c in classes) == 20
-    table = out.partition("class by class")[2].splitlines()
+    table = out.partition("by task class")[2].splitlines()
     assert table[1].split()[:2] == ["class", "tasks"]
     assert {line.split()[0] for line in table[2:4]} == {"left", "right"}
 
@@ -152,7 +152,7 @@ def test_a_family_too_small_to_split_is_labelled_training_tasks(run_metarl, tmp_
         (("--checkpoint", "nowhere"), "which is no file"),
         (("--reference", "nowhere"), "no run"),
         (("--protocol", "metaworld", "--episodes", "4"), "leave out --adapt-steps, --episodes"),
-        (("--out", "run"), "holds results already"),
+        (("--out", "run"), "already holds results"),
         (("--split", "validation"), "validation"),
     ],
 )

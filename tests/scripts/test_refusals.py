@@ -39,7 +39,7 @@ def test_pearl_on_discrete_actions_is_refused_before_anything_is_written(run_met
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        ("evaluate", "got no PATH (Folder that `metarl train` made). See metarl evaluate --help"),
+        ("evaluate", "got no PATH (Folder of a run, created by `metarl train`). See metarl evaluate --help"),
         ("evaluate run --taks 3", "unknown: --taks, 3. Did you mean --tasks? See metarl evaluate --help"),
         ("evaluate run --nothing", "unknown: --nothing. See metarl evaluate --help"),
         (
@@ -71,7 +71,7 @@ def test_what_a_command_line_gets_wrong_is_said_once(run_metarl, words: str, sai
         ("train maml-trpo point-robot --agent.hidden 65536 65536", "parameters"),
         ("evaluate run --episodes 100000", "recording 4,000,000 episodes of 12 steps"),
         ("compare run --episodes 100000", "recording 4,000,000 episodes of 12 steps"),
-        ("render run --out clip.gif --width 8192 --height 8192", "pictures of 8,192 by 8,192 pixels"),
+        ("render run --out clip.gif --width 8192 --height 8192", "frames of 8,192 by 8,192 pixels"),
         ("bench rollout --family point-robot --tasks 10000 --episodes 1000", "random numbers for actions"),
         ("bench update --tasks 50000", "recording 1,000,000 episodes of 100 steps"),
         ("bench iteration --tasks 50000", "recording 1,000,000 episodes of 100 steps"),

@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @pytest.fixture
 def without_probe(monkeypatch: pytest.MonkeyPatch) -> None:
-    """For families that draw without OpenGL: it is not looked for, so these tests run on any machine."""
+    """Skips the search for OpenGL, for families that do not need it, so that these tests run on any machine."""
     monkeypatch.setattr("metarl.scripts.render.use_off_screen_rendering", lambda: None)
 
 
@@ -29,7 +29,7 @@ def robots(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def in_a_new_process(*words: object, **environment: str) -> subprocess.CompletedProcess[str]:
-    """MuJoCo reads MUJOCO_GL once, when it is imported: here it may have been already."""
+    """Runs a command in a new process, because MuJoCo reads MUJOCO_GL only when it is first imported."""
     code = "import sys; from metarl.scripts.cli import main; sys.exit(main())"
     env = {k: v for k, v in os.environ.items() if k != "MUJOCO_GL"} | {"OMP_NUM_THREADS": "1"} | environment
     return subprocess.run(
@@ -81,12 +81,12 @@ def test_an_environment_of_ones_own_is_drawn_by_itself(run_metarl, tmp_path: Pat
     [
         (("--out", "clip.avi"), ".mp4, .gif, .png"),
         (("--out", "taken.mp4"), "exists already"),
-        (("--out", "nowhere/clip.mp4"), "make it first"),
+        (("--out", "nowhere/clip.mp4"), "create it first"),
         (("--out", "clip.mp4", "--task", "100"), "expected 0 to 99"),
         (("--out", "clip.mp4", "--width", "0"), "width"),
     ],
 )
-def test_bad_wishes_are_refused_in_one_line(
+def test_bad_options_are_refused_in_one_line(
     run_metarl, trained_run: Path, tmp_path: Path, without_probe, words: tuple[str, ...], expected: str
 ) -> None:
     (tmp_path / "taken.mp4").write_bytes(b"mine")
@@ -106,7 +106,7 @@ def test_bad_wishes_are_refused_in_one_line(
         ("reach:make_family", "add the argument render_mode"),
     ],
 )
-def test_what_cannot_be_drawn_says_why(
+def test_a_family_that_cannot_be_rendered_says_why(
     run_metarl, tmp_path: Path, tiny, robots, without_probe, family: str, expected: str
 ) -> None:
     own = ("--family", family) if ":" in family else ()
@@ -119,9 +119,9 @@ def test_what_cannot_be_drawn_says_why(
 
 def test_a_robot_is_filmed_without_a_screen(run_metarl, tmp_path: Path, tiny, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("MUJOCO_GL", raising=False)
-    complaint = use_off_screen_rendering()
-    if complaint:
-        pytest.skip(complaint)
+    problem = use_off_screen_rendering()
+    if problem:
+        pytest.skip(problem)
     assert run_metarl("train", "maml-trpo", "half-cheetah-dir", "--out", tmp_path / "run", *tiny)[0] == 0
     words = ("render", tmp_path / "run", "--out", tmp_path / "clip.mp4", "--width", "160", "--height", "120")
     done = in_a_new_process(*words, "--fps", "10")
@@ -136,9 +136,9 @@ def test_a_robot_is_filmed_without_a_screen(run_metarl, tmp_path: Path, tiny, mo
 
 def test_the_mark_of_a_goal_stands_where_the_goal_is(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("MUJOCO_GL", raising=False)
-    complaint = use_off_screen_rendering()
-    if complaint:
-        pytest.skip(complaint)
+    problem = use_off_screen_rendering()
+    if problem:
+        pytest.skip(problem)
     code = """
 import numpy as np
 from metarl.envs.ant import ant_dir_2d, ant_goal
@@ -167,9 +167,9 @@ print(red(ant_dir_2d(), angle=0.0), red(ant_dir_2d(), angle=np.pi))
 
 def test_meta_world_is_drawn_as_it_draws_itself(monkeypatch: pytest.MonkeyPatch, cache: Path) -> None:
     monkeypatch.delenv("MUJOCO_GL", raising=False)
-    complaint = use_off_screen_rendering()
-    if complaint:
-        pytest.skip(complaint)
+    problem = use_off_screen_rendering()
+    if problem:
+        pytest.skip(problem)
     code = """
 import mujoco, numpy as np
 from metarl.envs.metaworld.families import ml1
@@ -221,11 +221,11 @@ def test_backends_are_tried_in_turn_unless_one_is_named(monkeypatch: pytest.Monk
     assert use_off_screen_rendering() is None
     assert (tried, os.environ["MUJOCO_GL"]) == (["egl", "osmesa"], "osmesa")
     monkeypatch.setenv("MUJOCO_GL", "egl")
-    complaint = use_off_screen_rendering()
-    assert complaint is not None
+    problem = use_off_screen_rendering()
+    assert problem is not None
     assert tried[2:] == ["egl"]
-    assert "egl" in complaint
-    assert "libosmesa6" in complaint
+    assert "egl" in problem
+    assert "libosmesa6" in problem
     monkeypatch.setattr(sys, "platform", "darwin")
     assert use_off_screen_rendering() is None
 

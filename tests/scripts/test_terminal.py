@@ -19,8 +19,7 @@ import metarl.scripts.display
 from metarl.intervals import Interval
 from metarl.report import Curve, comparison_picture, literal, training_picture
 from metarl.scripts.catalogue import _table as list_table
-from metarl.scripts.compare import _runs_table, _seeds_table
-from metarl.scripts.compare import _table as compare_table
+from metarl.scripts.compare_tables import returns_table, runs_table, seeds_table
 from metarl.scripts.display import TrainingDisplay
 from metarl.scripts.terminal import console
 from metarl.types import Progress
@@ -58,9 +57,9 @@ def test_a_name_is_found_as_it_was_given_in_every_table(name: str, capsys: pytes
         "end": dict.fromkeys(("tasks", "seeds", "both"), point),
         "end_of_each_seed": [1.0, 2.0],
     }
-    assert printed(compare_table([row], name, "tasks"), capsys).count(name) == 2
-    assert name in printed(_runs_table([row]), capsys)
-    assert name in printed(_seeds_table([row], "mean"), capsys)
+    assert printed(returns_table([row], name, "tasks"), capsys).count(name) == 2
+    assert name in printed(runs_table([row]), capsys)
+    assert name in printed(seeds_table([row], "mean"), capsys)
 
 
 @pytest.mark.parametrize("is_terminal", [False, True])

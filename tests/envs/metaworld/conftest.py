@@ -1,4 +1,4 @@
-"""What the tests of Meta-World share."""
+"""Fixtures that tests of Meta-World share."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from metarl.envs.metaworld import families
 
 @pytest.fixture
 def few_goals(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Only the first five goals of each class and split, which takes a twentieth of the time; cached apart."""
+    """Limits benchmarks to five goals per class and split, in a separate cache: a twentieth of the time."""
     upstream = families._upstream_tasks
 
     def first(benchmark: families.Benchmark) -> tuple[Mapping[str, list[Any]], Mapping[str, list[Any]]]:

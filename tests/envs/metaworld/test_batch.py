@@ -1,4 +1,4 @@
-"""The batch against Meta-World's own environments, and what only the batch has: grouping, resets, sharing of models."""
+"""The batch against Meta-World's own environments, and its grouping, partial resets and shared models."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_some_rows_are_reset_alone() -> None:
 
 
 def test_rows_end_one_by_one_and_stand_still_together_afterwards() -> None:
-    """Rows that were reset later go on alone, as if nothing else were there; then there is nothing left to step."""
+    """Rows that were reset later continue alone, unaffected by the others; at last no row is live."""
     family = ml1("reach-v3")
     envs = family.make_envs(2, 2, 6)
     envs.set_tasks(tasks_of(family, 0, 1))
@@ -84,7 +84,7 @@ def test_rows_end_one_by_one_and_stand_still_together_afterwards() -> None:
 
 
 def test_the_goal_does_not_show() -> None:
-    """Reach's object and hand start alike for goals whose object does; here only what the goal hides differs."""
+    """Two goals of reach with the same initial positions differ only in the hidden target."""
     family = ml1("reach-v3")
     envs = family.make_envs(2, 1, 5)
     envs.set_tasks(tasks_of(family, 0, 1))

@@ -1,4 +1,4 @@
-"""Judges against Meta-World's own on made-up observations, for the sides of rewards that no whole episode reaches."""
+"""Rewards against Meta-World's own on made-up observations, for branches that no whole episode reaches."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ OBSERVING = (
     "plate-slide-side-v3",
     "plate-slide-back-side-v3",
 )
-"""Classes that Meta-World judges by the observation of the object, not by the simulation behind it."""
+"""Classes whose reward in Meta-World depends on the observed object only, not on the simulation."""
 
 
 @pytest.mark.parametrize("name", OBSERVING)

@@ -1,4 +1,4 @@
-"""Which tasks a benchmark has, and how its derived goals are kept."""
+"""Tasks of the benchmarks, and the cache of their goals."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from metarl.types import Task
 
 
 def made_up(train: int, held_out: int) -> BenchmarkTasks:
-    """Ten classes for training, of which the first is also held out, with goals that nobody derived."""
+    """Ten classes for training, of which the first is also held out, with made-up goals."""
     names = sorted(MANIPULATIONS)[:10]
     goals = SimpleNamespace(training=train, states=range(train + held_out), targets=np.zeros((train + held_out, 3)))
     benchmark = SimpleNamespace(
@@ -33,7 +33,7 @@ def made_up(train: int, held_out: int) -> BenchmarkTasks:
     return BenchmarkTasks("f", cast(Any, benchmark))
 
 
-def test_a_goal_here_is_that_goal_there() -> None:
+def test_goals_equal_meta_worlds() -> None:
     family, made = ml1("reach-v3"), metaworld.ML1("reach-v3", seed=42)
     for ours, theirs in (
         (family.distribution.train_tasks(50), made.train_tasks),
@@ -92,7 +92,7 @@ def test_a_meta_batch_takes_classes_evenly_and_goals_without_repetition() -> Non
 
 
 def held_out() -> list[Task]:
-    """The held-out tasks of a family that was made anew."""
+    """The held-out tasks of a new family object."""
     return ml1("reach-v3").distribution.held_out()
 
 
@@ -172,12 +172,12 @@ def test_a_folder_that_cannot_be_written_to_costs_time_only(tmp_path: Path, monk
         (ml1, "", "such as ml1:reach-v3"),
         (ml1, "reech-v3", "Did you mean 'reach-v3'?"),
         (ml1, "reach-v3,seed=x", "seed=NUMBER"),
-        (ml, "reach-v3", "expected such as"),
-        (ml, "reach-v3/", "expected such as"),
-        (families.ml10, "reach-v3", "expected nothing, or seed=NUMBER"),
+        (ml, "reach-v3", "expected training classes / held-out classes"),
+        (ml, "reach-v3/", "expected training classes / held-out classes"),
+        (families.ml10, "reach-v3", "expected no argument, or seed=NUMBER"),
     ],
 )
-def test_what_cannot_be_is_refused(make, argument: str, expected: str) -> None:
+def test_a_bad_argument_is_refused(make, argument: str, expected: str) -> None:
     with pytest.raises(ValueError, match=expected.replace("(", r"\(").replace("?", r"\?")):
         make(argument)
 

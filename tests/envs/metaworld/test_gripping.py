@@ -1,4 +1,4 @@
-"""The shared shapes of Meta-World's rewards, against numbers worked out by hand."""
+"""The gripping rewards that Meta-World's classes share, against numbers computed by hand."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from metarl.types import Floats
 
 
 def grip(left: float, right: float, tcp: tuple[float, float, float] = (0.0, 0.0, 0.0), closing: float = 0.0) -> Scene:
-    """One row: pads at some places along y, around a tcp that was 0.2 m above the object, which lies at zero."""
+    """One row with given pad positions along y; the tcp starts 0.2 m above the object at the origin."""
     zero = np.zeros((1, 3))
     return Scene(
         sensed={

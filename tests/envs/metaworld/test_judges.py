@@ -9,7 +9,7 @@ from metarl.envs.metaworld.classes import MANIPULATIONS
 from metarl.scripts.reference.metaworld import Playing, record, started
 
 EXACT = 1e-9
-"""Meta-World adds and multiplies in another order here and there: sums of squares, products of weights."""
+"""Tolerance: Meta-World sums squares and multiplies weights in another order."""
 INFOS = ("success", "near_object", "grasp_success", "grasp_reward", "in_place_reward", "obj_to_target")
 
 
@@ -35,7 +35,7 @@ def test_a_judge_equals_meta_world(name: str) -> None:
 @pytest.mark.parametrize("name", sorted(name for name, kind in MANIPULATIONS.items() if kind.settled_constants))
 @pytest.mark.parametrize("goal", [0, 7, 23])
 def test_what_the_first_step_sets_does_not_depend_on_its_action(name: str, goal: int) -> None:
-    """So it may be read after any first step, and be used in all episodes with the goal."""
+    """It may therefore be read after any first step and used in all episodes with the goal."""
     actions = [np.zeros(4), *np.random.default_rng(goal).choice([-1.0, 1.0], (3, 4))]
     found = []
     for action in actions:

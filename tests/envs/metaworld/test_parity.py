@@ -9,7 +9,7 @@ from metarl.envs.metaworld.classes import MANIPULATIONS
 from metarl.scripts.reference.metaworld_parity import Parity, Schedule, class_parity, played
 
 EXACT = 1e-9
-"""Sums of squares are added up in another order here and there; the physics itself is equal bit for bit."""
+"""Tolerance: sums of squares are computed in another order; the physics is equal bit for bit."""
 
 
 def assert_equal(result: Parity) -> None:

@@ -1,4 +1,4 @@
-"""The shapes that rewards are made of, against numbers worked out by hand and against Meta-World's caging reward."""
+"""Building blocks of rewards, against numbers computed by hand and against Meta-World's caging reward."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ def test_in_a_prism_the_ways_along_the_axes_are_multiplied_and_outside_it_is_one
 
 
 def caging_scene() -> tuple[Scene, np.ndarray]:
-    """Four rows around an object that started at the origin while the tcp was 0.5 m away from it in the x-z plane."""
+    """Four rows; the object starts at the origin, the tcp 0.5 m away from it in the x-z plane."""
     tcp = np.array([[0.3, 0.0, 0.4], [0.0, 0.0, 0.0], [0.0, 0.5, 0.0], [0.0, 0.1, 0.0]])
     fingers = np.array([0.0, 0.04, 0.0])
     pads = {"left_pad": [0.15, 0.03, 0.03, 0.25], "right_pad": [-0.03, -0.03, -0.03, 0.07]}  # y
@@ -159,7 +159,7 @@ def test_the_caging_reward_of_known_scenes() -> None:
 
 
 def test_the_caging_reward_equals_meta_world() -> None:
-    """On the rows of an episode in which the gripper reaches, encloses, grasps and lifts a block."""
+    """In all steps of an episode in which the gripper reaches, encloses, grasps and lifts a block."""
     steps = 120
     scene = record(HandInsert, goal=3, playing="scripted", steps=steps).scene
     env = started(HandInsert.name, goal=3)
