@@ -23,8 +23,8 @@ from metarl.agent import MetaAgent
 from metarl.checkpoint import load_checkpoint, load_newest
 from metarl.config import Count, Rows, RowsOrOwn, Seed, Whole
 from metarl.files import read_json, write_bytes, write_json
-from metarl.gymnasium_envs.batch import Stepping
-from metarl.registry import agent_class
+from metarl.registry import agent_class, recorded_agent_class
+from metarl.stepping import Stepping
 from metarl.types import Progress, Spaces
 
 STEPPING_FIELDS = ("stepping.workers", "stepping.processes", "stepping.timeout")
@@ -126,7 +126,7 @@ class RunConfig:
             # Absent in runs of version 0.1 before they were there.
             stepping, training = value.get("stepping"), {"matmul": "float32", **value["training"]}
             spaces = {"observation_units": [], "task_parameters": [], **value["spaces"]}
-            kind = agent_class(value["agent"]).Config
+            kind = recorded_agent_class(value["agent"]).Config
             agent_config = upgraded(value["agent_config"], {field.name for field in dataclasses.fields(kind)})
             return cls(
                 agent=value["agent"],

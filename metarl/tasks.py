@@ -12,8 +12,8 @@ import numpy as np
 from metarl.parameters import Parameter as Parameter
 from metarl.parameters import refuse_twice
 from metarl.parameters import uniform as uniform
+from metarl.stepping import MakeEnvs, SingleEnvs, Stepping
 from metarl.types import Floats, Spaces, Task, TaskParameter
-from metarl.vector import TaskVecEnv
 
 HELD_OUT_SEED = 20_160_000
 """Seed of held-out sets that are drawn at random; no training stream uses it."""
@@ -253,6 +253,8 @@ class Family:
         distribution: Where its tasks come from.
         horizon: Steps of an episode, unless the run says otherwise.
         make_envs: `(M, E, horizon) ->` the batch of environments.
+        single_envs: `make_envs` again, if it makes single environments: worker processes can then step them. Dropped
+            when `make_envs` is replaced by anything else.
         class_of: The name of the class of tasks that a task belongs to, where there are several to report on apart.
         reward_version: Name of the reward function, where a benchmark has had several; stands beside every number.
     """
@@ -261,9 +263,42 @@ class Family:
     summary: str
     distribution: TaskDistribution
     horizon: int
-    make_envs: Callable[[int, int, int], TaskVecEnv]
+    make_envs: MakeEnvs
+    single_envs: SingleEnvs | None = None
     class_of: Callable[[Task], str] | None = None
     reward_version: str = ""
+
+    def __post_init__(self) -> None:
+        if self.single_envs is not self.make_envs:
+            object.__setattr__(self, "single_envs", None)
+
+    @property
+    def stepping(self) -> Stepping | None:
+        """How its single environments are stepped; None for a batch that steps itself."""
+        return self.single_envs.stepping if self.single_envs else None
+
+    def with_single_envs(self, envs: SingleEnvs) -> Family:
+        """The same family, played by other single environments."""
+        return replace(self, make_envs=envs, single_envs=envs)
+
+    def with_stepping(self, stepping: Stepping | None) -> Family:
+        """The same family, its single environments stepped in another way; unchanged if None or without any."""
+        if stepping is None or self.single_envs is None:
+            return self
+        return self.with_single_envs(self.single_envs.with_stepping(stepping))
+
+    def drawing(self) -> Family:
+        """The same family, made for rendering: single environments in this process; any other batch renders as it is.
+
+        Raises:
+            ValueError: The single environments cannot render.
+        """
+        if self.single_envs is None:
+            return self
+        try:
+            return self.with_single_envs(self.single_envs.drawing())
+        except ValueError as error:
+            raise ValueError(f"family {self.name!r}: {error}") from error
 
     def spaces(self, horizon: int | None = None) -> Spaces:
         """What an agent for this family is built for: sizes, units, and what an oracle is told.

@@ -259,3 +259,13 @@ class TaskVecEnv(VectorEnv[Floats, Floats, Any], ABC):
         if self.reports_success:
             infos.setdefault("success", np.zeros(self.num_envs, dtype=np.bool_))
         return self._observations.copy(), rewards, terminated, truncated, infos
+
+
+def random_actions(space: spaces.Box | spaces.Discrete, rows: int, rng: np.random.Generator) -> np.ndarray:
+    """Uniform random actions: `[rows, A]`, or `[rows]` if discrete; unbounded components are uniform on [-1, 1)."""
+    if isinstance(space, spaces.Discrete):
+        return rng.integers(space.n, size=rows) + int(space.start)
+    low, high = space.low.astype(np.float64), space.high.astype(np.float64)
+    bounded = np.isfinite(low) & np.isfinite(high)
+    uniform = rng.uniform(np.where(bounded, low, -1.0), np.where(bounded, high, 1.0), (rows, *low.shape))
+    return np.clip(uniform, low, high).astype(space.dtype)

@@ -11,6 +11,7 @@ from rich.table import Table
 
 from metarl.registry import AGENTS, FAMILIES, agent_class, announcement, make_family, names
 from metarl.scripts.common import border, end_with_json, parse
+from metarl.scripts.ending import run_as_process
 from metarl.scripts.presets import PRESETS, PUBLISHED
 from metarl.scripts.terminal import console
 from metarl.tasks import Family
@@ -113,4 +114,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    run_as_process(main)

@@ -12,10 +12,10 @@ import tyro
 
 from metarl.config import Range, check
 from metarl.gymnasium_envs.check.contract import Clock, examine
-from metarl.gymnasium_envs.family import stepping_of
 from metarl.gymnasium_envs.from_gym import gym_spec
 from metarl.registry import make_family
 from metarl.scripts.common import border, end_with_json, parse
+from metarl.scripts.ending import run_as_process
 from metarl.scripts.families import GymOptions
 
 Seconds = Annotated[float, Range(0, 86400, open_low=True), tyro.conf.arg(metavar="FLOAT in (0, 86400]")]
@@ -57,7 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"{problem.kind}: {problem.message}")
     if findings.skipped:
         print(f"not looked at within {command.seconds:g} s (--seconds): {'; '.join(findings.skipped)}")
-    kind = "a Gymnasium environment" if stepping_of(family) else "a batch of its own, so without Gymnasium's check_env"
+    kind = "a Gymnasium environment" if family.stepping else "a batch of its own, so without Gymnasium's check_env"
     print(f"{family.name} ({kind}): {len(problems) or 'no'} problem{'s' if len(problems) != 1 else ''} found")
     if command.json:
         result: dict[str, Any] = {"family": family.name, "problems": [asdict(problem) for problem in problems]}
@@ -103,4 +103,4 @@ class _Progress:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    run_as_process(main)

@@ -32,6 +32,7 @@ from metarl.report import (
 )
 from metarl.runs import STEPPING_FIELDS, RunConfig, versions
 from metarl.scripts.common import border, end_with_json, parse
+from metarl.scripts.ending import run_as_process
 from metarl.scripts.families import agent_of_run, family_of_run
 from metarl.scripts.terminal import console
 from metarl.seeding import Streams
@@ -396,4 +397,4 @@ FIRST_NOTE = "* first: before adaptation; for agents with a memory their first e
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    run_as_process(main)

@@ -10,7 +10,6 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from metarl.agent import MetaAgent
-from metarl.gymnasium_envs.family import with_stepping
 from metarl.gymnasium_envs.from_gym import named_again
 from metarl.gymnasium_envs.vary import FORMS
 from metarl.registry import is_own_code, make_family
@@ -55,4 +54,4 @@ def family_of_run(run: RunConfig, named: str | None) -> Family:
             f"--family: got none, but the run's family {run.family!r} is code of your own; name it again with --family"
         )
     family = make_family(named_again(run.family, named)).with_finite_train_set(run.training.train_tasks)
-    return with_stepping(family, run.stepping)
+    return family.with_stepping(run.stepping)

@@ -22,12 +22,10 @@ from metarl.curves import success_rates
 from metarl.evaluation import evaluate
 from metarl.files import write_bytes
 from metarl.finite import NotFiniteError, naming
-from metarl.gymnasium_envs.batch import Stepping
 from metarl.gymnasium_envs.check.short_test import effect_warnings
-from metarl.gymnasium_envs.family import stepping_of, with_stepping
 from metarl.gymnasium_envs.from_gym import PREFIX, gym_spec, named_again
-from metarl.gymnasium_envs.measure import settled
 from metarl.learning.device.process import keep_freed_memory
+from metarl.measure import settled
 from metarl.own_code.errors import EnvError
 from metarl.own_code.guest import limit_output
 from metarl.registry import AGENTS, FAMILIES, agent_class, make_family, names
@@ -36,7 +34,7 @@ from metarl.runs import MetricsLog, RunConfig, TrainConfig, resolve_device, use_
 from metarl.sampling import LocalSampler
 from metarl.scripts.common import border, end_with_json, option_value, parse, refuse, refuse_environment
 from metarl.scripts.display import TrainingDisplay
-from metarl.scripts.ending import StopRequest
+from metarl.scripts.ending import StopRequest, run_as_process
 from metarl.scripts.families import GymOptions
 from metarl.scripts.presets import PresetName, default_settings
 from metarl.scripts.refusals import (
@@ -48,6 +46,7 @@ from metarl.scripts.refusals import (
 )
 from metarl.scripts.run_folder import describe, folder_to_go_on_with, how_to_go_on, new_run_dir, prepare, sole_writer
 from metarl.seeding import Streams
+from metarl.stepping import Stepping
 from metarl.tasks import DrawnTasks, Family, split_name, split_tasks
 from metarl.train import meta_train
 from metarl.types import Progress
@@ -110,7 +109,7 @@ def _read_command(agent: str, name: str, arguments: Sequence[str]) -> tuple[Door
     agent_class(agent)
     from_gym = name.startswith(PREFIX)  # its command line has to be read before there is a family
     family = None if from_gym else make_family(name)
-    stepping = stepping_of(family) if family else Stepping()
+    stepping = family.stepping if family else Stepping()
     door_type: type[Door] = GymDoor if from_gym else Door
     kind, prog = _command_type(agent, door_type, stepping is not None), f"metarl train {agent} {name}"
 
@@ -264,8 +263,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             spaces = recorded
         run = RunConfig(agent=agent_name, spaces=spaces, **settings)
         refuse_impossible(run, family)
-        stepping = settled(with_stepping(family, run.stepping), training.tasks * training.episodes)
-        family, run = with_stepping(family, stepping), dataclasses.replace(run, stepping=stepping)  # likewise
+        stepping = settled(family.with_stepping(run.stepping), training.tasks * training.episodes)
+        family, run = family.with_stepping(stepping), dataclasses.replace(run, stepping=stepping)  # likewise
         runs = _one_per_seed(door, run)
     if not door.resume and (stepping or family_name.partition(":")[0] not in names(FAMILIES)):
         for line in effect_warnings(dataclasses.replace(family, horizon=spaces.horizon)):
@@ -340,4 +339,4 @@ def _train_here(door: Door, run: RunConfig, family: Family) -> tuple[int, dict[s
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    run_as_process(main)

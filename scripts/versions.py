@@ -24,6 +24,8 @@ from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion, Version
 
+from metarl.scripts.ending import run_as_process
+
 OURS = "metarl"
 TRIED = ("numpy", "scipy", "gymnasium", "mujoco", "torch")
 """Packages whose import is tried: parts of them are compiled, and pip can leave those of two versions."""
@@ -340,4 +342,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    run_as_process(main)

@@ -4,35 +4,21 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from gymnasium import spaces
 
-from metarl.config import RoundsOrNone, Seconds
 from metarl.gymnasium_envs.answers import FLOAT32_MAX, UNBOUNDED
 from metarl.gymnasium_envs.pool import WorkerRows
 from metarl.gymnasium_envs.rows import LEAVE, VERDICT, Layout, Maker, TaskRow, describe, make_rows
 from metarl.own_code.guest import guest, say_once, time_limit
+from metarl.stepping import Stepping
 from metarl.types import Bools, Floats, Task
 from metarl.vector import TaskVecEnv
 
 GYMNASIUM_ENV_BYTES = 4096
 """The least that an environment of Gymnasium's takes: the object, its spaces, its generator of random numbers."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Stepping:
-    """Who steps Gymnasium environments of one's own."""
-
-    workers: Literal["auto", "sync", "async"] = "auto"
-    """This process (sync), worker processes (async), or what a short measurement finds faster, recorded as used."""
-    processes: RoundsOrNone = 0
-    """Worker processes; 0 for one per core."""
-    timeout: Seconds = 60.0
-    """Seconds after which one call of an environment (make, reset or step) counts as hung, and ends the run; a close
-    that hangs is left alone."""
 
 
 class LocalRows:

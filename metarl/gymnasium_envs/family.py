@@ -9,11 +9,8 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Literal, get_args
 
-import numpy as np
-from gymnasium import spaces
-
 from metarl.gymnasium_envs.answers import Success
-from metarl.gymnasium_envs.batch import GymnasiumBatch, Stepping
+from metarl.gymnasium_envs.batch import GymnasiumBatch
 from metarl.gymnasium_envs.delivery import (
     has_method,
     is_unexpected_keyword,
@@ -30,6 +27,7 @@ from metarl.own_code.errors import EnvError
 from metarl.own_code.guest import guest
 from metarl.own_code.modules import own_error
 from metarl.parameters import refuse_twice
+from metarl.stepping import Stepping
 from metarl.tasks import ContinuousTasks, Family, Parameter, TaskDistribution
 from metarl.types import Task
 
@@ -62,6 +60,29 @@ class GymnasiumEnvs:
         )
         envs.reports_success = self.reports_success
         return envs
+
+    def with_stepping(self, stepping: Stepping) -> GymnasiumEnvs:
+        """The same environments, stepped in another way."""
+        return replace(self, stepping=stepping)
+
+    def drawing(self) -> GymnasiumEnvs:
+        """The same environments, made with `render_mode="rgb_array"` and stepped in this process.
+
+        Raises:
+            ValueError: They take no `render_mode`.
+        """
+        if not takes(self.maker.make_env, "render_mode"):
+            raise ValueError(
+                "got environments that cannot render; give what makes them the argument render_mode, and let render() "
+                'return an array [height, width, 3] if it is "rgb_array"'
+            )
+        maker = replace(self.maker, make_env=partial(self.maker.make_env, render_mode="rgb_array"))
+        return replace(self, maker=maker, stepping=replace(self.stepping, workers="sync"))
+
+
+def gymnasium_envs_of(family: Family) -> GymnasiumEnvs | None:
+    """The Gymnasium environments of a family; None for any other kind."""
+    return family.single_envs if isinstance(family.single_envs, GymnasiumEnvs) else None
 
 
 def gymnasium_family(
@@ -127,12 +148,14 @@ def gymnasium_family(
         layout = Layout(env.observation_space, env.action_space, tuple(observation_units), success)
         check_spaces(name, layout)
     stepping = Stepping(workers=workers, timeout=timeout)
+    envs = GymnasiumEnvs(maker, layout, stepping, reports_success or success is not None)
     return Family(
         name=name,
         summary=summary or (inspect.getdoc(getattr(make_env, "func", make_env)) or name).split("\n")[0],
         distribution=tasks,
         horizon=horizon,
-        make_envs=GymnasiumEnvs(maker, layout, stepping, reports_success or success is not None),
+        make_envs=envs,
+        single_envs=envs,
     )
 
 
@@ -229,46 +252,3 @@ def looked_up(name: str) -> Iterator[None]:
         yield
     except (Exception, SystemExit) as error:
         raise own_error(f"family {name!r}: the environment", "when it was looked up", error) from error
-
-
-# Who steps ------------------------------------------------------------------------------------------------
-
-
-def stepping_of(family: Family) -> Stepping | None:
-    """Who steps a family's environments; None where they are no Gymnasium environments."""
-    return family.make_envs.stepping if isinstance(family.make_envs, GymnasiumEnvs) else None
-
-
-def with_stepping(family: Family, stepping: Stepping | None) -> Family:
-    """The family, its Gymnasium environments stepped as told; any other family as it is."""
-    if stepping is None or not isinstance(family.make_envs, GymnasiumEnvs):
-        return family
-    return replace(family, make_envs=replace(family.make_envs, stepping=stepping))
-
-
-def drawing(family: Family) -> Family:
-    """The family, its Gymnasium environments made with `render_mode="rgb_array"`, in this process; else as it is.
-
-    Raises:
-        ValueError: The environments take no `render_mode`.
-    """
-    made = family.make_envs
-    if not isinstance(made, GymnasiumEnvs):
-        return family
-    if not takes(made.maker.make_env, "render_mode"):
-        raise ValueError(
-            f"family {family.name!r}: got environments without pictures; add the argument render_mode to what makes "
-            'them, and let render() return an array [height, width, 3] where it is "rgb_array"'
-        )
-    maker = replace(made.maker, make_env=partial(made.maker.make_env, render_mode="rgb_array"))
-    return replace(family, make_envs=replace(made, maker=maker, stepping=replace(made.stepping, workers="sync")))
-
-
-def random_actions(space: spaces.Box | spaces.Discrete, rows: int, rng: np.random.Generator) -> np.ndarray:
-    """Uniform random actions for every row, `[rows, A]`, or `[rows]` where they are discrete."""
-    if isinstance(space, spaces.Discrete):
-        return rng.integers(space.n, size=rows) + int(space.start)
-    low, high = space.low.astype(np.float64), space.high.astype(np.float64)
-    bounded = np.isfinite(low) & np.isfinite(high)
-    uniform = rng.uniform(np.where(bounded, low, -1.0), np.where(bounded, high, 1.0), (rows, *low.shape))
-    return np.clip(uniform, low, high).astype(space.dtype)

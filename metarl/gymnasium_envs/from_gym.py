@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 import shlex
 from collections.abc import Callable, Sequence
@@ -12,10 +13,11 @@ import gymnasium
 from metarl.gymnasium_envs.constants import Constant, parse_constant, read_constant, refuse_repeated
 from metarl.gymnasium_envs.delivery import METARLS_OWN, keywords, number_attributes, takes_any
 from metarl.gymnasium_envs.family import DEFAULT_HORIZON, gymnasium_family, looked_up, made
-from metarl.gymnasium_envs.rows import Env
+from metarl.gymnasium_envs.rows import Env, farewell
 from metarl.gymnasium_envs.vary import Variation, distribution_of, parse_variations
 from metarl.names import did_you_mean
-from metarl.own_code.modules import attribute, own_functions, own_module
+from metarl.own_code.modules import attribute, own_module, own_names
+from metarl.schemes import Scheme
 from metarl.tasks import Family
 
 PREFIX = "gym:"
@@ -141,23 +143,23 @@ def _what_could_vary(name: str, make_env: Callable[..., Env]) -> str:
 
 def _environment(name: str) -> tuple[Callable[..., Env], int]:
     """How to make an environment, and its time limit. The limit is the batch's to keep, so Gymnasium's is off."""
-    module_name, _, last = name.rpartition(":")
+    what, (module_name, _, last) = f"family {PREFIX + name!r}", name.rpartition(":")
     if ":" in name:
-        module = own_module(module_name, PREFIX + name, FORM)
+        module = own_module(module_name, what, FORM)
         kind = vars(module).get(last)
         if isinstance(kind, type) and issubclass(kind, gymnasium.Env):
             return kind, DEFAULT_HORIZON
         if last not in gymnasium.registry:
             makers = [k for k, v in vars(module).items() if isinstance(v, type) and issubclass(v, gymnasium.Env)]
-            known = dict.fromkeys([*own_functions(module), *makers])
+            known = dict.fromkeys([*own_names(module, inspect.isfunction), *makers])
             near = known if did_you_mean(last, known) else dict.fromkeys([*known, *_ids_of(module_name)])
-            found = attribute(module, last, PREFIX + name, FORM, near, IN_A_MODULE)
+            found = attribute(module, last, what, FORM, near, IN_A_MODULE)
             if not callable(found):
-                raise ValueError(f"family {PREFIX + name!r}: got {type(found).__name__}, expected {IN_A_MODULE}")
+                raise ValueError(f"{what}: got {type(found).__name__}, expected {IN_A_MODULE}")
             return found, DEFAULT_HORIZON
     elif last not in gymnasium.registry:
         raise ValueError(
-            f"family {PREFIX + name!r}: Gymnasium knows no environment {last!r}."
+            f"{what}: Gymnasium knows no environment {last!r}."
             f"{did_you_mean(last, gymnasium.registry)} One of a package, or of your own, is named with its module: "
             f"{PREFIX}MODULE:{last or 'ID'} (or {PREFIX}MODULE:CLASS)"
         )
@@ -172,3 +174,37 @@ def _ids_of(module: str) -> list[str]:
         key: getattr(spec.entry_point, "__module__", spec.entry_point) for key, spec in gymnasium.registry.items()
     }
     return [key for key, point in points.items() if str(point).partition(":")[0].partition(".")[0] == top]
+
+
+# The scheme gym: --------------------------------------------------------------------------------------------
+
+
+def _names_a_module(spec: str) -> bool:
+    """Whether a name is `gym:MODULE:...`, so that making its family imports the module."""
+    return ":" in spec.removeprefix(PREFIX).partition("?")[0]
+
+
+def _suggestion(name: str) -> str:
+    """The command line for a registered id that was named without `gym:`."""
+    return f"'{PREFIX}{name} --vary \"NAME=uniform(LOW,HIGH)\"'" if name in gymnasium.registry else ""
+
+
+def _instead_of(spec: str, found: object) -> str:
+    """Advice for `module:function` that is, or returned, an environment; closes the environment."""
+    if isinstance(found, gymnasium.Env):
+        farewell(found)
+    elif not (isinstance(found, type) and issubclass(found, gymnasium.Env)):
+        return ""
+    return (
+        "got an environment, expected a metarl.Family; make one with metarl.gymnasium_family, or name what varies: "
+        f'{PREFIX}{spec} --vary "NAME=uniform(LOW,HIGH)"'
+    )
+
+
+SCHEME = Scheme(
+    make_family=gym_family,
+    usage="gym:ID for a registered Gymnasium environment, gym:MODULE:ID for one of a package or of your own",
+    is_own_code=_names_a_module,
+    suggestion=_suggestion,
+    instead_of=_instead_of,
+)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import inspect
 import os
 import sys
 import traceback
@@ -58,22 +57,22 @@ def import_paths(paths: Sequence[str], folder: str) -> list[str]:
     return list(paths) if {"", folder} & set(paths) else [*paths, folder]
 
 
-def own_module(name: str, spec: str, form: str) -> ModuleType:
-    """The module that a command line names, imported; it may lie in the working folder.
+def own_module(name: str, what: str, form: str) -> ModuleType:
+    """Imports a module that a command line names; it may be in the working folder.
 
     Args:
         name: Name of the module, `package.module` included.
-        spec: The family as it was named, for messages.
-        form: What was expected, such as `module:function`.
+        what: The thing it is for, as named by the user: "family 'my_arm:reach'". Messages begin with it.
+        form: The form that was expected, such as `module:function`.
 
     Raises:
         ValueError: There is no such module.
-        EnvError: It raised while it was imported; with the module's own traceback.
+        EnvError: The module raised when imported; with its own traceback.
     """
     if not name or name[0] == "." or name.endswith(".py") or {"/", os.sep} & set(name):
         plain = name.removesuffix(".py").strip("./").replace(os.sep, ".").replace("/", ".")
         instead = f"; a file is written without .py, with dots for folders: {plain}" if plain else ""
-        raise ValueError(f"family {spec!r}: got the module {name!r}, expected an importable {form}{instead}")
+        raise ValueError(f"{what}: got the module {name!r}, expected an importable {form}{instead}")
     sys.path[:] = import_paths(sys.path, os.getcwd())
     importlib.invalidate_caches()
     try:
@@ -81,16 +80,16 @@ def own_module(name: str, spec: str, form: str) -> ModuleType:
             return importlib.import_module(name)
     except ModuleNotFoundError as error:
         if not (error.name and f"{name}.".startswith(f"{error.name}.")):
-            raise own_error(f"family {spec!r}: the module {name!r}", "while it was imported", error) from error
-        raise ValueError(_not_found(name, spec, form, error)) from None
+            raise own_error(f"{what}: the module {name!r}", "while it was imported", error) from error
+        raise ValueError(_not_found(name, what, form, error)) from None
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # sys.exit, and what test runners raise to skip a module
-        raise own_error(f"family {spec!r}: the module {name!r}", "while it was imported", error) from error
+        raise own_error(f"{what}: the module {name!r}", "while it was imported", error) from error
 
 
-def _not_found(name: str, spec: str, form: str, error: ModuleNotFoundError) -> str:
-    """One line on a module that is not there: what may have been meant, or what to install."""
+def _not_found(name: str, what: str, form: str, error: ModuleNotFoundError) -> str:
+    """A line about a module that is not there: the nearest name, or the package to install."""
     top, _, rest = name.partition(".")
     near = ""
     if top in INSTALLED_AS:
@@ -100,7 +99,7 @@ def _not_found(name: str, spec: str, form: str, error: ModuleNotFoundError) -> s
     else:
         folder = _place(sys.modules.get(top))
         where, near = f" ({top}: {folder})", did_you_mean(rest, _stems(Path(folder)))
-    return f"family {spec!r}: got {error}{where}, expected an importable {form}.{near}".rstrip(".")
+    return f"{what}: got {error}{where}, expected an importable {form}.{near}".rstrip(".")
 
 
 def _stems(folder: Path) -> list[str]:
@@ -108,33 +107,31 @@ def _stems(folder: Path) -> list[str]:
     return [path.stem for path in folder.glob("*.py")]
 
 
-def attribute(module: ModuleType, name: str, spec: str, form: str, known: Collection[str], kinds: str) -> Any:
+def attribute(module: ModuleType, name: str, what: str, form: str, known: Collection[str], kinds: str) -> Any:
     """An attribute of a user's module.
 
     Args:
         module: The module.
         name: Name of the attribute.
-        spec: The family as it was named, for messages.
-        form: What was expected, such as `module:function`.
-        known: Names that could have been meant.
-        kinds: What they are, in words.
+        what: As for `own_module`.
+        form: As for `own_module`.
+        known: Names to suggest.
+        kinds: Kind of thing that was expected, in words.
 
     Raises:
-        ValueError: There is none of that name; the message has the nearest.
-        EnvError: Asking for it raised.
+        ValueError: The module has no such attribute; the message has the nearest name.
+        EnvError: Reading the attribute raised.
     """
     try:
         return getattr(module, name)
     except AttributeError:
         pass
     except Exception as error:
-        raise own_error(
-            f"family {spec!r}: the module {module.__name__!r}", f"when asked for {name!r}", error
-        ) from error
+        raise own_error(f"{what}: the module {module.__name__!r}", f"when asked for {name!r}", error) from error
     near = did_you_mean(name, known)
     there = ", ".join([*list(known)[:LISTED], *(["..."] if len(known) > LISTED else [])]) or "nothing of that kind"
     raise ValueError(
-        f"family {spec!r}: {module.__name__} ({_place(module)}) has no {name!r}, expected an importable {form} "
+        f"{what}: {module.__name__} ({_place(module)}) has no {name!r}, expected an importable {form} "
         f"({kinds}).{near or f' It has: {there}'}"
     )
 
@@ -150,12 +147,12 @@ def _place(module: ModuleType | None) -> str:
     return str(file)
 
 
-def own_functions(module: ModuleType) -> list[str]:
-    """Names of the functions that a module defines itself."""
+def own_names(module: ModuleType, is_kind: Callable[[object], bool]) -> list[str]:
+    """Public names that a module defines itself, of one kind: `inspect.isfunction`, `inspect.isclass`."""
     return [
         name
         for name, value in vars(module).items()
-        if inspect.isfunction(value) and value.__module__ == module.__name__ and not name.startswith("_")
+        if is_kind(value) and getattr(value, "__module__", "") == module.__name__ and not name.startswith("_")
     ]
 
 

@@ -20,7 +20,7 @@ from metarl.gymnasium_envs.check.findings import Clock, Findings, Note, OutOfTim
 from metarl.gymnasium_envs.check.playing import play, varied_actions
 from metarl.gymnasium_envs.check.task_check import compare_tasks, long_time_limit
 from metarl.gymnasium_envs.check.tasks_apart import parts_of
-from metarl.gymnasium_envs.family import GymnasiumEnvs
+from metarl.gymnasium_envs.family import GymnasiumEnvs, gymnasium_envs_of
 from metarl.gymnasium_envs.rows import Env, Maker, describe, farewell
 from metarl.own_code.errors import EnvError
 from metarl.tasks import Family
@@ -65,15 +65,15 @@ def _looked_at(family: Family, clock: Clock) -> Iterator[Problem | Note | Seen]:
         yield Problem("overlap", "got no task at all; TaskDistribution has to give training and held-out tasks")
         return
     yield from _tasks_apart(family)
-    if isinstance(family.make_envs, GymnasiumEnvs):
-        found = _single_environment(family.make_envs, tasks[0], clock)
+    if make := gymnasium_envs_of(family):
+        found = _single_environment(make, tasks[0], clock)
         yield from found
         if any(isinstance(p, Problem) and p.kind in ("space", "fault") for p in found):
             return
         if clock.start("whether it can be made in a worker process"):
-            yield from _in_a_worker(family, tasks[0], clock)
-        stepping = replace(family.make_envs.stepping, workers="sync", timeout=_patience(family.make_envs, clock))
-        family = replace(family, make_envs=replace(family.make_envs, stepping=stepping))
+            yield from _in_a_worker(make, tasks[0], family.horizon, clock)
+        make = make.with_stepping(replace(make.stepping, workers="sync", timeout=_patience(make, clock)))
+        family = family.with_single_envs(make)
     if not clock.start("how fast it is"):
         clock.skipped += ["seeds", "leaks", "effects of tasks"]
         return
@@ -86,8 +86,8 @@ def _looked_at(family: Family, clock: Clock) -> Iterator[Problem | Note | Seen]:
             yield from compare_tasks(envs, family, tasks[: plan.tasks], clock, explained)
         finally:
             envs.close()
-        if isinstance(family.make_envs, GymnasiumEnvs):
-            yield from partial_effects(family, family.make_envs, tasks[0], plan.steps, clock, explained)
+        if make:
+            yield from partial_effects(family, make, tasks[0], plan.steps, clock, explained)
             yield from long_time_limit(family, tasks[0], plan.steps, clock)
     except EnvError as failure:
         if clock.left > 0:
@@ -275,12 +275,10 @@ def _gymnasium_check(env: Env, maker: Maker) -> Iterator[Problem]:
         yield Problem("gymnasium", f"Gymnasium's check_env: {' '.join(str(error).split()) or type(error).__name__}")
 
 
-def _in_a_worker(family: Family, task: Task, clock: Clock) -> list[Problem]:
-    """The environment cannot be made in a worker process."""
-    make = family.make_envs
-    assert isinstance(make, GymnasiumEnvs)
+def _in_a_worker(make: GymnasiumEnvs, task: Task, horizon: int, clock: Clock) -> list[Problem]:
+    """Reports an environment that cannot be made in a worker process."""
     stepping = replace(make.stepping, workers="async", processes=1, timeout=_patience(make, clock))
-    envs = replace(make, stepping=stepping)(1, 1, family.horizon)
+    envs = make.with_stepping(stepping)(1, 1, horizon)
     try:
         envs.set_tasks([task])
         envs.reset(seed=0)

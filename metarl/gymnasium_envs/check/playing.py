@@ -9,9 +9,8 @@ from typing import Literal
 
 import numpy as np
 
-from metarl.gymnasium_envs.family import random_actions
 from metarl.types import Bools, Floats, Task
-from metarl.vector import TaskVecEnv
+from metarl.vector import TaskVecEnv, random_actions
 
 ROUNDING = {np.float32: 1e-6, np.float64: 1e-9}
 """Differences up to this share of a number's size are rounding, by the precision it is computed in."""

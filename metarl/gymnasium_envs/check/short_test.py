@@ -15,11 +15,11 @@ from metarl.gymnasium_envs.check.effect import REWARDS
 from metarl.gymnasium_envs.check.findings import Clock, OutOfTimeError
 from metarl.gymnasium_envs.check.playing import Recording, difference, differs_from, play, reward_kind, varied_actions
 from metarl.gymnasium_envs.check.tasks_apart import Part, partners, parts_of
-from metarl.gymnasium_envs.family import GymnasiumEnvs, random_actions
+from metarl.gymnasium_envs.family import GymnasiumEnvs, gymnasium_envs_of
 from metarl.own_code.errors import EnvError
 from metarl.tasks import Family
 from metarl.types import Floats, Task
-from metarl.vector import TaskVecEnv
+from metarl.vector import TaskVecEnv, random_actions
 
 SECONDS = 2.0
 """Wall clock that the test may take."""
@@ -52,7 +52,7 @@ def effect_warnings(family: Family, seconds: float = SECONDS) -> list[str]:
         seconds: Wall clock that it may take; worker processes that have to be started first come on top.
     """
     # Gymnasium environments keep a limit of their own for each call, by the same signal.
-    limit = contextlib.nullcontext() if isinstance(family.make_envs, GymnasiumEnvs) else Clock(seconds).limit()
+    limit = contextlib.nullcontext() if family.stepping else Clock(seconds).limit()
     try:
         with _global_generators_kept(), limit:
             return list(_warnings(family, seconds))
@@ -74,12 +74,11 @@ def _global_generators_kept() -> Iterator[None]:
 
 
 def _warnings(family: Family, seconds: float) -> Iterator[str]:
-    make, in_workers = family.make_envs, False
-    if isinstance(make, GymnasiumEnvs):
-        limit = min(make.stepping.timeout, PER_CALL * seconds)
-        in_workers = make.stepping.workers == "async"
-        make = replace(make, stepping=replace(make.stepping, processes=1, timeout=limit))
-        family = replace(family, make_envs=make)
+    in_workers = False
+    if stepping := family.stepping:
+        limit = min(stepping.timeout, PER_CALL * seconds)
+        in_workers = stepping.workers == "async"
+        family = family.with_stepping(replace(stepping, processes=1, timeout=limit))
     base, whole = family.distribution.train_tasks(1)[0], Clock(PLANNED * seconds)
     horizon = min(family.horizon, STEPS)
     envs = family.make_envs(1, WORKER_ROWS if in_workers else 1, horizon)
@@ -107,7 +106,7 @@ def _warnings(family: Family, seconds: float) -> Iterator[str]:
     if not silent and words:
         yield words
     for part in silent:
-        yield f"{_label(part)}: {words}{'' if in_workers else _reason(make, base, part, whole)}"
+        yield f"{_label(part)}: {words}{'' if in_workers else _reason(gymnasium_envs_of(family), base, part, whole)}"
 
 
 def _label(part: Part) -> str:
@@ -183,9 +182,9 @@ def _words(first: Recording, steps: int, envs: TaskVecEnv) -> str:
     )
 
 
-def _reason(make: object, base: Task, part: Part, clock: Clock) -> str:
+def _reason(make: GymnasiumEnvs | None, base: Task, part: Part, clock: Clock) -> str:
     """What is known about why, where there is time to look."""
-    if not isinstance(make, GymnasiumEnvs) or clock.left < FOR_REASONS / 2:
+    if make is None or clock.left < FOR_REASONS / 2:
         return ""
     try:
         with clock.limit():

@@ -18,7 +18,7 @@ from metarl.gymnasium_envs.check.playing import (
     same_length_terminations,
     varied_actions,
 )
-from metarl.gymnasium_envs.family import GymnasiumEnvs
+from metarl.gymnasium_envs.family import gymnasium_envs_of
 from metarl.gymnasium_envs.rows import describe
 from metarl.tasks import Family
 from metarl.types import Floats, Task
@@ -154,12 +154,13 @@ def _effects(
         return way(longer[0])
 
     def reasons(name: str) -> list[str]:
-        if not isinstance(family.make_envs, GymnasiumEnvs):
+        make = gymnasium_envs_of(family)
+        if make is None:
             return []
         other = next((t for t in tasks if t[name] != tasks[0][name]), tasks[-1])
         try:
             with clock.limit():
-                found = reasons_without_effect(family.make_envs, other, [name]).get(name, [])
+                found = reasons_without_effect(make, other, [name]).get(name, [])
         except OutOfTimeError:
             return []
         if found:

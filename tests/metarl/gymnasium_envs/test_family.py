@@ -10,14 +10,13 @@ import numpy as np
 import pytest
 from gymnasium import spaces
 
-import metarl.gymnasium_envs.measure as home
+import metarl.measure as home
 from metarl import Family, gymnasium_family, uniform
-from metarl.gymnasium_envs.batch import Stepping
-from metarl.gymnasium_envs.family import stepping_of, with_stepping
 from metarl.gymnasium_envs.from_gym import gym_family, gym_spec
-from metarl.gymnasium_envs.measure import settled
+from metarl.measure import settled
 from metarl.own_code.errors import EnvError
 from metarl.registry import is_own_code, make_family
+from metarl.stepping import Stepping
 
 GOAL = uniform("goal", -1.0, 1.0, meaning="m")
 
@@ -183,10 +182,10 @@ def test_the_faster_way_is_chosen_unless_one_is_named(monkeypatch, rates, expect
     family = gym_family("gym:Pendulum-v1?g=uniform(5,15)")
     by_workers = dict(zip(("sync", "async"), rates, strict=True))
     monkeypatch.setattr(home, "available_cores", lambda: 2)
-    monkeypatch.setattr(home, "_steps_per_second", lambda family, rows: by_workers[stepping_of(family).workers])
+    monkeypatch.setattr(home, "_steps_per_second", lambda family, rows: by_workers[family.stepping.workers])
     assert settled(family, 40) == Stepping(workers=expected)
     named = Stepping(workers="async", processes=3)
-    assert settled(with_stepping(family, named), 40) == named
+    assert settled(family.with_stepping(named), 40) == named
     monkeypatch.setattr(home, "available_cores", lambda: 1)
     assert settled(family, 40) == Stepping(workers="sync")
     assert settled(make_family("point-robot"), 40) is None
@@ -196,4 +195,4 @@ def test_both_ways_are_really_measured() -> None:
     family = gym_family("gym:Pendulum-v1?g=uniform(5,15)")
     for workers in ("sync", "async"):
         stepping = replace(Stepping(), workers=workers, processes=1)
-        assert home._steps_per_second(with_stepping(family, stepping), 4) > 0
+        assert home._steps_per_second(family.with_stepping(stepping), 4) > 0

@@ -24,10 +24,10 @@ from gymnasium import spaces
 from metarl import Task, gymnasium_family, uniform
 from metarl.gymnasium_envs import rows
 from metarl.gymnasium_envs.check.contract import check_family
-from metarl.gymnasium_envs.family import random_actions, stepping_of, with_stepping
-from metarl.gymnasium_envs.measure import settled
+from metarl.measure import settled
 from metarl.own_code import guest
 from metarl.own_code.errors import EnvError
+from metarl.vector import random_actions
 
 ROBOTS = Path(__file__).resolve().parents[2] / "robots"
 TASK = Task.of("habit", goal=(0.5, 0.0))
@@ -54,8 +54,8 @@ def batch() -> Any:
     with contextlib.ExitStack() as stack:
 
         def made(family: Any, workers: str = "sync", e: int = 1, **settings: Any) -> Any:
-            stepping = replace(stepping_of(family), workers=workers, **settings)
-            envs = with_stepping(family, stepping).make_envs(1, e, 5)
+            stepping = replace(family.stepping, workers=workers, **settings)
+            envs = family.with_stepping(stepping).make_envs(1, e, 5)
             stack.callback(envs.close)
             envs.set_tasks([TASK])
             return envs
@@ -181,7 +181,7 @@ def test_an_array_changed_in_place_is_whole_again_in_the_next_episode(
 def test_sys_exit_ends_the_run_with_a_traceback_and_one_line(habits: Any, batch: Any, where: str, workers: str) -> None:
     family = habits.family(habits.Leaves)
     leaving = replace(family.make_envs.maker, make_env=habits.partial(habits.Leaves, where))
-    envs = batch(replace(family, make_envs=replace(family.make_envs, maker=leaving)), workers)
+    envs = batch(family.with_single_envs(replace(family.make_envs, maker=leaving)), workers)
     place = "reset" if where == "set_task" else where
     with pytest.raises(EnvError, match=rf"called sys\.exit\(3\) in {place}, row 0, task") as caught:
         played(envs)
@@ -262,7 +262,7 @@ def gone(pids: Any) -> bool:
 def test_workers_may_start_processes_which_end_with_them(habits: Any, batch: Any) -> None:
     family = habits.family(habits.Point)
     maker = replace(family.make_envs.maker, make_env=habits.OwnProcess)
-    family = replace(family, make_envs=replace(family.make_envs, maker=maker))
+    family = family.with_single_envs(replace(family.make_envs, maker=maker))
     other = batch(habits.family(habits.Point), "async", e=2, processes=2)
     other.reset(seed=0)
     envs = batch(family, "async", e=2, processes=2)
@@ -302,14 +302,14 @@ if __name__ == "__main__":
 def test_auto_takes_this_process_where_workers_do_not_work(
     habits: Any, said: set[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("metarl.gymnasium_envs.measure.available_cores", lambda: 2)
-    monkeypatch.setattr("metarl.gymnasium_envs.measure.MEASURED_SECONDS", 0.01)
+    monkeypatch.setattr("metarl.measure.available_cores", lambda: 2)
+    monkeypatch.setattr("metarl.measure.MEASURED_SECONDS", 0.01)
     lock = threading.Lock()  # which no other process can have
     stepping = settled(habits.family(lambda: habits.Point() if lock else None, workers="auto"), 4)
     assert stepping is not None
     assert stepping.workers == "sync"
     (line,) = said
-    assert "worker processes do not work for them: the environment cannot be started" in line
+    assert "worker processes fail: the environment cannot be started" in line
 
 
 @pytest.mark.parametrize(
