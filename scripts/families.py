@@ -1,4 +1,4 @@
-"""The family that a command line names, and what a finished run is looked at with."""
+"""The family that a command line names, and the agent and family of a finished run."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ CONSTANT = tyro.conf.arg(name="set", metavar='"NAME=VALUE"')
 
 @dataclass(frozen=True, kw_only=True)
 class GymOptions:
-    """What the command line says of a family gym:ID."""
+    """Options for a family gym:ID."""
 
     vary: Annotated[tuple[str, ...], tyro.conf.UseAppendAction, VARIATION] = ()
-    """With gym:ID, what its tasks differ in: an argument of the environment's constructor, or an attribute. May be
-    repeated."""
+    """With gym:ID, a parameter in which tasks differ: a constructor argument of the environment, or an attribute. May
+    be repeated."""
     constants: Annotated[tuple[str, ...], tyro.conf.UseAppendAction, CONSTANT] = ()
-    """With gym:ID, an argument that the constructor gets in every task: "enable_wind=true", "xml_file=robot.xml". May
+    """With gym:ID, a constructor argument that is the same in every task: "enable_wind=true", "xml_file=robot.xml". May
     be repeated."""
 
 
 def agent_of_run(
     run_dir: Path, device: Literal["auto", "cpu", "cuda"], checkpoint: Path | None = None
 ) -> tuple[MetaAgent[Any], Progress]:
-    """The agent of a run and its counters; says on stderr which checkpoints were damaged."""
+    """The agent of a run and its counters; names damaged checkpoints on stderr."""
     agent, progress, complaints = load_with_progress(run_dir, device=device, checkpoint=checkpoint)
     for line in complaints:
         print(f"warning: {line}", file=sys.stderr)
@@ -44,7 +44,7 @@ def agent_of_run(
 
 
 def family_of_run(run: RunConfig, named: str | None) -> Family:
-    """The run's family, or the one that the command line names; `gym:ID` alone stands for the run's `gym:ID?...`.
+    """The run's family, or the one named on the command line; `gym:ID` alone stands for the run's `gym:ID?...`.
 
     Raises:
         ValueError: The run's family is code of the user's own, and the command line does not name it again.

@@ -15,6 +15,7 @@ import numpy as np
 from gymnasium import spaces
 
 from metarl import Family, gymnasium_family, uniform
+from metarl.vector import random_actions
 
 GOAL = uniform("goal", -1.0, 1.0, size=2, meaning="m")
 
@@ -252,3 +253,21 @@ def family(kind: type[gymnasium.Env], *values: Any, **settings: Any) -> Family:
 class Interrupts(Point):
     def step(self, action):
         raise KeyboardInterrupt
+
+
+# Playing them -----------------------------------------------------------------------------------------------
+
+
+def steps(envs: Any) -> Any:
+    """Five steps of a batch under random actions."""
+    rng = np.random.default_rng(0)
+    return [envs.step(random_actions(envs.single_action_space, envs.num_envs, rng)) for _ in range(5)]
+
+
+def played(envs: Any) -> Any:
+    """Resets a batch and steps it; closes it, whatever happens."""
+    try:
+        envs.reset(seed=0)
+        return steps(envs)
+    finally:
+        envs.close()

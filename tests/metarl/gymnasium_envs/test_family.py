@@ -158,7 +158,7 @@ def test_a_class_of_ones_own_is_named_by_its_module(monkeypatch: pytest.MonkeyPa
         ("gym:Pendulm-v1?g=uniform(5,15)", r"no environment 'Pendulm-v1'. Did you mean 'Pendulum-v1'"),
         ("gym:?g=uniform(5,15)", "no environment ''"),
         ("gym:no_such_module:X?g=uniform(5,15)", "expected an importable module:ID"),
-        ("gym:Pendulum-v1", r"nothing that varies, expected --vary .*its arguments: g; its attributes: .*max_torque"),
+        ("gym:Pendulum-v1", r"got no variation, expected --vary .*its arguments: g; its attributes: .*max_torque"),
         ("gym:Pendulum-v1?gg=uniform(5,15)", r"'gg'.* Did you mean 'g'"),
         ("gym:Pendulum-v1?g=uniform(15,5)", "LOW below HIGH"),
     ],

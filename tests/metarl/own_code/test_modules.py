@@ -167,7 +167,7 @@ def test_a_family_that_comes_with_metarl_looks_into_no_folder(folder: Path) -> N
         ("nosuch", r"unknown family 'nosuch'. Known families: .*gym:MODULE:ID"),
         (
             "gym:FetchReach-v4?g=uniform(0,1)",
-            r"no environment 'FetchReach-v4'. One of a package.*gym:MODULE:FetchReach-v4",
+            r"no environment 'FetchReach-v4'. Name one of a package.*gym:MODULE:FetchReach-v4",
         ),
     ],
 )
