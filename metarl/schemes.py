@@ -25,9 +25,9 @@ class Scheme:
         usage: Form of such names, for messages: "gym:ID for a registered Gymnasium environment".
         is_own_code: Whether `make_family` imports code that the name chooses. Such a name is accepted from a command
             line or a call, never from a file. True by default, for every name.
-        suggestion: Maps an unknown family's name to what it may have meant under this scheme; empty for no idea.
-        instead_of: Maps `module:function` and the object it stands for, which is no family, to what to do about it;
-            empty for no idea.
+        suggestion: Maps an unknown family's name to the nearest name under this scheme; empty if there is none.
+        instead_of: Advice on `module:function` if its object is no family; called with name and object, empty for no
+            advice.
     """
 
     make_family: Callable[[str], Family]

@@ -109,7 +109,7 @@ class TaskVecEnv(VectorEnv[Floats, Floats, Any], ABC):
         """Ends the episodes of the rows whose entry `[N]` is True, until the next reset."""
         self._over = self._over | rows
 
-    # What a family implements ---------------------------------------------------------------------------
+    # Implemented by each family ---------------------------------------------------------------------------
 
     @abstractmethod
     def _apply_tasks(self, tasks: Sequence[Task]) -> None:

@@ -6,7 +6,7 @@ class EnvError(RuntimeError):
 
     Args:
         message: One line on what happened, and in which task.
-        trace: The traceback within the user's code; empty if there is none.
+        trace: The traceback within the user's code; empty if not known.
     """
 
     def __init__(self, message: str, trace: str = "") -> None:

@@ -1,4 +1,4 @@
-"""Environments with habits that users' environments have; worker processes import them by name."""
+"""Environments with the side effects of users' environments; worker processes import them by name."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ GOAL = uniform("goal", -1.0, 1.0, size=2, meaning="m")
 
 
 class Point(gymnasium.Env):
-    """A point on a line without a habit; each subclass has one."""
+    """A point on a line without side effects; each subclass has one."""
 
     def __init__(self, render_mode: str | None = None) -> None:
         self.observation_space: Any = spaces.Box(-10.0, 10.0, (2,), np.float64)
@@ -71,7 +71,7 @@ class SuccessIsNone(Point):
 
 
 class Says(Point):
-    """Has something else among its answers, by the name of what is wrong."""
+    """Returns one wrong value, chosen by name."""
 
     def __init__(self, what: str = "") -> None:
         super().__init__()
@@ -210,7 +210,7 @@ def _engine(pipe: Any) -> None:
 
 
 class OwnProcess(Point):
-    """Starts a process, which it never ends; its pid is what it observes."""
+    """Starts a process that it never ends, and observes its pid."""
 
     def __init__(self) -> None:
         super().__init__()

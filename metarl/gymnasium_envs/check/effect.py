@@ -19,7 +19,7 @@ REWARDS: dict[RewardKind, str] = {
     "place or a state cannot be seen",
     "state": "the reward depended on the state in these episodes; an effect on the reward of other states is possible",
 }
-"""What the observed rewards imply for an effect that was not seen."""
+"""Sentences on whether the observed rewards could show an effect."""
 MUCH_STEPS, MUCH = 20, 200
 """Steps of an episode, and in total, from which the absence of an effect counts as evidence."""
 ALL_COMPONENTS = 16

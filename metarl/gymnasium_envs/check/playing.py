@@ -120,7 +120,7 @@ def varied_actions(envs: TaskVecEnv, most_bytes: int = 2**26) -> Floats:
     return actions
 
 
-# What differs ---------------------------------------------------------------------------------------------
+# Differences ---------------------------------------------------------------------------------------------
 
 
 def rounding(*values: Floats) -> Floats:
