@@ -26,11 +26,9 @@ class GymOptions:
     """Options for a family gym:ID."""
 
     vary: Annotated[tuple[str, ...], tyro.conf.UseAppendAction, VARIATION] = ()
-    """With gym:ID, a parameter in which tasks differ: a constructor argument of the environment, or an attribute. May
-    be repeated."""
+    """With gym:ID, a parameter in which tasks differ: a constructor argument or an attribute of the environment."""
     constants: Annotated[tuple[str, ...], tyro.conf.UseAppendAction, CONSTANT] = ()
-    """With gym:ID, a constructor argument that is the same in every task: "enable_wind=true", "xml_file=robot.xml". May
-    be repeated."""
+    """With gym:ID, a constructor argument that is the same in every task: "enable_wind=true", "xml_file=robot.xml"."""
 
 
 def agent_of_run(

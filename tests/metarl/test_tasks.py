@@ -94,7 +94,7 @@ def test_two_parameters_each_get_their_own_variates() -> None:
 
 def test_discrete_tasks_refuse_an_overlap_and_an_empty_set() -> None:
     a, b = Task.of("f", x=1), Task.of("f", x=2)
-    with pytest.raises(ValueError, match="of which 1 are withheld"):
+    with pytest.raises(ValueError, match="got 2 training tasks, 1 of them withheld too"):
         DiscreteTasks("f", (), train=(a, b), withheld=(b,))
     with pytest.raises(ValueError, match="got 0 training tasks"):
         DiscreteTasks("f", (), train=(), withheld=(b,))
