@@ -282,13 +282,13 @@ class CommandLines:
 
 
 def stop(*_: object, **__: object) -> Any:
-    """Stands for the work of a command: its checks let it through."""
+    """Replaces the work of a command, after its checks."""
     raise SystemExit(0)
 
 
 CUT = {
     "metarl.scripts.train": ["train", "settled"],
-    "metarl.evaluation": ["collect"],
+    "metarl.sampling": ["collect"],
     "metarl.scripts.render": [],
     "metarl.scripts.check": ["examine"],
     "metarl.scripts.catalogue": ["catalogue"],
@@ -297,7 +297,7 @@ CUT = {
     "metarl.scripts.bench.iteration": ["one_iteration"],
     "metarl.scripts.bench.everything": ["page"],
 }
-"""By module what is cut off."""
+"""Functions that are replaced, by module."""
 
 
 @pytest.fixture
