@@ -12,7 +12,6 @@ from typing import Any
 
 from metarl.agent import MetaAgent
 from metarl.config import check
-from metarl.gymnasium_envs.batch import Stepping
 from metarl.presets import PresetName, split_settings
 from metarl.registry import AGENTS, agent_class, make_family
 from metarl.run_folder import new_run_dir
@@ -20,6 +19,7 @@ from metarl.run_setup import set_up, starting_settings
 from metarl.runs import RunConfig, load_with_progress, resolve_device
 from metarl.seeding import Streams
 from metarl.session import run_session
+from metarl.stepping import Stepping
 from metarl.tasks import Family
 from metarl.training import IterationReport
 from metarl.types import Progress, Spaces

@@ -1,4 +1,4 @@
-"""What the tasks of a family differ in: declared parameters and their ranges."""
+"""Parameters in which the tasks of a family differ, and their ranges."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ import numpy as np
 from metarl.types import Floats
 
 MOST_COMPONENTS = 10_000
-"""Components that one parameter may have."""
+"""Upper bound on the components of a parameter."""
 
 SHOWN = 6
-"""Components whose ranges are written out in the meaning of a parameter."""
+"""Components whose ranges are listed in the meaning of a parameter."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,16 +22,16 @@ class Parameter:
     """One declared number (or vector) in which the tasks of a family differ.
 
     Args:
-        name: Name under which a `Task` carries it.
-        meaning: What it is, with unit and range, in words.
-        hidden: True if the agent has to find it out; a hidden parameter never reaches an observation.
-        variates: How many numbers uniform on [0, 1) one value is made from.
-        transform: Maps those, `[n, variates]`, to values, `[n, size]`.
-        categorical: True if a value is a label without order, such as the number of a class of tasks: an oracle is
-            told it one-hot, also where it is visible.
+        name: Name in a `Task`.
+        meaning: Meaning in words, with unit and range.
+        hidden: True if the agent has to infer it; a hidden parameter never reaches an observation.
+        variates: Number of variates uniform on [0, 1) from which a value is computed.
+        transform: Maps variates `[n, variates]` to values `[n, size]`.
+        categorical: True if a value is a label without order, such as the index of a task class. An oracle observes it
+            one-hot, even if it is visible.
 
     Raises:
-        ValueError: The name is no text, or the number of variates is negative or no whole number.
+        ValueError: The name is no string, or the number of variates is negative or no whole number.
     """
 
     name: str
@@ -43,7 +43,7 @@ class Parameter:
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not self.name:
-            raise ValueError(f"Parameter: got the name {self.name!r}, expected a text")
+            raise ValueError(f"Parameter: got the name {self.name!r}, expected a string")
         if not _is_whole(self.variates) or self.variates < 0:
             raise ValueError(f"parameter {self.name!r}: got variates={self.variates!r}, expected a whole number >= 0")
 
@@ -60,12 +60,12 @@ def uniform(
     """A parameter whose components are uniform on [low, high).
 
     Args:
-        name: Name under which a `Task` carries it.
-        low: Lower bound of all components, or one bound for each: `uniform("goal", [-1.0, 0.2], [1.0, 0.8], ...)`.
+        name: Name in a `Task`.
+        low: Lower bound of all components, or one bound each: `uniform("goal", [-1.0, 0.2], [1.0, 0.8], ...)`.
         high: Upper bound, likewise.
-        size: Components; as many as there are bounds by default, or 1.
-        meaning: What it is, with unit, in words.
-        hidden: True if the agent has to find it out.
+        size: Number of components; by default the number of bounds, or 1.
+        meaning: Meaning in words, with unit.
+        hidden: True if the agent has to infer it.
 
     Raises:
         ValueError: A bound is not finite, a lower bound is not below its upper bound, or the numbers of components do
@@ -87,7 +87,7 @@ def uniform(
 
 
 def refuse_twice(family: str, parameters: Sequence[Parameter]) -> None:
-    """Raises ValueError if two parameters of a family have the same name: one value would replace the other."""
+    """Raises ValueError if two parameters of a family have the same name: one value would overwrite the other."""
     names = [parameter.name for parameter in parameters]
     for name in names:
         if names.count(name) > 1:
@@ -99,7 +99,7 @@ def refuse_twice(family: str, parameters: Sequence[Parameter]) -> None:
 def _bounds(
     name: str, low: float | Sequence[float], high: float | Sequence[float], size: int | None
 ) -> tuple[list[float], list[float]]:
-    """Both bounds of every component, checked."""
+    """The lower and the upper bounds of all components, checked."""
     try:
         given = [np.atleast_1d(np.asarray(bound, dtype=np.float64)) for bound in (low, high)]
     except (TypeError, ValueError) as error:

@@ -1,31 +1,35 @@
-"""Finding agents and families by name, through Python entry points.
+"""Agents and families by name.
 
-This package announces its own in `pyproject.toml`, under the groups `metarl.agents` and `metarl.families`;
-any other package can do the same.
+Packages announce them as entry points of the groups `metarl.agents`, `metarl.families` and `metarl.schemes`; this one
+does so in `pyproject.toml`. Code of the user's own is named `module:Class` or `module:function`.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 from collections.abc import Callable
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import gymnasium
-
-from metarl.agent import MetaAgent
-from metarl.gymnasium_envs.from_gym import PREFIX, gym_family
 from metarl.names import did_you_mean
-from metarl.own_code.modules import attribute, call_own, own_error, own_functions, own_module
+from metarl.own_code.errors import EnvError
+from metarl.own_code.modules import attribute, call_own, own_error, own_module, own_names
+from metarl.schemes import Scheme
 from metarl.tasks import Family
 
-AGENTS, FAMILIES = "metarl.agents", "metarl.families"
-FORM = "module:function"
+if TYPE_CHECKING:
+    from metarl.agent import MetaAgent  # imports torch
+
+AGENTS, FAMILIES, SCHEMES = "metarl.agents", "metarl.families", "metarl.schemes"
+KINDS = {AGENTS: "agent", FAMILIES: "family", SCHEMES: "scheme"}
+FUNCTION, CLASS = "module:function", "module:Class"
+OWN_FORMS = {AGENTS: CLASS, FAMILIES: FUNCTION}
 
 
 def _announced(group: str) -> dict[str, list[EntryPoint]]:
-    """What packages announce under a group, by name, sorted; more than one where packages use the same name."""
+    """The entry points of a group by name, sorted; several under a name that several packages announce."""
     found: dict[str, list[EntryPoint]] = {}
     for point in sorted(entry_points(group=group), key=lambda point: point.name):
         others = found.setdefault(point.name, [])
@@ -35,99 +39,149 @@ def _announced(group: str) -> dict[str, list[EntryPoint]]:
 
 
 def names(group: str) -> list[str]:
-    """What is announced under a group, sorted."""
+    """The names that packages announce in a group, sorted."""
     return list(_announced(group))
 
 
 def announcement(group: str, name: str) -> str:
-    """Who announces a name, in words: package and value of each entry point."""
+    """The packages that announce a name, with the value of each entry point, in words."""
     points = _announced(group).get(name, [])
     return " and ".join(f"{point.dist.name if point.dist else 'a package'} ({point.value})" for point in points)
 
 
-def _find(group: str, kind: str, name: str) -> EntryPoint:
-    announced = _announced(group)
-    if name not in announced:
-        raise ValueError(f"unknown {kind} {name!r}.{did_you_mean(name, announced)} There are: {', '.join(announced)}")
-    if len(announced[name]) > 1:
-        way = "; or name the one you mean as module:function" if group == FAMILIES else ""
+def _find(group: str, name: str) -> EntryPoint:
+    """The entry point of a name that is announced."""
+    points = _announced(group)[name]
+    if len(points) > 1:
+        way = f"; or name the one you mean as {OWN_FORMS[group]}" if group in OWN_FORMS else ""
         raise ValueError(
-            f"{kind} {name!r}: got it from {announcement(group, name)}, expected one package that announces it; "
-            f"uninstall the others{way}"
+            f"{KINDS[group]} {name!r}: got it from {announcement(group, name)}, expected one package that announces "
+            f"it; uninstall the others{way}"
         )
-    return announced[name][0]
+    return points[0]
 
 
-def _loaded(group: str, kind: str, name: str) -> Any:
-    """What an entry point stands for.
+def _loaded(group: str, name: str) -> Any:
+    """The object of an announced name.
 
     Raises:
-        ValueError: There is none of that name, or two packages announce it.
-        EnvError: It cannot be imported.
+        ValueError: Several packages announce the name.
+        EnvError: The object cannot be imported.
     """
-    point = _find(group, kind, name)
+    point = _find(group, name)
     try:
         return point.load()
     except (Exception, SystemExit) as error:
-        raise own_error(f"{kind} {name!r} of {announcement(group, name)}", "when it was imported", error) from error
+        what = f"{KINDS[group]} {name!r} of {announcement(group, name)}"
+        raise own_error(what, "when it was imported", error) from error
+
+
+# Agents -----------------------------------------------------------------------------------------------------
+
+
+def is_own_agent(name: str) -> bool:
+    """Whether an agent is code of the user's own, named `module:Class`."""
+    return ":" in name and name not in names(AGENTS)
 
 
 def agent_class(name: str) -> type[MetaAgent[Any]]:
-    """The class of an agent, from its name or as `module:Class`.
+    """The class of an agent from its announced name, or from the user's own `module:Class`.
 
-    Only ever call this with `module:Class` from the command line, never from a file: importing runs code.
+    A module of the user's own may be in the working folder. Importing runs code, so call this with a name from a
+    command line or a script, never with `module:Class` from a file (`metarl.runs.agent_of_config`).
 
     Raises:
-        ValueError: There is none of that name; the message has the nearest, if one is near.
-        EnvError: The package that announces it cannot be imported.
+        ValueError: The name is unknown (the message has the nearest one), or the class is no agent.
+        EnvError: The module cannot be imported; with its own traceback.
     """
-    if ":" in name:
-        module_name, _, attribute_name = name.partition(":")
-        module = own_module(module_name, name, "module:Class")
-        classes = [key for key, value in vars(module).items() if isinstance(value, type) and hasattr(value, "Config")]
-        own: type[MetaAgent[Any]] = attribute(module, attribute_name, name, "module:Class", classes, "an agent's class")
-        if not isinstance(own, type) or not hasattr(own, "Config") or not hasattr(own, "summary"):
-            raise ValueError(f"agent {name!r}: got {own!r}, expected a class with Config, summary")
-        return own
-    loaded: type[MetaAgent[Any]] = _loaded(AGENTS, "agent", name)
-    if not isinstance(loaded, type) or not hasattr(loaded, "Config") or not hasattr(loaded, "summary"):
+    if is_own_agent(name):
+        what, (module_name, _, last) = f"agent {name!r}", name.partition(":")
+        module = own_module(module_name, what, CLASS)
+        classes = own_names(module, inspect.isclass)
+        return _agent(what, attribute(module, last, what, CLASS, classes, "a class with Config and summary"))
+    known = names(AGENTS)
+    if name not in known:
+        near = _in_this_folder(name, "CLASS") or did_you_mean(name, known)
+        raise ValueError(f"unknown agent {name!r}.{near} Known agents: {', '.join(known)}; or your own {CLASS}")
+    return _agent(f"agent {name!r} of {announcement(AGENTS, name)}", _loaded(AGENTS, name))
+
+
+def _agent(what: str, found: Any) -> type[MetaAgent[Any]]:
+    """The object, if it is the class of an agent."""
+    if not isinstance(found, type):
+        raise ValueError(f"{what}: got {_kind(found)}, expected a class with Config and summary")
+    missing = [name for name in ("Config", "summary") if not hasattr(found, name)]
+    if missing:
         raise ValueError(
-            f"agent {name!r}: got {loaded!r} from {announcement(AGENTS, name)}, expected a class with Config, summary"
+            f"{what}: got a class without {' and '.join(missing)}, expected a dataclass Config (the agent's settings) "
+            "and a line summary"
         )
-    return loaded
+    if not dataclasses.is_dataclass(found.Config):  # type: ignore[attr-defined]
+        raise ValueError(f"{what}: got a Config that is no dataclass, expected @dataclass(frozen=True, kw_only=True)")
+    return found
+
+
+# Families ---------------------------------------------------------------------------------------------------
+
+
+def scheme(name: str) -> Scheme:
+    """A scheme that a package announces.
+
+    Raises:
+        ValueError: Several packages announce the name, or the object is no scheme.
+        EnvError: The package cannot be imported.
+    """
+    found = _loaded(SCHEMES, name)
+    if not isinstance(found, Scheme):
+        raise ValueError(
+            f"scheme {name!r} of {announcement(SCHEMES, name)}: got {_kind(found)}, expected a metarl.schemes.Scheme"
+        )
+    return found
+
+
+def _schemes() -> list[Scheme]:
+    """Every announced scheme that can be loaded: a broken one must not hide a message about something else."""
+    found = []
+    for name in names(SCHEMES):
+        try:
+            found.append(scheme(name))
+        except (ValueError, EnvError):
+            continue
+    return found
 
 
 def is_own_code(spec: str) -> bool:
-    """Whether a family is given as the user's own `module:function` (or `gym:module:ID`), not by an announced name."""
-    if spec.startswith(PREFIX):
-        return ":" in spec.removeprefix(PREFIX).partition("?")[0]
-    return ":" in spec and spec.partition(":")[0] not in names(FAMILIES)
+    """Whether a family is code of the user's own: `module:function`, or a scheme's name such as `gym:module:ID`."""
+    name = spec.partition(":")[0]
+    if ":" not in spec or name in names(FAMILIES):
+        return False
+    return name not in names(SCHEMES) or scheme(name).is_own_code(spec)
 
 
 def make_family(spec: str) -> Family:
     """A family from its name, its name with options (`bandit:arms=10,pulls=100`), `gym:ID?...`, or `module:function`.
 
-    A module of the user's own may lie in the working folder. Only ever call this with `module:function` from the
-    command line, never from a file: importing runs code (`is_own_code` tells).
+    A module of the user's own may be in the working folder. Importing runs code, so call this with `module:function`
+    from a command line or a script, never from a file (`is_own_code` tells them apart).
 
     Raises:
-        ValueError: There is none of that name (the message has the nearest, if one is near), it takes no such options,
-            or the function gives no family.
+        ValueError: The name is unknown (the message has the nearest one), takes no such options, or the function
+            returns no family.
         EnvError: The user's module or function raised; with its own traceback.
     """
     name, _, argument = spec.partition(":")
-    if spec.startswith(PREFIX):
-        return gym_family(spec)
-    if is_own_code(spec):
-        return _of_ones_own(spec, name, argument)
-    if name not in names(FAMILIES):
-        raise ValueError(f"unknown family {name!r}.{_instead(name)} There are: {', '.join(names(FAMILIES))}; {WAYS}")
-    factory = _loaded(FAMILIES, "family", name)
+    known = names(FAMILIES)
+    if ":" in spec and name not in known:
+        return scheme(name).make_family(spec) if name in names(SCHEMES) else _of_ones_own(spec, name, argument)
+    if name not in known:
+        ways = "; ".join([*(one.usage for one in _schemes()), f"{FUNCTION} for a function of your own"])
+        raise ValueError(f"unknown family {name!r}.{_instead(name)} Known families: {', '.join(known)}; {ways}")
+    factory = _loaded(FAMILIES, name)
     what = f"family {spec!r} of {announcement(FAMILIES, name)}"
     if isinstance(factory, Family) and not argument:
         return factory
     if not callable(factory):
-        raise ValueError(f"{what}: got {_kind(factory)}, expected a function that gives a metarl.Family")
+        raise ValueError(f"{what}: got {_kind(factory)}, expected a function that returns a metarl.Family")
     if argument and not inspect.signature(factory).parameters:
         raise ValueError(f"family {spec!r}: got options {argument!r}, but {name!r} takes none")
     try:
@@ -138,57 +192,60 @@ def make_family(spec: str) -> Family:
         raise
 
 
-WAYS = "any of Gymnasium's is gym:ID, any of a package or of your own gym:MODULE:ID, your own function MODULE:FUNCTION"
-
-
 def _instead(name: str) -> str:
-    """What an unknown family's name may have been meant for."""
-    if name in gymnasium.registry:
-        return f" Did you mean '{PREFIX}{name} --vary \"NAME=uniform(LOW,HIGH)\"'?"
-    module, _, last = name.removesuffix(".py").rpartition(".")
-    if Path(f"{(module or last).replace('.', '/')}.py").is_file():
-        return f" Did you mean {f'{module}:{last}' if module else f'{last}:FUNCTION'!r}?"
-    return did_you_mean(name, names(FAMILIES))
+    """The family that an unknown name may have meant, as a sentence; empty for no idea."""
+    suggestion = next(filter(None, (one.suggestion(name) for one in _schemes())), "")
+    if suggestion:
+        return f" Did you mean {suggestion}?"
+    return _in_this_folder(name, "FUNCTION") or did_you_mean(name, names(FAMILIES))
+
+
+def _in_this_folder(name: str, last: str) -> str:
+    """A sentence that names a file of this folder as `module:LAST`, if the name is one or begins with one."""
+    module, _, inner = name.removesuffix(".py").rpartition(".")
+    if not Path(f"{(module or inner).replace('.', '/')}.py").is_file():
+        return ""
+    return f" Did you mean {f'{module}:{inner}' if module else f'{inner}:{last}'!r}?"
 
 
 def _of_ones_own(spec: str, name: str, function: str) -> Family:
     """The family of a user's `module:function`."""
-    module = own_module(name, spec, FORM)
-    found = attribute(module, function, spec, FORM, own_functions(module), "a function that gives a metarl.Family")
+    what = f"family {spec!r}"
+    module = own_module(name, what, FUNCTION)
+    functions = own_names(module, inspect.isfunction)
+    found = attribute(module, function, what, FUNCTION, functions, "a function that returns a metarl.Family")
     if isinstance(found, Family):
         return found
-    if isinstance(found, type) and issubclass(found, gymnasium.Env):
-        raise ValueError(f"family {spec!r}: {_as_environment(spec)}")
+    if isinstance(found, type):
+        _refuse_by_scheme(spec, found)
     if not callable(found):
-        raise ValueError(f"family {spec!r}: got {_kind(found)}, expected a function that gives a metarl.Family")
+        raise ValueError(f"{what}: got {_kind(found)}, expected a function that returns a metarl.Family")
     try:
         inspect.signature(found).bind()
     except TypeError as error:
         raise ValueError(
-            f"family {spec!r}: {function} cannot be called without arguments ({error}), expected a function that can"
+            f"{what}: {function} cannot be called without arguments ({error}), expected a function that can"
         ) from error
     except ValueError:
-        pass  # a signature that nobody knows
-    return _family(spec, f"family {spec!r}: the function {function!r}", found)
+        pass  # a builtin without a signature
+    return _family(spec, f"{what}: the function {function!r}", found)
 
 
 def _family(spec: str, what: str, factory: Callable[[], Any]) -> Family:
-    """What a function gives, if that is a family."""
+    """The family that a function returns."""
     made = call_own(factory, what)
-    if isinstance(made, gymnasium.Env):
-        made.close()
-        raise ValueError(f"family {spec!r}: {_as_environment(spec)}")
     if not isinstance(made, Family):
+        _refuse_by_scheme(spec, made)
         raise ValueError(f"{what}: got {_kind(made)}, expected a metarl.Family")
     return made
 
 
+def _refuse_by_scheme(spec: str, found: object) -> None:
+    """Raises ValueError if a scheme knows how to make a family of the object."""
+    advice = next(filter(None, (one.instead_of(spec, found) for one in _schemes())), "")
+    if advice:
+        raise ValueError(f"family {spec!r}: {advice}")
+
+
 def _kind(value: object) -> str:
     return "None" if value is None else f"a {type(value).__name__}"
-
-
-def _as_environment(spec: str) -> str:
-    return (
-        "got an environment, expected a metarl.Family; make one with metarl.gymnasium_family, or name what varies: "
-        f'{PREFIX}{spec} --vary "NAME=uniform(LOW,HIGH)"'
-    )

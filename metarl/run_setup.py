@@ -13,13 +13,12 @@ import torch
 from metarl.agent import MetaAgent
 from metarl.config import check
 from metarl.evaluation import TASKS_AT_ONCE
-from metarl.gymnasium_envs.batch import Stepping
-from metarl.gymnasium_envs.family import stepping_of, with_stepping
-from metarl.gymnasium_envs.measure import settled
+from metarl.measure import settled
 from metarl.memory import RunSize, agent_memory, check_memory, slow_parts
 from metarl.presets import PresetName, default_settings
 from metarl.runs import RunConfig, TrainConfig, resolve_device, use_matmul
 from metarl.sizes import batch_memory, evaluation_memory
+from metarl.stepping import Stepping
 from metarl.tasks import DrawnTasks, Family
 
 
@@ -72,7 +71,7 @@ def starting_settings(
     Raises:
         ValueError: There is no preset of that name for the agent and the family.
     """
-    stepping = stepping_of(family)
+    stepping = family.stepping
     if saved and saved.agent == agent and not preset:
         return RunSettings(training=saved.training, agent=saved.agent_config, stepping=saved.stepping or stepping)
     training, agent_config = default_settings(agent, spec, preset or "default", kind)
@@ -124,8 +123,8 @@ def set_up(
         own_agent=kind,
     )
     warnings = refuse_impossible(run, family)
-    stepping = settled(with_stepping(family, run.stepping), training.tasks * training.episodes)
-    return dataclasses.replace(run, stepping=stepping), with_stepping(family, stepping), warnings
+    stepping = settled(family.with_stepping(run.stepping), training.tasks * training.episodes)
+    return dataclasses.replace(run, stepping=stepping), family.with_stepping(stepping), warnings
 
 
 def on_this_machine(training: TrainConfig, named: Collection[str], *, resumed: bool) -> TrainConfig:

@@ -23,8 +23,8 @@ from metarl.agent import MetaAgent
 from metarl.checkpoint import load_checkpoint, load_newest
 from metarl.config import Count, Rows, RowsOrOwn, Seed, Whole
 from metarl.files import read_json, write_json
-from metarl.gymnasium_envs.batch import Stepping
-from metarl.registry import agent_class
+from metarl.registry import agent_class, is_own_agent
+from metarl.stepping import Stepping
 from metarl.types import Progress, Spaces
 
 STEPPING_FIELDS = ("stepping.workers", "stepping.processes", "stepping.timeout")
@@ -172,11 +172,6 @@ class RunConfig:
         )
         names = sorted(set(mine) | set(theirs))
         return [name for name in names if mine.get(name) != theirs.get(name) and name not in may_change]
-
-
-def is_own_agent(name: str) -> bool:
-    """Whether a name stands for a class of the user's own, `module:Class`, not for an announced agent."""
-    return ":" in name
 
 
 def own_agent_of(run_dir: Path) -> str:

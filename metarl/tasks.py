@@ -1,4 +1,4 @@
-"""Where tasks come from: parameters that vary, distributions of tasks, and the families that own them."""
+"""Task distributions, and families: a distribution with the environments that play its tasks."""
 
 from __future__ import annotations
 
@@ -12,27 +12,27 @@ import numpy as np
 from metarl.parameters import Parameter as Parameter
 from metarl.parameters import refuse_twice
 from metarl.parameters import uniform as uniform
+from metarl.stepping import MakeEnvs, SingleEnvs, Stepping
 from metarl.types import Floats, Spaces, Task, TaskParameter
-from metarl.vector import TaskVecEnv
 
 HELD_OUT_SEED = 20_160_000
-"""Seed of held-out sets that are drawn at random; no training stream uses it."""
+"""Seed of randomly drawn held-out sets; no training stream uses it."""
 REPORTED = 40
-"""Held-out tasks that tables report on, the first of the sequence. Settings are chosen by those after them."""
+"""Number of held-out tasks that tables report on, from the first on. Settings are chosen by the tasks after them."""
 HALTON_BASES = (2, 3, 5, 7)
-"""Of a Halton sequence whose start is spread evenly; with further bases it is not."""
+"""Bases of the Halton sequence, one per dimension. With larger bases the first points do not spread evenly."""
 MOST_ROUNDS = 100
-"""Draws of training tasks that may be held-out ones throughout before the ranges count as too narrow."""
+"""Consecutive draws without any training task after which the ranges count as too narrow."""
 MOST_TASKS = 10_000
-"""Training tasks that are looked through for the values of a categorical parameter."""
+"""Training tasks that are searched for the values of a categorical parameter."""
 
 
 class TaskDistribution(Protocol):
-    """What the training loop and the evaluation ask of a distribution of tasks."""
+    """A distribution of tasks, as training and evaluation use it."""
 
     @property
     def family(self) -> str:
-        """Name that its tasks carry."""
+        """Name of the family, as in its tasks."""
         ...
 
     @property
@@ -42,25 +42,25 @@ class TaskDistribution(Protocol):
 
     @property
     def splits(self) -> bool:
-        """Whether there are held-out tasks; if not, evaluation uses the training tasks, and every curve says so."""
+        """Whether there are held-out tasks. If not, evaluation uses the training tasks, and every curve says so."""
         ...
 
     def sample(self, n: int, rng: np.random.Generator) -> list[Task]:
-        """`n` training tasks. None of them is held out, unless `splits` is False."""
+        """Draws `n` training tasks. None of them is held out, unless `splits` is False."""
         ...
 
     def train_tasks(self, n: int) -> list[Task]:
-        """`n` enumerated training tasks, the same at every call (all of them, where there are fewer)."""
+        """The first `n` training tasks (all, if there are fewer), the same at every call."""
         ...
 
     def held_out(self, n: int | None = None) -> list[Task]:
-        """The first `n` of the fixed held-out tasks; all of them by default, or where there are fewer."""
+        """The first `n` held-out tasks; all by default, or if there are fewer."""
         ...
 
 
 @runtime_checkable
 class DrawnTasks(TaskDistribution, Protocol):
-    """A distribution whose training tasks are drawn at random, and can be drawn once and for all."""
+    """A distribution that draws training tasks at random, from a range or from a fixed set."""
 
     def with_finite_set(self, size: int) -> Self:
         """The same distribution, its training tasks drawn from a fixed set of `size`.
@@ -72,14 +72,14 @@ class DrawnTasks(TaskDistribution, Protocol):
 
 
 def halton(n: int, dimensions: int) -> Floats:
-    """The first points of the Halton sequence (Halton 1960) after its start at 0, the edge of every range.
+    """The first points of the Halton sequence (Halton 1960), without point 0 at the edge of every range.
 
-    Point i has in dimension d the digits of i in base `HALTON_BASES[d]`, mirrored at the point. (The same
-    numbers as SciPy's, bit for bit; but importing `scipy.stats` would delay the start of every training.)
+    Coordinate d of point i is i in base `HALTON_BASES[d]` with its digits mirrored at the radix point. The numbers
+    equal SciPy's bit for bit; importing `scipy.stats` would delay the start of every training.
 
     Args:
-        n: Points.
-        dimensions: At most 4.
+        n: Number of points.
+        dimensions: Number of dimensions, at most 4.
 
     Returns:
         `[n, dimensions]` in (0, 1).
@@ -95,22 +95,21 @@ def halton(n: int, dimensions: int) -> Floats:
 
 @dataclass(frozen=True)
 class ContinuousTasks:
-    """Tasks with continuous parameters: training tasks at random, held-out tasks fixed.
+    """Tasks with continuous parameters: random training tasks, fixed held-out tasks.
 
-    The held-out set is the start of the Halton sequence (Halton 1960) through each parameter's transform, so
-    every prefix of it covers the family evenly and no random number is involved. With more than four variates
-    that start is not even any more, and the set is drawn with a fixed seed of its own. A training task that
-    coincides with a held-out one is drawn again: the two are disjoint by construction.
+    The held-out tasks are the first points of the Halton sequence (Halton 1960) under each parameter's transform. Every
+    prefix of them covers the family evenly, without random numbers. With more than four variates the first points are
+    no longer even, and the tasks are drawn with a fixed seed instead. A training task that equals a held-out one is
+    drawn again, so the two sets are disjoint by construction.
 
     Args:
         family: Name of the family.
         parameters: The parameters that vary.
-        finite: 0 to draw a new task each time; otherwise all training tasks come from a fixed set of this
-            size, as PEARL wants it.
-        held_out_size: Held-out tasks there are.
+        finite: Size of a fixed set that training tasks are drawn from (PEARL needs one); 0 draws new tasks each time.
+        held_out_size: Number of held-out tasks.
 
     Raises:
-        ValueError: A parameter stands twice.
+        ValueError: Two parameters have the same name.
     """
 
     family: str
@@ -148,8 +147,8 @@ class ContinuousTasks:
             tasks, rounds = tasks + found, 0 if found else rounds + 1
             if rounds == MOST_ROUNDS:
                 raise ValueError(
-                    f"family {self.family!r}: got ranges in which every task drawn is held out (they hold a few "
-                    "different numbers only), expected wider ones, or choices"
+                    f"family {self.family!r}: got ranges that hold only a few different numbers, so that every task "
+                    "drawn is held out; expected wider ranges, or choices"
                 )
         return tasks
 
@@ -158,13 +157,13 @@ class ContinuousTasks:
         return tuple(self._draw(self.finite, np.random.default_rng(0)))
 
     def sample(self, n: int, rng: np.random.Generator) -> list[Task]:
-        """`n` training tasks; from a finite set without repetition, as long as it has enough."""
+        """Draws `n` training tasks; from a finite set, each as often as the others."""
         if not self.finite:
             return self._draw(n, rng)
         return [self._finite_set[i] for i in balanced_choice(len(self._finite_set), n, rng)]
 
     def train_tasks(self, n: int) -> list[Task]:
-        """`n` enumerated training tasks, the same at every call."""
+        """The first `n` training tasks, the same at every call."""
         return list(self._finite_set[:n]) if self.finite else self._draw(n, np.random.default_rng(0))
 
     def held_out(self, n: int | None = None) -> list[Task]:
@@ -174,17 +173,17 @@ class ContinuousTasks:
 
 @dataclass(frozen=True)
 class DiscreteTasks:
-    """A family of a few tasks, of which some are withheld from training.
+    """A finite set of tasks, some of them withheld from training.
 
     Args:
         family: Name of the family.
-        parameters: The parameters that vary (for the description; the values stand in the tasks).
+        parameters: Descriptions of the parameters; the tasks hold the values.
         train: The training tasks.
-        withheld: The held-out tasks. None for a family too small to split: it is evaluated on its training
-            tasks, and says so (`splits` is False).
+        withheld: The held-out tasks; None for a family too small to split, which is evaluated on its training tasks
+            (`splits` is False).
 
     Raises:
-        ValueError: A task is in both sets, there is no training task, or a parameter stands twice.
+        ValueError: A task is in both sets, there is no training task, or two parameters have the same name.
     """
 
     family: str
@@ -197,8 +196,8 @@ class DiscreteTasks:
         both = set(self.train) & set(self.withheld or ())
         if both or not self.train:
             raise ValueError(
-                f"DiscreteTasks {self.family!r}: got {len(self.train)} training tasks, of which {len(both)} are "
-                "withheld too, expected at least one and none in both sets"
+                f"DiscreteTasks {self.family!r}: got {len(self.train)} training tasks, {len(both)} of them "
+                "withheld too; expected at least one, and none in both sets"
             )
 
     @property
@@ -207,7 +206,7 @@ class DiscreteTasks:
         return self.withheld is not None
 
     def sample(self, n: int, rng: np.random.Generator) -> list[Task]:
-        """`n` training tasks, each as often as the others, in random order."""
+        """Draws `n` training tasks in random order, each as often as the others."""
         return [self.train[i] for i in balanced_choice(len(self.train), n, rng)]
 
     def train_tasks(self, n: int) -> list[Task]:
@@ -215,15 +214,15 @@ class DiscreteTasks:
         return list(self.train[:n])
 
     def held_out(self, n: int | None = None) -> list[Task]:
-        """The first `n` held-out tasks; the training tasks where the family is too small to split."""
+        """The first `n` held-out tasks; training tasks if the family is too small to split."""
         return list((self.train if self.withheld is None else self.withheld)[:n])
 
 
 def told_parameters(distribution: TaskDistribution) -> tuple[TaskParameter, ...]:
-    """What an oracle is told of a task: the numbers of hidden parameters, and which category a categorical one is.
+    """The parameters of a task that an oracle observes: hidden numbers, and categories one-hot.
 
-    A parameter that the distribution does not declare counts as hidden. A visible one is left out, as it may number
-    what training never sees (the goals of Meta-World); so is a categorical one with a single category.
+    An undeclared parameter counts as hidden. Visible numbers are left out, since they may index tasks that training
+    never sees (the goals of Meta-World). A categorical parameter with a single category is left out too.
     """
     declared, told = {p.name: p for p in distribution.parameters}, []
     for name, values in (pair for task in distribution.train_tasks(1) for pair in task.parameters):
@@ -238,7 +237,7 @@ def told_parameters(distribution: TaskDistribution) -> tuple[TaskParameter, ...]
 
 
 def balanced_choice(size: int, n: int, rng: np.random.Generator) -> list[int]:
-    """`n` indices below `size` in random order, none drawn twice more often than another."""
+    """`n` indices below `size` in random order, each drawn equally often, or once more than another."""
     rounds = [rng.permutation(size) for _ in range(-(-n // size))]
     return [int(i) for i in np.concatenate(rounds)[:n]]
 
@@ -250,23 +249,58 @@ class Family:
     Args:
         name: Name of the family, as on the command line.
         summary: One line for `metarl list`.
-        distribution: Where its tasks come from.
-        horizon: Steps of an episode, unless the run says otherwise.
+        distribution: Distribution of its tasks.
+        horizon: `T`, steps of an episode, unless the run sets another.
         make_envs: `(M, E, horizon) ->` the batch of environments.
-        class_of: The name of the class of tasks that a task belongs to, where there are several to report on apart.
-        reward_version: Name of the reward function, where a benchmark has had several; stands beside every number.
+        single_envs: `make_envs` again, if it makes single environments: worker processes can then step them. Dropped
+            when `make_envs` is replaced by anything else.
+        class_of: Maps a task to the name of its class, if results are also reported per class.
+        reward_version: Name of the reward function, if the benchmark has had several; reported beside every number.
     """
 
     name: str
     summary: str
     distribution: TaskDistribution
     horizon: int
-    make_envs: Callable[[int, int, int], TaskVecEnv]
+    make_envs: MakeEnvs
+    single_envs: SingleEnvs | None = None
     class_of: Callable[[Task], str] | None = None
     reward_version: str = ""
 
+    def __post_init__(self) -> None:
+        if self.single_envs is not self.make_envs:
+            object.__setattr__(self, "single_envs", None)
+
+    @property
+    def stepping(self) -> Stepping | None:
+        """How its single environments are stepped; None for a batch that steps itself."""
+        return self.single_envs.stepping if self.single_envs else None
+
+    def with_single_envs(self, envs: SingleEnvs) -> Family:
+        """The same family, played by other single environments."""
+        return replace(self, make_envs=envs, single_envs=envs)
+
+    def with_stepping(self, stepping: Stepping | None) -> Family:
+        """The same family, its single environments stepped in another way; unchanged if None or without any."""
+        if stepping is None or self.single_envs is None:
+            return self
+        return self.with_single_envs(self.single_envs.with_stepping(stepping))
+
+    def drawing(self) -> Family:
+        """The same family, made for rendering: single environments in this process; any other batch renders as it is.
+
+        Raises:
+            ValueError: The single environments cannot render.
+        """
+        if self.single_envs is None:
+            return self
+        try:
+            return self.with_single_envs(self.single_envs.drawing())
+        except ValueError as error:
+            raise ValueError(f"family {self.name!r}: {error}") from error
+
     def spaces(self, horizon: int | None = None) -> Spaces:
-        """What an agent for this family is built for: sizes, units, and what an oracle is told.
+        """Sizes, bounds and units that an agent is built for, with the parameters that an oracle observes.
 
         Args:
             horizon: `T`; the family's by default.
@@ -280,29 +314,29 @@ class Family:
         """The same family, its training tasks drawn from a fixed set of `size` (0: unchanged).
 
         Raises:
-            ValueError: The family's tasks are enumerated already, or the set is too small for them.
+            ValueError: The family's training tasks are a fixed set already, or the set is too small.
         """
         if not size:
             return self
         if not isinstance(self.distribution, DrawnTasks):
             raise ValueError(
                 f"train_tasks: got {size}, but the training tasks of {self.name!r} are a fixed set already (or their "
-                "distribution has no `with_finite_set`); use 0, and give an agent with a replay per task room for all"
+                "distribution has no `with_finite_set`); use 0, and make an agent's replay large enough for all tasks"
             )
         return replace(self, distribution=self.distribution.with_finite_set(size))
 
 
 def read_options(family: str, argument: str, most: Mapping[str, int] | None = None, **defaults: int) -> dict[str, int]:
-    """Whole numbers from `name=value,name=value`, as they follow a family's name on the command line.
+    """Reads `name=value,name=value`, the options after a family's name on the command line, as whole numbers.
 
     Args:
-        family: Name of the family, for the message.
-        argument: What follows its name; may be empty.
-        most: The largest value of each option that has one.
-        **defaults: The options there are, with their defaults; each has to be at least 1.
+        family: Name of the family, for messages.
+        argument: The text after `FAMILY:`; may be empty.
+        most: Upper bounds, for the options that have one.
+        **defaults: Names and defaults of all options; every value has to be at least 1.
 
     Raises:
-        ValueError: An option is unknown or given twice, or its value is no whole number from 1 to the largest.
+        ValueError: An option is unknown or repeated, or its value is no whole number from 1 to its upper bound.
     """
     values, limits, seen = dict(defaults), dict(most or {}), set[str]()
     for part in filter(None, argument.split(",")):
@@ -321,23 +355,23 @@ def read_options(family: str, argument: str, most: Mapping[str, int] | None = No
 
 
 Split = Literal["test", "tune", "train"]
-"""Held-out tasks to report on, held-out tasks to choose settings by, training tasks."""
+"""Held-out tasks to report on (test), held-out tasks to choose settings by (tune), training tasks (train)."""
 
 
 def split_tasks(distribution: TaskDistribution, split: Split, n: int | None = None) -> Sequence[Task]:
-    """The first `n` enumerated tasks of a split (all by default, or where there are fewer).
+    """The first `n` tasks of a split (all by default, or if there are fewer).
 
-    Tables report the tasks of `test`, so nothing may be chosen by them: no preset, step size or number of iterations.
-    `tune` has the held-out tasks after the first `REPORTED` for that. If there are none, or if a benchmark reports on
-    all of its held-out tasks (`reports_all`), settings are chosen by training tasks.
+    Tables report on the tasks of `test`, so no preset, step size or number of iterations may be chosen by them. `tune`
+    has the held-out tasks after the first `REPORTED` for that purpose. If there are none, or if a benchmark reports on
+    all of its held-out tasks (`reports_all`), `tune` has training tasks.
 
     Args:
-        distribution: Where the tasks come from.
-        split: Which tasks.
-        n: How many.
+        distribution: Distribution of the tasks.
+        split: Name of the split.
+        n: Number of tasks.
 
     Raises:
-        ValueError: There is no such split.
+        ValueError: The split is unknown.
     """
     if split == "test":
         return distribution.held_out(n)
@@ -349,7 +383,7 @@ def split_tasks(distribution: TaskDistribution, split: Split, n: int | None = No
 
 
 def split_name(distribution: TaskDistribution, split: Split) -> Split:
-    """What the tasks of a split are: `train` where `split_tasks` falls back to training tasks."""
+    """Name of the split that `split_tasks` really takes tasks from: `train` if it falls back to training tasks."""
     if not distribution.splits or (split == "tune" and not _kept_for_tuning(distribution)):
         return "train"
     return split

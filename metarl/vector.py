@@ -21,12 +21,12 @@ logger = logging.getLogger(__name__)
 
 
 def available_cores() -> int:
-    """Processor cores that this process may use."""
+    """Number of processor cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
 
 
 def fixed_actions(space: spaces.Space[Any]) -> str:
-    """A line on components of an action that have a single value; empty if all of them can vary."""
+    """A line about action components whose bounds are equal; empty if every component can vary."""
     if not isinstance(space, spaces.Box):
         return ""
     low, high = np.ravel(space.low), np.ravel(space.high)
@@ -35,8 +35,8 @@ def fixed_actions(space: spaces.Space[Any]) -> str:
         return ""
     numbers = ", ".join(map(str, fixed.tolist()))
     return (
-        f"the action space leaves component {numbers} of {len(low)} the single value {low[fixed[0]]:g}, so it can do "
-        "nothing; declare bounds (MuJoCo reports 0 to 0 for an actuator without ctrlrange)"
+        f"the action space allows component {numbers} of {len(low)} only the value {low[fixed[0]]:g}, so it has no "
+        "effect; declare bounds (MuJoCo reports 0 to 0 for an actuator without ctrlrange)"
     )
 
 
@@ -49,35 +49,35 @@ def _warn(message: str) -> None:
 class TaskVecEnv(VectorEnv[Floats, Floats, Any], ABC):
     """`N = M * E` environments, task-major, stepped as one batch; row `m * E + e` plays task `m`.
 
-    It keeps the time limit itself and does not reset rows on its own (Gymnasium's autoreset mode
-    `DISABLED`): a row whose episode is over stays as it is, costs nothing and earns nothing until `reset`. A
-    family implements four methods: `_apply_tasks`, `_reset_rows`, `_step_rows` and `_observe`.
+    The batch keeps the time limit and never resets rows by itself (Gymnasium's autoreset mode `DISABLED`). A done row
+    is not stepped, and has reward 0, until `reset`. A family implements four methods: `_apply_tasks`, `_reset_rows`,
+    `_step_rows` and `_observe`.
 
-    Step infos, all of shape `[N]`: `diverged` (this step's simulation blew up; the row is terminated with
-    reward 0 and its last sound observation), `success` where the family has it, and the family's own terms.
+    Step infos, each `[N]`: `diverged` (the simulation blew up in this step; the row is terminated with reward 0 and its
+    last finite observation), `success` if the family has it, and the family's own reward terms.
 
     Args:
         num_tasks: `M`.
         episodes: `E`, environments per task.
         horizon: `T`, steps after which an episode is truncated.
-        observation_space: Of a single environment, a `Box` of one axis.
-        action_space: Of a single environment: a `Box` of one axis, or a `Discrete`.
+        observation_space: Observation space of one environment, a `Box` with one axis.
+        action_space: Action space of one environment: a `Box` with one axis, or a `Discrete`.
 
     Raises:
-        ValueError: A size is below 1, or there is nothing to observe.
+        ValueError: A size is below 1, or the observation space is empty.
     """
 
     reports_success: bool = False
-    """Whether steps tell success. Where it may be told only when it happens, True from the first time on."""
+    """Whether infos report success. True from the first report on, if they report it only when it happens."""
     single_observation_space: spaces.Box
     single_action_space: spaces.Box | spaces.Discrete
     row_bytes: int = 1024
-    """The least that one environment takes of memory, beside its observations; a family whose rows are large sets it,
-    so that a batch that no memory holds is refused before it is made."""
+    """Lower bound on the memory of one environment without its observations, bytes. Set it for families of large rows:
+    a batch that exceeds the memory is then refused before it is made."""
     task_bytes: int = 0
-    """The same of what all environments of a task share."""
+    """Lower bound on the memory that the environments of a task share, bytes."""
     observation_units: tuple[str, ...] = ()
-    """Unit of each feature, as `Spaces.observation_units` has them; a family that knows them sets it."""
+    """Unit of each feature, as in `Spaces.observation_units`; empty if unknown."""
 
     def __init__(
         self,
@@ -91,7 +91,9 @@ class TaskVecEnv(VectorEnv[Floats, Floats, Any], ABC):
             if value < 1:
                 raise ValueError(f"TaskVecEnv: got {name} = {value}, expected at least 1")
         if not observation_space.shape[0]:
-            raise ValueError("TaskVecEnv: got an observation space of no numbers, expected at least one, if a constant")
+            raise ValueError(
+                "TaskVecEnv: got an empty observation space, expected at least one number, if only a constant"
+            )
         self.num_tasks, self.episodes, self.horizon = num_tasks, episodes, horizon
         self.num_envs = num_tasks * episodes
         self.single_observation_space, self.single_action_space = observation_space, action_space
@@ -104,25 +106,25 @@ class TaskVecEnv(VectorEnv[Floats, Floats, Any], ABC):
         self._observations = np.zeros((self.num_envs, *observation_space.shape), dtype=observation_space.dtype)
 
     def end(self, rows: Bools) -> None:
-        """Ends the episodes of the rows `[N]` that are True, until the next reset."""
+        """Ends the episodes of the rows whose entry `[N]` is True, until the next reset."""
         self._over = self._over | rows
 
-    # What a family implements ---------------------------------------------------------------------------
+    # Implemented by each family ---------------------------------------------------------------------------
 
     @abstractmethod
     def _apply_tasks(self, tasks: Sequence[Task]) -> None:
-        """Takes over the parameters of the `M` tasks."""
+        """Applies the parameters of the `M` tasks."""
 
     @abstractmethod
     def _reset_rows(self, rows: np.ndarray, rng: np.random.Generator) -> None:
-        """Puts the rows at the start of an episode; draws the reset noise from `rng`."""
+        """Starts an episode in the rows; draws the reset noise from `rng`."""
 
     @abstractmethod
     def _step_rows(self, rows: np.ndarray, actions: Floats) -> tuple[Floats, Bools, Bools, dict[str, np.ndarray]]:
-        """Steps the rows with `actions` `[rows, A]`, or whole numbers `[rows]` of the space where they are discrete.
+        """Steps the rows with `actions` `[rows, A]`, or whole numbers `[rows]` if they are discrete.
 
-        Returns reward, terminated, diverged and infos, `[rows]` each. Infos may hold `truncated`: the row's own
-        clock ran out before the batch's. Noise comes from `self.np_random`.
+        Returns reward, terminated, diverged and infos, `[rows]` each. Infos may hold `truncated`, for a row whose own
+        time limit came before the batch's. Draw noise from `self.np_random`.
         """
 
     @abstractmethod
@@ -136,7 +138,7 @@ class TaskVecEnv(VectorEnv[Floats, Floats, Any], ABC):
         """Sizes, bounds and units, for an agent.
 
         Raises:
-            ValueError: `observation_units` is neither empty nor of length `O`.
+            ValueError: `observation_units` has neither 0 nor `O` entries.
         """
         space, size = self.single_action_space, int(self.single_observation_space.shape[0])
         units = tuple(self.observation_units)
@@ -154,10 +156,10 @@ class TaskVecEnv(VectorEnv[Floats, Floats, Any], ABC):
         return Spaces(size, low, high, self.horizon, observation_units=units)
 
     def set_tasks(self, tasks: Sequence[Task]) -> None:
-        """Gives each group of `E` rows its task; every row then has to be reset.
+        """Gives each group of `E` rows its task; every row has to be reset before the next step.
 
         Raises:
-            ValueError: There are not exactly `M` tasks.
+            ValueError: The number of tasks is not `M`.
         """
         if len(tasks) != self.num_tasks:
             raise ValueError(f"set_tasks: got {len(tasks)} tasks, expected {self.num_tasks}")
@@ -166,34 +168,34 @@ class TaskVecEnv(VectorEnv[Floats, Floats, Any], ABC):
         self._over[:] = True
 
     def render_row(self, row: int, width: int, height: int) -> np.ndarray:
-        """A picture of one row as it stands now.
+        """An image of the current state of one row.
 
         Args:
-            row: Which of the `N` environments.
-            width: Pixels.
-            height: Pixels.
+            row: Index of the environment, from 0 to `N - 1`.
+            width: Width of the image, pixels.
+            height: Height of the image, pixels.
 
         Returns:
-            `[height, width, 3]`, red, green and blue from 0 to 255; of another size where the environment sets its own.
+            `[height, width, 3]`, red, green and blue from 0 to 255; in the environment's own size if it has one.
 
         Raises:
-            ValueError: There is nothing to see.
+            ValueError: The environments have no rendering.
         """
-        raise ValueError(f"{type(self).__name__}: got a wish for a picture, but these environments have nothing to see")
+        raise ValueError(f"render_row: {type(self).__name__} has no rendering; override render_row")
 
     def task_values(self, tasks: Sequence[Task], name: str) -> Floats:
-        """One parameter of the tasks, repeated for the rows of each: `[N, size]`."""
+        """One parameter of each row's task, `[N, size]`."""
         return np.repeat(np.array([task[name] for task in tasks]), self.episodes, axis=0)
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Floats, dict[str, Any]]:
         """Starts new episodes in all rows, or in those of `options["reset_mask"]` `[N]`.
 
         Raises:
-            RuntimeError: No tasks were set.
+            RuntimeError: `set_tasks` was not called.
             ValueError: The mask has another shape or type.
         """
         if not self.tasks:
-            raise RuntimeError("TaskVecEnv.reset: no tasks yet; call set_tasks first")
+            raise RuntimeError("TaskVecEnv.reset: got no tasks; call set_tasks first")
         super().reset(seed=seed)
         mask = np.ones(self.num_envs, dtype=np.bool_) if options is None else options.get("reset_mask")
         if not isinstance(mask, np.ndarray) or mask.shape != (self.num_envs,) or mask.dtype != np.bool_:
@@ -206,17 +208,18 @@ class TaskVecEnv(VectorEnv[Floats, Floats, Any], ABC):
         return self._observations.copy(), {}
 
     def step(self, actions: Floats) -> tuple[Floats, Floats, Bools, Bools, dict[str, Any]]:
-        """Steps every row whose episode is not over.
+        """Steps every row whose episode is not done.
 
         Args:
-            actions: `[N, A]`, or `[N]` where they are discrete; what stands in rows that are over is ignored.
+            actions: `[N, A]`, or `[N]` if discrete; the actions of done rows are ignored.
 
         Returns:
-            Observations `[N, O]`, rewards, terminated, truncated `[N]`, and infos. Rows that were over
+            Observations `[N, O]`, rewards, terminated, truncated `[N]`, and infos. Rows that were done
             repeat their last observation with reward 0 and both flags False.
 
         Raises:
-            ValueError: The shape is another one, or a live row's action is not finite.
+            ValueError: The shape is wrong, or a live row's action is no choice of the space.
+            NotFiniteError: A live row's action is not finite.
         """
         actions = np.asarray(actions)
         space = self.single_action_space
@@ -259,3 +262,13 @@ class TaskVecEnv(VectorEnv[Floats, Floats, Any], ABC):
         if self.reports_success:
             infos.setdefault("success", np.zeros(self.num_envs, dtype=np.bool_))
         return self._observations.copy(), rewards, terminated, truncated, infos
+
+
+def random_actions(space: spaces.Box | spaces.Discrete, rows: int, rng: np.random.Generator) -> np.ndarray:
+    """Uniform random actions: `[rows, A]`, or `[rows]` if discrete; unbounded components are uniform on [-1, 1)."""
+    if isinstance(space, spaces.Discrete):
+        return rng.integers(space.n, size=rows) + int(space.start)
+    low, high = space.low.astype(np.float64), space.high.astype(np.float64)
+    bounded = np.isfinite(low) & np.isfinite(high)
+    uniform = rng.uniform(np.where(bounded, low, -1.0), np.where(bounded, high, 1.0), (rows, *low.shape))
+    return np.clip(uniform, low, high).astype(space.dtype)

@@ -11,6 +11,7 @@ from rich.table import Table
 
 from metarl.registry import AGENTS, FAMILIES, agent_class, announcement, make_family, names
 from metarl.scripts.common import border, end_with_json, parse
+from metarl.scripts.ending import run_as_process
 from metarl.scripts.presets import PRESETS, PUBLISHED
 from metarl.scripts.terminal import console
 from metarl.tasks import Family
@@ -21,11 +22,11 @@ class ListCommand:
     """Lists agents, families and presets."""
 
     json: bool = False
-    """Print one line of JSON in place of the tables."""
+    """Print one line of JSON instead of tables."""
 
 
 def catalogue() -> dict[str, Any]:
-    """Agents, families and presets as a JSON value; what a package announces and cannot be had is under `broken`."""
+    """Agents, families and presets as a JSON value; announced names that cannot be loaded are under `broken`."""
     broken: list[dict[str, str]] = []
     return {
         "agents": _rows(AGENTS, "agent", _agent_row, broken),
@@ -49,7 +50,7 @@ def catalogue() -> dict[str, Any]:
 def _rows(
     group: str, kind: str, row_of: Callable[[str], dict[str, Any]], broken: list[dict[str, str]]
 ) -> list[dict[str, Any]]:
-    """A row for each announced name; what raises goes to `broken`, since it must not hide what else there is."""
+    """A row for each announced name; one that raises is added to `broken`, so that the others are still listed."""
     rows = []
     for name in names(group):
         try:
@@ -77,7 +78,7 @@ def _family_row(family: Family) -> dict[str, Any]:
     }
 
 
-TITLES = {"broken": "broken: announced by a package, but not to be had"}
+TITLES = {"broken": "broken: announced by a package, but it cannot be loaded"}
 
 
 def _table(title: str, rows: list[dict[str, Any]]) -> Table:
@@ -113,4 +114,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    run_as_process(main)

@@ -1,4 +1,4 @@
-"""`metarl check FAMILY`: what is wrong with a family, in words that say what to change."""
+"""`metarl check FAMILY`: finds faults of a family, and says what to change."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ import tyro
 
 from metarl.config import Range, check
 from metarl.gymnasium_envs.check.contract import Clock, examine
-from metarl.gymnasium_envs.family import stepping_of
 from metarl.gymnasium_envs.from_gym import gym_spec
 from metarl.registry import make_family
 from metarl.scripts.common import border, end_with_json, parse
+from metarl.scripts.ending import run_as_process
 from metarl.scripts.families import GymOptions
 
 Seconds = Annotated[float, Range(0, 86400, open_low=True), tyro.conf.arg(metavar="FLOAT in (0, 86400]")]
@@ -23,12 +23,12 @@ Seconds = Annotated[float, Range(0, 86400, open_low=True), tyro.conf.arg(metavar
 
 @dataclass(frozen=True, kw_only=True)
 class CheckCommand(GymOptions):
-    """Plays a few episodes of a family, and says what is wrong with it: exit code 0 for nothing, 1 for something."""
+    """Plays a few episodes of a family and reports its problems. Exit code 0: no problem; 1: at least one."""
 
     family: Annotated[str, tyro.conf.Positional]
-    """Family to check: its name, gym:ID, or your own module:function."""
+    """Family to check: a name, gym:ID, or your own module:function."""
     seconds: Seconds = 60.0
-    """Time for it, s. On a slow environment less is played, and what there was no time for is named."""
+    """Time limit, s. For a slow environment less is played, and the checks that were left out are named."""
     json: bool = False
     """End stdout with one line of JSON."""
 
@@ -56,8 +56,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(problem.trace.rstrip(), file=sys.stderr)
         print(f"{problem.kind}: {problem.message}")
     if findings.skipped:
-        print(f"not looked at within {command.seconds:g} s (--seconds): {'; '.join(findings.skipped)}")
-    kind = "a Gymnasium environment" if stepping_of(family) else "a batch of its own, so without Gymnasium's check_env"
+        print(f"not checked within {command.seconds:g} s (--seconds): {'; '.join(findings.skipped)}")
+    kind = "a Gymnasium environment" if family.stepping else "a batch, without Gymnasium's check_env"
     print(f"{family.name} ({kind}): {len(problems) or 'no'} problem{'s' if len(problems) != 1 else ''} found")
     if command.json:
         result: dict[str, Any] = {"family": family.name, "problems": [asdict(problem) for problem in problems]}
@@ -70,10 +70,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 class _Progress:
-    """A line on stderr with what is looked at and the time left: rewritten on a terminal, else every few seconds.
+    """A line on stderr with the current check and the time left: updated in place on a terminal, else printed again.
 
     Args:
-        title: What is checked.
+        title: Name of the family.
     """
 
     FIRST, EVERY = 1.0, 5.0
@@ -83,7 +83,7 @@ class _Progress:
         self._next, self._shown = time.monotonic() + self.FIRST, 0
 
     def show(self, what: str, left: float) -> None:
-        """Shows the line, if it is time to."""
+        """Shows the line if enough time has passed."""
         now = time.monotonic()
         if now < self._next:
             return
@@ -97,10 +97,10 @@ class _Progress:
             print(line, file=sys.stderr, flush=True)
 
     def end(self) -> None:
-        """Takes the line away."""
+        """Clears the line."""
         if self._shown:
             print(f"\r{'':{self._shown}}\r", end="", file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    run_as_process(main)

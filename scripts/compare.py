@@ -31,6 +31,7 @@ from metarl.report import (
 from metarl.runs import STEPPING_FIELDS, RunConfig, versions
 from metarl.scripts.common import border, end_with_json, parse
 from metarl.scripts.compare_tables import FIRST_NOTE, OVER, interval_text, returns_table, runs_table, seeds_table
+from metarl.scripts.ending import run_as_process
 from metarl.scripts.families import OwnAgents, agent_of_run, config_of_run, family_of_run, own_agents
 from metarl.scripts.terminal import console
 from metarl.seeding import Streams
@@ -334,4 +335,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    run_as_process(main)

@@ -135,6 +135,13 @@ class Ending:
         os._exit(128 + (self.signal or SIGINT))
 
 
+def run_as_process(command: Callable[[], int]) -> NoReturn:
+    """Runs a command as the whole process, for `python -m metarl.scripts.COMMAND`, guarded as `metarl COMMAND` is."""
+    with Ending(own_process=True) as ending:
+        ending.take_signals()
+        raise SystemExit(ending.exit_code(command))
+
+
 class StopRequest:
     """Set by the first Ctrl-C or SIGTERM: finish the iteration, save and leave. The second one leaves at once.
 

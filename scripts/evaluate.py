@@ -40,6 +40,7 @@ from metarl.report import (
 from metarl.results import EvalResult
 from metarl.runs import RunConfig, resolve_device, versions
 from metarl.scripts.common import border, end_with_json, parse
+from metarl.scripts.ending import run_as_process
 from metarl.scripts.families import agent_of_run, config_of_run, family_of_run, own_agents
 from metarl.seeding import Streams
 from metarl.tasks import REPORTED, Family, Split, split_name, split_tasks
@@ -320,4 +321,4 @@ def _summary(
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    run_as_process(main)

@@ -1,4 +1,4 @@
-"""The family that a command line names, and what a finished run is looked at with."""
+"""The family that a command line names, and the agent and family of a finished run."""
 
 from __future__ import annotations
 
@@ -12,11 +12,10 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from metarl.agent import MetaAgent
-from metarl.gymnasium_envs.family import with_stepping
 from metarl.gymnasium_envs.from_gym import named_again
 from metarl.gymnasium_envs.vary import FORMS
-from metarl.registry import agent_class, is_own_code, make_family
-from metarl.runs import RunConfig, is_own_agent, load_with_progress, own_agent_of
+from metarl.registry import agent_class, is_own_agent, is_own_code, make_family
+from metarl.runs import RunConfig, load_with_progress, own_agent_of
 from metarl.tasks import Family
 from metarl.types import Progress
 
@@ -26,14 +25,12 @@ CONSTANT = tyro.conf.arg(name="set", metavar='"NAME=VALUE"')
 
 @dataclass(frozen=True, kw_only=True)
 class GymOptions:
-    """What the command line says of a family gym:ID."""
+    """Options for a family gym:ID."""
 
     vary: Annotated[tuple[str, ...], tyro.conf.UseAppendAction, VARIATION] = ()
-    """With gym:ID, what its tasks differ in: an argument of the environment's constructor, or an attribute. May be
-    repeated."""
+    """With gym:ID, a parameter in which tasks differ: a constructor argument or an attribute of the environment."""
     constants: Annotated[tuple[str, ...], tyro.conf.UseAppendAction, CONSTANT] = ()
-    """With gym:ID, an argument that the constructor gets in every task: "enable_wind=true", "xml_file=robot.xml". May
-    be repeated."""
+    """With gym:ID, a constructor argument that is the same in every task: "enable_wind=true", "xml_file=robot.xml"."""
 
 
 OwnAgents = Mapping[str, type[MetaAgent[Any]]]
@@ -68,7 +65,7 @@ def agent_of_run(
     checkpoint: Path | None = None,
     own: OwnAgents = MappingProxyType({}),
 ) -> tuple[MetaAgent[Any], Progress]:
-    """The agent of a run and its counters; prints on stderr which checkpoints were damaged."""
+    """The agent of a run and its counters; names damaged checkpoints on stderr."""
     named = own.get(own_agent_of(run_dir))
     agent, progress, complaints = load_with_progress(run_dir, device=device, checkpoint=checkpoint, agent=named)
     for line in complaints:
@@ -77,7 +74,7 @@ def agent_of_run(
 
 
 def family_of_run(run: RunConfig, named: str | None) -> Family:
-    """The run's family, or the one that the command line names; `gym:ID` alone stands for the run's `gym:ID?...`.
+    """The run's family, or the one named on the command line; `gym:ID` alone stands for the run's `gym:ID?...`.
 
     Raises:
         ValueError: The run's family is code of the user's own, and the command line does not name it again.
@@ -87,4 +84,4 @@ def family_of_run(run: RunConfig, named: str | None) -> Family:
             f"--family: got none, but the run's family {run.family!r} is code of your own; name it again with --family"
         )
     family = make_family(named_again(run.family, named)).with_finite_train_set(run.training.train_tasks)
-    return with_stepping(family, run.stepping)
+    return family.with_stepping(run.stepping)

@@ -14,11 +14,11 @@ import tyro
 from metarl.config import Pixels, Rounds, RoundsOrDefault, RowsOrNone, RowsOrOwn, Seed, check
 from metarl.evaluation import evaluate
 from metarl.files import write_bytes
-from metarl.gymnasium_envs.family import drawing
 from metarl.memory import Need, check_memory
 from metarl.report import first_label, tasks_label
 from metarl.runs import RunConfig
 from metarl.scripts.common import border, end_with_json, parse, refuse
+from metarl.scripts.ending import run_as_process
 from metarl.scripts.families import agent_of_run, config_of_run, family_of_run, own_agents
 from metarl.scripts.film import Filmed, Take, encoded, side_by_side, still
 from metarl.scripts.off_screen import use_off_screen_rendering
@@ -105,7 +105,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         run = config_of_run(command.run_dir, own)
         problem = use_off_screen_rendering()
         agent, _ = agent_of_run(command.run_dir, command.device, command.checkpoint, own)
-        family = drawing(family_of_run(run, command.family))
+        family = family_of_run(run, command.family).drawing()
         if problem and "mujoco" in sys.modules:  # other families render without OpenGL
             refuse(problem)
         task = _task(family, command.split, command.task)
@@ -192,4 +192,4 @@ def _summary(
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    run_as_process(main)

@@ -16,23 +16,22 @@ import tyro
 from metarl.agent import MetaAgent
 from metarl.config import RoundsOrNone, check
 from metarl.finite import NotFiniteError
-from metarl.gymnasium_envs.batch import Stepping
 from metarl.gymnasium_envs.check.short_test import effect_warnings
-from metarl.gymnasium_envs.family import stepping_of
 from metarl.gymnasium_envs.from_gym import PREFIX, gym_spec, named_again
 from metarl.own_code.errors import EnvError
 from metarl.own_code.guest import limit_output
 from metarl.presets import PresetName, default_settings
-from metarl.registry import AGENTS, FAMILIES, agent_class, make_family, names
+from metarl.registry import AGENTS, FAMILIES, agent_class, is_own_agent, make_family, names
 from metarl.run_folder import new_run_dir
 from metarl.run_setup import RunSettings, out_of_memory, set_up, starting_settings
-from metarl.runs import RunConfig, TrainConfig, is_own_agent
+from metarl.runs import RunConfig, TrainConfig
 from metarl.scripts.common import border, end_with_json, option_value, parse, refuse, refuse_environment
 from metarl.scripts.display import RunDisplay
-from metarl.scripts.ending import StopRequest
+from metarl.scripts.ending import StopRequest, run_as_process
 from metarl.scripts.families import GymOptions
 from metarl.scripts.refusals import DEFAULT_TRACK, advice, folder_to_go_on_with, how_to_go_on, say_that_it_blew_up
 from metarl.session import run_session
+from metarl.stepping import Stepping
 from metarl.tasks import Family
 from metarl.watch import trackers
 
@@ -116,7 +115,7 @@ def _read_command(agent: str, name: str, arguments: Sequence[str]) -> Command:
     agent_type = agent_class(agent)
     from_gym = name.startswith(PREFIX)  # the options --vary and --set define the family
     family = None if from_gym else make_family(name)
-    stepping = stepping_of(family) if family else Stepping()
+    stepping = family.stepping if family else Stepping()
     door_type: type[Door] = GymDoor if from_gym else Door
     kind, prog = _command_type(agent_type, door_type, stepping is not None), f"metarl train {agent} {name}"
 
@@ -259,4 +258,4 @@ def _train_here(door: Door, run: RunConfig, family: Family) -> tuple[int, dict[s
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    run_as_process(main)

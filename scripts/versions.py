@@ -24,6 +24,8 @@ from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion, Version
 
+from metarl.scripts.ending import run_as_process
+
 OURS = "metarl-robots"
 """The name of the distribution that holds metarl."""
 TRIED = ("numpy", "scipy", "gymnasium", "mujoco", "torch")
@@ -356,4 +358,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    run_as_process(main)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import metarl
-from metarl.registry import AGENTS, names
+from metarl.registry import AGENTS, FAMILIES, names
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDERS = {"metarl": "metarl", "envs": "metarl.envs", "agents": "metarl.agents", "scripts": "metarl.scripts"}
@@ -137,7 +137,7 @@ def test_no_agents_first_iteration_imports_what_it_does_not_use(tmp_path: Path) 
     """PyTorch imports its compiler and sympy behind many a call, which takes longer than a small agent's iteration."""
     code = """
 import sys
-from metarl.registry import AGENTS, names
+from metarl.registry import AGENTS, FAMILIES, names
 from metarl.scripts.train import main
 
 assert "matplotlib" not in sys.modules
@@ -157,3 +157,34 @@ def test_every_public_name_resolves() -> None:
         assert getattr(metarl, name) is not None
     with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
         metarl.nonsense  # noqa: B018
+
+
+# The core and kinds of environments -------------------------------------------------------------------------
+
+
+def test_the_core_knows_no_kind_of_environment() -> None:
+    """The core finds `gym:` families by an entry point; `metarl.gymnasium_family` is imported when first used."""
+    for module, path in modules():
+        inner = module.split(".")[1]
+        if module == "metarl.__init__" or (path.parent != ROOT / "metarl" and inner != "learning"):
+            continue
+        assert not [name for name in imports_of(path) if name.startswith("metarl.gymnasium_envs")], module
+
+
+def test_making_a_family_loads_no_torch(tmp_path: Path) -> None:
+    """Each family in turn, in one fresh process, with a batch of its environments."""
+    code = """
+import sys
+from metarl.registry import FAMILIES, make_family, names
+
+announced = names(FAMILIES)
+for spec in [*announced, "gym:CartPole-v1?gravity=uniform(2,20)"]:
+    family = make_family(spec)
+    if spec == "ml1" or not spec.startswith("ml"):  # Meta-World's families share their batch, and derive goals long
+        family.make_envs(1, 1, 2).close()
+    assert "torch" not in sys.modules, spec
+print("families:", len(announced))
+"""
+    done = run_elsewhere(tmp_path, code)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.endswith(f"families: {len(names(FAMILIES))}\n")

@@ -10,7 +10,7 @@ class Reach(MujocoFetchReachEnv):
     """FetchReach whose goal is the task."""
 
     def set_task(self, task):
-        """Takes the goal, from where the gripper starts."""
+        """Sets the goal, relative to the start of the gripper, m."""
         self.offset = task["goal"]
 
     def _sample_goal(self):  # in place of a draw at every reset
@@ -18,12 +18,12 @@ class Reach(MujocoFetchReachEnv):
 
 
 def make_env(render_mode=None):
-    """The robot, which does not see its goal."""
+    """The robot, which does not observe its goal."""
     env = Reach(reward_type="dense", render_mode=render_mode)
     return FilterObservation(env, ["observation"])  # without desired_goal
 
 
 def reach():
-    """The family."""
+    """Goals in a box around the start of the gripper."""
     goal = uniform("goal", -0.15, 0.15, size=3, meaning="from where the gripper starts, m")
     return gymnasium_family(make_env, name="fetch-reach", parameters=[goal], horizon=50)

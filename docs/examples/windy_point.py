@@ -10,7 +10,7 @@ from gymnasium import spaces
 
 
 class WindyPoint(gymnasium.Env[np.ndarray, np.ndarray]):
-    """A point that has to stay at the origin, in a wind that it does not see.
+    """A point that has to stay at the origin, in a wind that it does not observe.
 
     Args:
         wind: Velocity of the wind along x and y, m/s.

@@ -1,6 +1,6 @@
-"""Families made of Gymnasium environments of the user's own.
+"""Families made of Gymnasium environments, such as the user's own.
 
-A family (`family`, `from_gym`) hands its tasks' parameters to environments (`delivery`, `constants`, `vary`), which are
-stepped as one batch in this process or in worker processes (`batch`, `rows`, `pool`, `worker`, `measure`).
-Imports the framework's core and `metarl.own_code`; nothing in the core imports this package.
+A family (`family`, `from_gym`) passes the parameters of its tasks to environments (`delivery`, `constants`, `vary`),
+which are stepped as one batch in this process or in worker processes (`batch`, `rows`, `pool`, `worker`).
+Imports the core and `metarl.own_code`; the core finds it by the entry point `gym` of the group `metarl.schemes`.
 """

@@ -1,4 +1,4 @@
-"""What an environment answers to reset, step and render, read as numbers or refused in one line."""
+"""Reads the return values of reset, step and render as numbers, or refuses them in one line."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ import numpy as np
 from gymnasium import spaces
 
 Success: TypeAlias = str | Callable[[Mapping[str, Any]], Any]
-"""The key of an environment's infos that tells success, or a function of the infos that does."""
+"""Key of the infos under which success is reported, or a function that computes it from the infos."""
 SUCCESS_KEYS = ("success", "is_success")
-"""Under which of an environment's infos an episode's success is looked for, unless the family names another."""
+"""Keys of the infos under which success is read by default."""
 NAN, NUMBERS = float("nan"), (float, int)
 FLOAT32_MAX = float(np.finfo(np.float32).max)
-"""Agents compute in float32: a number above this one is infinite for them."""
+"""Largest finite number for agents, which compute in float32."""
 UNBOUNDED = 1e30
-"""An action bound of this size means that there is none, as in `Box(-np.finfo(np.float32).max, ...)`."""
+"""Action bounds of at least this size count as infinite, such as `Box(-np.finfo(np.float32).max, ...)`."""
 
 
 class AnswerError(ValueError):
-    """An environment answered with something of another form than Gymnasium's; the message says which one."""
+    """A return value of an environment that does not follow Gymnasium's API; the message says which one."""
 
 
 def words(value: Any) -> str:
-    """What a value is, in a few words."""
+    """A short description of a value."""
     shape = getattr(value, "shape", None)
     if isinstance(shape, tuple) and shape:
         return f"an array of shape {tuple(shape)}" if isinstance(value, np.ndarray) else f"a {_kind(value)} of {shape}"
@@ -41,10 +41,10 @@ def _kind(value: Any) -> str:
 
 
 def reset_answer(answer: Any) -> tuple[Any, Mapping[str, Any]]:
-    """Observation and infos from what `reset` returned.
+    """Observation and infos from the return value of `reset`.
 
     Raises:
-        AnswerError: It is something else, for instance the observation alone, as in the old API.
+        AnswerError: The value has another form, such as the observation alone (the old API of gym).
     """
     if isinstance(answer, tuple | list) and len(answer) == 2 and isinstance(answer[1], Mapping | None):
         return answer[0], answer[1] or {}
@@ -59,10 +59,10 @@ def reset_answer(answer: Any) -> tuple[Any, Mapping[str, Any]]:
 
 
 def step_answer(answer: Any) -> tuple[Any, Any, Any, Any, Any]:
-    """Observation, reward, terminated, truncated and infos from what `step` returned.
+    """Observation, reward, terminated, truncated and infos from the return value of `step`.
 
     Raises:
-        AnswerError: It is something else, for instance four values, as in the old API.
+        AnswerError: The value has another form, such as four values (the old API of gym).
     """
     if type(answer) is tuple and len(answer) == 5:
         return answer
@@ -77,10 +77,10 @@ def step_answer(answer: Any) -> tuple[Any, Any, Any, Any, Any]:
 
 
 def number(value: Any, what: str) -> float:
-    """A single number, from whatever holds exactly one: a Python or NumPy number, an array or a tensor.
+    """Converts a value that holds one number (Python, NumPy, an array or a tensor) to `float`.
 
     Raises:
-        AnswerError: It holds none, or several.
+        AnswerError: The value holds no number, or several.
     """
     if isinstance(value, NUMBERS):
         return float(value)
@@ -93,10 +93,10 @@ def number(value: Any, what: str) -> float:
 
 
 def flag(value: Any, what: str) -> bool:
-    """A truth value; None counts as False.
+    """Converts a value to `bool`; None is False.
 
     Raises:
-        AnswerError: It is neither a truth value nor a single number.
+        AnswerError: The value is neither a truth value nor a single number.
     """
     if value is True or value is False:
         return value
@@ -106,19 +106,19 @@ def flag(value: Any, what: str) -> bool:
 
 
 def success(info: Any, told_by: Success | None) -> float:
-    """Whether a step succeeded, as 1.0 or 0.0; not a number where the infos say nothing about it.
+    """Whether a step succeeded, as 1.0 or 0.0; NaN if the infos do not report it.
 
     Args:
-        info: What `step` returned.
-        told_by: Key or function; `SUCCESS_KEYS` where it is None.
+        info: Infos that `step` returned.
+        told_by: Key or function of the infos; `SUCCESS_KEYS` if None.
 
     Raises:
-        AnswerError: The infos are no dict, or what is there is no truth value.
+        AnswerError: The infos are no dict, or the value is no truth value.
     """
     if type(info) is not dict and not isinstance(info, Mapping):
         raise AnswerError(f"step returned {words(info)} as info, expected a dict")
     if callable(told_by):
-        value, what = told_by(info), "what `success` makes of the infos"
+        value, what = told_by(info), "the value of `success(info)`"
     else:
         for key in (told_by,) if told_by else SUCCESS_KEYS:
             if key in info:
@@ -132,12 +132,13 @@ def success(info: Any, told_by: Success | None) -> float:
         return number(value, what)
     except AnswerError as error:
         raise AnswerError(
-            f"{error}; name the info that tells success, or a function of the infos: gymnasium_family(..., success=...)"
+            f"{error}; name the info that reports success, or a function of the infos: "
+            "gymnasium_family(..., success=...)"
         ) from error
 
 
 def exact(space: spaces.Space[Any]) -> bool:
-    """Whether every value of the right structure flattens to the numbers that it holds: boxes of floats alone do."""
+    """Whether flattening a value of this space keeps its numbers exactly: true for boxes of floats only."""
     if isinstance(space, spaces.Dict):
         return all(exact(part) for part in space.spaces.values())
     if isinstance(space, spaces.Tuple):
@@ -146,7 +147,7 @@ def exact(space: spaces.Space[Any]) -> bool:
 
 
 def misfit(space: spaces.Space[Any], value: Any) -> str | None:
-    """What would be lost or mistaken when the value is flattened as one of the space, in words; None for nothing."""
+    """Describes a value that flattening would change, such as a fraction in a box of whole numbers; None if exact."""
     if isinstance(space, spaces.Dict) and isinstance(value, Mapping):
         return next((m for k, part in space.spaces.items() if k in value and (m := misfit(part, value[k]))), None)
     if isinstance(space, spaces.Tuple) and isinstance(value, tuple | list):
@@ -168,10 +169,10 @@ def misfit(space: spaces.Space[Any], value: Any) -> str | None:
 
 
 def picture(frame: Any) -> np.ndarray:
-    """What `render` returned as bytes, `[height, width, 3]`; floats from 0 to 1 are multiplied by 255.
+    """Converts the return value of `render` to bytes `[height, width, 3]`; floats in [0, 1] are multiplied by 255.
 
     Raises:
-        AnswerError: It is no picture.
+        AnswerError: The value is no image.
     """
     array = np.asarray(frame)
     if array.ndim != 3 or array.shape[2] != 3:
@@ -193,7 +194,7 @@ def picture(frame: Any) -> np.ndarray:
 
 @contextlib.contextmanager
 def plain_flags(env: gymnasium.Env[Any, Any]) -> Iterator[None]:
-    """Lets an environment's step return `bool` where it returns `numpy.bool_`, for checks that ask `is False`."""
+    """Converts `numpy.bool_` in the return value of `step` to `bool`, for checks that compare with `is False`."""
     step: Any = env.step
     own = env.__dict__.get("step")
 

@@ -1,48 +1,34 @@
-"""A batch of Gymnasium environments, stepped in this process or in worker processes, and what can go wrong there."""
+"""A batch of Gymnasium environments, stepped in this process or in worker processes."""
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from gymnasium import spaces
 
-from metarl.config import RoundsOrNone, Seconds
 from metarl.gymnasium_envs.answers import FLOAT32_MAX, UNBOUNDED
 from metarl.gymnasium_envs.pool import WorkerRows
 from metarl.gymnasium_envs.rows import LEAVE, VERDICT, Layout, Maker, TaskRow, describe, make_rows
 from metarl.own_code.guest import guest, say_once, time_limit
+from metarl.stepping import Stepping
 from metarl.types import Bools, Floats, Task
 from metarl.vector import TaskVecEnv
 
 GYMNASIUM_ENV_BYTES = 4096
-"""The least that an environment of Gymnasium's takes: the object, its spaces, its generator of random numbers."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Stepping:
-    """Who steps Gymnasium environments of one's own."""
-
-    workers: Literal["auto", "sync", "async"] = "auto"
-    """This process (sync), worker processes (async), or what a short measurement finds faster, recorded as used."""
-    processes: RoundsOrNone = 0
-    """Worker processes; 0 for one per core."""
-    timeout: Seconds = 60.0
-    """Seconds after which one call of an environment (make, reset or step) counts as hung, and ends the run; a close
-    that hangs is left alone."""
+"""Lower bound on the memory of a Gymnasium environment, bytes: object, spaces, random number generator."""
 
 
 class LocalRows:
-    """All rows in this process, by Gymnasium's `SyncVectorEnv`.
+    """Steps all rows in this process, by Gymnasium's `SyncVectorEnv`.
 
     Args:
-        maker: How to get an environment for a task.
-        layout: Its spaces.
+        maker: Makes an environment for a task.
+        layout: The environment's spaces.
         num_rows: `N`.
-        timeout: Seconds for one call of an environment; kept only in the main thread, where signals arrive.
+        timeout: Seconds for one call of an environment; only enforced in the main thread, which receives signals.
     """
 
     def __init__(self, maker: Maker, layout: Layout, num_rows: int, timeout: float) -> None:
@@ -52,24 +38,24 @@ class LocalRows:
         self._first_step = True
 
     def reset(self, tasks: Sequence[Task], seeds: np.ndarray) -> Floats:
-        """Reports `[N, O + 4]` after a reset of the rows that have a seed; `tasks` and `seeds` are `[N]`."""
+        """Resets the rows that have a seed and returns reports `[N, O + 4]`; `tasks` and `seeds` are `[N]`."""
         self._first_step = True
         with guest(), self._time_limit():
             return self._rows.reset(options={"tasks": tasks, "seeds": seeds})[0]
 
     def step(self, actions: Floats) -> Floats:
-        """Reports `[N, O + 4]` after actions `[N, A]`."""
-        first, self._first_step = self._first_step, False  # what an environment sets up late, it does there
+        """Steps with actions `[N, A]` and returns reports `[N, O + 4]`."""
+        first, self._first_step = self._first_step, False  # environments set handlers as late as here
         with guest(handlers=first), self._time_limit():
             return self._rows.step(actions)[0]
 
     def picture(self, row: int) -> np.ndarray:
-        """What one environment draws, `[height, width, 3]`."""
+        """The image that one environment renders, `[height, width, 3]`."""
         with guest(), self._time_limit():
             return self._rows.envs[row].picture()  # type: ignore[attr-defined]
 
     def close(self) -> None:
-        """Closes the environments; once one hangs there, those that are left stay as they are."""
+        """Closes the environments; after the first that hangs, the others are left open."""
         with guest(), self._time_limit():
             answering = True
             for row in self._rows.envs:
@@ -82,18 +68,18 @@ class LocalRows:
 
 
 class GymnasiumBatch(TaskVecEnv):
-    """Gymnasium environments of one's own as a batch over tasks.
+    """Gymnasium environments as a batch over tasks.
 
-    An episode whose observation or reward is not finite (in float32, in which agents compute) counts as diverged, as
-    in a simulation that blew up. Where that is so at reset, the agent sees zeros, and the first step ends the episode.
+    An episode whose observation or reward is not finite in float32, the type agents compute in, counts as diverged. If
+    that happens at reset, the agent observes zeros, and the first step ends the episode.
 
     Args:
         num_tasks: `M`.
         episodes: `E`.
         horizon: `T`.
-        maker: How to get an environment for a task.
-        layout: Its spaces.
-        stepping: Who steps; `auto` counts as `sync` here, since whoever asks for it has measured before.
+        maker: Makes an environment for a task.
+        layout: The environment's spaces.
+        stepping: How the rows are stepped; `auto` is `sync` here (`metarl.measure.settled` resolves it before).
     """
 
     def __init__(
@@ -121,7 +107,7 @@ class GymnasiumBatch(TaskVecEnv):
         self._row_tasks = [task for task in tasks for _ in range(self.episodes)]
 
     def _reset_rows(self, rows: np.ndarray, rng: np.random.Generator) -> None:
-        if self._rows is None:  # as late as possible: a batch that is only asked for its spaces starts nothing
+        if self._rows is None:  # late, so that reading the spaces of a batch starts no process
             arguments = (self._maker, self._layout, self.num_envs)
             self._rows = (
                 WorkerRows(*arguments, self._stepping.processes, self._stepping.timeout)
@@ -137,7 +123,7 @@ class GymnasiumBatch(TaskVecEnv):
 
     def _step_rows(self, rows: np.ndarray, actions: Floats) -> tuple[Floats, Bools, Bools, dict[str, np.ndarray]]:
         assert self._rows is not None
-        everyone = np.full((self.num_envs, self._layout.action_size), np.nan)  # [N, A], not a number: stand still
+        everyone = np.full((self.num_envs, self._layout.action_size), np.nan)  # [N, A], NaN: do not step the row
         everyone[rows] = actions.reshape(len(rows), self._layout.action_size)
         lost = self._blown_at_reset[rows]
         if lost.any():
@@ -158,18 +144,18 @@ class GymnasiumBatch(TaskVecEnv):
         return self._reports[rows, :-VERDICT]
 
     def render_row(self, row: int, width: int, height: int) -> np.ndarray:
-        """What the environment itself draws, in its own size.
+        """The image that the environment renders, in its own size.
 
         Raises:
-            ValueError: It is stepped in a worker process, or was not made for drawing (`drawing` does both).
-            EnvError: It raised, or drew no picture.
+            ValueError: The environment is stepped in a worker process (`Family.drawing` makes one of this process).
+            EnvError: `render` raised, or returned no image.
         """
         if not isinstance(self._rows, LocalRows):
-            raise ValueError(f"render_row: got row {row} of worker processes, expected environments of this process")
+            raise ValueError(f"render_row: got row {row} of a worker process, expected environments of this process")
         return self._rows.picture(row)
 
     def close_extras(self, **kwargs: Any) -> None:
-        """Closes the environments, and ends the processes that hold them."""
+        """Closes the environments and ends their worker processes."""
         if self._rows is not None:
             self._rows.close()
 
@@ -180,7 +166,7 @@ def _sound(numbers: Floats) -> Bools:
 
 
 def _actions_of(space: spaces.Space[Any]) -> spaces.Box:
-    """The flat action space of a row; bounds so wide that they are none become infinite."""
+    """The flat action space of a row; bounds of at least `UNBOUNDED` become infinite."""
     flat = spaces.flatten_space(space)
     assert isinstance(flat, spaces.Box)
     if (np.maximum(np.abs(flat.low), np.abs(flat.high)) < UNBOUNDED).all():

@@ -1,14 +1,14 @@
-"""What a command line hands to an environment's constructor in every task, beside what varies: `--set "NAME=VALUE"`.
+"""Constructor arguments that are the same in every task, from the command line: `--set "NAME=VALUE"`.
 
-| written | handed over |
+| written | argument |
 |---|---|
 | `enable_wind=true` | `True`; `false` and `null` likewise |
 | `frame_skip=5`, `gain=0.5` | an `int`, a `float` |
-| `xml_file=robot.xml` | a text; the full path if there is such a file |
-| `version="2"` | a text, whatever stands in the quotes |
+| `xml_file=robot.xml` | a string; the full path if the file exists |
+| `version="2"` | a string, whatever the quotes contain |
 | `start=[0,0.5]` | a list |
 
-A family's name holds a constant as JSON, `xml_file="/home/me/robot.xml"`. Nothing in it is ever evaluated.
+A family's name holds a constant as JSON, `xml_file="/home/me/robot.xml"`. None of it is evaluated as code.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ WORDS = {"true": True, "false": False, "null": None, "none": None}
 
 @dataclass(frozen=True)
 class Constant:
-    """An argument that the environment's constructor gets in every task.
+    """A constructor argument that is the same in every task.
 
     Args:
         name: Name of the argument.
@@ -40,20 +40,20 @@ class Constant:
 
     @property
     def text(self) -> str:
-        """As the name of a family holds it."""
+        """The constant as written in a family's name."""
         return f"{self.name}={json.dumps(self.value, ensure_ascii=False, separators=(',', ':'))}"
 
     @property
     def holds_text(self) -> bool:
-        """Whether there is a text in it, which an environment could take for a file or a module."""
+        """Whether the value contains a string, which an environment could use as a file or a module."""
         return '"' in json.dumps(self.value)
 
 
 def parse_constant(text: str) -> Constant:
-    """Reads what stands after `--set`; the path of a file becomes its full path.
+    """Reads an argument of `--set`; the path of a file becomes its full path.
 
     Raises:
-        ValueError: It has another form.
+        ValueError: The text is not `NAME=VALUE`.
     """
     match = re.fullmatch(FORM, text.strip(), re.DOTALL)
     if not match:
@@ -62,15 +62,15 @@ def parse_constant(text: str) -> Constant:
         )
     name, word = match[1], match[2].strip()
     if re.match(r"(uniform|choice)\(", word):
-        raise ValueError(f"--set: got {text!r}, which is no constant; use --vary for what differs between tasks")
+        raise ValueError(f"--set: got {text!r}, which varies between tasks, expected a constant; use --vary")
     return Constant(name, _value(text, word))
 
 
 def read_constant(text: str) -> Constant:
-    """Reads a constant from the name of a family, where it stands as JSON.
+    """Reads a constant from a family's name, which holds it as JSON.
 
     Raises:
-        ValueError: It has another form.
+        ValueError: The text is not `NAME=JSON`.
     """
     match = re.fullmatch(FORM, text, re.DOTALL)
     try:
@@ -85,13 +85,13 @@ def read_constant(text: str) -> Constant:
 
 
 def refuse_repeated(constants: Sequence[Constant], varied: Sequence[str]) -> None:
-    """Raises ValueError if a constant stands twice, or its name varies as well."""
+    """Raises ValueError if a constant is repeated, or varies as well."""
     names = [constant.name for constant in constants]
     for name in names:
         if names.count(name) > 1:
             raise ValueError(f"--set: got {name!r} {names.count(name)} times, expected each name once")
         if name in varied:
-            raise ValueError(f"--set: got {name!r}, which --vary names as well, expected one of the two")
+            raise ValueError(f"--set: got {name!r}, which --vary names too, expected only one of the two")
 
 
 def _value(text: str, word: str) -> Any:
@@ -104,31 +104,31 @@ def _value(text: str, word: str) -> Any:
         except ValueError:
             continue
         if not math.isfinite(number):
-            raise ValueError(f'--set: got {text!r}, expected a finite number, or a text in quotes ("{word}")')
+            raise ValueError(f'--set: got {text!r}, expected a finite number, or a string in quotes ("{word}")')
         return number
     if word[:1] in ('"', "[", "{", "("):
         try:
             return _json(word)
         except (ValueError, RecursionError) as error:
             raise ValueError(
-                f'--set: got {text!r}, expected JSON after a quote or bracket, such as "a text" or [0,0.5,"a"]'
+                f'--set: got {text!r}, expected JSON after a quote or bracket, such as "a string" or [0,0.5,"a"]'
             ) from error
     return _full_path(word)
 
 
 def _json(word: str) -> Any:
-    """A JSON value without what JSON does not know (NaN, Infinity)."""
+    """A JSON value; NaN and Infinity, which Python's reader accepts, are refused."""
 
     def refuse(name: str) -> Any:
         raise ValueError(name)
 
     value = json.loads(word, parse_constant=refuse)
-    json.dumps(value, allow_nan=False)  # 1e999 is read as infinite
+    json.dumps(value, allow_nan=False)  # 1e999 becomes infinite
     return value
 
 
 def _full_path(word: str) -> str:
-    """The full path of a file that is there, so that it is found from another folder too; any other word as it is."""
+    """The absolute path of an existing file, so that it is found from other folders too; any other word unchanged."""
     looks_like_a_path = "/" in word or Path(word).suffix
     try:
         path = Path(word).expanduser()

@@ -1,4 +1,4 @@
-"""What an environment can be told a task by: arguments of its constructor, and attributes."""
+"""Constructor arguments and attributes by which an environment can receive a task."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from metarl.gymnasium_envs.rows import Env
 from metarl.names import did_you_mean
 
 METARLS_OWN = ("render_mode", "max_episode_steps", "disable_env_checker")
-"""Arguments that metarl itself decides about."""
+"""Arguments that metarl sets itself."""
 MISSING = object()
 
 
 def signature(make_env: Callable[..., Any]) -> Sequence[inspect.Parameter]:
-    """The parameters of a function or class, or of what a registered id makes; none where they cannot be known.
+    """The parameters of a function, a class, or the constructor of a registered id; none if Python cannot tell them.
 
     Raises:
-        Exception: What the module of a registered id raises when it is imported.
+        Exception: Raised by the module of a registered id when it is imported.
     """
     if isinstance(make_env, partial) and make_env.func is gymnasium.make:
         point = gymnasium.spec(make_env.args[0].rpartition(":")[2]).entry_point
@@ -38,24 +38,24 @@ def signature(make_env: Callable[..., Any]) -> Sequence[inspect.Parameter]:
 
 
 def takes_any(make_env: Callable[..., Any]) -> bool:
-    """Whether there is room for any keyword (`**keywords`)."""
+    """Whether it takes any keyword (`**keywords`)."""
     return any(p.kind is inspect.Parameter.VAR_KEYWORD for p in signature(make_env))
 
 
 def takes(make_env: Callable[..., Any], keyword: str) -> bool:
-    """Whether there is a keyword of that name, or room for any."""
+    """Whether it takes a keyword of that name, or any."""
     return takes_any(make_env) or any(p.name == keyword for p in signature(make_env))
 
 
 def keywords(make_env: Callable[..., Any]) -> dict[str, bool]:
-    """Arguments in the signature of a function or class, or of what a registered id makes: whether each is required."""
+    """Maps each named argument to whether it is required; for a function, a class, or a registered id."""
     found = signature(make_env)
     named = [p for p in found if p.kind in (inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)]
     return {p.name: p.default is inspect.Parameter.empty for p in named if p.name not in METARLS_OWN}
 
 
 def has_method(env: Env, method: str) -> bool:
-    """Whether the environment, or a wrapper around it, has a method of that name."""
+    """Whether the environment or one of its wrappers has a method of that name."""
     try:
         return callable(env.get_wrapper_attr(method))
     except AttributeError:
@@ -63,7 +63,7 @@ def has_method(env: Env, method: str) -> bool:
 
 
 def settable(bare: Env, name: str) -> bool:
-    """Whether an environment has an attribute of that name that can be set: no method, no property without a setter."""
+    """Whether the attribute exists and can be set: no method, and no property without a setter."""
     found = inspect.getattr_static(bare, name, MISSING)
     if isinstance(found, property):
         return found.fset is not None
@@ -71,13 +71,13 @@ def settable(bare: Env, name: str) -> bool:
 
 
 def number_attributes(bare: Env) -> list[str]:
-    """The public attributes of an environment that hold numbers, and can be set."""
+    """Names of the public attributes of an environment that are numbers and can be set."""
     found = []
     for name in dir(bare):
         if not name.startswith("_") and settable(bare, name):
             try:
                 value = getattr(bare, name)
-            except Exception:  # a property may need what reset makes
+            except Exception:  # a property may need a reset first
                 continue
             if isinstance(value, int | float | np.ndarray | np.number) and not isinstance(value, bool):
                 found.append(name)
@@ -85,22 +85,22 @@ def number_attributes(bare: Env) -> list[str]:
 
 
 def is_unexpected_keyword(error: BaseException | None) -> bool:
-    """Whether something was called with a keyword that it does not take."""
+    """Whether the error comes from a call with an unknown keyword."""
     return isinstance(error, TypeError) and "unexpected keyword argument" in str(error)
 
 
 def refuse_strangers(
     family: str, parameters: Sequence[str], known: Sequence[str], kind: str, attributes: Sequence[str], bare: Env | None
 ) -> None:
-    """Raises ValueError for the first parameter that nothing takes, naming the nearest that something would.
+    """Raises ValueError for the first parameter that is neither an argument nor an attribute; names the nearest one.
 
     Args:
         family: Name of the family, for the message.
-        parameters: Names to look at.
-        known: What takes a value: arguments, then attributes.
-        kind: What the arguments are called.
-        attributes: Those of `known` that are attributes.
-        bare: The environment that has them, where it could be made.
+        parameters: Names of the parameters.
+        known: Names that can receive a value: arguments, then attributes.
+        kind: The word for the arguments in the message.
+        attributes: The attributes among `known`.
+        bare: The unwrapped environment; None if it could not be made.
     """
     for parameter in parameters:
         if parameter in known:
@@ -110,7 +110,7 @@ def refuse_strangers(
         there = inspect.getattr_static(bare, parameter, MISSING) if bare is not None else MISSING
         what = "which the environment does not have"
         if there is not MISSING:
-            what = f"which is a {'property without a setter' if isinstance(there, property) else 'method'} there"
+            what = f"which is a {'property without a setter' if isinstance(there, property) else 'method'} of it"
         raise ValueError(
             f"family {family!r}: got the parameter {parameter!r}, {what}.{did_you_mean(parameter, known)} "
             f"Its {kind}: {arguments}{more}"

@@ -1,4 +1,4 @@
-"""Families made of Gymnasium environments of one's own."""
+"""Families made of Gymnasium environments."""
 
 from __future__ import annotations
 
@@ -9,11 +9,8 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Literal, get_args
 
-import numpy as np
-from gymnasium import spaces
-
 from metarl.gymnasium_envs.answers import Success
-from metarl.gymnasium_envs.batch import GymnasiumBatch, Stepping
+from metarl.gymnasium_envs.batch import GymnasiumBatch
 from metarl.gymnasium_envs.delivery import (
     has_method,
     is_unexpected_keyword,
@@ -30,24 +27,25 @@ from metarl.own_code.errors import EnvError
 from metarl.own_code.guest import guest
 from metarl.own_code.modules import own_error
 from metarl.parameters import refuse_twice
+from metarl.stepping import Stepping
 from metarl.tasks import ContinuousTasks, Family, Parameter, TaskDistribution
 from metarl.types import Task
 
 DEFAULT_HORIZON = 200
-"""Where an environment states no time limit."""
+"""Steps of an episode, for an environment that registers no time limit."""
 
 Delivery = Literal["auto", "arguments", "attributes", "set_task", "options"]
 
 
 @dataclass(frozen=True)
 class GymnasiumEnvs:
-    """The `make_env` of a whole batch: what a `Family` holds as `make_envs`.
+    """Makes batches of Gymnasium environments; `make_envs` and `single_envs` of a `Family`.
 
     Args:
-        maker: How to get an environment for a task.
-        layout: Its spaces.
-        stepping: Who steps.
-        reports_success: Whether the environment tells of successes, if only when they happen.
+        maker: Makes an environment for a task.
+        layout: The environment's spaces.
+        stepping: How they are stepped.
+        reports_success: Whether the infos report success, if only when it happens.
     """
 
     maker: Maker
@@ -56,12 +54,35 @@ class GymnasiumEnvs:
     reports_success: bool = False
 
     def __call__(self, num_tasks: int, episodes: int, horizon: int) -> GymnasiumBatch:
-        """The batch; no environment is made before its first reset."""
+        """The batch; its environments are made at the first reset."""
         envs = GymnasiumBatch(
             num_tasks, episodes, horizon, maker=self.maker, layout=self.layout, stepping=self.stepping
         )
         envs.reports_success = self.reports_success
         return envs
+
+    def with_stepping(self, stepping: Stepping) -> GymnasiumEnvs:
+        """The same environments, stepped in another way."""
+        return replace(self, stepping=stepping)
+
+    def drawing(self) -> GymnasiumEnvs:
+        """The same environments, made with `render_mode="rgb_array"` and stepped in this process.
+
+        Raises:
+            ValueError: They take no `render_mode`.
+        """
+        if not takes(self.maker.make_env, "render_mode"):
+            raise ValueError(
+                "got environments that cannot render; give what makes them the argument render_mode, and let render() "
+                'return an array [height, width, 3] if it is "rgb_array"'
+            )
+        maker = replace(self.maker, make_env=partial(self.maker.make_env, render_mode="rgb_array"))
+        return replace(self, maker=maker, stepping=replace(self.stepping, workers="sync"))
+
+
+def gymnasium_envs_of(family: Family) -> GymnasiumEnvs | None:
+    """The Gymnasium environments of a family; None for any other kind."""
+    return family.single_envs if isinstance(family.single_envs, GymnasiumEnvs) else None
 
 
 def gymnasium_family(
@@ -83,31 +104,31 @@ def gymnasium_family(
     """A family of tasks from a Gymnasium environment.
 
     Args:
-        make_env: Makes one environment: its class, or a function. It has to be importable by name (or picklable)
-            where worker processes are to run it.
+        make_env: Makes one environment: its class, or a function. Worker processes need it importable by name, or
+            picklable.
         name: Name of the family.
-        parameters: What its tasks differ in, each drawn from its range: `uniform("goal", -1, 1, meaning="m")`.
-        distribution: Where its tasks come from, in place of `parameters`.
-        horizon: `T`, steps of an episode, unless the run says otherwise.
+        parameters: Parameters in which its tasks differ, each with its range: `uniform("goal", -1, 1, meaning="m")`.
+        distribution: Distribution of its tasks, in place of `parameters`.
+        horizon: `T`, steps of an episode, unless the run sets another.
         summary: One line for `metarl list`.
-        task_by: How an environment gets its task. `set_task`: `env.set_task(values)`, where values is a dict from
-            name to a float, or to an array where a parameter has several components. `options`:
-            `env.reset(options={"task": values})`. `arguments`: keywords of `make_env`. `attributes`: set on the
-            bare environment. `auto` takes `set_task` where the environment has it, otherwise for each parameter
-            the argument of that name, or else the attribute, or else an argument behind `**keywords`.
-        integers: Parameters that the environment wants as `int`.
-        observation_units: Unit of each number of the flattened observation, such as `m` or `rad/s`: normalised
-            observations need them to tell jitter from what is small in its unit. None by default.
-        workers: Who steps, unless the run says otherwise; see `Stepping`.
-        timeout: Seconds after which one call of an environment counts as hung.
-        reports_success: Declares that the environment tells of successes in its infos, if only when they happen: rates
-            are then 0, not unknown, before the first. Without the declaration they are known from the first on.
-        success: What tells success where it is neither `info["success"]` nor `info["is_success"]`: another key, such
-            as "succeed", or a function of the infos. Declares `reports_success`.
+        task_by: How an environment receives its task. `set_task`: `env.set_task(values)`, with a dict from name to
+            float, or to an array for several components. `options`: `env.reset(options={"task": values})`.
+            `arguments`: keywords of `make_env`. `attributes`: attributes of the unwrapped environment. `auto`:
+            `set_task` if the environment has it; otherwise, for each parameter, the argument of that name, else the
+            attribute, else an argument behind `**keywords`.
+        integers: Parameters to pass as `int`.
+        observation_units: Unit of each number of the flattened observation, such as `m` or `rad/s`. Normalisation uses
+            them to distinguish jitter from signals that are small in their unit. Unknown by default.
+        workers: Who steps, unless the run sets another; see `Stepping`.
+        timeout: Seconds after which a call of an environment counts as hung.
+        reports_success: Declares that infos report success, if only when it happens: success rates are then 0 before
+            the first success. Without the declaration they are unknown until then.
+        success: Key of the infos, such as "succeed", or function of the infos that reports success, if it is neither
+            `info["success"]` nor `info["is_success"]`. Implies `reports_success`.
 
     Raises:
-        ValueError: There is no parameter, nothing that takes it, a space that no agent can use, or another number
-            of units than the observation has.
+        ValueError: There is no parameter, the environment cannot receive one, a space fits no agent, or the number of
+            units is not that of the observation.
         EnvError: The environment cannot be made.
     """
     if (distribution is None) == (not parameters):
@@ -127,27 +148,29 @@ def gymnasium_family(
         layout = Layout(env.observation_space, env.action_space, tuple(observation_units), success)
         check_spaces(name, layout)
     stepping = Stepping(workers=workers, timeout=timeout)
+    envs = GymnasiumEnvs(maker, layout, stepping, reports_success or success is not None)
     return Family(
         name=name,
         summary=summary or (inspect.getdoc(getattr(make_env, "func", make_env)) or name).split("\n")[0],
         distribution=tasks,
         horizon=horizon,
-        make_envs=GymnasiumEnvs(maker, layout, stepping, reports_success or success is not None),
+        make_envs=envs,
+        single_envs=envs,
     )
 
 
 @contextlib.contextmanager
 def made(name: str, make_env: Callable[[], Env], tell: Callable[[Env], Env] | None = None) -> Iterator[Env]:
-    """An environment to look at, closed afterwards.
+    """Makes an environment for inspection, and closes it afterwards.
 
     Args:
         name: Name of the family.
-        make_env: Makes it.
-        tell: Tells it its task.
+        make_env: Makes the environment.
+        tell: Passes the task to the environment.
 
     Raises:
-        ValueError: It is none of Gymnasium's.
-        EnvError: It raised.
+        ValueError: The object is no `gymnasium.Env`.
+        EnvError: The user's code raised.
     """
     with _made_by_the_user(name):
         env = make_env()
@@ -163,7 +186,7 @@ def made(name: str, make_env: Callable[[], Env], tell: Callable[[Env], Env] | No
 
 @contextlib.contextmanager
 def _made_by_the_user(name: str) -> Iterator[None]:
-    """Within it, whatever goes wrong becomes an `EnvError`; sys.exit is no `Exception`."""
+    """Turns everything that the user's code raises, sys.exit included, into an `EnvError`."""
     with guest():
         try:
             yield
@@ -174,7 +197,7 @@ def _made_by_the_user(name: str) -> Iterator[None]:
 
 
 def _maker(name: str, make_env: Callable[..., Env], task: Task, task_by: Delivery, integers: tuple[str, ...]) -> Maker:
-    """How the parameters of tasks like this one reach an environment."""
+    """Decides how parameters reach an environment, by the signature and the attributes of one that it makes."""
     told = Maker(make_env=make_env, delivery="set_task", integers=integers)
     if task_by in ("set_task", "options"):
         return replace(told, delivery=task_by)
@@ -190,8 +213,8 @@ def _maker(name: str, make_env: Callable[..., Env], task: Task, task_by: Deliver
     missing = [key for key, needed in taken.items() if needed and key not in arguments]
     if missing and not any_keyword:
         raise ValueError(
-            f"family {name!r}: what makes the environment needs {', '.join(missing)} as well; give it a default, let "
-            f'it vary, or name it with --set "{missing[0]}=VALUE"'
+            f"family {name!r}: the constructor also needs {', '.join(missing)}; give it a default, let it vary, or set "
+            f'it with --set "{missing[0]}=VALUE"'
         )
     values, others = told.values(task), [p for p in parameters if p not in arguments]
     with made(name, lambda: make_env(**{key: values[key] for key in arguments})) as env:
@@ -204,13 +227,13 @@ def _maker(name: str, make_env: Callable[..., Env], task: Task, task_by: Deliver
             fits = [p for p in others if p not in strangers]
             refuse_strangers(name, parameters, [*known, *arguments, *fits], "arguments", [*numbers, *fits], bare)
     maker = replace(told, delivery="attributes", arguments=(*arguments, *strangers))
-    if strangers:  # behind **keywords, if anywhere
+    if strangers:  # only **keywords can take them
         _refuse_unexpected(name, maker, task, {**taken, **dict.fromkeys(numbers, False)})
     return maker
 
 
 def _refuse_unexpected(name: str, maker: Maker, task: Task, known: Collection[str]) -> None:
-    """Raises ValueError if what takes any keyword hands one on to what does not take it."""
+    """Raises ValueError if a function with `**keywords` passes a parameter to a constructor that does not take it."""
     values = maker.values(task)
     try:
         with made(name, lambda: maker.make_env(**{key: values[key] for key in maker.arguments})):
@@ -224,51 +247,8 @@ def _refuse_unexpected(name: str, maker: Maker, task: Task, known: Collection[st
 
 @contextlib.contextmanager
 def looked_up(name: str) -> Iterator[None]:
-    """Says of a registered environment whose module cannot be imported what is missing."""
+    """Names the missing module if that of a registered environment cannot be imported."""
     try:
         yield
     except (Exception, SystemExit) as error:
         raise own_error(f"family {name!r}: the environment", "when it was looked up", error) from error
-
-
-# Who steps ------------------------------------------------------------------------------------------------
-
-
-def stepping_of(family: Family) -> Stepping | None:
-    """Who steps a family's environments; None where they are no Gymnasium environments."""
-    return family.make_envs.stepping if isinstance(family.make_envs, GymnasiumEnvs) else None
-
-
-def with_stepping(family: Family, stepping: Stepping | None) -> Family:
-    """The family, its Gymnasium environments stepped as told; any other family as it is."""
-    if stepping is None or not isinstance(family.make_envs, GymnasiumEnvs):
-        return family
-    return replace(family, make_envs=replace(family.make_envs, stepping=stepping))
-
-
-def drawing(family: Family) -> Family:
-    """The family, its Gymnasium environments made with `render_mode="rgb_array"`, in this process; else as it is.
-
-    Raises:
-        ValueError: The environments take no `render_mode`.
-    """
-    made = family.make_envs
-    if not isinstance(made, GymnasiumEnvs):
-        return family
-    if not takes(made.maker.make_env, "render_mode"):
-        raise ValueError(
-            f"family {family.name!r}: got environments without pictures; add the argument render_mode to what makes "
-            'them, and let render() return an array [height, width, 3] where it is "rgb_array"'
-        )
-    maker = replace(made.maker, make_env=partial(made.maker.make_env, render_mode="rgb_array"))
-    return replace(family, make_envs=replace(made, maker=maker, stepping=replace(made.stepping, workers="sync")))
-
-
-def random_actions(space: spaces.Box | spaces.Discrete, rows: int, rng: np.random.Generator) -> np.ndarray:
-    """Uniform random actions for every row, `[rows, A]`, or `[rows]` where they are discrete."""
-    if isinstance(space, spaces.Discrete):
-        return rng.integers(space.n, size=rows) + int(space.start)
-    low, high = space.low.astype(np.float64), space.high.astype(np.float64)
-    bounded = np.isfinite(low) & np.isfinite(high)
-    uniform = rng.uniform(np.where(bounded, low, -1.0), np.where(bounded, high, 1.0), (rows, *low.shape))
-    return np.clip(uniform, low, high).astype(space.dtype)

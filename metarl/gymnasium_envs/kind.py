@@ -1,4 +1,4 @@
-"""Whether what somebody brings is a Gymnasium environment of spaces that agents can use; one line where it is not."""
+"""Checks that an object is a Gymnasium environment with spaces that agents can use; refuses others in one line."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ from metarl.tasks import Family
 
 
 def not_an_env(name: str, kind: type) -> str:
-    """What to do about a class, or an object of it, that is no `gymnasium.Env`."""
+    """A message about a class, or an instance of it, that is no `gymnasium.Env`, with advice."""
     package = kind.__module__.partition(".")[0]
     bases = {base.__module__.partition(".")[0] for base in kind.__mro__}
     if "gym" in bases:
-        advice = "it is one of the old package gym: write `import gymnasium as gym` where it is defined"
+        advice = "it comes from the old package gym: write `import gymnasium as gym` in its module"
     elif issubclass(kind, gymnasium.vector.VectorEnv):
-        advice = "it is a batch of environments: give a single one"
+        advice = "it is a batch of environments: name a single one"
     elif bases & {"dm_env", "dm_control", "pettingzoo"}:
-        advice = f"it is one of {package}: wrap it by the package shimmy"
+        advice = f"it comes from {package}: wrap it with the package shimmy"
     elif issubclass(kind, Family):
         advice = "it is a family already: name it without gym:"
     else:
-        advice = "let the class inherit from it"
+        advice = "inherit from gymnasium.Env"
     return f"family {name!r}: got a {kind.__name__}, expected a gymnasium.Env; {advice}"
 
 
 def check_is_env(name: str, env: object) -> None:
-    """Raises ValueError for anything but a Gymnasium environment with two spaces."""
+    """Raises ValueError unless the object is a Gymnasium environment with both spaces."""
     if env is None:
         raise ValueError(f"family {name!r}: make_env returned None, expected a gymnasium.Env; return it")
     if not isinstance(env, gymnasium.Env):
@@ -47,9 +47,9 @@ def check_is_env(name: str, env: object) -> None:
 
 
 def check_env_is_ours(name: str, env: Env, *, takes_options: bool) -> None:
-    """Raises ValueError where a reset takes no seed, as in the old API, or no options where they carry the task."""
+    """Raises ValueError if a reset takes no seed (the old API of gym), or no options although they carry the task."""
     level: Any = env
-    takes_options = takes_options or isinstance(env, gymnasium.Wrapper)  # which hands them on, if only None
+    takes_options = takes_options or isinstance(env, gymnasium.Wrapper)  # a wrapper passes options on, if only None
     while level is not None:
         inner = getattr(level, "env", None) if isinstance(level, gymnasium.Wrapper) else None
         needed = ("seed", "options") if takes_options and inner is None else ("seed",)
@@ -68,7 +68,7 @@ def check_env_is_ours(name: str, env: Env, *, takes_options: bool) -> None:
 
 
 def check_spaces(name: str, layout: Layout) -> None:
-    """Raises ValueError where observations are no row of numbers, actions no numbers or choice, or units do not fit."""
+    """Raises ValueError for an observation or action space that fits no agent, or a wrong number of units."""
     observation, action = layout.observation_space, layout.action_space
     if not _flattens(observation):
         raise ValueError(
@@ -82,11 +82,11 @@ def check_spaces(name: str, layout: Layout) -> None:
         )
     if not layout.observation_size:
         raise ValueError(
-            f"family {name!r}: got an observation space of no numbers, {observation}, expected at least one; let it "
-            "be Box(0, 1, (1,)), and observe np.zeros(1)"
+            f"family {name!r}: got the empty observation space {observation}, expected at least one number; "
+            "declare Box(0, 1, (1,)), and observe np.zeros(1)"
         )
     if not layout.action_size:
-        raise ValueError(f"family {name!r}: got an action space of no numbers, {action}, expected at least one")
+        raise ValueError(f"family {name!r}: got the empty action space {action}, expected at least one number")
     if layout.units and len(layout.units) != layout.observation_size:
         raise ValueError(
             f"family {name!r}: got {len(layout.units)} observation_units, expected {layout.observation_size}, one for "
@@ -95,7 +95,7 @@ def check_spaces(name: str, layout: Layout) -> None:
 
 
 def _flattens(space: spaces.Space[Any]) -> bool:
-    """Whether a space flattens to a row of numbers of one length."""
+    """Whether a space flattens to a vector of fixed length."""
     try:
         return bool(space.is_np_flattenable) and isinstance(spaces.flatten_space(space), spaces.Box)
     except (NotImplementedError, TypeError, ValueError, AttributeError):

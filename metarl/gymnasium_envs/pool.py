@@ -1,4 +1,4 @@
-"""The rows of a batch in worker processes, seen from the process that owns them."""
+"""Rows of a batch in worker processes: the side of the process that owns them."""
 
 from __future__ import annotations
 
@@ -35,27 +35,27 @@ from metarl.types import Floats, Task
 from metarl.vector import available_cores
 
 START_METHOD = "forkserver"
-"""How worker processes start: from a clean process, since this one may hold threads, which do not survive a fork."""
+"""Start method of worker processes: from a clean process, since threads of this one do not survive a fork."""
 PRELOADED = ("metarl.gymnasium_envs.family",)
-"""What that process imports once for all: what a family of one's own imports anyway."""
+"""Modules that the clean process imports once for all workers; a user's family imports them anyway."""
 LOOK_SECONDS = 1.0
-"""How often at least one looks whether a worker process still lives while it owes an answer."""
+"""Longest interval between two checks that a worker process is alive while its answer is pending."""
 
 
 @contextlib.contextmanager
 def ctrl_c_is_ours(*, later: bool = False) -> Iterator[None]:
-    """Keeps Ctrl-C, which a terminal sends to all processes, from those that are started meanwhile.
+    """Hides Ctrl-C, which a terminal sends to all processes, from processes that are started within it.
 
     Args:
-        later: Keep it from this process too until they are started: one that was forked a moment ago is known to nobody
-            if Ctrl-C comes right then.
+        later: Also delay it for this process until they are started. Otherwise Ctrl-C right after a fork would leave a
+            process that is not registered yet.
     """
     came: list[int] = []
     handler = signal.getsignal(signal.SIGINT)
     later = later and callable(handler) and threading.current_thread() is threading.main_thread()
     if later:
         signal.signal(signal.SIGINT, lambda number, frame: came.append(number))
-    resource_tracker.ensure_running()  # else it is started later, and lets Ctrl-C through from then on
+    resource_tracker.ensure_running()  # started later, it would unblock Ctrl-C
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
@@ -74,18 +74,18 @@ else:
 
 
 class Workers(AsyncRows):
-    """Gymnasium's `AsyncVectorEnv` whose processes always end, however they are.
+    """Gymnasium's `AsyncVectorEnv` with processes that always end, also if they hang.
 
-    They are not daemonic, so that environments can start processes of their own.
+    The processes are not daemonic, so that environments can start processes of their own.
 
     Args:
-        makers: What each process holds.
-        timeout: Seconds that they get for closing their environments.
+        makers: One per process; makes its part of the batch.
+        timeout: Seconds for closing the environments.
     """
 
     def __init__(self, makers: Sequence[PartMaker], timeout: float) -> None:
         self._timeout = timeout
-        # Python waits for processes that are not daemonic when it ends, so whoever forgot to close them kills them.
+        # At its end Python waits for processes that are not daemonic; those still open then are killed.
         self._at_exit = Finalize(None, self.close, kwargs={"terminate": True}, exitpriority=100)
         context = multiprocessing.get_context(START_METHOD)
         context.set_forkserver_preload(list(PRELOADED))
@@ -101,11 +101,11 @@ class Workers(AsyncRows):
             raise
 
     def close_extras(self, timeout: float | None = None, terminate: bool = False) -> None:
-        """Lets every process close its environments; kills those that do not, or not in time.
+        """Asks every process to close its environments; kills those that do not end in time.
 
         Args:
-            timeout: Seconds they get; as many as a call of an environment by default.
-            terminate: Kill them right away.
+            timeout: Seconds to wait; by default those for a call of an environment.
+            terminate: Kill at once.
         """
         self._at_exit.cancel()
         processes = getattr(self, "processes", [])
@@ -131,20 +131,20 @@ class Workers(AsyncRows):
 
 
 class WorkerRows:
-    """The rows spread over worker processes, by Gymnasium's `AsyncVectorEnv`.
+    """Rows distributed over worker processes, by Gymnasium's `AsyncVectorEnv`.
 
-    Each process holds an equal share of the rows. It reports failures as values; where it cannot, because it died
-    or hangs, what it wrote into its black box (a file) tells which row was at work and where in the code.
+    Each process holds an equal share of the rows and returns failures as values. If it dies or hangs, its black box (a
+    file) names the row that was called and the line of code.
 
     Args:
-        maker: How to get an environment for a task.
-        layout: Its spaces.
+        maker: Makes an environment for a task.
+        layout: The environment's spaces.
         num_rows: `N`.
-        processes: How many; 0 for one per core.
+        processes: Number of processes; 0 for one per core.
         timeout: Seconds for one call of an environment.
 
     Raises:
-        EnvError: The processes could not be started, for instance since `make_env` cannot be pickled.
+        EnvError: The processes cannot be started, for instance because `make_env` cannot be pickled.
     """
 
     def __init__(self, maker: Maker, layout: Layout, num_rows: int, processes: int, timeout: float) -> None:
@@ -177,12 +177,12 @@ class WorkerRows:
             self._folder.cleanup()
             raise EnvError(
                 f"the environment cannot be started in a worker process ({type(error).__name__}: {error}); "
-                "make_env has to be importable by name or picklable, with all that it refers to "
+                "make_env and all it refers to have to be importable by name, or picklable "
                 "(--workers sync needs neither)"
             ) from error
 
     def reset(self, tasks: Sequence[Task], seeds: np.ndarray) -> Floats:
-        """Reports `[N, O + 4]` after a reset of the rows that have a seed; `tasks` and `seeds` are `[N]`."""
+        """Resets the rows that have a seed and returns reports `[N, O + 4]`; `tasks` and `seeds` are `[N]`."""
         self._tasks = tasks
         with self._closing_on_failure():
             self._wait_for(lambda: self._workers.reset_async(options={"tasks": tasks, "seeds": seeds}))
@@ -191,7 +191,7 @@ class WorkerRows:
         return received
 
     def step(self, actions: Floats) -> Floats:
-        """Reports `[N, O + 4]` after actions `[N, A]`."""
+        """Steps with actions `[N, A]` and returns reports `[N, O + 4]`."""
         padded = np.full((len(self._boxes) * self._size, actions.shape[1]), np.nan)
         padded[: self._num_rows] = actions
         parts = padded.reshape(len(self._boxes), self._size, -1)
@@ -207,7 +207,7 @@ class WorkerRows:
         self._folder.cleanup()
 
     def _pass_notes_on(self) -> None:
-        """Prints the warnings and the first output of the workers."""
+        """Prints warnings and the first output of the workers."""
         for i, box in enumerate(self._boxes):
             self._notes_seen[i] = pass_on(notes_file(box), self._notes_seen[i])
 
@@ -216,7 +216,7 @@ class WorkerRows:
         try:
             yield
         except BaseException as error:
-            if isinstance(error, EOFError | ConnectionError):  # it died after `_wait_for` looked
+            if isinstance(error, EOFError | ConnectionError):  # it died after `_wait_for` checked
                 error = self._death()
             self._workers.close(terminate=True)
             self._pass_notes_on()
@@ -230,17 +230,17 @@ class WorkerRows:
         return reports.reshape(-1, reports.shape[-1])[: self._num_rows]
 
     def _wait_for(self, send: Callable[[], None]) -> None:
-        """Sends a command to every worker and waits until all have answered.
+        """Sends a command to every worker and waits for all answers.
 
         Raises:
-            EnvError: One died, or makes no progress.
+            EnvError: A worker died, or makes no progress.
         """
         send()
         pending: dict[Any, int] = {pipe: i for i, pipe in enumerate(self._workers.parent_pipes)}
         calls = [int(progress[1]) for progress in self._progress]
         since = [time.monotonic()] * len(calls)
         while pending:
-            # A dead worker's pipe is ready too, unless a process that it started still holds the other end.
+            # A dead worker's pipe is ready too, unless one of its child processes still holds the other end.
             for ready in wait(list(pending), min(self._timeout / LOOKS, LOOK_SECONDS)):
                 pending.pop(ready)
             if any(self._workers.processes[i].exitcode is not None for i in pending.values()):
@@ -271,11 +271,11 @@ class WorkerRows:
         pid = self._workers.processes[worker].pid
         if pid is not None:
             with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGUSR1)  # it writes down where it is
+                os.kill(pid, signal.SIGUSR1)  # it writes its traceback
         end = time.monotonic() + 1.0
         while time.monotonic() < end and not read_trace(self._boxes[worker]):
             time.sleep(0.01)
-        time.sleep(0.05)  # for the rest of what it writes
+        time.sleep(0.05)  # for the rest of the traceback
         return EnvError(
             f"a worker process hangs: no answer within the time limit of {self._timeout:g} s (--timeout) in "
             f"{self._at_work(worker)}",

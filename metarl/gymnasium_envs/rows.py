@@ -1,7 +1,7 @@
-"""What runs beside the environment: one row of the batch, which makes it, tells it its task, and reads its answers.
+"""One row of a batch: makes its environment, passes it the task, and reads its return values.
 
-A row reports after every call one array `[O + 4]`: the flattened observation, then reward, terminated, truncated,
-and success (not a number where the environment says nothing about it). So a whole part travels back as one array.
+After every call a row reports one array `[O + 4]`: the flattened observation, reward, terminated, truncated and success
+(NaN if the environment does not report it). The reports of many rows are one array between processes.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ from metarl.types import Floats, Task
 
 Env: TypeAlias = gymnasium.Env[Any, Any]
 VERDICT = 4
-"""Numbers of a report after its observation: reward, terminated, truncated, success."""
+"""Numbers after the observation in a report: reward, terminated, truncated, success."""
 FAREWELL_SECONDS = 5.0
-"""What an environment that was only looked at gets for its close, before it is left as it is."""
+"""Seconds for closing an inspected environment before it is left open."""
 LEAVE = -1
-"""In place of a seed: do not reset this row."""
+"""In place of a seed: this row is not reset."""
 
 
 def describe(task: Task | None) -> str:
-    """A task in words, every number to its last digit."""
+    """A task in words, with every digit of its numbers."""
     if task is None:
         return "no task yet"
     return ", ".join(
@@ -45,15 +45,15 @@ def describe(task: Task | None) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class Maker:
-    """How to get an environment that plays a task.
+    """Makes an environment, and passes it a task.
 
     Args:
-        make_env: Makes an environment; gets the parameters in `arguments` as keywords.
-        delivery: How the others reach it: `attributes` sets each on the bare environment, `set_task` calls
-            `env.set_task(values)`, `options` hands `{"task": values}` to every reset. `values` is a dict from
-            name to a float, or to an array where a parameter has several components.
-        arguments: Parameters that `make_env` takes: a new environment is made whenever the task changes.
-        integers: Parameters handed over as `int`.
+        make_env: Makes an environment from the parameters in `arguments`, as keywords.
+        delivery: How the other parameters reach it: `attributes` sets each on the unwrapped environment, `set_task`
+            calls `env.set_task(values)`, `options` passes `{"task": values}` to every reset. `values` is a dict from
+            name to float, or to an array for several components.
+        arguments: Parameters that `make_env` takes; a change of task then makes a new environment.
+        integers: Parameters passed as `int`.
     """
 
     make_env: Callable[..., Env]
@@ -62,7 +62,7 @@ class Maker:
     integers: tuple[str, ...] = ()
 
     def values(self, task: Task) -> dict[str, Any]:
-        """The task as an environment gets it."""
+        """The values of a task as an environment receives them."""
 
         def value(name: str, numbers: tuple[float, ...]) -> Any:
             if len(numbers) > 1:
@@ -72,12 +72,12 @@ class Maker:
         return {name: value(name, numbers) for name, numbers in task.parameters}
 
     def play(self, env: Env | None, task: Task, values: dict[str, Any] | None = None) -> Env:
-        """An environment that plays the task: the same one, told about it, where that is enough.
+        """An environment for the task: the previous one if the task can be passed to it, otherwise a new one.
 
         Args:
-            env: What played before, if anything.
+            env: The previous environment, if any.
             task: The task.
-            values: It as `values` gives it, where the caller wants to see what becomes of the arrays in it.
+            values: The values of the task, if the caller keeps them to notice changes of their arrays.
         """
         values = self.values(task) if values is None else values
         if env is None or self.arguments:
@@ -87,11 +87,11 @@ class Maker:
         return self.tell(env, values)
 
     def make(self, values: dict[str, Any]) -> Env:
-        """A new environment, which knows those of the task's values that are arguments."""
+        """A new environment, made with the values that are arguments."""
         return self.make_env(**{name: values[name] for name in self.arguments})
 
     def tell(self, env: Env, values: dict[str, Any]) -> Env:
-        """The environment, told the other values."""
+        """Passes the other values to the environment; returns it, or a wrapper around it."""
         if self.delivery == "attributes":
             for name in values.keys() - set(self.arguments):
                 setattr(env.unwrapped, name, values[name])
@@ -105,32 +105,32 @@ class Maker:
 
 
 class TaskInOptions(gymnasium.Wrapper[Any, Any, Any, Any]):
-    """Hands the task to every reset as `options["task"]`."""
+    """Passes the task to every reset as `options["task"]`."""
 
     task_values: dict[str, Any]
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
-        """As the environment's own, with the task added; it gets arrays of its own, which it may change."""
+        """Resets the environment with the task added to the options; arrays are copies, which it may change."""
         task = {name: np.copy(v) if isinstance(v, np.ndarray) else v for name, v in self.task_values.items()}
         return self.env.reset(seed=seed, options={**(options or {}), "task": task})
 
 
 def close_env(env: Env) -> bool:
-    """Closes an environment; what goes wrong there is a warning. Returns whether it answered in time."""
+    """Closes an environment; an error there is a warning. Returns False if the call hung."""
     try:
         env.close()
     except KeyboardInterrupt:
         raise
     except NoAnswerError as error:
-        say_once(f"the environment hangs in close: {error}; it is left as it is, and the command goes on")
+        say_once(f"the environment hangs in close: {error}; it is left open, and the command goes on")
         return False
-    except BaseException as error:  # a simulator may call sys.exit there, or raise what is no Exception
+    except BaseException as error:  # sys.exit, or an exception that is no Exception
         say_once(f"{what_it_did(error, 'close')}; the command goes on")
     return True
 
 
 def farewell(env: Env) -> None:
-    """Closes an environment that was only looked at, within a short time."""
+    """Closes an inspected environment, within a short time limit."""
     with guest(), time_limit(FAREWELL_SECONDS):
         close_env(env)
 
@@ -142,8 +142,8 @@ class Layout:
     Args:
         observation_space: The environment's own.
         action_space: The environment's own.
-        units: Of the flattened observation's numbers, as `Spaces.observation_units` has them.
-        success: What tells success, where it is none of the usual infos.
+        units: Units of the flattened observation, as in `Spaces.observation_units`.
+        success: Key or function that reports success; None for `SUCCESS_KEYS`.
     """
 
     observation_space: spaces.Space[Any]
@@ -158,7 +158,7 @@ class Layout:
 
     @property
     def action_size(self) -> int:
-        """`A`; 1 for a choice."""
+        """`A`; 1 for discrete actions."""
         return 1 if isinstance(self.action_space, spaces.Discrete) else int(np.prod(self.action_space.shape or (1,)))
 
     @cached_property
@@ -167,7 +167,7 @@ class Layout:
 
     @cached_property
     def _bounds(self) -> tuple[Floats, Floats] | None:
-        """Bounds that an action has to be clipped to, since they are no float32 numbers as those of a policy are."""
+        """Bounds to clip actions to, if they are no float32 numbers: rounding to float32 could exceed them."""
         space = self.action_space
         if not isinstance(space, spaces.Box) or space.dtype != np.float64:
             return None
@@ -179,12 +179,12 @@ class Layout:
         """An observation as `[O]`.
 
         Raises:
-            AnswerError: It has not the structure or the shape of its space, or its numbers cannot be those of it.
+            AnswerError: The structure, the shape or a number does not fit the space.
         """
         try:
             lost = observation is None or (not self._is_exact and answers.misfit(self.observation_space, observation))
             if lost:
-                raise ValueError("nothing was returned" if observation is None else lost)
+                raise ValueError("it is None" if observation is None else lost)
             row = np.asarray(spaces.flatten(self.observation_space, observation), dtype=np.float64)
         except (TypeError, KeyError, IndexError, ValueError, AttributeError, OverflowError, RuntimeError) as error:
             raise AnswerError(
@@ -198,7 +198,7 @@ class Layout:
         return row
 
     def action(self, row: Floats) -> Any:
-        """The environment's action from a row of the batch, `[A]`."""
+        """The environment's action for a row `[A]` of the batch."""
         if isinstance(self.action_space, spaces.Discrete):
             return np.int64(row[0])
         action = np.reshape(row, self.action_space.shape or ()).astype(self.action_space.dtype)
@@ -206,13 +206,13 @@ class Layout:
 
 
 class TaskRow(gymnasium.Env[Floats, Floats]):
-    """One row: makes its environment when its task arrives, and stands still when an action is not a number.
+    """One row: makes its environment when it receives its task, and does not step if an action is NaN.
 
     Args:
-        maker: How to get an environment for a task.
-        layout: Its spaces.
-        index: The row's place in the batch.
-        progress: `[2]`: which row is at work, and how many calls have been made; written at each call.
+        maker: Makes an environment for a task.
+        layout: The environment's spaces.
+        index: Index of the row in the batch.
+        progress: `[2]`, written at each call: the row that is called, and the number of calls so far.
     """
 
     def __init__(self, maker: Maker, layout: Layout, index: int, progress: Floats) -> None:
@@ -225,7 +225,7 @@ class TaskRow(gymnasium.Env[Floats, Floats]):
         self._report = np.zeros(layout.observation_size + VERDICT)
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Floats, dict[str, Any]]:
-        """Takes its task from `options["tasks"]` `[N]` and its seed from `options["seeds"]` `[N]`."""
+        """Resets with its task of `options["tasks"]` `[N]` and its seed of `options["seeds"]` `[N]`."""
         assert options is not None
         task, row_seed = options["tasks"][self._index], int(options["seeds"][self._index])
         if row_seed != LEAVE:
@@ -241,13 +241,13 @@ class TaskRow(gymnasium.Env[Floats, Floats]):
         return self._layout.flat(observation)
 
     def _told_arrays_changed(self) -> bool:
-        """Whether the environment changed an array of its task in place, so that it has to be told again."""
+        """Whether the environment changed an array of its task in place, so that the task has to be passed again."""
         assert self._task is not None
         arrays = ((name, value) for name, value in self._told.items() if isinstance(value, np.ndarray))
         return any(tuple(value) != self._task[name] for name, value in arrays)
 
     def step(self, action: Floats) -> tuple[Floats, float, bool, bool, dict[str, Any]]:
-        """Steps its environment; the report says the rest."""
+        """Steps its environment; the observation is the whole report."""
         if not np.isnan(action[0]):
             self._report = self._guarded("step", self._advance, action)
         return self._report, 0.0, False, False, {}
@@ -265,32 +265,32 @@ class TaskRow(gymnasium.Env[Floats, Floats]):
         return np.concatenate([self._layout.flat(observation), verdict])
 
     def picture(self) -> np.ndarray:
-        """What its environment draws, `[height, width, 3]`.
+        """The image that its environment renders, `[height, width, 3]`.
 
         Raises:
-            EnvError: That raised, or is no picture.
+            EnvError: `render` raised, or returned no image.
         """
         assert self._env is not None
         return self._guarded("render", lambda env: answers.picture(env.render()), self._env)
 
     def _guarded(self, name: str, call: Callable[..., Any], *arguments: Any) -> Any:
-        """Calls into the environment; what goes wrong there becomes an `EnvError` with its traceback."""
+        """Calls the environment; turns its errors into an `EnvError` with its traceback."""
         self._progress[0] = self._index
         self._progress[1] += 1
         try:
             return call(*arguments)
         except KeyboardInterrupt:
             if parent_process() is None:
-                raise  # the user's; a worker process does not hear Ctrl-C
+                raise  # the user's Ctrl-C, which worker processes ignore
             message = f"the environment raised KeyboardInterrupt in {name}, row {self._index}"
             raise EnvError(f"{message}, task: {describe(self._task)}", traceback.format_exc()) from None
-        except BaseException as error:  # sys.exit, and what bindings of other languages raise, are no Exception
+        except BaseException as error:  # sys.exit and errors of C++ bindings are no Exception
             message = f"{what_it_did(error, name)}, row {self._index}, task: {describe(self._task)}"
             trace = "" if isinstance(error, AnswerError) else traceback.format_exc()
             raise EnvError(message, trace) from error
 
     def put_away(self, *, leave: bool = False) -> bool:
-        """Closes its environment, if there is one, or leaves it as it is; returns whether it answered in time."""
+        """Closes its environment if there is one (or leaves it open); returns False if the call hung."""
         self._progress[0] = self._index
         self._progress[1] += 1
         env, self._env = self._env, None
@@ -302,7 +302,7 @@ class TaskRow(gymnasium.Env[Floats, Floats]):
 
 
 def what_it_did(error: BaseException, call: str) -> str:
-    """What an environment did in one of its methods, in words."""
+    """Describes an error of an environment in one of its methods."""
     if isinstance(error, AnswerError):
         return f"the environment's {error}" if str(error).startswith(f"{call} ") else f"{call}: {error}"
     if isinstance(error, SystemExit):
@@ -312,7 +312,7 @@ def what_it_did(error: BaseException, call: str) -> str:
 
 
 def make_rows(maker: Maker, layout: Layout, rows: range, progress: Floats) -> SyncVectorEnv[Floats, Floats]:
-    """Gymnasium's vector environment over some rows of the batch; no environment is made yet."""
+    """Gymnasium's vector environment over some rows of the batch; makes no environment yet."""
 
     def row(index: int) -> Callable[[], TaskRow]:
         return lambda: TaskRow(maker, layout, index, progress)

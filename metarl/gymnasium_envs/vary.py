@@ -1,15 +1,15 @@
-"""The small language in which a command line says what the tasks of a Gymnasium environment differ in.
+"""The notation of `--vary`, for the parameters in which the tasks of a Gymnasium environment differ.
 
-| written | means |
+| written | meaning |
 |---|---|
 | `g=uniform(5,15)` | uniform on [5, 15) |
 | `goal=uniform(-1,1,size=2)` | a vector of two such numbers |
 | `goal=uniform([-1,0.2],[1,0.8])` | a vector whose components have ranges of their own |
-| `direction=choice(-1,1)` | one of the numbers listed; all whole: handed over as `int` |
-| `goal=choice([0,1],[1,0])` | one of the vectors listed |
+| `direction=choice(-1,1)` | one of the listed numbers; passed as `int` if all are whole |
+| `goal=choice([0,1],[1,0])` | one of the listed vectors |
 | `mass=uniform(1,2,hidden=false)` | the observation may show it |
 
-It is read by regular expressions and `float`; nothing in it is ever evaluated.
+Regular expressions and `float` read it; none of it is evaluated as code.
 """
 
 from __future__ import annotations
@@ -32,23 +32,22 @@ FORMS = (
 FORM = r"([A-Za-z_]\w*)=(uniform|choice)\(([^()]*)\)"
 """A variation without blanks."""
 HOLD_OUT_SHARE = 4
-"""Where tasks can be counted, one of so many is held out; fewer tasks than this are not split."""
+"""One of this many enumerated tasks is held out; a family with fewer tasks is not split."""
 MOST_DISCRETE_TASKS = 10_000
 
 
 @dataclass(frozen=True)
 class Variation:
-    """One thing in which tasks differ.
+    """A parameter in which tasks differ.
 
     Args:
         name: Constructor argument or attribute of the environment.
-        values: The bounds of `uniform`, or the values of `choice`; each is a tuple of one number, or of one for each
-            component.
-        is_choice: Which of the two it is.
-        size: Components of a vector.
-        hidden: Whether the agent has to find it out.
-        text: How it was written, without blanks.
-        whole: Every number was written as a whole number.
+        values: Bounds of `uniform` or values of `choice`, each a tuple of one number, or of one per component.
+        is_choice: True for `choice`, False for `uniform`.
+        size: Number of components.
+        hidden: Whether the agent has to infer it.
+        text: The notation without blanks.
+        whole: Whether every number was written as a whole number.
     """
 
     name: str
@@ -61,11 +60,11 @@ class Variation:
 
     @property
     def as_int(self) -> bool:
-        """Whether the environment gets it as an `int`."""
+        """Whether the value is passed to the environment as `int`."""
         return self.is_choice and self.whole and self.size == 1
 
     def parameter(self) -> Parameter:
-        """It as a parameter."""
+        """The parameter of a task distribution."""
         meaning = f"{self.name!r} of the environment"
         if not self.is_choice:
             low, high = (bound[0] if len(bound) == 1 else bound for bound in self.values)
@@ -89,7 +88,7 @@ def parse_variation(text: str) -> Variation:
     """Reads one variation, such as `g=uniform(5,15)`.
 
     Raises:
-        ValueError: It has another form, or its numbers make no range.
+        ValueError: The form is unknown, or the numbers are no range.
     """
     squeezed = re.sub(r"\s+", "", text)
     match = re.fullmatch(FORM, squeezed)
@@ -126,7 +125,7 @@ def parse_variation(text: str) -> Variation:
 
 
 def _split_options(inside: str, text: str) -> tuple[str, int | None, bool]:
-    """Takes `size=N` and `hidden=false` off the end: what is before them, the size, and whether it is hidden."""
+    """Splits trailing `size=N` and `hidden=false` off; returns the rest, the size, and whether it is hidden."""
     size, hidden, seen = None, True, set[str]()
     while match := re.fullmatch(r"(.*),(size|hidden)=(\w*)", inside):
         inside, option, value = match.groups()
@@ -142,10 +141,10 @@ def _split_options(inside: str, text: str) -> tuple[str, int | None, bool]:
 
 
 def parse_variations(texts: Sequence[str]) -> tuple[Variation, ...]:
-    """Reads several variations of different things.
+    """Reads several variations.
 
     Raises:
-        ValueError: One has another form, or a name stands twice.
+        ValueError: One cannot be read, or a name is repeated.
     """
     found = tuple(parse_variation(text) for text in texts)
     names = [v.name for v in found]
@@ -156,13 +155,13 @@ def parse_variations(texts: Sequence[str]) -> tuple[Variation, ...]:
 
 
 def distribution_of(family: str, variations: Sequence[Variation]) -> TaskDistribution:
-    """Tasks that differ in the variations.
+    """The distribution of tasks with these variations.
 
-    Where every one is a choice, the tasks are counted out: a quarter of them, always the same, is held out, and
-    fewer than four are not split. Otherwise they come from the ranges.
+    If all are choices, the tasks are enumerated: a fixed quarter is held out, and fewer than four are not split.
+    Otherwise tasks are drawn from the ranges.
 
     Raises:
-        ValueError: There are more choices than can be counted out.
+        ValueError: There are too many combinations of choices to enumerate.
     """
     parameters = tuple(v.parameter() for v in variations)
     if not all(v.is_choice for v in variations):

@@ -1,4 +1,4 @@
-"""What runs in a worker process: the part of the batch that it holds, and how it tells of its end."""
+"""Rows of a batch in worker processes: the side of a worker, and its black box."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ from metarl.types import Floats
 
 
 class Part(gymnasium.Env[Floats, Floats]):
-    """The rows that one worker process holds, as a single environment of Gymnasium's `AsyncVectorEnv`.
+    """The rows of one worker process, as a single environment of Gymnasium's `AsyncVectorEnv`.
 
-    All parts of a batch have the same size; the last one may hold fewer rows, and its spare ones stay zero.
+    All parts of a batch have the same size; the last one may have fewer rows, and its spare rows stay zero.
 
     Args:
-        maker: How to get an environment for a task.
-        layout: Its spaces.
-        rows: The rows of the batch that it holds.
-        size: Rows that it has room for.
+        maker: Makes an environment for a task.
+        layout: The environment's spaces.
+        rows: Indices of its rows in the batch.
+        size: Number of rows that it has room for.
         progress: As for `TaskRow`.
-        in_worker: Whether the process holds nothing but this.
+        in_worker: Whether this process is a worker process.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class Part(gymnasium.Env[Floats, Floats]):
         self._report = np.zeros(shape)
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Floats, dict[str, Any]]:
-        """Resets its rows as `TaskRow.reset` does; a failure is handed back in the infos."""
+        """Resets its rows as `TaskRow.reset` does; returns a failure in the infos."""
         self._seed_global_generators(options)
         try:
             self._report[: self._rows.num_envs], _ = self._rows.reset(options=options)
@@ -61,20 +61,20 @@ class Part(gymnasium.Env[Floats, Floats]):
         return self._report, {}
 
     def _seed_global_generators(self, options: dict[str, Any] | None) -> None:
-        """Seeds NumPy's and Python's, which an environment may draw from although it should not.
+        """Seeds the global generators of NumPy and Python, which an environment may use although it should not.
 
-        All workers come from one process, so NumPy's would be in the same state in each of them. Seeded from what
-        the rows are seeded with, they differ between workers and repeat in the same run.
+        All workers start from one process, with the same generator state. Seeded from the first seed of a row, they
+        differ between workers, and a run repeats.
         """
         assert options is not None
         seeds = [int(options["seeds"][row]) for row in self._indices]
         seed = next((s for s in seeds if s != LEAVE), None)
         if seed is not None:
-            np.random.seed(seed)  # noqa: NPY002  # the environment's, not ours
+            np.random.seed(seed)  # noqa: NPY002  # for environments; metarl uses none
             random.seed(seed)
 
     def step(self, action: Floats) -> tuple[Floats, float, bool, bool, dict[str, Any]]:
-        """Steps its rows; a failure is handed back in the infos."""
+        """Steps its rows; returns a failure in the infos."""
         try:
             self._report[: self._rows.num_envs] = self._rows.step(action[: self._rows.num_envs])[0]
         except EnvError as failure:
@@ -82,7 +82,7 @@ class Part(gymnasium.Env[Floats, Floats]):
         return self._report, 0.0, False, False, {}
 
     def close(self) -> None:
-        """Closes its rows, and ends what they started with multiprocessing, which would keep a worker alive."""
+        """Closes its rows and kills their child processes, which would keep a worker alive."""
         self._rows.close()
         if self._in_worker:
             for child in multiprocessing.active_children():
@@ -91,16 +91,16 @@ class Part(gymnasium.Env[Floats, Floats]):
 
 @dataclass(frozen=True)
 class PartMaker:
-    """Makes a `Part`, in the worker process that will hold it.
+    """Makes a `Part` in its worker process.
 
     Args:
         maker: As for `Part`.
         layout: As for `Part`.
         rows: As for `Part`.
         size: As for `Part`.
-        black_box: Files of the worker: `progress_file` and `trace_file` of it.
-        owner: Process that the batch belongs to.
-        limited_output: Hand the first lines of the environments' output to the owner, and drop the rest.
+        black_box: Base path of the worker's files, see `progress_file` and `trace_file`.
+        owner: Id of the process that owns the batch.
+        limited_output: Pass the first lines of the environments' output to the owner, and discard the rest.
     """
 
     maker: Maker
@@ -112,25 +112,25 @@ class PartMaker:
     limited_output: bool = False
 
     def __call__(self) -> Part:
-        """The part; in a worker process, that process is prepared first."""
-        if os.getpid() == self.owner:  # Gymnasium asks there for the spaces
+        """Prepares this process if it is a worker, and makes the part."""
+        if os.getpid() == self.owner:  # Gymnasium reads the spaces there
             return Part(self.maker, self.layout, self.rows, self.size, np.zeros(2, dtype=np.int64), in_worker=False)
         prepare_worker(self.black_box, self.limited_output)
         return Part(self.maker, self.layout, self.rows, self.size, open_progress(self.black_box), in_worker=True)
 
 
 def progress_file(black_box: Path) -> Path:
-    """Where a worker writes its progress."""
+    """File for the progress of a worker."""
     return black_box.with_suffix(".progress")
 
 
 def trace_file(black_box: Path) -> Path:
-    """Where a worker writes its traceback when it dies of a signal, or when it is asked to."""
+    """File for the traceback of a worker that is killed by a signal, or asked for it by SIGUSR1."""
     return black_box.with_suffix(".trace")
 
 
 def read_trace(black_box: Path) -> str:
-    """What a worker wrote there; empty while it wrote nothing."""
+    """The traceback of a worker; empty if it wrote none."""
     lines = (
         trace_file(black_box).read_text(encoding="utf-8", errors="replace") if trace_file(black_box).exists() else ""
     )
@@ -138,20 +138,20 @@ def read_trace(black_box: Path) -> str:
 
 
 def open_progress(black_box: Path) -> Floats:
-    """The progress that a worker writes and its owner reads: `[2]`, as for `TaskRow`."""
+    """The progress `[2]` of a worker, as for `TaskRow`, shared with its owner through a file."""
     return np.memmap(progress_file(black_box), dtype=np.int64, mode="r+", shape=(2,))
 
 
 def notes_file(black_box: Path) -> Path:
-    """Where a worker writes lines for its owner to print."""
+    """File for lines that the owner of a worker prints."""
     return black_box.with_suffix(".notes")
 
 
 def prepare_worker(black_box: Path, limited_output: bool) -> None:
-    """Makes a worker process leave Ctrl-C to its owner, end with it, and say where it is when it dies or hangs."""
+    """Prepares a worker: Ctrl-C is ignored, it ends with its owner, and writes a traceback if it dies or hangs."""
     forget_safe_path()
     with contextlib.suppress(OSError):
-        os.setsid()  # Ctrl-C on the terminal does not reach it, and what it starts can be ended with it
+        os.setsid()  # no Ctrl-C from the terminal, and one process group with its children
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     file = open(trace_file(black_box), "w", encoding="utf-8")  # noqa: SIM115  # stays open for the process
@@ -165,7 +165,7 @@ def prepare_worker(black_box: Path, limited_output: bool) -> None:
 
 
 def _end_with_owner(folder: Path) -> None:
-    """Ends this process when the one that started it does, even in the middle of a step, and clears up after it."""
+    """Ends this process and removes its files when its owner ends, even in the middle of a step."""
     owner = parent_process()
     if owner is not None:
         owner.join()
@@ -175,9 +175,9 @@ def _end_with_owner(folder: Path) -> None:
 
 
 def end_with_children(pid: int) -> None:
-    """Kills a worker process with the processes that its environments started."""
+    """Kills a worker process and its children."""
     with contextlib.suppress(OSError):
-        if os.getpgid(pid) == pid:  # it leads a group of its own: never kill that of the owner
+        if os.getpgid(pid) == pid:  # its own group, never that of the owner
             os.killpg(pid, signal.SIGKILL)
     with contextlib.suppress(OSError):
         os.kill(pid, signal.SIGKILL)

@@ -1,6 +1,6 @@
-"""Code of the user's own that a command line names.
+"""Code of the user's own: families, environments and agents named on a command line.
 
-Imports it (`modules`), calls it without letting it change this process (`guest`), keeps the working folder out of the
-path of new processes (`safe_path`), and turns what it raises into one error with its own traceback (`errors`).
+`modules` imports and calls it, `guest` undoes its changes to this process, `safe_path` keeps the working folder out of
+the path of new processes, and `errors` has the exception for its errors, with their own traceback.
 Imports nothing of metarl but `names`.
 """

@@ -1,12 +1,12 @@
-"""What code of the user's own does wrong, as one error with its own traceback."""
+"""The exception for errors in code of the user's own."""
 
 
 class EnvError(RuntimeError):
-    """An environment of the user's own raised, died, hung, or returned what it must not.
+    """Code of the user's own raised an exception, died, hung, or returned a wrong value.
 
     Args:
-        message: One line: what happened, in which task.
-        trace: The environment's own traceback, or an empty text where there is none.
+        message: One line on what happened, and in which task.
+        trace: The traceback within the user's code; empty if not known.
     """
 
     def __init__(self, message: str, trace: str = "") -> None:

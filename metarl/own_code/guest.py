@@ -1,4 +1,4 @@
-"""The code of others in this process: what it changes of the process is put back when a call of it is over."""
+"""Calls of the user's code in this process: undoes changes to working directory, signal handlers and streams."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from types import FrameType
 from typing import TextIO
 
 LOOKS = 4
-"""How often within a time limit one looks whether an environment still makes progress."""
+"""Number of checks within a time limit whether an environment still makes progress."""
 SHOWN_LINES = 20
-"""Lines that environments may print while a command shows its progress."""
-NOT_SHOWN = "(what environments print from here on is not shown)"
+"""Number of lines of environments that are shown while a command shows its progress."""
+NOT_SHOWN = "(further output of environments is not shown)"
 
 _said: set[str] = set()
-_folder: str | None = None  # the guest's working directory, where it is another one than ours
+_folder: str | None = None  # the guest's working directory, if it differs from ours
 _depth = 0
 _output: LimitedOutput | None = None
 _told: TextIO | None = None
 
 
 def say_once(line: str, task: str = "") -> None:
-    """Prints a warning of one line, once for a process, with the task in which it came first, if any."""
+    """Prints a warning of one line, once per process, with the task in which it first came up."""
     line = " ".join(line.split())
     if line not in _said:
         _said.add(line)
@@ -36,21 +36,21 @@ def say_once(line: str, task: str = "") -> None:
 
 
 def words_of(error: BaseException) -> str:
-    """The message of an exception on one line; empty if the exception cannot tell it."""
+    """The message of an exception on one line; empty if its `__str__` raises."""
     try:
         return " ".join(str(error).split())
-    except Exception:  # a `__str__` of the guest's own
+    except Exception:  # a `__str__` of the user's own
         return ""
 
 
 def say_to(notes: TextIO) -> None:
-    """In a worker process: warnings go into a file, which its owner reads."""
+    """Sends the warnings of a worker process to a file, which its owner reads."""
     global _told
     _told = notes
 
 
 def pass_on(notes: Path, seen: int) -> int:
-    """Prints what a worker process wrote after the first `seen` bytes of its notes; returns how many there are now."""
+    """Prints the notes of a worker process after their first `seen` bytes; returns their new length, bytes."""
     with contextlib.suppress(OSError):
         if notes.stat().st_size > seen:
             with open(notes, "rb") as file:
@@ -67,13 +67,13 @@ def pass_on(notes: Path, seen: int) -> int:
 
 
 class LimitedOutput:
-    """A text stream that passes on the first lines and drops the rest, so that prints per step do not bury progress.
+    """A text stream that forwards the first lines and discards the rest, so that prints per step do not bury progress.
 
     Args:
-        lines: How many are passed on.
+        lines: Number of lines to forward.
 
     Attributes:
-        target: The stream that they are passed on to.
+        target: The stream to forward to.
     """
 
     def __init__(self, lines: int = SHOWN_LINES) -> None:
@@ -82,12 +82,12 @@ class LimitedOutput:
         self.encoding, self.errors = "utf-8", "strict"
 
     def onto(self, target: TextIO) -> LimitedOutput:
-        """The same, passing on to another stream from now on."""
+        """The same stream, forwarding to another target from now on."""
         self.target = target
         return self
 
     def write(self, text: str) -> int:
-        """Passes the text on while there are lines left."""
+        """Forwards the text while lines are left."""
         if self.target is not None and self._left > 0:
             lines = text.splitlines(keepends=True)
             self.target.write("".join(lines[: self._left]))
@@ -98,21 +98,21 @@ class LimitedOutput:
         return len(text)
 
     def flush(self) -> None:
-        """Flushes the stream behind."""
+        """Flushes the target."""
         if self.target is not None and self._left > 0:
             self.target.flush()
 
     def isatty(self) -> bool:
-        """It is no terminal."""
+        """False: this stream is no terminal."""
         return False
 
     def writable(self) -> bool:
-        """It can be written to."""
+        """True: this stream can be written to."""
         return True
 
 
 def limit_output() -> None:
-    """From now on, environments in this process and in its worker processes print their first lines only, on stderr."""
+    """Limits the output of environments, here and in worker processes, to its first lines, on stderr."""
     global _output
     _output = _output or LimitedOutput()
 
@@ -123,19 +123,19 @@ def output_is_limited() -> bool:
 
 
 def _handlers() -> dict[int, signal._HANDLER]:
-    """What this process does at Ctrl-C and at SIGTERM; nothing where a handler is none of Python's."""
+    """Python's handlers of Ctrl-C and SIGTERM in this process."""
     found = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     return {number: handler for number, handler in found.items() if handler is not None}
 
 
 class guest:  # noqa: N801  # a context manager, used like contextlib's
-    """Runs code of others: it has a working directory of its own, and our handlers of Ctrl-C are set again after it.
+    """Runs the user's code with a working directory of its own, and restores our signal handlers afterwards.
 
-    Relative paths of ours stay right although an environment changes the working directory, and an environment that
-    relies on its change finds it again in the next call. Only the main thread can do this; elsewhere nothing changes.
+    Our relative paths stay valid if an environment changes the working directory, and the environment finds its own
+    directory again in the next call. In other threads than the main one, nothing is restored.
 
     Args:
-        handlers: Set our handlers again; costs some microseconds.
+        handlers: Whether to restore signal handlers, which takes some microseconds.
     """
 
     def __init__(self, *, handlers: bool = True) -> None:
@@ -169,7 +169,7 @@ class guest:  # noqa: N801  # a context manager, used like contextlib's
             _folder = left if left != self._ours else None
         if left != self._ours and self._ours is not None:
             _change_to(self._ours)
-        for number, handler in self._handlers.items():  # also where a library in C set its own, unseen by Python
+        for number, handler in self._handlers.items():  # a C library may have set its own, unseen by Python
             signal.signal(number, handler)
 
 
@@ -186,18 +186,18 @@ def _change_to(folder: str) -> None:
 
 
 class NoAnswerError(TimeoutError):
-    """Raised inside an environment that does not answer within the time limit."""
+    """Raised inside an environment that does not return within the time limit."""
 
 
 @contextlib.contextmanager
 def time_limit(seconds: float, calls: Callable[[], int] = lambda: 0) -> Iterator[None]:
-    """Raises `NoAnswerError` inside code of others that makes no progress for too long.
+    """Raises `NoAnswerError` inside the user's code if a call takes too long.
 
-    It needs signals, which arrive in the main thread alone; elsewhere there is no limit.
+    It relies on a signal, which only the main thread receives; other threads have no limit.
 
     Args:
-        seconds: For one call.
-        calls: How many calls were made so far: the clock starts anew with each.
+        seconds: Time limit for one call.
+        calls: Returns the number of calls so far; the clock restarts with each.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -218,5 +218,5 @@ def time_limit(seconds: float, calls: Callable[[], int] = lambda: 0) -> Iterator
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0.0)
         signal.signal(signal.SIGALRM, previous)
-        if outer:  # another limit around this one goes on
+        if outer:  # an outer limit continues
             signal.setitimer(signal.ITIMER_REAL, max(outer - (time.monotonic() - began), 0.001), interval)

@@ -1,9 +1,8 @@
-"""Code of the user's own that a command line names: where it is found, and what is said when it fails."""
+"""Imports and calls code of the user's own; turns its errors into messages."""
 
 from __future__ import annotations
 
 import importlib
-import inspect
 import os
 import sys
 import traceback
@@ -40,40 +39,40 @@ INSTALLED_AS = {
     "sklearn": "scikit-learn",
     "PIL": "pillow",
 }
-"""What pip calls the packages whose modules environments need."""
+"""Modules that environments need, and what to install for them."""
 LISTED = 12
-"""Names that a message lists."""
+"""Most names that a message lists."""
 
 
 def import_paths(paths: Sequence[str], folder: str) -> list[str]:
-    """The entries of `sys.path` for code that lies in a folder: the folder comes last, unless it is there already.
+    """Entries of `sys.path` for code in a folder: the folder is appended, unless it is listed already.
 
-    Last, so that a file of the user's named like an installed package replaces it for nobody. A worker elsewhere (on
-    another machine, say) needs the same entries; processes that `multiprocessing` starts get them from this one.
+    It comes last, so that a file named like an installed package does not replace that package. Workers on other
+    machines need the same entries; processes that `multiprocessing` starts inherit them.
 
     Args:
-        paths: The entries so far; an empty one stands for the working folder.
+        paths: Present entries; an empty one means the working folder.
         folder: The working folder.
     """
     return list(paths) if {"", folder} & set(paths) else [*paths, folder]
 
 
-def own_module(name: str, spec: str, form: str) -> ModuleType:
-    """The module that a command line names, imported; it may lie in the working folder.
+def own_module(name: str, what: str, form: str) -> ModuleType:
+    """Imports a module that a command line names; it may be in the working folder.
 
     Args:
         name: Name of the module, `package.module` included.
-        spec: The family as it was named, for messages.
-        form: What was expected, such as `module:function`.
+        what: The thing it is for, as named by the user: "family 'my_arm:reach'". Messages begin with it.
+        form: The form that was expected, such as `module:function`.
 
     Raises:
         ValueError: There is no such module.
-        EnvError: It raised while it was imported; with the module's own traceback.
+        EnvError: The module raised when imported; with its own traceback.
     """
     if not name or name[0] == "." or name.endswith(".py") or {"/", os.sep} & set(name):
         plain = name.removesuffix(".py").strip("./").replace(os.sep, ".").replace("/", ".")
         instead = f"; a file is written without .py, with dots for folders: {plain}" if plain else ""
-        raise ValueError(f"family {spec!r}: got the module {name!r}, expected an importable {form}{instead}")
+        raise ValueError(f"{what}: got the module {name!r}, expected an importable {form}{instead}")
     sys.path[:] = import_paths(sys.path, os.getcwd())
     importlib.invalidate_caches()
     try:
@@ -81,16 +80,16 @@ def own_module(name: str, spec: str, form: str) -> ModuleType:
             return importlib.import_module(name)
     except ModuleNotFoundError as error:
         if not (error.name and f"{name}.".startswith(f"{error.name}.")):
-            raise own_error(f"family {spec!r}: the module {name!r}", "while it was imported", error) from error
-        raise ValueError(_not_found(name, spec, form, error)) from None
+            raise own_error(f"{what}: the module {name!r}", "while it was imported", error) from error
+        raise ValueError(_not_found(name, what, form, error)) from None
     except KeyboardInterrupt:
         raise
-    except BaseException as error:  # sys.exit, and what test runners raise to skip a module
-        raise own_error(f"family {spec!r}: the module {name!r}", "while it was imported", error) from error
+    except BaseException as error:  # sys.exit, or a test runner's exception to skip a module
+        raise own_error(f"{what}: the module {name!r}", "while it was imported", error) from error
 
 
-def _not_found(name: str, spec: str, form: str, error: ModuleNotFoundError) -> str:
-    """One line on a module that is not there: what may have been meant, or what to install."""
+def _not_found(name: str, what: str, form: str, error: ModuleNotFoundError) -> str:
+    """A line about a module that is not there: the nearest name, or the package to install."""
     top, _, rest = name.partition(".")
     near = ""
     if top in INSTALLED_AS:
@@ -100,47 +99,45 @@ def _not_found(name: str, spec: str, form: str, error: ModuleNotFoundError) -> s
     else:
         folder = _place(sys.modules.get(top))
         where, near = f" ({top}: {folder})", did_you_mean(rest, _stems(Path(folder)))
-    return f"family {spec!r}: got {error}{where}, expected an importable {form}.{near}".rstrip(".")
+    return f"{what}: got {error}{where}, expected an importable {form}.{near}".rstrip(".")
 
 
 def _stems(folder: Path) -> list[str]:
-    """The modules of a folder."""
+    """Names of the modules in a folder."""
     return [path.stem for path in folder.glob("*.py")]
 
 
-def attribute(module: ModuleType, name: str, spec: str, form: str, known: Collection[str], kinds: str) -> Any:
+def attribute(module: ModuleType, name: str, what: str, form: str, known: Collection[str], kinds: str) -> Any:
     """An attribute of a user's module.
 
     Args:
         module: The module.
         name: Name of the attribute.
-        spec: The family as it was named, for messages.
-        form: What was expected, such as `module:function`.
-        known: Names that could have been meant.
-        kinds: What they are, in words.
+        what: As for `own_module`.
+        form: As for `own_module`.
+        known: Names to suggest.
+        kinds: Kind of thing that was expected, in words.
 
     Raises:
-        ValueError: There is none of that name; the message has the nearest.
-        EnvError: Asking for it raised.
+        ValueError: The module has no such attribute; the message has the nearest name.
+        EnvError: Reading the attribute raised.
     """
     try:
         return getattr(module, name)
     except AttributeError:
         pass
     except Exception as error:
-        raise own_error(
-            f"family {spec!r}: the module {module.__name__!r}", f"when asked for {name!r}", error
-        ) from error
+        raise own_error(f"{what}: the module {module.__name__!r}", f"when asked for {name!r}", error) from error
     near = did_you_mean(name, known)
     there = ", ".join([*list(known)[:LISTED], *(["..."] if len(known) > LISTED else [])]) or "nothing of that kind"
     raise ValueError(
-        f"family {spec!r}: {module.__name__} ({_place(module)}) has no {name!r}, expected an importable {form} "
+        f"{what}: {module.__name__} ({_place(module)}) has no {name!r}, expected an importable {form} "
         f"({kinds}).{near or f' It has: {there}'}"
     )
 
 
 def _place(module: ModuleType | None) -> str:
-    """Where a module lies; and which file of the working folder it hides, if any."""
+    """The file of a module, and the file of the working folder that it hides, if any."""
     file = getattr(module, "__file__", None) or next(iter(getattr(module, "__path__", ())), "")
     if module is None or not file:
         return "a part of Python"
@@ -150,24 +147,24 @@ def _place(module: ModuleType | None) -> str:
     return str(file)
 
 
-def own_functions(module: ModuleType) -> list[str]:
-    """Names of the functions that a module defines itself."""
+def own_names(module: ModuleType, is_kind: Callable[[object], bool]) -> list[str]:
+    """Public names that a module defines itself, of one kind: `inspect.isfunction`, `inspect.isclass`."""
     return [
         name
         for name, value in vars(module).items()
-        if inspect.isfunction(value) and value.__module__ == module.__name__ and not name.startswith("_")
+        if is_kind(value) and getattr(value, "__module__", "") == module.__name__ and not name.startswith("_")
     ]
 
 
 def call_own(function: Callable[..., Any], what: str) -> Any:
-    """What a user's function gives.
+    """Calls a user's function and returns its result.
 
     Args:
-        function: It is called without arguments.
-        what: The family and function, for messages.
+        function: Called without arguments.
+        what: Family and function, for messages.
 
     Raises:
-        ValueError: metarl itself refused what the function asked for.
+        ValueError: metarl refused a call that the function made.
         EnvError: The function raised; with its own traceback.
     """
     try:
@@ -184,12 +181,12 @@ def call_own(function: Callable[..., Any], what: str) -> Any:
 
 
 def own_error(what: str, when: str, error: BaseException) -> EnvError:
-    """What a user's code raised, as one line and its traceback; a line alone if all it says is what to install.
+    """Turns an exception of the user's code into one line with its traceback; no traceback if a package is missing.
 
     Args:
-        what: Whose code it is, the first words of the line.
-        when: What was done with it.
-        error: What it raised.
+        what: Subject of the line: "family 'my_arm:reach': the module 'my_arm'".
+        when: Time of the error: "when it was called".
+        error: The exception.
     """
     said = words_of(error).rstrip(".")
     of_gymnasium = isinstance(error, ImportError) and _raised_in(error, "gymnasium")
@@ -197,21 +194,21 @@ def own_error(what: str, when: str, error: BaseException) -> EnvError:
         of_simulator = (error.name or "").partition(".")[0] in {*INSTALLED_AS, "gym"}
         if of_gymnasium or of_simulator:
             line = "" if of_gymnasium else _line_of(error)
-            return EnvError(f"{what} needs what is not installed: {said}{line}{missing_advice(error)}")
+            return EnvError(f"{what} needs a package that is not installed: {said}{line}{missing_advice(error)}")
     elif isinstance(error, DependencyNotInstalled) or of_gymnasium:
-        return EnvError(f"{what} cannot be had here: {said}")
+        return EnvError(f"{what} cannot be made here: {said}")
     kind = "called sys.exit" if isinstance(error, SystemExit) else f"raised {type(error).__name__}"
     return EnvError(f"{what} {kind} {when}{f' ({said})' if said else ''}{missing_advice(error)}", _own_trace(error))
 
 
 def _line_of(error: BaseException) -> str:
-    """Where it was raised, in words."""
+    """File and line of the exception, in words."""
     trace = _last_frame(error)
     return f" ({trace.tb_frame.f_code.co_filename}, line {trace.tb_lineno})" if trace else ""
 
 
 def missing_advice(error: BaseException) -> str:
-    """What to install, for an error that says that a module is missing; else empty."""
+    """Advice on what to install for a missing module; empty for other errors."""
     if not isinstance(error, ModuleNotFoundError) or not error.name:
         return ""
     top = error.name.partition(".")[0]
@@ -219,7 +216,7 @@ def missing_advice(error: BaseException) -> str:
         return "; gym's successor is Gymnasium: write `import gymnasium as gym`, with its reset and step"
     if top in INSTALLED_AS:
         return f"; pip install {INSTALLED_AS[top]}"
-    return f"; {top!r} is neither in this folder nor installed beside metarl ({sys.prefix})"
+    return f"; {top!r} is neither in this folder nor installed with metarl ({sys.prefix})"
 
 
 def _own_trace(error: BaseException) -> str:
@@ -227,13 +224,13 @@ def _own_trace(error: BaseException) -> str:
     trace: TracebackType | None = error.__traceback__
     while trace is not None and (_is_of_imports(trace) or _is_metarls(trace)):
         trace = trace.tb_next
-    if trace is None:  # as with a mistake of syntax
+    if trace is None:  # a syntax error has no frame
         return "".join(traceback.format_exception_only(error))
     return "".join(traceback.format_exception(type(error), error, trace))
 
 
 def _last_frame(error: BaseException) -> TracebackType | None:
-    """Where it was raised, the import system left out."""
+    """The frame that raised, without those of the import system."""
     found, trace = None, error.__traceback__
     while trace is not None:
         found = found if _is_of_imports(trace) else trace

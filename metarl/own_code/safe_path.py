@@ -1,7 +1,7 @@
-"""Processes that start without the working folder at the head of their path.
+"""Starts processes without the working folder at the head of `sys.path`.
 
-`multiprocessing` starts its helpers by `python -c`, which takes modules from the working folder first: a `random.py`
-there would end them, and a `numpy.py` that nobody named would run.
+`multiprocessing` starts its helpers with `python -c`, which searches the working folder first: a file `random.py` there
+would break them, and a `numpy.py` that the user did not name would run.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from collections.abc import Iterator
 
 VARIABLE = "PYTHONSAFEPATH"
 MARK = "metarl"
-"""Its value where it is ours to take away again."""
+"""Value of the variable if this module has set it."""
 
 
 @contextlib.contextmanager
 def safe_path() -> Iterator[None]:
-    """Python processes that start meanwhile leave the working folder out of their path, see `forget_safe_path`."""
+    """Python processes started within it search no working folder; undone there by `forget_safe_path`."""
     if VARIABLE in os.environ:
         yield
         return
@@ -29,6 +29,6 @@ def safe_path() -> Iterator[None]:
 
 
 def forget_safe_path() -> None:
-    """In such a process: those that it starts in turn find modules as usual."""
+    """Called in such a process, lets the processes that it starts find modules as usual."""
     if os.environ.get(VARIABLE) == MARK:
         del os.environ[VARIABLE]

@@ -18,7 +18,6 @@ from gymnasium.vector import AsyncVectorEnv, SyncVectorEnv, VectorEnv
 from metarl.config import Rounds, Rows, RowsOrOwn, Seed, check
 from metarl.envs.metaworld.classes import MANIPULATIONS
 from metarl.envs.metaworld.families import BenchmarkTasks, class_of
-from metarl.gymnasium_envs.family import random_actions
 from metarl.gymnasium_envs.pool import ctrl_c_is_ours
 from metarl.memory import check_memory
 from metarl.registry import FAMILIES, make_family, names
@@ -29,7 +28,7 @@ from metarl.scripts.reference.metaworld import gymnasium_env
 from metarl.sizes import check_actions, tasks_memory
 from metarl.tasks import Family
 from metarl.types import Task
-from metarl.vector import TaskVecEnv
+from metarl.vector import TaskVecEnv, random_actions
 
 REFERENCE_ROWS = 40
 REFERENCE_STEPS = 100

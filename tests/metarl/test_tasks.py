@@ -1,10 +1,14 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy.stats import qmc
 
+from metarl.envs.point_robot import PointRobot
 from metarl.registry import make_family
+from metarl.stepping import Stepping
 from metarl.tasks import (
     REPORTED,
     ContinuousTasks,
@@ -16,6 +20,7 @@ from metarl.tasks import (
     uniform,
 )
 from metarl.types import Task
+from metarl.vector import TaskVecEnv
 
 GOAL = uniform("goal", -2.0, 6.0, size=2, meaning="a place, m")
 
@@ -89,7 +94,7 @@ def test_two_parameters_each_get_their_own_variates() -> None:
 
 def test_discrete_tasks_refuse_an_overlap_and_an_empty_set() -> None:
     a, b = Task.of("f", x=1), Task.of("f", x=2)
-    with pytest.raises(ValueError, match="of which 1 are withheld"):
+    with pytest.raises(ValueError, match="got 2 training tasks, 1 of them withheld too"):
         DiscreteTasks("f", (), train=(a, b), withheld=(b,))
     with pytest.raises(ValueError, match="got 0 training tasks"):
         DiscreteTasks("f", (), train=(), withheld=(b,))
@@ -134,3 +139,38 @@ def test_splits_and_finite_sets_are_checked() -> None:
 def test_the_halton_sequence_is_scipys_bit_for_bit(dimensions: int) -> None:
     expected = qmc.Halton(dimensions, scramble=False).random(2001)[1:]
     assert np.array_equal(halton(2000, dimensions), expected)
+
+
+class Singles:
+    """Single environments that record how they are asked to be."""
+
+    def __init__(self, stepping: Stepping, drawn: bool = False) -> None:
+        self.stepping, self.drawn = stepping, drawn
+
+    def __call__(self, num_tasks: int, episodes: int, horizon: int) -> TaskVecEnv:
+        return PointRobot(num_tasks, episodes, horizon)
+
+    def with_stepping(self, stepping: Stepping) -> Singles:
+        return Singles(stepping, self.drawn)
+
+    def drawing(self) -> Singles:
+        if self.drawn:
+            raise ValueError("got environments that render already")
+        return Singles(self.stepping, drawn=True)
+
+
+def test_a_family_declares_what_its_environments_can_do() -> None:
+    plain, stepping = make_family("point-robot"), Stepping(workers="async", processes=3)
+    assert plain.stepping is None
+    assert plain.with_stepping(stepping) is plain is plain.drawing()
+
+    family = plain.with_single_envs(Singles(Stepping()))
+    assert family.make_envs is family.single_envs
+    assert family.stepping == Stepping()
+    assert family.with_stepping(stepping).stepping == stepping
+    assert family.with_stepping(None) is family
+    drawn = family.with_stepping(stepping).drawing()
+    assert drawn.stepping == stepping
+    with pytest.raises(ValueError, match="family 'point-robot': got environments that render already"):
+        drawn.drawing()
+    assert replace(family, make_envs=plain.make_envs).stepping is None, "other environments, whose steps are their own"

@@ -9,37 +9,15 @@ from typing import Any
 import gymnasium
 import numpy as np
 from gymnasium import spaces
+from odd_tasks import Line
 
 from metarl import ContinuousTasks, Family, Task, gymnasium_family, uniform
 
 GOAL = uniform("goal", -1.0, 1.0, meaning="m")
 
 
-class Sound(gymnasium.Env):
-    """A point on a line without a mistake."""
-
-    def __init__(self) -> None:
-        self.observation_space = spaces.Box(-10.0, 10.0, (2,), np.float64)
-        self.action_space = spaces.Box(-1.0, 1.0, (1,), np.float32)
-        self.goal, self.x = 0.0, 0.0
-
-    def set_task(self, task: dict[str, Any]) -> None:
-        self.goal = task["goal"]
-
-    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
-        super().reset(seed=seed)
-        self.x = self.np_random.uniform(-0.1, 0.1)
-        return self.observe(), {}
-
-    def step(self, action: Any) -> Any:
-        self.x = float(np.clip(self.x + 0.1 * action[0], -9.0, 9.0))
-        return self.observe(), self.reward(), False, False, {}
-
-    def observe(self) -> Any:
-        return np.array([self.x, 0.0])
-
-    def reward(self) -> Any:
-        return -abs(self.x - self.goal)
+class Sound(Line):
+    """A point on a line without a fault."""
 
 
 class Leaks(Sound):
@@ -48,7 +26,7 @@ class Leaks(Sound):
 
 
 class IgnoresItsTask(Sound):
-    def reward(self) -> Any:
+    def reward(self, action: Any) -> Any:
         return -abs(self.x)
 
 
@@ -62,14 +40,14 @@ class IgnoresItsSeed(Sound):
 class RemembersTheLastEpisode(Sound):
     steps = 0
 
-    def reward(self) -> Any:
+    def reward(self, action: Any) -> Any:
         self.steps += 1
-        return super().reward() - 0.001 * self.steps
+        return super().reward(action) - 0.001 * self.steps
 
 
 class NotFinite(Sound):
-    def reward(self) -> Any:
-        return super().reward() + (np.inf if self.x > 0.3 else 0.0)
+    def reward(self, action: Any) -> Any:
+        return super().reward(action) + (np.inf if self.x > 0.3 else 0.0)
 
 
 class WrongShape(Sound):
@@ -90,7 +68,7 @@ class OutOfBounds(Sound):
 
 
 class RewardIsAnArray(Sound):
-    def reward(self) -> Any:
+    def reward(self, action: Any) -> Any:
         return np.array([0.0])
 
 
@@ -100,7 +78,7 @@ class NoInfo(Sound):
 
 
 class Raises(Sound):
-    def reward(self) -> Any:
+    def reward(self, action: Any) -> Any:
         raise RuntimeError("the gripper is stuck")
 
 

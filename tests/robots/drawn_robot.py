@@ -1,4 +1,4 @@
-"""An environment that draws itself: a bar whose height tells the task, and whose colour tells the time."""
+"""An environment with rendering: a bar whose height is the goal, and whose colour is the time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An environment that breaks down in many ways; worker processes import it by name."""
+"""An environment that fails in many ways; worker processes import it by name."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ GOAL = uniform("goal", -1.0, 1.0, meaning="m")
 
 
 class Faulty(gymnasium.Env):
-    """A point on a line; it breaks down after so many steps of all such points in a process."""
+    """A point on a line that fails after a number of steps, counted over all such points of the process."""
 
     steps = 0
 

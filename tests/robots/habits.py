@@ -1,4 +1,4 @@
-"""Environments with habits that users' environments have; worker processes import them by name."""
+"""Environments with the side effects of users' environments; worker processes import them by name."""
 
 from __future__ import annotations
 
@@ -15,12 +15,13 @@ import numpy as np
 from gymnasium import spaces
 
 from metarl import Family, gymnasium_family, uniform
+from metarl.vector import random_actions
 
 GOAL = uniform("goal", -1.0, 1.0, size=2, meaning="m")
 
 
 class Point(gymnasium.Env):
-    """A point on a line without a habit; each subclass has one."""
+    """A point on a line without side effects; each subclass has one."""
 
     def __init__(self, render_mode: str | None = None) -> None:
         self.observation_space: Any = spaces.Box(-10.0, 10.0, (2,), np.float64)
@@ -70,7 +71,7 @@ class SuccessIsNone(Point):
 
 
 class Says(Point):
-    """Has something else among its answers, by the name of what is wrong."""
+    """Returns one wrong value, chosen by name."""
 
     def __init__(self, what: str = "") -> None:
         super().__init__()
@@ -212,7 +213,7 @@ def _engine(pipe: Any) -> None:
 
 
 class OwnProcess(Point):
-    """Starts a process, which it never ends; its pid is what it observes."""
+    """Starts a process that it never ends, and observes its pid."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -255,3 +256,21 @@ def family(kind: type[gymnasium.Env], *values: Any, **settings: Any) -> Family:
 class Interrupts(Point):
     def step(self, action):
         raise KeyboardInterrupt
+
+
+# Playing them -----------------------------------------------------------------------------------------------
+
+
+def steps(envs: Any) -> Any:
+    """Five steps of a batch under random actions."""
+    rng = np.random.default_rng(0)
+    return [envs.step(random_actions(envs.single_action_space, envs.num_envs, rng)) for _ in range(5)]
+
+
+def played(envs: Any) -> Any:
+    """Resets a batch and steps it; closes it, whatever happens."""
+    try:
+        envs.reset(seed=0)
+        return steps(envs)
+    finally:
+        envs.close()

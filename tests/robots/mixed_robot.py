@@ -1,4 +1,4 @@
-"""A half-cheetah that has to run at a drawn velocity with one of several actuators dead: a drawn goal and a choice."""
+"""A half-cheetah with a target velocity from a range, and one dead actuator from a list."""
 
 from __future__ import annotations
 

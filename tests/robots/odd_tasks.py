@@ -1,4 +1,4 @@
-"""Environments whose tasks do little, or something else than it seems, for `metarl check` and the short test."""
+"""Environments whose tasks have little or an unexpected effect, for `metarl check` and the short test."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ GOAL = uniform("goal", 0.5, 1.0, meaning="m")
 
 
 class Line(gymnasium.Env):
-    """A point on a line that is told a goal."""
+    """A point on a line with a hidden goal."""
 
     def __init__(self) -> None:
         self.observation_space = spaces.Box(-10.0, 10.0, (2,), np.float64)
@@ -37,12 +37,12 @@ class Line(gymnasium.Env):
     def step(self, action: Any) -> Any:
         self.x = float(np.clip(self.x + 0.1 * float(action[0]), -9.0, 9.0))
         self.time += 1
-        return self.observe(), float(self.reward(action)), self.fails(), False, {}
+        return self.observe(), self.reward(action), self.fails(), False, {}
 
     def observe(self) -> Any:
         return np.array([self.x, 0.0])
 
-    def reward(self, action: Any) -> float:
+    def reward(self, action: Any) -> Any:
         return -abs(self.x - self.goal)
 
     def fails(self) -> bool:
@@ -60,14 +60,14 @@ class DeafAndConstant(Line):
 
 
 class Sparse(Line):
-    """Pays only far from where random actions get; costs actions."""
+    """Rewards only states that random actions do not reach; actions cost reward."""
 
     def reward(self, action: Any) -> float:
         return float(abs(self.x - 8.0 - self.goal) < 0.1) - 0.1 * float(action[0]) ** 2
 
 
 class Rounding(Line):
-    """Its goal changes nothing but the last digits."""
+    """The goal only changes rounding errors."""
 
     def observe(self) -> Any:
         return np.array([self.x + self.goal - self.goal, 1e-17 * self.goal])
@@ -77,7 +77,7 @@ class Rounding(Line):
 
 
 class DrawsMore(Line):
-    """Draws more random numbers for one half of the tasks, but tells nothing of them in its first observation."""
+    """Draws more random numbers for half of the tasks; the first observation does not depend on them."""
 
     def start(self) -> float:
         if self.goal > 0.75:
@@ -86,7 +86,7 @@ class DrawsMore(Line):
 
 
 class DrawsMoreOnly(DrawsMore):
-    """Besides, its tasks do not differ."""
+    """Random numbers apart, its tasks are equal."""
 
     def reward(self, action: Any) -> float:
         return -abs(self.x)
@@ -98,7 +98,7 @@ class LeaksAndDrawsMore(DrawsMore):
 
 
 class LeaksInTheNoise(Line):
-    """The task shows only in how far starts are spread."""
+    """The task only changes the spread of the initial state."""
 
     def start(self) -> float:
         return self.np_random.uniform(-0.1, 0.1) * self.goal
@@ -120,7 +120,7 @@ class LaterTimeLimitTerminates(Line):
 
 
 class Told(gymnasium.Env):
-    """A mass on a spring, which is told nothing: its numbers are attributes."""
+    """A mass on a spring whose parameters are attributes."""
 
     def __init__(self) -> None:
         self.observation_space = spaces.Box(-np.inf, np.inf, (2,), np.float64)
@@ -142,7 +142,7 @@ class Told(gymnasium.Env):
 
 
 class Constructed(Told):
-    """Takes its mass as an argument, and forgets the total where it is told a task."""
+    """Takes its mass as an argument; set_task does not update the total."""
 
     def __init__(self, mass: float = 1.0) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""A robot of Gymnasium's `MujocoEnv` one of whose servos has no declared range."""
+"""A Gymnasium `MujocoEnv` with a servo without declared range."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ MODEL = """
 
 
 class StillArm(MujocoEnv):
-    """It should turn its second joint to a hidden angle."""
+    """Rewarded for turning the second joint to a hidden angle."""
 
     metadata = {"render_modes": ["human", "rgb_array", "depth_array", "rgbd_tuple"], "render_fps": 100}  # noqa: RUF012
 

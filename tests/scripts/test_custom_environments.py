@@ -76,7 +76,7 @@ def test_what_varies_and_who_steps_are_recorded_and_serve_to_go_on(run_metarl, t
 
 
 def test_by_default_it_is_measured_and_recorded_who_steps(run_metarl, tmp_path: Path, tiny, monkeypatch) -> None:
-    monkeypatch.setattr("metarl.gymnasium_envs.measure.MEASURED_SECONDS", 0.05)
+    monkeypatch.setattr("metarl.measure.MEASURED_SECONDS", 0.05)
     code, *_ = run_metarl("train", "rl2", *PENDULUM, *tiny)
     assert code == 0
     (run,) = (tmp_path / "runs").iterdir()

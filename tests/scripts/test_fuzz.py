@@ -19,7 +19,6 @@ from typing import Any
 import pytest
 
 from metarl.config import Range
-from metarl.gymnasium_envs.batch import Stepping
 from metarl.registry import AGENTS, agent_class, names
 from metarl.runs import TrainConfig
 from metarl.scripts.bench.everything import EverythingCommand
@@ -33,6 +32,7 @@ from metarl.scripts.compare import CompareCommand
 from metarl.scripts.evaluate import EvaluateCommand
 from metarl.scripts.render import RenderCommand
 from metarl.scripts.train import GymDoor
+from metarl.stepping import Stepping
 
 SEED, LINES = 17, 300
 SHORT_MEMORY = 256.0 * 2**20
@@ -282,7 +282,7 @@ class CommandLines:
 
 
 def stop(*_: object, **__: object) -> Any:
-    """Stands for the work of a command: its checks let it through."""
+    """Replaces the work of a command, after its checks."""
     raise SystemExit(0)
 
 
@@ -298,7 +298,7 @@ CUT = {
     "metarl.scripts.bench.iteration": ["one_iteration"],
     "metarl.scripts.bench.everything": ["page"],
 }
-"""By module what is cut off."""
+"""Functions that are replaced, by module."""
 
 
 @pytest.fixture

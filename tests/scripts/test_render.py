@@ -101,9 +101,9 @@ def test_bad_options_are_refused_in_one_line(
 @pytest.mark.parametrize(
     ("family", "expected"),
     [
-        ("bandit", "nothing to see"),
+        ("bandit", "has no rendering"),
         ("drawn_robot:make_flat_family", "shape (20, 10)"),
-        ("reach:make_family", "add the argument render_mode"),
+        ("reach:make_family", "the argument render_mode"),
     ],
 )
 def test_a_family_that_cannot_be_rendered_says_why(

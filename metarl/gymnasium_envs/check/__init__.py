@@ -1,6 +1,6 @@
-"""The check of a family of the user's own, as `metarl check` and a training's first seconds make it.
+"""Checks of a family, for `metarl check` and, as `short_test`, for the start of a training.
 
-`contract` asks what every environment must keep; `task_check` whether tasks differ (`effect`), leak (`leak`) or were
-derived too early (`derived`). They compare episodes (`playing`, `tasks_apart`) and report `findings`.
+`contract` checks single environments, and `task_check` compares tasks: effects of parameters (`effect`, `derived`) and
+leaks of hidden ones (`leak`). They play episodes (`playing`, `tasks_apart`) and report `findings`.
 Imports `metarl.gymnasium_envs`.
 """

@@ -1,4 +1,4 @@
-"""What metarl asks of a family beyond Gymnasium's own rules, checked, with words that say what to change."""
+"""Checks what metarl asks of a family beyond Gymnasium's own rules; each message says what to change."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from metarl.gymnasium_envs.check.findings import Clock, Findings, Note, OutOfTim
 from metarl.gymnasium_envs.check.playing import play, varied_actions
 from metarl.gymnasium_envs.check.task_check import compare_tasks, long_time_limit
 from metarl.gymnasium_envs.check.tasks_apart import parts_of
-from metarl.gymnasium_envs.family import GymnasiumEnvs
+from metarl.gymnasium_envs.family import GymnasiumEnvs, gymnasium_envs_of
 from metarl.gymnasium_envs.rows import Env, Maker, describe, farewell
 from metarl.own_code.errors import EnvError
 from metarl.tasks import Family
@@ -30,26 +30,26 @@ from metarl.vector import fixed_actions
 __all__ = ["Clock", "Findings", "Note", "Problem", "Seen", "check_family", "examine"]
 
 TASKS, ROWS, LONGEST_EPISODE = 6, 20, 100
-"""How much is played at most: so many tasks, episodes of each, and steps of an episode."""
+"""Most tasks that are played, episodes of each, and steps of an episode."""
 SLOW = tuple((rows, steps) for rows in (ROWS, 10, 5, 2) for steps in (LONGEST_EPISODE, 50, 20, 10, 5))
-"""What is played in place of that where it would take too long: the most of these that fits."""
+"""Smaller numbers of episodes and steps for slow environments; the largest that fit into the time are taken."""
 COMPARED_TASKS = 1000
 """Training tasks that are compared with the held-out ones."""
 SHARE = 0.6
-"""Part of the time left that the comparison of tasks is planned to take."""
+"""Share of the remaining time that the comparison of tasks is planned to take."""
 
 
 def check_family(family: Family) -> list[Problem]:
-    """Everything found wrong with a family; Gymnasium environments are also put through Gymnasium's `check_env`."""
+    """The problems of a family; Gymnasium environments also run Gymnasium's `check_env`."""
     return examine(family).problems
 
 
 def examine(family: Family, clock: Clock | None = None) -> Findings:
-    """All that there is to say about a family: what is wrong, what may be wrong, what was seen, what was not.
+    """Problems, notes, observations and skipped checks of a family.
 
     Args:
         family: The family.
-        clock: Time for it, and who is told of progress; no limit by default.
+        clock: Time limit and progress display; no limit by default.
     """
     findings, clock = Findings(), clock or Clock()
     for finding in _looked_at(family, clock):
@@ -59,22 +59,22 @@ def examine(family: Family, clock: Clock | None = None) -> Findings:
 
 
 def _looked_at(family: Family, clock: Clock) -> Iterator[Problem | Note | Seen]:
-    """Part after part, as far as what was found allows and there is time."""
+    """Runs check after check, until a problem prevents the next ones or the time is up."""
     tasks = _some_tasks(family)
     if not tasks:
-        yield Problem("overlap", "got no task at all; TaskDistribution has to give training and held-out tasks")
+        yield Problem("overlap", "got no task; a TaskDistribution has to return training and held-out tasks")
         return
     yield from _tasks_apart(family)
-    if isinstance(family.make_envs, GymnasiumEnvs):
-        found = _single_environment(family.make_envs, tasks[0], clock)
+    if make := gymnasium_envs_of(family):
+        found = _single_environment(make, tasks[0], clock)
         yield from found
         if any(isinstance(p, Problem) and p.kind in ("space", "fault") for p in found):
             return
-        if clock.start("whether it can be made in a worker process"):
-            yield from _in_a_worker(family, tasks[0], clock)
-        stepping = replace(family.make_envs.stepping, workers="sync", timeout=_patience(family.make_envs, clock))
-        family = replace(family, make_envs=replace(family.make_envs, stepping=stepping))
-    if not clock.start("how fast it is"):
+        if clock.start("construction in a worker process"):
+            yield from _in_a_worker(make, tasks[0], family.horizon, clock)
+        make = make.with_stepping(replace(make.stepping, workers="sync", timeout=_patience(make, clock)))
+        family = family.with_single_envs(make)
+    if not clock.start("speed"):
         clock.skipped += ["seeds", "leaks", "effects of tasks"]
         return
     explained = set[str]()
@@ -86,31 +86,31 @@ def _looked_at(family: Family, clock: Clock) -> Iterator[Problem | Note | Seen]:
             yield from compare_tasks(envs, family, tasks[: plan.tasks], clock, explained)
         finally:
             envs.close()
-        if isinstance(family.make_envs, GymnasiumEnvs):
-            yield from partial_effects(family, family.make_envs, tasks[0], plan.steps, clock, explained)
+        if make:
+            yield from partial_effects(family, make, tasks[0], plan.steps, clock, explained)
             yield from long_time_limit(family, tasks[0], plan.steps, clock)
     except EnvError as failure:
         if clock.left > 0:
             yield Problem("fault", str(failure), failure.trace)
         else:
-            clock.skipped.append(f"what comes after a call of the environment that took too long ({failure})")
+            clock.skipped.append(f"the checks after a call of the environment that took too long ({failure})")
 
 
 def _patience(make: GymnasiumEnvs, clock: Clock) -> float:
-    """Seconds for one call of an environment, of which the time left is a bound."""
-    return float(min(make.stepping.timeout, max(clock.left, 0.1) / 1.25))  # a hang is noticed a quarter later
+    """Seconds for one call of an environment: its timeout, or the time left if that is less."""
+    return float(min(make.stepping.timeout, max(clock.left, 0.1) / 1.25))  # a hang is noticed up to a quarter later
 
 
 @dataclass(frozen=True)
 class _Plan:
-    """How much is played.
+    """Numbers of tasks, episodes and steps to play.
 
     Args:
-        tasks: Tasks that are compared.
+        tasks: Number of tasks to compare.
         rows: `E`, episodes of each.
         steps: `T`.
         observation_size: `O`.
-        slow: Whether it is less than usual.
+        slow: Whether the numbers are reduced.
     """
 
     tasks: int
@@ -120,7 +120,7 @@ class _Plan:
     slow: bool
 
     def words(self, family: Family) -> str:
-        """It, and how large an observation is."""
+        """The size of observations, and the reduced numbers, in words."""
         size, batch = 8 * self.observation_size, 8 * self.observation_size * 400 * family.horizon
         many = "numbers" if self.observation_size > 1 else "number"
         words = (
@@ -141,12 +141,12 @@ def _bytes(number: float) -> str:
 
 
 def _plan(family: Family, tasks: Sequence[Task], clock: Clock) -> _Plan:
-    """Measures a reset and a step, and takes what fits into the time left."""
+    """Times a reset and a step, and chooses numbers that fit into the time left."""
     longest = min(family.horizon, LONGEST_EPISODE)
     envs = family.make_envs(1, 1, longest)
     try:
         actions, size = varied_actions(envs), int(envs.single_observation_space.shape[0])
-        play(envs, tasks[-1], actions[:1])  # what is imported at the first one does not count
+        play(envs, tasks[-1], actions[:1])  # imports at the first step do not count
         before = time.perf_counter()
         envs.set_tasks(tasks[:1])
         envs.reset(seed=0)
@@ -170,16 +170,16 @@ def _plan(family: Family, tasks: Sequence[Task], clock: Clock) -> _Plan:
 
 
 def _some_tasks(family: Family) -> list[Task]:
-    """A few different tasks, of both splits where they have to be."""
+    """A few different tasks: held-out ones, then training tasks."""
     found = dict.fromkeys([*family.distribution.held_out(TASKS), *family.distribution.train_tasks(TASKS)])
     return list(found)[:TASKS]
 
 
 def _tasks_apart(family: Family) -> Iterator[Problem]:
-    """Train and held-out tasks overlap, or there is none."""
+    """Reports overlapping training and held-out tasks, or an empty set."""
     distribution = family.distribution
     if not distribution.held_out() or not distribution.train_tasks(1):
-        yield Problem("overlap", "got no training or no held-out task; TaskDistribution has to give both")
+        yield Problem("overlap", "got no training task or no held-out task; a TaskDistribution has to return both")
         return
     if not distribution.splits:
         return
@@ -197,8 +197,8 @@ def _tasks_apart(family: Family) -> Iterator[Problem]:
 
 
 def _single_environment(make: GymnasiumEnvs, task: Task, clock: Clock) -> list[Problem]:
-    """What a single environment returns, and what Gymnasium's own check says of it."""
-    env, looked = None, clock.start("what a single environment returns")
+    """Checks the return values of a single environment, then runs Gymnasium's `check_env`."""
+    env, looked = None, clock.start("return values of a single environment")
     if not looked:
         return []
     try:
@@ -209,7 +209,7 @@ def _single_environment(make: GymnasiumEnvs, task: Task, clock: Clock) -> list[P
                 return wrong
             return list(_gymnasium_check(env, make.maker))
     except OutOfTimeError as error:
-        message = f"the environment gave no answer: {error}; it is slow or hangs there (--seconds gives it more time)"
+        message = f"the environment did not return: {error}; it is slow or hangs there (--seconds raises the limit)"
         return [Problem("fault", message, traceback.format_exc())]
     except AnswerError as error:
         return [Problem("space", f"{error}, task: {describe(task)}")]
@@ -222,7 +222,7 @@ def _single_environment(make: GymnasiumEnvs, task: Task, clock: Clock) -> list[P
 
 
 def _returned(env: Env) -> Iterator[Problem]:
-    """Observations and rewards that are not what the spaces say."""
+    """Reports observations and rewards that do not fit the spaces."""
     observation, _ = reset_answer(env.reset(seed=0))
     wrong = list(_mismatch(env.observation_space, observation, "the observation at reset"))
     env.action_space.seed(0)
@@ -237,7 +237,7 @@ def _returned(env: Env) -> Iterator[Problem]:
 
 
 def _mismatch(space: spaces.Space[Any], value: Any, what: str) -> Iterator[str]:
-    """What differs between a value and its space, in words."""
+    """Describes the differences between a value and its space."""
     if isinstance(space, spaces.Dict):
         if not isinstance(value, dict) or set(value) != set(space.spaces):
             got = sorted(value) if isinstance(value, dict) else type(value).__name__
@@ -266,7 +266,7 @@ def _gymnasium_check(env: Env, maker: Maker) -> Iterator[Problem]:
     bare: gymnasium.Env[Any, Any] = env if maker.delivery == "options" else env.unwrapped
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # its recommendations: bounds, normalised actions
+            warnings.simplefilter("ignore")  # its recommendations on bounds and normalised actions
             with plain_flags(bare):
                 check_env(bare, skip_render_check=True, skip_close_check=True)
     except OutOfTimeError:
@@ -275,12 +275,10 @@ def _gymnasium_check(env: Env, maker: Maker) -> Iterator[Problem]:
         yield Problem("gymnasium", f"Gymnasium's check_env: {' '.join(str(error).split()) or type(error).__name__}")
 
 
-def _in_a_worker(family: Family, task: Task, clock: Clock) -> list[Problem]:
-    """The environment cannot be made in a worker process."""
-    make = family.make_envs
-    assert isinstance(make, GymnasiumEnvs)
+def _in_a_worker(make: GymnasiumEnvs, task: Task, horizon: int, clock: Clock) -> list[Problem]:
+    """Reports an environment that cannot be made in a worker process."""
     stepping = replace(make.stepping, workers="async", processes=1, timeout=_patience(make, clock))
-    envs = replace(make, stepping=stepping)(1, 1, family.horizon)
+    envs = make.with_stepping(stepping)(1, 1, horizon)
     try:
         envs.set_tasks([task])
         envs.reset(seed=0)

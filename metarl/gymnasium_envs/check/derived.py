@@ -1,8 +1,7 @@
-"""Why a parameter that is set as an attribute may have no effect, or only a part of it.
+"""Finds why a parameter that is set as an attribute has no effect, or only a part of it.
 
-A reset may put its own value in place of it, and other attributes that the constructor computed from it keep their old
-values. The latter is found by comparison with an environment in whose construction the attribute had the value from the
-start.
+A reset may overwrite the attribute; and attributes that the constructor computed from it keep their old values. The
+second is found by comparison with an environment whose attribute has the value from the start of its construction.
 """
 
 from __future__ import annotations
@@ -25,16 +24,16 @@ from metarl.types import Task
 
 ROWS = 3
 USUAL_RATIOS = (1 / 12, 1 / 4, 1 / 3, 1 / 2, 2, 3, 4, 12)
-"""Ratios by which quantities of one body often hang together, such as a length and its centre."""
+"""Usual ratios of related quantities of a body, such as a length and its centre."""
 LENGTHS = {"length", "len", "pos", "position", "com", "center", "centre", "radius", "width", "height", "half", "size"}
-"""Words in the names of lengths; only those are guessed to belong together."""
+"""Words in the names of lengths; the guess is limited to such names."""
 SHARED_WORDS = 2
-"""Words that the names of two attributes have to share to be thought of as belonging together."""
+"""Number of words that the names of two related attributes have to share."""
 PERTURBED = 1.5
 
 
 def told_as_attributes(make: GymnasiumEnvs, task: Task) -> list[str]:
-    """The parameters that are set as attributes of the bare environment."""
+    """The parameters that are set as attributes of the unwrapped environment."""
     if make.maker.delivery != "attributes":
         return []
     return [name for name, _ in task.parameters if name not in make.maker.arguments]
@@ -44,7 +43,7 @@ def told_as_attributes(make: GymnasiumEnvs, task: Task) -> list[str]:
 
 
 def overwritten(make: GymnasiumEnvs, task: Task, names: Sequence[str]) -> dict[str, str]:
-    """Attributes that hold another value after a reset than the one they were given, with the words for it."""
+    """Maps each attribute that a reset overwrites to a sentence about it."""
     if not names:
         return {}
     env = make.maker.play(None, task)
@@ -52,8 +51,8 @@ def overwritten(make: GymnasiumEnvs, task: Task, names: Sequence[str]) -> dict[s
         env.reset(seed=0)
         values = make.maker.values(task)
         return {
-            name: f"reset puts its own value into the attribute {name!r} ({_short(now)} in place of "
-            f"{_short(values[name])}); override what draws it there, or give the environment a set_task that does"
+            name: f"reset overwrites the attribute {name!r} ({_short(now)} in place of "
+            f"{_short(values[name])}); override what sets it there, or give the environment a set_task that does"
             for name in names
             if not _equal(now := getattr(env.unwrapped, name, None), values[name])
         }
@@ -76,7 +75,7 @@ def _equal(one: Any, two: Any) -> bool:
 
 
 class _Held:
-    """A data descriptor: its attribute has one value, whatever is assigned."""
+    """A data descriptor whose attribute keeps one value, whatever is assigned."""
 
     def __init__(self, name: str, value: Any) -> None:
         self._name, self._value = name, value
@@ -90,12 +89,12 @@ class _Held:
 
 @dataclass(frozen=True)
 class HeldInConstruction:
-    """Makes environments that find an attribute at its value from the start of their construction.
+    """Makes environments with an attribute that has its value from the start of their construction.
 
     Args:
         make_env: Makes an environment.
-        kind: The class of the bare environment.
-        name: The attribute; the keyword under which a call gets its value.
+        kind: Class of the unwrapped environment.
+        name: Name of the attribute, and the keyword for its value.
     """
 
     make_env: Callable[..., Env]
@@ -103,7 +102,7 @@ class HeldInConstruction:
     name: str
 
     def __call__(self, **keywords: Any) -> Env:
-        """The environment; the class is as before afterwards."""
+        """Makes an environment, and restores the class afterwards."""
         value, own = keywords.pop(self.name), vars(self.kind).get(self.name, self)
         setattr(self.kind, self.name, _Held(self.name, value))
         try:
@@ -118,7 +117,7 @@ class HeldInConstruction:
 
 
 def held(make: GymnasiumEnvs, task: Task, name: str) -> GymnasiumEnvs | None:
-    """The same environments, one attribute held while they are constructed; None where that cannot be done."""
+    """The same environments with one attribute held during construction; None if a descriptor prevents it."""
     env = make.maker.play(None, task)
     kind = type(env.unwrapped)
     farewell(env)
@@ -133,7 +132,7 @@ def held(make: GymnasiumEnvs, task: Task, name: str) -> GymnasiumEnvs | None:
 
 
 def stale(make: GymnasiumEnvs, task: Task, name: str) -> list[str]:
-    """Attributes that the constructor computes from one that is set afterwards, and that keep their old values."""
+    """Attributes that the constructor computes from one, and that keep their values when that one is set later."""
     early = held(make, task, name)
     if early is None:
         return []
@@ -145,13 +144,13 @@ def stale(make: GymnasiumEnvs, task: Task, name: str) -> list[str]:
 
 
 def _numbers(attributes: Mapping[str, Any]) -> dict[str, Any]:
-    """Those that are numbers, or arrays of numbers."""
+    """The attributes that are numbers, or arrays of numbers."""
     kinds = (int, float, np.number, np.ndarray)
     return {k: v for k, v in attributes.items() if isinstance(v, kinds) and not isinstance(v, bool)}
 
 
 def reasons_without_effect(make: GymnasiumEnvs, task: Task, names: Sequence[str]) -> dict[str, list[str]]:
-    """What is known about why parameters could have no effect; nothing where looking for it raises."""
+    """Sentences on why parameters may have no effect; none if the search raises."""
     mine = [name for name in told_as_attributes(make, task) if name in names]
     found: dict[str, list[str]] = {name: [] for name in mine}
     try:
@@ -161,7 +160,7 @@ def reasons_without_effect(make: GymnasiumEnvs, task: Task, names: Sequence[str]
             if old := stale(make, task, name):
                 found[name].append(f"{_derived(name, old)}; {ADVICE}")
     except Exception:
-        return found  # a fault of the environment is another part's to report
+        return found  # another check reports faults of the environment
     return {name: words for name, words in found.items() if words}
 
 
@@ -182,15 +181,15 @@ def _derived(name: str, old: Sequence[str]) -> str:
 def partial_effects(
     family: Family, make: GymnasiumEnvs, base: Task, steps: int, clock: Clock, explained: set[str]
 ) -> Iterator[Note]:
-    """Parameters whose effect differs from what it is in an environment constructed with them.
+    """Notes parameters whose effect differs from that in an environment constructed with them.
 
     Args:
         family: The family.
         make: Its environments, stepped in this process.
         base: A task.
         steps: Steps of an episode.
-        clock: For the time.
-        explained: Parameters of which it is known already that they have no effect, and why.
+        clock: Time limit.
+        explained: Parameters whose lack of effect is explained already; skipped.
     """
     attributes, keywords = told_as_attributes(make, base), _own_keywords(make.maker.make_env)
     for name, _ in base.parameters:
@@ -201,20 +200,20 @@ def partial_effects(
             or not (others := partners(family, base, Part(name), 1))
         ):
             continue
-        if not clock.start(f"whether {name!r} has its whole effect"):
+        if not clock.start(f"full effect of {name!r}"):
             continue
         try:
             yield from _compared(make, others[0], name, constructed, steps, clock)
             if name in attributes:
                 yield from _guessed(make, base, name, steps, clock)
         except Exception:
-            continue  # such as a value that the constructor refuses
+            continue  # such as a value refused by the constructor
 
 
 def _compared(
     make: GymnasiumEnvs, task: Task, name: str, constructed: bool, steps: int, clock: Clock
 ) -> Iterator[Note]:
-    """Plays a task as it is told, and as an environment constructed with it plays it."""
+    """Plays a task as usual, and in an environment constructed with it; notes a difference."""
     maker = replace(make.maker, arguments=(*make.maker.arguments, name))
     early = replace(make, maker=maker) if constructed else held(make, task, name)
     if early is None:
@@ -223,25 +222,25 @@ def _compared(
     difference_ = difference(late, _played(early, [task], steps, clock)[0])
     if not difference_:
         return
-    way = "set as an attribute" if make.maker.delivery == "attributes" else f"told by {make.maker.delivery}"
+    way = "set as an attribute" if make.maker.delivery == "attributes" else f"passed by {make.maker.delivery}"
     if constructed:
         yield Note(
             "derived",
-            f"{name!r} {way} has another effect than as an argument of the constructor, which there is (sure: the same "
-            "seeds and actions give other episodes); task_by='arguments' hands it over there",
+            f"{name!r} {way} has another effect than as the constructor's argument of that name (sure: the same seeds "
+            "and actions give other episodes); use task_by='arguments'",
         )
         return
     old = stale(make, task, name)
     what = _derived(name, old) if old else f"the constructor uses {name!r}, which is set as an attribute afterwards"
     yield Note(
         "derived",
-        f"{what}: it has not its whole effect (sure: an environment in whose construction it had the value plays "
-        f"other episodes under the same seeds and actions); {ADVICE}",
+        f"{what}, so it has only a part of its effect (sure: an environment constructed with the value plays other "
+        f"episodes under the same seeds and actions); {ADVICE}",
     )
 
 
 def _guessed(make: GymnasiumEnvs, base: Task, name: str, steps: int, clock: Clock) -> Iterator[Note]:
-    """Attributes whose names and values suggest that they belong to one that varies; only such as have an effect."""
+    """Notes attributes with an effect whose names and values suggest that they depend on a varying one."""
     env = make.maker.make_env(**{k: make.maker.values(base)[k] for k in make.maker.arguments})
     bare, kind = env.unwrapped, type(env.unwrapped)
     keys = [k for k in dir(bare) if not k.startswith("_") and not isinstance(getattr(kind, k, None), property)]
@@ -266,9 +265,9 @@ def _guessed(make: GymnasiumEnvs, base: Task, name: str, steps: int, clock: Cloc
         if difference(plain, perturbed):
             yield Note(
                 "derived",
-                f"{key!r} ({number:g}) is {ratio:.4g} times {name!r} ({numbers[name]:g}) where nothing varies, has an "
-                f"effect, and keeps its value when {name!r} is set (a guess from names and numbers: it may belong to "
-                f"it); if so, {ADVICE}",
+                f"{key!r} ({number:g}) is {ratio:.4g} times {name!r} ({numbers[name]:g}) by default, has an effect, "
+                f"and keeps its value when {name!r} is set (a guess from names and numbers: it may depend on "
+                f"{name!r}); if so, {ADVICE}",
             )
 
 
@@ -277,7 +276,7 @@ def _words(name: str) -> set[str]:
 
 
 def _played(make: GymnasiumEnvs, tasks: Sequence[Task], steps: int, clock: Clock) -> list[Recording]:
-    """The tasks in environments of their own, since what is set stays set."""
+    """Plays the tasks in a batch of its own, since attributes stay set."""
     envs = make(1, ROWS, steps)
     try:
         actions = varied_actions(envs)
@@ -287,7 +286,7 @@ def _played(make: GymnasiumEnvs, tasks: Sequence[Task], steps: int, clock: Clock
 
 
 def _own_keywords(make_env: Callable[..., Any]) -> set[str]:
-    """Keywords in the signature of a function or class; none where they cannot be known."""
+    """Keywords in the signature of a function or class; none if Python cannot tell them."""
     try:
         parameters = inspect.signature(make_env).parameters.values()
     except (TypeError, ValueError):

@@ -1,4 +1,4 @@
-"""Whether tasks, their parameters one by one, and the components of those change anything; and how sure that is."""
+"""Whether tasks, single parameters and their components have an effect, and how certain that is."""
 
 from __future__ import annotations
 
@@ -14,28 +14,28 @@ from metarl.tasks import Family
 from metarl.types import Task
 
 REWARDS: dict[RewardKind, str] = {
-    "constant": "reward was constant in all episodes played; an effect in reward cannot be seen",
-    "action": "reward followed the action alone in all episodes played; an effect in what it pays for reaching a place "
-    "or a state cannot be seen",
-    "state": "rewards changed with the state in these episodes; what they pay beyond could still hide an effect",
+    "constant": "the reward was constant in all episodes, so an effect on it cannot be seen",
+    "action": "the reward depended on the action alone in all episodes, so an effect on the reward of reaching a "
+    "place or a state cannot be seen",
+    "state": "the reward depended on the state in these episodes; an effect on the reward of other states is possible",
 }
-"""What the rewards seen say about an effect that was not seen."""
+"""Sentences on whether the observed rewards could show an effect."""
 MUCH_STEPS, MUCH = 20, 200
-"""Steps of an episode, and of all together, from which on seeing no effect counts as much."""
+"""Steps of an episode, and in total, from which the absence of an effect counts as evidence."""
 ALL_COMPONENTS = 16
-"""Parameters with more components are tested as a whole only."""
+"""Parameters with more components are only tested as a whole."""
 
 
 @dataclass(frozen=True)
 class Played:
-    """How tasks were played, for the sentences.
+    """A way to play tasks, and the recording of the base task.
 
     Args:
         play: Plays a task, always under the same seeds and actions; with True, only until it differs from the base.
         base: The task that others are compared with.
-        recording: That task, played.
-        episodes: Rows.
-        steps: Steps that an episode may last.
+        recording: Recording of the base task.
+        episodes: Number of episodes (rows).
+        steps: Most steps of an episode.
         whole: Whether that is the whole horizon.
     """
 
@@ -48,7 +48,7 @@ class Played:
 
     @property
     def extent(self) -> str:
-        """What was played, in words."""
+        """The episodes that were played, in words."""
         if self.recording.steps < self.steps:
             return f"{self.episodes} random episodes, the longest of {self.recording.steps} steps"
         return f"{'' if self.whole else f'the first {self.steps} steps of '}{self.episodes} random episodes" + (
@@ -66,27 +66,27 @@ def effects(
     clock: Clock,
     shifted: set[Task],
 ) -> Iterator[Problem | Note | Seen]:
-    """Says of the tasks, of each parameter and of each component what it changed.
+    """Reports the effect of the tasks, of each parameter and of each component.
 
     Args:
         family: The family.
-        tasks: The tasks played, `played.base` first.
-        recordings: One of each.
-        played: How.
-        longer: Plays the base task for longer, where there is more to play; asked at most once.
-        reasons: What is known about why a parameter could have no effect.
-        clock: For the time.
-        shifted: Tasks that seem to differ from the base in the order of random numbers.
+        tasks: The tasks, `played.base` first.
+        recordings: The recording of each task.
+        played: The way they were played.
+        longer: Plays the base task in longer episodes; None if there are none. Called at most once.
+        reasons: Returns sentences on why a parameter may have no effect.
+        clock: Time limit.
+        shifted: Tasks that seem to differ from the base only in the order of random numbers.
     """
     differences = [difference(played.recording, r) for r in recordings[1:]]
     kind, further, names = reward_kind(recordings), _Once(longer), [name for name, _ in played.base.parameters]
     if tasks[1:] and not any(differences):
         if (more := further()) and any(difference(more.recording, more.play(t, True)) for t in tasks[1:]):
-            yield Seen(f"tasks differ in nothing within {played.extent}, but within {more.extent}")
+            yield Seen(f"tasks do not differ in {played.extent}, but do in {more.extent}")
         else:
             yield _nothing(
                 f"{len(tasks)} tasks give the same rewards and transitions under the same seed and actions",
-                "the environment {} use the task it is told (is it set before reset, and on the bare environment?)",
+                "the environment {} use its task (is it set before reset, and on the unwrapped environment?)",
                 more or played,
                 kind,
                 [f"{name!r}: {reason}" for name in names for reason in reasons(name)],
@@ -95,8 +95,8 @@ def effects(
     elif shifted and not _told_by_returns(played, recordings, tasks, shifted):
         yield Note(
             "effect",
-            f"tasks give other episodes, but perhaps only since random numbers come in another order; {played.episodes}"
-            " episodes of each do not tell the tasks apart by their returns or their observations",
+            f"tasks give other episodes, but perhaps only because random numbers are drawn in another order: "
+            f"{played.episodes} episodes of each do not distinguish the tasks by returns or observations",
         )
         return
     if len(parts_of(played.base)) == 1:
@@ -108,7 +108,7 @@ def effects(
 
 
 class _Once:
-    """Calls a function at most once, and keeps what it returned."""
+    """Calls a function at most once, and keeps its result."""
 
     def __init__(self, call: Callable[[], Played | None]) -> None:
         self._call, self._called = call, False
@@ -128,7 +128,7 @@ def _part_by_part(
     clock: Clock,
     kind: RewardKind,
 ) -> Iterator[Problem | Note | Seen]:
-    """Each parameter with all others held, then each component."""
+    """Tests each parameter with all others fixed, then each component."""
     silent, together, alive = set[str](), list[str](), dict[str, list[bool]]()
     for part in parts_of(played.base):
         whole = part.component is None
@@ -151,32 +151,31 @@ def _part_by_part(
             silent.add(part.name)
             yield _nothing(
                 f"the parameter {part.name!r} changes neither rewards nor transitions",
-                "the environment {} use it (it could be read only when the environment is made: then take it as an "
-                "argument)",
+                "the environment {} use it (if only the constructor reads it, make it an argument)",
                 where,
                 kind,
                 reasons(part.name),
             )
     if together:
-        yield Seen(f"not tested one by one, since no two tasks differ in one alone: {', '.join(together)}")
+        yield Seen(f"not tested one by one, since no two tasks differ in one parameter alone: {', '.join(together)}")
     for name, effects_seen in alive.items():
         yield _components(name, effects_seen, played if all(effects_seen) else further() or played, kind)
 
 
 def _components(name: str, alive: Sequence[bool], played: Played, kind: RewardKind) -> Note | Seen:
-    """What is said of the components of a parameter that has an effect as a whole."""
+    """The finding on the components of a parameter that has an effect as a whole."""
     none = [f"{name}[{i}]" for i, effect in enumerate(alive) if not effect]
     if not none:
         return Seen(f"each of the {len(alive)} components of {name!r} has an effect on its own")
     return Note(
         "effect",
-        f"{', '.join(none)}: {len(none)} of {len(alive)} components of {name!r} tested on their own, which change "
-        f"nothing that could be seen in {played.extent} ({REWARDS[kind]})",
+        f"{', '.join(none)}: {len(none)} of {len(alive)} components of {name!r} have, on their own, no effect that "
+        f"could be seen in {played.extent} ({REWARDS[kind]})",
     )
 
 
 def _compared(played: Played, others: Sequence[Task], *, briefly: bool) -> list[Difference]:
-    """Differences of other tasks from the base, up to the first in both observations and rewards."""
+    """Differences of other tasks from the base, up to the first in observations and rewards alike."""
     found = list[Difference]()
     for other in others:
         found.append(difference(played.recording, played.play(other, briefly)))
@@ -186,7 +185,7 @@ def _compared(played: Played, others: Sequence[Task], *, briefly: bool) -> list[
 
 
 def _nothing(seen: str, meaning: str, played: Played, kind: RewardKind, reasons: Sequence[str]) -> Problem | Note:
-    """No effect seen: a problem where there is a reason for it, or where rewards could have shown it; else a note."""
+    """The finding that there was no effect: a problem if a reason is known or rewards could show it; else a note."""
     played_much = played.whole or (played.steps >= MUCH_STEPS and played.steps * played.episodes >= MUCH)
     sure = bool(reasons) or (kind == "state" and played_much)
     words = f"{seen}, in {played.extent}; {meaning.format('most likely does not' if sure else 'may not')}"
@@ -195,12 +194,12 @@ def _nothing(seen: str, meaning: str, played: Played, kind: RewardKind, reasons:
     if sure:
         return Problem("effect", f"{words}; {REWARDS[kind]}")
     if kind == "state":
-        return Note("effect", f"{words}, or it may show only later: that is little to judge by")
-    return Note("effect", f"{words}, or its reward may be too sparse to show it: {REWARDS[kind]}")
+        return Note("effect", f"{words}, or its effect comes later: these episodes are too few to tell")
+    return Note("effect", f"{words}, or the reward is too sparse to show it: {REWARDS[kind]}")
 
 
 def _sentence(name: str, found: Sequence[Difference], kind: RewardKind, played: Played) -> str:
-    """What a parameter changed, in words."""
+    """A sentence on the effect of a parameter."""
     words = []
     for what, changes in (
         ("observations", [d.observations for d in found if d.observations]),
@@ -221,7 +220,7 @@ def _sentence(name: str, found: Sequence[Difference], kind: RewardKind, played: 
 
 def _extent(changes: Sequence[Change]) -> str:
     first, share = min(c.step for c in changes), max(c.share for c in changes)
-    grown = "; it began as rounding, so chaos may have made it" if all(c.grown for c in changes) else ""
+    grown = "; it began as a rounding error, so it may be chaos" if all(c.grown for c in changes) else ""
     where = "at reset" if first == 0 else f"from step {first}"
     percent = f"{100 * share:.0f}" if share >= 0.1 else f"{100 * share:.2g}"
     return f"({where}, by up to {percent} % of their spread{grown})"
@@ -230,7 +229,7 @@ def _extent(changes: Sequence[Change]) -> str:
 def _told_by_returns(
     played: Played, recordings: Sequence[Recording], tasks: Sequence[Task], shifted: set[Task]
 ) -> bool:
-    """Whether returns, or means of observations, tell a task from the base beyond what random numbers do."""
+    """Whether returns or means of observations distinguish a task from the base beyond random variation."""
     one = _features(played.recording)
     for task, recording in zip(tasks[1:], recordings[1:], strict=True):
         if task not in shifted and difference(played.recording, recording):

@@ -1,4 +1,4 @@
-"""What a check finds, and the clock it is held to."""
+"""Findings of a check, and its time limit."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from types import FrameType
 
 @dataclass(frozen=True)
 class Problem:
-    """Something that a family does wrong.
+    """A fault of a family.
 
     Args:
         kind: `gymnasium`, `space`, `finite`, `seed`, `leak`, `effect`, `pickle`, `overlap` or `fault`.
-        message: What is wrong and what to change.
-        trace: The environment's own traceback, where it raised.
+        message: The fault, and what to change.
+        trace: The environment's own traceback, if it raised.
     """
 
     kind: str
@@ -29,11 +29,11 @@ class Problem:
 
 @dataclass(frozen=True)
 class Note:
-    """Something that may be wrong, or could not be told; no failure.
+    """A possible fault, or one that could not be tested; the check still passes.
 
     Args:
         kind: As for `Problem`, or `derived` or `time limit`.
-        message: The observation, and how sure it is.
+        message: The observation, and how certain it is.
     """
 
     kind: str
@@ -42,20 +42,20 @@ class Note:
 
 @dataclass(frozen=True)
 class Seen:
-    """A sentence on what was played and what it showed."""
+    """A sentence on the episodes played and their result."""
 
     message: str
 
 
 @dataclass
 class Findings:
-    """All that a check has to say about a family.
+    """The result of a check.
 
     Args:
-        problems: What is wrong.
-        notes: What may be wrong.
-        seen: What was played, and what it showed.
-        skipped: What was not looked at for lack of time.
+        problems: Faults.
+        notes: Possible faults.
+        seen: Episodes played and their results.
+        skipped: Checks left out for lack of time.
     """
 
     problems: list[Problem] = field(default_factory=list)
@@ -64,7 +64,7 @@ class Findings:
     skipped: list[str] = field(default_factory=list)
 
     def add(self, finding: Problem | Note | Seen) -> None:
-        """Puts a finding into its list."""
+        """Appends a finding to its list."""
         if isinstance(finding, Problem):
             self.problems.append(finding)
         elif isinstance(finding, Note):
@@ -74,15 +74,15 @@ class Findings:
 
 
 class OutOfTimeError(Exception):
-    """The clock ran out inside the environment."""
+    """The time limit was reached inside a call of the environment."""
 
 
 class Clock:
-    """Seconds for a check, and a line of progress while they pass.
+    """Time limit of a check, with a display of its progress.
 
     Args:
-        seconds: How many; infinity by default.
-        show: Gets `(what is looked at, seconds left)` at each part, and while a part lasts.
+        seconds: Time limit; infinity by default.
+        show: Called with `(current check, seconds left)` at the start of each check and during it.
     """
 
     def __init__(self, seconds: float = math.inf, show: Callable[[str, float], None] | None = None) -> None:
@@ -96,11 +96,11 @@ class Clock:
         return max(self._end - time.monotonic(), 0.0)
 
     def start(self, what: str, needed: float = 0.0) -> bool:
-        """Whether there is time for a part of the check; notes it as skipped if not.
+        """Whether there is time for the next check; records it as skipped if not.
 
         Args:
-            what: The part, in words.
-            needed: Seconds that it takes at least, if known.
+            what: The check, in words.
+            needed: Lower bound on its seconds, if known.
         """
         if self.left <= needed:
             self.skipped.append(what)
@@ -110,7 +110,7 @@ class Clock:
         return True
 
     def going(self) -> bool:
-        """Whether there is time for another step as long as the longest one so far; asked before each step."""
+        """Whether there is time for a step as long as the longest so far; called before each step."""
         now = time.monotonic()
         if not math.isnan(self._before):
             self._longest = max(self._longest, now - self._before)
@@ -119,11 +119,11 @@ class Clock:
         return self._end - now > self._longest
 
     def pause(self) -> None:
-        """Leaves the time until the next step out of the account of steps."""
+        """Leaves the time until the next step out of the step times."""
         self._before = math.nan
 
     def restart(self) -> None:
-        """Begins anew, with all of its time."""
+        """Restarts with the whole time."""
         self._end = time.monotonic() + self.seconds
 
     def _tell(self) -> None:
@@ -132,7 +132,7 @@ class Clock:
 
     @contextlib.contextmanager
     def limit(self) -> Iterator[None]:
-        """Raises `OutOfTimeError` inside what runs here once no time is left (main thread only)."""
+        """Raises `OutOfTimeError` inside the block when the time is up (main thread only)."""
         if math.isinf(self.seconds) or threading.current_thread() is not threading.main_thread():
             yield
             return
@@ -141,7 +141,9 @@ class Clock:
             raise OutOfTimeError(f"no answer within {self.seconds:g} s")
 
         previous = signal.signal(signal.SIGALRM, ring)
-        signal.setitimer(signal.ITIMER_REAL, max(self.left, 0.01), 1.0)  # again where the first is caught
+        signal.setitimer(
+            signal.ITIMER_REAL, max(self.left, 0.01), 1.0
+        )  # repeated, as the environment may catch the first
         try:
             yield
         finally:

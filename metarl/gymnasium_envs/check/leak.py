@@ -1,4 +1,4 @@
-"""Whether an observation at reset tells what is hidden of a task, and is no other draw of random numbers."""
+"""Whether the observation at reset reveals hidden parameters, apart from differences in random numbers."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from metarl.types import Bools, Floats, Task
 from metarl.vector import TaskVecEnv
 
 COMPONENTS = 200
-"""Components that are compared so, at most; of a picture, these are spread over it."""
+"""Most components that are compared; those of an image are spread over it."""
 RESETS = 100
-"""Resets of each of two tasks, over which their first observations are compared where those differ."""
+"""Resets of each of two tasks whose first observations are compared as samples."""
 
 
 def leaks(
     envs: TaskVecEnv, family: Family, tasks: Sequence[Task], clock: Clock, shifted: set[Task]
 ) -> Iterator[Problem | Note]:
-    """A hidden parameter that shows in the first observation: tasks that differ in nothing else look different.
+    """Reports hidden parameters that show in the first observation of tasks that differ in nothing else.
 
     Args:
         envs: One task of `E` rows.
         family: The family.
         tasks: Some of its tasks; each is compared with the first.
-        clock: For the time.
-        shifted: Gets the tasks whose first observations differ from the first task's by other random numbers only.
+        clock: Time limit.
+        shifted: Receives the tasks whose first observations differ from the first task's by random numbers only.
     """
     declared = {p.name: p.hidden for p in family.distribution.parameters}
     if not all(declared.values()) and not isinstance(family.distribution, ContinuousTasks):
@@ -39,7 +39,7 @@ def leaks(
     first = _resets(envs, base, 0)
     for other in tasks[1:]:
         if not clock.going():
-            clock.skipped.append("whether an observation at reset tells some of the tasks")
+            clock.skipped.append("leaks of some of the tasks")
             return
         hidden = [name for name, _ in other.parameters if declared.get(name, True)]
         task = mixed(family, base, other, [Part(name) for name in hidden])
@@ -59,8 +59,8 @@ def leaks(
         if told:
             yield Problem(
                 "leak",
-                f"component {told[0]} of the observation at reset tells tasks apart that differ only in what is "
-                f"hidden ({', '.join(sorted(hidden))}): {describe(base)} against {describe(task)}, in {len(one)} "
+                f"component {told[0]} of the observation at reset distinguishes tasks that differ only in hidden "
+                f"parameters ({', '.join(sorted(hidden))}): {describe(base)} against {describe(task)}, in {len(one)} "
                 "resets; take it out of the observation (and out of the state an episode starts in), or declare the "
                 "parameter hidden=False",
             )
@@ -68,9 +68,9 @@ def leaks(
         if not shifted:
             yield Note(
                 "leak",
-                f"component {components[0]} of the observation at reset is another one for another task under the "
-                f"same seed, but {len(one)} resets of each do not tell the tasks apart by it: the environment seems to "
-                "draw its random numbers in another order, which is no leak (a small one could hide in there)",
+                f"component {components[0]} of the observation at reset differs between tasks under the same "
+                f"seed, but {len(one)} resets of each do not distinguish the tasks by it: the environment seems to "
+                "draw its random numbers in another order, which is no leak (a small leak could go unnoticed)",
             )
         shifted.add(other)
 

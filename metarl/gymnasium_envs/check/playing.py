@@ -1,4 +1,4 @@
-"""Episodes of one task under given actions and seeds, and what differs between two of them."""
+"""Plays episodes of a task under given actions and seeds, and compares two recordings."""
 
 from __future__ import annotations
 
@@ -9,16 +9,15 @@ from typing import Literal
 
 import numpy as np
 
-from metarl.gymnasium_envs.family import random_actions
 from metarl.types import Bools, Floats, Task
-from metarl.vector import TaskVecEnv
+from metarl.vector import TaskVecEnv, random_actions
 
 ROUNDING = {np.float32: 1e-6, np.float64: 1e-9}
-"""Differences up to this share of a number's size are rounding, by the precision it is computed in."""
+"""Relative differences up to these are rounding errors, by the precision of the numbers."""
 FEWEST_STEPS = 3
-"""Steps that are recorded in any case, also of observations that need much memory."""
+"""Least number of recorded steps, also for observations that need much memory."""
 SMALLEST = 1e-13
-"""Differences up to this are rounding, whatever the size."""
+"""Absolute differences up to this are rounding errors."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +29,7 @@ class Recording:
         rewards: `[T, E]`.
         terminated: `[T, E]`.
         truncated: `[T, E]`.
-        diverged: Whether anything was not finite, or a simulation blew up.
+        diverged: Whether a number was not finite, or a simulation blew up.
     """
 
     observations: Floats
@@ -41,12 +40,12 @@ class Recording:
 
     @property
     def steps(self) -> int:
-        """`T`; fewer than there were actions, where time ran out or all episodes were over."""
+        """`T`; fewer than the actions if the time was up or all episodes were done."""
         return len(self.rewards)
 
     @property
     def live(self) -> Bools:
-        """Whether a row's episode was not over before the step, `[T, E]`."""
+        """Whether a row's episode was not done before the step, `[T, E]`."""
         over = np.cumsum(self.terminated | self.truncated, axis=0) > 0
         return ~np.concatenate([np.zeros_like(over[:1]), over[:-1]])
 
@@ -67,10 +66,10 @@ def play(
         envs: One task of `E` rows.
         task: The task.
         actions: `[T, E, ...]`.
-        seed: Of the reset.
+        seed: Seed of the reset.
         began: Called after the reset.
-        going: Asked before each step whether to go on.
-        stop: Gets step, observations `[E, O]`, rewards and ends `[E]` after each step; True ends the play.
+        going: Called before each step; False ends the play.
+        stop: Called after each step with step, observations `[E, O]`, rewards and dones `[E]`; True ends the play.
     """
     envs.set_tasks([task])
     observation, _ = envs.reset(seed=seed)
@@ -95,12 +94,12 @@ def play(
 
 
 def varied_actions(envs: TaskVecEnv, most_bytes: int = 2**26) -> Floats:
-    """Random actions, `[T, E, ...]`, of three habits in turn, since independent ones alone get nowhere.
+    """Random actions `[T, E, ...]` of three kinds, since independent ones alone explore little.
 
-    `T` is the horizon, or less where the observations of one recording would need more than `most_bytes` of memory.
+    `T` is the horizon, or less if the observations of one recording would need more than `most_bytes` of memory.
 
-    Rows 0, 3, 6, ... keep one action for the whole episode; rows 1, 4, 7, ... keep each for a random stretch, and
-    take every second one from the corners of the space; the others act independently at each step.
+    Rows 0, 3, 6, ... repeat one action for the whole episode. Rows 1, 4, 7, ... repeat each action for a random number
+    of steps, every second one from the corners of the space. The other rows act independently at each step.
     """
     rng, rows, space = np.random.default_rng(0), envs.num_envs, envs.single_action_space
     size = 8 * rows * int(np.prod(envs.single_observation_space.shape))
@@ -121,11 +120,11 @@ def varied_actions(envs: TaskVecEnv, most_bytes: int = 2**26) -> Floats:
     return actions
 
 
-# What differs ---------------------------------------------------------------------------------------------
+# Differences ---------------------------------------------------------------------------------------------
 
 
 def rounding(*values: Floats) -> Floats:
-    """Up to where a difference is rounding, for each component of the last axis (or one number for `[T, E]`)."""
+    """Largest rounding error, for each component of the last axis (or one number for `[T, E]`)."""
     flat = np.concatenate([v.reshape(-1, v.shape[-1]) if v.ndim > 2 else v.reshape(-1, 1) for v in values])
     flat = np.where(np.isfinite(flat), flat, 0.0)
     single = (flat.astype(np.float32) == flat).all(axis=0)
@@ -136,12 +135,12 @@ def rounding(*values: Floats) -> Floats:
 
 @dataclass(frozen=True)
 class Change:
-    """How a series differs between two recordings.
+    """A difference of a series between two recordings.
 
     Args:
-        step: Where the first difference beyond rounding is; 0 is the reset.
-        share: The largest difference, relative to the spread of its component over the episodes.
-        grown: Whether the difference began as rounding before, so that the episodes may be chaotic.
+        step: First step with a difference beyond rounding errors; 0 is the reset.
+        share: Largest difference, relative to the range of its component over the episodes.
+        grown: Whether the difference was a rounding error before, so that the dynamics may be chaotic.
     """
 
     step: int
@@ -151,12 +150,12 @@ class Change:
 
 @dataclass(frozen=True)
 class Difference:
-    """What differs between two recordings under the same seeds and actions; None where nothing does.
+    """Differences between two recordings under the same seeds and actions; None for no difference.
 
     Args:
-        observations: The observations.
-        rewards: The rewards of steps that both made.
-        ends: The first step at which an episode ends in only one of them.
+        observations: Difference of the observations.
+        rewards: Difference of the rewards, over the steps of both.
+        ends: First step at which an episode ends in only one of them.
     """
 
     observations: Change | None
@@ -183,7 +182,7 @@ def difference(one: Recording, two: Recording) -> Difference:
 
 
 def _change(one: Floats, two: Floats, live: Bools, first: int) -> Change | None:
-    """The change between series `[T, E]` or `[T, E, O]` where `live` `[T, E]`; row 0 is step `first`."""
+    """The change between series `[T, E]` or `[T, E, O]` over the live steps `[T, E]`; row 0 is step `first`."""
     if not one.size:
         return None
     gap = np.abs(np.nan_to_num(one) - np.nan_to_num(two)) * (live if one.ndim == 2 else live[..., None])
@@ -199,7 +198,7 @@ def _change(one: Floats, two: Floats, live: Bools, first: int) -> Change | None:
 
 
 def differs_from(first: Recording) -> Callable[[int, Floats, Floats, Bools], bool]:
-    """Tells after each step whether an episode has ended otherwise, or both series have clearly changed; for `play`."""
+    """A `stop` for `play`: true when an episode ends differently, or observations and rewards have clearly changed."""
     about, bar = 10.0 * rounding(first.observations), 10.0 * rounding(first.rewards)
     ends, seen = first.terminated | first.truncated, [False, False]
 
@@ -215,9 +214,9 @@ RewardKind = Literal["constant", "action", "state"]
 
 
 def reward_kind(recordings: Sequence[Recording]) -> RewardKind:
-    """Whether rewards were constant in all episodes, followed the action alone, or followed the state as well.
+    """Whether rewards were constant, depended on the action alone, or depended on the state too.
 
-    The rows 0, 3, 6, ... of `varied_actions` keep their action: a reward that changes there follows the state.
+    Rows 0, 3, 6, ... of `varied_actions` repeat their action, so a reward that changes there depends on the state.
     """
     rewards = np.concatenate([r.rewards[r.live] for r in recordings])
     if not rewards.size or np.ptp(rewards) <= 2 * float(rounding(rewards.reshape(1, -1))):
@@ -231,9 +230,9 @@ def reward_kind(recordings: Sequence[Recording]) -> RewardKind:
 
 
 def same_length_terminations(recordings: Sequence[Recording]) -> int:
-    """The length at which all episodes ended by termination, if it is one and above 1; else 0.
+    """The common length of all episodes if all terminated and it is above 1; otherwise 0.
 
-    Random actions from several starts hardly ever all fail at the same step: a time limit is reported as termination.
+    Random actions from several starts seldom all fail at one step, so this is a time limit reported as termination.
     """
     lengths = set[int]()
     for recording in recordings:

@@ -1,4 +1,4 @@
-"""The short test before a training: do the parameters that vary change anything that can be seen?"""
+"""The short test before a training: whether the varying parameters have a visible effect."""
 
 from __future__ import annotations
 
@@ -15,44 +15,44 @@ from metarl.gymnasium_envs.check.effect import REWARDS
 from metarl.gymnasium_envs.check.findings import Clock, OutOfTimeError
 from metarl.gymnasium_envs.check.playing import Recording, difference, differs_from, play, reward_kind, varied_actions
 from metarl.gymnasium_envs.check.tasks_apart import Part, partners, parts_of
-from metarl.gymnasium_envs.family import GymnasiumEnvs, random_actions
+from metarl.gymnasium_envs.family import GymnasiumEnvs, gymnasium_envs_of
 from metarl.own_code.errors import EnvError
 from metarl.tasks import Family
 from metarl.types import Floats, Task
-from metarl.vector import TaskVecEnv
+from metarl.vector import TaskVecEnv, random_actions
 
 SECONDS = 2.0
-"""Wall clock that the test may take."""
+"""Wall-clock limit of the test, s."""
 PLANNED = 0.85
-"""Part of it that is planned with: a call that takes longer than those before comes on top."""
+"""Share of it that is planned; the rest is a reserve for calls that take longer than before."""
 PER_CALL = 0.5
-"""Part of that after which a single call of an environment ends the test."""
+"""Share of the limit after which a single call of an environment ends the test."""
 ROWS, WORKER_ROWS, STEPS = 9, 3, 1000
-"""Episodes at most, those in worker processes, and steps."""
+"""Most episodes, episodes in worker processes, and steps."""
 MOST_COMPONENTS = 8
-"""Components that are named one by one, at most."""
+"""Most components that are tested one by one."""
 MOST_BYTES = 2**22
-"""Memory of the observations of one recording: comparing more would take long."""
+"""Most memory for the observations of one recording, bytes: comparing more would take long."""
 LEAST = 0.25
-"""Share of the first episodes' steps that others have to be played for, to say that they are the same."""
-SLOW = "the environment is too slow to test before the training whether its tasks have an effect"
-NOT_REPEATED = "the same task, seed and actions give another episode each time, so no effect of tasks can be tested"
+"""Share of the first recording's steps that another one needs to count as equal."""
+SLOW = "the environment is too slow for the test before the training whether its tasks have an effect"
+NOT_REPEATED = "the same task, seed and actions give another episode each time, so the effect of tasks cannot be tested"
 FOR_REASONS = 0.4
-"""Seconds of it that are left for looking for reasons."""
+"""Seconds reserved for the search for reasons."""
 
 
 def effect_warnings(family: Family, seconds: float = SECONDS) -> list[str]:
-    """A sentence for each parameter, or component, that changes nothing that could be seen; none where all do.
+    """A sentence for each parameter or component without a visible effect; none if all have one.
 
-    A sentence also says so where the environment is too slow for the test, or repeats no episode. A fault of the
-    environment gives none: the training itself meets it.
+    An environment that is too slow for the test, or does not repeat episodes, gives a sentence too. One that raises
+    gives none: the training reports it.
 
     Args:
-        family: The family, with who steps it settled.
-        seconds: Wall clock that it may take; worker processes that have to be started first come on top.
+        family: The family; its stepping is not `auto`.
+        seconds: Wall-clock limit, without the start of worker processes.
     """
-    # Gymnasium environments keep a limit of their own for each call, by the same signal.
-    limit = contextlib.nullcontext() if isinstance(family.make_envs, GymnasiumEnvs) else Clock(seconds).limit()
+    # Gymnasium environments have a time limit per call, by the same signal.
+    limit = contextlib.nullcontext() if family.stepping else Clock(seconds).limit()
     try:
         with _global_generators_kept(), limit:
             return list(_warnings(family, seconds))
@@ -64,7 +64,7 @@ def effect_warnings(family: Family, seconds: float = SECONDS) -> list[str]:
 
 @contextlib.contextmanager
 def _global_generators_kept() -> Iterator[None]:
-    """Puts the global generators back that an environment may draw from."""
+    """Restores the global random generators, which an environment may use."""
     kept, numpys = random.getstate(), np.random.get_state()  # noqa: NPY002
     try:
         yield
@@ -74,12 +74,11 @@ def _global_generators_kept() -> Iterator[None]:
 
 
 def _warnings(family: Family, seconds: float) -> Iterator[str]:
-    make, in_workers = family.make_envs, False
-    if isinstance(make, GymnasiumEnvs):
-        limit = min(make.stepping.timeout, PER_CALL * seconds)
-        in_workers = make.stepping.workers == "async"
-        make = replace(make, stepping=replace(make.stepping, processes=1, timeout=limit))
-        family = replace(family, make_envs=make)
+    in_workers = False
+    if stepping := family.stepping:
+        limit = min(stepping.timeout, PER_CALL * seconds)
+        in_workers = stepping.workers == "async"
+        family = family.with_stepping(replace(stepping, processes=1, timeout=limit))
     base, whole = family.distribution.train_tasks(1)[0], Clock(PLANNED * seconds)
     horizon = min(family.horizon, STEPS)
     envs = family.make_envs(1, WORKER_ROWS if in_workers else 1, horizon)
@@ -87,7 +86,7 @@ def _warnings(family: Family, seconds: float) -> Iterator[str]:
         envs.set_tasks([base])
         envs.reset(seed=0)
         if in_workers:
-            whole = Clock(PLANNED * seconds)  # they are started
+            whole = Clock(PLANNED * seconds)  # the start of workers does not count
         else:
             rows = _affordable_rows(envs, family, whole)
             if rows > 1:
@@ -107,7 +106,7 @@ def _warnings(family: Family, seconds: float) -> Iterator[str]:
     if not silent and words:
         yield words
     for part in silent:
-        yield f"{_label(part)}: {words}{'' if in_workers else _reason(make, base, part, whole)}"
+        yield f"{_label(part)}: {words}{'' if in_workers else _reason(gymnasium_envs_of(family), base, part, whole)}"
 
 
 def _label(part: Part) -> str:
@@ -117,12 +116,12 @@ def _label(part: Part) -> str:
 
 
 def _affordable_rows(envs: TaskVecEnv, family: Family, clock: Clock) -> int:
-    """Rows that can be made, and then reset and stepped often enough; 0 where not even this one can.
+    """Number of rows that can be made, reset and stepped often enough in the time left; 0 if not even one.
 
     Args:
         envs: One row, just made and reset.
         family: The family.
-        clock: Has run since before that row was made.
+        clock: Time limit, running since before that row was made.
     """
     tasks = family.distribution.train_tasks(2)
     plays = 2 + 2 * len(tasks[0].parameters)
@@ -141,12 +140,12 @@ def _affordable_rows(envs: TaskVecEnv, family: Family, clock: Clock) -> int:
 
 
 def _silent(envs: TaskVecEnv, family: Family, base: Task, clock: Clock) -> tuple[list[Part], str]:
-    """The parts of a task that changed nothing, and the words for how that was seen."""
+    """The parts of a task without effect, and a sentence on the episodes that showed it."""
     parts = [part for part in parts_of(base) if part.component is None or part.component < MOST_COMPONENTS]
     others = {part: found for part in parts if (found := partners(family, base, part, 2))}
     actions = varied_actions(envs, MOST_BYTES)
     own = Clock(clock.left / (3 + 2 * sum(part.component is None for part in others)))
-    first = play(envs, base, actions, going=own.going, began=own.restart)  # their part of the time, resets left out
+    first = play(envs, base, actions, going=own.going, began=own.restart)  # its share of the time, without resets
     clock.pause()
     again = play(envs, base, actions[: first.steps], going=clock.going)
     silent, least = list[Part](), first.steps
@@ -160,32 +159,32 @@ def _silent(envs: TaskVecEnv, family: Family, base: Task, clock: Clock) -> tuple
         if len(alike) < len(seen):
             continue
         if max(alike) < max(LEAST * first.steps, 1):
-            break  # out of time: no word on this part, or those after it
+            break  # out of time for this part and those after it
         silent.append(part)
         least = min(least, max(alike))
     return silent, _words(first, least, envs) if silent else ""
 
 
 def _steps_alike(envs: TaskVecEnv, first: Recording, task: Task, actions: Floats, clock: Clock) -> int | None:
-    """Steps over which a task plays the episodes of the recording; None where it plays others."""
+    """Number of steps over which a task gives the recorded episodes; None if it gives others."""
     clock.pause()
     second = play(envs, task, actions[: first.steps], going=clock.going, stop=differs_from(first))
     return None if difference(first, second) else second.steps
 
 
 def _words(first: Recording, steps: int, envs: TaskVecEnv) -> str:
-    """How no effect was seen, and what that means."""
+    """A sentence on the episodes that showed no effect, and its meaning."""
     episodes = f"{envs.num_envs} random episodes" if envs.num_envs > 1 else "a random episode"
     return (
         f"other values gave the same observations and rewards in {episodes} (at most {steps} steps; "
-        f"{REWARDS[reward_kind([first])]}). It could matter later, or where random actions do not get; else the tasks "
-        "do not differ in it, and there is nothing to adapt to"
+        f"{REWARDS[reward_kind([first])]}). It may matter later, or in states that random actions do not reach; if it "
+        "does not, the tasks do not differ in it, and there is nothing to adapt to"
     )
 
 
-def _reason(make: object, base: Task, part: Part, clock: Clock) -> str:
-    """What is known about why, where there is time to look."""
-    if not isinstance(make, GymnasiumEnvs) or clock.left < FOR_REASONS / 2:
+def _reason(make: GymnasiumEnvs | None, base: Task, part: Part, clock: Clock) -> str:
+    """The reason for the lack of effect, if one is found in the time left."""
+    if make is None or clock.left < FOR_REASONS / 2:
         return ""
     try:
         with clock.limit():

@@ -1,4 +1,4 @@
-"""The part of a check that plays tasks side by side, under the same seeds and actions."""
+"""Checks that compare tasks under the same seeds and actions."""
 
 from __future__ import annotations
 
@@ -18,29 +18,29 @@ from metarl.gymnasium_envs.check.playing import (
     same_length_terminations,
     varied_actions,
 )
-from metarl.gymnasium_envs.family import GymnasiumEnvs
+from metarl.gymnasium_envs.family import gymnasium_envs_of
 from metarl.gymnasium_envs.rows import describe
 from metarl.tasks import Family
 from metarl.types import Floats, Task
 from metarl.vector import TaskVecEnv
 
 LONG_ROWS, LONG_EPISODE = 9, 1000
-"""Episodes and steps where nothing was seen in shorter ones."""
+"""Episodes and their steps, if shorter ones showed no effect."""
 LIMIT_ROWS = 4
-"""Episodes in which a longer time limit is looked for."""
+"""Episodes for the search of longer time limits."""
 
 
 def compare_tasks(
     envs: TaskVecEnv, family: Family, tasks: Sequence[Task], clock: Clock, explained: set[str]
 ) -> Iterator[Problem | Note | Seen]:
-    """Seeds, finite numbers, time limits, leaks, and effects of tasks and parameters.
+    """Checks seeds, finite numbers, time limits, leaks, and effects of tasks and parameters.
 
     Args:
         envs: One task of `E` rows.
         family: The family.
-        tasks: Tasks to compare; the first is the one that others are compared with.
-        clock: For the time.
-        explained: Gets the parameters whose lack of an effect was explained.
+        tasks: Tasks to compare, the base task first.
+        clock: Time limit.
+        explained: Receives the parameters whose lack of effect is explained.
     """
     actions, recordings = varied_actions(envs), list[Recording]()
 
@@ -55,8 +55,8 @@ def compare_tasks(
         if recordings[-1].diverged:
             yield Problem(
                 "finite",
-                f"an observation or a reward is not finite under random actions, task: {describe(task)}; find the "
-                "division or logarithm that makes it, or end the episode before",
+                f"an observation or a reward is not finite under random actions, task: {describe(task)}; look for "
+                "a division or logarithm, or end the episode before",
             )
             return
     if not recordings or not recordings[0].steps:
@@ -67,7 +67,7 @@ def compare_tasks(
         yield Problem(
             "space", f"component {np.argwhere(outside)[0][-1]} of an observation leaves the bounds of its space"
         )
-    if clock.start("whether a seed repeats an episode"):
+    if clock.start("repeated episodes under one seed"):
         wrong = _not_repeated(recordings[0], played(tasks[0]))
         if wrong:
             yield wrong
@@ -82,7 +82,7 @@ def compare_tasks(
 
 
 def _not_repeated(one: Recording, two: Recording) -> Problem | None:
-    """The same task, seed and actions gave something else."""
+    """The problem of a task that plays differently under the same seed and actions; None if it repeats."""
     apart = difference(one, two)
     if apart.observations and apart.observations.step == 0:
         return Problem(
@@ -94,13 +94,13 @@ def _not_repeated(one: Recording, two: Recording) -> Problem | None:
         return Problem(
             "seed",
             "the same seed and actions give another episode each time; draw every random number from "
-            "self.np_random, and let reset put back all that step changes",
+            "self.np_random, and let reset restore all that step changes",
         )
     return None
 
 
 def long_time_limit(family: Family, task: Task, played: int, clock: Clock) -> Iterator[Note]:
-    """A time limit that is reported as termination, and is longer than what was played so far."""
+    """Notes a time limit beyond the episodes played so far that is reported as termination."""
     if family.horizon <= played or not clock.start(f"time limits of more than {played} steps"):
         return
     envs = family.make_envs(1, LIMIT_ROWS, min(family.horizon, LONG_EPISODE))
@@ -131,7 +131,7 @@ def _effects(
     shifted: set[Task],
     explained: set[str],
 ) -> Iterator[Problem | Note | Seen]:
-    """What tasks and their parameters change."""
+    """Reports the effects of tasks and parameters."""
 
     def way(batch: TaskVecEnv, recording: Recording | None = None) -> Played:
         given = varied_actions(batch)
@@ -154,12 +154,13 @@ def _effects(
         return way(longer[0])
 
     def reasons(name: str) -> list[str]:
-        if not isinstance(family.make_envs, GymnasiumEnvs):
+        make = gymnasium_envs_of(family)
+        if make is None:
             return []
         other = next((t for t in tasks if t[name] != tasks[0][name]), tasks[-1])
         try:
             with clock.limit():
-                found = reasons_without_effect(family.make_envs, other, [name]).get(name, [])
+                found = reasons_without_effect(make, other, [name]).get(name, [])
         except OutOfTimeError:
             return []
         if found:
@@ -175,7 +176,7 @@ def _effects(
 
 
 def _bounds(envs: TaskVecEnv) -> tuple[Floats, Floats]:
-    """Of an observation, with room for rounding."""
+    """Bounds of an observation, widened by rounding errors."""
     box = envs.single_observation_space
     slack = 1e-5 * (1.0 + np.abs(np.nan_to_num(box.low, posinf=0.0, neginf=0.0)))
     return box.low - slack, box.high + slack

@@ -1,4 +1,4 @@
-"""Tasks that differ in a single thing, and whether numbers drawn under two tasks can be told apart."""
+"""Tasks that differ in a single parameter, and a test whether numbers from two tasks differ in distribution."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from metarl.tasks import ContinuousTasks, Family
 from metarl.types import Floats, Task
 
 ENUMERATED = 1000
-"""Training tasks that are looked through for two that differ in a single parameter."""
+"""Training tasks that are searched for two that differ in a single parameter."""
 SPREAD_OUT = 50
-"""Training and held-out tasks, of each, among which the farthest value of a parameter is looked for."""
+"""Training tasks, and as many held-out tasks, that are searched for the most distant value of a parameter."""
 LEVEL = 1e-4
-"""Probability of telling two equal distributions apart by mistake, over all components."""
+"""Probability of a false difference between equal distributions, over all components."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Part:
 
     Args:
         name: The parameter.
-        component: Which number of it; None for the whole.
+        component: Index of the component; None for the whole parameter.
     """
 
     name: str
@@ -42,7 +42,7 @@ class Part:
 
 
 def parts_of(task: Task) -> list[Part]:
-    """Every parameter, then every component of those that have several."""
+    """All parameters, then all components of those with several."""
     wholes = [Part(name) for name, _ in task.parameters]
     return wholes + [Part(n, i) for n, values in task.parameters if len(values) > 1 for i in range(len(values))]
 
@@ -60,10 +60,10 @@ def mixed(family: Family, base: Task, other: Task, parts: Sequence[Part]) -> Tas
 
 
 def partners(family: Family, base: Task, part: Part, most: int) -> list[Task]:
-    """Up to `most` tasks that differ from `base` in the part alone, the farthest first; none where there is none.
+    """Up to `most` tasks that differ from `base` in the part alone, the most distant first.
 
-    Where parameters are drawn independently, the part of another task is put into `base`. Otherwise they are looked
-    for among the enumerated tasks, since a task put together may be one that is never drawn.
+    If parameters are drawn independently, `base` gets the part of another task. Otherwise the enumerated tasks are
+    searched, since a combined task may never be drawn.
     """
     tasks = family.distribution
     if isinstance(tasks, ContinuousTasks):
@@ -75,12 +75,12 @@ def partners(family: Family, base: Task, part: Part, most: int) -> list[Task]:
     near_last = sorted((t for t in far if far[t] > 0), key=lambda t: -far[t])
     if len(near_last) <= most:
         return near_last
-    picked = np.unique(np.linspace(0, len(near_last) // 2, most).astype(int))  # the farthest, and not only its like
+    picked = np.unique(np.linspace(0, len(near_last) // 2, most).astype(int))  # the most distant, and others too
     return [near_last[i] for i in picked]
 
 
 def _alike(base: Task, other: Task, part: Part) -> bool:
-    """Whether two tasks agree in all but the part."""
+    """Whether two tasks are equal apart from the part."""
     mine, theirs = dict(base.parameters), dict(other.parameters)
     if mine.keys() != theirs.keys():
         return False
@@ -99,17 +99,16 @@ def _alike(base: Task, other: Task, part: Part) -> bool:
 
 
 def told_apart(one: Floats, two: Floats, comparisons: int = 1) -> bool:
-    """Whether numbers `[n]` drawn under one task and, by the same seeds, another can be told apart.
+    """Whether numbers from two tasks, under the same seeds, differ in distribution.
 
-    If the task is not in the numbers, the two of a pair can change places without a difference, also where they come
-    of random numbers drawn in another order. Three tests of that: the mean of the pairs' differences, the correlation
-    of differences and sums (Pitman 1939, Morgan 1939: equal variances), by ranks, and the largest distance of the
-    empirical distributions (Kolmogorov and Smirnov).
+    If the numbers do not depend on the task, the two of a pair are exchangeable, even if random numbers are drawn in
+    another order. Three tests: the mean of the paired differences; the rank correlation of differences and sums (equal
+    variances; Pitman 1939, Morgan 1939); and the largest distance of the empirical distributions (Kolmogorov-Smirnov).
 
     Args:
-        one: `[n]`.
-        two: `[n]`.
-        comparisons: How many such comparisons are made together.
+        one: `[n]`, numbers from one task.
+        two: `[n]`, numbers from the other, in the same order of seeds.
+        comparisons: Number of comparisons made together (Bonferroni correction).
     """
     n, gap, total = len(one), one - two, one + two
     if n < 2 or not gap.any():
@@ -130,12 +129,12 @@ def told_apart(one: Floats, two: Floats, comparisons: int = 1) -> bool:
 
 
 def bar_slack(n: int) -> float:
-    """By how much a bar taken from the normal distribution is raised for the heavier tails of few pairs."""
+    """Relative increase of a normal quantile, for the heavier tails of few pairs."""
     return 8.0 / max(n, 2)
 
 
 def _ranks(numbers: Floats) -> Floats:
-    """Ranks `[n]`, equal numbers sharing one."""
+    """Ranks `[n]`; equal numbers share their mean rank."""
     _, places, counts = np.unique(numbers, return_inverse=True, return_counts=True)
     ranks: Floats = (np.cumsum(counts) - (counts - 1) / 2.0)[places]
     return ranks

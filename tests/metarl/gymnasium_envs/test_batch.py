@@ -13,9 +13,9 @@ from gymnasium import spaces
 from gymnasium.utils import seeding
 
 from metarl import Family, Task, gymnasium_family, uniform
-from metarl.gymnasium_envs.family import random_actions, stepping_of, with_stepping
 from metarl.gymnasium_envs.from_gym import gym_family
 from metarl.own_code.errors import EnvError
+from metarl.vector import random_actions
 
 GOAL = uniform("goal", -1.0, 1.0, meaning="m")
 
@@ -34,8 +34,8 @@ def stepped() -> Any:
     made = []
 
     def batch(family: Family, workers: str, m: int, e: int, horizon: int, **settings: Any) -> Any:
-        stepping = replace(stepping_of(family), workers=workers, **settings)
-        made.append(with_stepping(family, stepping).make_envs(m, e, horizon))
+        stepping = replace(family.stepping, workers=workers, **settings)
+        made.append(family.with_stepping(stepping).make_envs(m, e, horizon))
         return made[-1]
 
     yield batch

@@ -12,14 +12,13 @@ import numpy as np
 import pytest
 from gymnasium import spaces
 
-import metarl.gymnasium_envs.measure as home
+import metarl.measure as home
 from metarl import Family, gymnasium_family, uniform
-from metarl.gymnasium_envs.batch import Stepping
-from metarl.gymnasium_envs.family import stepping_of, with_stepping
 from metarl.gymnasium_envs.from_gym import gym_family, gym_spec
-from metarl.gymnasium_envs.measure import settled
+from metarl.measure import settled
 from metarl.own_code.errors import EnvError
 from metarl.registry import is_own_code, make_family
+from metarl.stepping import Stepping
 
 GOAL = uniform("goal", -1.0, 1.0, meaning="m")
 
@@ -161,7 +160,7 @@ def test_a_class_of_ones_own_is_named_by_its_module(monkeypatch: pytest.MonkeyPa
         ("gym:Pendulm-v1?g=uniform(5,15)", r"no environment 'Pendulm-v1'. Did you mean 'Pendulum-v1'"),
         ("gym:?g=uniform(5,15)", "no environment ''"),
         ("gym:no_such_module:X?g=uniform(5,15)", "expected an importable module:ID"),
-        ("gym:Pendulum-v1", r"nothing that varies, expected --vary .*its arguments: g; its attributes: .*max_torque"),
+        ("gym:Pendulum-v1", r"got no variation, expected --vary .*its arguments: g; its attributes: .*max_torque"),
         ("gym:Pendulum-v1?gg=uniform(5,15)", r"'gg'.* Did you mean 'g'"),
         ("gym:Pendulum-v1?g=uniform(15,5)", "LOW below HIGH"),
     ],
@@ -185,10 +184,10 @@ def test_the_faster_way_is_chosen_unless_one_is_named(monkeypatch, rates, expect
     family = gym_family("gym:Pendulum-v1?g=uniform(5,15)")
     by_workers = dict(zip(("sync", "async"), rates, strict=True))
     monkeypatch.setattr(home, "available_cores", lambda: 2)
-    monkeypatch.setattr(home, "_steps_per_second", lambda family, rows: by_workers[stepping_of(family).workers])
+    monkeypatch.setattr(home, "_steps_per_second", lambda family, rows: by_workers[family.stepping.workers])
     assert settled(family, 40) == Stepping(workers=expected)
     named = Stepping(workers="async", processes=3)
-    assert settled(with_stepping(family, named), 40) == named
+    assert settled(family.with_stepping(named), 40) == named
     monkeypatch.setattr(home, "available_cores", lambda: 1)
     assert settled(family, 40) == Stepping(workers="sync")
     assert settled(make_family("point-robot"), 40) is None
@@ -204,6 +203,6 @@ def test_both_ways_are_really_measured(monkeypatch: pytest.MonkeyPatch, workers:
     monkeypatch.setattr(
         home, "random_actions", lambda *a: others.append(len(multiprocessing.active_children())) or drawn(*a)
     )
-    family = with_stepping(gym_family("gym:Pendulum-v1?g=uniform(5,15)"), stepping)
+    family = gym_family("gym:Pendulum-v1?g=uniform(5,15)").with_stepping(stepping)
     assert home._steps_per_second(family, 4) == pytest.approx(3 * 4 / 0.4)
     assert others == [processes] * 4

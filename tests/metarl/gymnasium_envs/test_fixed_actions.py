@@ -33,7 +33,7 @@ def test_a_robot_of_gymnasiums_with_a_dead_servo_is_found(run_metarl, monkeypatc
     monkeypatch.syspath_prepend(Path(__file__).resolve().parents[2] / "robots")
     code, out, _ = run_metarl("check", "still_robot:still")
     assert code == 1
-    assert "component 0 of 2 the single value 0, so it can do" in " ".join(out.split())
+    assert "component 0 of 2 only the value 0, so it has no effect" in " ".join(out.split())
     from still_robot import still
 
     vector._warn.cache_clear()

@@ -128,13 +128,13 @@ def test_a_property_with_a_setter_is_an_attribute() -> None:
     for name in ("goal", "unready"):
         env, task = played(make_family(f"gym:my_winds:Windy?{name}=uniform(-1,1)"))
         assert env.goal == task[name][0]
-    with pytest.raises(ValueError, match=r"nothing that varies.*its attributes: goal, slot, wind"):
+    with pytest.raises(ValueError, match=r"got no variation.*its attributes: goal, slot, wind"):
         make_family("gym:my_winds:Windy")
 
 
 @pytest.mark.parametrize(
     ("name", "expected"),
-    [("fixed", "'fixed', which is a property without a setter there"), ("step", "'step', which is a method there")],
+    [("fixed", "'fixed', which is a property without a setter of it"), ("step", "'step', which is a method of it")],
 )
 def test_what_cannot_be_set_is_said_to_be_that(name: str, expected: str) -> None:
     with pytest.raises(ValueError, match=expected):
@@ -147,7 +147,7 @@ def test_a_constructor_that_needs_more_says_what() -> None:
     def needs(robot: str, wind: float = 0.0) -> Windy:
         return Windy(wind)
 
-    with pytest.raises(ValueError, match=r"""needs robot as well; .* --set "robot=VALUE\""""):
+    with pytest.raises(ValueError, match=r"""also needs robot; .* --set "robot=VALUE\""""):
         gymnasium_family(needs, name="f", parameters=[WIND])
 
 
@@ -188,10 +188,10 @@ def test_constants_stand_in_the_familys_name_and_reach_the_constructor() -> None
     ("vary", "constants", "expected"),
     [
         (["wind=uniform(0,1)"], ["gist=true"], "'gist', which the constructor .* does not take. Did you mean 'gust'"),
-        (["wind=uniform(0,1)"], ["wind=3"], "--vary names as well"),
+        (["wind=uniform(0,1)"], ["wind=3"], "--vary names too"),
         (["wind=uniform(0,1)"], ["gust=true", "gust=false"], "'gust' 2 times"),
-        (["wind=uniform(0,1)"], ["render_mode=human"], "metarl itself decides"),
-        ([], ["gust=true"], r"nothing that varies.*gym:my_winds:Windy\?NAME=uniform"),
+        (["wind=uniform(0,1)"], ["render_mode=human"], "metarl sets itself"),
+        ([], ["gust=true"], r"got no variation.*gym:my_winds:Windy\?NAME=uniform"),
     ],
 )
 def test_constants_that_cannot_be_are_refused(vary: list[str], constants: list[str], expected: str) -> None:
@@ -226,10 +226,10 @@ def test_a_text_from_a_file_reaches_gymnasiums_own_environments_only() -> None:
     assert named_again(numbers, "gym:my_winds:Windy") == numbers
     text = 'gym:my_winds:Windy?wind=uniform(0,1)&label="os:system"'
     for named in (None, "gym:my_winds:Windy"):
-        with pytest.raises(ValueError, match=r"hands a text \(label\).*name it again in full: 'gym:my_winds"):
+        with pytest.raises(ValueError, match=r"passes a string \(label\).*name it again in full: 'gym:my_winds"):
             named_again(text, named)
     assert named_again(text, text) == text, "the command line says it"
-    with pytest.raises(ValueError, match="hands a text"):
+    with pytest.raises(ValueError, match="passes a string"):
         named_again('gym:GymV21Environment-v0?x=uniform(0,1)&env_id="evil:Env"', None)
     assert named_again("bandit:arms=3", None) == "bandit:arms=3"
 

@@ -150,7 +150,7 @@ def test_a_family_that_comes_with_metarl_looks_into_no_folder(folder: Path) -> N
         ("my_package/arm.py:reach", "with dots for folders: my_package.arm$"),
         ("my_arm:reech", r"my_arm \(.*my_arm.py\) has no 'reech'.*Did you mean 'reach'\?"),
         ("my_arm:zzz", r"has no 'zzz', .*It has: reach, make, env"),
-        ("my_arm:NUMBER", "got a int, expected a function that gives"),
+        ("my_arm:NUMBER", "got a int, expected a function that returns"),
         ("my_arm:nothing", r"got None, expected a metarl\.Family"),
         ("my_arm:needs", "needs cannot be called without arguments"),
         ("my_arm:Reach", r'got an environment, .*gym:my_arm:Reach --vary "NAME=uniform'),
@@ -164,10 +164,10 @@ def test_a_family_that_comes_with_metarl_looks_into_no_folder(folder: Path) -> N
         ("my_arm", r"unknown family 'my_arm'. Did you mean 'my_arm:FUNCTION'\?"),
         ("my_arm.reach", r"Did you mean 'my_arm:reach'\?"),
         ("Pendulum-v1", r"""Did you mean 'gym:Pendulum-v1 --vary "NAME=uniform"""),
-        ("nosuch", r"unknown family 'nosuch'. There are: .*gym:MODULE:ID"),
+        ("nosuch", r"unknown family 'nosuch'. Known families: .*gym:MODULE:ID"),
         (
             "gym:FetchReach-v4?g=uniform(0,1)",
-            r"no environment 'FetchReach-v4'. One of a package.*gym:MODULE:FetchReach-v4",
+            r"no environment 'FetchReach-v4'. Name one of a package.*gym:MODULE:FetchReach-v4",
         ),
     ],
 )

@@ -31,10 +31,10 @@ def test_a_sound_environment_has_no_problem(robots: Any) -> None:
     ("name", "kind", "words"),
     [
         ("Leaks", "leak", ["component 1 of the observation at reset", "take it out", "hidden=False"]),
-        ("IgnoresItsTask", "effect", ["6 tasks give the same rewards", "does not use the task"]),
+        ("IgnoresItsTask", "effect", ["6 tasks give the same rewards", "does not use its task"]),
         ("TwoNumbers", "effect", ["'unused' changes neither"]),
         ("IgnoresItsSeed", "seed", ["another observation each time", "self.np_random"]),
-        ("RemembersTheLastEpisode", "seed", ["another episode each time", "put back"]),
+        ("RemembersTheLastEpisode", "seed", ["another episode each time", "let reset restore"]),
         ("NotFinite", "finite", ["not finite", "task: goal ="]),
         ("WrongShape", "space", ["shape (3,)", "says (2,)"]),
         ("WrongType", "space", ["dtype float64", "says float32", "astype"]),

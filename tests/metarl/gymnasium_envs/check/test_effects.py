@@ -49,11 +49,11 @@ def test_no_effect_is_a_problem_where_rewards_follow_the_state_and_a_note_where_
     (problem,) = check_family(odd.family_of(odd.Deaf))
     assert problem.kind == "effect"
     assert "in 20 random episodes of at most 40 steps; the environment most likely does not use" in problem.message
-    for kind, why in ((odd.DeafAndConstant, "constant in all episodes played"), (odd.Sparse, "the action alone")):
+    for kind, why in ((odd.DeafAndConstant, "constant in all episodes"), (odd.Sparse, "the action alone")):
         found = examine(odd.family_of(kind))
         assert found.problems == []
         (note,) = found.notes
-        assert "may not use the task it is told" in note.message
+        assert "may not use its task" in note.message
         assert "too sparse to show it" in note.message
         assert why in note.message
 
@@ -61,7 +61,7 @@ def test_no_effect_is_a_problem_where_rewards_follow_the_state_and_a_note_where_
 def test_a_sparse_reward_that_tells_is_seen_in_longer_episodes() -> None:
     found = examine(gym_env("gym:MountainCarContinuous-v0", "goal_velocity=uniform(0,0.03)"))
     assert found.problems == []
-    assert "does not use the task" not in words(found)
+    assert "does not use its task" not in words(found)
     assert any("999 steps" in s.message for s in found.seen)
 
 
@@ -75,7 +75,7 @@ def test_random_numbers_in_another_order_are_no_leak(odd: Any) -> None:
     assert found.problems == []
     (note,) = found.notes
     assert note.kind == "leak"
-    assert "100 resets of each do not tell the tasks apart" in note.message
+    assert "100 resets of each do not distinguish the tasks" in note.message
     assert "random numbers in another order" in note.message
     for leaking in (odd.LeaksAndDrawsMore, odd.LeaksInTheNoise):
         assert [p.kind for p in check_family(odd.family_of(leaking))] == ["leak"]
@@ -83,14 +83,14 @@ def test_random_numbers_in_another_order_are_no_leak(odd: Any) -> None:
 
 def test_random_numbers_in_another_order_alone_are_no_effect(odd: Any) -> None:
     found = examine(odd.family_of(odd.DrawsMoreOnly))
-    assert "perhaps only since random numbers come in another order" in words(found)
+    assert "perhaps only because random numbers are drawn in another order" in words(found)
 
 
 def test_each_component_is_tested_on_its_own(odd: Any) -> None:
     found = examine(odd.family_of(odd.ThirdIsUnused, size=3))
     assert found.problems == []
     (note,) = found.notes
-    assert note.message.startswith("goal[2]: 1 of 3 components of 'goal' tested on their own, which change nothing")
+    assert note.message.startswith("goal[2]: 1 of 3 components of 'goal' have, on their own, no effect that")
     found = examine(odd.family_of(odd.ThirdIsUnused, size=2))
     assert found.notes == []
     assert found.seen[-1].message == "each of the 2 components of 'goal' has an effect on its own"
@@ -122,11 +122,11 @@ def test_an_attribute_that_reset_overwrites_or_that_others_were_computed_from_is
     effects = {p.message.split("'")[1]: p.message for p in found.problems}
     assert effects.keys() == {"mass", "goal"}
     assert "the constructor computes 'total' from 'mass'" in effects["mass"]
-    assert "reset puts its own value into the attribute 'goal'" in effects["goal"]
+    assert "reset overwrites the attribute 'goal'" in effects["goal"]
     (note,) = found.notes
     assert note.kind == "derived"
     assert "computes 'total' from 'load'" in note.message
-    assert "not its whole effect (sure" in note.message
+    assert "only a part of its effect (sure" in note.message
     assert "total" not in vars(odd.Told)
     assert "mass" not in vars(odd.Told), "the class is as before"
 
@@ -148,7 +148,7 @@ def test_derived_attributes_of_known_robots_are_named(name: str, vary: str, deri
 
 def test_a_task_that_is_told_is_compared_with_one_that_is_constructed(odd: Any) -> None:
     found = examine(odd.family_of(odd.Constructed, "mass"))
-    assert "another effect than as an argument of the constructor" in words(found)
+    assert "another effect than as the constructor's argument" in words(found)
 
 
 @pytest.mark.parametrize(
@@ -212,7 +212,7 @@ def test_the_short_test_names_each_parameter_without_an_effect(odd: Any) -> None
     assert {line.split("'")[1] for line in lines} == {"mass", "goal"}
     assert all(line.startswith("NO EFFECT SEEN of the parameter") for line in lines)
     assert "the constructor computes 'total' from 'mass'" in " ".join(lines)
-    assert "reset puts its own value" in " ".join(lines)
+    assert "reset overwrites the attribute" in " ".join(lines)
     (line,) = effect_warnings(odd.family_of(odd.ThirdIsUnused, size=3))
     assert line.startswith("NO EFFECT SEEN of component 2 of the parameter 'goal'")
     assert effect_warnings(odd.family_of(odd.Line)) == []

@@ -1,4 +1,4 @@
-"""Who is to step Gymnasium environments, where that is measured: this process, or worker processes."""
+"""Measures whether single environments are stepped faster by this process or by worker processes."""
 
 from __future__ import annotations
 
@@ -7,43 +7,45 @@ from dataclasses import replace
 
 import numpy as np
 
-from metarl.gymnasium_envs.batch import Stepping
-from metarl.gymnasium_envs.family import random_actions, stepping_of, with_stepping
 from metarl.own_code.errors import EnvError
 from metarl.own_code.guest import say_once
+from metarl.stepping import Stepping
 from metarl.tasks import Family
-from metarl.vector import available_cores
+from metarl.vector import available_cores, random_actions
 
 MEASURED_ROWS = 64
 MEASURED_SECONDS = 0.5
 CLEARLY_FASTER = 1.2
-"""Worker processes are chosen where they are faster by this factor: close to 1 the simpler way is the better one."""
+"""Speed-up from which worker processes are chosen; below it, one process is simpler."""
 
 
 def settled(family: Family, rows: int) -> Stepping | None:
-    """Who is to step a family's environments, `auto` resolved by measuring both for a moment.
+    """A family's stepping, with `auto` resolved by a short measurement of both ways.
 
     Args:
         family: The family.
         rows: `N`, environments of the batch to come.
+
+    Returns:
+        None for a family without single environments.
     """
-    stepping = stepping_of(family)
+    stepping = family.stepping
     if stepping is None or stepping.workers != "auto":
         return stepping
     sync, parallel = replace(stepping, workers="sync"), replace(stepping, workers="async")
     if available_cores() == 1 or rows == 1:
         return sync
-    here = _steps_per_second(with_stepping(family, sync), min(rows, MEASURED_ROWS))
+    here = _steps_per_second(family.with_stepping(sync), min(rows, MEASURED_ROWS))
     try:
-        there = _steps_per_second(with_stepping(family, parallel), min(rows, MEASURED_ROWS))
+        there = _steps_per_second(family.with_stepping(parallel), min(rows, MEASURED_ROWS))
     except EnvError as error:
-        say_once(f"environments are stepped in this process, since worker processes do not work for them: {error}")
+        say_once(f"environments are stepped in this process, since worker processes fail: {error}")
         return sync
     return parallel if there > CLEARLY_FASTER * here else sync
 
 
 def _steps_per_second(family: Family, rows: int) -> float:
-    """Of random actions in a small batch; neither making the environments nor the first step counts."""
+    """Environment steps per second under random actions, without construction and first step."""
     envs = family.make_envs(1, rows, family.horizon)
     rng, space = np.random.default_rng(0), envs.single_action_space
     try:
