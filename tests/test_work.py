@@ -23,7 +23,6 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from metarl.envs.metaworld import batch as metaworld_batch
-from metarl.gymnasium_envs.family import random_actions
 from metarl.gymnasium_envs.from_gym import gym_spec
 from metarl.registry import AGENTS, agent_class, make_family, names
 from metarl.sampling import LocalSampler
@@ -36,7 +35,7 @@ from metarl.scripts.reference.environments import GYMNASIUM_IDS
 from metarl.seeding import Streams
 from metarl.tasks import Family
 from metarl.training import meta_train
-from metarl.vector import TaskVecEnv
+from metarl.vector import TaskVecEnv, random_actions
 
 CPU = torch.device("cpu")
 FEW_CLASSES = "ml"

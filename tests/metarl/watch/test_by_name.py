@@ -157,8 +157,7 @@ def test_weights_and_biases_is_offline_under_the_runs_folder(tmp_path: Path) -> 
         assert b"return/0" in path.read_bytes()
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")
-@pytest.mark.filterwarnings("ignore::sqlalchemy.exc.SADeprecationWarning")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of MLflow and of sqlalchemy, whose class is a subclass
 def test_mlflow_is_a_store_under_the_runs_folder(tmp_path: Path) -> None:
     pytest.importorskip("mlflow")
     pytest.importorskip("sqlalchemy")
