@@ -46,8 +46,9 @@ class VaribadConfig(TrialSettings):
     clip: Positive = 0.1
     """Clip range of the probability ratio around 1; usually 0.1 to 0.3."""
     entropy_weight: NonNegative = 0.01
-    """Weight of the entropy bonus, per nat, relative to the advantages, which have deviation 1 with
-    normalise_advantages, else the unit of the (normalised) reward; usually 0 to 0.01."""
+    """Weight of the entropy bonus, per nat; usually 0 to 0.01.
+    It is relative to the advantages: their deviation is 1 with normalise_advantages, else they have the unit of the
+    reward, or of the normalised reward with normalise_rewards."""
     gamma: UnitInterval = 0.97
     """Discount per step; usually 0.95 to 0.99."""
     gae_lambda: UnitInterval = 0.9

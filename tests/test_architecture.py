@@ -18,6 +18,7 @@ FOLDERS = {"metarl": "metarl", "envs": "metarl.envs", "agents": "metarl.agents",
 LAYER = {"metarl": 0, "metarl.envs": 1, "metarl.agents": 1, "metarl.scripts": 2}
 FLOOR = {"device": 0, "saving": 0, "networks": 1, "experience": 1, "gradient": 2, "ppo": 2}
 """The rooms of `metarl.learning`: imports run from a floor to a lower one."""
+LONGEST_FILE = 400
 
 
 def layer_of(name: str) -> str | None:
@@ -90,6 +91,12 @@ def test_every_room_says_what_is_in_it() -> None:
             assert private or 3 <= len(lines) <= 6, (
                 f"{module}: {len(lines)} lines, expected what is in it and its imports"
             )
+
+
+def test_no_file_is_longer_than_a_reader_can_hold() -> None:
+    files = [path for _, path in modules()] + sorted((ROOT / "tests").rglob("*.py"))
+    lengths = {str(path.relative_to(ROOT)): len(path.read_text(encoding="utf-8").splitlines()) for path in files}
+    assert {name: n for name, n in lengths.items() if n > LONGEST_FILE} == {}
 
 
 def test_no_agent_imports_another_and_no_family_imports_torch() -> None:

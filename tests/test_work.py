@@ -219,8 +219,8 @@ ON_VELOCITIES, ON_THREE_TRIALS = "half-cheetah-vel", "half-cheetah-vel-3"
 @pytest.mark.parametrize(
     ("agent", "family_name", "preset", "times"),
     [
-        ("maml-trpo", ON_VELOCITIES, "", (10.0, 4.2, 6.7, 2.25)),
-        ("promp", ON_VELOCITIES, "", (6.0, 1.77, 2.9, 1.13)),
+        ("maml-trpo", ON_VELOCITIES, "", (9.2, 3.4, 6.7, 2.25)),
+        ("promp", ON_VELOCITIES, "", (5.4, 1.3, 2.9, 1.13)),
         ("rl2", ON_THREE_TRIALS, "", (1.15, 1.12, 1.5, 1.0)),
         ("varibad", ON_THREE_TRIALS, "", (1.09, 1.06, 1.45, 1.0)),
         ("pearl", ON_THREE_TRIALS, "", (1.45, 1.77, 1.45, 1.07)),
@@ -285,7 +285,8 @@ def test_help_imports_nothing_of_other_packages(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
     assert "metarl COMMAND --help" in done.stdout
     modules = done.stderr.split()
-    others = {name.partition(".")[0] for name in modules} - sys.stdlib_module_names - {"metarl", "__main__"}
+    ours = {"metarl", "__main__", "_distutils_hack"}  # the last is of setuptools, as the editable install is
+    others = {name.partition(".")[0] for name in modules} - sys.stdlib_module_names - ours
     assert not {name for name in others if not name.startswith("__editable__")}, others
     assert len(modules) <= 100
     assert len([name for name in modules if name.startswith("metarl")]) <= 8

@@ -79,7 +79,7 @@ def test_pearl_has_a_preset_with_the_published_sizes() -> None:
 
 def test_the_page_of_families_lists_them_all_with_their_horizons() -> None:
     page = (Path(__file__).resolve().parents[2] / "docs" / "families.md").read_text(encoding="utf-8")
-    tables = page.partition("## What a robot sees")[0]
+    tables = page.partition("## Observations of a robot")[0]
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in tables.splitlines() if line[:3] == "| `"]
     assert {row[0].strip("`"): int(row[-2]) for row in rows} == {n: make_family(n).horizon for n in names(FAMILIES)}
     tasks = {row[0].strip("`"): row[2] for row in rows}

@@ -337,7 +337,7 @@ def test_the_entropy_weight_of_meta_worlds_rl2_is_that_of_normalised_advantages_
     code, out, _ = run_metarl("train", "rl2", "ml10", "--help")
     text = " ".join(out.replace("│", " ").split())
     assert code == 0
-    assert "relative to advantages of deviation 1 with normalise_advantages" in text
+    assert "relative to the advantages: their deviation is 1 with normalise_advantages" in text
     _, config = default_settings("rl2", "ml10")
     assert config.normalise_advantages
     assert 25 * config.entropy_weight == pytest.approx(5e-3)

@@ -45,8 +45,9 @@ class PpoSettings(PolicySettings):
     value_weight: NonNegative = 0.5
     """Weight of the value loss; usually 0.5 to 1."""
     entropy_weight: NonNegative = 0.0
-    """Weight of the entropy bonus, per nat, relative to the advantages, which have deviation 1 with
-    normalise_advantages, else the unit of the (normalised) reward; usually 0 to 0.01."""
+    """Weight of the entropy bonus, per nat; usually 0 to 0.01.
+    It is relative to the advantages: their deviation is 1 with normalise_advantages, else they have the unit of the
+    reward, or of the normalised reward with normalise_rewards."""
     gamma: UnitInterval = 0.99
     """Discount per step; usually 0.97 to 0.99."""
     gae_lambda: UnitInterval = 0.95
