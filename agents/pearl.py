@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -22,7 +22,7 @@ from metarl.learning.device.chunks import chunks_that_fit, graph_bytes
 from metarl.learning.device.gpu import ReplayedStep, send, standard_normal
 from metarl.learning.experience.actions import ActionMap
 from metarl.learning.experience.checks import check_episodes, check_step, check_task
-from metarl.learning.experience.task_buffers import TaskBuffers
+from metarl.learning.experience.task_buffers import Minibatch, TaskBuffers
 from metarl.learning.networks import soft_actor_critic as sac
 from metarl.learning.networks.context_encoder import ContextEncoder, kl_from_prior, natural_parameters, posterior
 from metarl.learning.networks.optimisers import Adam
@@ -32,8 +32,7 @@ from metarl.storage import write_tensors
 from metarl.tasks import TaskDistribution
 from metarl.types import Action, MetaBatch, Spaces, Step, Task, Trajectories
 
-METRICS = ("critic_loss", "policy_loss", "kl", "value", "entropy", "temperature")
-"""Metrics of a gradient step."""
+METRICS = ("critic_loss", "policy_loss", "kl", "value", "entropy", "temperature")  # of a gradient step
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,26 +120,6 @@ class Parameters(sac.ActorCriticParameters):
     encoder: Tensor
 
 
-class Minibatch(NamedTuple):
-    """Data of one gradient step, for all tasks or for some.
-
-    Attributes:
-        context: Transitions that z is inferred from, `[M, context_batch, width]`.
-        weight: Transitions that each row of the context stands for, `[M]`.
-        batch: Transitions for critics and policy, `[M, B, width]`.
-        latent_noise: Standard normal, `[M, Z]`.
-        next_noise: Standard normal, for the actions after the transitions, `[M, B, A]`.
-        action_noise: Standard normal, for the actions of the policy's loss, `[M, B, A]`.
-    """
-
-    context: Tensor
-    weight: Tensor
-    batch: Tensor
-    latent_noise: Tensor
-    next_noise: Tensor
-    action_noise: Tensor
-
-
 class Pearl(MetaAgent[Belief]):
     """PEARL as a `metarl.agent.MetaAgent`; its state is a `Belief`.
 
@@ -179,7 +158,6 @@ class Pearl(MetaAgent[Belief]):
         "learning_rate": 1e-3,
         "reward_scale": 1.0,
     }
-    adapts_within_episodes: ClassVar[bool] = False
 
     @classmethod
     def memory_needed(cls, config: PearlConfig, spaces: Spaces, size: RunSize) -> list[Need]:
@@ -302,9 +280,9 @@ class Pearl(MetaAgent[Belief]):
         p, parts = self.parameters, [Minibatch(*(t[chunk] for t in drawn)) for chunk in chunks]
         num_tasks = len(drawn.batch)
         latents, values = zip(*(self._backward_values(part, num_tasks) for part in parts), strict=True)
-        self._step("values")
+        self.optimisers["values"].step(clear=True)
         actions = [self._backward_actions(*one, num_tasks) for one in zip(parts, latents, strict=True)]
-        self._step("actions")
+        self.optimisers["actions"].step(clear=True)
         with torch.no_grad():
             p.targets.lerp_(p.critics, self.config.tau)
             (loss, kl, value), (actor_loss, entropy) = (torch.stack(each).sum(dim=0) for each in (values, actions))
@@ -337,15 +315,9 @@ class Pearl(MetaAgent[Belief]):
         with torch.no_grad():
             return share * torch.stack((loss, -log_prob.mean()))
 
-    def _step(self, name: Literal["values", "actions"]) -> None:
-        self.optimisers[name].step()
-        self.optimisers[name].zero_grad()
-
     def _context(self, rows: Tensor) -> list[Tensor]:
         """The encoder's input, from rows of the contexts."""
-        t = self.buffers.unpack(rows)
-        columns = [t.observations, t.actions, t.rewards.unsqueeze(-1)]
-        return columns + [t.next_observations] * self.config.context_next_observation
+        return self.buffers.unpack(rows).inputs(self.config.context_next_observation)
 
     def tensors(self) -> dict[str, Tensor]:
         """Parameters, Adam's state, and both buffers."""

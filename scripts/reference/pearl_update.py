@@ -14,9 +14,10 @@ from torch import Tensor
 from torch.nn.functional import mse_loss, softplus
 
 from metarl.agent import MetaAgent
-from metarl.agents.pearl import METRICS, Belief, Minibatch, Pearl
+from metarl.agents.pearl import METRICS, Belief, Pearl
 from metarl.learning.device.gpu import send, standard_normal
 from metarl.learning.experience.replay import Slots, Transitions
+from metarl.learning.experience.task_buffers import Minibatch
 from metarl.learning.networks.context_encoder import MIN_VARIANCE, kl_from_prior
 from metarl.learning.networks.soft_actor_critic import LOG_STD_RANGE, temperature_loss
 from metarl.learning.networks.squashed import squashed_sample

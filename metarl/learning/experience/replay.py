@@ -37,6 +37,11 @@ class Transitions(NamedTuple):
     next_observations: Tensor
     terminated: Tensor
 
+    def inputs(self, next_observation: bool) -> list[Tensor]:
+        """Observation, action and reward, and the next observation if asked for, `[..., width]` each."""
+        columns = [self.observations, self.actions, self.rewards.unsqueeze(-1)]
+        return [*columns, self.next_observations] if next_observation else columns
+
     @staticmethod
     @cache
     def columns(observation_size: int, action_size: int) -> Columns:

@@ -41,6 +41,26 @@ class Drawn(NamedTuple):
     weight: Floats
 
 
+class Minibatch(NamedTuple):
+    """Data of one gradient step, for all tasks or for some.
+
+    Attributes:
+        context: Transitions that z is inferred from, `[M, context_batch, width]`.
+        weight: Transitions that each row of the context stands for, `[M]`.
+        batch: Transitions for critics and policy, `[M, B, width]`.
+        latent_noise: Standard normal, `[M, Z]`.
+        next_noise: Standard normal, for the actions after the transitions, `[M, B, A]`.
+        action_noise: Standard normal, for the actions of the policy's loss, `[M, B, A]`.
+    """
+
+    context: Tensor
+    weight: Tensor
+    batch: Tensor
+    latent_noise: Tensor
+    next_noise: Tensor
+    action_noise: Tensor
+
+
 class TaskBuffers:
     """A replay and the newest contexts of each training task; a task gets a slot when it is first met.
 

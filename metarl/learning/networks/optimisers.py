@@ -48,8 +48,12 @@ class Adam:
             parameter.grad = None
 
     @torch.no_grad()
-    def step(self) -> None:
-        """One step; parameters without a gradient stay the same."""
+    def step(self, *, clear: bool = False) -> None:
+        """One step; parameters without a gradient stay the same.
+
+        Args:
+            clear: Remove the gradients afterwards.
+        """
         moved = [(p, s) for p, s in zip(self._parameters, self._state, strict=True) if p.grad is not None]
         adam(
             [p for p, _ in moved],
@@ -67,6 +71,8 @@ class Adam:
             eps=self._eps,
             maximize=False,
         )
+        if clear:
+            self.zero_grad()
 
     def tensors(self, prefix: str) -> dict[str, Tensor]:
         """Number of steps and both moments of each parameter, for a checkpoint; zeros before the first step.
