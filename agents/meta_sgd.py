@@ -74,14 +74,7 @@ class MetaSgdAdaptation:
 
 
 class MetaSgd(TrustRegionAgent[MetaSgdConfig]):
-    """Meta-SGD as a `metarl.agent.MetaAgent`; its state is an `AdaptedPolicy`.
-
-    Args:
-        config: The settings.
-        spaces: Sizes and action bounds of the environments.
-        device: Device of the policy and the meta-update.
-        rng: Source of the initial parameters.
-    """
+    """Meta-SGD as a `metarl.agent.MetaAgent`; its state is an `AdaptedPolicy`. It is built like a `GradientAgent`."""
 
     Config: ClassVar[type] = MetaSgdConfig
     summary: ClassVar[str] = "adapts by policy gradient with a learned step size per parameter (Li et al. 2017)"

@@ -180,14 +180,7 @@ class ChunkObjective:
 
 
 class Promp(GradientAgent[PrompConfig]):
-    """ProMP as a `metarl.agent.MetaAgent`; its state is an `AdaptedPolicy`.
-
-    Args:
-        config: The settings.
-        spaces: Sizes and action bounds of the environments.
-        device: Device of the policy and the meta-update.
-        rng: Source of the initial parameters.
-    """
+    """ProMP as a `metarl.agent.MetaAgent`; its state is an `AdaptedPolicy`. It is built like a `GradientAgent`."""
 
     Config: ClassVar[type] = PrompConfig
     summary: ClassVar[str] = "MAML with low-variance curvature and clipped outer steps (Rothfuss et al. 2019)"

@@ -16,7 +16,6 @@ bounds.
 
 from __future__ import annotations
 
-import functools
 import logging
 from typing import Any
 
@@ -24,6 +23,7 @@ import mujoco
 import numpy as np
 from gymnasium import spaces
 
+from metarl.logs import warn_once
 from metarl.types import Floats
 
 JOINTS = (int(mujoco.mjtTrn.mjTRN_JOINT), int(mujoco.mjtTrn.mjTRN_JOINTINPARENT))
@@ -52,9 +52,19 @@ def control_space(model: Any) -> spaces.Box:
     bounds = np.array([_bounds(model, i) for i in range(model.nu)])
     unbounded = [i for i in range(model.nu) if not np.isfinite(bounds[i]).all()]
     if unbounded:
-        _warn_unbounded(", ".join(_name(model, i) for i in unbounded))
+        names = ", ".join(_name(model, i) for i in unbounded)
+        warn_once(
+            logger,
+            f"controls: got no range for {names}, so these actions are unbounded; to bound them, add "
+            'ctrlrange="LOW HIGH" to the actuators (with <compiler autolimits="true"/>, or ctrllimited="true")',
+        )
     if dead := [i for i in range(model.nu) if _is_disabled(model, i)]:
-        _warn_disabled(", ".join(_name(model, i) for i in dead))
+        names = ", ".join(_name(model, i) for i in dead)
+        warn_once(
+            logger,
+            f"controls: got {names} disabled by the model's <option>, so these actions have no effect; remove the "
+            "actuators from the XML, or their group from actuatorgroupdisable",
+        )
     low, high = bounds.astype(np.float32).T
     return spaces.Box(low, high, dtype=np.float32)
 
@@ -134,23 +144,3 @@ def _name(model: Any, i: int) -> str:
     if model.actuator_trntype[i] in JOINTS:
         return str(model.joint(int(model.actuator_trnid[i, 0])).name) or f"actuator {i}"
     return f"actuator {i}"
-
-
-@functools.cache
-def _warn_unbounded(names: str) -> None:
-    """Names the controls without bounds, once per process."""
-    logger.warning(
-        "controls: got no range for %s, so these actions are unbounded; to bound them, add "
-        'ctrlrange="LOW HIGH" to the actuators (with <compiler autolimits="true"/>, or ctrllimited="true")',
-        names,
-    )
-
-
-@functools.cache
-def _warn_disabled(names: str) -> None:
-    """Names the disabled controls, once per process."""
-    logger.warning(
-        "controls: got %s disabled by the model's <option>, so these actions have no effect; remove the actuators from "
-        "the XML, or their group from actuatorgroupdisable",
-        names,
-    )

@@ -6,12 +6,12 @@ Sliding friction acts in contacts of at least 3 dimensions (`condim`), torsional
 
 from __future__ import annotations
 
-import functools
 import logging
 from typing import Any
 
 import numpy as np
 
+from metarl.logs import warn_once
 from metarl.types import Floats
 
 COLUMNS = ("sliding", "torsional", "rolling")
@@ -38,21 +38,26 @@ def warn_without_effect(model: Any, low: Floats, high: Floats) -> None:
             continue  # no contacts, or only those of a <pair>, which has a friction of its own
         name = _name(model, geom)
         if _dimensions(model, geom, partners) < LEAST_DIMENSIONS[column]:
-            _warn(f"{COLUMNS[column]} friction of {name} acts only in contacts of condim {LEAST_DIMENSIONS[column]}")
+            warn_once(
+                logger,
+                f"{COLUMNS[column]} friction of {name} acts only in contacts of condim {LEAST_DIMENSIONS[column]}",
+            )
             continue
         priority = model.geom_priority[partners]
         equal = partners[priority == model.geom_priority[geom]]
         stronger = partners[priority > model.geom_priority[geom]]
         if len(fixed := stronger[~varies[stronger].any(axis=1)]):
-            _warn(
+            warn_once(
+                logger,
                 f"the friction of {name} has no effect in contact with {_names(model, fixed)} of higher priority: "
-                "vary theirs"
+                "vary theirs",
             )
         hidden = float(low[equal, column].min()) if len(equal) else 0.0
         if len(equal) + len(stronger) == len(partners) and low[geom, column] < hidden and not varies[equal].any():
-            _warn(
+            warn_once(
+                logger,
                 f"{COLUMNS[column]} friction of {name} below {hidden:.4g} has no effect, since a contact takes the "
-                f"larger friction of both geoms: vary that of {_names(model, equal)} too, or set a priority for {name}"
+                f"larger friction of both geoms: vary that of {_names(model, equal)} too, or set a priority for {name}",
             )
 
 
@@ -81,8 +86,3 @@ def _dimensions(model: Any, geom: int, partners: np.ndarray) -> int:
     own, others = np.full(len(partners), model.geom_condim[geom]), model.geom_condim[partners]
     combined = np.where(theirs > mine, others, np.where(theirs < mine, own, np.maximum(own, others)))
     return int(combined.max())
-
-
-@functools.cache
-def _warn(message: str) -> None:
-    logger.warning("variation of geom_friction: got a change that has no effect in part; %s", message)

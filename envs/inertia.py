@@ -8,8 +8,6 @@ one. Scaling s_i by f stretches the body along axis i by the square root of f, a
 
 from __future__ import annotations
 
-import functools
-import logging
 from typing import Any
 
 import mujoco
@@ -22,8 +20,6 @@ SECOND_MOMENT = "body_second_moment"
 
 ROUNDING = 1e-12
 """Relative rounding error of a moment. Second moments below this share of the largest count as 0 (a flat body)."""
-
-logger = logging.getLogger(__name__)
 
 
 def second_moments(inertia: Floats) -> Floats:
@@ -70,24 +66,3 @@ def turns(model: Any, body: int) -> bool:
             return True
         body = int(model.body_parentid[body])
     return False
-
-
-@functools.cache
-def warn_same_inertia(names: str) -> None:
-    """Logs once which bodies change their mass but not their inertia."""
-    logger.warning(
-        "variation of body_mass: got another mass with the same inertia for %s, as if the difference were a point mass "
-        "at the centre; set with_inertia=True to scale the inertia too, or with_inertia=False if this is intended",
-        names,
-    )
-
-
-@functools.cache
-def warn_unphysical(names: str) -> None:
-    """Logs once which bodies get moments of inertia that violate the triangle inequality."""
-    logger.warning(
-        "variation of body_inertia: got unphysical moments for %s in some tasks (one exceeds the sum of the other "
-        "two); vary %s instead, or set unphysical=True",
-        names,
-        SECOND_MOMENT,
-    )

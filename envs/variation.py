@@ -18,6 +18,7 @@ not `qpos0`).
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -36,14 +37,15 @@ from metarl.envs.inertia import (
     moments_of_inertia,
     second_moments,
     turns,
-    warn_same_inertia,
-    warn_unphysical,
     without_rounding,
 )
 from metarl.envs.model_fields import FIELDS, MEDIUM, element_names, field_numbers, read_field
 from metarl.envs.task_sets import Choices, Factor
+from metarl.logs import warn_once
 from metarl.tasks import Parameter
 from metarl.types import Floats, Task
+
+logger = logging.getLogger(__name__)
 
 OPERATIONS: Mapping[str, Callable[[Floats, Floats], Floats]] = {
     "scale": lambda base, value: base * value,
@@ -298,14 +300,23 @@ class _BoundChange:
             broken = breaks_triangle(low, high)
         names = [self._names[i] or f"body {i}" for i in np.flatnonzero(broken) if i in self._rows]
         if names:
-            warn_unphysical(", ".join(names))
+            warn_once(
+                logger,
+                f"variation of body_inertia: got unphysical moments for {', '.join(names)} in some tasks (one exceeds "
+                f"the sum of the other two); vary {SECOND_MOMENT} instead, or set unphysical=True",
+            )
 
     def warn_same_inertia(self, model: Any) -> None:
         """Logs the bodies that change their mass but not their inertia, unless `with_inertia` is set."""
         if self.change.field == "body_mass" and self.change.with_inertia is None:
             turning = [self._names[i] or f"body {i}" for i in dict.fromkeys(self._rows) if turns(model, int(i))]
             if turning:
-                warn_same_inertia(", ".join(turning))
+                warn_once(
+                    logger,
+                    f"variation of body_mass: got another mass with the same inertia for {', '.join(turning)}, as if "
+                    "the difference were a point mass at the centre; set with_inertia=True to scale the inertia too, "
+                    "or with_inertia=False if this is intended",
+                )
 
     def write(self, model: Any, task: Task) -> None:
         """Writes the task's values into the model; raises as `BoundVariation.apply`."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import logging
 import os
 from abc import ABC, abstractmethod
@@ -15,6 +14,7 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
 from metarl.finite import NotFiniteError
+from metarl.logs import warn_once
 from metarl.types import Bools, Floats, Spaces, Task
 
 logger = logging.getLogger(__name__)
@@ -38,12 +38,6 @@ def fixed_actions(space: spaces.Space[Any]) -> str:
         f"the action space allows component {numbers} of {len(low)} only the value {low[fixed[0]]:g}, so it has no "
         "effect; declare bounds (MuJoCo reports 0 to 0 for an actuator without ctrlrange)"
     )
-
-
-@functools.cache
-def _warn(message: str) -> None:
-    """Logs a line, the same one once per process."""
-    logger.warning("%s", message)
 
 
 class TaskVecEnv(VectorEnv[Floats, Floats, Any], ABC):
@@ -151,7 +145,7 @@ class TaskVecEnv(VectorEnv[Floats, Floats, Any], ABC):
             first, last = float(space.start), float(space.start + space.n - 1)
             return Spaces(size, (first,), (last,), self.horizon, choices=int(space.n), observation_units=units)
         if complaint := fixed_actions(space):
-            _warn(complaint)
+            warn_once(logger, complaint)
         low, high = (tuple(map(float, bound)) for bound in (space.low, space.high))
         return Spaces(size, low, high, self.horizon, observation_units=units)
 

@@ -10,10 +10,10 @@ import mujoco
 import numpy as np
 import pytest
 
-from metarl.envs import controls
 from metarl.envs.controls import control_space
 from metarl.envs.locomotion import Locomotion
 from metarl.envs.mujoco_batch import gymnasium_asset
+from metarl.logs import warn_once
 from metarl.scripts.bench.rollout import _random_actions
 from metarl.types import Task
 
@@ -49,8 +49,7 @@ def model_with(actuator: str, disabled: str = ""):
 
 @pytest.fixture(autouse=True)
 def no_warnings_yet() -> None:
-    controls._warn_unbounded.cache_clear()
-    controls._warn_disabled.cache_clear()
+    warn_once.cache_clear()
 
 
 @pytest.mark.parametrize(

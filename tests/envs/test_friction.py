@@ -9,8 +9,8 @@ import mujoco
 import numpy as np
 import pytest
 
-from metarl.envs import friction
 from metarl.envs.variation import Change, Power, Uniform, Variation
+from metarl.logs import warn_once
 from metarl.registry import make_family
 
 MODEL = """
@@ -43,7 +43,7 @@ def slid(model, geom: str, sliding: float) -> float:
 
 @pytest.fixture(autouse=True)
 def no_warnings_yet() -> None:
-    friction._warn.cache_clear()
+    warn_once.cache_clear()
 
 
 SLIDING = {"distribution": Uniform(0.2, 1.5), "operation": "set", "columns": (0,)}

@@ -9,10 +9,10 @@ import mujoco
 import numpy as np
 import pytest
 
-from metarl.envs import inertia as inertias
 from metarl.envs.inertia import moments_of_inertia, second_moments, without_rounding
 from metarl.envs.mujoco_batch import gymnasium_asset
 from metarl.envs.variation import Change, Power, Uniform, Variation
+from metarl.logs import warn_once
 from metarl.registry import make_family
 from metarl.types import Task
 
@@ -203,8 +203,7 @@ def test_a_flat_body_stays_flat_to_the_last_bit() -> None:
 
 @pytest.fixture(autouse=True)
 def no_warnings_yet() -> None:
-    inertias.warn_unphysical.cache_clear()
-    inertias.warn_same_inertia.cache_clear()
+    warn_once.cache_clear()
 
 
 @pytest.mark.parametrize(

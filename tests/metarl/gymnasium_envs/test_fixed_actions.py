@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from gymnasium import spaces
 
-from metarl import vector
+from metarl.logs import warn_once
 from metarl.vector import fixed_actions
 
 
@@ -36,7 +36,7 @@ def test_a_robot_of_gymnasiums_with_a_dead_servo_is_found(run_metarl, monkeypatc
     assert "component 0 of 2 only the value 0, so it has no effect" in " ".join(out.split())
     from still_robot import still
 
-    vector._warn.cache_clear()
+    warn_once.cache_clear()
     with caplog.at_level(logging.WARNING):
         for _ in range(2):
             still().spaces()
