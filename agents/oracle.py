@@ -52,7 +52,7 @@ class Oracle(FeedForwardAgent[ToldTasks]):
     Args:
         config: The settings.
         spaces: Sizes and action bounds of the environments, and the declared task parameters.
-        device: Where the policy and its training run.
+        device: Device of the policy and its training.
         rng: Source of the initial parameters and of the minibatches.
 
     Raises:
@@ -60,7 +60,7 @@ class Oracle(FeedForwardAgent[ToldTasks]):
     """
 
     Config: ClassVar[type] = OracleConfig
-    summary: ClassVar[str] = "reference: a policy that sees the task's hidden parameters (PPO)"
+    summary: ClassVar[str] = "reference: a policy that observes the task's hidden parameters (PPO)"
 
     def __init__(self, config: OracleConfig, spaces: Spaces, *, device: torch.device, rng: np.random.Generator) -> None:
         told = spaces.task_parameters

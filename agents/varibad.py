@@ -96,7 +96,7 @@ class Varibad(TrialAgent[BeliefMemory]):
     Args:
         config: The settings.
         spaces: Sizes and action bounds of the environments.
-        device: Where the networks and their training run.
+        device: Device of the networks and their training.
         rng: Source of the initial parameters and of PPO's minibatches; the generator for the training of encoder and
             decoders is spawned from it.
     """

@@ -47,7 +47,7 @@ def in_words(bound: float) -> str:
 
 def _whole(low: int, high: int) -> Any:
     limits = Range(low, high)
-    # `--help` shows the metavar in place of the value.
+    # `--help` shows the metavar instead of the value.
     return limits, tyro.conf.arg(metavar=f"INT {limits}")
 
 

@@ -84,7 +84,7 @@ def train(
         agent: Name of the agent, `module:Class`, or its class.
         family: Name of the family with its options, `module:function`, or the family itself.
         out: Folder of the run; a new one under `runs/` by default.
-        resume: Continue the run in `out` from its newest whole checkpoint, with its own settings.
+        resume: Continue the run in `out` from its newest intact checkpoint, with its own settings.
         preset: Name of the preset to start from.
         track: Trackers, separated by commas: `tensorboard`, `csv`, `wandb`, `mlflow`; or `none`.
         watch: Further watchers.
@@ -97,7 +97,7 @@ def train(
 
     Raises:
         ValueError: A name, setting or folder is wrong, or the run cannot work; the message says what to change.
-        NotFiniteError: The training blew up.
+        NotFiniteError: The training diverged.
         EnvError: An environment of the user's own raised.
     """
     name, kind = _named(agent)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class NotFiniteError(ValueError):
-    """Rewards, actions or parameters are infinite or not a number: the training has blown up."""
+    """Rewards, actions or parameters are infinite or not a number: the training has diverged."""
 
 
 def learned(agent: MetaAgent[Any]) -> Mapping[str, Tensor]:
@@ -53,7 +53,7 @@ def naming(when: str) -> Iterator[None]:
 
 
 def remedies(config: object) -> str:
-    """Remedies after a training blew up, worded to follow "try": options of the agent, and smaller rewards.
+    """Remedies after a training diverged, worded to follow "try": options of the agent, and smaller rewards.
 
     Args:
         config: The agent's settings.

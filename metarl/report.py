@@ -92,7 +92,7 @@ def last_label(adapts_within_episodes: bool) -> str:
     return "last episode" if adapts_within_episodes else "after adaptation"
 
 
-REFERENCES = {"multitask": "multitask (told nothing)", "oracle": "oracle (told the task)"}
+REFERENCES = {"multitask": "multitask (no task information)", "oracle": "oracle (observes the task)"}
 """Reference agents, drawn as lines, and their labels: adaptation takes place between them."""
 
 

@@ -47,28 +47,28 @@ class TrainConfig:
     seed: Seed = 0
     """Seed of everything random in the run."""
     iterations: Count = 100
-    """Meta-updates in all; a resumed run may raise it."""
+    """Total number of meta-updates; a resumed run may raise it."""
     tasks: Rows = 20
     """Tasks of a meta-batch (M); usually 10 to 100."""
     episodes: Rows = 20
-    """Environments per task, each with one episode per collect (E); usually 2 to 40."""
+    """Episodes per task and collect (E), one environment each; usually 2 to 40."""
     horizon: RowsOrOwn = 0
-    """Steps of an episode (T); 0 takes the family's own."""
+    """Steps of an episode (T); 0 for the family's horizon."""
     train_tasks: RowsOrOwn = 0
-    """Size of a fixed set of training tasks; 0 draws new tasks from the whole range in every iteration."""
+    """Size of a fixed set of training tasks; 0 draws new tasks each time."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    """Device of the agent; auto is CUDA if there is a GPU."""
+    """Device of the agent's networks; auto uses CUDA if available."""
     matmul: Literal["float32", "tf32"] = "float32"
-    """Precision of matrix products on a GPU: tf32 is faster and keeps 10 bits of each factor's mantissa, not 23."""
+    """Precision of matrix products on a GPU: tf32 is faster, with a mantissa of 10 bits instead of 23."""
     eval_every: Whole = 10
-    """Evaluate every so many iterations; 0 never. A resumed run may change it. The tasks are held out from training,
-    but they differ from those that `metarl evaluate` reports on: settings may be chosen by these curves."""
+    """Iterations between evaluations; 0 for none. A resumed run may change it.
+    These held-out tasks differ from those that `metarl evaluate` reports, so settings may be chosen by them."""
     eval_tasks: Rows = 40
-    """Number of tasks of these evaluations."""
+    """Number of tasks per evaluation."""
     checkpoint_every: Count = 5
-    """Save a checkpoint every so many iterations, and at the end."""
+    """Iterations between checkpoints; the last iteration is always saved."""
     checkpoints_kept: Count = 2
-    """Number of newest checkpoints to keep; at least two are kept."""
+    """Number of newest checkpoints to keep, at least 2."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,7 +131,7 @@ class RunConfig:
             if seeds:
                 raise ValueError(f"{run_dir}: got a folder of several seeds, expected one of them: {seeds[0].parent}")
             raise ValueError(
-                f"{run_dir}: got a folder that is no run (it has no config.json), expected one that `metarl train` made"
+                f"{run_dir}: got a folder that is no run (it has no config.json), expected one created by `metarl train`"
             )
         value = read_json(path)
         kind = agent_of_config(path, value, agent)
@@ -198,7 +198,7 @@ def agent_of_config(path: Path, value: Any, named: type[MetaAgent[Any]] | None) 
     """The class of the agent that a configuration records.
 
     Args:
-        path: Where it was read.
+        path: File that the configuration was read from.
         value: The content of `config.json`.
         named: The class that the caller names, if any.
 
@@ -302,13 +302,13 @@ def load(
     """The trained agent of a run.
 
     Args:
-        run_dir: A folder that `metarl train` or `metarl.train` made.
+        run_dir: A folder created by `metarl train` or `metarl.train`.
         device: `cpu`, `cuda` or `auto`.
-        checkpoint: A checkpoint file of the run; the newest whole one by default.
+        checkpoint: A checkpoint file of the run; the newest intact one by default.
         agent: Class of the agent, if no package announces it.
 
     Raises:
-        ValueError: The folder is no run, holds no whole checkpoint, or its agent has to be named.
+        ValueError: The folder is no run, holds no intact checkpoint, or its agent has to be named.
     """
     loaded, _, complaints = load_with_progress(Path(run_dir), device=device, checkpoint=checkpoint, agent=agent)
     for line in complaints:
@@ -335,13 +335,13 @@ def load_with_progress(
     if progress is None:
         why = f" ({complaints[0].partition(';')[0]})" if complaints else ""
         raise ValueError(
-            f"{run_dir}: got a run without a whole checkpoint{why}, expected one in {run_dir / 'checkpoints'}"
+            f"{run_dir}: got a run without an intact checkpoint{why}, expected one in {run_dir / 'checkpoints'}"
         )
     return built, progress, complaints
 
 
 def versions() -> dict[str, Any]:
-    """Versions of packages and Python, git commit and machine, to be recorded beside a result."""
+    """Versions of packages and Python, git commit and machine, to be recorded with a result."""
     packages = {}
     for name in PACKAGES:
         try:

@@ -41,7 +41,7 @@ def run_session(
     """Trains in a folder: metrics, evaluations on held-out tasks, checkpoints, and a picture at the end.
 
     The call itself makes or checks the folder, locks it and writes the configuration; the first `next` builds the agent
-    and loads the newest whole checkpoint. A report comes when its iteration is logged, saved if a checkpoint is due,
+    and loads the newest intact checkpoint. A report comes when its iteration is logged, saved if a checkpoint is due,
     and seen by all watchers. Closing the generator, or a `stop` that returns True, ends the run after that iteration,
     which is saved; everything is closed.
 
@@ -49,7 +49,7 @@ def run_session(
         run: The configuration, as `metarl.run_setup.set_up` makes it.
         family: Its family.
         out: Its folder, a new one or, with `resume`, that of an earlier start.
-        resume: Continue from the newest whole checkpoint.
+        resume: Continue from the newest intact checkpoint.
         watch: Watchers, started in this order; each is closed in the end, the last one first.
         stop: Asked once per iteration, before a checkpoint may be saved.
 
@@ -58,7 +58,7 @@ def run_session(
 
     Raises:
         ValueError: The folder cannot hold this run, or another process trains in it.
-        NotFiniteError: The training blew up; the message names the iteration.
+        NotFiniteError: The training diverged; the message names the iteration.
         EnvError: An environment of the user's own raised.
         OSError: A file cannot be written. The last checkpoint is whole.
     """
@@ -144,7 +144,7 @@ def _session(
 
 
 def _resumed(start: RunStart, out: Path, agent: MetaAgent[Any], streams: Streams) -> RunStart:
-    """The start with what the newest whole checkpoint holds, which goes into the agent and the streams.
+    """The start with what the newest intact checkpoint holds, which goes into the agent and the streams.
 
     Checkpoints that are all damaged are renamed, so that those of the new start do not replace them.
     """
@@ -154,7 +154,7 @@ def _resumed(start: RunStart, out: Path, agent: MetaAgent[Any], streams: Streams
         note = f"resuming after iteration {found.iteration}"
     elif complaints:
         set_aside(folder)
-        note = f"no whole checkpoint in {out}: starting afresh (the damaged ones get the ending {DAMAGED})"
+        note = f"no intact checkpoint in {out}: starting afresh (the damaged ones get the ending {DAMAGED})"
     else:
         note = f"no checkpoint in {out}: starting afresh"
     return replace(start, progress=found or start.progress, warnings=(*start.warnings, *complaints), note=note)

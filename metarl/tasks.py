@@ -255,7 +255,7 @@ class Family:
         single_envs: `make_envs` again, if it makes single environments: worker processes can then step them. Dropped
             when `make_envs` is replaced by anything else.
         class_of: Maps a task to the name of its class, if results are also reported per class.
-        reward_version: Name of the reward function, if the benchmark has had several; reported beside every number.
+        reward_version: Name of the reward function, if the benchmark has had several; reported with every number.
     """
 
     name: str

@@ -200,7 +200,7 @@ class Trajectories:
         truncated: `[M, E, T]`, True at the step that the time limit cut.
         mask: `[M, E, T]`, True for steps that happened, False for padding.
         success: `[M, E, T]`, or None if the family does not report success.
-        diverged: `[M, E]`, True if a blown-up simulation ended the episode.
+        diverged: `[M, E]`, True if a diverged simulation ended the episode.
         extras: The extras of the actions, each `[M, E, T, ...]`.
     """
 
@@ -321,7 +321,7 @@ class Trajectories:
 
 
 def with_known_success(collects: Sequence[Trajectories]) -> list[Trajectories]:
-    """The same collects of one family, with successes of False in place of None if any of them reports success."""
+    """The same collects of one family, with successes of False instead of None if any of them reports success."""
     if all(t.success is None for t in collects):
         return list(collects)
     return [replace(t, success=np.zeros_like(t.mask)) if t.success is None else t for t in collects]

@@ -22,7 +22,7 @@ class ListCommand:
     """Lists agents, families and presets."""
 
     json: bool = False
-    """Print one line of JSON instead of tables."""
+    """Print one JSON line instead of the tables."""
 
 
 def catalogue() -> dict[str, Any]:
@@ -78,7 +78,7 @@ def _family_row(family: Family) -> dict[str, Any]:
     }
 
 
-TITLES = {"broken": "broken: announced by a package, but it cannot be loaded"}
+TITLES = {"broken": "broken: registered by a package, but cannot be loaded"}
 
 
 def _table(title: str, rows: list[dict[str, Any]]) -> Table:

@@ -85,7 +85,7 @@ class TrainingDisplay:
         }
         self._diverged += int(metrics.get("diverged_episodes", 0))
         if self._diverged:
-            rows["blown-up episodes"] = f"{int(metrics.get('diverged_episodes', 0)):,} ({self._diverged:,} in all)"
+            rows["diverged episodes"] = f"{int(metrics.get('diverged_episodes', 0)):,} ({self._diverged:,} in all)"
         rates = [(metrics.get(f"success_last/{k}"), metrics.get(f"success/{k}")) for k in (0, last)]
         if any(rate is not None for pair in rates for rate in pair):  # some collects may have no success rate
             ends = [f"{_rate(at_last)} ({_rate(at_any)})" for at_last, at_any in rates]

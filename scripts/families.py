@@ -28,9 +28,9 @@ class GymOptions:
     """Options for a family gym:ID."""
 
     vary: Annotated[tuple[str, ...], tyro.conf.UseAppendAction, VARIATION] = ()
-    """With gym:ID, a parameter in which tasks differ: a constructor argument or an attribute of the environment."""
+    """For gym:ID: a constructor argument or attribute that varies between tasks. May be repeated."""
     constants: Annotated[tuple[str, ...], tyro.conf.UseAppendAction, CONSTANT] = ()
-    """With gym:ID, a constructor argument that is the same in every task: "enable_wind=true", "xml_file=robot.xml"."""
+    """For gym:ID: a constructor argument that is the same in all tasks, such as "enable_wind=true". May be repeated."""
 
 
 OwnAgents = Mapping[str, type[MetaAgent[Any]]]

@@ -52,4 +52,4 @@ def advice(out: Path, go_on: str) -> str:
 def say_that_it_blew_up(run: RunConfig, error: NotFiniteError, out: Path, go_on: str) -> None:
     """Prints one line on stderr: what is not finite, since when, what to try, and how to resume."""
     tried = f"in a new run try {remedies(run.agent_config)}"
-    print(f"metarl: error: {run.agent} blew up in {error}; {tried}{advice(out, go_on)}", file=sys.stderr)
+    print(f"metarl: error: {run.agent} diverged in {error}; {tried}{advice(out, go_on)}", file=sys.stderr)

@@ -57,17 +57,17 @@ class Door:
     """Folder, start and output of a run."""
 
     out: Path | None = None
-    """Folder of the run; a new one under runs/ by default."""
+    """Folder of the run; by default a new one under runs/."""
     preset: PresetName = "default"
-    """Settings to start from: default, sized for two cores, or published, if there is one (`metarl list`)."""
+    """Default settings: default (sized for two cores) or published (if `metarl list` shows one)."""
     resume: bool = False
-    """Continue from the newest whole checkpoint in --out."""
+    """Resume from the newest intact checkpoint in --out."""
     seeds: RoundsOrNone = 0
-    """Train this many runs one after another, with seeds from --seed on, in OUT/seed-S; 0 trains one in OUT."""
+    """Number of runs, trained one after another with seeds from --seed on, in OUT/seed-S; 0 trains a single run in OUT."""
     track: str = DEFAULT_TRACK
     """Trackers of the metrics, separated by commas: tensorboard, csv, wandb, mlflow; or none."""
     json: bool = False
-    """End stdout with one line of JSON."""
+    """Print the results as one JSON line at the end."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,8 +109,7 @@ def _command_type(kind: type[MetaAgent[Any]], door: type[Door], stepping: bool) 
 def _read_command(agent: str, name: str, arguments: Sequence[str]) -> Command:
     """Reads the command line.
 
-    With --resume, settings that it does not name come from the run's own configuration, or from the preset if it names
-    one.
+    With --resume, other settings come from the run's configuration, or from the preset if `--preset` names one.
     """
     agent_type = agent_class(agent)
     from_gym = name.startswith(PREFIX)  # the options --vary and --set define the family
@@ -128,7 +127,7 @@ def _read_command(agent: str, name: str, arguments: Sequence[str]) -> Command:
     training, agent_config = default_settings(agent, name, preset or "default", agent_type)
     door: Any = read(RunSettings(training=training, agent=agent_config, stepping=stepping)).door
     if door.resume and door.out is None:
-        raise ValueError("--resume: got no --out, expected the folder of the run to go on with")
+        raise ValueError("--resume: got no --out, expected the folder of the run to resume")
     earlier = folder_to_go_on_with(door.out, door.seeds) if door.resume else None
     saved = RunConfig.read(earlier, _own(agent, agent_type)) if earlier else None
     spec = gym_spec(name, door.vary, door.constants) if from_gym else name
@@ -193,7 +192,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         elif code:
             break
     if blown and door.seeds:
-        print(f"metarl: error: {len(blown)} of {len(runs)} seeds blew up: {', '.join(blown)}", file=sys.stderr)
+        print(f"metarl: error: {len(blown)} of {len(runs)} seeds diverged: {', '.join(blown)}", file=sys.stderr)
     if door.json:
         end_with_json(ends if door.seeds else ends[0])
     return code or (BLEW_UP if blown else 0)

@@ -72,7 +72,7 @@ def step_answer(answer: Any) -> tuple[Any, Any, Any, Any, Any]:
     got = f"{len(answer)} values" if isinstance(answer, tuple | list) else words(answer)
     raise AnswerError(
         f"step returned {got}, expected 5: observation, reward, terminated, truncated, info (the old API of gym had "
-        "4, with `done` in place of terminated and truncated)"
+        "4, with `done` instead of terminated and truncated)"
     )
 
 

@@ -108,7 +108,7 @@ def gymnasium_family(
             picklable.
         name: Name of the family.
         parameters: Parameters in which its tasks differ, each with its range: `uniform("goal", -1, 1, meaning="m")`.
-        distribution: Distribution of its tasks, in place of `parameters`.
+        distribution: Distribution of its tasks, instead of `parameters`.
         horizon: `T`, steps of an episode, unless the run sets another.
         summary: One line for `metarl list`.
         task_by: How an environment receives its task. `set_task`: `env.set_task(values)`, with a dict from name to

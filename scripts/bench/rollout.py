@@ -59,7 +59,7 @@ class RolloutCommand:
     seed: Seed = 0
     """Seed of tasks, resets and actions."""
     json: bool = False
-    """Print the results as one line of JSON at the end."""
+    """Print the results as one JSON line at the end."""
 
 
 @runtime_checkable

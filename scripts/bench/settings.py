@@ -45,7 +45,7 @@ class ContenderCommand:
     seed: Seed = 0
     """Seed of all random numbers."""
     json: bool = False
-    """Print the results as one line of JSON at the end."""
+    """Print the results as one JSON line at the end."""
 
 
 def with_settings(kind: type[Any], prog: str, arguments: Sequence[str]) -> tuple[Any, Any]:

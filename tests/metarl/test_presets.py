@@ -80,8 +80,8 @@ def test_an_agent_without_such_sizes_starts_from_the_defaults() -> None:
         Config = agent_class("reptile").Config
 
     assert any_family(Bare) == Preset()  # type: ignore[arg-type]
-    Bare.default_settings = {"taks": 3}  # type: ignore[attr-defined]
-    with pytest.raises(ValueError, match="'taks', which neither a run nor Bare has"):
+    Bare.default_settings = {"tsks": 3}  # type: ignore[attr-defined]
+    with pytest.raises(ValueError, match="'tsks', which neither a run nor Bare has"):
         any_family(Bare)  # type: ignore[arg-type]
 
 

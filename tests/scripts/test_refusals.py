@@ -122,7 +122,7 @@ def test_several_seeds_go_on_with_their_own_settings(run_metarl, tmp_path: Path,
     code, _, err = run_metarl("train", "maml-trpo", "point-robot", "--out", out / "seed-4", "--resume")
     assert code == 0
     assert err.count("falling back to the one before") == len(damaged) - 1
-    assert "no whole checkpoint in" in err
+    assert "no intact checkpoint in" in err
 
 
 def test_one_of_a_thing_is_one(run_metarl, trained_run: Path) -> None:

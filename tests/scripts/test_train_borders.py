@@ -1,4 +1,4 @@
-"""What `metarl train` refuses or survives: blown-up learning, too little memory, another machine, other files."""
+"""Failures that `metarl train` reports or survives: diverged training, little memory, another machine, other files."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def one_line(err: str) -> str:
     return line
 
 
-# Learning that blew up --------------------------------------------------------------------------------------
+# Diverged training ------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -48,7 +48,7 @@ def test_a_training_that_blows_up_keeps_its_last_sound_checkpoint(run_metarl, tm
     code, _, err = run_metarl(*WORDS, "--out", out, "--iterations", "5")
     assert code == 2
     line = one_line(err)
-    assert "maml-trpo blew up in iteration 3: the parameters are not finite" in line
+    assert "maml-trpo diverged in iteration 3: the parameters are not finite" in line
     assert "try a smaller --agent.inner-lr" in line
     assert "0000002.safetensors, is whole" in line
     assert f"--out {out} --resume" in line
@@ -64,7 +64,7 @@ def test_the_other_seeds_go_on(run_metarl, tmp_path: Path, blowing_up) -> None:
     out = tmp_path / "seeds"
     code, said, err = run_metarl(*WORDS, "--out", out, "--iterations", "2", "--seeds", "3", "--json")
     assert code == 2
-    assert err.rstrip().splitlines()[-1] == f"metarl: error: 1 of 3 seeds blew up: {out / 'seed-1'}"
+    assert err.rstrip().splitlines()[-1] == f"metarl: error: 1 of 3 seeds diverged: {out / 'seed-1'}"
     assert [end["iteration"] for end in json.loads(said.splitlines()[-1])] == [2, None, 2]
 
 
@@ -74,9 +74,9 @@ def test_blown_up_episodes_are_counted_on_the_screen(capsys: pytest.CaptureFixtu
         display._last_line = -1e9
         display.update(Progress(i, i), {"return/0": 1.0, "diverged_episodes": number})
     first, second, third = capsys.readouterr().err.splitlines()
-    assert "blown-up episodes" not in first
-    assert "blown-up episodes 2 (2 in all)" in second
-    assert "blown-up episodes 3 (5 in all)" in third
+    assert "diverged episodes" not in first
+    assert "diverged episodes 2 (2 in all)" in second
+    assert "diverged episodes 3 (5 in all)" in third
 
 
 # What lies in the folder of a run ---------------------------------------------------------------------------

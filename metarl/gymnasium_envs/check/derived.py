@@ -51,7 +51,7 @@ def overwritten(make: GymnasiumEnvs, task: Task, names: Sequence[str]) -> dict[s
         env.reset(seed=0)
         values = make.maker.values(task)
         return {
-            name: f"reset overwrites the attribute {name!r} ({_short(now)} in place of "
+            name: f"reset overwrites the attribute {name!r} ({_short(now)} instead of "
             f"{_short(values[name])}); override what sets it there, or give the environment a set_task that does"
             for name in names
             if not _equal(now := getattr(env.unwrapped, name, None), values[name])

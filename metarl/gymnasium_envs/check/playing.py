@@ -29,7 +29,7 @@ class Recording:
         rewards: `[T, E]`.
         terminated: `[T, E]`.
         truncated: `[T, E]`.
-        diverged: Whether a number was not finite, or a simulation blew up.
+        diverged: Whether a number was not finite, or a simulation diverged.
     """
 
     observations: Floats

@@ -55,7 +55,7 @@ class SequenceNetwork(nn.Module, ABC, Generic[MemoryT]):
 
         Args:
             x: Inputs, `[B, L, I]`.
-            memory: Of `B` rows. It must not be changed in place.
+            memory: Memory of `B` rows; not to be changed in place.
 
         Returns:
             The policy at each step `[B, L, ...]`, the values `[B, L]`, and the memory after the last step.

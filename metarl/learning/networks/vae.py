@@ -128,10 +128,10 @@ class TrialTensors(NamedTuple):
     """Whole trials as encoder and decoders see them.
 
     Attributes:
-        inputs: Of the encoder, `[B, L, I]`.
-        observations: Before each step, `[B, L, O]`.
-        actions: As features, `[B, L, F]`.
-        next_observations: After each step, `[B, L, O]`.
+        inputs: Inputs of the encoder, `[B, L, I]`.
+        observations: Observations before each step, `[B, L, O]`.
+        actions: Actions as features, `[B, L, F]`.
+        next_observations: Observations after each step, `[B, L, O]`.
         rewards: `[B, L, 1]`.
         mask: `[B, L]`, 1 on steps that happened, else 0.
     """

@@ -23,12 +23,12 @@ class PpoAgent(MetaAgent[StateT], Generic[StateT]):
     """Learner, action map and running statistics of an agent that is trained by PPO.
 
     Args:
-        name: Of the agent, for messages and exported files.
+        name: Name of the agent, for messages and exported files.
         config: The settings.
         spaces: Sizes and action bounds of the environments.
         learns: The module whose parameters PPO trains, on the device.
         statistics: Running statistics by their name in the checkpoint; those of the returns are added.
-        device: Where the networks and their training run.
+        device: Device of the networks and their training.
         rng: Source of the minibatches.
     """
 

@@ -43,12 +43,12 @@ class FeedForwardAgent(PpoAgent[StateT], Generic[StateT]):
     The input, `I` numbers, is the observation followed by the inputs of a subclass.
 
     Args:
-        name: Of the agent, for messages and exported files.
+        name: Name of the agent, for messages and exported files.
         settings: The config.
         spaces: Sizes and action bounds of the environments.
         numbers: Unit of each input after the observation that is normalised with it.
         codes: Number of further inputs, 0 or 1, that are never normalised.
-        device: Where the policy and its training run.
+        device: Device of the policy and its training.
         rng: Source of the initial parameters and of the minibatches.
     """
 
@@ -205,8 +205,8 @@ def bootstrapped_advantages(
 
     Args:
         rewards: `[M, E, T]`.
-        values: Of the observation before each step, `[M, E, T]`.
-        final_values: Of the observation after the last step, `[M, E]`.
+        values: Values of the observation before each step, `[M, E, T]`.
+        final_values: Values of the observation after the last step, `[M, E]`.
         terminated: `[M, E, T]`.
         mask: `[M, E, T]`.
         gamma: Discount per step.

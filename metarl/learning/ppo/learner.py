@@ -100,10 +100,10 @@ def clipped_surrogate_loss(
     """Minus the clipped surrogate objective (equation 7): a weighted sum of `min(r A, clip(r, 1 - c, 1 + c) A)`.
 
     Args:
-        log_probs: Of the actions under the policy that learns, `[...]`.
-        old_log_probs: Under the policy that acted, `[...]`.
+        log_probs: Log-probabilities of the actions under the policy that learns, `[...]`.
+        old_log_probs: The same under the policy that acted, `[...]`.
         advantages: `[...]`.
-        weights: Of each step, `[...]`, adding up to 1.
+        weights: Weight of each step, `[...]`; the sum is 1.
         clip: `c`.
     """
     ratio = torch.exp(log_probs - old_log_probs)

@@ -18,8 +18,8 @@ def segments_of(network: SequenceNetwork[Any], x: Tensor, samples: PpoSamples, s
 
     Args:
         network: The network.
-        x: Its inputs over whole trials, `[B, L, I]`.
-        samples: Of whole trials, `[B, L, ...]`.
+        x: Inputs of the network over whole trials, `[B, L, I]`.
+        samples: Samples of whole trials, `[B, L, ...]`.
         span: Steps of a segment.
     """
     memories = memories_before_segments(network, x, span)

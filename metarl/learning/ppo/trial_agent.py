@@ -79,12 +79,12 @@ class TrialAgent(PpoAgent[Memory[MemoryT]], Generic[MemoryT]):
     It may override the steps of training: `_learn`, `_to_learn_from`.
 
     Args:
-        name: Of the agent, for messages and exported files.
+        name: Name of the agent, for messages and exported files.
         config: The settings.
         spaces: Sizes and action bounds of the environments.
         network: Policy and value function with a memory, of `input_size(spaces)` inputs, observation first.
         learns: The module whose parameters PPO trains; the network by default.
-        device: Where the network and its training run.
+        device: Device of the network and its training.
         rng: Source of the minibatches.
 
     Attributes:
