@@ -53,8 +53,8 @@ class TaskVecEnv(VectorEnv[Floats, Floats, Any], ABC):
     is not stepped, and has reward 0, until `reset`. A family implements four methods: `_apply_tasks`, `_reset_rows`,
     `_step_rows` and `_observe`.
 
-    Step infos, each `[N]`: `diverged` (the simulation diverged in this step; the row is terminated with reward 0 and its
-    last finite observation), `success` if the family has it, and the family's own reward terms.
+    Step infos, each `[N]`: `diverged` (the simulation diverged in this step; the row is terminated with reward 0 and
+    its last finite observation), `success` if the family has it, and the family's own reward terms.
 
     Args:
         num_tasks: `M`.

@@ -63,7 +63,7 @@ class Door:
     resume: bool = False
     """Resume from the newest intact checkpoint in --out."""
     seeds: RoundsOrNone = 0
-    """Number of runs, trained one after another with seeds from --seed on, in OUT/seed-S; 0 trains a single run in OUT."""
+    """Number of runs, trained one after another with seeds from --seed on, in OUT/seed-S; 0 for one run in OUT."""
     track: str = DEFAULT_TRACK
     """Trackers of the metrics, separated by commas: tensorboard, csv, wandb, mlflow; or none."""
     json: bool = False

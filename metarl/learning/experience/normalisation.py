@@ -1,7 +1,7 @@
 """Running normalisation of observations and rewards, with a floor on the deviation.
 
-A channel that hardly varies must not be divided by its own deviation, which would amplify numerical noise of the
-simulator to the size of a signal. The deviation therefore has a floor, a fraction of a reference:
+Division of a nearly constant channel by its own deviation would amplify the simulator's numerical noise to the size of
+a signal. The deviation therefore has a floor, a fraction of a reference:
 
 | quantity | floor: `DEVIATION_FLOOR` times | reason |
 |---|---|---|

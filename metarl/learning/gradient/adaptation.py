@@ -1,4 +1,4 @@
-"""The inner loop of policy-gradient agents: K steps per task, and how an outer step differentiates through them."""
+"""The inner loop of policy-gradient agents: K steps per task, and their derivatives for the outer step."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ class PolicyGradientAdaptation:
         samples: One per step, of these tasks.
         parameters: Initial parameters, `[P]`.
         step_size: Step size of the inner loop.
-        steps: Takes the steps: `policy_gradient_steps`, or `first_order_steps`, which leaves `J` the product of `D_k`.
+        steps: Takes the steps: `policy_gradient_steps`, or `first_order_steps`, for which `J` is the product of `D_k`.
     """
 
     def __init__(

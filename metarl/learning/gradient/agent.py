@@ -111,7 +111,7 @@ class GradientAgent(MetaAgent[AdaptedPolicy], ABC, Generic[ConfigT]):
     Attributes:
         policy: The policy, a function of its parameters.
         parameters: Meta-learned initial parameters, `[P]`.
-        device: The argument of that name.
+        device: Device of the policy and the meta-update.
     """
 
     Config: ClassVar[type]
@@ -137,7 +137,7 @@ class GradientAgent(MetaAgent[AdaptedPolicy], ABC, Generic[ConfigT]):
 
     @classmethod
     def memory_needed(cls, config: ConfigT, spaces: Spaces, size: RunSize) -> list[Need]:
-        """The large parts of a training: samples, the linear baseline, the adapted parameters.
+        """Memory of the samples, the linear baseline and the adapted parameters.
 
         Args:
             config: The settings.
@@ -209,11 +209,11 @@ class GradientAgent(MetaAgent[AdaptedPolicy], ABC, Generic[ConfigT]):
     # Samples and statistics -----------------------------------------------------------------------------
 
     def _seen(self, observations: np.ndarray) -> np.ndarray:
-        """Observations as the policy sees them: normalised, if the settings say so."""
+        """Inputs of the policy: observations, normalised if `normalise_observations`."""
         return self._observation_moments.normalise(observations) if self.config.normalise_observations else observations
 
     def _samples_for(self, state: AdaptedPolicy, trajectories: Trajectories) -> Samples:
-        """Samples to adapt a state with; raises ValueError if the number of tasks differs."""
+        """Samples for the adaptation of a state; raises ValueError if the number of tasks differs."""
         samples = self.samples(trajectories)
         if len(samples.observations) != len(state.parameters):
             raise ValueError(

@@ -107,14 +107,14 @@ Chunk = ChunkLinearisation | RebuiltLinearisation
 def linearise(
     policy: StackedPolicy, adaptation: Callable[[Sequence[Samples]], Adaptation], samples: Sequence[Samples]
 ) -> list[Chunk]:
-    """The outer objective of all tasks, linearised at the meta-parameters, in chunks of tasks that suit the device.
+    """The outer objective of all tasks, linearised at the meta-parameters, in chunks of tasks sized for the device.
 
     All chunks are kept for the whole update if half of the free memory holds them. Otherwise each is linearised again
     for every product, so that the size of the meta-batch is not limited by memory.
 
     Args:
         policy: The policy.
-        adaptation: From the samples of some tasks, one per adaptation step, to their adaptation.
+        adaptation: Maps the samples of some tasks, one per adaptation step, to their adaptation.
         samples: Samples of all tasks, one per collect.
     """
     (num_tasks, steps), device = samples[0].weights.shape, samples[0].weights.device
@@ -139,7 +139,7 @@ def meta_trust_region_step(
     """One trust-region step on the mean surrogate of the adapted policies.
 
     An entry at its bound with a gradient that points below it is left out of the step (Bertsekas 1982, section 2).
-    Otherwise the projection would undo a part of the step, and the trust region would be used up for nothing.
+    Otherwise the projection would undo a part of the step, and waste a part of the trust region.
 
     Args:
         meta_parameters: `[Q]`, the point at which the chunks were linearised.

@@ -1,4 +1,4 @@
-"""The part that all agents trained by PPO share: learner, running statistics, and saving both."""
+"""Shared parts of all agents trained by PPO: learner, running statistics, and their saving."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class PpoAgent(MetaAgent[StateT], Generic[StateT]):
         config: The settings.
         spaces: Sizes and action bounds of the environments.
         learns: The module whose parameters PPO trains, on the device.
-        statistics: Running statistics by their name in the checkpoint; those of the returns are added.
+        statistics: Running statistics by their names in the checkpoint; the statistics of the returns are added.
         device: Device of the networks and their training.
         rng: Source of the minibatches.
     """
