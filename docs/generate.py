@@ -27,7 +27,7 @@ PAGES = {"multitask": "references", "oracle": "references"}
 PACKAGES = {"metarl": "The framework", "metarl.envs": "Task families", "metarl.agents": "Agents"}
 META_WORLD = "metarl.envs.metaworld"
 INTERNAL = ("metarl.own_code", "metarl.gymnasium_envs.check", META_WORLD)
-"""Packages without an interface of their own; a module that announces families is public nevertheless."""
+"""Packages without an interface of their own; a module that registers families is public nevertheless."""
 
 
 def write_all(folder: Path) -> None:

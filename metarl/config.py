@@ -1,4 +1,4 @@
-"""Settings: number types with a range, and the check that every value is within its range."""
+"""Settings: number types with a range, and a check of all values."""
 
 from __future__ import annotations
 

@@ -48,9 +48,9 @@ def evaluate(
         tasks: The tasks to adapt to.
         streams: Source of all random numbers.
         split: Name of the split that the tasks belong to: `test`, `tune` or `train`.
-        adapt_steps: `K`; by default that of the training.
+        adapt_steps: `K`; by default as in training.
         episodes: `E`, episodes per task and collect.
-        horizon: `T`; by default that of the family.
+        horizon: `T`; by default the family's.
         actions: How the policy acts in the evaluated episodes. Episodes for adaptation are always sampled; with `mode`
             each point of the curve is therefore a separate collect from the same state.
         end_at_success: Truncate an episode at its first success.
@@ -115,7 +115,7 @@ def evaluate(
 
 
 class _JudgingSampler(LocalSampler):
-    """Collects the evaluated episodes and those for adaptation, which are the same if actions are sampled.
+    """Collects the evaluated episodes and the episodes for adaptation; these are the same if actions are sampled.
 
     Args:
         envs: The environments.

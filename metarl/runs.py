@@ -79,10 +79,10 @@ class RunConfig:
         agent: Name of the agent.
         family: Name of the family, `gym:ID?...`, or the user's own `module:function`.
         training: Settings of the run.
-        agent_config: Settings of the agent, of the agent's `Config`.
-        spaces: Sizes and bounds of the environments it was built for.
-        stepping: Stepping of Gymnasium environments of one's own; None for any other family.
-        own_agent: Class of an agent that no package announces, as the caller named it; `config.json` records only
+        agent_config: Settings of the agent, an instance of its `Config`.
+        spaces: Sizes and bounds of the environments that the agent was built for.
+        stepping: Stepping of your own Gymnasium environments; None for any other family.
+        own_agent: Class of an agent that no package registers, as the caller named it; `config.json` records only
             `agent`, `module:Class`.
     """
 
@@ -116,7 +116,7 @@ class RunConfig:
 
     @classmethod
     def read(cls, run_dir: Path, agent: type[MetaAgent[Any]] | None = None) -> RunConfig:
-        """Reads and checks `config.json`; a file alone never imports an agent that no package announces.
+        """Reads and checks `config.json`; a file alone never imports an agent that no package registers.
 
         Args:
             run_dir: The folder of the run.
@@ -158,7 +158,7 @@ class RunConfig:
         return self.agent_type.build(self.agent_config, self.spaces, device=device, rng=rng)
 
     def changed_fields(self, other: RunConfig, may_change: tuple[str, ...]) -> list[str]:
-        """Names of the settings in which two configurations differ, without those that may."""
+        """Names of the settings that differ between two configurations, without those in `may_change`."""
 
         def flat(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
             pairs: dict[str, Any] = {}
@@ -175,7 +175,7 @@ class RunConfig:
 
 
 def own_agent_of(run_dir: Path) -> str:
-    """Name of the class of a run's agent, if no package announces that; else empty, as for a folder that is no run."""
+    """Name of the class of a run's agent if no package registers it; empty otherwise, and for other folders."""
     try:
         recorded = str(read_json(Path(run_dir) / "config.json")["agent"])
     except (OSError, ValueError, KeyError, TypeError):
@@ -184,13 +184,13 @@ def own_agent_of(run_dir: Path) -> str:
 
 
 def announced_agent(name: str) -> type[MetaAgent[Any]]:
-    """The class of an announced agent; imports no code that no package announces.
+    """The class of a registered agent; imports no code that no package registers.
 
     Raises:
         ValueError: The name is `module:Class`, or there is no such agent.
     """
     if is_own_agent(name):
-        raise ValueError(f"agent: got {name!r}, a class that no package announces; pass the class itself")
+        raise ValueError(f"agent: got {name!r}, a class that no package registers; pass the class itself")
     return agent_class(name)
 
 
@@ -203,7 +203,7 @@ def agent_of_config(path: Path, value: Any, named: type[MetaAgent[Any]] | None) 
         named: The class that the caller names, if any.
 
     Raises:
-        ValueError: There is no such agent, it has to be named, or another one is.
+        ValueError: There is no such agent, it has to be named, or another one was named.
     """
     recorded = value.get("agent") if isinstance(value, dict) else None
     if not isinstance(recorded, str):
@@ -225,7 +225,7 @@ def agent_of_config(path: Path, value: Any, named: type[MetaAgent[Any]] | None) 
 
 
 def _spaces_json(spaces: Spaces) -> dict[str, Any]:
-    """Spaces as a JSON value; null for an infinite bound."""
+    """Spaces as a JSON value; null stands for an infinite bound."""
     value = dataclasses.asdict(spaces)
     for name in ("action_low", "action_high"):
         value[name] = [bound if math.isfinite(bound) else None for bound in value[name]]
@@ -242,11 +242,12 @@ def _spaces_from_json(value: Mapping[str, Any]) -> Spaces:
 
 
 def upgraded(agent_config: Mapping[str, Any], fields: Collection[str]) -> dict[str, Any]:
-    """The settings of an agent as a run of an earlier version recorded them, converted to those of this version.
+    """Settings of an agent from a run of an earlier version, converted to those of this version.
 
     Args:
         agent_config: The settings in `config.json`.
-        fields: Settings that the agent has now. Only these are added, and only settings that it lacks are removed.
+        fields: Settings of the agent in this version. Only these are added; retired settings are removed unless listed
+            here.
     """
     kept = {name: value for name, value in agent_config.items() if name in fields or name not in RETIRED}
     later = {name: value for name, value in ADDED.items() if name in fields}
@@ -256,7 +257,7 @@ def upgraded(agent_config: Mapping[str, Any], fields: Collection[str]) -> dict[s
 
 
 def upgraded_family(family: str, parameters: Collection[str]) -> str:
-    """The present name of the family that a run of an earlier version recorded.
+    """The current name of a family that an earlier version recorded.
 
     Args:
         family: The name in `config.json`.
@@ -266,7 +267,7 @@ def upgraded_family(family: str, parameters: Collection[str]) -> str:
 
 
 def resolve_device(name: str) -> torch.device:
-    """The device of a name; `auto` is CUDA if there is a GPU.
+    """The device of a name; `auto` is CUDA if available.
 
     Raises:
         ValueError: There is no CUDA device here, or no device of that name.
@@ -288,7 +289,7 @@ def use_matmul(name: Literal["float32", "tf32"], device: torch.device) -> None:
         ValueError: The device does not have that precision.
     """
     if name != "float32" and device.type != "cuda":
-        raise ValueError(f"matmul: got {name!r} on {device}, expected 'float32': only a GPU has the other")
+        raise ValueError(f"matmul: got {name!r} on {device}, expected 'float32'; tf32 needs a GPU")
     torch.set_float32_matmul_precision("highest" if name == "float32" else "high")
 
 
@@ -305,7 +306,7 @@ def load(
         run_dir: A folder created by `metarl train` or `metarl.train`.
         device: `cpu`, `cuda` or `auto`.
         checkpoint: A checkpoint file of the run; the newest intact one by default.
-        agent: Class of the agent, if no package announces it.
+        agent: Class of the agent, if no package registers it.
 
     Raises:
         ValueError: The folder is no run, holds no intact checkpoint, or its agent has to be named.
@@ -323,7 +324,7 @@ def load_with_progress(
     checkpoint: str | Path | None = None,
     agent: type[MetaAgent[Any]] | None = None,
 ) -> tuple[MetaAgent[Any], Progress, list[str]]:
-    """As `load`, with the checkpoint's counters and a line for each newer checkpoint that was damaged."""
+    """As `load`; also returns the checkpoint's counters and a message for each newer, damaged checkpoint."""
     run = RunConfig.read(run_dir, agent)
     built = run.build_agent(resolve_device(device), np.random.default_rng(0))
     if checkpoint is not None:

@@ -41,17 +41,17 @@ def run_session(
     """Trains in a folder: metrics, evaluations on held-out tasks, checkpoints, and a picture at the end.
 
     The call itself makes or checks the folder, locks it and writes the configuration; the first `next` builds the agent
-    and loads the newest intact checkpoint. A report comes when its iteration is logged, saved if a checkpoint is due,
-    and seen by all watchers. Closing the generator, or a `stop` that returns True, ends the run after that iteration,
-    which is saved; everything is closed.
+    and loads the newest intact checkpoint. A report is yielded after its iteration is logged, saved if a checkpoint is
+    due, and passed to all watchers. Closing the generator, or a `stop` that returns True, ends the run after that
+    iteration, which is saved; everything is closed.
 
     Args:
         run: The configuration, as `metarl.run_setup.set_up` makes it.
-        family: Its family.
-        out: Its folder, a new one or, with `resume`, that of an earlier start.
+        family: Family of the run.
+        out: Folder of the run; with `resume`, that of an earlier start.
         resume: Continue from the newest intact checkpoint.
-        watch: Watchers, started in this order; each is closed in the end, the last one first.
-        stop: Asked once per iteration, before a checkpoint may be saved.
+        watch: Watchers, started in this order and closed in reverse.
+        stop: Called once per iteration, before a checkpoint may be saved.
 
     Yields:
         The report of each iteration, with the metrics of an evaluation, if there was one.
@@ -59,8 +59,8 @@ def run_session(
     Raises:
         ValueError: The folder cannot hold this run, or another process trains in it.
         NotFiniteError: The training diverged; the message names the iteration.
-        EnvError: An environment of the user's own raised.
-        OSError: A file cannot be written. The last checkpoint is whole.
+        EnvError: A user's environment raised.
+        OSError: A file cannot be written. The last checkpoint is intact.
     """
     use_matmul(run.training.matmul, torch.device(run.training.device))
     keep_freed_memory()
@@ -144,9 +144,9 @@ def _session(
 
 
 def _resumed(start: RunStart, out: Path, agent: MetaAgent[Any], streams: Streams) -> RunStart:
-    """The start with what the newest intact checkpoint holds, which goes into the agent and the streams.
+    """The start, with agent and streams restored from the newest intact checkpoint.
 
-    Checkpoints that are all damaged are renamed, so that those of the new start do not replace them.
+    If all checkpoints are damaged, they are renamed, so that new ones do not overwrite them.
     """
     folder = out / "checkpoints"
     found, complaints = load_newest(folder, agent, streams)
@@ -154,9 +154,9 @@ def _resumed(start: RunStart, out: Path, agent: MetaAgent[Any], streams: Streams
         note = f"resuming after iteration {found.iteration}"
     elif complaints:
         set_aside(folder)
-        note = f"no intact checkpoint in {out}: starting afresh (the damaged ones get the ending {DAMAGED})"
+        note = f"no intact checkpoint in {out}: starting from scratch (the damaged ones are renamed *{DAMAGED})"
     else:
-        note = f"no checkpoint in {out}: starting afresh"
+        note = f"no checkpoint in {out}: starting from scratch"
     return replace(start, progress=found or start.progress, warnings=(*start.warnings, *complaints), note=note)
 
 

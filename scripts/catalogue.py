@@ -26,7 +26,7 @@ class ListCommand:
 
 
 def catalogue() -> dict[str, Any]:
-    """Agents, families and presets as a JSON value; announced names that cannot be loaded are under `broken`."""
+    """Agents, families and presets as a JSON value; registered names that cannot be loaded are under `broken`."""
     broken: list[dict[str, str]] = []
     return {
         "agents": _rows(AGENTS, "agent", _agent_row, broken),
@@ -50,7 +50,7 @@ def catalogue() -> dict[str, Any]:
 def _rows(
     group: str, kind: str, row_of: Callable[[str], dict[str, Any]], broken: list[dict[str, str]]
 ) -> list[dict[str, Any]]:
-    """A row for each announced name; one that raises is added to `broken`, so that the others are still listed."""
+    """A row for each registered name; one that raises is added to `broken`, so that the others are still listed."""
     rows = []
     for name in names(group):
         try:

@@ -46,12 +46,12 @@ def own_agents(specs: Sequence[str]) -> OwnAgents:
     """
     for spec in specs:
         if not is_own_agent(spec):
-            raise ValueError(f"--agent: got {spec!r}, expected module:Class; announced agents are found without it")
+            raise ValueError(f"--agent: got {spec!r}, expected module:Class; registered agents are found without it")
     return {spec.rpartition(":")[2]: agent_class(spec) for spec in specs}
 
 
 def config_of_run(run_dir: Path, own: OwnAgents) -> RunConfig:
-    """The configuration of a run, its agent among the classes that the command line names, or announced.
+    """The configuration of a run, its agent among the classes that the command line names, or registered.
 
     Raises:
         ValueError: The folder is no run, or its agent has to be named.

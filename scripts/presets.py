@@ -320,4 +320,4 @@ PUBLISHED: dict[tuple[str, str], Preset] = {
 """Presets with networks, batches and budgets as published, where the default is smaller."""
 
 TABLES: Mapping[PresetName, PresetTable] = {"default": PRESETS, "published": PUBLISHED}
-"""The tables of this package, as announced under the entry-point group `metarl.presets`."""
+"""The tables of this package, as registered under the entry-point group `metarl.presets`."""

@@ -36,7 +36,7 @@ from metarl.tasks import Family
 from metarl.watch import trackers
 
 BLEW_UP = 2
-"""Exit code of a training whose numbers are no longer finite."""
+"""Exit code of a diverged training."""
 
 USAGE = """usage: metarl train AGENT FAMILY [--out DIR] [--resume] [--seed S] [--iterations N] [--json] [options]
 
@@ -143,7 +143,7 @@ def _read_command(agent: str, name: str, arguments: Sequence[str]) -> Command:
 
 
 def _own(agent: str, kind: type[MetaAgent[Any]]) -> type[MetaAgent[Any]] | None:
-    """The class of an agent that no package announces; None for an announced one."""
+    """The class of an agent that no package registers; None for a registered one."""
     return kind if is_own_agent(agent) else None
 
 
@@ -245,7 +245,7 @@ def _train_here(door: Door, run: RunConfig, family: Family) -> tuple[int, dict[s
             refuse(f"{said}{advice(out, go_on)}")
         raise
     except KeyboardInterrupt:
-        print(f"left at once; {go_on}", file=sys.stderr)
+        print(f"stopped at once; {go_on}", file=sys.stderr)
         return 130, {"run": str(out), "iteration": None, "env_steps": None}, True
     progress = display.progress
     end = {"run": str(out), "iteration": progress.iteration, "env_steps": progress.env_steps}

@@ -113,7 +113,7 @@ def test_several_seeds_go_on_with_their_own_settings(run_metarl, tmp_path: Path,
     assert first == second
     run = RunConfig.read(out / "seed-4")
     assert how_to_go_on(run, out / "seed-4", 2) == (
-        f"go on with: metarl train maml-trpo point-robot --out '{out}' --seeds 2 --resume"
+        f"resume with: metarl train maml-trpo point-robot --out '{out}' --seeds 2 --resume"
     )
     assert how_to_go_on(run, out, 0, "csv,wandb").endswith(f"--out '{out}' --track csv,wandb --resume")
     damaged = list((out / "seed-4" / "checkpoints").iterdir())

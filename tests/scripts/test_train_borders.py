@@ -50,7 +50,7 @@ def test_a_training_that_blows_up_keeps_its_last_sound_checkpoint(run_metarl, tm
     line = one_line(err)
     assert "maml-trpo diverged in iteration 3: the parameters are not finite" in line
     assert "try a smaller --agent.inner-lr" in line
-    assert "0000002.safetensors, is whole" in line
+    assert "0000002.safetensors, is intact" in line
     assert f"--out {out} --resume" in line
     assert [p.name for p in list_checkpoints(out / "checkpoints")] == ["0000001.safetensors", "0000002.safetensors"]
     assert run_metarl("evaluate", out, "--tasks", "2")[0] == 0
@@ -112,7 +112,7 @@ def test_damaged_checkpoints_are_kept_beside_a_run_that_begins_anew(run_metarl, 
     damaged = {f"{name}.damaged": data for name, data in contents(trained_run / "checkpoints").items()}
     code, _, err = run_metarl("train", "maml-trpo", "point-robot", "--out", trained_run, "--resume")
     assert code == 0
-    assert "starting afresh (the damaged ones get the ending .damaged)" in err
+    assert "starting from scratch (the damaged ones are renamed *.damaged)" in err
     assert damaged.items() <= contents(trained_run / "checkpoints").items()
 
 
@@ -176,12 +176,12 @@ def test_a_run_of_a_gpu_goes_on_on_a_cpu_and_says_what_that_means(run_metarl, tm
     (out / "config.json").write_text(json.dumps(config))
     code, _, err = run_metarl(*words, "--resume", "--iterations", "2")
     assert code == 2
-    assert "add --device cpu to go on with it here" in one_line(err)
+    assert "add --device cpu to resume it here" in one_line(err)
     assert run_metarl("evaluate", out, "--tasks", "2")[0] == 0
     assert run_metarl("render", out, "--out", tmp_path / "clip.gif", "--frames", "2")[0] in (0, 2)
     code, _, err = run_metarl(*words, "--resume", "--iterations", "2", "--device", "cpu")
     assert code == 0
-    assert "warning: this run was made on cuda and goes on on cpu" in err
+    assert "warning: this run was made on cuda and continues on cpu" in err
     assert json.loads((out / "config.json").read_text())["training"]["device"] == "cpu"
     code, _, err = run_metarl(*words, "--resume", "--iterations", "3")
     assert code == 0
