@@ -53,7 +53,7 @@ def breaks_triangle(low: Floats, high: Floats) -> Bools:
 
 
 def without_rounding(inertia: Floats) -> Floats:
-    """Principal moments of inertia `[..., 3]`, lowered where rounding alone violates the triangle inequality.
+    """Principal moments of inertia `[..., 3]`, lowered if only rounding violates the triangle inequality.
 
     A flat body has A + B = C, and a common factor may round C up. MuJoCo's compiler would refuse it.
     """
@@ -74,7 +74,7 @@ def turns(model: Any, body: int) -> bool:
 
 @functools.cache
 def warn_same_inertia(names: str) -> None:
-    """Logs once which bodies change their mass but not their inertia."""
+    """Logs, once, the bodies that change their mass but not their inertia."""
     logger.warning(
         "variation of body_mass: got another mass with the same inertia for %s, as if the difference were a point mass "
         "at the centre; set with_inertia=True to scale the inertia too, or with_inertia=False if this is intended",
@@ -84,7 +84,7 @@ def warn_same_inertia(names: str) -> None:
 
 @functools.cache
 def warn_unphysical(names: str) -> None:
-    """Logs once which bodies get moments of inertia that violate the triangle inequality."""
+    """Logs, once, the bodies with moments of inertia that violate the triangle inequality."""
     logger.warning(
         "variation of body_inertia: got unphysical moments for %s in some tasks (one exceeds the sum of the other "
         "two); vary %s instead, or set unphysical=True",

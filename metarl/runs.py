@@ -131,7 +131,7 @@ class RunConfig:
             if seeds:
                 raise ValueError(f"{run_dir}: got a folder of several seeds, expected one of them: {seeds[0].parent}")
             raise ValueError(
-                f"{run_dir}: got a folder without config.json, expected that of a run, created by `metarl train`"
+                f"{run_dir}: got a folder that is no run (no config.json), expected one created by `metarl train`"
             )
         value = read_json(path)
         kind = agent_of_config(path, value, agent)

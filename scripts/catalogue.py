@@ -50,7 +50,7 @@ def catalogue() -> dict[str, Any]:
 def _rows(
     group: str, kind: str, row_of: Callable[[str], dict[str, Any]], broken: list[dict[str, str]]
 ) -> list[dict[str, Any]]:
-    """A row for each registered name; one that raises is added to `broken`, so that the others are still listed."""
+    """A row for each registered name; a name that raises is added to `broken`."""
     rows = []
     for name in names(group):
         try:

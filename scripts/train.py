@@ -1,4 +1,4 @@
-"""`metarl train AGENT FAMILY`: trains an agent on a family, into a folder that can be resumed and evaluated."""
+"""`metarl train AGENT FAMILY`: trains an agent on a family, in a folder from which it can be resumed and evaluated."""
 
 from __future__ import annotations
 
@@ -72,12 +72,12 @@ class Door:
 
 @dataclass(frozen=True, kw_only=True)
 class GymDoor(GymOptions, Door):
-    """The same, for a family gym:ID."""
+    """Folder, start and output of a run, for a family gym:ID."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Command:
-    """A command line, read.
+    """A parsed command line.
 
     Args:
         door: Folder, start and output of the run.
@@ -95,7 +95,7 @@ class Command:
 
 
 def _command_type(kind: type[MetaAgent[Any]], door: type[Door], stepping: bool) -> Any:
-    """The dataclass of the whole command line: the door and the run's settings flat, the agent's under --agent."""
+    """The dataclass of the whole command line: the agent's settings are under --agent, all others at the top level."""
     fields: list[tuple[str, Any]] = [
         ("door", Annotated[door, tyro.conf.arg(name="")]),
         ("training", Annotated[TrainConfig, tyro.conf.arg(name="")]),
@@ -143,7 +143,7 @@ def _read_command(agent: str, name: str, arguments: Sequence[str]) -> Command:
 
 
 def _own(agent: str, kind: type[MetaAgent[Any]]) -> type[MetaAgent[Any]] | None:
-    """The class of an agent that no package registers; None for a registered one."""
+    """The class of a user's own agent; None for a registered one."""
     return kind if is_own_agent(agent) else None
 
 
@@ -204,7 +204,7 @@ def _warn(lines: Iterable[str]) -> None:
 
 
 def _one_per_seed(door: Door, run: RunConfig) -> list[tuple[Door, RunConfig]]:
-    """The run itself; with --seeds, one for each seed from the run's own on, in folders side by side."""
+    """The run itself; with --seeds, one run for each seed from the run's seed on, in subfolders of --out."""
     if not door.seeds:
         return [(door, run)]
     parent, first = door.out or new_run_dir(run.agent, run.family), run.training.seed

@@ -74,7 +74,7 @@ class Package:
 
     @property
     def wanted_text(self) -> str:
-        """The requirement of metarl, and those of other packages that are pins, upper bounds, or not met."""
+        """The requirement of metarl, and those of other packages if they are pins, upper bounds, or not met."""
 
         def shown(who: str, one: str) -> bool:
             if not one or who == OURS:
@@ -173,7 +173,7 @@ def needed(installed: Distributions) -> list[Package]:
 
 
 def disagreeing(installed: Distributions, packages: Sequence[Package]) -> list[str]:
-    """One sentence for each installed package outside of `packages` that requires another version of one of them.
+    """One sentence for each other installed package that requires another version of one of `packages`.
 
     Args:
         installed: Installed distributions by canonical name.

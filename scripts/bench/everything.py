@@ -296,7 +296,7 @@ def main(arguments: Sequence[str]) -> int:
         check(command)
         for agent in command.agents:
             if agent not in ITERATIONS:
-                raise ValueError(f"agents: got {agent!r}, expected some of {', '.join(ITERATIONS)}")
+                raise ValueError(f"agents: got {agent!r}, expected one or more of {', '.join(ITERATIONS)}")
         command.out.parent.mkdir(parents=True, exist_ok=True)
         begun = time.perf_counter()
 

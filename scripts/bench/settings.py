@@ -1,4 +1,4 @@
-"""Command lines with the settings of the agent that they name, and the agents to measure."""
+"""Command lines that include an agent's settings, and the agents to measure."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class ContenderCommand:
 
 
 def with_settings(kind: type[Any], prog: str, arguments: Sequence[str]) -> tuple[Any, Any]:
-    """Reads a command and, under `--config`, the settings of its agent; the preset has their defaults.
+    """Reads a command and, under `--config`, the settings of its agent, with defaults from the preset.
 
     Args:
         kind: The command, a dataclass with the fields `agent`, `family` and `preset`.

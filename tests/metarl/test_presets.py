@@ -62,7 +62,7 @@ def test_another_package_may_announce_presets(monkeypatch: pytest.MonkeyPatch) -
 
 def test_without_any_table_the_installation_is_broken(monkeypatch: pytest.MonkeyPatch) -> None:
     announce(monkeypatch)
-    with pytest.raises(ValueError, match="expected metarl's own; install it again"):
+    with pytest.raises(ValueError, match="expected metarl's own; reinstall metarl"):
         preset("reptile", "point-robot")
 
 

@@ -25,7 +25,7 @@ def test_an_oracle_of_before_its_parameters_were_recorded_is_refused(run_metarl,
     for again in (("evaluate", out), (*words, "--resume")):
         code, _, err = run_metarl(*again)
         assert code == 2
-        assert "a run from before they were recorded cannot be loaded, train it again" in err
+        assert "a run without recorded task_parameters cannot be loaded; train it again" in err
         assert len(err.strip().splitlines()) == 1
 
 

@@ -93,7 +93,7 @@ def test_a_run_without_its_configuration_is_not_overwritten(run_metarl, trained_
     for more in ((), ("--resume",)):
         code, _, err = run_metarl(*WORDS, "--out", trained_run, *more)
         assert code == 2
-        assert "holds a run without its config.json; put that back" in one_line(err)
+        assert "holds a run without its config.json; restore that file" in one_line(err)
     assert contents(trained_run) == before
 
 

@@ -40,7 +40,7 @@ def policy_gradient_steps(
 def first_order_steps(
     policy: StackedPolicy, samples: Sequence[Samples], start: Tensor, step_size: float | Tensor
 ) -> list[InnerStep]:
-    """The steps of `policy_gradient_steps` with their gradients taken to be constant; same arguments."""
+    """The steps of `policy_gradient_steps` with their gradients as constants; same arguments."""
     at, steps = _per_task(start, samples), list[InnerStep]()
     for one in samples:
         linear = policy.linearise(at, one.observations)
