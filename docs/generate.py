@@ -233,7 +233,7 @@ def public_names() -> Iterator[tuple[object, ...]]:
 
 
 def modules_of(package: str) -> Iterator[str]:
-    """Public modules of a package, rooms included; `metarl` leaves out the other packages."""
+    """Public modules of a package, subpackages included; `metarl` leaves out the other packages."""
     top = ROOT / package.removeprefix("metarl.").replace(".", "/")
     announcing = {point.module for point in entry_points(group=FAMILIES)}
     for path in sorted(top.rglob("*.py")):

@@ -254,7 +254,7 @@ def page(command: EverythingCommand, progress: Callable[[str], None]) -> tuple[s
     for row in sorted(updates, key=lambda row: abs(row["tasks"] - 20)):
         shown.setdefault(row["update"], row)
     short = markdown(
-        {"what": "what", "ours": "metarl", "beside": "beside it", "ratio": "ratio"},
+        {"what": "quantity", "ours": "metarl", "beside": "compared with", "ratio": "ratio"},
         [
             *(
                 {
