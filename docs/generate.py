@@ -23,11 +23,11 @@ from metarl.types import Spaces
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = {"multitask": "references", "oracle": "references"}
-"""Pages of agents that are not called like them."""
+"""Pages of agents with another name than the agent."""
 PACKAGES = {"metarl": "The framework", "metarl.envs": "Task families", "metarl.agents": "Agents"}
 META_WORLD = "metarl.envs.metaworld"
 INTERNAL = ("metarl.own_code", "metarl.gymnasium_envs.check", META_WORLD)
-"""Packages without an interface of their own; a module that registers families is public nevertheless."""
+"""Packages without a public interface, except modules that register families."""
 
 
 def write_all(folder: Path) -> None:

@@ -93,7 +93,7 @@ def last_label(adapts_within_episodes: bool) -> str:
 
 
 REFERENCES = {"multitask": "multitask (no task information)", "oracle": "oracle (observes the task)"}
-"""Reference agents, drawn as lines, and their labels: adaptation takes place between them."""
+"""Reference agents, drawn as lines, and their labels: the value of adaptation lies between them."""
 
 
 def write_report(

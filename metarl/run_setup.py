@@ -111,7 +111,7 @@ def set_up(
     use_matmul(training.matmul, torch.device(training.device))
     family = family.with_finite_train_set(training.train_tasks)
     spaces = family.spaces(training.horizon)
-    if saved and saved.spaces == spaces:  # a run keeps its units and told parameters, whatever the family declares now
+    if saved and saved.spaces == spaces:  # a run keeps its recorded units and task parameters
         spaces = saved.spaces
     run = RunConfig(
         agent=agent,
@@ -172,7 +172,7 @@ def refuse_impossible(run: RunConfig, family: Family) -> list[str]:
         kind.check_distribution(run.agent_config, family.distribution, size)
     try:
         agent = run.build_agent(torch.device("cpu"), np.random.default_rng(0))
-        agent.begin(family.distribution.train_tasks(1), 1)  # raises whatever the agent has against the family
+        agent.begin(family.distribution.train_tasks(1), 1)  # raises if the agent cannot learn the family
     except (MemoryError, RuntimeError) as error:
         if said := out_of_memory(error):
             raise ValueError(said) from error

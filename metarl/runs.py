@@ -28,7 +28,7 @@ from metarl.stepping import Stepping
 from metarl.types import Progress, Spaces
 
 STEPPING_FIELDS = ("stepping.workers", "stepping.processes", "stepping.timeout")
-"""Settings that decide where environments are stepped; the results do not depend on them."""
+"""Settings of the process that steps environments; results do not depend on them."""
 ADDED = {"max_std": 0.0, "std": "shared", "mean": "linear", "deviation_floor": 0.0}
 """Settings of agents that were added later, with the value that reproduces earlier runs."""
 RETIRED = ("task_parameters", "context_collects", "context_size", "anneal_iterations")
@@ -136,7 +136,7 @@ class RunConfig:
         value = read_json(path)
         kind = agent_of_config(path, value, agent)
         try:
-            # Absent in runs of version 0.1 before they were there.
+            # Absent in early runs of version 0.1.
             stepping, training = value.get("stepping"), {"matmul": "float32", **value["training"]}
             spaces = {"observation_units": [], "task_parameters": [], **value["spaces"]}
             fields = {one.name for one in dataclasses.fields(kind.Config)}

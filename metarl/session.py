@@ -120,7 +120,7 @@ def _session(
                         evaluated = _evaluated(agent, family, run, progress)
                     report = replace(report, metrics=report.metrics | evaluated)
                 log.add(progress, report.metrics)
-                stopped = stop()  # asked once: a request may come at any moment, and what stops is saved first
+                stopped = stop()  # called once, since a later request must not skip the checkpoint
                 last = stopped or progress.iteration == config.iterations
                 if saved := last or progress.iteration % config.checkpoint_every == 0:
                     log.sync()
@@ -170,7 +170,7 @@ def _evaluated(agent: MetaAgent[Any], family: Family, run: RunConfig, progress: 
         Streams.for_evaluation(config.seed, progress.iteration),
         episodes=config.episodes,
         horizon=run.spaces.horizon,
-        diverged_limit=1.0,  # a policy in training may still learn to stay where the simulation is sound
+        diverged_limit=1.0,  # a policy in training may still learn to avoid divergence
     )
     metrics = {f"evaluation/return/{k}": float(v) for k, v in enumerate(result.returns.mean(axis=(0, 2)))}
     for name, rates in (("success_last", success_rates(result, "last")), ("success", success_rates(result))):

@@ -53,7 +53,7 @@ class Ending:
             if signal.getsignal(number) == default:
                 try:
                     self._previous[number] = signal.signal(number, self._handle)
-                except ValueError:  # not the main thread: signals are not for us
+                except ValueError:  # not the main thread, which alone handles signals
                     break
 
     def __exit__(
@@ -90,7 +90,7 @@ class Ending:
         except SystemExit as stop:
             if self.signal:
                 return self._stopped()
-            if isinstance(stop.__context__, BrokenPipeError):  # how rich tells of it
+            if isinstance(stop.__context__, BrokenPipeError):  # rich's exception for it
                 return _quiet()
             _flushed(0)
             raise

@@ -317,7 +317,7 @@ PUBLISHED: dict[tuple[str, str], Preset] = {
         "3M steps; replay per task: own choice, a run stores 30,000 transitions of each",
     ),
 }
-"""Presets with networks, batches and budgets as published, where the default is smaller."""
+"""Presets with networks, batches and budgets as published, if the default is smaller."""
 
 TABLES: Mapping[PresetName, PresetTable] = {"default": PRESETS, "published": PUBLISHED}
 """The tables of this package, as registered under the entry-point group `metarl.presets`."""

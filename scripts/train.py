@@ -187,7 +187,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             code = 130
             go_on = how_to_go_on(one_run, Path(end["run"]), door.seeds, door.track)
             print(f"stopped before {runs[len(ends)][0].out}; {go_on}", file=sys.stderr)
-        if code == BLEW_UP:  # the other seeds may be sound
+        if code == BLEW_UP:  # the other seeds may not diverge
             blown.append(str(end["run"]))
         elif code:
             break

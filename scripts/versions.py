@@ -196,7 +196,7 @@ def explanation(error: Exception) -> str | None:
     """One line about packages with a wrong version that may have caused `error`; None if all versions are right."""
     try:
         wrong = [package for package in needed(_installed()) if not package.fits]
-    except Exception:  # must not hide `error` by an error of its own
+    except Exception:  # must not replace `error` by another error
         return None
     if not wrong:
         return None

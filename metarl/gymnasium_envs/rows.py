@@ -28,9 +28,9 @@ Env: TypeAlias = gymnasium.Env[Any, Any]
 VERDICT = 4
 """Numbers after the observation in a report: reward, terminated, truncated, success."""
 FAREWELL_SECONDS = 5.0
-"""Seconds for closing an inspected environment before it is left open."""
+"""Time limit for closing an inspected environment, s; a slower one is left open."""
 LEAVE = -1
-"""In place of a seed: this row is not reset."""
+"""Value instead of a seed for a row that is not reset."""
 
 
 def describe(task: Task | None) -> str:

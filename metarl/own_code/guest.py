@@ -20,7 +20,7 @@ SHOWN_LINES = 20
 NOT_SHOWN = "(further output of environments is not shown)"
 
 _said: set[str] = set()
-_folder: str | None = None  # the guest's working directory, if it differs from ours
+_folder: str | None = None  # the user code's working directory, if it differs from ours
 _depth = 0
 _output: LimitedOutput | None = None
 _told: TextIO | None = None
@@ -39,7 +39,7 @@ def words_of(error: BaseException) -> str:
     """The message of an exception on one line; empty if its `__str__` raises."""
     try:
         return " ".join(str(error).split())
-    except Exception:  # a `__str__` of the user's own
+    except Exception:  # a user's `__str__`
         return ""
 
 

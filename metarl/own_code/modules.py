@@ -39,9 +39,9 @@ INSTALLED_AS = {
     "sklearn": "scikit-learn",
     "PIL": "pillow",
 }
-"""Modules that environments need, and what to install for them."""
+"""Packages to install for modules that environments often need."""
 LISTED = 12
-"""Most names that a message lists."""
+"""Largest number of names in a message."""
 
 
 def import_paths(paths: Sequence[str], folder: str) -> list[str]:

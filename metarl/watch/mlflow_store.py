@@ -17,7 +17,7 @@ from metarl.watch.identity import identity, title
 from metarl.watch.protocol import RunStart
 
 LONGEST = 500
-"""Characters of a parameter that every version of MLflow takes."""
+"""Largest length of a parameter that every version of MLflow accepts, characters."""
 
 
 class MlflowStore:

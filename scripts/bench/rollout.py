@@ -33,7 +33,7 @@ from metarl.vector import TaskVecEnv, random_actions
 REFERENCE_ROWS = 40
 REFERENCE_STEPS = 100
 TURN = 50
-"""Steps of a contender before the other one's turn."""
+"""Steps of one contender before the other one continues."""
 GOALS = 50
 """Training goals per class of Meta-World."""
 

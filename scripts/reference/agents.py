@@ -16,7 +16,7 @@ REFERENCES: Mapping[str, str] = {
     "varibad": "metarl.scripts.reference.varibad:plain",
     "pearl": "metarl.scripts.reference.pearl_update:plain",
 }
-"""From an agent's name to `module:function`; see `reference`."""
+"""`module:function` by an agent's name; see `reference`."""
 
 
 def reference(agent: str) -> Callable[[MetaAgent[Any]], MetaAgent[Any]]:

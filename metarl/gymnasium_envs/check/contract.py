@@ -30,9 +30,9 @@ from metarl.vector import fixed_actions
 __all__ = ["Clock", "Findings", "Note", "Problem", "Seen", "check_family", "examine"]
 
 TASKS, ROWS, LONGEST_EPISODE = 6, 20, 100
-"""Most tasks that are played, episodes of each, and steps of an episode."""
+"""Largest number of tasks played, of episodes per task, and of steps per episode."""
 SLOW = tuple((rows, steps) for rows in (ROWS, 10, 5, 2) for steps in (LONGEST_EPISODE, 50, 20, 10, 5))
-"""Smaller numbers of episodes and steps for slow environments; the largest that fit into the time are taken."""
+"""Smaller numbers of episodes and steps for slow environments; the largest that fit into the time are used."""
 COMPARED_TASKS = 1000
 """Training tasks that are compared with the held-out ones."""
 SHARE = 0.6

@@ -15,7 +15,7 @@ from metarl.types import Bools, Floats, Task
 from metarl.vector import TaskVecEnv
 
 COMPONENTS = 200
-"""Most components that are compared; those of an image are spread over it."""
+"""Largest number of compared components; those of an image are spread over it."""
 RESETS = 100
 """Resets of each of two tasks whose first observations are compared as samples."""
 

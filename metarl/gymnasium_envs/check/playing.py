@@ -15,7 +15,7 @@ from metarl.vector import TaskVecEnv, random_actions
 ROUNDING = {np.float32: 1e-6, np.float64: 1e-9}
 """Relative differences up to these are rounding errors, by the precision of the numbers."""
 FEWEST_STEPS = 3
-"""Least number of recorded steps, also for observations that need much memory."""
+"""Smallest number of recorded steps, even if observations need much memory."""
 SMALLEST = 1e-13
 """Absolute differences up to this are rounding errors."""
 

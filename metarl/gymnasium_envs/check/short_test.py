@@ -24,15 +24,15 @@ from metarl.vector import TaskVecEnv, random_actions
 SECONDS = 2.0
 """Wall-clock limit of the test, s."""
 PLANNED = 0.85
-"""Share of it that is planned; the rest is a reserve for calls that take longer than before."""
+"""Planned share of the limit; the rest is a reserve for slower calls."""
 PER_CALL = 0.5
 """Share of the limit after which a single call of an environment ends the test."""
 ROWS, WORKER_ROWS, STEPS = 9, 3, 1000
-"""Most episodes, episodes in worker processes, and steps."""
+"""Largest number of episodes, of episodes in worker processes, and of steps."""
 MOST_COMPONENTS = 8
-"""Most components that are tested one by one."""
+"""Largest number of components that are tested one by one."""
 MOST_BYTES = 2**22
-"""Most memory for the observations of one recording, bytes: comparing more would take long."""
+"""Largest memory for the observations of one recording, bytes, which limits the time of comparisons."""
 LEAST = 0.25
 """Share of the first recording's steps that another one needs to count as equal."""
 SLOW = "the environment is too slow for the test before the training whether its tasks have an effect"

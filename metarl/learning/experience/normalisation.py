@@ -23,8 +23,11 @@ from torch import Tensor
 from metarl.types import Bools, Floats
 
 DEVIATION_FLOOR = 1e-2
-"""Chosen from deviations under random actions. In MuJoCo's families each channel that varies has at least 0.11 of the
-largest deviation in its unit; objects of Meta-World that the robot hardly touches have less than 0.01."""
+"""Default floor, chosen from deviations under random actions.
+
+In MuJoCo's families each channel that varies has at least 0.11 of the largest deviation in its unit; objects of
+Meta-World that the robot hardly touches have less than 0.01.
+"""
 CLIP = 10.0
 """Bound of normalised values."""
 NORMALISATION = f"clip((x - mean) / deviation, -{CLIP:g}, {CLIP:g})"

@@ -22,7 +22,7 @@ from metarl.tasks import TaskDistribution
 from metarl.types import Floats, MetaBatch, Spaces, Task, Trajectories
 
 REPLAY, CONTEXT = "replay", "context"
-"""First part of the checkpoint's names."""
+"""Prefix of the buffers' names in a checkpoint."""
 
 
 class Drawn(NamedTuple):

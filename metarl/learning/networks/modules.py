@@ -20,7 +20,10 @@ from metarl.types import Spaces
 
 HIDDEN_GAIN = math.sqrt(2.0)
 POLICY_GAIN = 0.01
-"""Small, so that the initial policy hardly depends on the observation (Andrychowicz et al. 2021, arXiv:2006.05990)."""
+"""Gain of the policy's output layer; with a small one, the initial policy hardly depends on the observation.
+
+Andrychowicz et al. 2021, arXiv:2006.05990.
+"""
 
 
 def orthogonal(rows: int, columns: int, gain: float, rng: np.random.Generator) -> Tensor:

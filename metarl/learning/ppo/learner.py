@@ -159,7 +159,7 @@ def normalise_over_steps(advantages: Floats, mask: Bools, epsilon: float = 1e-8)
 
 
 Forward = Callable[[Tensor], tuple[Distribution, Tensor]]
-"""From indices of rows to the policy at their steps, and the values `[rows, ...]`."""
+"""Maps indices of rows to the policy at their steps and the values, `[rows, ...]`."""
 NDIndex = np.ndarray[Any, np.dtype[np.int64]]
 
 
