@@ -42,7 +42,7 @@ class Rl2Config(TrialSettings):
     """Units of each layer after the cell, for policy and value separately; their input is the cell's output and input.
     Usually empty, as published, or one layer of 64 to 128."""
     activation: Activation = "tanh"
-    """Activation after each of these layers."""
+    """Activation of the encoder and hidden layers."""
     backpropagation_steps: RowsOrOwn = 0
     """Steps of truncated back-propagation through time; 0 for the whole trial."""
     segment_steps: RowsOrOwn = 0

@@ -55,7 +55,7 @@ class VaribadConfig(TrialSettings):
     hidden: Layers = (128, 128)
     """Units of each hidden layer, of the policy and of the value function."""
     activation: Activation = "tanh"
-    """Activation after each of these layers."""
+    """Activation of the hidden layers of policy and value function."""
     normalise_belief: bool = True
     """Normalise the belief for policy and value function by running statistics."""
     latent: Units = 5
@@ -84,7 +84,7 @@ class VaribadConfig(TrialSettings):
     elbo_terms: RowsOrOwn = 25
     """Number of prefixes of each trial whose belief is decoded in one step of Adam, drawn at random; 0 for all."""
     decoded_steps: RowsOrOwn = 25
-    """Steps per trial that each of these beliefs decodes, drawn at random; 0 for all."""
+    """Number of steps of each trial that are decoded from each belief, drawn at random; 0 for all."""
     buffer_trials: Count = 1000
     """Capacity of the buffer of encoder and decoders, in trials; the oldest are overwritten."""
 

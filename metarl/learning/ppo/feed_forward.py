@@ -34,7 +34,7 @@ class FeedForwardSettings(PpoSettings):
     hidden: Layers = (64, 64)
     """Units of each hidden layer, of the policy and of the value function."""
     activation: Activation = "tanh"
-    """Activation after each of these layers."""
+    """Activation of the hidden layers of policy and value function."""
 
 
 class FeedForwardAgent(PpoAgent[StateT], Generic[StateT]):

@@ -23,7 +23,7 @@ class TrialSettings(PpoSettings):
     reward_input_scale: Positive = 1.0
     """Factor on the previous reward as an input of the network; Meta-World+ uses 0.1."""
     episodes_cut_returns: bool = False
-    """End returns with each episode instead of at the end of the trial."""
+    """End each return with its episode instead of at the end of the trial."""
     finite_trials: bool = False
     """Treat the end of a trial as terminal (bandits); with episodes_cut_returns, the end of each episode.
     Otherwise bootstrap from the value function when the time limit ended the return."""
