@@ -213,9 +213,7 @@ def test_a_shorter_format_without_a_gpu_is_refused(run_metarl, tmp_path: Path) -
     out = tmp_path / "new"
     code, _, err = run_metarl("train", "maml-trpo", "point-robot", "--device", "cpu", "--matmul", "tf32", "--out", out)
     assert code == 2
-    assert err.splitlines() == [
-        "metarl: error: matmul: got 'tf32' on cpu, expected 'float32'; tf32 needs a GPU"
-    ]
+    assert err.splitlines() == ["metarl: error: matmul: got 'tf32' on cpu, expected 'float32'; tf32 needs a GPU"]
     assert not out.exists()
 
 
