@@ -1,1 +1,1 @@
-"""Agents: one algorithm per file. None imports another; what two share lives in `metarl`."""
+"""Agents: one algorithm per file. No agent imports another; shared parts are in `metarl`."""

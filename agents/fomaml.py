@@ -1,4 +1,4 @@
-"""First-order MAML with a trust-region outer step: MAML that takes the gradients of the adaptation to be constant.
+"""First-order MAML with a trust-region outer step: MAML with the gradients of the adaptation treated as constants.
 
 Finn, Abbeel and Levine 2017 (arXiv:1703.03400), section 5.2 (the first-order approximation), with the outer step of
 MAML-TRPO. The page `docs/fomaml.md` has the equations and every detail that changes a result.

@@ -44,7 +44,7 @@ class Multitask(FeedForwardAgent[Nothing]):
     Args:
         config: The settings.
         spaces: Sizes and action bounds of the environments.
-        device: Where the policy and its training run.
+        device: Device of the policy and its training.
         rng: Source of the initial parameters and of the minibatches.
     """
 

@@ -21,7 +21,7 @@ from metarl.types import Action, Floats, MetaBatch, Spaces, Step, Task, TaskPara
 
 @dataclass(frozen=True, kw_only=True)
 class OracleConfig(FeedForwardSettings):
-    """Settings of the reference that sees the task parameters."""
+    """Settings of the reference that observes the task parameters."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Oracle(FeedForwardAgent[ToldTasks]):
     Args:
         config: The settings.
         spaces: Sizes and action bounds of the environments, and the declared task parameters.
-        device: Where the policy and its training run.
+        device: Device of the policy and its training.
         rng: Source of the initial parameters and of the minibatches.
 
     Raises:
@@ -60,14 +60,14 @@ class Oracle(FeedForwardAgent[ToldTasks]):
     """
 
     Config: ClassVar[type] = OracleConfig
-    summary: ClassVar[str] = "reference: a policy that sees the task's hidden parameters (PPO)"
+    summary: ClassVar[str] = "reference: a policy that observes the task's hidden parameters (PPO)"
 
     def __init__(self, config: OracleConfig, spaces: Spaces, *, device: torch.device, rng: np.random.Generator) -> None:
         told = spaces.task_parameters
         if not told:
             raise ValueError(
                 "oracle: got spaces without task_parameters, expected those that Family.spaces declares for a family "
-                "with hidden parameters; a run from before they were recorded cannot be loaded, train it again"
+                "with hidden parameters; a run without recorded task_parameters cannot be loaded; train it again"
             )
         units = [f"parameter {p.name}" for p in told for _ in range(0 if p.categories else p.size)]
         codes = sum(len(p.categories) for p in told)
@@ -114,8 +114,7 @@ class Oracle(FeedForwardAgent[ToldTasks]):
 def told_numbers(task: Task, parameters: Sequence[TaskParameter]) -> list[float]:
     """The oracle's inputs about a task, length `Z`: numbers in the order of the parameters, then one-hot codes.
 
-    A category that no training task has gets a code of zeros: its input was never 1 in training, so its weights are
-    untrained.
+    A category without a training task has a code of zeros, because the weights of its input are untrained.
 
     Args:
         task: The task.
@@ -130,7 +129,7 @@ def told_numbers(task: Task, parameters: Sequence[TaskParameter]) -> list[float]
         if len(value) != parameter.size:
             raise ValueError(
                 f"oracle: got a task of {task.family!r} with {len(value)} numbers of {parameter.name!r}, expected "
-                f"{parameter.size}, as in the family that the agent was made for: Task.of(NAME, {parameter.name}=...)"
+                f"{parameter.size}, as in the agent's family: Task.of(NAME, {parameter.name}=...)"
             )
         if parameter.categories:
             codes += [float(value == category) for category in parameter.categories]

@@ -52,19 +52,19 @@ class PearlConfig:
     gradient_steps: Rows = 2000
     """Gradient steps per iteration; usually 200 to 4000."""
     meta_batch: Rows = 16
-    """Tasks per gradient step, drawn from the replay; all of them while it holds fewer."""
+    """Tasks per gradient step, drawn from the replay; all tasks if it holds fewer."""
     batch: Rows = 256
     """Transitions per task in one gradient step; usually 64 to 256."""
     context_batch: Rows = 100
     """Transitions sampled from each task's context in one gradient step; usually 64 to 256."""
     warmup_iterations: Whole = 20
-    """Iterations that only collect data before the first gradient step; enough to meet most training tasks."""
+    """Iterations that only collect data before the first gradient step; enough for most training tasks to occur."""
     learning_rate: Positive = 3e-4
     """Step size of Adam for all networks."""
     gamma: UnitInterval = 0.99
     """Discount per step."""
     reward_scale: Positive = 5.0
-    """Factor of the rewards in the critics' targets: the weight of reward against entropy; usually 1 to 100."""
+    """Factor on the rewards in the critics' targets, which weights reward against entropy; usually 1 to 100."""
     kl_weight: NonNegative = 0.1
     """Weight of the information bottleneck, KL(posterior || prior) summed over the tasks; usually 0.1 to 1."""
     tau: UnitInterval = 0.005
@@ -76,20 +76,20 @@ class PearlConfig:
     replay_size: Count = 20_000
     """Transitions in the replay buffer of each task; the oldest are overwritten."""
     replay_tasks: Rows = 100
-    """Most training tasks that the replay can hold: at least the run's `train_tasks`."""
+    """Capacity of the replay, in training tasks: at least the run's `train_tasks`."""
 
 
 @dataclass(frozen=True)
 class Belief:
     """The state: the posterior over z from each environment's own episodes, and the z of the current episode.
 
-    The posterior is kept as natural parameters. These are sums over the context, so the order of the context does not
-    matter, and further context is added.
+    The posterior is kept as natural parameters. These are sums over the context, so its order does not matter, and more
+    context is added to them.
 
     Attributes:
         precision: Sum of the factors' 1 / variance, `[M, E, Z]`; zero before any context.
         weighted_mean: Sum of the factors' mean / variance, `[M, E, Z]`.
-        latent: z of the current episode, `[M, E, Z]`.
+        latent: Variable z of the current episode, `[M, E, Z]`.
     """
 
     precision: Tensor
@@ -177,7 +177,7 @@ class Pearl(MetaAgent[Belief]):
 
     @classmethod
     def check_distribution(cls, config: PearlConfig, distribution: TaskDistribution, size: RunSize) -> None:
-        """Raises ValueError if a training will meet more tasks than the replay can hold."""
+        """Raises ValueError if a training has more tasks than the replay can hold."""
         TaskBuffers.check_distribution("pearl", config.replay_tasks, distribution, size)
 
     def __init__(self, config: PearlConfig, spaces: Spaces, *, device: torch.device, rng: np.random.Generator) -> None:
@@ -206,7 +206,7 @@ class Pearl(MetaAgent[Belief]):
         return self.config.adaptation_steps
 
     def episodes_per_adaptation(self, episodes: int) -> int:
-        """1: every environment is a trial of its own and adds one episode to its context."""
+        """1: every environment is a separate trial and adds one episode to its context."""
         return 1
 
     def begin(self, tasks: Sequence[Task], episodes: int) -> Belief:

@@ -43,8 +43,8 @@ class Reptile(GradientAgent[ReptileConfig]):
     def meta_update(self, batch: MetaBatch[Trajectories]) -> dict[str, float]:
         """One step toward the mean of the adapted parameters.
 
-        The last collect, made after the last adaptation, adds one more inner step: Reptile has no other use for it, and
-        with a single inner step it would be plain training on all tasks at once.
+        The last collect, made after the last adaptation, adds one more inner step: Reptile does not use it otherwise,
+        and with a single inner step it would be joint training on all tasks.
         """
         num_tasks = len(batch.tasks)
         samples = [self.samples(t) for t in batch.collects]

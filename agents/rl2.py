@@ -39,15 +39,15 @@ class Rl2Config(TrialSettings):
     encoder: Layers = (64,)
     """Units of each layer before the cell; may be empty."""
     hidden: Layers = ()
-    """Units of each layer after the cell, of policy and value each; these layers see the cell's input too. Usually
-    empty, as published, or one layer of 64 to 128."""
+    """Units of each layer after the cell, for policy and value separately; their input is the cell's output and input.
+    Usually empty, as published, or one layer of 64 to 128."""
     activation: Activation = "tanh"
-    """After each of these layers."""
+    """Activation of the encoder and hidden layers."""
     backpropagation_steps: RowsOrOwn = 0
     """Steps of truncated back-propagation through time; 0 for the whole trial."""
     segment_steps: RowsOrOwn = 0
-    """Steps of the segments that are learned from in parallel, instead of whole trials: faster for long trials. Each
-    starts from the memory that its trial had there before the update. 0 for whole trials."""
+    """Length of the segments that a trial is split into for parallel training, in steps; 0 for whole trials.
+    Faster for long trials. Each segment starts from its trial's memory before the update."""
 
 
 class Rl2(TrialAgent[CellMemory]):
@@ -56,7 +56,7 @@ class Rl2(TrialAgent[CellMemory]):
     Args:
         config: The settings.
         spaces: Sizes and action bounds of the environments.
-        device: Where the policy and its training run.
+        device: Device of the policy and its training.
         rng: Source of the initial parameters and of the minibatches.
     """
 
@@ -67,7 +67,7 @@ class Rl2(TrialAgent[CellMemory]):
 
     @classmethod
     def memory_needed(cls, config: Rl2Config, spaces: Spaces, size: RunSize) -> list[Need]:
-        """The parts of a training that can be large: the network, and whole trials."""
+        """Memory of the network and of whole trials."""
         inputs = (input_size(spaces), *config.encoder)
         parameters = dense_parameters(inputs) + recurrent_parameters(inputs[-1], config.units, GATES[config.cell])
         for outputs in (spaces.policy_outputs, 1):

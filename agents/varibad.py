@@ -36,7 +36,7 @@ from metarl.memory import Need, RunSize, dense_parameters, recurrent_parameters
 from metarl.types import Bools, Floats, Spaces
 
 PRIOR_DEVIATION = 1.0
-"""Deviation of a latent under the prior, also used for log-variances: the least reference of the belief's floor."""
+"""Deviation of a latent under the prior, also used for log-variances: the smallest reference of the belief's floor."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,8 +47,7 @@ class VaribadConfig(TrialSettings):
     """Clip range of the probability ratio around 1; usually 0.1 to 0.3."""
     entropy_weight: NonNegative = 0.01
     """Weight of the entropy bonus, per nat; usually 0 to 0.01.
-    It is relative to the advantages: their deviation is 1 with normalise_advantages, else they have the unit of the
-    reward, or of the normalised reward with normalise_rewards."""
+    Relative to the advantages: deviation 1 with normalise_advantages, else in units of the (normalised) reward."""
     gamma: UnitInterval = 0.97
     """Discount per step; usually 0.95 to 0.99."""
     gae_lambda: UnitInterval = 0.9
@@ -56,7 +55,7 @@ class VaribadConfig(TrialSettings):
     hidden: Layers = (128, 128)
     """Units of each hidden layer, of the policy and of the value function."""
     activation: Activation = "tanh"
-    """After each of these layers."""
+    """Activation of the hidden layers of policy and value function."""
     normalise_belief: bool = True
     """Normalise the belief for policy and value function by running statistics."""
     latent: Units = 5
@@ -68,7 +67,7 @@ class VaribadConfig(TrialSettings):
     decoder: Layers = (64, 32)
     """Units of each hidden layer (ReLU) of the decoders."""
     reward_sees_transition: bool = True
-    """Let the reward decoder see observation and action too, not the next observation alone."""
+    """Add observation and action to the reward decoder's input, which is the next observation."""
     reward_weight: NonNegative = 1.0
     """Weight of the reward decoder's squared errors."""
     transition_weight: NonNegative = 0.0
@@ -83,9 +82,9 @@ class VaribadConfig(TrialSettings):
     vae_trials: Rows = 25
     """Trials per step of Adam, drawn from the buffer (all of them if it holds fewer)."""
     elbo_terms: RowsOrOwn = 25
-    """Prefixes per trial and step of Adam whose belief is decoded, drawn at random; 0 for all."""
+    """Number of prefixes of each trial whose belief is decoded in one step of Adam, drawn at random; 0 for all."""
     decoded_steps: RowsOrOwn = 25
-    """Steps per trial that each of these beliefs decodes, drawn at random; 0 for all."""
+    """Number of steps of each trial that are decoded from each belief, drawn at random; 0 for all."""
     buffer_trials: Count = 1000
     """Capacity of the buffer of encoder and decoders, in trials; the oldest are overwritten."""
 
@@ -96,7 +95,7 @@ class Varibad(TrialAgent[BeliefMemory]):
     Args:
         config: The settings.
         spaces: Sizes and action bounds of the environments.
-        device: Where the networks and their training run.
+        device: Device of the networks and their training.
         rng: Source of the initial parameters and of PPO's minibatches; the generator for the training of encoder and
             decoders is spawned from it.
     """
@@ -108,7 +107,7 @@ class Varibad(TrialAgent[BeliefMemory]):
 
     @classmethod
     def memory_needed(cls, config: VaribadConfig, spaces: Spaces, size: RunSize) -> list[Need]:
-        """The parts of a training that can be large: the networks, whole trials, and the buffer of them."""
+        """Memory of the networks, of whole trials, and of the buffer of trials."""
         inputs = (input_size(spaces), *config.encoder)
         parameters = dense_parameters(inputs) + recurrent_parameters(inputs[-1], config.units, GATES["gru"])
         parameters += dense_parameters((config.units, 2 * config.latent))
@@ -151,7 +150,7 @@ class Varibad(TrialAgent[BeliefMemory]):
         self._replay = TrialReplay(config.buffer_trials, config.episodes_per_trial * spaces.horizon, columns)
 
     def _recorded(self, content: BeliefMemory) -> Mapping[str, Tensor]:
-        """The belief that was acted on."""
+        """The belief that the action was computed from."""
         return {"belief": content.belief}
 
     # Training -------------------------------------------------------------------------------------------
@@ -167,7 +166,7 @@ class Varibad(TrialAgent[BeliefMemory]):
         return report | {"belief/std": float(deviations.mean()), "buffer/trials": float(self._replay.size)}
 
     def _to_learn_from(self, trials: Trials, samples: PpoSamples) -> tuple[PpoSamples, Forward]:
-        """Single steps, with the beliefs that were acted on: constants, so that no gradient reaches the encoder."""
+        """Single steps with their recorded beliefs, which are constants: no gradient reaches the encoder."""
         observations, beliefs = self._seen(trials.observations), trials.extras["belief"]
         x = self.network.joined(*(send(a[trials.mask], self._device, torch.float32) for a in (observations, beliefs)))
         return samples.rows(samples.mask.bool()), lambda rows: self.network.actor_critic(x[rows])
@@ -213,7 +212,7 @@ class Varibad(TrialAgent[BeliefMemory]):
         return super().tensors() | self._vae_learner.tensors()
 
     def counters(self) -> dict[str, Any]:
-        """The generators of the minibatches and of the training of encoder and decoders."""
+        """State of the generators of the minibatches and of the training of encoder and decoders."""
         return super().counters() | self._vae_learner.counters()
 
     def restore(self, tensors: Mapping[str, Tensor], counters: Mapping[str, Any]) -> None:

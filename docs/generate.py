@@ -23,11 +23,11 @@ from metarl.types import Spaces
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = {"multitask": "references", "oracle": "references"}
-"""Pages of agents that are not called like them."""
+"""Pages of agents with another name than the agent."""
 PACKAGES = {"metarl": "The framework", "metarl.envs": "Task families", "metarl.agents": "Agents"}
 META_WORLD = "metarl.envs.metaworld"
 INTERNAL = ("metarl.own_code", "metarl.gymnasium_envs.check", META_WORLD)
-"""Packages without an interface of their own; a module that announces families is public nevertheless."""
+"""Packages without a public interface, except modules that register families."""
 
 
 def write_all(folder: Path) -> None:
@@ -233,7 +233,7 @@ def public_names() -> Iterator[tuple[object, ...]]:
 
 
 def modules_of(package: str) -> Iterator[str]:
-    """Public modules of a package, rooms included; `metarl` leaves out the other packages."""
+    """Public modules of a package, subpackages included; `metarl` leaves out the other packages."""
     top = ROOT / package.removeprefix("metarl.").replace(".", "/")
     announcing = {point.module for point in entry_points(group=FAMILIES)}
     for path in sorted(top.rglob("*.py")):

@@ -1,4 +1,4 @@
-"""Friction changes without effect: MuJoCo combines the friction of two geoms in contact, so one may not count.
+"""Friction changes without effect, since MuJoCo combines the friction of two geoms in contact.
 
 A contact takes the friction of the geom with the higher `priority`; at equal priority, the larger of both per column.
 Sliding friction acts in contacts of at least 3 dimensions (`condim`), torsional of 4, rolling of 6.

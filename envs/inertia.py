@@ -49,7 +49,7 @@ def breaks_triangle(low: Floats, high: Floats) -> Bools:
 
 
 def without_rounding(inertia: Floats) -> Floats:
-    """Principal moments of inertia `[..., 3]`, lowered where rounding alone violates the triangle inequality.
+    """Principal moments of inertia `[..., 3]`, lowered if only rounding violates the triangle inequality.
 
     A flat body has A + B = C, and a common factor may round C up. MuJoCo's compiler would refuse it.
     """

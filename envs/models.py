@@ -52,7 +52,7 @@ def _keyframes(model: Any) -> list[str]:
 
 
 def warn_outside_limits(model: Any, qpos: Floats) -> None:
-    """Logs once which joints start outside of their ranges, where the constraint solver would push them back.
+    """Logs, once, the joints that start outside of their ranges, since the constraint solver will push them back.
 
     Args:
         model: The `MjModel`.

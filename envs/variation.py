@@ -58,7 +58,7 @@ OPERATIONS: Mapping[str, Callable[[Floats, Floats], Floats]] = {
 class Change:
     """A variation of one field of the model.
 
-    Scaling leaves out numbers that are 0. The world body is left out unless it is named.
+    Scaling skips numbers that are 0. The world body is skipped unless it is named.
 
     Args:
         field: Name of the field, one of `metarl.envs.model_fields.FIELDS`.
@@ -284,7 +284,7 @@ class _BoundChange:
             raise ValueError(f"{self._who}: got values down to {lowest:g}, expected {bound}")
 
     def _warn(self, model: Any, table: Floats, distribution: Uniform | Power) -> None:
-        """Logs unexpected effects of a change, judged by the extremes of its distribution."""
+        """Logs unexpected effects of a change at the extremes of its distribution."""
         ends = [table.copy(), table.copy()]
         for end, u in zip(ends, (0.0, 1.0), strict=True):
             drawn = distribution.values(np.array(u))

@@ -13,7 +13,7 @@ ResultT = TypeVar("ResultT")
 
 
 class Workers:
-    """A thread pool in which the calling thread works too, because a thread that sleeps wakes up late on a cold core.
+    """A thread pool in which the calling thread works too, because sleeping threads wake up late on idle cores.
 
     Args:
         count: Number of threads; all available cores by default.
@@ -27,7 +27,7 @@ class Workers:
         self._pool = ThreadPoolExecutor(self.count, thread_name_prefix="physics")
 
     def run(self, work: Callable[[ItemT], None], shares: Sequence[ItemT]) -> None:
-        """Calls `work` on each share in a thread of its own, on the first one in the calling thread.
+        """Calls `work` on each share in a separate thread, on the first share in the calling thread.
 
         Waits for all of them, then raises the first exception of a share, if any.
         """

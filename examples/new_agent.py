@@ -106,7 +106,7 @@ class Evolver(MetaAgent[Policies]):
         return {"update/step_norm": float(np.linalg.norm(step))}
 
     def tensors(self):
-        """What training changes."""
+        """Arrays that training changes."""
         return {"weights": torch.from_numpy(self._weights.copy())}
 
     def counters(self):

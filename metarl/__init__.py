@@ -1,6 +1,6 @@
 """metarl: meta-reinforcement learning for robot agents.
 
-Names are imported when first used, so that `import metarl` costs nothing and needs no torch.
+Names are imported when first used, so that `import metarl` is fast and needs no torch.
 """
 
 from importlib import import_module

@@ -1,4 +1,4 @@
-"""The roles: an `Actor` acts and adapts, a `MetaAgent` also learns, and a `State` is their value within a trial."""
+"""Interfaces: an `Actor` acts and adapts, a `MetaAgent` also learns, and a `State` is the agent's state in a trial."""
 
 from __future__ import annotations
 
@@ -69,8 +69,8 @@ class Actor(Protocol[StateT]):
         """The state before adaptation.
 
         Args:
-            tasks: The `M` tasks, as identities (PEARL keys its replay by them). Only a declared oracle may read their
-                parameters, those that `spaces.task_parameters` names.
+            tasks: The `M` tasks, as identities (PEARL keys its replay by them). Only an oracle may read their
+                parameters, those that `spaces.task_parameters` lists.
             episodes: `E`, environments per task.
         """
         ...
@@ -101,7 +101,7 @@ class Actor(Protocol[StateT]):
 
 
 class MetaAgent(Actor[StateT], Protocol[StateT]):
-    """An actor that also learns, from the experience of a whole iteration.
+    """An actor that also learns from the experience of an iteration.
 
     An implementation inherits from this class. It has a frozen dataclass `Config` and, unless it overrides `build`, the
     constructor `(config, spaces, *, device, rng)`. Register it under the entry-point group `metarl.agents`, or name it
@@ -156,12 +156,12 @@ class MetaAgent(Actor[StateT], Protocol[StateT]):
         """The arrays that training changes, for the checkpoint.
 
         Parameters, optimiser moments and statistics must be finite: a training that diverged is not saved. An agent
-        whose tensors include stored experience also has a method `learned()`, which returns them without it.
+        whose tensors include stored experience also has a method `learned()`, which leaves it out.
         """
         ...
 
     def counters(self) -> dict[str, Any]:
-        """Everything else that training changes, as a JSON value."""
+        """All other state that training changes, as a JSON value."""
         ...
 
     def restore(self, tensors: Mapping[str, torch.Tensor], counters: Mapping[str, Any]) -> None:

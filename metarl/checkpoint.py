@@ -46,7 +46,7 @@ def iteration_of(checkpoint: Path) -> int:
 
 
 def newest_iteration(folder: Path) -> int:
-    """The iteration that the newest undamaged checkpoint contains; 0 if there is none."""
+    """The iteration that the newest intact checkpoint contains; 0 if there is none."""
     for path in reversed(list_checkpoints(folder)):
         try:
             tensors, description = read_tensors(path)
@@ -64,7 +64,7 @@ def set_aside(folder: Path) -> None:
 
 
 def save_checkpoint(folder: Path, agent: MetaAgent[Any], streams: Streams, progress: Progress, keep: int) -> Path:
-    """Writes `folder/<iteration>.safetensors`, then removes all but the newest `keep`.
+    """Writes `folder/<iteration>.safetensors`, then removes all except the newest `keep`.
 
     Args:
         folder: The run's `checkpoints/`.
@@ -133,7 +133,7 @@ FALLING_BACK = "; falling back to the one before"
 def load_newest(
     folder: Path, agent: MetaAgent[Any], streams: Streams | None = None
 ) -> tuple[Progress | None, list[str]]:
-    """Loads the newest undamaged checkpoint.
+    """Loads the newest intact checkpoint.
 
     Args:
         folder: The run's `checkpoints/`.
@@ -144,7 +144,7 @@ def load_newest(
         Its counters (None if there is no such checkpoint), and a message for each newer, damaged one.
 
     Raises:
-        OSError: No checkpoint could be loaded, and reading one of them failed, so a restart would be premature.
+        OSError: No checkpoint could be loaded, and one of them could not be read: it may still be intact.
     """
     complaints: list[str] = []
     unreadable: OSError | None = None

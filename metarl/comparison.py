@@ -64,7 +64,7 @@ def aggregate(scores: Floats, statistic: Statistic) -> Floats:
 
 
 def contributions(scores: Floats, statistic: Statistic) -> Floats:
-    """Numbers `[seed, task, k]` whose mean is the aggregate and whose spread shows its error.
+    """Numbers `[seed, task, k]` with the aggregate as their mean and its error as their spread.
 
     For the mean these are the scores. For the interquartile mean they are the winsorised scores, divided by the
     fraction that is kept (Tukey and McLaughlin 1963): the influence of each score on a trimmed mean.
@@ -81,8 +81,8 @@ def contributions(scores: Floats, statistic: Statistic) -> Floats:
 def intervals(scores: Floats, over: Over, statistic: Statistic, seed: int = 0) -> list[Interval]:
     """The aggregate of each `k`, with a 95 % interval.
 
-    The interval over `tasks` is for the same trainings on other tasks; over `seeds`, for other trainings on the same
-    tasks (whole seeds are resampled); over `both`, for other trainings on other tasks. Bootstrap or Student's t as in
+    The interval over `tasks` is for the same trained agents on new tasks; over `seeds`, for new trainings on the same
+    tasks (whole seeds are resampled); over `both`, for new trainings on new tasks. Bootstrap or Student's t as in
     `metarl.intervals.mean_intervals`; for both, `crossed_intervals`.
 
     Args:

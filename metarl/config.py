@@ -1,4 +1,4 @@
-"""Settings: number types with a range, and the check that every value is within its range."""
+"""Settings: number types with a range, and a check of all values."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def in_words(bound: float) -> str:
 
 def _whole(low: int, high: int) -> Any:
     limits = Range(low, high)
-    # `--help` shows the metavar in place of the value.
+    # `--help` shows the metavar instead of the value.
     return limits, tyro.conf.arg(metavar=f"INT {limits}")
 
 

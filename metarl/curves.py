@@ -14,7 +14,7 @@ from metarl.types import Task
 
 
 def with_known_successes(results: Sequence[EvalResult]) -> list[EvalResult]:
-    """The same evaluations of one family, with successes of 0 in place of None if any of them reports success."""
+    """The same evaluations of one family. If any of them reports success, unknown successes become 0."""
     if all(r.success is None for r in results):
         return list(results)
     return [

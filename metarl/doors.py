@@ -1,4 +1,4 @@
-"""The doors for a script of one's own: `metarl.make_agent` and `metarl.train`."""
+"""Entry points for a user's script: `metarl.make_agent` and `metarl.train`."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def make_agent(
         agent: Name of the agent, `module:Class`, or its class.
         spaces: Sizes and action bounds of the environments, such as `family.spaces()`.
         device: `cpu`, `cuda` or `auto`.
-        seed: Seed of the initial parameters, and of whatever the updates draw.
+        seed: Seed of the initial parameters and of the updates' random numbers.
         **settings: Settings of the agent, fields of its `Config`; defaults for the others.
 
     Raises:
@@ -53,12 +53,12 @@ def make_agent(
 
 @dataclass(frozen=True)
 class Trained:
-    """A run that `train` made.
+    """A run created by `train`.
 
     Args:
-        out: Its folder.
-        progress: The counters at its end.
-        agent: The trained agent, as its newest checkpoint holds it.
+        out: Folder of the run.
+        progress: The counters at the end.
+        agent: The trained agent, equal to the newest checkpoint.
     """
 
     out: Path
@@ -83,12 +83,12 @@ def train(
     Args:
         agent: Name of the agent, `module:Class`, or its class.
         family: Name of the family with its options, `module:function`, or the family itself.
-        out: Folder of the run; a new one under `runs/` by default.
-        resume: Continue the run in `out` from its newest whole checkpoint, with its own settings.
+        out: Folder of the run; by default a new one under `runs/`.
+        resume: Continue the run in `out` from its newest intact checkpoint, with its own settings.
         preset: Name of the preset to start from.
         track: Trackers, separated by commas: `tensorboard`, `csv`, `wandb`, `mlflow`; or `none`.
         watch: Further watchers.
-        stepping: Stepping of Gymnasium environments of one's own; their family's by default.
+        stepping: Stepping of your own Gymnasium environments; by default that of their family.
         **settings: Changes to the preset: settings of the run (fields of `TrainConfig`) and of the agent (fields of its
             `Config`), such as `iterations=3, inner_lr=0.05`.
 
@@ -96,9 +96,9 @@ def train(
         The folder, the counters and the agent, on the device that trained it.
 
     Raises:
-        ValueError: A name, setting or folder is wrong, or the run cannot work; the message says what to change.
-        NotFiniteError: The training blew up.
-        EnvError: An environment of the user's own raised.
+        ValueError: A name, setting or folder is wrong, or the run cannot work; the message has the remedy.
+        NotFiniteError: The training diverged.
+        EnvError: A user's environment raised.
     """
     name, kind = _named(agent)
     watchers = [_Warnings(), *trackers(track), *watch]
@@ -126,7 +126,7 @@ def train(
 
 
 class _Warnings:
-    """A watcher that turns the warnings of a start into Python's."""
+    """A watcher that passes the warnings of a start to Python's `warnings`."""
 
     def start(self, start: RunStart) -> None:
         """Warns."""
@@ -141,7 +141,7 @@ class _Warnings:
 
 
 def _named(agent: str | type[MetaAgent[Any]]) -> tuple[str, type[MetaAgent[Any]]]:
-    """Name and class of an agent; a class that no package announces is named `module:Class`."""
+    """Name and class of an agent; a class that no package registers is named `module:Class`."""
     if isinstance(agent, str):
         return agent, agent_class(agent)
     spec = f"{agent.__module__}:{agent.__qualname__}"

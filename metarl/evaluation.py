@@ -22,7 +22,7 @@ StateT = TypeVar("StateT")
 
 TASKS_AT_ONCE = 50
 DIVERGED_LIMIT = 0.01
-"""Largest fraction of episodes that may end by a blown-up simulation."""
+"""Largest fraction of diverged episodes in an evaluation."""
 
 
 def evaluate(
@@ -48,13 +48,13 @@ def evaluate(
         tasks: The tasks to adapt to.
         streams: Source of all random numbers.
         split: Name of the split that the tasks belong to: `test`, `tune` or `train`.
-        adapt_steps: `K`; by default that of the training.
+        adapt_steps: `K`; by default as in training.
         episodes: `E`, episodes per task and collect.
-        horizon: `T`; by default that of the family.
+        horizon: `T`; by default the family's.
         actions: How the policy acts in the evaluated episodes. Episodes for adaptation are always sampled; with `mode`
             each point of the curve is therefore a separate collect from the same state.
         end_at_success: Truncate an episode at its first success.
-        diverged_limit: Largest fraction of episodes that may end by a blown-up simulation. Each of them counts with
+        diverged_limit: Largest fraction of episodes whose simulation may diverge. Each of them counts with
             the worst return of its task.
         on_progress: Called with the number of finished collects and their total.
 
@@ -63,7 +63,7 @@ def evaluate(
 
     Raises:
         ValueError: There are no tasks, the agent was built for other spaces, the episodes do not fit into memory, or
-            too many simulations blew up.
+            too many simulations diverged.
     """
     if not tasks:
         raise ValueError(f"evaluate: got no tasks of {family.name!r}, expected at least one")
@@ -115,7 +115,7 @@ def evaluate(
 
 
 class _JudgingSampler(LocalSampler):
-    """Collects the evaluated episodes and those for adaptation, which are the same if actions are sampled.
+    """Collects the evaluated episodes and the episodes for adaptation; these are the same if actions are sampled.
 
     Args:
         envs: The environments.
@@ -168,6 +168,6 @@ def _check_diverged(family: Family, tasks: Sequence[Task], diverged: Bools, limi
         worst, share = int(diverged.sum(axis=(1, 2)).argmax()), f"{diverged.mean():.1%}"
         raise ValueError(
             f"evaluate: got {int(diverged.sum())} of {diverged.size} episodes of {family.name!r} ({share})"
-            f" that ended by a blown-up simulation or a non-finite number, expected at most {limit:.0%}. Worst "
+            f" with a diverged simulation or a non-finite number, expected at most {limit:.0%}. Worst "
             f"task: {tasks[worst].to_json()['parameters']}"
         )

@@ -1,4 +1,4 @@
-"""Detection of numbers that are not finite, before they are saved, with messages of one line."""
+"""Detection of non-finite numbers before they are saved, with one-line messages."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class NotFiniteError(ValueError):
-    """Rewards, actions or parameters are infinite or not a number: the training has blown up."""
+    """Rewards, actions or parameters are infinite or not a number: the training has diverged."""
 
 
 def learned(agent: MetaAgent[Any]) -> Mapping[str, Tensor]:
@@ -41,7 +41,7 @@ def check_finite(tensors: Mapping[str, Tensor], what: str = "the parameters") ->
 
 @contextmanager
 def naming(when: str) -> Iterator[None]:
-    """Prefixes the message of a `NotFiniteError` with a time; treats an overflow of a float32 scalar as one."""
+    """Prefixes a `NotFiniteError` with the time of the error; converts float32 overflows to such errors."""
     try:
         yield
     except NotFiniteError as error:
@@ -53,7 +53,7 @@ def naming(when: str) -> Iterator[None]:
 
 
 def remedies(config: object) -> str:
-    """Remedies after a training blew up, worded to follow "try": options of the agent, and smaller rewards.
+    """Remedies after a training diverged, worded to follow "try": options of the agent, and smaller rewards.
 
     Args:
         config: The agent's settings.

@@ -2,7 +2,7 @@
 
 Simulations in `tests/metarl/test_intervals.py` check that each of them covers between 0.90 and 0.98.
 
-Every interval is computed from *contributions*: numbers whose mean is the estimate and whose spread shows its error.
+Every interval is computed from *contributions*: numbers with the estimate as their mean and its error as their spread.
 For a mean they are the values themselves; for other statistics, the estimate plus each value's influence on it.
 """
 
@@ -166,10 +166,10 @@ class Spread:
 
 
 def crossed_spread(contributions: Floats) -> Spread:
-    """The spread of the mean of `[seed, task, k]` over other seeds and other tasks.
+    """The spread of the mean of `[seed, task, k]` over new seeds and new tasks.
 
     Seeds and tasks are crossed random effects. The variance is that of the seeds' means plus that of the tasks' means,
-    minus that of the single cells, which both contain (Cornfield and Tukey 1956).
+    minus that of the single cells, since both contain it (Cornfield and Tukey 1956).
     """
     seeds, tasks = contributions.shape[:2]
     by_seed, by_task = contributions.mean(axis=1), contributions.mean(axis=0)
@@ -179,7 +179,7 @@ def crossed_spread(contributions: Floats) -> Spread:
 
 
 def crossed_intervals(contributions: Floats) -> list[Interval]:
-    """Means of `[seed, task, k]` with intervals over other seeds and other tasks; see `crossed_spread`.
+    """Means of `[seed, task, k]` with intervals over new seeds and new tasks; see `crossed_spread`.
 
     The bounds are NaN for a single seed or a single task.
     """

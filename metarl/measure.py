@@ -1,4 +1,4 @@
-"""Measures whether single environments are stepped faster by this process or by worker processes."""
+"""Measures whether single environments are stepped faster in this process or in worker processes."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ CLEARLY_FASTER = 1.2
 
 
 def settled(family: Family, rows: int) -> Stepping | None:
-    """A family's stepping, with `auto` resolved by a short measurement of both ways.
+    """A family's stepping; `auto` is resolved by a short measurement of both ways.
 
     Args:
         family: The family.
-        rows: `N`, environments of the batch to come.
+        rows: `N`, environments of the batch.
 
     Returns:
         None for a family without single environments.

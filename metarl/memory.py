@@ -1,7 +1,7 @@
 """Memory that a run will need, estimated before its arrays are created, and memory of the machine.
 
 Estimates are lower bounds: a run that is refused would not have fit, and a run that passes may still be too large. They
-are computed from settings and spaces alone, in Python integers, so that huge settings are as cheap to check as usual
+are computed from settings and spaces alone, in Python integers, so that huge settings can be checked as fast as usual
 ones.
 """
 
@@ -57,9 +57,10 @@ class Need:
     Args:
         what: Name of the part, for messages.
         num_bytes: Lower bound on its bytes of host memory.
-        remedy: Option that makes it smaller, worded to follow "try".
+        remedy: Option that reduces it, worded to follow "try".
         operations: Floating-point operations per iteration if the part can be slow, else 0.
-        reserved: Bytes of an allocation that a short run uses only in part; limited by the machine's total memory.
+        reserved: Bytes of the whole allocation, if a short run uses only a part of it; limited by the machine's total
+            memory.
     """
 
     what: str

@@ -26,7 +26,7 @@ def read_log(path: Path) -> list[dict[str, Any]]:
 
 
 class MetricsLog:
-    """`metrics.jsonl`: one JSON object a line, one line an iteration.
+    """`metrics.jsonl`: one JSON object per iteration, on one line.
 
     Args:
         path: The file.
@@ -51,7 +51,7 @@ class MetricsLog:
         self._file.flush()
 
     def sync(self) -> None:
-        """Syncs the file to disk, before a checkpoint that relies on it."""
+        """Syncs the file to disk; called before a checkpoint is written."""
         os.fsync(self._file.fileno())
 
     def close(self) -> None:

@@ -12,7 +12,7 @@ NEAR_WHEN_SHORT = 0.6
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:
-    """The known name that was probably meant; None if none is similar.
+    """The most similar known name; None if none is similar.
 
     Case is ignored, and underscores equal hyphens. For at least three letters, a known name that begins with the given
     one counts as similar.

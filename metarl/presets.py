@@ -1,6 +1,6 @@
-"""Presets: the settings that a run of an agent on a family starts from, as changes to the defaults.
+"""Presets: default settings of an agent on a family, as changes to the general defaults.
 
-Tables of presets are announced under the entry-point group `metarl.presets`, each a mapping from the name of a preset
+Tables of presets are registered under the entry-point group `metarl.presets`, each a mapping from the name of a preset
 to a `PresetTable`. An agent without a preset on a family starts from its class attribute `default_settings`.
 """
 
@@ -41,23 +41,23 @@ PresetTable = Mapping[tuple[str, str], Preset]
 
 
 def announced_presets(name: PresetName) -> dict[tuple[str, str], Preset]:
-    """The presets of a name, of all packages.
+    """The presets of a given name from all packages.
 
     Raises:
-        ValueError: No package announces presets, or a table names an agent that no package announces.
+        ValueError: No package registers presets, or a table names an agent that no package registers.
     """
     announced = entry_points()  # once: it reads the metadata of every package
     points = sorted(announced.select(group=GROUP), key=lambda point: point.name)
     agents = sorted({point.name for point in announced.select(group=AGENTS)})
     if not points:
-        raise ValueError(f"presets: got no entry point of the group {GROUP!r}, expected metarl's own; install it again")
+        raise ValueError(f"presets: got no entry point of the group {GROUP!r}, expected metarl's own; reinstall metarl")
     found: dict[tuple[str, str], Preset] = {}
     for point in points:
         table: PresetTable = point.load().get(name, {})
         unknown = sorted({agent for agent, _ in table} - set(agents))
         if unknown:
             raise ValueError(
-                f"presets: got the agents {', '.join(unknown)} in {point.value}, expected announced ones: "
+                f"presets: got the agents {', '.join(unknown)} in {point.value}, expected registered ones: "
                 f"{', '.join(agents)}"
             )
         found |= table
@@ -70,7 +70,7 @@ def preset(agent: str, family: str, name: PresetName = "default", kind: type[Met
     Args:
         agent: Name of the agent.
         family: Name of the family, with its options.
-        name: Which of the presets.
+        name: Name of the preset.
         kind: The agent's class; found by its name by default.
 
     Raises:
@@ -101,7 +101,7 @@ def default_settings(
     Args:
         agent: Name of the agent.
         family: Name of the family, with its options.
-        name: Which of the presets.
+        name: Name of the preset.
         kind: The agent's class; found by its name by default.
 
     Raises:
@@ -113,7 +113,7 @@ def default_settings(
 
 
 def split_settings(kind: type[MetaAgent[Any]], settings: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Settings of a run and settings of its agent, told apart by their names.
+    """Splits settings into those of a run and those of its agent, by name.
 
     Args:
         kind: The agent's class.
@@ -132,8 +132,8 @@ def split_settings(kind: type[MetaAgent[Any]], settings: Mapping[str, Any]) -> t
             )
         if name in of_run & of_agent:
             raise ValueError(
-                f"settings: got {name!r}, a setting of a run and of {kind.__name__}; expected different names, rename "
-                "that of the agent"
+                f"settings: got {name!r}, a setting of a run and of {kind.__name__}; expected different names; "
+                "rename the agent's setting"
             )
     return (
         {name: value for name, value in settings.items() if name in of_run},

@@ -1,7 +1,7 @@
 """Agents and families by name.
 
-Packages announce them as entry points of the groups `metarl.agents`, `metarl.families` and `metarl.schemes`; this one
-does so in `pyproject.toml`. Code of the user's own is named `module:Class` or `module:function`.
+Packages register them as entry points of the groups `metarl.agents`, `metarl.families` and `metarl.schemes`; this one
+does so in `pyproject.toml`. A user's own code is named `module:Class` or `module:function`.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ OWN_FORMS = {AGENTS: CLASS, FAMILIES: FUNCTION}
 
 
 def _announced(group: str) -> dict[str, list[EntryPoint]]:
-    """The entry points of a group by name, sorted; several under a name that several packages announce."""
+    """The entry points of a group by name, sorted; several under a name that several packages register."""
     found: dict[str, list[EntryPoint]] = {}
     for point in sorted(entry_points(group=group), key=lambda point: point.name):
         others = found.setdefault(point.name, [])
@@ -39,33 +39,33 @@ def _announced(group: str) -> dict[str, list[EntryPoint]]:
 
 
 def names(group: str) -> list[str]:
-    """The names that packages announce in a group, sorted."""
+    """The names that packages register in a group, sorted."""
     return list(_announced(group))
 
 
 def announcement(group: str, name: str) -> str:
-    """The packages that announce a name, with the value of each entry point, in words."""
+    """The packages that register a name, with the value of each entry point, in words."""
     points = _announced(group).get(name, [])
     return " and ".join(f"{point.dist.name if point.dist else 'a package'} ({point.value})" for point in points)
 
 
 def _find(group: str, name: str) -> EntryPoint:
-    """The entry point of a name that is announced."""
+    """The entry point of a name that is registered."""
     points = _announced(group)[name]
     if len(points) > 1:
         way = f"; or name the one you mean as {OWN_FORMS[group]}" if group in OWN_FORMS else ""
         raise ValueError(
-            f"{KINDS[group]} {name!r}: got it from {announcement(group, name)}, expected one package that announces "
+            f"{KINDS[group]} {name!r}: got it from {announcement(group, name)}, expected one package that registers "
             f"it; uninstall the others{way}"
         )
     return points[0]
 
 
 def _loaded(group: str, name: str) -> Any:
-    """The object of an announced name.
+    """The object of a registered name.
 
     Raises:
-        ValueError: Several packages announce the name.
+        ValueError: Several packages register the name.
         EnvError: The object cannot be imported.
     """
     point = _find(group, name)
@@ -80,14 +80,14 @@ def _loaded(group: str, name: str) -> Any:
 
 
 def is_own_agent(name: str) -> bool:
-    """Whether an agent is code of the user's own, named `module:Class`."""
+    """Whether an agent is a user's own class, named `module:Class`."""
     return ":" in name and name not in names(AGENTS)
 
 
 def agent_class(name: str) -> type[MetaAgent[Any]]:
-    """The class of an agent from its announced name, or from the user's own `module:Class`.
+    """The class of an agent from its registered name, or from a user's `module:Class`.
 
-    A module of the user's own may be in the working folder. Importing runs code, so call this with a name from a
+    A user's module may be in the working folder. Importing runs code, so call this with a name from a
     command line or a script, never with `module:Class` from a file (`metarl.runs.agent_of_config`).
 
     Raises:
@@ -107,7 +107,7 @@ def agent_class(name: str) -> type[MetaAgent[Any]]:
 
 
 def _agent(what: str, found: Any) -> type[MetaAgent[Any]]:
-    """The object, if it is the class of an agent."""
+    """The object, checked to be the class of an agent."""
     if not isinstance(found, type):
         raise ValueError(f"{what}: got {_kind(found)}, expected a class with Config and summary")
     missing = [name for name in ("Config", "summary") if not hasattr(found, name)]
@@ -125,10 +125,10 @@ def _agent(what: str, found: Any) -> type[MetaAgent[Any]]:
 
 
 def scheme(name: str) -> Scheme:
-    """A scheme that a package announces.
+    """A scheme that a package registers.
 
     Raises:
-        ValueError: Several packages announce the name, or the object is no scheme.
+        ValueError: Several packages register the name, or the object is no scheme.
         EnvError: The package cannot be imported.
     """
     found = _loaded(SCHEMES, name)
@@ -140,7 +140,7 @@ def scheme(name: str) -> Scheme:
 
 
 def _schemes() -> list[Scheme]:
-    """Every announced scheme that can be loaded: a broken one must not hide a message about something else."""
+    """Every registered scheme that can be loaded; broken ones are skipped, so that another error is still reported."""
     found = []
     for name in names(SCHEMES):
         try:
@@ -151,7 +151,7 @@ def _schemes() -> list[Scheme]:
 
 
 def is_own_code(spec: str) -> bool:
-    """Whether a family is code of the user's own: `module:function`, or a scheme's name such as `gym:module:ID`."""
+    """Whether a family is a user's own code: `module:function`, or a scheme's name such as `gym:module:ID`."""
     name = spec.partition(":")[0]
     if ":" not in spec or name in names(FAMILIES):
         return False
@@ -161,7 +161,7 @@ def is_own_code(spec: str) -> bool:
 def make_family(spec: str) -> Family:
     """A family from its name, its name with options (`bandit:arms=10,pulls=100`), `gym:ID?...`, or `module:function`.
 
-    A module of the user's own may be in the working folder. Importing runs code, so call this with `module:function`
+    A user's module may be in the working folder. Importing runs code, so call this with `module:function`
     from a command line or a script, never from a file (`is_own_code` tells them apart).
 
     Raises:
@@ -193,7 +193,7 @@ def make_family(spec: str) -> Family:
 
 
 def _instead(name: str) -> str:
-    """The family that an unknown name may have meant, as a sentence; empty for no idea."""
+    """A sentence that suggests a family for an unknown name; empty for no suggestion."""
     suggestion = next(filter(None, (one.suggestion(name) for one in _schemes())), "")
     if suggestion:
         return f" Did you mean {suggestion}?"
@@ -201,7 +201,7 @@ def _instead(name: str) -> str:
 
 
 def _in_this_folder(name: str, last: str) -> str:
-    """A sentence that names a file of this folder as `module:LAST`, if the name is one or begins with one."""
+    """A sentence that suggests `module:LAST` if the name is, or begins with, that of a file in this folder."""
     module, _, inner = name.removesuffix(".py").rpartition(".")
     if not Path(f"{(module or inner).replace('.', '/')}.py").is_file():
         return ""
@@ -241,7 +241,7 @@ def _family(spec: str, what: str, factory: Callable[[], Any]) -> Family:
 
 
 def _refuse_by_scheme(spec: str, found: object) -> None:
-    """Raises ValueError if a scheme knows how to make a family of the object."""
+    """Raises ValueError if a scheme can make a family from the object."""
     advice = next(filter(None, (one.instead_of(spec, found) for one in _schemes())), "")
     if advice:
         raise ValueError(f"family {spec!r}: {advice}")

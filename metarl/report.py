@@ -67,17 +67,17 @@ def differences_json(result: EvalResult) -> list[dict[str, Any]]:
 
 
 def tasks_label(split: str) -> str:
-    """Name of the tasks of a split in figures and tables."""
+    """Label of the tasks of a split in figures and tables."""
     return {"test": "held-out tasks", "tune": "tuning tasks"}.get(split, "training tasks")
 
 
 def first_label(adapts_within_episodes: bool) -> str:
-    """Name of the first point of a curve; an agent with a memory already adapts in its first episode."""
+    """Label of the first point of a curve; an agent with a memory already adapts in its first episode."""
     return "first episode" if adapts_within_episodes else "before adaptation"
 
 
 def counted(number: int, things: str, width: int = 0) -> str:
-    """A number of things, `1 episode` or `20 episodes`; padded to the same length if `width` is set (columns)."""
+    """A count with its noun, `1 episode` or `20 episodes`; padded to the same length if `width` is set (columns)."""
     one = things.removesuffix("s") + (" " if width else "")
     return f"{number:{width}d} {one if number == 1 else things}"
 
@@ -88,12 +88,12 @@ def millions(env_steps: int) -> str:
 
 
 def last_label(adapts_within_episodes: bool) -> str:
-    """Name of the last point of a curve."""
+    """Label of the last point of a curve."""
     return "last episode" if adapts_within_episodes else "after adaptation"
 
 
-REFERENCES = {"multitask": "multitask (told nothing)", "oracle": "oracle (told the task)"}
-"""Reference agents, drawn as lines, and their labels: adaptation takes place between them."""
+REFERENCES = {"multitask": "multitask (no task information)", "oracle": "oracle (observes the task)"}
+"""Reference agents, drawn as lines, and their labels: the value of adaptation lies between them."""
 
 
 def write_report(
@@ -216,8 +216,8 @@ class Curve:
     Args:
         label: Label in the legend.
         episodes: Adaptation episodes of each `k`.
-        over_tasks: Intervals over other tasks, drawn as a band.
-        over_seeds: Intervals over other trainings, drawn as bars.
+        over_tasks: Intervals over new tasks, drawn as a band.
+        over_seeds: Intervals over new trainings, drawn as bars.
         single_seeds: `[seed, k]`, drawn as points; empty if there are many seeds.
         line: Name of the reference agent if the contender is drawn as a line, else None.
     """
@@ -233,7 +233,7 @@ class Curve:
 def comparison_picture(curves: Sequence[Curve], title: str) -> bytes:
     """A PNG of several adaptation curves over the number of adaptation episodes, with references as lines.
 
-    Bands are intervals over tasks; beside each point, bars are intervals over seeds and rings are single seeds.
+    Bands are intervals over tasks; next to each point, bars are intervals over seeds and rings are single seeds.
     """
     from matplotlib.transforms import offset_copy
 
@@ -289,7 +289,7 @@ def training_picture(
         rows: The lines of `metrics.jsonl`.
         title: Title of the figure.
         evaluated: Label of the evaluated tasks; see `tasks_label`.
-        adapts_within_episodes: Whether the first point is a first episode; see `first_label`.
+        adapts_within_episodes: Whether the agent adapts during an episode; see `first_label`.
     """
     figure = _figure()
     axes = figure.add_subplot()

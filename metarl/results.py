@@ -20,10 +20,10 @@ class EvalResult:
         split: `test` (held-out tasks), `tune` (held-out tasks for choosing settings) or `train`.
         tasks: The evaluated tasks.
         returns: `[task, k, repeat]` float64: undiscounted return of each episode in the `k`-th collect. An episode
-            that a blown-up simulation ended has the worst return of its task.
+            with a diverged simulation has the worst return of its task.
         success: `[task, k, repeat]`, 1.0 if the episode succeeded at any step; None if unknown.
         episodes: For each `k`, the number of adaptation episodes before it.
-        diverged: `[task, k, repeat]`, True if a blown-up simulation ended the episode; None if none did.
+        diverged: `[task, k, repeat]`, True if a diverged simulation ended the episode; None if none did.
         last_step_success: As `success`, for the last step of the episode.
         actions: How the policy acted in these episodes.
         adapts_within_episodes: Whether the agent adapts during an episode; `k = 0` is then its first episode, not the
@@ -43,7 +43,7 @@ class EvalResult:
 
     @property
     def diverged_episodes(self) -> int:
-        """Number of episodes that a blown-up simulation ended."""
+        """Number of episodes that a diverged simulation ended."""
         return 0 if self.diverged is None else int(self.diverged.sum())
 
     def _part(self, index: Any) -> EvalResult:

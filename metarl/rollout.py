@@ -96,7 +96,7 @@ class TrajectoryBuilder:
             terminated: `[M, E]`, True at a terminal step.
             truncated: `[M, E]`, True at a time limit.
             success: `[M, E]`; None if the environments do not report it.
-            diverged: `[M, E]`, True if the simulation blew up.
+            diverged: `[M, E]`, True if the simulation diverged.
 
         Raises:
             ValueError: A shape or type is wrong, or every episode has reached the horizon.

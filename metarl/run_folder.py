@@ -1,4 +1,4 @@
-"""The folder of a run: made, checked, locked against other processes, and described."""
+"""The folder of a run: creation, checks, a lock against other processes, and descriptions."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def prepare(out: Path, run: RunConfig, *, resume: bool) -> list[str]:
         raise ValueError(f"resume: got {out}, a folder of several seeds; add --seeds, or name one of them")
     if not has_run and (list_checkpoints(out / "checkpoints") or (out / "metrics.jsonl").exists()):
         raise ValueError(
-            f"out: got {out}, which holds a run without its config.json; put that back, or choose another folder"
+            f"out: got {out}, which holds a run without its config.json; restore that file, or choose another folder"
         )
     if has_run:
         warnings = _check_resumed(out, run)
@@ -77,7 +77,7 @@ def _check_resumed(out: Path, run: RunConfig) -> list[str]:
     done = newest_iteration(out / "checkpoints")
     if run.training.iterations < done:
         raise ValueError(
-            f"iterations: got {run.training.iterations}, but {out} has made {done}; expected at least that many"
+            f"iterations: got {run.training.iterations}, but {out} has already made {done}; expected at least that many"
         )
     before = RunConfig.read(out, run.own_agent)
     was, is_now = before.training.device, run.training.device
@@ -93,14 +93,14 @@ def _check_resumed(out: Path, run: RunConfig) -> list[str]:
     if was == is_now:
         return []
     return [
-        f"this run was made on {was} and goes on on {is_now}: its numbers are no longer the same, bit for bit, as "
+        f"this run was made on {was} and continues on {is_now}: its numbers are no longer the same, bit for bit, as "
         "without the change"
     ]
 
 
 @contextlib.contextmanager
 def sole_writer(out: Path) -> Iterator[None]:
-    """Holds the run's lock; the system releases it when the process ends, however it ends.
+    """Holds the run's lock; the system releases it when the process ends, even by a crash.
 
     Raises:
         ValueError: Another process holds it.

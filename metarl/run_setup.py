@@ -1,4 +1,4 @@
-"""A run before it starts: its settings, the device, and refusals of what cannot work. Writes nothing."""
+"""Preparation of a run: settings, device, and checks that it can work. Writes nothing."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class RunSettings:
 
     Args:
         training: Settings of the run.
-        agent: Settings of the agent, of its `Config`.
+        agent: Settings of the agent, an instance of its `Config`.
         stepping: Stepping of Gymnasium environments; None for any other family.
     """
 
@@ -64,7 +64,7 @@ def starting_settings(
         agent: Name of the agent.
         spec: Name of the family, with its options.
         family: The family.
-        preset: Name of the preset; if given, it comes before the settings of the run to resume.
+        preset: Name of the preset; if given, it takes precedence over the settings of the run to resume.
         kind: The agent's class; found by its name by default.
         saved: Configuration of the run to resume.
 
@@ -90,16 +90,16 @@ def set_up(
     saved: RunConfig | None = None,
     named: Collection[str] = (),
 ) -> tuple[RunConfig, Family, list[str]]:
-    """The configuration of a run, and its family as the run uses it.
+    """The configuration of a run, and the family with the run's changes.
 
     Args:
         agent: Name of the agent.
         spec: Name of the family, as `config.json` records it.
         family: The family.
         settings: The settings.
-        kind: Class of an agent that no package announces.
+        kind: Class of an agent that no package registers.
         saved: Configuration of the run to resume.
-        named: Settings that the caller names itself, such as `device`.
+        named: Settings given by the caller, such as `device`.
 
     Returns:
         The configuration, the family, and warnings of one line each.
@@ -111,7 +111,7 @@ def set_up(
     use_matmul(training.matmul, torch.device(training.device))
     family = family.with_finite_train_set(training.train_tasks)
     spaces = family.spaces(training.horizon)
-    if saved and saved.spaces == spaces:  # a run keeps its units and told parameters, whatever the family declares now
+    if saved and saved.spaces == spaces:  # a run keeps its recorded units and task parameters
         spaces = saved.spaces
     run = RunConfig(
         agent=agent,
@@ -128,20 +128,20 @@ def set_up(
 
 
 def on_this_machine(training: TrainConfig, named: Collection[str], *, resumed: bool) -> TrainConfig:
-    """The settings with the device that is used.
+    """The settings with the actual device.
 
     Args:
         training: The settings.
-        named: Settings that the caller names itself; the others come from the run to resume, if there is one.
-        resumed: Whether there is one.
+        named: Settings given by the caller; the others come from the run to resume, if there is one.
+        resumed: Whether a run is resumed.
 
     Raises:
         ValueError: There is no such device here.
     """
     if resumed and "device" not in named and training.device == "cuda" and not torch.cuda.is_available():
         raise ValueError(
-            "device: this run was made on a GPU, but torch finds no CUDA device here; add --device cpu to go on with "
-            "it here (its numbers are then no longer the same, bit for bit)"
+            "device: this run was made on a GPU, but torch finds no CUDA device here; add --device cpu to resume it "
+            "here (its numbers are then no longer the same, bit for bit)"
         )
     device: Literal["cpu", "cuda"] = "cuda" if resolve_device(training.device).type == "cuda" else "cpu"
     if resumed and device == "cpu" and "matmul" not in named:
@@ -153,10 +153,10 @@ def refuse_impossible(run: RunConfig, family: Family) -> list[str]:
     """Refuses a run that exceeds the memory, or whose tasks the agent cannot learn.
 
     Returns:
-        Warnings of parts of the agent that fit but are slow, one line each.
+        Warnings about slow parts of the agent, one line each.
 
     Raises:
-        ValueError: The message names the largest part, or what the agent does not take, and the option that helps.
+        ValueError: The message names the largest part, or the unsuitable tasks, and an option that helps.
     """
     kind: Any = run.agent_type
     training, spaces = run.training, run.spaces
@@ -172,7 +172,7 @@ def refuse_impossible(run: RunConfig, family: Family) -> list[str]:
         kind.check_distribution(run.agent_config, family.distribution, size)
     try:
         agent = run.build_agent(torch.device("cpu"), np.random.default_rng(0))
-        agent.begin(family.distribution.train_tasks(1), 1)  # raises whatever the agent has against the family
+        agent.begin(family.distribution.train_tasks(1), 1)  # raises if the agent cannot learn the family
     except (MemoryError, RuntimeError) as error:
         if said := out_of_memory(error):
             raise ValueError(said) from error
@@ -185,7 +185,7 @@ def refuse_impossible(run: RunConfig, family: Family) -> list[str]:
 
 
 def out_of_memory(error: BaseException) -> str:
-    """One line on an error that says that memory ran out; empty for any other error."""
+    """One line for an error due to lack of memory; empty for any other error."""
     if isinstance(error, MemoryError | torch.cuda.OutOfMemoryError) or "can't allocate memory" in str(error):
         said = (str(error).splitlines() or ["no more is free"])[0]
         return f"memory: {said}; try fewer --tasks or --episodes, smaller networks, or a smaller replay"

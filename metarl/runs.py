@@ -28,7 +28,7 @@ from metarl.stepping import Stepping
 from metarl.types import Progress, Spaces
 
 STEPPING_FIELDS = ("stepping.workers", "stepping.processes", "stepping.timeout")
-"""Settings that decide where environments are stepped; the results do not depend on them."""
+"""Settings of the process that steps environments; results do not depend on them."""
 ADDED = {"max_std": 0.0, "std": "shared", "mean": "linear", "deviation_floor": 0.0}
 """Settings of agents that were added later, with the value that reproduces earlier runs."""
 RETIRED = ("task_parameters", "context_collects", "context_size", "anneal_iterations")
@@ -47,28 +47,28 @@ class TrainConfig:
     seed: Seed = 0
     """Seed of everything random in the run."""
     iterations: Count = 100
-    """Meta-updates in all; a resumed run may raise it."""
+    """Total number of meta-updates; a resumed run may raise it."""
     tasks: Rows = 20
     """Tasks of a meta-batch (M); usually 10 to 100."""
     episodes: Rows = 20
-    """Environments per task, each with one episode per collect (E); usually 2 to 40."""
+    """Episodes per task and collect (E), one environment each; usually 2 to 40."""
     horizon: RowsOrOwn = 0
-    """Steps of an episode (T); 0 takes the family's own."""
+    """Steps of an episode (T); 0 for the family's horizon."""
     train_tasks: RowsOrOwn = 0
-    """Size of a fixed set of training tasks; 0 draws new tasks from the whole range in every iteration."""
+    """Size of a fixed set of training tasks; 0 draws new tasks each time."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    """Device of the agent; auto is CUDA if there is a GPU."""
+    """Device of the agent's networks; auto uses CUDA if available."""
     matmul: Literal["float32", "tf32"] = "float32"
-    """Precision of matrix products on a GPU: tf32 is faster and keeps 10 bits of each factor's mantissa, not 23."""
+    """Precision of matrix products on a GPU: tf32 is faster, with a mantissa of 10 bits instead of 23."""
     eval_every: Whole = 10
-    """Evaluate every so many iterations; 0 never. A resumed run may change it. The tasks are held out from training,
-    but they differ from those that `metarl evaluate` reports on: settings may be chosen by these curves."""
+    """Iterations between evaluations; 0 for none. A resumed run may change it.
+    These held-out tasks differ from those that `metarl evaluate` reports, so settings may be chosen by them."""
     eval_tasks: Rows = 40
-    """Number of tasks of these evaluations."""
+    """Number of tasks per evaluation."""
     checkpoint_every: Count = 5
-    """Save a checkpoint every so many iterations, and at the end."""
+    """Iterations between checkpoints; the last iteration is always saved."""
     checkpoints_kept: Count = 2
-    """Number of newest checkpoints to keep; at least two are kept."""
+    """Number of newest checkpoints to keep, at least 2."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,10 +79,10 @@ class RunConfig:
         agent: Name of the agent.
         family: Name of the family, `gym:ID?...`, or the user's own `module:function`.
         training: Settings of the run.
-        agent_config: Settings of the agent, of the agent's `Config`.
-        spaces: Sizes and bounds of the environments it was built for.
-        stepping: Stepping of Gymnasium environments of one's own; None for any other family.
-        own_agent: Class of an agent that no package announces, as the caller named it; `config.json` records only
+        agent_config: Settings of the agent, an instance of its `Config`.
+        spaces: Sizes and bounds of the environments that the agent was built for.
+        stepping: Stepping of your own Gymnasium environments; None for any other family.
+        own_agent: Class of an agent that no package registers, as the caller named it; `config.json` records only
             `agent`, `module:Class`.
     """
 
@@ -116,7 +116,7 @@ class RunConfig:
 
     @classmethod
     def read(cls, run_dir: Path, agent: type[MetaAgent[Any]] | None = None) -> RunConfig:
-        """Reads and checks `config.json`; a file alone never imports an agent that no package announces.
+        """Reads and checks `config.json`; a file alone never imports an agent that no package registers.
 
         Args:
             run_dir: The folder of the run.
@@ -131,12 +131,12 @@ class RunConfig:
             if seeds:
                 raise ValueError(f"{run_dir}: got a folder of several seeds, expected one of them: {seeds[0].parent}")
             raise ValueError(
-                f"{run_dir}: got a folder that is no run (it has no config.json), expected one that `metarl train` made"
+                f"{run_dir}: got a folder that is no run (no config.json), expected one created by `metarl train`"
             )
         value = read_json(path)
         kind = agent_of_config(path, value, agent)
         try:
-            # Absent in runs of version 0.1 before they were there.
+            # Absent in early runs of version 0.1.
             stepping, training = value.get("stepping"), {"matmul": "float32", **value["training"]}
             spaces = {"observation_units": [], "task_parameters": [], **value["spaces"]}
             fields = {one.name for one in dataclasses.fields(kind.Config)}
@@ -158,7 +158,7 @@ class RunConfig:
         return self.agent_type.build(self.agent_config, self.spaces, device=device, rng=rng)
 
     def changed_fields(self, other: RunConfig, may_change: tuple[str, ...]) -> list[str]:
-        """Names of the settings in which two configurations differ, without those that may."""
+        """Names of the settings that differ between two configurations, without those in `may_change`."""
 
         def flat(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
             pairs: dict[str, Any] = {}
@@ -175,7 +175,7 @@ class RunConfig:
 
 
 def own_agent_of(run_dir: Path) -> str:
-    """Name of the class of a run's agent, if no package announces that; else empty, as for a folder that is no run."""
+    """Name of the class of a run's agent if no package registers it; empty otherwise, and for other folders."""
     try:
         recorded = str(read_json(Path(run_dir) / "config.json")["agent"])
     except (OSError, ValueError, KeyError, TypeError):
@@ -184,13 +184,13 @@ def own_agent_of(run_dir: Path) -> str:
 
 
 def announced_agent(name: str) -> type[MetaAgent[Any]]:
-    """The class of an announced agent; imports no code that no package announces.
+    """The class of a registered agent; imports no code that no package registers.
 
     Raises:
         ValueError: The name is `module:Class`, or there is no such agent.
     """
     if is_own_agent(name):
-        raise ValueError(f"agent: got {name!r}, a class that no package announces; pass the class itself")
+        raise ValueError(f"agent: got {name!r}, a class that no package registers; pass the class itself")
     return agent_class(name)
 
 
@@ -198,12 +198,12 @@ def agent_of_config(path: Path, value: Any, named: type[MetaAgent[Any]] | None) 
     """The class of the agent that a configuration records.
 
     Args:
-        path: Where it was read.
+        path: File that the configuration was read from.
         value: The content of `config.json`.
         named: The class that the caller names, if any.
 
     Raises:
-        ValueError: There is no such agent, it has to be named, or another one is.
+        ValueError: There is no such agent, it has to be named, or another one was named.
     """
     recorded = value.get("agent") if isinstance(value, dict) else None
     if not isinstance(recorded, str):
@@ -225,7 +225,7 @@ def agent_of_config(path: Path, value: Any, named: type[MetaAgent[Any]] | None) 
 
 
 def _spaces_json(spaces: Spaces) -> dict[str, Any]:
-    """Spaces as a JSON value; null for an infinite bound."""
+    """Spaces as a JSON value; null stands for an infinite bound."""
     value = dataclasses.asdict(spaces)
     for name in ("action_low", "action_high"):
         value[name] = [bound if math.isfinite(bound) else None for bound in value[name]]
@@ -242,11 +242,12 @@ def _spaces_from_json(value: Mapping[str, Any]) -> Spaces:
 
 
 def upgraded(agent_config: Mapping[str, Any], fields: Collection[str]) -> dict[str, Any]:
-    """The settings of an agent as a run of an earlier version recorded them, converted to those of this version.
+    """Settings of an agent from a run of an earlier version, converted to those of this version.
 
     Args:
         agent_config: The settings in `config.json`.
-        fields: Settings that the agent has now. Only these are added, and only settings that it lacks are removed.
+        fields: Settings of the agent in this version. Only these are added; retired settings are removed unless listed
+            here.
     """
     kept = {name: value for name, value in agent_config.items() if name in fields or name not in RETIRED}
     later = {name: value for name, value in ADDED.items() if name in fields}
@@ -256,7 +257,7 @@ def upgraded(agent_config: Mapping[str, Any], fields: Collection[str]) -> dict[s
 
 
 def upgraded_family(family: str, parameters: Collection[str]) -> str:
-    """The present name of the family that a run of an earlier version recorded.
+    """The current name of a family that an earlier version recorded.
 
     Args:
         family: The name in `config.json`.
@@ -266,7 +267,7 @@ def upgraded_family(family: str, parameters: Collection[str]) -> str:
 
 
 def resolve_device(name: str) -> torch.device:
-    """The device of a name; `auto` is CUDA if there is a GPU.
+    """The device of a name; `auto` is CUDA if available.
 
     Raises:
         ValueError: There is no CUDA device here, or no device of that name.
@@ -288,7 +289,7 @@ def use_matmul(name: Literal["float32", "tf32"], device: torch.device) -> None:
         ValueError: The device does not have that precision.
     """
     if name != "float32" and device.type != "cuda":
-        raise ValueError(f"matmul: got {name!r} on {device}, expected 'float32': only a GPU has the other")
+        raise ValueError(f"matmul: got {name!r} on {device}, expected 'float32'; tf32 needs a GPU")
     torch.set_float32_matmul_precision("highest" if name == "float32" else "high")
 
 
@@ -302,13 +303,13 @@ def load(
     """The trained agent of a run.
 
     Args:
-        run_dir: A folder that `metarl train` or `metarl.train` made.
+        run_dir: A folder created by `metarl train` or `metarl.train`.
         device: `cpu`, `cuda` or `auto`.
-        checkpoint: A checkpoint file of the run; the newest whole one by default.
-        agent: Class of the agent, if no package announces it.
+        checkpoint: A checkpoint file of the run; the newest intact one by default.
+        agent: Class of the agent, if no package registers it.
 
     Raises:
-        ValueError: The folder is no run, holds no whole checkpoint, or its agent has to be named.
+        ValueError: The folder is no run, holds no intact checkpoint, or its agent has to be named.
     """
     loaded, _, complaints = load_with_progress(Path(run_dir), device=device, checkpoint=checkpoint, agent=agent)
     for line in complaints:
@@ -323,7 +324,7 @@ def load_with_progress(
     checkpoint: str | Path | None = None,
     agent: type[MetaAgent[Any]] | None = None,
 ) -> tuple[MetaAgent[Any], Progress, list[str]]:
-    """As `load`, with the checkpoint's counters and a line for each newer checkpoint that was damaged."""
+    """As `load`; also returns the checkpoint's counters and a message for each newer, damaged checkpoint."""
     run = RunConfig.read(run_dir, agent)
     built = run.build_agent(resolve_device(device), np.random.default_rng(0))
     if checkpoint is not None:
@@ -335,13 +336,13 @@ def load_with_progress(
     if progress is None:
         why = f" ({complaints[0].partition(';')[0]})" if complaints else ""
         raise ValueError(
-            f"{run_dir}: got a run without a whole checkpoint{why}, expected one in {run_dir / 'checkpoints'}"
+            f"{run_dir}: got a run without an intact checkpoint{why}, expected one in {run_dir / 'checkpoints'}"
         )
     return built, progress, complaints
 
 
 def versions() -> dict[str, Any]:
-    """Versions of packages and Python, git commit and machine, to be recorded beside a result."""
+    """Versions of packages and Python, git commit and machine, to be recorded with a result."""
     packages = {}
     for name in PACKAGES:
         try:

@@ -1,4 +1,4 @@
-"""Schemes: families named `SCHEME:REST`, such as `gym:ID`, which a package makes from the name alone."""
+"""Schemes: families named `SCHEME:REST`, such as `gym:ID`, which a package makes from the name."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ def _nothing(*_: object) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class Scheme:
-    """How families of a scheme are made; announced as an entry point of the group `metarl.schemes`.
+    """Makes the families of a scheme; registered as an entry point of the group `metarl.schemes`.
 
     Args:
         make_family: Maps a name, scheme included, to its family. Raises ValueError for a name that it cannot read.
         usage: Form of such names, for messages: "gym:ID for a registered Gymnasium environment".
-        is_own_code: Whether `make_family` imports code that the name chooses. Such a name is accepted from a command
+        is_own_code: Whether `make_family` imports code named by `REST`. Such a name is accepted from a command
             line or a call, never from a file. True by default, for every name.
         suggestion: Maps an unknown family's name to the nearest name under this scheme; empty if there is none.
         instead_of: Advice on `module:function` if its object is no family; called with name and object, empty for no

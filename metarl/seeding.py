@@ -32,7 +32,7 @@ class Streams:
 
     @classmethod
     def for_evaluation(cls, seed: int, iteration: int = 0) -> Streams:
-        """Streams that depend on their arguments only, so that an evaluation never changes a run."""
+        """Streams that depend on their arguments only, so that evaluations do not affect training."""
         return cls(np.random.SeedSequence(seed, spawn_key=(EVALUATION, iteration)))
 
     def state(self) -> dict[str, Any]:

@@ -41,26 +41,26 @@ def run_session(
     """Trains in a folder: metrics, evaluations on held-out tasks, checkpoints, and a picture at the end.
 
     The call itself makes or checks the folder, locks it and writes the configuration; the first `next` builds the agent
-    and loads the newest whole checkpoint. A report comes when its iteration is logged, saved if a checkpoint is due,
-    and seen by all watchers. Closing the generator, or a `stop` that returns True, ends the run after that iteration,
-    which is saved; everything is closed.
+    and loads the newest intact checkpoint. A report is yielded after its iteration is logged, saved if a checkpoint is
+    due, and passed to all watchers. Closing the generator, or a `stop` that returns True, ends the run after that
+    iteration, which is saved; everything is closed.
 
     Args:
         run: The configuration, as `metarl.run_setup.set_up` makes it.
-        family: Its family.
-        out: Its folder, a new one or, with `resume`, that of an earlier start.
-        resume: Continue from the newest whole checkpoint.
-        watch: Watchers, started in this order; each is closed in the end, the last one first.
-        stop: Asked once per iteration, before a checkpoint may be saved.
+        family: Family of the run.
+        out: Folder of the run; with `resume`, that of an earlier start.
+        resume: Continue from the newest intact checkpoint.
+        watch: Watchers, started in this order and closed in reverse.
+        stop: Called once per iteration, before a checkpoint may be saved.
 
     Yields:
         The report of each iteration, with the metrics of an evaluation, if there was one.
 
     Raises:
         ValueError: The folder cannot hold this run, or another process trains in it.
-        NotFiniteError: The training blew up; the message names the iteration.
-        EnvError: An environment of the user's own raised.
-        OSError: A file cannot be written. The last checkpoint is whole.
+        NotFiniteError: The training diverged; the message names the iteration.
+        EnvError: A user's environment raised.
+        OSError: A file cannot be written. The last checkpoint is intact.
     """
     use_matmul(run.training.matmul, torch.device(run.training.device))
     keep_freed_memory()
@@ -120,7 +120,7 @@ def _session(
                         evaluated = _evaluated(agent, family, run, progress)
                     report = replace(report, metrics=report.metrics | evaluated)
                 log.add(progress, report.metrics)
-                stopped = stop()  # asked once: a request may come at any moment, and what stops is saved first
+                stopped = stop()  # called once, since a later request must not skip the checkpoint
                 last = stopped or progress.iteration == config.iterations
                 if saved := last or progress.iteration % config.checkpoint_every == 0:
                     log.sync()
@@ -144,9 +144,9 @@ def _session(
 
 
 def _resumed(start: RunStart, out: Path, agent: MetaAgent[Any], streams: Streams) -> RunStart:
-    """The start with what the newest whole checkpoint holds, which goes into the agent and the streams.
+    """The start, with agent and streams restored from the newest intact checkpoint.
 
-    Checkpoints that are all damaged are renamed, so that those of the new start do not replace them.
+    If all checkpoints are damaged, they are renamed, so that new ones do not overwrite them.
     """
     folder = out / "checkpoints"
     found, complaints = load_newest(folder, agent, streams)
@@ -154,9 +154,9 @@ def _resumed(start: RunStart, out: Path, agent: MetaAgent[Any], streams: Streams
         note = f"resuming after iteration {found.iteration}"
     elif complaints:
         set_aside(folder)
-        note = f"no whole checkpoint in {out}: starting afresh (the damaged ones get the ending {DAMAGED})"
+        note = f"no intact checkpoint in {out}: starting from scratch (the damaged ones are renamed *{DAMAGED})"
     else:
-        note = f"no checkpoint in {out}: starting afresh"
+        note = f"no checkpoint in {out}: starting from scratch"
     return replace(start, progress=found or start.progress, warnings=(*start.warnings, *complaints), note=note)
 
 
@@ -170,7 +170,7 @@ def _evaluated(agent: MetaAgent[Any], family: Family, run: RunConfig, progress: 
         Streams.for_evaluation(config.seed, progress.iteration),
         episodes=config.episodes,
         horizon=run.spaces.horizon,
-        diverged_limit=1.0,  # a policy in training may still learn to stay where the simulation is sound
+        diverged_limit=1.0,  # a policy in training may still learn to avoid divergence
     )
     metrics = {f"evaluation/return/{k}": float(v) for k, v in enumerate(result.returns.mean(axis=(0, 2)))}
     for name, rates in (("success_last", success_rates(result, "last")), ("success", success_rates(result))):

@@ -33,7 +33,7 @@ def environments_memory(envs: TaskVecEnv, tasks: int, episodes: int) -> Need:
     """Memory of a batch of environments.
 
     Args:
-        envs: A batch of one such environment.
+        envs: A batch with one such environment.
         tasks: `M`.
         episodes: `E`.
     """

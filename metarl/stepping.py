@@ -1,4 +1,4 @@
-"""Who steps environments that are made one by one: this process or worker processes."""
+"""Stepping of environments that are made one by one: in this process or in worker processes."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ MakeEnvs: TypeAlias = Callable[[int, int, int], TaskVecEnv]
 
 @dataclass(frozen=True, kw_only=True)
 class Stepping:
-    """How environments that are made one by one (Gymnasium environments) are stepped."""
+    """Stepping of environments that are made one by one (Gymnasium environments)."""
 
     workers: Literal["auto", "sync", "async"] = "auto"
-    """Step in this process (sync) or in worker processes (async); auto measures both briefly and records the faster."""
+    """sync: this process; async: worker processes; auto: the faster one, measured at the start."""
     processes: RoundsOrNone = 0
     """Number of worker processes; 0 for one per core."""
     timeout: Seconds = 60.0
-    """Seconds after which a call of an environment (make, reset or step) counts as hung and ends the run. A hung close
-    is skipped."""
+    """Time limit of one call of an environment (make, reset, step), s; a slower call ends the run.
+    A hung close is skipped."""
 
 
 class SingleEnvs(Protocol):
@@ -31,7 +31,7 @@ class SingleEnvs(Protocol):
 
     @property
     def stepping(self) -> Stepping:
-        """How they are stepped."""
+        """The settings of their stepping."""
         ...
 
     def with_stepping(self, stepping: Stepping) -> SingleEnvs:

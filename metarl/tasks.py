@@ -42,7 +42,7 @@ class TaskDistribution(Protocol):
 
     @property
     def splits(self) -> bool:
-        """Whether there are held-out tasks. If not, evaluation uses the training tasks, and every curve says so."""
+        """Whether there are held-out tasks. If not, evaluation uses the training tasks, and its labels say so."""
         ...
 
     def sample(self, n: int, rng: np.random.Generator) -> list[Task]:
@@ -98,9 +98,9 @@ class ContinuousTasks:
     """Tasks with continuous parameters: random training tasks, fixed held-out tasks.
 
     The held-out tasks are the first points of the Halton sequence (Halton 1960) under each parameter's transform. Every
-    prefix of them covers the family evenly, without random numbers. With more than four variates the first points are
-    no longer even, and the tasks are drawn with a fixed seed instead. A training task that equals a held-out one is
-    drawn again, so the two sets are disjoint by construction.
+    prefix of them covers the family evenly, without random numbers. With more than four variates the first points do
+    not cover the family evenly; the tasks are then drawn with a fixed seed. A training task that equals a held-out one
+    is drawn again, so the two sets are disjoint by construction.
 
     Args:
         family: Name of the family.
@@ -179,7 +179,7 @@ class DiscreteTasks:
         family: Name of the family.
         parameters: Descriptions of the parameters; the tasks hold the values.
         train: The training tasks.
-        withheld: The held-out tasks; None for a family too small to split, which is evaluated on its training tasks
+        withheld: The held-out tasks; None for a family that is too small to split: evaluation uses its training tasks
             (`splits` is False).
 
     Raises:
@@ -237,14 +237,14 @@ def told_parameters(distribution: TaskDistribution) -> tuple[TaskParameter, ...]
 
 
 def balanced_choice(size: int, n: int, rng: np.random.Generator) -> list[int]:
-    """`n` indices below `size` in random order, each drawn equally often, or once more than another."""
+    """`n` indices below `size` in random order; how often each occurs differs by at most one."""
     rounds = [rng.permutation(size) for _ in range(-(-n // size))]
     return [int(i) for i in np.concatenate(rounds)[:n]]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Family:
-    """A task distribution and the environments that play its tasks: what `metarl train AGENT FAMILY` names.
+    """A task distribution and the environments that play its tasks: FAMILY in `metarl train AGENT FAMILY`.
 
     Args:
         name: Name of the family, as on the command line.
@@ -252,10 +252,10 @@ class Family:
         distribution: Distribution of its tasks.
         horizon: `T`, steps of an episode, unless the run sets another.
         make_envs: `(M, E, horizon) ->` the batch of environments.
-        single_envs: `make_envs` again, if it makes single environments: worker processes can then step them. Dropped
-            when `make_envs` is replaced by anything else.
+        single_envs: `make_envs` again if it makes single environments, which worker processes can step. Dropped if
+            `make_envs` is replaced by another function.
         class_of: Maps a task to the name of its class, if results are also reported per class.
-        reward_version: Name of the reward function, if the benchmark has had several; reported beside every number.
+        reward_version: Name of the reward function, if the benchmark has had several; reported with every number.
     """
 
     name: str
@@ -273,11 +273,11 @@ class Family:
 
     @property
     def stepping(self) -> Stepping | None:
-        """How its single environments are stepped; None for a batch that steps itself."""
+        """Stepping of its single environments; None for a batch that steps itself."""
         return self.single_envs.stepping if self.single_envs else None
 
     def with_single_envs(self, envs: SingleEnvs) -> Family:
-        """The same family, played by other single environments."""
+        """The same family with other single environments."""
         return replace(self, make_envs=envs, single_envs=envs)
 
     def with_stepping(self, stepping: Stepping | None) -> Family:
@@ -383,7 +383,7 @@ def split_tasks(distribution: TaskDistribution, split: Split, n: int | None = No
 
 
 def split_name(distribution: TaskDistribution, split: Split) -> Split:
-    """Name of the split that `split_tasks` really takes tasks from: `train` if it falls back to training tasks."""
+    """Name of the split that `split_tasks` takes tasks from: `train` if it falls back to training tasks."""
     if not distribution.splits or (split == "tune" and not _kept_for_tuning(distribution)):
         return "train"
     return split

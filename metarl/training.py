@@ -22,7 +22,7 @@ class IterationReport:
     """Result of one iteration.
 
     Args:
-        progress: The counters after it.
+        progress: The counters after the iteration.
         metrics: Returns before and after adaptation, seconds, and the metrics of the agent.
     """
 
@@ -39,7 +39,7 @@ def meta_train(
     iterations: int,
     start: Progress | None = None,
 ) -> Iterator[IterationReport]:
-    """Trains an agent; yields after every iteration, when the agent can be saved.
+    """Trains an agent; yields after every iteration; the agent can then be saved.
 
     Args:
         agent: The agent, which is changed.

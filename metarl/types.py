@@ -1,4 +1,4 @@
-"""The data types of metarl, and the letters of their axes.
+"""The data types of metarl, and the letters that name their axes.
 
 Comments and docstrings give the axes of every array with these letters:
 
@@ -197,10 +197,10 @@ class Trajectories:
         actions: `[M, E, T, A]` float32, as the environment received them.
         rewards: `[M, E, T]` float32.
         terminated: `[M, E, T]`, True at a terminal step.
-        truncated: `[M, E, T]`, True at the step that the time limit cut.
+        truncated: `[M, E, T]`, True at the step of the time limit.
         mask: `[M, E, T]`, True for steps that happened, False for padding.
         success: `[M, E, T]`, or None if the family does not report success.
-        diverged: `[M, E]`, True if a blown-up simulation ended the episode.
+        diverged: `[M, E]`, True if a diverged simulation ended the episode.
         extras: The extras of the actions, each `[M, E, T, ...]`.
     """
 
@@ -321,7 +321,7 @@ class Trajectories:
 
 
 def with_known_success(collects: Sequence[Trajectories]) -> list[Trajectories]:
-    """The same collects of one family, with successes of False in place of None if any of them reports success."""
+    """The same collects of one family. If any of them reports success, unknown successes become False."""
     if all(t.success is None for t in collects):
         return list(collects)
     return [replace(t, success=np.zeros_like(t.mask)) if t.success is None else t for t in collects]

@@ -26,7 +26,7 @@ def available_cores() -> int:
 
 
 def fixed_actions(space: spaces.Space[Any]) -> str:
-    """A line about action components whose bounds are equal; empty if every component can vary."""
+    """A warning about action components with equal bounds; empty if every component can vary."""
     if not isinstance(space, spaces.Box):
         return ""
     low, high = np.ravel(space.low), np.ravel(space.high)
@@ -47,8 +47,8 @@ class TaskVecEnv(VectorEnv[Floats, Floats, Any], ABC):
     is not stepped, and has reward 0, until `reset`. A family implements four methods: `_apply_tasks`, `_reset_rows`,
     `_step_rows` and `_observe`.
 
-    Step infos, each `[N]`: `diverged` (the simulation blew up in this step; the row is terminated with reward 0 and its
-    last finite observation), `success` if the family has it, and the family's own reward terms.
+    Step infos, each `[N]`: `diverged` (the simulation diverged in this step; the row is terminated with reward 0 and
+    its last finite observation), `success` if the family has it, and the family's own reward terms.
 
     Args:
         num_tasks: `M`.
@@ -62,12 +62,12 @@ class TaskVecEnv(VectorEnv[Floats, Floats, Any], ABC):
     """
 
     reports_success: bool = False
-    """Whether infos report success. True from the first report on, if they report it only when it happens."""
+    """Whether infos report success. If they report it only when it happens, it is True after the first report."""
     single_observation_space: spaces.Box
     single_action_space: spaces.Box | spaces.Discrete
     row_bytes: int = 1024
     """Lower bound on the memory of one environment without its observations, bytes. Set it for families of large rows:
-    a batch that exceeds the memory is then refused before it is made."""
+    a batch that exceeds the memory then raises an error before it is created."""
     task_bytes: int = 0
     """Lower bound on the memory that the environments of a task share, bytes."""
     observation_units: tuple[str, ...] = ()
@@ -86,7 +86,7 @@ class TaskVecEnv(VectorEnv[Floats, Floats, Any], ABC):
                 raise ValueError(f"TaskVecEnv: got {name} = {value}, expected at least 1")
         if not observation_space.shape[0]:
             raise ValueError(
-                "TaskVecEnv: got an empty observation space, expected at least one number, if only a constant"
+                "TaskVecEnv: got an empty observation space, expected at least one number, such as a constant"
             )
         self.num_tasks, self.episodes, self.horizon = num_tasks, episodes, horizon
         self.num_envs = num_tasks * episodes
@@ -117,8 +117,8 @@ class TaskVecEnv(VectorEnv[Floats, Floats, Any], ABC):
     def _step_rows(self, rows: np.ndarray, actions: Floats) -> tuple[Floats, Bools, Bools, dict[str, np.ndarray]]:
         """Steps the rows with `actions` `[rows, A]`, or whole numbers `[rows]` if they are discrete.
 
-        Returns reward, terminated, diverged and infos, `[rows]` each. Infos may hold `truncated`, for a row whose own
-        time limit came before the batch's. Draw noise from `self.np_random`.
+        Returns reward, terminated, diverged and infos, `[rows]` each. Infos may hold `truncated`, for a row that
+        reached its own time limit before the batch's. Draw noise from `self.np_random`.
         """
 
     @abstractmethod
@@ -150,7 +150,7 @@ class TaskVecEnv(VectorEnv[Floats, Floats, Any], ABC):
         return Spaces(size, low, high, self.horizon, observation_units=units)
 
     def set_tasks(self, tasks: Sequence[Task]) -> None:
-        """Gives each group of `E` rows its task; every row has to be reset before the next step.
+        """Sets the task of each group of `E` rows; every row has to be reset before the next step.
 
         Raises:
             ValueError: The number of tasks is not `M`.
@@ -170,7 +170,7 @@ class TaskVecEnv(VectorEnv[Floats, Floats, Any], ABC):
             height: Height of the image, pixels.
 
         Returns:
-            `[height, width, 3]`, red, green and blue from 0 to 255; in the environment's own size if it has one.
+            `[height, width, 3]`, red, green and blue from 0 to 255; in the environment's own size if that is fixed.
 
         Raises:
             ValueError: The environments have no rendering.

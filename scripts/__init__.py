@@ -1,1 +1,1 @@
-"""The doors: the command `metarl`, presets, benchmarks. The only place that knows environments and agents both."""
+"""The command `metarl`, presets and benchmarks: the only package that imports both environments and agents."""

@@ -22,11 +22,11 @@ class ListCommand:
     """Lists agents, families and presets."""
 
     json: bool = False
-    """Print one line of JSON instead of tables."""
+    """Print one JSON line instead of the tables."""
 
 
 def catalogue() -> dict[str, Any]:
-    """Agents, families and presets as a JSON value; announced names that cannot be loaded are under `broken`."""
+    """Agents, families and presets as a JSON value; registered names that cannot be loaded are under `broken`."""
     broken: list[dict[str, str]] = []
     return {
         "agents": _rows(AGENTS, "agent", _agent_row, broken),
@@ -50,7 +50,7 @@ def catalogue() -> dict[str, Any]:
 def _rows(
     group: str, kind: str, row_of: Callable[[str], dict[str, Any]], broken: list[dict[str, str]]
 ) -> list[dict[str, Any]]:
-    """A row for each announced name; one that raises is added to `broken`, so that the others are still listed."""
+    """A row for each registered name; a name that raises is added to `broken`."""
     rows = []
     for name in names(group):
         try:
@@ -78,7 +78,7 @@ def _family_row(family: Family) -> dict[str, Any]:
     }
 
 
-TITLES = {"broken": "broken: announced by a package, but it cannot be loaded"}
+TITLES = {"broken": "broken: registered by a package, but cannot be loaded"}
 
 
 def _table(title: str, rows: list[dict[str, Any]]) -> Table:

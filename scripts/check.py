@@ -1,4 +1,4 @@
-"""`metarl check FAMILY`: finds faults of a family, and says what to change."""
+"""`metarl check FAMILY`: plays a family and reports its faults, with advice."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ Seconds = Annotated[float, Range(0, 86400, open_low=True), tyro.conf.arg(metavar
 
 @dataclass(frozen=True, kw_only=True)
 class CheckCommand(GymOptions):
-    """Plays a few episodes of a family and reports its problems. Exit code 0: no problem; 1: at least one."""
+    """Plays a few episodes of a family and reports problems. Exit code 0: none; 1: some."""
 
     family: Annotated[str, tyro.conf.Positional]
     """Family to check: a name, gym:ID, or your own module:function."""
     seconds: Seconds = 60.0
-    """Time limit, s. For a slow environment less is played, and the checks that were left out are named."""
+    """Time limit, s. Checks that did not finish are listed."""
     json: bool = False
-    """End stdout with one line of JSON."""
+    """Print the results as one JSON line at the end."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

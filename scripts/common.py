@@ -53,8 +53,8 @@ def refuse_environment(failure: EnvError, advice: str = "") -> NoReturn:
 def border() -> Iterator[None]:
     """Turns errors about user input into one line and exit code 2.
 
-    Errors of an environment print its traceback first. A failed import is explained by package versions that do not
-    match, if there are any.
+    Errors of an environment print its traceback first. If a package version does not match, the message of a failed
+    import says so.
     """
     try:
         yield
@@ -80,7 +80,7 @@ def border() -> Iterator[None]:
 
 
 def _raise_if_ending(error: Exception) -> None:
-    """Raises KeyboardInterrupt instead of an error that a stop of the command caused."""
+    """Raises KeyboardInterrupt instead of an error if the command is stopping."""
     if is_ending():
         raise KeyboardInterrupt from error
 
@@ -95,7 +95,7 @@ def parse(kind: Any, prog: str, arguments: Sequence[str], default: Any = None) -
         default: Instance with the defaults; those of the dataclass if None.
 
     Raises:
-        SystemExit: `--help` was asked for (code 0), or the words are wrong (code 2, after one line on stderr).
+        SystemExit: `--help` was given (code 0), or the words are wrong (code 2, after one line on stderr).
     """
     errors = io.StringIO()
     try:
@@ -110,7 +110,7 @@ def parse(kind: Any, prog: str, arguments: Sequence[str], default: Any = None) -
 
 
 def option_value(arguments: Sequence[str], option: str, default: str) -> str:
-    """The last value of an option, read before the full parse because other options depend on it.
+    """The last value of an option; read before the full parse, since other options depend on it.
 
     Args:
         arguments: Words of the command line.
@@ -150,7 +150,7 @@ WORDS = (
 
 
 def _plain(text: str) -> str:
-    """A boxed, coloured message of tyro as plain text on one line, without title and hints."""
+    """A message of tyro as plain text on one line, without box, colours, title and hints."""
     text = re.sub(r"\x1b\[[0-9;]*m", "", text)
     text = re.sub(r"[\u2500-\u257f]+|-{5,}|^\s*[|+]|[|+]\s*$", " ", text, flags=re.MULTILINE)
     words = re.sub(rf"^({TITLES})\s+", "", " ".join(text.split()))

@@ -57,7 +57,7 @@ class CompareCommand:
     split: Split = "test"
     """Tasks: test (held out, to report), tune (held out, to choose settings by), or train (training tasks)."""
     family: str | None = None
-    """Family of the runs; required only if it is a module:function of your own."""
+    """Family of the runs; required only for your own module:function."""
     agent: tuple[str, ...] = ()
     """Classes of your own agents in the runs, as module:Class."""
     tasks: Rows = REPORTED
@@ -67,8 +67,8 @@ class CompareCommand:
     actions: Actions = "sample"
     """Actions in evaluated episodes: samples of the policy, or its mode."""
     over: Over = "tasks"
-    """Source of error in the 95 % intervals of the table: tasks, seeds of training, or both.
-    If there are several seeds, a second table has all three."""
+    """Source of error of the 95 % intervals in the table: tasks, training seeds, or both.
+    With several seeds, a second table has all three."""
     statistic: Statistic = "mean"
     """Statistic over seeds and tasks: mean, or iqm (interquartile mean)."""
     seed: Seed = 0
@@ -82,7 +82,7 @@ class CompareCommand:
 
 
 def _runs(folders: Sequence[Path], own: OwnAgents) -> list[tuple[Path, RunConfig]]:
-    """All runs in the folders, each of which is a run or holds the runs of several seeds."""
+    """All runs in the folders; a folder is a run, or has the runs of several seeds."""
     paths = []
     for folder in folders:
         seeds = sorted(folder.glob("seed-*/config.json"))
@@ -197,7 +197,7 @@ def _contender(group: Group, family: Family, command: CompareCommand) -> Contend
 
 
 def _alike_in_success(contenders: Sequence[Contender]) -> list[Contender]:
-    """The same contenders; if any of them reports success, unknown successes of the others count as failures."""
+    """The same contenders. If any of them reports success, unknown successes of the others count as failures."""
     known = iter(with_known_successes([result for one in contenders for result in one.results]))
     return [dataclasses.replace(one, results=tuple(next(known) for _ in one.results)) for one in contenders]
 

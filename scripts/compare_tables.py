@@ -12,7 +12,7 @@ from metarl.intervals import FEWEST_TO_RESAMPLE
 from metarl.report import millions
 
 OVER: tuple[Over, ...] = ("tasks", "seeds", "both")
-"""Sources of error that the table of seeds has a column for."""
+"""Sources of error with a column in the table of seeds."""
 FIRST_NOTE = "* first: before adaptation; for agents with a memory, the first episode, during which they already adapt"
 
 

@@ -1,4 +1,4 @@
-"""Progress on stderr: a live table on a terminal, plain lines elsewhere."""
+"""Progress on stderr: a live table on a terminal, plain lines otherwise."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class TrainingDisplay:
 
     Args:
         title: Name of the run.
-        iterations: Iterations in all.
+        iterations: Total number of iterations.
         start: The counters at the start.
         first: Label of the first point of a curve, see `first_label`.
         last: Label of the last point, see `last_label`.
@@ -59,7 +59,7 @@ class TrainingDisplay:
         self.stop()
 
     def start(self) -> None:
-        """Takes the terminal, if there is one."""
+        """Starts the live table on a terminal."""
         if self._live:
             self._live.start()
 
@@ -69,7 +69,7 @@ class TrainingDisplay:
             self._live.stop()
 
     def update(self, progress: Progress, metrics: Mapping[str, float]) -> None:
-        """Shows the state after an iteration; plain lines at most every five seconds, and for the first and last."""
+        """Shows the state after an iteration; plain lines at most every five seconds, and at start and end."""
         elapsed = time.perf_counter() - self._began
         done = progress.iteration - self._start.iteration
         last = max(int(key.split("/")[1]) for key in metrics if key.startswith("return/"))
@@ -85,7 +85,7 @@ class TrainingDisplay:
         }
         self._diverged += int(metrics.get("diverged_episodes", 0))
         if self._diverged:
-            rows["blown-up episodes"] = f"{int(metrics.get('diverged_episodes', 0)):,} ({self._diverged:,} in all)"
+            rows["diverged episodes"] = f"{int(metrics.get('diverged_episodes', 0)):,} ({self._diverged:,} in all)"
         rates = [(metrics.get(f"success_last/{k}"), metrics.get(f"success/{k}")) for k in (0, last)]
         if any(rate is not None for pair in rates for rate in pair):  # some collects may have no success rate
             ends = [f"{_rate(at_last)} ({_rate(at_any)})" for at_last, at_any in rates]
@@ -112,10 +112,10 @@ class TrainingDisplay:
 
 
 class RunDisplay:
-    """The display as a watcher of a run; a reader that closed the output asks the run to stop.
+    """The display as a watcher of a run. It requests a stop if the reader of the output is gone.
 
     Args:
-        stop: Receives that request.
+        stop: Receives the request.
 
     Attributes:
         progress: The counters of the run so far.

@@ -20,11 +20,11 @@ STOPPED = "stopped"
 
 
 class Ending:
-    """Guards a command, so that it ends early with one word and no traceback.
+    """Guards a command, so that an early end prints one word and no traceback.
 
     The first Ctrl-C raises KeyboardInterrupt, so that files and processes are closed. The second ends the process at
-    once, and so does the first while nothing is open (during imports, and at the end of the process). A signal that the
-    parent process ignores stays ignored: a shell does so for commands in the background.
+    once; so does the first during imports and at the end of the process, when nothing is open. A signal that the parent
+    process ignores stays ignored: shells do so for background commands.
 
     Args:
         own_process: Whether the command is the whole process. Otherwise signal handlers are restored at the end, and
@@ -44,7 +44,7 @@ class Ending:
         return self
 
     def take_signals(self) -> None:
-        """Handles Ctrl-C and SIGTERM from here on, unless they are ignored or handled otherwise already."""
+        """Installs the handlers of Ctrl-C and SIGTERM, unless these are ignored or already handled."""
         import signal
 
         if self._own_process:
@@ -53,7 +53,7 @@ class Ending:
             if signal.getsignal(number) == default:
                 try:
                     self._previous[number] = signal.signal(number, self._handle)
-                except ValueError:  # not the main thread: signals are not for us
+                except ValueError:  # not the main thread, which alone handles signals
                     break
 
     def __exit__(
@@ -69,9 +69,9 @@ class Ending:
                 signal.signal(number, handler)
 
     def exit_code(self, command: Callable[[], int]) -> int:
-        """Runs a command; returns its exit code, or that of its early end.
+        """Runs a command; returns its exit code, also after an early end.
 
-        Threads that an environment left running would keep the process alive; they are ended, with a warning.
+        An environment's threads would keep the process alive; they are ended, with a warning.
         """
         try:
             code = self._exit_code(command)
@@ -90,7 +90,7 @@ class Ending:
         except SystemExit as stop:
             if self.signal:
                 return self._stopped()
-            if isinstance(stop.__context__, BrokenPipeError):  # how rich tells of it
+            if isinstance(stop.__context__, BrokenPipeError):  # rich's exception for it
                 return _quiet()
             _flushed(0)
             raise
@@ -122,13 +122,13 @@ class Ending:
         raise KeyboardInterrupt
 
     def _unraisable(self, problem: Any) -> None:
-        """Ends the process if Ctrl-C came in a callback, which cannot raise it."""
+        """Ends the process if Ctrl-C came in a callback, where it cannot be raised."""
         if issubclass(problem.exc_type, KeyboardInterrupt):
             self._leave()
         self._hook(problem)
 
     def _leave(self) -> NoReturn:
-        """Ends the process and its children now."""
+        """Ends the process and its children at once."""
         _end_children()
         with contextlib.suppress(OSError):
             os.write(2, f"{STOPPED}\n".encode())
@@ -143,9 +143,10 @@ def run_as_process(command: Callable[[], int]) -> NoReturn:
 
 
 class StopRequest:
-    """Set by the first Ctrl-C or SIGTERM: finish the iteration, save and leave. The second one leaves at once.
+    """Set by the first Ctrl-C or SIGTERM: the run finishes the iteration, saves and ends.
 
-    Output whose reader is gone sets it too. A signal that is ignored stays ignored.
+    The second signal ends the run at once. The request is also set if the reader of the output is gone. An ignored
+    signal stays ignored.
 
     Attributes:
         requested: Whether it is set.
@@ -169,7 +170,7 @@ class StopRequest:
 
     @contextlib.contextmanager
     def showing(self) -> Iterator[None]:
-        """Context for output: if its reader is gone, a stop is requested."""
+        """Context for output: requests a stop if its reader is gone."""
         try:
             yield
         except BrokenPipeError:
@@ -188,7 +189,7 @@ class StopRequest:
 
 
 def _leave_threads(code: int) -> None:
-    """Ends the process if foreign threads are still running; Python would wait for them."""
+    """Ends the process if an environment's threads are still running; Python would wait for them."""
     threading = sys.modules.get("threading")
     if threading is None:
         return
@@ -207,7 +208,7 @@ def _leave_threads(code: int) -> None:
 
 
 def _end_children() -> None:
-    """Kills the remaining worker processes, before they notice that their pipes are closed."""
+    """Kills the remaining worker processes, which would otherwise report closed pipes."""
     if "multiprocessing" in sys.modules:
         children = sys.modules["multiprocessing"].active_children()
         for child in children:
@@ -217,7 +218,7 @@ def _end_children() -> None:
 
 
 def is_ending() -> bool:
-    """Whether a signal has asked this process to end; a failure after that is not an error of the user."""
+    """Whether a signal has asked this process to end; later failures are not reported as errors."""
     import signal
 
     handler = signal.getsignal(SIGINT), signal.getsignal(SIGTERM)
@@ -241,7 +242,7 @@ def output_is_closed() -> bool:
 
 
 def _open_streams() -> None:
-    """Reopens standard streams that the parent closed, and makes output of any character safe."""
+    """Reopens standard streams that the parent process closed, and sets an encoding that accepts every character."""
     for name, number in (("stdin", 0), ("stdout", 1), ("stderr", 2)):
         stream = getattr(sys, name)
         if stream is None:
@@ -255,7 +256,7 @@ def _open_streams() -> None:
 
 
 def _flushed(code: int) -> int:
-    """The exit code, after flushing all output; 2 if the output cannot be written."""
+    """Flushes all output and returns the exit code; 2 if the output cannot be written."""
     try:
         sys.stdout.flush()
         sys.stderr.flush()
@@ -267,7 +268,7 @@ def _flushed(code: int) -> int:
 
 
 def _no_room(error: OSError) -> int:
-    """Prints one line on output that cannot be written; exit code 2."""
+    """Reports output that cannot be written, on one line; returns exit code 2."""
     _to_nowhere(sys.stdout)
     try:
         print(f"metarl: error: the output cannot be written: {error}", file=sys.stderr, flush=True)
@@ -277,7 +278,7 @@ def _no_room(error: OSError) -> int:
 
 
 def _quiet() -> int:
-    """Discards the rest of the output if its reader is gone; exit code 0."""
+    """Discards the rest of the output, whose reader is gone; returns exit code 0."""
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
@@ -287,7 +288,7 @@ def _quiet() -> int:
 
 
 def _to_nowhere(stream: Any) -> None:
-    """Redirects a stream to the null device, so that the interpreter can flush it at its end."""
+    """Redirects a stream to the null device, so that the interpreter can flush it on exit."""
     try:
         file = os.open(os.devnull, os.O_WRONLY)
         os.dup2(file, stream.fileno())

@@ -56,19 +56,19 @@ class EvaluateCommand:
     split: Split = "test"
     """Tasks: test (held out, to report), tune (held out, to choose settings by), or train (training tasks)."""
     family: str | None = None
-    """Family to evaluate on; by default the run's own. A module:function of your own must be named again."""
+    """Family to evaluate on; by default that of the run. Name your own module:function again."""
     agent: tuple[str, ...] = ()
     """Classes of your own agents in the runs, as module:Class."""
     protocol: Literal["curve", "metaworld"] = "curve"
     """curve: collect and adapt as in training.
-    metaworld: all held-out tasks, 10 episodes to adapt, then 3 evaluated episodes with the mode of the policy."""
+    metaworld: all held-out tasks, 10 adaptation episodes, then 3 evaluated episodes with the policy's mode."""
     actions: Actions | None = None
     """Actions in evaluated episodes: samples of the policy, or its mode. Adaptation episodes are always sampled.
-    By default sample, with --protocol metaworld mode."""
+    By default sample; with --protocol metaworld, mode."""
     end_at_success: bool = False
     """Truncate an episode at its first success."""
     tasks: RowsOrNone = None
-    """Number of tasks, at most all of the split; by default 40, with --protocol metaworld all."""
+    """Number of tasks, at most all of the split; by default 40, or all with --protocol metaworld."""
     adapt_steps: RoundsOrDefault = None
     """Adaptation steps (K); by default as in training."""
     episodes: RowsOrNone = None
@@ -81,7 +81,7 @@ class EvaluateCommand:
     """Checkpoint file; by default the newest intact one."""
     reference: tuple[Path, ...] = ()
     """Folders of other runs to plot on the same axes.
-    If they include one of multitask and one of oracle, the share of the gap between the two is reported."""
+    With one run of multitask and one of oracle, the share of the gap between these two is reported."""
     out: Path | None = None
     """Folder for the results; by default a new one in the run's folder."""
     json: bool = False
@@ -89,7 +89,7 @@ class EvaluateCommand:
 
 
 def _out_dir(command: EvaluateCommand) -> Path:
-    """Folder of the results, such that earlier ones are not overwritten.
+    """Folder of the results; earlier results are not overwritten.
 
     Raises:
         ValueError: The folder given by `--out` holds results.
@@ -186,7 +186,7 @@ def _print_classes(result: EvalResult, class_of: Callable[[Task], str]) -> None:
 
 
 def _notes(family: Family, result: EvalResult, others: Mapping[str, EvalResult], lines: Mapping[str, str]) -> list[str]:
-    """Remarks that are needed to interpret the numbers."""
+    """Notes on the interpretation of the numbers."""
     notes = [f"reward: {family.reward_version}"] if family.reward_version else []
     if result.split == "test" and split_tasks(family.distribution, "tune", 1)[0] in result.tasks:
         notes.append(f"these include tasks after the first {REPORTED} (--split tune), by which settings may be chosen")

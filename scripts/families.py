@@ -1,4 +1,4 @@
-"""The family that a command line names, and the agent and family of a finished run."""
+"""The family on a command line, and agent and family of a run."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ class GymOptions:
     """Options for a family gym:ID."""
 
     vary: Annotated[tuple[str, ...], tyro.conf.UseAppendAction, VARIATION] = ()
-    """With gym:ID, a parameter in which tasks differ: a constructor argument or an attribute of the environment."""
+    """For gym:ID: a constructor argument or attribute that varies between tasks. May be repeated."""
     constants: Annotated[tuple[str, ...], tyro.conf.UseAppendAction, CONSTANT] = ()
-    """With gym:ID, a constructor argument that is the same in every task: "enable_wind=true", "xml_file=robot.xml"."""
+    """For gym:ID: a constructor argument that is the same in all tasks, such as "enable_wind=true". May be repeated."""
 
 
 OwnAgents = Mapping[str, type[MetaAgent[Any]]]
-"""Classes of the user's own that a command line names, by the name of the class."""
+"""A user's classes that a command line names, by class name."""
 
 
 def own_agents(specs: Sequence[str]) -> OwnAgents:
@@ -46,12 +46,12 @@ def own_agents(specs: Sequence[str]) -> OwnAgents:
     """
     for spec in specs:
         if not is_own_agent(spec):
-            raise ValueError(f"--agent: got {spec!r}, expected module:Class; announced agents are found without it")
+            raise ValueError(f"--agent: got {spec!r}, expected module:Class; registered agents are found without it")
     return {spec.rpartition(":")[2]: agent_class(spec) for spec in specs}
 
 
 def config_of_run(run_dir: Path, own: OwnAgents) -> RunConfig:
-    """The configuration of a run, its agent among the classes that the command line names, or announced.
+    """The configuration of a run whose agent is registered or named on the command line.
 
     Raises:
         ValueError: The folder is no run, or its agent has to be named.
@@ -77,7 +77,7 @@ def family_of_run(run: RunConfig, named: str | None) -> Family:
     """The run's family, or the one named on the command line; `gym:ID` alone stands for the run's `gym:ID?...`.
 
     Raises:
-        ValueError: The run's family is code of the user's own, and the command line does not name it again.
+        ValueError: The run's family is the user's own code, and the command line does not name it again.
     """
     if named is None and is_own_code(run.family):
         raise ValueError(

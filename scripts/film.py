@@ -52,7 +52,7 @@ class Filmed(VectorFilter):
         episodes: Indices of the episodes to record; episode 0 follows the first reset.
         size: Width and height of a frame, pixels.
         fps: Largest number of frames per second. Every n-th step is recorded, and the last one.
-        on_picture: Called after each frame with the number of frames so far and an upper bound of their total.
+        on_picture: Called after each frame with the number of frames so far and an upper bound of the total.
 
     Attributes:
         takes: The recording of each selected episode.
@@ -142,7 +142,7 @@ def still(takes: Sequence[Take], headings: Sequence[str], title: str, size: tupl
 def _sheet(
     rows: Sequence[Sequence[tuple[Take, int]]], headings: Sequence[str], title: str, size: tuple[int, int]
 ) -> np.ndarray:
-    """Frames with captions on a white sheet, given as rows of takes and frame indices."""
+    """Frames with captions on a white sheet; the arguments are rows of takes and frame indices."""
     width, height = size
     columns = len(rows[0])
     total = (columns * (width + GAP) + GAP, TITLE + len(rows) * (height + CAPTION) + GAP)

@@ -1,4 +1,4 @@
-"""Selection of an OpenGL backend that renders without a screen, before MuJoCo is imported."""
+"""Selection of an OpenGL backend that renders without a screen; called before MuJoCo is imported."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ PROBE_SECONDS = 60
 
 
 def use_off_screen_rendering() -> str | None:
-    """Sets `MUJOCO_GL` to a backend that works: the one it names, else the first of egl and osmesa.
+    """Sets `MUJOCO_GL` to a working backend: the one it names, else egl or osmesa.
 
     Each backend is tried in a separate process, because a broken driver may crash the process that loads it. If none
     works, `MUJOCO_GL` is unset, so that families that render without OpenGL still work.

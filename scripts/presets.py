@@ -22,7 +22,7 @@ VARIBAD_SOURCE = (
     "gamma 0.97, lambda 0.9, KL weight 0.1 (1 in the first config files), clip 0.1, entropy 0.01, 2 episodes"
 )
 REFERENCE_SOURCE = "the PPO settings of rl2 on this family, so that the two can be compared"
-PEARL_SOURCE = "Rakelly et al. 2019 and oyster (configs/), with networks, batches and updates cut to size for two cores"
+PEARL_SOURCE = "Rakelly et al. 2019 and oyster (configs/), with networks, batches and updates scaled down for two cores"
 PEARL_POINT = {
     "hidden": (128, 128),
     "encoder_hidden": (64, 64),
@@ -127,7 +127,7 @@ def _meta_world(agent: str, benchmark: str) -> Preset:
             training=_meta_world_run(budget // steps, tasks, 1),
             agent=RL2_META_WORLD,
             source=f"{META_WORLD_SOURCE}; entropy weight 5e-3 / 25 = 2e-4: 5e-3 is for raw advantages, of deviation "
-            "25 (untrained policy, ml10), these have deviation 1; 5 epochs of 20 minibatches in place of 10 epochs, "
+            "25 (untrained policy, ml10), these have deviation 1; 5 epochs of 20 minibatches instead of 10 epochs, "
             "segments and normalised observations: own choice",
         )
     if agent in ("multitask", "oracle"):
@@ -163,7 +163,7 @@ PRESETS: dict[tuple[str, str], Preset] = {
     ("maml-trpo", "half-cheetah-vel"): Preset(
         training={"iterations": 90},
         agent={"action_scale": 10.0},
-        source=f"{MAML_SOURCE}; 20 tasks in place of 40, action scale 10 as there",
+        source=f"{MAML_SOURCE}; 20 tasks instead of 40, action scale 10 as there",
     ),
     ("maml-trpo", "half-cheetah-vel-3"): Preset(
         training={"iterations": 90}, agent={"action_scale": 10.0}, source="as half-cheetah-vel"
@@ -197,12 +197,12 @@ PRESETS: dict[tuple[str, str], Preset] = {
     ("rl2", "point-robot"): Preset(
         training={"iterations": 100, "tasks": 40, "episodes": 2},
         agent={"learning_rate": 1e-3},
-        source=f"{RL2_SOURCE}; 80 trials of 40 tasks in place of 100, GRU 128 as in varibad",
+        source=f"{RL2_SOURCE}; 80 trials of 40 tasks instead of 100, GRU 128 as in varibad",
     ),
     ("rl2", "half-cheetah-vel"): Preset(
         training={"iterations": 200, "tasks": 40, "episodes": 2},
         agent={"learning_rate": 1e-3, "normalise_observations": True},
-        source=f"{RL2_SOURCE}; 80 trials of 40 tasks in place of 100, horizon 100, not 200, GRU 128 as in varibad",
+        source=f"{RL2_SOURCE}; 80 trials of 40 tasks instead of 100, horizon 100, not 200, GRU 128 as in varibad",
     ),
     ("rl2", "half-cheetah-vel-3"): Preset(
         training={"iterations": 600, "tasks": 40, "episodes": 1, "horizon": 200, "eval_every": 20},
@@ -285,14 +285,14 @@ PRESETS: dict[tuple[str, str], Preset] = {
     ("pearl", "point-robot"): Preset(
         training={"iterations": 40, "tasks": 20, "episodes": 2, "train_tasks": 80},
         agent=PEARL_POINT,
-        source=f"{PEARL_SOURCE}; 80 training tasks; learning rate 1e-3, reward scale 20 and bottleneck 0.03 in place "
+        source=f"{PEARL_SOURCE}; 80 training tasks; learning rate 1e-3, reward scale 20 and bottleneck 0.03 instead "
         f"of 3e-4, 100 and 0.1, discount 0.9: {OWN_RUNS}, judged on tasks 41 to 100 of the held-out sequence",
     ),
     ("pearl", "sparse-point-robot"): Preset(
         training={"iterations": 100, "tasks": 20, "episodes": 2, "train_tasks": 80},
         agent={**PEARL_POINT, "kl_weight": 1.0},
         source=f"{PEARL_SOURCE}; 80 training tasks, discount and bottleneck as published; "
-        "learning rate 1e-3 and reward scale 20 in place of 3e-4 and 100",
+        "learning rate 1e-3 and reward scale 20 instead of 3e-4 and 100",
     ),
     ("pearl", "half-cheetah-vel"): Preset(
         training=PEARL_CHEETAH_RUN, agent=PEARL_CHEETAH, source="as half-cheetah-vel-3"
@@ -317,7 +317,7 @@ PUBLISHED: dict[tuple[str, str], Preset] = {
         "3M steps; replay per task: own choice, a run stores 30,000 transitions of each",
     ),
 }
-"""Presets with networks, batches and budgets as published, where the default is smaller."""
+"""Presets with networks, batches and budgets as published, if the default is smaller."""
 
 TABLES: Mapping[PresetName, PresetTable] = {"default": PRESETS, "published": PUBLISHED}
-"""The tables of this package, as announced under the entry-point group `metarl.presets`."""
+"""The tables of this package, as registered under the entry-point group `metarl.presets`."""

@@ -11,7 +11,7 @@ from metarl.finite import NotFiniteError, remedies
 from metarl.runs import RunConfig
 
 DEFAULT_TRACK = "tensorboard"
-"""The trackers of a run that names none."""
+"""Trackers of a run without `--track`."""
 
 
 def folder_to_go_on_with(out: Path, seeds: int) -> Path | None:
@@ -30,8 +30,8 @@ def how_to_go_on(run: RunConfig, out: Path, seeds: int, track: str = DEFAULT_TRA
     """The command that resumes a run, and the other seeds if there are several.
 
     Args:
-        run: Its configuration.
-        out: Its folder.
+        run: Configuration of the run.
+        out: Folder of the run.
         seeds: As in `folder_to_go_on_with`.
         track: The trackers, as on the command line.
     """
@@ -39,17 +39,17 @@ def how_to_go_on(run: RunConfig, out: Path, seeds: int, track: str = DEFAULT_TRA
     if track != DEFAULT_TRACK:
         more += f" --track {shlex.quote(track)}"
     words = f"{shlex.quote(run.agent)} {shlex.quote(run.family)} --out {shlex.quote(str(folder))}{more}"
-    return f"go on with: metarl train {words} --resume"
+    return f"resume with: metarl train {words} --resume"
 
 
 def advice(out: Path, go_on: str) -> str:
-    """The newest checkpoint of a run that failed, and how to resume it."""
+    """The newest checkpoint of a failed run, and the command to resume it."""
     saved = list_checkpoints(out / "checkpoints")
-    left = f"the last checkpoint, {saved[-1]}, is whole" if saved else "there was no checkpoint yet"
-    return f"; {left}. Once that is mended, {go_on}"
+    left = f"the last checkpoint, {saved[-1]}, is intact" if saved else "there was no checkpoint yet"
+    return f"; {left}. After fixing this, {go_on}"
 
 
 def say_that_it_blew_up(run: RunConfig, error: NotFiniteError, out: Path, go_on: str) -> None:
-    """Prints one line on stderr: what is not finite, since when, what to try, and how to resume."""
+    """Prints one line on stderr: the numbers that are not finite, the iteration, remedies, how to resume."""
     tried = f"in a new run try {remedies(run.agent_config)}"
-    print(f"metarl: error: {run.agent} blew up in {error}; {tried}{advice(out, go_on)}", file=sys.stderr)
+    print(f"metarl: error: {run.agent} diverged in {error}; {tried}{advice(out, go_on)}", file=sys.stderr)

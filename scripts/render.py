@@ -45,7 +45,7 @@ class RenderCommand:
     split: Split = "test"
     """Tasks: test (held out, to report), tune (held out, to choose settings by), or train (training tasks)."""
     family: str | None = None
-    """Family to render; by default the run's own. A module:function of your own must be named again."""
+    """Family to render; by default that of the run. Name your own module:function again."""
     agent: tuple[str, ...] = ()
     """Classes of your own agents in the runs, as module:Class."""
     episodes: RowsOrNone = None

@@ -1,4 +1,4 @@
-"""`metarl train AGENT FAMILY`: trains an agent on a family, into a folder that can be resumed and evaluated."""
+"""`metarl train AGENT FAMILY`: trains an agent on a family, in a folder from which it can be resumed and evaluated."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from metarl.tasks import Family
 from metarl.watch import trackers
 
 BLEW_UP = 2
-"""Exit code of a training whose numbers are no longer finite."""
+"""Exit code of a diverged training."""
 
 USAGE = """usage: metarl train AGENT FAMILY [--out DIR] [--resume] [--seed S] [--iterations N] [--json] [options]
 
@@ -57,27 +57,27 @@ class Door:
     """Folder, start and output of a run."""
 
     out: Path | None = None
-    """Folder of the run; a new one under runs/ by default."""
+    """Folder of the run; by default a new one under runs/."""
     preset: PresetName = "default"
-    """Settings to start from: default, sized for two cores, or published, if there is one (`metarl list`)."""
+    """Default settings: default (sized for two cores) or published (if `metarl list` shows one)."""
     resume: bool = False
-    """Continue from the newest whole checkpoint in --out."""
+    """Resume from the newest intact checkpoint in --out."""
     seeds: RoundsOrNone = 0
-    """Train this many runs one after another, with seeds from --seed on, in OUT/seed-S; 0 trains one in OUT."""
+    """Number of runs, trained one after another with seeds from --seed on, in OUT/seed-S; 0 for one run in OUT."""
     track: str = DEFAULT_TRACK
     """Trackers of the metrics, separated by commas: tensorboard, csv, wandb, mlflow; or none."""
     json: bool = False
-    """End stdout with one line of JSON."""
+    """Print the results as one JSON line at the end."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class GymDoor(GymOptions, Door):
-    """The same, for a family gym:ID."""
+    """Folder, start and output of a run, for a family gym:ID."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Command:
-    """A command line, read.
+    """A parsed command line.
 
     Args:
         door: Folder, start and output of the run.
@@ -95,7 +95,7 @@ class Command:
 
 
 def _command_type(kind: type[MetaAgent[Any]], door: type[Door], stepping: bool) -> Any:
-    """The dataclass of the whole command line: the door and the run's settings flat, the agent's under --agent."""
+    """The dataclass of the whole command line: the agent's settings are under --agent, all others at the top level."""
     fields: list[tuple[str, Any]] = [
         ("door", Annotated[door, tyro.conf.arg(name="")]),
         ("training", Annotated[TrainConfig, tyro.conf.arg(name="")]),
@@ -109,8 +109,7 @@ def _command_type(kind: type[MetaAgent[Any]], door: type[Door], stepping: bool) 
 def _read_command(agent: str, name: str, arguments: Sequence[str]) -> Command:
     """Reads the command line.
 
-    With --resume, settings that it does not name come from the run's own configuration, or from the preset if it names
-    one.
+    With --resume, other settings come from the run's configuration, or from the preset if `--preset` names one.
     """
     agent_type = agent_class(agent)
     from_gym = name.startswith(PREFIX)  # the options --vary and --set define the family
@@ -128,7 +127,7 @@ def _read_command(agent: str, name: str, arguments: Sequence[str]) -> Command:
     training, agent_config = default_settings(agent, name, preset or "default", agent_type)
     door: Any = read(RunSettings(training=training, agent=agent_config, stepping=stepping)).door
     if door.resume and door.out is None:
-        raise ValueError("--resume: got no --out, expected the folder of the run to go on with")
+        raise ValueError("--resume: got no --out, expected the folder of the run to resume")
     earlier = folder_to_go_on_with(door.out, door.seeds) if door.resume else None
     saved = RunConfig.read(earlier, _own(agent, agent_type)) if earlier else None
     spec = gym_spec(name, door.vary, door.constants) if from_gym else name
@@ -144,7 +143,7 @@ def _read_command(agent: str, name: str, arguments: Sequence[str]) -> Command:
 
 
 def _own(agent: str, kind: type[MetaAgent[Any]]) -> type[MetaAgent[Any]] | None:
-    """The class of an agent that no package announces; None for an announced one."""
+    """The class of a user's own agent; None for a registered one."""
     return kind if is_own_agent(agent) else None
 
 
@@ -188,12 +187,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
             code = 130
             go_on = how_to_go_on(one_run, Path(end["run"]), door.seeds, door.track)
             print(f"stopped before {runs[len(ends)][0].out}; {go_on}", file=sys.stderr)
-        if code == BLEW_UP:  # the other seeds may be sound
+        if code == BLEW_UP:  # the other seeds may not diverge
             blown.append(str(end["run"]))
         elif code:
             break
     if blown and door.seeds:
-        print(f"metarl: error: {len(blown)} of {len(runs)} seeds blew up: {', '.join(blown)}", file=sys.stderr)
+        print(f"metarl: error: {len(blown)} of {len(runs)} seeds diverged: {', '.join(blown)}", file=sys.stderr)
     if door.json:
         end_with_json(ends if door.seeds else ends[0])
     return code or (BLEW_UP if blown else 0)
@@ -205,7 +204,7 @@ def _warn(lines: Iterable[str]) -> None:
 
 
 def _one_per_seed(door: Door, run: RunConfig) -> list[tuple[Door, RunConfig]]:
-    """The run itself; with --seeds, one for each seed from the run's own on, in folders side by side."""
+    """The run itself; with --seeds, one run for each seed from the run's seed on, in subfolders of --out."""
     if not door.seeds:
         return [(door, run)]
     parent, first = door.out or new_run_dir(run.agent, run.family), run.training.seed
@@ -246,7 +245,7 @@ def _train_here(door: Door, run: RunConfig, family: Family) -> tuple[int, dict[s
             refuse(f"{said}{advice(out, go_on)}")
         raise
     except KeyboardInterrupt:
-        print(f"left at once; {go_on}", file=sys.stderr)
+        print(f"stopped at once; {go_on}", file=sys.stderr)
         return 130, {"run": str(out), "iteration": None, "env_steps": None}, True
     progress = display.progress
     end = {"run": str(out), "iteration": progress.iteration, "env_steps": progress.env_steps}

@@ -74,7 +74,7 @@ class Package:
 
     @property
     def wanted_text(self) -> str:
-        """The requirement of metarl, and those of other packages that are pins, upper bounds, or not met."""
+        """The requirement of metarl, and those of other packages if they are pins, upper bounds, or not met."""
 
         def shown(who: str, one: str) -> bool:
             if not one or who == OURS:
@@ -173,7 +173,7 @@ def needed(installed: Distributions) -> list[Package]:
 
 
 def disagreeing(installed: Distributions, packages: Sequence[Package]) -> list[str]:
-    """One sentence for each installed package outside of `packages` that requires another version of one of them.
+    """One sentence for each other installed package that requires another version of one of `packages`.
 
     Args:
         installed: Installed distributions by canonical name.
@@ -196,7 +196,7 @@ def explanation(error: Exception) -> str | None:
     """One line about packages with a wrong version that may have caused `error`; None if all versions are right."""
     try:
         wrong = [package for package in needed(_installed()) if not package.fits]
-    except Exception:  # must not hide `error` by an error of its own
+    except Exception:  # must not replace `error` by another error
         return None
     if not wrong:
         return None

@@ -51,7 +51,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(autouse=True)
 def own_cache(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is derived once lives in one folder of the session, not in the user's cache."""
+    """One cache folder per session, instead of the user's."""
     monkeypatch.setenv("METARL_CACHE", str(cache))
 
 

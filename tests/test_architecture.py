@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parent.parent
 FOLDERS = {"metarl": "metarl", "envs": "metarl.envs", "agents": "metarl.agents", "scripts": "metarl.scripts"}
 LAYER = {"metarl": 0, "metarl.envs": 1, "metarl.agents": 1, "metarl.scripts": 2}
 FLOOR = {"device": 0, "saving": 0, "networks": 1, "experience": 1, "gradient": 2, "ppo": 2}
-"""The rooms of `metarl.learning`: imports run from a floor to a lower one."""
+"""The packages of `metarl.learning`: imports run from a layer to a lower one."""
 LONGEST_FILE = 400
 
 
@@ -61,7 +61,7 @@ def test_imports_run_from_scripts_to_envs_and_agents_to_metarl() -> None:
 
 
 def room_of(name: str) -> str | None:
-    """The room of `metarl.learning` that a module belongs to."""
+    """The package of `metarl.learning` that a module belongs to."""
     parts = name.split(".")
     return parts[2] if parts[:2] == ["metarl", "learning"] and len(parts) > 2 else None
 

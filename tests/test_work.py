@@ -201,7 +201,7 @@ class Work:
 
 
 def update_work(agent: str, config: Any, family: Family, shape: Shape, *, plain: bool = False) -> Work:
-    """Of an update of synthetic experience, by the agent or by its plain version."""
+    """The work of an update on synthetic experience, by the agent or by its plain version."""
     spaces = family.spaces(shape.horizon)
     made = agent_class(agent).build(config, spaces, device=CPU, rng=Streams(0).learner)
     made = reference(agent)(made) if plain else made

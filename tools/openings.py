@@ -25,7 +25,7 @@ INDENTED = re.compile(r"(?<=\n\n)((?: {4}|\t).*\n)+")
 INLINE = re.compile(r"(`+)(?!`).+?(?<!`)\1(?!`)", re.DOTALL)
 OPENING_MARKUP = " \t\"'(\u201c[*_"
 ENDS = tuple(".!?:;|#-+>\u2022")
-"""After these characters a sentence may begin: the end of another, a table's cell, a heading, an item of a list."""
+"""Characters after which a sentence may begin: the end of another, a table's cell, a heading, an item of a list."""
 HELP = ("help", "description", "epilog", "summary", "meaning", "source")
 """Keyword arguments and class attributes whose text the commands print."""
 

@@ -13,7 +13,7 @@ class Reach(MujocoFetchReachEnv):
         """Sets the goal, relative to the start of the gripper, m."""
         self.offset = task["goal"]
 
-    def _sample_goal(self):  # in place of a draw at every reset
+    def _sample_goal(self):  # instead of a draw at every reset
         return self.initial_gripper_xpos[:3] + self.offset
 
 

@@ -127,7 +127,7 @@ def class_goals(
 
 
 def _constants(env: Any, kind: type[Manipulation]) -> dict[str, Floats]:
-    """The reward's constants after a reset, by name; makes a step if some of them are set only there."""
+    """The reward's constants after a reset, by name; makes a step first if some of them are only set by a step."""
 
     def read(names: Sequence[str]) -> dict[str, Floats]:
         return {name: np.array(getattr(env, name), dtype=np.float64).reshape(-1) for name in names}

@@ -187,7 +187,7 @@ class Manipulation(ABC):
     settled_constants: ClassVar[tuple[str, ...]] = ()
     """Attributes that are set by the first step after a reset: equal up to rounding for any action of that step."""
     main_object: ClassVar[str | None] = None
-    """Name of the geom to which `Scene.touching` refers."""
+    """Name of the geom for `Scene.touching`."""
 
     @staticmethod
     @abstractmethod

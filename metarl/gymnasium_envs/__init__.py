@@ -1,4 +1,4 @@
-"""Families made of Gymnasium environments, such as the user's own.
+"""Families made of Gymnasium environments, registered ones or the user's own.
 
 A family (`family`, `from_gym`) passes the parameters of its tasks to environments (`delivery`, `constants`, `vary`),
 which are stepped as one batch in this process or in worker processes (`batch`, `rows`, `pool`, `worker`).

@@ -1,4 +1,4 @@
-"""Reads the return values of reset, step and render as numbers, or refuses them in one line."""
+"""Reads the return values of reset, step and render as numbers; errors are one line."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ UNBOUNDED = 1e30
 
 
 class AnswerError(ValueError):
-    """A return value of an environment that does not follow Gymnasium's API; the message says which one."""
+    """A return value of an environment that does not follow Gymnasium's API; the message names it."""
 
 
 def words(value: Any) -> str:
@@ -72,7 +72,7 @@ def step_answer(answer: Any) -> tuple[Any, Any, Any, Any, Any]:
     got = f"{len(answer)} values" if isinstance(answer, tuple | list) else words(answer)
     raise AnswerError(
         f"step returned {got}, expected 5: observation, reward, terminated, truncated, info (the old API of gym had "
-        "4, with `done` in place of terminated and truncated)"
+        "4, with `done` instead of terminated and truncated)"
     )
 
 
@@ -110,7 +110,7 @@ def success(info: Any, told_by: Success | None) -> float:
 
     Args:
         info: Infos that `step` returned.
-        told_by: Key or function of the infos; `SUCCESS_KEYS` if None.
+        told_by: Key or function of the infos; None for `SUCCESS_KEYS`.
 
     Raises:
         AnswerError: The infos are no dict, or the value is no truth value.

@@ -28,7 +28,7 @@ class LocalRows:
         maker: Makes an environment for a task.
         layout: The environment's spaces.
         num_rows: `N`.
-        timeout: Seconds for one call of an environment; only enforced in the main thread, which receives signals.
+        timeout: Time limit of one call of an environment, s; only enforced in the main thread, which receives signals.
     """
 
     def __init__(self, maker: Maker, layout: Layout, num_rows: int, timeout: float) -> None:
@@ -55,7 +55,7 @@ class LocalRows:
             return self._rows.envs[row].picture()  # type: ignore[attr-defined]
 
     def close(self) -> None:
-        """Closes the environments; after the first that hangs, the others are left open."""
+        """Closes the environments; if one hangs, the rest are left open."""
         with guest(), self._time_limit():
             answering = True
             for row in self._rows.envs:
@@ -79,7 +79,7 @@ class GymnasiumBatch(TaskVecEnv):
         horizon: `T`.
         maker: Makes an environment for a task.
         layout: The environment's spaces.
-        stepping: How the rows are stepped; `auto` is `sync` here (`metarl.measure.settled` resolves it before).
+        stepping: Stepping of the rows; `auto` means `sync` here (`metarl.measure.settled` has resolved it before).
     """
 
     def __init__(
@@ -147,7 +147,7 @@ class GymnasiumBatch(TaskVecEnv):
         """The image that the environment renders, in its own size.
 
         Raises:
-            ValueError: The environment is stepped in a worker process (`Family.drawing` makes one of this process).
+            ValueError: The environment is stepped in a worker process (`Family.drawing` makes one in this process).
             EnvError: `render` raised, or returned no image.
         """
         if not isinstance(self._rows, LocalRows):

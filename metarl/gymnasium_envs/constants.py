@@ -5,10 +5,10 @@
 | `enable_wind=true` | `True`; `false` and `null` likewise |
 | `frame_skip=5`, `gain=0.5` | an `int`, a `float` |
 | `xml_file=robot.xml` | a string; the full path if the file exists |
-| `version="2"` | a string, whatever the quotes contain |
+| `version="2"` | a string |
 | `start=[0,0.5]` | a list |
 
-A family's name holds a constant as JSON, `xml_file="/home/me/robot.xml"`. None of it is evaluated as code.
+A family's name holds a constant as JSON, `xml_file="/home/me/robot.xml"`. Nothing is evaluated as code.
 """
 
 from __future__ import annotations
@@ -85,13 +85,13 @@ def read_constant(text: str) -> Constant:
 
 
 def refuse_repeated(constants: Sequence[Constant], varied: Sequence[str]) -> None:
-    """Raises ValueError if a constant is repeated, or varies as well."""
+    """Raises ValueError if a constant is repeated or also varies."""
     names = [constant.name for constant in constants]
     for name in names:
         if names.count(name) > 1:
             raise ValueError(f"--set: got {name!r} {names.count(name)} times, expected each name once")
         if name in varied:
-            raise ValueError(f"--set: got {name!r}, which --vary names too, expected only one of the two")
+            raise ValueError(f"--set: got {name!r}, which --vary also names; expected only one of the two")
 
 
 def _value(text: str, word: str) -> Any:
@@ -128,7 +128,7 @@ def _json(word: str) -> Any:
 
 
 def _full_path(word: str) -> str:
-    """The absolute path of an existing file, so that it is found from other folders too; any other word unchanged."""
+    """The absolute path of an existing file, so that it is found from other folders; other words stay the same."""
     looks_like_a_path = "/" in word or Path(word).suffix
     try:
         path = Path(word).expanduser()

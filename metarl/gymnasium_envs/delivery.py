@@ -1,4 +1,4 @@
-"""Constructor arguments and attributes by which an environment can receive a task."""
+"""Constructor arguments and attributes through which an environment can receive a task."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ MISSING = object()
 
 
 def signature(make_env: Callable[..., Any]) -> Sequence[inspect.Parameter]:
-    """The parameters of a function, a class, or the constructor of a registered id; none if Python cannot tell them.
+    """The parameters of a function, a class, or a registered id's constructor; empty if Python does not know them.
 
     Raises:
         Exception: Raised by the module of a registered id when it is imported.
@@ -38,12 +38,12 @@ def signature(make_env: Callable[..., Any]) -> Sequence[inspect.Parameter]:
 
 
 def takes_any(make_env: Callable[..., Any]) -> bool:
-    """Whether it takes any keyword (`**keywords`)."""
+    """Whether a callable takes any keyword (`**keywords`)."""
     return any(p.kind is inspect.Parameter.VAR_KEYWORD for p in signature(make_env))
 
 
 def takes(make_env: Callable[..., Any], keyword: str) -> bool:
-    """Whether it takes a keyword of that name, or any."""
+    """Whether a callable takes a keyword of that name, or any keyword."""
     return takes_any(make_env) or any(p.name == keyword for p in signature(make_env))
 
 
@@ -63,7 +63,7 @@ def has_method(env: Env, method: str) -> bool:
 
 
 def settable(bare: Env, name: str) -> bool:
-    """Whether the attribute exists and can be set: no method, and no property without a setter."""
+    """Whether the attribute exists and can be set: methods and properties without a setter cannot."""
     found = inspect.getattr_static(bare, name, MISSING)
     if isinstance(found, property):
         return found.fset is not None
@@ -92,7 +92,7 @@ def is_unexpected_keyword(error: BaseException | None) -> bool:
 def refuse_strangers(
     family: str, parameters: Sequence[str], known: Sequence[str], kind: str, attributes: Sequence[str], bare: Env | None
 ) -> None:
-    """Raises ValueError for the first parameter that is neither an argument nor an attribute; names the nearest one.
+    """Raises ValueError for the first parameter that is neither argument nor attribute; suggests the nearest name.
 
     Args:
         family: Name of the family, for the message.

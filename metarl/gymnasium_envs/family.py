@@ -44,8 +44,8 @@ class GymnasiumEnvs:
     Args:
         maker: Makes an environment for a task.
         layout: The environment's spaces.
-        stepping: How they are stepped.
-        reports_success: Whether the infos report success, if only when it happens.
+        stepping: Stepping of the environments.
+        reports_success: Whether the infos report success, perhaps only when it happens.
     """
 
     maker: Maker
@@ -73,7 +73,7 @@ class GymnasiumEnvs:
         """
         if not takes(self.maker.make_env, "render_mode"):
             raise ValueError(
-                "got environments that cannot render; give what makes them the argument render_mode, and let render() "
+                "got environments that cannot render; give the constructor an argument render_mode, and let render() "
                 'return an array [height, width, 3] if it is "rgb_array"'
             )
         maker = replace(self.maker, make_env=partial(self.maker.make_env, render_mode="rgb_array"))
@@ -108,21 +108,21 @@ def gymnasium_family(
             picklable.
         name: Name of the family.
         parameters: Parameters in which its tasks differ, each with its range: `uniform("goal", -1, 1, meaning="m")`.
-        distribution: Distribution of its tasks, in place of `parameters`.
-        horizon: `T`, steps of an episode, unless the run sets another.
+        distribution: Distribution of its tasks, instead of `parameters`.
+        horizon: `T`, steps of an episode, unless the run sets it.
         summary: One line for `metarl list`.
         task_by: How an environment receives its task. `set_task`: `env.set_task(values)`, with a dict from name to
             float, or to an array for several components. `options`: `env.reset(options={"task": values})`.
             `arguments`: keywords of `make_env`. `attributes`: attributes of the unwrapped environment. `auto`:
             `set_task` if the environment has it; otherwise, for each parameter, the argument of that name, else the
-            attribute, else an argument behind `**keywords`.
+            attribute, else an argument passed through `**keywords`.
         integers: Parameters to pass as `int`.
         observation_units: Unit of each number of the flattened observation, such as `m` or `rad/s`. Normalisation uses
             them to distinguish jitter from signals that are small in their unit. Unknown by default.
-        workers: Who steps, unless the run sets another; see `Stepping`.
-        timeout: Seconds after which a call of an environment counts as hung.
-        reports_success: Declares that infos report success, if only when it happens: success rates are then 0 before
-            the first success. Without the declaration they are unknown until then.
+        workers: Processes that step, unless the run sets it; see `Stepping`.
+        timeout: Time limit of one call of an environment, s; a slower call counts as hung.
+        reports_success: Declares that infos report success, perhaps only when it happens. Success rates before the
+            first success are then 0, otherwise unknown.
         success: Key of the infos, such as "succeed", or function of the infos that reports success, if it is neither
             `info["success"]` nor `info["is_success"]`. Implies `reports_success`.
 
@@ -186,7 +186,7 @@ def made(name: str, make_env: Callable[[], Env], tell: Callable[[Env], Env] | No
 
 @contextlib.contextmanager
 def _made_by_the_user(name: str) -> Iterator[None]:
-    """Turns everything that the user's code raises, sys.exit included, into an `EnvError`."""
+    """Turns all exceptions of the user's code, sys.exit included, into an `EnvError`."""
     with guest():
         try:
             yield
@@ -197,7 +197,7 @@ def _made_by_the_user(name: str) -> Iterator[None]:
 
 
 def _maker(name: str, make_env: Callable[..., Env], task: Task, task_by: Delivery, integers: tuple[str, ...]) -> Maker:
-    """Decides how parameters reach an environment, by the signature and the attributes of one that it makes."""
+    """Chooses how an environment receives its parameters, by the signature and attributes of an example."""
     told = Maker(make_env=make_env, delivery="set_task", integers=integers)
     if task_by in ("set_task", "options"):
         return replace(told, delivery=task_by)
@@ -247,7 +247,7 @@ def _refuse_unexpected(name: str, maker: Maker, task: Task, known: Collection[st
 
 @contextlib.contextmanager
 def looked_up(name: str) -> Iterator[None]:
-    """Names the missing module if that of a registered environment cannot be imported."""
+    """Names the missing module if the module of a registered environment cannot be imported."""
     try:
         yield
     except (Exception, SystemExit) as error:

@@ -1,4 +1,4 @@
-"""Families from the command line alone: `gym:ID --vary "NAME=uniform(LOW,HIGH)" --set "NAME=VALUE"`."""
+"""Families from options of the command line: `gym:ID --vary "NAME=uniform(LOW,HIGH)" --set "NAME=VALUE"`."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def gym_spec(family: str, vary: Sequence[str], constants: Sequence[str] = ()) ->
     if not family.startswith(PREFIX) or "?" in family:
         option = "--vary" if vary else "--set"
         raise ValueError(
-            f"{option}: got it with the family {family!r}, expected a family gym:ID without a query in its name"
+            f"{option}: got it with the family {family!r}, expected a family gym:ID without ?NAME=... in its name"
         )
     variations, fixed = parse_variations(vary), [parse_constant(text) for text in constants]
     refuse_repeated(fixed, [v.name for v in variations])
@@ -60,7 +60,7 @@ def _read_spec(spec: str) -> tuple[str, tuple[Variation, ...], list[Constant]]:
 
 
 def named_again(spec: str, named: str | None) -> str:
-    """The family of a run: the recorded one if its name can run no code, otherwise the one named again.
+    """The family of a run: the recorded one if its name cannot run code, otherwise the one named again.
 
     Args:
         spec: The family recorded in the run's folder.
@@ -91,7 +91,7 @@ def gym_family(spec: str) -> Family:
     otherwise attributes. Constants are constructor arguments.
 
     Raises:
-        ValueError: The environment is unknown, nothing varies, or the environment has no such argument.
+        ValueError: The environment is unknown, nothing varies, or the environment lacks an argument.
         EnvError: The environment cannot be made.
     """
     name, variations, constants = _read_spec(spec)
@@ -116,7 +116,7 @@ def gym_family(spec: str) -> Family:
 
 
 def _with_constants(name: str, make_env: Callable[..., Env], constants: Sequence[Constant]) -> Callable[..., Env]:
-    """`make_env` with constants for some of its arguments; refuses unknown ones."""
+    """`make_env` with constants for some of its arguments; raises ValueError for unknown ones."""
     with looked_up(name):
         taken, any_keyword = keywords(make_env), takes_any(make_env)
     for constant in constants:
@@ -142,7 +142,7 @@ def _what_could_vary(name: str, make_env: Callable[..., Env]) -> str:
 
 
 def _environment(name: str) -> tuple[Callable[..., Env], int]:
-    """A function that makes the environment, and its time limit, which the batch keeps instead of Gymnasium."""
+    """A function that makes the environment, and the time limit, which the batch applies instead of Gymnasium."""
     what, (module_name, _, last) = f"family {PREFIX + name!r}", name.rpartition(":")
     if ":" in name:
         module = own_module(module_name, what, FORM)
@@ -168,7 +168,7 @@ def _environment(name: str) -> tuple[Callable[..., Env], int]:
 
 
 def _ids_of(module: str) -> list[str]:
-    """The registered ids of environments in the package of a module."""
+    """The registered ids of the environments in a module's package."""
     top = module.partition(".")[0]
     points = {
         key: getattr(spec.entry_point, "__module__", spec.entry_point) for key, spec in gymnasium.registry.items()
@@ -180,7 +180,7 @@ def _ids_of(module: str) -> list[str]:
 
 
 def _names_a_module(spec: str) -> bool:
-    """Whether a name is `gym:MODULE:...`, so that making its family imports the module."""
+    """Whether a name is `gym:MODULE:...`: making its family imports the module."""
     return ":" in spec.removeprefix(PREFIX).partition("?")[0]
 
 
@@ -190,7 +190,7 @@ def _suggestion(name: str) -> str:
 
 
 def _instead_of(spec: str, found: object) -> str:
-    """Advice for `module:function` that is, or returned, an environment; closes the environment."""
+    """Advice if `module:function` is, or returned, an environment; closes the environment."""
     if isinstance(found, gymnasium.Env):
         farewell(found)
     elif not (isinstance(found, type) and issubclass(found, gymnasium.Env)):
@@ -203,7 +203,7 @@ def _instead_of(spec: str, found: object) -> str:
 
 SCHEME = Scheme(
     make_family=gym_family,
-    usage="gym:ID for a registered Gymnasium environment, gym:MODULE:ID for one of a package or of your own",
+    usage="gym:ID for a registered Gymnasium environment, gym:MODULE:ID for one in a package or your own module",
     is_own_code=_names_a_module,
     suggestion=_suggestion,
     instead_of=_instead_of,

@@ -1,4 +1,4 @@
-"""Checks that an object is a Gymnasium environment with spaces that agents can use; refuses others in one line."""
+"""Checks that an object is a Gymnasium environment with spaces that agents can use; one-line errors for others."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from metarl.tasks import Family
 
 
 def not_an_env(name: str, kind: type) -> str:
-    """A message about a class, or an instance of it, that is no `gymnasium.Env`, with advice."""
+    """A message with advice about a class, or its instance, that is no `gymnasium.Env`."""
     package = kind.__module__.partition(".")[0]
     bases = {base.__module__.partition(".")[0] for base in kind.__mro__}
     if "gym" in bases:
@@ -47,7 +47,7 @@ def check_is_env(name: str, env: object) -> None:
 
 
 def check_env_is_ours(name: str, env: Env, *, takes_options: bool) -> None:
-    """Raises ValueError if a reset takes no seed (the old API of gym), or no options although they carry the task."""
+    """Raises ValueError if reset takes no seed (the old API of gym), or no options although they contain the task."""
     level: Any = env
     takes_options = takes_options or isinstance(env, gymnasium.Wrapper)  # a wrapper passes options on, if only None
     while level is not None:
@@ -68,7 +68,7 @@ def check_env_is_ours(name: str, env: Env, *, takes_options: bool) -> None:
 
 
 def check_spaces(name: str, layout: Layout) -> None:
-    """Raises ValueError for an observation or action space that fits no agent, or a wrong number of units."""
+    """Raises ValueError for an observation or action space that no agent supports, or a wrong number of units."""
     observation, action = layout.observation_space, layout.action_space
     if not _flattens(observation):
         raise ValueError(

@@ -1,4 +1,4 @@
-"""Rows of a batch in worker processes: the side of the process that owns them."""
+"""Rows of a batch in worker processes, the part in the process that owns them."""
 
 from __future__ import annotations
 
@@ -44,11 +44,11 @@ LOOK_SECONDS = 1.0
 
 @contextlib.contextmanager
 def ctrl_c_is_ours(*, later: bool = False) -> Iterator[None]:
-    """Hides Ctrl-C, which a terminal sends to all processes, from processes that are started within it.
+    """Context whose new processes ignore Ctrl-C, which a terminal sends to all processes.
 
     Args:
-        later: Also delay it for this process until they are started. Otherwise Ctrl-C right after a fork would leave a
-            process that is not registered yet.
+        later: Also delay Ctrl-C in this process until they are started. Otherwise Ctrl-C right after a fork would leave
+            an unregistered process.
     """
     came: list[int] = []
     handler = signal.getsignal(signal.SIGINT)
@@ -74,13 +74,13 @@ else:
 
 
 class Workers(AsyncRows):
-    """Gymnasium's `AsyncVectorEnv` with processes that always end, also if they hang.
+    """Gymnasium's `AsyncVectorEnv` with processes that always end, even if an environment hangs.
 
-    The processes are not daemonic, so that environments can start processes of their own.
+    The processes are not daemonic, so that environments can start processes.
 
     Args:
-        makers: One per process; makes its part of the batch.
-        timeout: Seconds for closing the environments.
+        makers: One function per process, which makes its part of the batch.
+        timeout: Time limit for closing the environments, s.
     """
 
     def __init__(self, makers: Sequence[PartMaker], timeout: float) -> None:
@@ -104,7 +104,7 @@ class Workers(AsyncRows):
         """Asks every process to close its environments; kills those that do not end in time.
 
         Args:
-            timeout: Seconds to wait; by default those for a call of an environment.
+            timeout: Time to wait, s; by default the time limit of a call.
             terminate: Kill at once.
         """
         self._at_exit.cancel()
@@ -133,15 +133,15 @@ class Workers(AsyncRows):
 class WorkerRows:
     """Rows distributed over worker processes, by Gymnasium's `AsyncVectorEnv`.
 
-    Each process holds an equal share of the rows and returns failures as values. If it dies or hangs, its black box (a
-    file) names the row that was called and the line of code.
+    Each process holds an equal share of the rows and returns failures as values. If it dies or hangs, its log file
+    ("black box") names the row that was called and the line of code.
 
     Args:
         maker: Makes an environment for a task.
         layout: The environment's spaces.
         num_rows: `N`.
         processes: Number of processes; 0 for one per core.
-        timeout: Seconds for one call of an environment.
+        timeout: Time limit of one call of an environment, s.
 
     Raises:
         EnvError: The processes cannot be started, for instance because `make_env` cannot be pickled.
@@ -233,7 +233,7 @@ class WorkerRows:
         """Sends a command to every worker and waits for all answers.
 
         Raises:
-            EnvError: A worker died, or makes no progress.
+            EnvError: A worker died, or made no progress in time.
         """
         send()
         pending: dict[Any, int] = {pipe: i for i, pipe in enumerate(self._workers.parent_pipes)}

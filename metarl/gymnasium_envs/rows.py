@@ -28,13 +28,13 @@ Env: TypeAlias = gymnasium.Env[Any, Any]
 VERDICT = 4
 """Numbers after the observation in a report: reward, terminated, truncated, success."""
 FAREWELL_SECONDS = 5.0
-"""Seconds for closing an inspected environment before it is left open."""
+"""Time limit for closing an inspected environment, s; a slower one is left open."""
 LEAVE = -1
-"""In place of a seed: this row is not reset."""
+"""Value instead of a seed for a row that is not reset."""
 
 
 def describe(task: Task | None) -> str:
-    """A task in words, with every digit of its numbers."""
+    """A task in words, with all digits of its numbers."""
     if task is None:
         return "no task yet"
     return ", ".join(
@@ -49,9 +49,9 @@ class Maker:
 
     Args:
         make_env: Makes an environment from the parameters in `arguments`, as keywords.
-        delivery: How the other parameters reach it: `attributes` sets each on the unwrapped environment, `set_task`
-            calls `env.set_task(values)`, `options` passes `{"task": values}` to every reset. `values` is a dict from
-            name to float, or to an array for several components.
+        delivery: Way that it receives the other parameters: `attributes` sets each on the unwrapped environment,
+            `set_task` calls `env.set_task(values)`, `options` passes `{"task": values}` to every reset. `values` is a
+            dict from name to float, or to an array for several components.
         arguments: Parameters that `make_env` takes; a change of task then makes a new environment.
         integers: Parameters passed as `int`.
     """
@@ -72,12 +72,12 @@ class Maker:
         return {name: value(name, numbers) for name, numbers in task.parameters}
 
     def play(self, env: Env | None, task: Task, values: dict[str, Any] | None = None) -> Env:
-        """An environment for the task: the previous one if the task can be passed to it, otherwise a new one.
+        """An environment with the task: the previous one if it can receive the task, otherwise a new one.
 
         Args:
             env: The previous environment, if any.
             task: The task.
-            values: The values of the task, if the caller keeps them to notice changes of their arrays.
+            values: The values of the task, if the caller keeps them to detect changes of their arrays.
         """
         values = self.values(task) if values is None else values
         if env is None or self.arguments:
@@ -91,7 +91,7 @@ class Maker:
         return self.make_env(**{name: values[name] for name in self.arguments})
 
     def tell(self, env: Env, values: dict[str, Any]) -> Env:
-        """Passes the other values to the environment; returns it, or a wrapper around it."""
+        """Passes the other values to the environment; returns the environment or a wrapper."""
         if self.delivery == "attributes":
             for name in values.keys() - set(self.arguments):
                 setattr(env.unwrapped, name, values[name])
@@ -116,16 +116,16 @@ class TaskInOptions(gymnasium.Wrapper[Any, Any, Any, Any]):
 
 
 def close_env(env: Env) -> bool:
-    """Closes an environment; an error there is a warning. Returns False if the call hung."""
+    """Closes an environment; an error becomes a warning. Returns False if the call hung."""
     try:
         env.close()
     except KeyboardInterrupt:
         raise
     except NoAnswerError as error:
-        say_once(f"the environment hangs in close: {error}; it is left open, and the command goes on")
+        say_once(f"the environment hangs in close: {error}; it is left open, and the command continues")
         return False
     except BaseException as error:  # sys.exit, or an exception that is no Exception
-        say_once(f"{what_it_did(error, 'close')}; the command goes on")
+        say_once(f"{what_it_did(error, 'close')}; the command continues")
     return True
 
 
@@ -137,11 +137,11 @@ def farewell(env: Env) -> None:
 
 @dataclass(frozen=True)
 class Layout:
-    """How an environment's observations and actions become rows of numbers.
+    """The conversion of an environment's observations and actions to and from rows of numbers.
 
     Args:
-        observation_space: The environment's own.
-        action_space: The environment's own.
+        observation_space: Observation space of the environment.
+        action_space: Action space of the environment.
         units: Units of the flattened observation, as in `Spaces.observation_units`.
         success: Key or function that reports success; None for `SUCCESS_KEYS`.
     """
@@ -167,7 +167,7 @@ class Layout:
 
     @cached_property
     def _bounds(self) -> tuple[Floats, Floats] | None:
-        """Bounds to clip actions to, if they are no float32 numbers: rounding to float32 could exceed them."""
+        """Bounds that actions are clipped to if they are no float32 numbers: rounding to float32 could exceed them."""
         space = self.action_space
         if not isinstance(space, spaces.Box) or space.dtype != np.float64:
             return None
@@ -206,7 +206,7 @@ class Layout:
 
 
 class TaskRow(gymnasium.Env[Floats, Floats]):
-    """One row: makes its environment when it receives its task, and does not step if an action is NaN.
+    """One row: makes its environment when it receives a task, and does not step if an action is NaN.
 
     Args:
         maker: Makes an environment for a task.
@@ -302,7 +302,7 @@ class TaskRow(gymnasium.Env[Floats, Floats]):
 
 
 def what_it_did(error: BaseException, call: str) -> str:
-    """Describes an error of an environment in one of its methods."""
+    """Describes an error in one of an environment's methods."""
     if isinstance(error, AnswerError):
         return f"the environment's {error}" if str(error).startswith(f"{call} ") else f"{call}: {error}"
     if isinstance(error, SystemExit):

@@ -1,15 +1,15 @@
-"""The notation of `--vary`, for the parameters in which the tasks of a Gymnasium environment differ.
+"""The notation of `--vary`: parameters that vary between the tasks of a Gymnasium environment.
 
 | written | meaning |
 |---|---|
 | `g=uniform(5,15)` | uniform on [5, 15) |
 | `goal=uniform(-1,1,size=2)` | a vector of two such numbers |
-| `goal=uniform([-1,0.2],[1,0.8])` | a vector whose components have ranges of their own |
+| `goal=uniform([-1,0.2],[1,0.8])` | a vector with a separate range for each component |
 | `direction=choice(-1,1)` | one of the listed numbers; passed as `int` if all are whole |
 | `goal=choice([0,1],[1,0])` | one of the listed vectors |
-| `mass=uniform(1,2,hidden=false)` | the observation may show it |
+| `mass=uniform(1,2,hidden=false)` | not hidden: the observation may contain it |
 
-Regular expressions and `float` read it; none of it is evaluated as code.
+Regular expressions and `float` read it; nothing is evaluated as code.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ MOST_DISCRETE_TASKS = 10_000
 
 @dataclass(frozen=True)
 class Variation:
-    """A parameter in which tasks differ.
+    """A parameter that varies between tasks.
 
     Args:
         name: Constructor argument or attribute of the environment.
@@ -88,7 +88,7 @@ def parse_variation(text: str) -> Variation:
     """Reads one variation, such as `g=uniform(5,15)`.
 
     Raises:
-        ValueError: The form is unknown, or the numbers are no range.
+        ValueError: The form is unknown, or the numbers are not a valid range.
     """
     squeezed = re.sub(r"\s+", "", text)
     match = re.fullmatch(FORM, squeezed)
@@ -157,7 +157,7 @@ def parse_variations(texts: Sequence[str]) -> tuple[Variation, ...]:
 def distribution_of(family: str, variations: Sequence[Variation]) -> TaskDistribution:
     """The distribution of tasks with these variations.
 
-    If all are choices, the tasks are enumerated: a fixed quarter is held out, and fewer than four are not split.
+    If all are choices, the tasks are enumerated: a fixed quarter is held out, none of fewer than four.
     Otherwise tasks are drawn from the ranges.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Rows of a batch in worker processes: the side of a worker, and its black box."""
+"""Rows of a batch in worker processes, the part in a worker, and its log file ("black box")."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Part(gymnasium.Env[Floats, Floats]):
         maker: Makes an environment for a task.
         layout: The environment's spaces.
         rows: Indices of its rows in the batch.
-        size: Number of rows that it has room for.
+        size: Number of rows in the arrays.
         progress: As for `TaskRow`.
         in_worker: Whether this process is a worker process.
     """
@@ -61,7 +61,7 @@ class Part(gymnasium.Env[Floats, Floats]):
         return self._report, {}
 
     def _seed_global_generators(self, options: dict[str, Any] | None) -> None:
-        """Seeds the global generators of NumPy and Python, which an environment may use although it should not.
+        """Seeds the global generators of NumPy and Python, which an environment may use against the rules of Gymnasium.
 
         All workers start from one process, with the same generator state. Seeded from the first seed of a row, they
         differ between workers, and a run repeats.
@@ -82,7 +82,7 @@ class Part(gymnasium.Env[Floats, Floats]):
         return self._report, 0.0, False, False, {}
 
     def close(self) -> None:
-        """Closes its rows and kills their child processes, which would keep a worker alive."""
+        """Closes its rows and kills their child processes, which would otherwise keep a worker alive."""
         self._rows.close()
         if self._in_worker:
             for child in multiprocessing.active_children():
@@ -98,7 +98,7 @@ class PartMaker:
         layout: As for `Part`.
         rows: As for `Part`.
         size: As for `Part`.
-        black_box: Base path of the worker's files, see `progress_file` and `trace_file`.
+        black_box: Base path of the worker's log files, see `progress_file` and `trace_file`.
         owner: Id of the process that owns the batch.
         limited_output: Pass the first lines of the environments' output to the owner, and discard the rest.
     """
@@ -125,7 +125,7 @@ def progress_file(black_box: Path) -> Path:
 
 
 def trace_file(black_box: Path) -> Path:
-    """File for the traceback of a worker that is killed by a signal, or asked for it by SIGUSR1."""
+    """File for the traceback of a worker when a signal kills it, or on SIGUSR1."""
     return black_box.with_suffix(".trace")
 
 
@@ -148,7 +148,7 @@ def notes_file(black_box: Path) -> Path:
 
 
 def prepare_worker(black_box: Path, limited_output: bool) -> None:
-    """Prepares a worker: Ctrl-C is ignored, it ends with its owner, and writes a traceback if it dies or hangs."""
+    """Prepares a worker: it ignores Ctrl-C, ends with its owner, and writes a traceback if it dies or hangs."""
     forget_safe_path()
     with contextlib.suppress(OSError):
         os.setsid()  # no Ctrl-C from the terminal, and one process group with its children
@@ -165,7 +165,7 @@ def prepare_worker(black_box: Path, limited_output: bool) -> None:
 
 
 def _end_with_owner(folder: Path) -> None:
-    """Ends this process and removes its files when its owner ends, even in the middle of a step."""
+    """Ends this process and removes its files as soon as its owner ends, even during a step."""
     owner = parent_process()
     if owner is not None:
         owner.join()

@@ -1,5 +1,5 @@
-"""Parts that agents are built from, in six rooms on three floors.
+"""Parts that agents are built from: six packages in three layers.
 
-Floor 0: `device`, `saving`. Floor 1: `networks`, `experience`. Floor 2: `gradient`, `ppo`.
-Imports run from a floor to a lower one, or within a room; `tests/test_architecture.py` asserts it.
+Layer 0: `device`, `saving`. Layer 1: `networks`, `experience`. Layer 2: `gradient`, `ppo`.
+A package imports packages of lower layers only; `tests/test_architecture.py` asserts it.
 """

@@ -1,8 +1,8 @@
-"""The exception for errors in code of the user's own."""
+"""The exception for errors in the user's own code."""
 
 
 class EnvError(RuntimeError):
-    """Code of the user's own raised an exception, died, hung, or returned a wrong value.
+    """The user's own code raised an exception, died, hung, or returned a wrong value.
 
     Args:
         message: One line on what happened, and in which task.

@@ -20,14 +20,14 @@ SHOWN_LINES = 20
 NOT_SHOWN = "(further output of environments is not shown)"
 
 _said: set[str] = set()
-_folder: str | None = None  # the guest's working directory, if it differs from ours
+_folder: str | None = None  # the user code's working directory, if it differs from ours
 _depth = 0
 _output: LimitedOutput | None = None
 _told: TextIO | None = None
 
 
 def say_once(line: str, task: str = "") -> None:
-    """Prints a warning of one line, once per process, with the task in which it first came up."""
+    """Prints a one-line warning, once per process, with the task of its first occurrence."""
     line = " ".join(line.split())
     if line not in _said:
         _said.add(line)
@@ -39,12 +39,12 @@ def words_of(error: BaseException) -> str:
     """The message of an exception on one line; empty if its `__str__` raises."""
     try:
         return " ".join(str(error).split())
-    except Exception:  # a `__str__` of the user's own
+    except Exception:  # a user's `__str__`
         return ""
 
 
 def say_to(notes: TextIO) -> None:
-    """Sends the warnings of a worker process to a file, which its owner reads."""
+    """Redirects the warnings of a worker process to a file that its owner reads."""
     global _told
     _told = notes
 
@@ -67,7 +67,7 @@ def pass_on(notes: Path, seen: int) -> int:
 
 
 class LimitedOutput:
-    """A text stream that forwards the first lines and discards the rest, so that prints per step do not bury progress.
+    """A text stream that forwards the first lines and discards the rest, since some environments print at every step.
 
     Args:
         lines: Number of lines to forward.
@@ -82,7 +82,7 @@ class LimitedOutput:
         self.encoding, self.errors = "utf-8", "strict"
 
     def onto(self, target: TextIO) -> LimitedOutput:
-        """The same stream, forwarding to another target from now on."""
+        """The same stream with another target."""
         self.target = target
         return self
 
@@ -112,7 +112,7 @@ class LimitedOutput:
 
 
 def limit_output() -> None:
-    """Limits the output of environments, here and in worker processes, to its first lines, on stderr."""
+    """Limits the output of environments, in all processes, to its first lines, on stderr."""
     global _output
     _output = _output or LimitedOutput()
 
@@ -129,10 +129,10 @@ def _handlers() -> dict[int, signal._HANDLER]:
 
 
 class guest:  # noqa: N801  # a context manager, used like contextlib's
-    """Runs the user's code with a working directory of its own, and restores our signal handlers afterwards.
+    """Runs the user's code in its own working directory, and restores metarl's signal handlers afterwards.
 
-    Our relative paths stay valid if an environment changes the working directory, and the environment finds its own
-    directory again in the next call. In other threads than the main one, nothing is restored.
+    If an environment changes the working directory, metarl's relative paths stay valid, and the environment's next call
+    starts in its directory. Only the main thread restores anything.
 
     Args:
         handlers: Whether to restore signal handlers, which takes some microseconds.

@@ -1,4 +1,4 @@
-"""Imports and calls code of the user's own; turns its errors into messages."""
+"""Imports and calls the user's own code; turns its errors into messages."""
 
 from __future__ import annotations
 
@@ -39,9 +39,9 @@ INSTALLED_AS = {
     "sklearn": "scikit-learn",
     "PIL": "pillow",
 }
-"""Modules that environments need, and what to install for them."""
+"""Packages to install for modules that environments often need."""
 LISTED = 12
-"""Most names that a message lists."""
+"""Largest number of names in a message."""
 
 
 def import_paths(paths: Sequence[str], folder: str) -> list[str]:
@@ -62,12 +62,12 @@ def own_module(name: str, what: str, form: str) -> ModuleType:
 
     Args:
         name: Name of the module, `package.module` included.
-        what: The thing it is for, as named by the user: "family 'my_arm:reach'". Messages begin with it.
-        form: The form that was expected, such as `module:function`.
+        what: First words of messages, such as "family 'my_arm:reach'".
+        form: The expected form, such as `module:function`.
 
     Raises:
         ValueError: There is no such module.
-        EnvError: The module raised when imported; with its own traceback.
+        EnvError: The import of the module raised; includes its traceback.
     """
     if not name or name[0] == "." or name.endswith(".py") or {"/", os.sep} & set(name):
         plain = name.removesuffix(".py").strip("./").replace(os.sep, ".").replace("/", ".")
@@ -89,7 +89,7 @@ def own_module(name: str, what: str, form: str) -> ModuleType:
 
 
 def _not_found(name: str, what: str, form: str, error: ModuleNotFoundError) -> str:
-    """A line about a module that is not there: the nearest name, or the package to install."""
+    """A line about a missing module: the nearest name, or the package to install."""
     top, _, rest = name.partition(".")
     near = ""
     if top in INSTALLED_AS:
@@ -116,7 +116,7 @@ def attribute(module: ModuleType, name: str, what: str, form: str, known: Collec
         what: As for `own_module`.
         form: As for `own_module`.
         known: Names to suggest.
-        kinds: Kind of thing that was expected, in words.
+        kinds: Expected kind of object, in words.
 
     Raises:
         ValueError: The module has no such attribute; the message has the nearest name.
@@ -137,7 +137,7 @@ def attribute(module: ModuleType, name: str, what: str, form: str, known: Collec
 
 
 def _place(module: ModuleType | None) -> str:
-    """The file of a module, and the file of the working folder that it hides, if any."""
+    """The file of a module, and any file in the working folder that it shadows."""
     file = getattr(module, "__file__", None) or next(iter(getattr(module, "__path__", ())), "")
     if module is None or not file:
         return "a part of Python"
@@ -164,8 +164,8 @@ def call_own(function: Callable[..., Any], what: str) -> Any:
         what: Family and function, for messages.
 
     Raises:
-        ValueError: metarl refused a call that the function made.
-        EnvError: The function raised; with its own traceback.
+        ValueError: A metarl function that it calls raised ValueError.
+        EnvError: The function raised; includes its traceback.
     """
     try:
         with guest():
@@ -181,7 +181,7 @@ def call_own(function: Callable[..., Any], what: str) -> Any:
 
 
 def own_error(what: str, when: str, error: BaseException) -> EnvError:
-    """Turns an exception of the user's code into one line with its traceback; no traceback if a package is missing.
+    """Turns an exception of the user's code into one line with a traceback; no traceback if a package is missing.
 
     Args:
         what: Subject of the line: "family 'my_arm:reach': the module 'my_arm'".

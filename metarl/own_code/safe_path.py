@@ -1,7 +1,7 @@
 """Starts processes without the working folder at the head of `sys.path`.
 
 `multiprocessing` starts its helpers with `python -c`, which searches the working folder first: a file `random.py` there
-would break them, and a `numpy.py` that the user did not name would run.
+would break them, and a `numpy.py` would run although the user did not name it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ MARK = "metarl"
 
 @contextlib.contextmanager
 def safe_path() -> Iterator[None]:
-    """Python processes started within it search no working folder; undone there by `forget_safe_path`."""
+    """Python processes started in this context do not search the working folder; `forget_safe_path` undoes it there."""
     if VARIABLE in os.environ:
         yield
         return
@@ -29,6 +29,6 @@ def safe_path() -> Iterator[None]:
 
 
 def forget_safe_path() -> None:
-    """Called in such a process, lets the processes that it starts find modules as usual."""
+    """Undoes `safe_path` for the children of such a process, which then find modules as usual."""
     if os.environ.get(VARIABLE) == MARK:
         del os.environ[VARIABLE]

@@ -1,4 +1,4 @@
-"""Watchers of a run: each sees its start, every iteration and its end, and changes nothing.
+"""Watchers of a run: they are called at its start, after every iteration and at its end, and change nothing.
 
 `trackers` makes those that write metrics, by name: `tensorboard`, `csv`, `wandb` and `mlflow`. The display of the
 command line is a watcher too. Imports the framework's core; the packages of W&B and MLflow are imported when a tracker

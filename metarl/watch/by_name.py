@@ -16,7 +16,7 @@ TRACKERS = {
     "wandb": ("metarl.watch.weights_and_biases", "WeightsAndBiases", "wandb"),
     "mlflow": ("metarl.watch.mlflow_store", "MlflowStore", "mlflow"),
 }
-"""By name: module, class, and the package that it needs."""
+"""Module, class and required package of each tracker, by name."""
 NONE = "none"
 
 

@@ -15,10 +15,10 @@ from metarl.watch.protocol import RunStart
 
 
 class CsvFile:
-    """Writes a table with one line per iteration; it is whole at any time.
+    """Writes a table with one line per iteration; the file is complete at any time.
 
     A metric that appears later adds a column, empty in the lines before it. A resumed run begins with the lines that
-    `metrics.jsonl` keeps, so that no iteration stands twice. Numbers have all their digits; null is an empty field.
+    `metrics.jsonl` keeps, so that no iteration occurs twice. Numbers have all their digits; null is an empty field.
     """
 
     def __init__(self) -> None:
@@ -28,7 +28,7 @@ class CsvFile:
         self._names: list[str] = []
 
     def start(self, start: RunStart) -> None:
-        """Writes the lines of the iterations before."""
+        """Writes the lines of earlier iterations."""
         self._path = start.out.absolute() / "metrics.csv"
         self._rows = read_log(start.out / "metrics.jsonl")
         self._names = list(dict.fromkeys(name for row in self._rows for name in row))

@@ -1,4 +1,4 @@
-"""The identity of a run at a tracker, kept in the run's folder, so that a resumed run is the same run there."""
+"""The id of a run at a tracker, stored in the run's folder, so that a resumed run continues the same record there."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ FILE = "tracking.json"
 
 
 def identity(out: Path, tracker: str, make: Callable[[], str]) -> str:
-    """The identity that an earlier start used, or a new one, which is kept.
+    """The id from an earlier start, or a new one, which is stored.
 
     Args:
         out: The run's folder.
         tracker: Name of the tracker.
-        make: Makes a new identity.
+        make: Makes a new id.
     """
     known: dict[str, str] = read_json(out / FILE) if (out / FILE).exists() else {}
     if tracker not in known:

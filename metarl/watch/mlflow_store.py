@@ -1,4 +1,4 @@
-"""MLflow: every metric, step by step; in `mlflow.db` of the run's folder, unless told otherwise."""
+"""MLflow: every metric, step by step; in `mlflow.db` of the run's folder by default."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from metarl.watch.identity import identity, title
 from metarl.watch.protocol import RunStart
 
 LONGEST = 500
-"""Characters of a parameter that every version of MLflow takes."""
+"""Largest length of a parameter that every version of MLflow accepts, characters."""
 
 
 class MlflowStore:
     """Logs to MLflow, to the store of `MLFLOW_TRACKING_URI` if that is set. Changes no global state of MLflow.
 
-    The experiment is `metarl`, or `MLFLOW_EXPERIMENT_NAME`. A resumed run goes on in the same run of MLflow; steps that
-    it makes again have the same values.
+    The experiment is `metarl`, or `MLFLOW_EXPERIMENT_NAME`. A resumed run continues the same run of MLflow; repeated
+    steps have the same values.
     """
 
     _client: Any = None
@@ -49,7 +49,7 @@ class MlflowStore:
         self._client = client
 
     def iteration(self, report: IterationReport) -> None:
-        """Logs the metrics and `env_steps`, but for numbers that are not finite, which no store takes."""
+        """Logs the metrics and `env_steps`, except numbers that are not finite, which stores reject."""
         now, step = int(1000 * time.time()), report.progress.iteration
         numbers = {**report.metrics, "env_steps": report.progress.env_steps}
         metrics = [Metric(name, float(v), now, step) for name, v in numbers.items() if math.isfinite(v)]

@@ -14,13 +14,13 @@ from metarl.types import Progress
 
 @dataclass(frozen=True, kw_only=True)
 class RunStart:
-    """State of a run when its first iteration is about to begin.
+    """State of a run before its first iteration.
 
     Args:
         run: The configuration.
-        out: The folder. A watcher that writes later, or from a thread, takes `out.absolute()`: an environment may be in
-            another folder then.
-        progress: The counters: those of the checkpoint for a resumed run.
+        out: The folder. Use `out.absolute()` to write later or from a thread, since an environment may change the
+            working directory.
+        progress: The counters; for a resumed run, those of the checkpoint.
         adapts_within_episodes: As in `Actor`.
         evaluated: Split of the tasks of the evaluations while training.
         warnings: Warnings of one line each, such as a damaged checkpoint.
@@ -37,16 +37,19 @@ class RunStart:
 
 
 class Watcher(Protocol):
-    """Sees a run. An exception of a watcher ends the run, after the iteration is logged and any checkpoint is saved."""
+    """Observes a run.
+
+    An exception of a watcher ends the run, after the iteration is logged and any checkpoint is saved.
+    """
 
     def start(self, start: RunStart) -> None:
-        """The first iteration is about to begin."""
+        """Called before the first iteration."""
         ...
 
     def iteration(self, report: IterationReport) -> None:
-        """An iteration is done: its counters, and its metrics with those of an evaluation, if there was one."""
+        """Called after an iteration, with its counters, its metrics, and those of an evaluation, if there was one."""
         ...
 
     def close(self) -> None:
-        """The run ends, for whatever reason; also called if `start` failed or was never called."""
+        """Called at the end of a run, for any reason, even if `start` failed or was never called."""
         ...

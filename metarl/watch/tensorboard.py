@@ -9,7 +9,7 @@ from metarl.watch.protocol import RunStart
 
 
 class TensorBoard:
-    """Writes event files; a resumed run hides what an earlier start wrote after its checkpoint."""
+    """Writes event files; a resumed run hides the steps that an earlier start wrote after its checkpoint."""
 
     _writer: Any = None
 

@@ -1,4 +1,4 @@
-"""Weights & Biases: every metric, step by step; offline, under `wandb/` of the run's folder, unless told otherwise."""
+"""Weights & Biases: every metric, step by step; offline, under `wandb/` of the run's folder by default."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from metarl.watch.protocol import RunStart
 class WeightsAndBiases:
     """Logs to W&B. `WANDB_MODE=online` sends the run to the server; else `wandb sync` does so later.
 
-    The project is `metarl`, or `WANDB_PROJECT`. A resumed run keeps its id; steps that it makes again replace nothing
-    there, and have the same values.
+    The project is `metarl`, or `WANDB_PROJECT`. A resumed run keeps its id; repeated steps have the same values, and do
+    not replace the earlier ones.
     """
 
     _run: Any = None

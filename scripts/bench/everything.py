@@ -41,7 +41,7 @@ ITERATIONS = {
     "varibad": "half-cheetah-vel-3",
     "pearl": "half-cheetah-vel-3",
 }
-"""From an agent to the family of its iterations and updates."""
+"""Family of the iterations and updates of each agent."""
 LONG = ("ml", "ml1", "ml10", "ml25", "ml45")
 """Families of Meta-World, left out by default (minutes each); see `docs/results/meta-world.md`."""
 SHORT = ("half-cheetah-vel", "ant-goal", "hopper-rand-params", "point-robot")
@@ -60,7 +60,7 @@ class EverythingCommand:
     rounds: Rounds = 5
     """Measurements of each contender, after a warm-up round."""
     families: tuple[str, ...] = ()
-    """Families whose sampling is measured; all but Meta-World's by default."""
+    """Families whose sampling is measured; by default all except Meta-World's."""
     agents: tuple[str, ...] = tuple(REFERENCES)
     """Agents whose updates and iterations are measured."""
     tasks: tuple[Rows, ...] = SIZES
@@ -224,7 +224,7 @@ def page(command: EverythingCommand, progress: Callable[[str], None]) -> tuple[s
     cpu = torch.device("cpu")
     head = "\n\n".join(
         [
-            "# How fast, and what bounds it",
+            "# Speed and its limits",
             paragraph(
                 f"Written by `{as_command(command)}`; every table names the command that prints it. Medians",
                 f"over {command.rounds} rounds, contenders in turn, ratios within a round.",
@@ -254,7 +254,7 @@ def page(command: EverythingCommand, progress: Callable[[str], None]) -> tuple[s
     for row in sorted(updates, key=lambda row: abs(row["tasks"] - 20)):
         shown.setdefault(row["update"], row)
     short = markdown(
-        {"what": "what", "ours": "metarl", "beside": "beside it", "ratio": "ratio"},
+        {"what": "quantity", "ours": "metarl", "beside": "compared with", "ratio": "ratio"},
         [
             *(
                 {
@@ -296,7 +296,7 @@ def main(arguments: Sequence[str]) -> int:
         check(command)
         for agent in command.agents:
             if agent not in ITERATIONS:
-                raise ValueError(f"agents: got {agent!r}, expected some of {', '.join(ITERATIONS)}")
+                raise ValueError(f"agents: got {agent!r}, expected one or more of {', '.join(ITERATIONS)}")
         command.out.parent.mkdir(parents=True, exist_ok=True)
         begun = time.perf_counter()
 

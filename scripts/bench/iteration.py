@@ -80,7 +80,7 @@ class Clocked:
 
 
 def one_iteration(agent: MetaAgent[Any], envs: TaskVecEnv, family: Any, streams: Streams) -> dict[str, Any]:
-    """Seconds of each part of an iteration of `metarl.training.meta_train`, of acting, and the trajectories."""
+    """Seconds of each part of an iteration (`metarl.training.meta_train`) and of acting, and the trajectories."""
     clocked: Any = Clocked(agent)
     begun = time.perf_counter()
     tasks = family.distribution.sample(envs.num_tasks, streams.tasks)

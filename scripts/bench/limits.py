@@ -1,4 +1,4 @@
-"""A lower bound on the time of a computation: its matrix products alone, at their own shapes, on this device."""
+"""A lower bound on the time of a computation: its matrix products alone, with the same shapes, on this device."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ Product = tuple[Any, tuple[Layout, ...]]
 
 
 class ProductRecorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch declares no types here
-    """Counts all matrix products within it, backward passes included.
+    """Counts all matrix products in its context, backward passes included.
 
     Attributes:
         counts: Number of calls of each product.

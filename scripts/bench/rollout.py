@@ -33,7 +33,7 @@ from metarl.vector import TaskVecEnv, random_actions
 REFERENCE_ROWS = 40
 REFERENCE_STEPS = 100
 TURN = 50
-"""Steps of a contender before the other one's turn."""
+"""Steps of one contender before the other one continues."""
 GOALS = 50
 """Training goals per class of Meta-World."""
 
@@ -55,11 +55,11 @@ class RolloutCommand:
     rounds: Rounds = 7
     """Measurements of each contender, after a warm-up round."""
     processes: bool = True
-    """Measure Gymnasium's AsyncVectorEnv too, which has one process per environment."""
+    """Measure Gymnasium's AsyncVectorEnv too, with one process per environment."""
     seed: Seed = 0
     """Seed of tasks, resets and actions."""
     json: bool = False
-    """Print the results as one line of JSON at the end."""
+    """Print the results as one JSON line at the end."""
 
 
 @runtime_checkable
@@ -76,7 +76,7 @@ class Physical(Protocol):
 def _single_envs(family: Family, tasks: Sequence[Task]) -> list[Callable[[], gymnasium.Env[Any, Any]]]:
     """Constructors of single environments to compare with in a Gymnasium vector environment; empty if there are none.
 
-    They make the registered environment, our plain single one, or Meta-World's own of the same classes.
+    They make the registered environment, our plain reference, or Meta-World's environments of the same classes.
     """
     name = family.name.partition(":")[0]  # without the options
     if name in GYMNASIUM_IDS:
@@ -94,8 +94,8 @@ def time_episodes(
 ) -> tuple[float, float | None]:
     """Environment steps per second of one episode in every row, and of the same episodes in bare physics.
 
-    The two take turns every `TURN` steps, so that machine drift affects both. Only live rows count. The time of resets
-    counts for ours only.
+    The two alternate every `TURN` steps, so that machine drift affects both. Only live rows count. Resets count as time
+    of ours only.
 
     Args:
         envs: Environments to measure.
@@ -139,7 +139,7 @@ def _random_actions(space: Any, steps: int, rows: int, rng: np.random.Generator)
 def _time_vector_env(
     envs: VectorEnv[Any, Any, Any] | None, steps_each: int, rng: np.random.Generator, seed: int
 ) -> float | None:
-    """Steps per second of a Gymnasium vector environment; a call that resets a row does not count as a step of it."""
+    """Steps per second of a Gymnasium vector environment; a call that resets a row is not a step of that row."""
     if envs is None:
         return None
     actions = _random_actions(envs.single_action_space, steps_each, envs.num_envs, rng)
@@ -260,7 +260,7 @@ EVERY: Mapping[str, Callable[[], Sequence[str]]] = {
     "all": lambda: names(FAMILIES),
     "ml1:all": lambda: [f"ml1:{name}" for name in sorted(MANIPULATIONS)],
 }
-"""Values of `--family` that stand for several families."""
+"""Values of `--family` for several families."""
 
 
 def main(arguments: Sequence[str]) -> int:

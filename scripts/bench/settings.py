@@ -1,4 +1,4 @@
-"""Command lines with the settings of the agent that they name, and the agents to measure."""
+"""Command lines that include an agent's settings, and the agents to measure."""
 
 from __future__ import annotations
 
@@ -45,11 +45,11 @@ class ContenderCommand:
     seed: Seed = 0
     """Seed of all random numbers."""
     json: bool = False
-    """Print the results as one line of JSON at the end."""
+    """Print the results as one JSON line at the end."""
 
 
 def with_settings(kind: type[Any], prog: str, arguments: Sequence[str]) -> tuple[Any, Any]:
-    """Reads a command and, under `--config`, the settings of its agent; the preset has their defaults.
+    """Reads a command and, under `--config`, the settings of its agent, with defaults from the preset.
 
     Args:
         kind: The command, a dataclass with the fields `agent`, `family` and `preset`.

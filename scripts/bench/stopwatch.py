@@ -41,7 +41,7 @@ class Stopwatch:
 
 
 def peak_mib(device: torch.device, work: Callable[[], Any]) -> float | None:
-    """Rise of the memory in use during a call, in MiB; None if the platform does not report it."""
+    """Increase of the memory in use during a call, in MiB; None if the platform does not report it."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
         torch.cuda.reset_peak_memory_stats(device)

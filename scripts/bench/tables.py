@@ -32,7 +32,7 @@ def markdown(columns: Mapping[str, str], rows: Sequence[Mapping[str, Any]]) -> s
     """A Markdown table.
 
     Args:
-        columns: From a key of the rows to the title of its column.
+        columns: Titles of the columns by key of the rows.
         rows: The rows.
     """
     lines = [list(columns.values()), ["---"] * len(columns), *([cell(row[key]) for key in columns] for row in rows)]
@@ -40,5 +40,5 @@ def markdown(columns: Mapping[str, str], rows: Sequence[Mapping[str, Any]]) -> s
 
 
 def paragraph(*words: str) -> str:
-    """Words as a paragraph with lines of at most 120 characters."""
+    """Text as a paragraph with lines of at most 120 characters."""
     return textwrap.fill(" ".join(words), width=120, break_long_words=False, break_on_hyphens=False)

@@ -70,7 +70,7 @@ class Contender:
         self._tensors, self._counters = agent.tensors(), agent.counters()
 
     def rewind(self) -> None:
-        """Restores the agent from before the updates."""
+        """Restores the agent to its state before the updates."""
         self._agent.restore(self._tensors, self._counters)
 
     def update(self) -> None:

@@ -1,1 +1,1 @@
-"""Plain, slow versions of what metarl does fast: what the tests and the benchmark compare with."""
+"""Plain, slow versions of metarl's computations, for comparison in tests and benchmarks."""

@@ -1,4 +1,4 @@
-"""Plain versions of agents: the same updates, written the slow and obvious way."""
+"""Plain versions of agents: the same updates, computed in a slow and simple way."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ REFERENCES: Mapping[str, str] = {
     "varibad": "metarl.scripts.reference.varibad:plain",
     "pearl": "metarl.scripts.reference.pearl_update:plain",
 }
-"""From an agent's name to `module:function`; see `reference`."""
+"""`module:function` by an agent's name; see `reference`."""
 
 
 def reference(agent: str) -> Callable[[MetaAgent[Any]], MetaAgent[Any]]:
@@ -56,7 +56,7 @@ class PlainAgent:
         return getattr(self._agent, name)
 
     def actor(self) -> PlainAgent:
-        """The agent itself, so that sampling adapts the plain way too."""
+        """The agent itself, so that sampling uses the plain `adapt` too."""
         return self
 
 

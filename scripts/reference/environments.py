@@ -1,4 +1,4 @@
-"""Reference implementation of each family: a plain Gymnasium environment of one task, given to the constructor."""
+"""Reference implementation of each family: a plain Gymnasium environment, constructed for one task."""
 
 from __future__ import annotations
 
@@ -180,7 +180,7 @@ class BanditEnv(gymnasium.Env[np.ndarray, int]):
         self.action_space = spaces.Discrete(len(self._probabilities))  # type: ignore[assignment]
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
-        """Does nothing but seed: a bandit has no state."""
+        """Only seeds: a bandit has no state."""
         super().reset(seed=seed)
         return np.zeros(1), {}
 

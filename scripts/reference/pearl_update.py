@@ -1,7 +1,7 @@
 """PEARL's gradient step in the plain form: task after task, network after network.
 
 It makes the same update as `metarl.agents.pearl`, but slower. Batches are gathered per task and concatenated; the
-Gaussians are multiplied per task; every critic and every target is a network of its own, on `[M * B, in]` numbers.
+Gaussians are multiplied per task; every critic and every target is a separate network, on `[M * B, in]` numbers.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from metarl.types import MetaBatch, Trajectories
 
 
 def plain(agent: Pearl) -> MetaAgent[Belief]:
-    """An agent with the same parameters, experience and generator that updates itself the plain way.
+    """An agent with the same parameters, experience and generator that makes plain updates.
 
     Args:
         agent: PEARL, at any point of a training; it is not changed.

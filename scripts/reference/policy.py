@@ -1,4 +1,4 @@
-"""The policy of the gradient-based references: one linear layer after another, as PyTorch's users write it."""
+"""The policy of the gradient-based references: one linear layer after another, in plain PyTorch."""
 
 from __future__ import annotations
 

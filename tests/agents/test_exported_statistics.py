@@ -1,4 +1,4 @@
-"""What an exported policy says of its normalised observations is what the agent does, for every agent that has them."""
+"""Exported policies normalise observations as their agent does, for every agent that normalises."""
 
 from __future__ import annotations
 

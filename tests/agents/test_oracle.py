@@ -182,7 +182,7 @@ def test_an_exported_policy_holds_what_it_was_told(tmp_path: Path, spaces: Space
 
 
 def told_of(name: str, split: str, n: int = 500) -> np.ndarray:
-    """What an oracle is told of a family's tasks, `[n, Z]`."""
+    """An oracle's inputs about a family's tasks, `[n, Z]`."""
     family = make_family(name)
     parameters = family.spaces().task_parameters
     tasks = family.distribution.held_out(n) if split == "test" else family.distribution.train_tasks(n)

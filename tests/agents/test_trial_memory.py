@@ -1,4 +1,4 @@
-"""What agents with a memory have in common while they act, and how their states are cut and joined."""
+"""Agents with a memory: acting, and cutting and joining of their states."""
 
 from __future__ import annotations
 

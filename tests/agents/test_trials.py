@@ -1,4 +1,4 @@
-"""What the agents that learn from trials have in common: where returns end, and what is left to earn there."""
+"""Agents that learn from trials: the end of returns, and bootstrapping there."""
 
 from __future__ import annotations
 

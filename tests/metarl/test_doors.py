@@ -92,7 +92,7 @@ def test_a_family_and_a_class_may_be_given_themselves(tmp_path: Path, monkeypatc
         ("maml-trpo", {"track": "tensorbord"}, "Did you mean 'tensorboard'"),
         ("maml-trpo", {"preset": "published"}, "expected default"),
         ("maml-trpo", {"resume": True, "out": None}, "got no out"),
-        ("maml-trpo", {"device": "cpu", "matmul": "tf32"}, "only a GPU"),
+        ("maml-trpo", {"device": "cpu", "matmul": "tf32"}, "needs a GPU"),
     ],
 )
 def test_a_wrong_call_says_what_to_change_and_writes_nothing(

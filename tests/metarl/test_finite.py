@@ -1,4 +1,4 @@
-"""A training that blew up is noticed, said, and not saved."""
+"""A diverged training is detected, reported, and not saved."""
 
 from __future__ import annotations
 

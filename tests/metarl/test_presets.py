@@ -1,4 +1,4 @@
-"""Presets: announced tables, and the agents' own sizes."""
+"""Presets: registered tables, and the agents' own sizes."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Announced:
 
 
 def announce(monkeypatch: pytest.MonkeyPatch, *points: Any) -> None:
-    """Lets these tables be announced."""
+    """Lets these tables be registered."""
     monkeypatch.setattr("metarl.presets.entry_points", lambda: Announced(list(points)))
 
 
@@ -49,7 +49,7 @@ def test_a_table_that_names_an_agent_nobody_announces_ends_every_training(
     announce(monkeypatch, OURS, Point({"default": {("rl3", "point-robot"): Preset()}}))
     code, _, err = run_metarl("train", "maml-trpo", "point-robot", "--help")
     assert code == 2
-    assert "presets: got the agents rl3 in other_package:TABLES, expected announced ones: fomaml, maml-trpo" in err
+    assert "presets: got the agents rl3 in other_package:TABLES, expected registered ones: fomaml, maml-trpo" in err
 
 
 def test_another_package_may_announce_presets(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -62,7 +62,7 @@ def test_another_package_may_announce_presets(monkeypatch: pytest.MonkeyPatch) -
 
 def test_without_any_table_the_installation_is_broken(monkeypatch: pytest.MonkeyPatch) -> None:
     announce(monkeypatch)
-    with pytest.raises(ValueError, match="expected metarl's own; install it again"):
+    with pytest.raises(ValueError, match="expected metarl's own; reinstall metarl"):
         preset("reptile", "point-robot")
 
 
@@ -80,8 +80,8 @@ def test_an_agent_without_such_sizes_starts_from_the_defaults() -> None:
         Config = agent_class("reptile").Config
 
     assert any_family(Bare) == Preset()  # type: ignore[arg-type]
-    Bare.default_settings = {"taks": 3}  # type: ignore[attr-defined]
-    with pytest.raises(ValueError, match="'taks', which neither a run nor Bare has"):
+    Bare.default_settings = {"tsks": 3}  # type: ignore[attr-defined]
+    with pytest.raises(ValueError, match="'tsks', which neither a run nor Bare has"):
         any_family(Bare)  # type: ignore[arg-type]
 
 

@@ -26,7 +26,7 @@ PPO = {
 
 
 def read(folder: Path, agent: str, agent_config: dict[str, Any]) -> Any:
-    """What `RunConfig.read` makes of a `config.json` of version 0.1 before its settings changed."""
+    """The configuration that `RunConfig.read` returns for an early `config.json` of version 0.1."""
     value = {"agent": agent, "family": "half-cheetah-vel-3", "training": TRAINING, "agent_config": agent_config}
     (folder / "config.json").write_text(json.dumps({**value, "spaces": SPACES}))
     return RunConfig.read(folder).agent_config

@@ -1,4 +1,4 @@
-"""Schemes of family names: another package announces one of its own."""
+"""Schemes of family names: another package registers one of its own."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ WRONG = 3
 
 @pytest.fixture
 def announce(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
-    """Installs a package that announces a scheme, as its metadata do."""
+    """Installs a package that registers a scheme, as its metadata do."""
     (tmp_path / "their_points.py").write_text(PACKAGE)
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(sys.modules, "their_points", raising=False)
@@ -90,5 +90,5 @@ def test_a_broken_scheme_is_said_and_hides_nothing_else(announce: Callable[..., 
 def test_two_packages_with_one_scheme_are_named(announce: Callable[..., None]) -> None:
     announce("points = their_points:SCHEME")
     announce("points = their_points:CAUTIOUS", "other-points")
-    with pytest.raises(ValueError, match=r"got it from .*other-points.*expected one package that announces it; unins"):
+    with pytest.raises(ValueError, match=r"got it from .*other-points.*expected one package that registers it; unins"):
         make_family("points:7")

@@ -243,7 +243,7 @@ def test_what_breaks_ends_the_run_with_its_traceback_and_a_whole_checkpoint(
     assert last.startswith("metarl: error: ")
     assert words in last
     assert "task: goal = " in last
-    assert "0000001.safetensors, is whole" in last
+    assert "0000001.safetensors, is intact" in last
     assert "--resume" in last
     assert read_tensors(list_checkpoints(tmp_path / "run" / "checkpoints")[-1])
     assert_nobody_left(process.pid)

@@ -1,4 +1,4 @@
-"""What README and docs tell a user to type works: in an empty folder, by the installed command, without PYTHONPATH."""
+"""Commands in README and docs work in an empty folder, by the installed command, without PYTHONPATH."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def quickened(line: str) -> list[str]:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Where the user is: an empty folder."""
+    """An empty folder as the working folder."""
     (tmp_path / "here").mkdir()
     return tmp_path / "here"
 

@@ -1,4 +1,4 @@
-"""What the commands say about tasks that do nothing."""
+"""Messages of the commands about tasks without effect."""
 
 from __future__ import annotations
 

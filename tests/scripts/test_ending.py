@@ -18,7 +18,7 @@ from metarl.scripts.ending import Ending, StopRequest
 
 
 def ctrl_c(*_: object, **__: object) -> None:
-    """What a user does while a command is at work."""
+    """Presses Ctrl-C while a command runs."""
     os.kill(os.getpid(), signal.SIGINT)
     time.sleep(10.0)
 

@@ -97,15 +97,15 @@ def test_references_become_lines_and_a_share_of_the_gap(run_metarl, tmp_path: Pa
     words = ("evaluate", tmp_path / "rl2", "--tasks", "4", "--reference", tmp_path / "multitask", tmp_path / "oracle")
     code, out, err = run_metarl(*words, "--json")
     assert code == 0, err
-    assert "multitask (told nothing)" in out
-    assert "oracle (told the task)" in out
+    assert "multitask (no task information)" in out
+    assert "oracle (observes the task)" in out
     value = json.loads(out.splitlines()[-1])
     ends = json.loads((tmp_path / "rl2" / "evaluation" / "evaluation.json").read_text())["others"]
     low, high = (ends[str(tmp_path / name)][-1]["mean"] for name in ("multitask", "oracle"))
     assert value["share_of_gap"]["mean"] == pytest.approx((value["curve"][-1]["mean"] - low) / (high - low))
     assert value["first_point"] == "first episode", "a memory adapts in its first episode already"
     assert "(first episode)" in out
-    assert "before adaptation" not in out.partition("multitask (told nothing)")[0]
+    assert "before adaptation" not in out.partition("multitask (no task information)")[0]
 
 
 def test_the_tuning_tasks_are_others_than_those_that_are_reported(run_metarl, trained_run: Path, tmp_path) -> None:
@@ -177,7 +177,7 @@ def test_a_damaged_newest_checkpoint_falls_back_and_says_so(run_metarl, trained_
         path.unlink()
     code, _, err = run_metarl("evaluate", trained_run)
     assert code == 2
-    assert "without a whole checkpoint" in err
+    assert "without an intact checkpoint" in err
 
 
 def test_a_damaged_configuration_is_refused(run_metarl, trained_run: Path) -> None:

@@ -1,6 +1,6 @@
 """Command lines at random: exit code 0, or 2 with one line; never a traceback, never without an end.
 
-The commands' own reading, checks and estimates run for real. What comes after them is cut off, and memory counts as
+The commands' own reading, checks and estimates run for real. Everything after them is replaced, and memory counts as
 short, so that a command line that passes costs little.
 """
 
@@ -179,14 +179,14 @@ class CommandLines:
     """Command lines by a grammar of all options that the commands have.
 
     Args:
-        seed: Of the random numbers.
+        seed: Seed of the random numbers.
     """
 
     def __init__(self, seed: int) -> None:
         self.rng = random.Random(seed)
 
     def number(self) -> str:
-        """A number, or what only looks like one."""
+        """A number, or a word that resembles one."""
         return self.rng.choice(NUMBERS)
 
     def filled(self, texts: Sequence[str]) -> str:

@@ -25,7 +25,7 @@ def test_an_oracle_of_before_its_parameters_were_recorded_is_refused(run_metarl,
     for again in (("evaluate", out), (*words, "--resume")):
         code, _, err = run_metarl(*again)
         assert code == 2
-        assert "a run from before they were recorded cannot be loaded, train it again" in err
+        assert "a run without recorded task_parameters cannot be loaded; train it again" in err
         assert len(err.strip().splitlines()) == 1
 
 
@@ -113,7 +113,7 @@ def test_several_seeds_go_on_with_their_own_settings(run_metarl, tmp_path: Path,
     assert first == second
     run = RunConfig.read(out / "seed-4")
     assert how_to_go_on(run, out / "seed-4", 2) == (
-        f"go on with: metarl train maml-trpo point-robot --out '{out}' --seeds 2 --resume"
+        f"resume with: metarl train maml-trpo point-robot --out '{out}' --seeds 2 --resume"
     )
     assert how_to_go_on(run, out, 0, "csv,wandb").endswith(f"--out '{out}' --track csv,wandb --resume")
     damaged = list((out / "seed-4" / "checkpoints").iterdir())
@@ -122,7 +122,7 @@ def test_several_seeds_go_on_with_their_own_settings(run_metarl, tmp_path: Path,
     code, _, err = run_metarl("train", "maml-trpo", "point-robot", "--out", out / "seed-4", "--resume")
     assert code == 0
     assert err.count("falling back to the one before") == len(damaged) - 1
-    assert "no whole checkpoint in" in err
+    assert "no intact checkpoint in" in err
 
 
 def test_one_of_a_thing_is_one(run_metarl, trained_run: Path) -> None:

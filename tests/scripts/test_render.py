@@ -103,7 +103,7 @@ def test_bad_options_are_refused_in_one_line(
     [
         ("bandit", "has no rendering"),
         ("drawn_robot:make_flat_family", "shape (20, 10)"),
-        ("reach:make_family", "the argument render_mode"),
+        ("reach:make_family", "an argument render_mode"),
     ],
 )
 def test_a_family_that_cannot_be_rendered_says_why(

@@ -47,11 +47,11 @@ def test_resuming_without_a_checkpoint_starts_afresh_and_says_so(
     code, _, err = run_metarl("train", "maml-trpo", "point-robot", "--out", trained_run, "--resume")
     assert code == 0
     assert "falling back" in err
-    assert "starting afresh" in err
+    assert "starting from scratch" in err
     assert [row["iteration"] for row in logged(trained_run)] == [1, 2, 3]
     code, _, err = run_metarl("train", "maml-trpo", "point-robot", "--out", tmp_path / "new", "--resume", *tiny)
     assert code == 0
-    assert "starting afresh" in err
+    assert "starting from scratch" in err
 
 
 def test_a_full_disk_stops_training_and_leaves_the_last_checkpoint(

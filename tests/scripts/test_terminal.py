@@ -101,7 +101,7 @@ def test_dollars_and_underscores_are_plain_text() -> None:
     assert literal("run_1") == "run_1"
 
 
-# What packages announce -----------------------------------------------------------------------------------
+# What packages register -----------------------------------------------------------------------------------
 
 
 class Package:
@@ -117,7 +117,7 @@ def announced(name: str, value: str, group: str, package: str) -> Any:
 
 @pytest.fixture
 def packages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Beside what metarl announces: what is broken in several ways, and one name of two packages."""
+    """Beside what metarl registers: what is broken in several ways, and one name of two packages."""
     (tmp_path / "my_broken.py").write_text("import nowhere")
     (tmp_path / "my_families.py").write_text(
         "from metarl.registry import make_family\n"
@@ -180,7 +180,7 @@ def test_what_a_package_announces_and_is_broken_costs_one_row(run_metarl, packag
     assert "point-robot" in names
     code, out, err = run_metarl("list")
     assert (code, err) == (0, "")
-    assert "broken: announced by a package" in out
+    assert "broken: registered by a package" in out
     for name in BROKEN:
         assert f"│ {name} " in out
     assert "[/b]" in out  # no markup, also where a row breaks between the two

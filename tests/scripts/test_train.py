@@ -48,7 +48,7 @@ def test_a_resumed_run_cannot_be_made_shorter_than_it_is(run_metarl, trained_run
     words = ("train", "maml-trpo", "point-robot", "--out", trained_run, "--resume", "--iterations")
     code, _, err = run_metarl(*words, "2")
     assert code == 2
-    assert "has made 3; expected at least that many" in err
+    assert "has already made 3; expected at least that many" in err
     assert (trained_run / "config.json").read_bytes() == before
 
 
@@ -213,9 +213,7 @@ def test_a_shorter_format_without_a_gpu_is_refused(run_metarl, tmp_path: Path) -
     out = tmp_path / "new"
     code, _, err = run_metarl("train", "maml-trpo", "point-robot", "--device", "cpu", "--matmul", "tf32", "--out", out)
     assert code == 2
-    assert err.splitlines() == [
-        "metarl: error: matmul: got 'tf32' on cpu, expected 'float32': only a GPU has the other"
-    ]
+    assert err.splitlines() == ["metarl: error: matmul: got 'tf32' on cpu, expected 'float32'; tf32 needs a GPU"]
     assert not out.exists()
 
 
@@ -337,7 +335,7 @@ def test_the_entropy_weight_of_meta_worlds_rl2_is_that_of_normalised_advantages_
     code, out, _ = run_metarl("train", "rl2", "ml10", "--help")
     text = " ".join(out.replace("│", " ").split())
     assert code == 0
-    assert "relative to the advantages: their deviation is 1 with normalise_advantages" in text
+    assert "Relative to the advantages: deviation 1 with normalise_advantages" in text
     _, config = default_settings("rl2", "ml10")
     assert config.normalise_advantages
     assert 25 * config.entropy_weight == pytest.approx(5e-3)

@@ -1,4 +1,4 @@
-"""What `metarl train` refuses or survives: blown-up learning, too little memory, another machine, other files."""
+"""Failures that `metarl train` reports or survives: diverged training, little memory, another machine, other files."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def one_line(err: str) -> str:
     return line
 
 
-# Learning that blew up --------------------------------------------------------------------------------------
+# Diverged training ------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -48,9 +48,9 @@ def test_a_training_that_blows_up_keeps_its_last_sound_checkpoint(run_metarl, tm
     code, _, err = run_metarl(*WORDS, "--out", out, "--iterations", "5")
     assert code == 2
     line = one_line(err)
-    assert "maml-trpo blew up in iteration 3: the parameters are not finite" in line
+    assert "maml-trpo diverged in iteration 3: the parameters are not finite" in line
     assert "try a smaller --agent.inner-lr" in line
-    assert "0000002.safetensors, is whole" in line
+    assert "0000002.safetensors, is intact" in line
     assert f"--out {out} --resume" in line
     assert [p.name for p in list_checkpoints(out / "checkpoints")] == ["0000001.safetensors", "0000002.safetensors"]
     assert run_metarl("evaluate", out, "--tasks", "2")[0] == 0
@@ -64,7 +64,7 @@ def test_the_other_seeds_go_on(run_metarl, tmp_path: Path, blowing_up) -> None:
     out = tmp_path / "seeds"
     code, said, err = run_metarl(*WORDS, "--out", out, "--iterations", "2", "--seeds", "3", "--json")
     assert code == 2
-    assert err.rstrip().splitlines()[-1] == f"metarl: error: 1 of 3 seeds blew up: {out / 'seed-1'}"
+    assert err.rstrip().splitlines()[-1] == f"metarl: error: 1 of 3 seeds diverged: {out / 'seed-1'}"
     assert [end["iteration"] for end in json.loads(said.splitlines()[-1])] == [2, None, 2]
 
 
@@ -74,9 +74,9 @@ def test_blown_up_episodes_are_counted_on_the_screen(capsys: pytest.CaptureFixtu
         display._last_line = -1e9
         display.update(Progress(i, i), {"return/0": 1.0, "diverged_episodes": number})
     first, second, third = capsys.readouterr().err.splitlines()
-    assert "blown-up episodes" not in first
-    assert "blown-up episodes 2 (2 in all)" in second
-    assert "blown-up episodes 3 (5 in all)" in third
+    assert "diverged episodes" not in first
+    assert "diverged episodes 2 (2 in all)" in second
+    assert "diverged episodes 3 (5 in all)" in third
 
 
 # What lies in the folder of a run ---------------------------------------------------------------------------
@@ -93,7 +93,7 @@ def test_a_run_without_its_configuration_is_not_overwritten(run_metarl, trained_
     for more in ((), ("--resume",)):
         code, _, err = run_metarl(*WORDS, "--out", trained_run, *more)
         assert code == 2
-        assert "holds a run without its config.json; put that back" in one_line(err)
+        assert "holds a run without its config.json; restore that file" in one_line(err)
     assert contents(trained_run) == before
 
 
@@ -112,7 +112,7 @@ def test_damaged_checkpoints_are_kept_beside_a_run_that_begins_anew(run_metarl, 
     damaged = {f"{name}.damaged": data for name, data in contents(trained_run / "checkpoints").items()}
     code, _, err = run_metarl("train", "maml-trpo", "point-robot", "--out", trained_run, "--resume")
     assert code == 0
-    assert "starting afresh (the damaged ones get the ending .damaged)" in err
+    assert "starting from scratch (the damaged ones are renamed *.damaged)" in err
     assert damaged.items() <= contents(trained_run / "checkpoints").items()
 
 
@@ -176,12 +176,12 @@ def test_a_run_of_a_gpu_goes_on_on_a_cpu_and_says_what_that_means(run_metarl, tm
     (out / "config.json").write_text(json.dumps(config))
     code, _, err = run_metarl(*words, "--resume", "--iterations", "2")
     assert code == 2
-    assert "add --device cpu to go on with it here" in one_line(err)
+    assert "add --device cpu to resume it here" in one_line(err)
     assert run_metarl("evaluate", out, "--tasks", "2")[0] == 0
     assert run_metarl("render", out, "--out", tmp_path / "clip.gif", "--frames", "2")[0] in (0, 2)
     code, _, err = run_metarl(*words, "--resume", "--iterations", "2", "--device", "cpu")
     assert code == 0
-    assert "warning: this run was made on cuda and goes on on cpu" in err
+    assert "warning: this run was made on cuda and continues on cpu" in err
     assert json.loads((out / "config.json").read_text())["training"]["device"] == "cpu"
     code, _, err = run_metarl(*words, "--resume", "--iterations", "3")
     assert code == 0

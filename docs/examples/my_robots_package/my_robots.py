@@ -1,4 +1,4 @@
-"""Way 3: a package that announces a family; see docs/custom-environments.md."""
+"""Way 3: a package that registers a family; see docs/custom-environments.md."""
 
 from __future__ import annotations
 

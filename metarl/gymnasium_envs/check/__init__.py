@@ -1,4 +1,4 @@
-"""Checks of a family, for `metarl check` and, as `short_test`, for the start of a training.
+"""Checks of a family, for `metarl check` and (`short_test`) before a training.
 
 `contract` checks single environments, and `task_check` compares tasks: effects of parameters (`effect`, `derived`) and
 leaks of hidden ones (`leak`). They play episodes (`playing`, `tasks_apart`) and report `findings`.

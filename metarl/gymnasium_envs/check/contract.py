@@ -1,4 +1,4 @@
-"""Checks what metarl asks of a family beyond Gymnasium's own rules; each message says what to change."""
+"""Checks of metarl's requirements on a family, beyond Gymnasium's own rules; each message says what to change."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ from metarl.vector import fixed_actions
 __all__ = ["Clock", "Findings", "Note", "Problem", "Seen", "check_family", "examine"]
 
 TASKS, ROWS, LONGEST_EPISODE = 6, 20, 100
-"""Most tasks that are played, episodes of each, and steps of an episode."""
+"""Largest number of tasks played, of episodes per task, and of steps per episode."""
 SLOW = tuple((rows, steps) for rows in (ROWS, 10, 5, 2) for steps in (LONGEST_EPISODE, 50, 20, 10, 5))
-"""Smaller numbers of episodes and steps for slow environments; the largest that fit into the time are taken."""
+"""Smaller numbers of episodes and steps for slow environments; the largest that fit into the time are used."""
 COMPARED_TASKS = 1000
 """Training tasks that are compared with the held-out ones."""
 SHARE = 0.6
@@ -59,7 +59,7 @@ def examine(family: Family, clock: Clock | None = None) -> Findings:
 
 
 def _looked_at(family: Family, clock: Clock) -> Iterator[Problem | Note | Seen]:
-    """Runs check after check, until a problem prevents the next ones or the time is up."""
+    """Runs the checks in order, until a problem prevents the next ones or the time is up."""
     tasks = _some_tasks(family)
     if not tasks:
         yield Problem("overlap", "got no task; a TaskDistribution has to return training and held-out tasks")
@@ -110,7 +110,7 @@ class _Plan:
         rows: `E`, episodes of each.
         steps: `T`.
         observation_size: `O`.
-        slow: Whether the numbers are reduced.
+        slow: Whether the numbers are reduced for a slow environment.
     """
 
     tasks: int
@@ -120,7 +120,7 @@ class _Plan:
     slow: bool
 
     def words(self, family: Family) -> str:
-        """The size of observations, and the reduced numbers, in words."""
+        """The size of observations and the reduced numbers, in words."""
         size, batch = 8 * self.observation_size, 8 * self.observation_size * 400 * family.horizon
         many = "numbers" if self.observation_size > 1 else "number"
         words = (

@@ -1,7 +1,8 @@
-"""Finds why a parameter that is set as an attribute has no effect, or only a part of it.
+"""Finds the reason why a parameter that is set as an attribute has no effect, or only a partial one.
 
-A reset may overwrite the attribute; and attributes that the constructor computed from it keep their old values. The
-second is found by comparison with an environment whose attribute has the value from the start of its construction.
+There are two reasons: a reset overwrites the attribute, or attributes that the constructor computed from it keep their
+old values. The second is found by comparison with an environment in which the attribute has the value already during
+construction.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ def told_as_attributes(make: GymnasiumEnvs, task: Task) -> list[str]:
 
 
 def overwritten(make: GymnasiumEnvs, task: Task, names: Sequence[str]) -> dict[str, str]:
-    """Maps each attribute that a reset overwrites to a sentence about it."""
+    """A sentence about each attribute that a reset overwrites, by name."""
     if not names:
         return {}
     env = make.maker.play(None, task)
@@ -51,7 +52,7 @@ def overwritten(make: GymnasiumEnvs, task: Task, names: Sequence[str]) -> dict[s
         env.reset(seed=0)
         values = make.maker.values(task)
         return {
-            name: f"reset overwrites the attribute {name!r} ({_short(now)} in place of "
+            name: f"reset overwrites the attribute {name!r} ({_short(now)} instead of "
             f"{_short(values[name])}); override what sets it there, or give the environment a set_task that does"
             for name in names
             if not _equal(now := getattr(env.unwrapped, name, None), values[name])
@@ -75,7 +76,7 @@ def _equal(one: Any, two: Any) -> bool:
 
 
 class _Held:
-    """A data descriptor whose attribute keeps one value, whatever is assigned."""
+    """A data descriptor with a constant value; assignments are ignored."""
 
     def __init__(self, name: str, value: Any) -> None:
         self._name, self._value = name, value
@@ -89,7 +90,7 @@ class _Held:
 
 @dataclass(frozen=True)
 class HeldInConstruction:
-    """Makes environments with an attribute that has its value from the start of their construction.
+    """Makes environments in which an attribute keeps a value from the start of construction.
 
     Args:
         make_env: Makes an environment.
@@ -132,7 +133,7 @@ def held(make: GymnasiumEnvs, task: Task, name: str) -> GymnasiumEnvs | None:
 
 
 def stale(make: GymnasiumEnvs, task: Task, name: str) -> list[str]:
-    """Attributes that the constructor computes from one, and that keep their values when that one is set later."""
+    """Attributes that the constructor computes from another one, and that stay the same when that one is set later."""
     early = held(make, task, name)
     if early is None:
         return []
@@ -181,11 +182,11 @@ def _derived(name: str, old: Sequence[str]) -> str:
 def partial_effects(
     family: Family, make: GymnasiumEnvs, base: Task, steps: int, clock: Clock, explained: set[str]
 ) -> Iterator[Note]:
-    """Notes parameters whose effect differs from that in an environment constructed with them.
+    """Notes parameters with another effect than in an environment that is constructed with them.
 
     Args:
         family: The family.
-        make: Its environments, stepped in this process.
+        make: Environments of the family, stepped in this process.
         base: A task.
         steps: Steps of an episode.
         clock: Time limit.
@@ -213,7 +214,7 @@ def partial_effects(
 def _compared(
     make: GymnasiumEnvs, task: Task, name: str, constructed: bool, steps: int, clock: Clock
 ) -> Iterator[Note]:
-    """Plays a task as usual, and in an environment constructed with it; notes a difference."""
+    """Plays a task as usual, and in an environment that is constructed with it; notes a difference."""
     maker = replace(make.maker, arguments=(*make.maker.arguments, name))
     early = replace(make, maker=maker) if constructed else held(make, task, name)
     if early is None:
@@ -240,7 +241,7 @@ def _compared(
 
 
 def _guessed(make: GymnasiumEnvs, base: Task, name: str, steps: int, clock: Clock) -> Iterator[Note]:
-    """Notes attributes with an effect whose names and values suggest that they depend on a varying one."""
+    """Notes attributes that seem, by name and value, to depend on a varying attribute."""
     env = make.maker.make_env(**{k: make.maker.values(base)[k] for k in make.maker.arguments})
     bare, kind = env.unwrapped, type(env.unwrapped)
     keys = [k for k in dir(bare) if not k.startswith("_") and not isinstance(getattr(kind, k, None), property)]
@@ -276,7 +277,7 @@ def _words(name: str) -> set[str]:
 
 
 def _played(make: GymnasiumEnvs, tasks: Sequence[Task], steps: int, clock: Clock) -> list[Recording]:
-    """Plays the tasks in a batch of its own, since attributes stay set."""
+    """Plays the tasks in a new batch, since attributes stay set."""
     envs = make(1, ROWS, steps)
     try:
         actions = varied_actions(envs)
@@ -286,7 +287,7 @@ def _played(make: GymnasiumEnvs, tasks: Sequence[Task], steps: int, clock: Clock
 
 
 def _own_keywords(make_env: Callable[..., Any]) -> set[str]:
-    """Keywords in the signature of a function or class; none if Python cannot tell them."""
+    """Keywords in the signature of a function or class; none if Python cannot determine them."""
     try:
         parameters = inspect.signature(make_env).parameters.values()
     except (TypeError, ValueError):

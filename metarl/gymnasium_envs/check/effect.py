@@ -1,4 +1,4 @@
-"""Whether tasks, single parameters and their components have an effect, and how certain that is."""
+"""Effects of tasks, single parameters and their components, with their certainty."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ class Played:
     """A way to play tasks, and the recording of the base task.
 
     Args:
-        play: Plays a task, always under the same seeds and actions; with True, only until it differs from the base.
+        play: Plays a task under the same seeds and actions; with True, only until it differs from the base.
         base: The task that others are compared with.
         recording: Recording of the base task.
         episodes: Number of episodes (rows).
-        steps: Most steps of an episode.
-        whole: Whether that is the whole horizon.
+        steps: Largest number of steps of an episode.
+        whole: Whether `steps` is the whole horizon.
     """
 
     play: Callable[[Task, bool], Recording]
@@ -76,7 +76,7 @@ def effects(
         longer: Plays the base task in longer episodes; None if there are none. Called at most once.
         reasons: Returns sentences on why a parameter may have no effect.
         clock: Time limit.
-        shifted: Tasks that seem to differ from the base only in the order of random numbers.
+        shifted: Tasks that may differ from the base only in the order of random numbers.
     """
     differences = [difference(played.recording, r) for r in recordings[1:]]
     kind, further, names = reward_kind(recordings), _Once(longer), [name for name, _ in played.base.parameters]
@@ -163,7 +163,7 @@ def _part_by_part(
 
 
 def _components(name: str, alive: Sequence[bool], played: Played, kind: RewardKind) -> Note | Seen:
-    """The finding on the components of a parameter that has an effect as a whole."""
+    """The finding on the components of a parameter with an effect."""
     none = [f"{name}[{i}]" for i, effect in enumerate(alive) if not effect]
     if not none:
         return Seen(f"each of the {len(alive)} components of {name!r} has an effect on its own")
@@ -175,7 +175,7 @@ def _components(name: str, alive: Sequence[bool], played: Played, kind: RewardKi
 
 
 def _compared(played: Played, others: Sequence[Task], *, briefly: bool) -> list[Difference]:
-    """Differences of other tasks from the base, up to the first in observations and rewards alike."""
+    """Differences of other tasks from the base, up to the first task that differs in observations and in rewards."""
     found = list[Difference]()
     for other in others:
         found.append(difference(played.recording, played.play(other, briefly)))
@@ -185,7 +185,7 @@ def _compared(played: Played, others: Sequence[Task], *, briefly: bool) -> list[
 
 
 def _nothing(seen: str, meaning: str, played: Played, kind: RewardKind, reasons: Sequence[str]) -> Problem | Note:
-    """The finding that there was no effect: a problem if a reason is known or rewards could show it; else a note."""
+    """The finding of no effect: a problem if the reason is known or rewards could show an effect, else a note."""
     played_much = played.whole or (played.steps >= MUCH_STEPS and played.steps * played.episodes >= MUCH)
     sure = bool(reasons) or (kind == "state" and played_much)
     words = f"{seen}, in {played.extent}; {meaning.format('most likely does not' if sure else 'may not')}"

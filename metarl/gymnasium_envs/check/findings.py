@@ -42,7 +42,7 @@ class Note:
 
 @dataclass(frozen=True)
 class Seen:
-    """A sentence on the episodes played and their result."""
+    """A sentence about the episodes played and their result."""
 
     message: str
 
@@ -55,7 +55,7 @@ class Findings:
         problems: Faults.
         notes: Possible faults.
         seen: Episodes played and their results.
-        skipped: Checks left out for lack of time.
+        skipped: Checks that did not finish in time.
     """
 
     problems: list[Problem] = field(default_factory=list)
@@ -110,7 +110,7 @@ class Clock:
         return True
 
     def going(self) -> bool:
-        """Whether there is time for a step as long as the longest so far; called before each step."""
+        """Whether the time left exceeds the longest step so far; called before each step."""
         now = time.monotonic()
         if not math.isnan(self._before):
             self._longest = max(self._longest, now - self._before)
@@ -119,11 +119,11 @@ class Clock:
         return self._end - now > self._longest
 
     def pause(self) -> None:
-        """Leaves the time until the next step out of the step times."""
+        """Excludes the time until the next step from the step times."""
         self._before = math.nan
 
     def restart(self) -> None:
-        """Restarts with the whole time."""
+        """Restarts with the full time."""
         self._end = time.monotonic() + self.seconds
 
     def _tell(self) -> None:

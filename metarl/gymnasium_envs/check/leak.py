@@ -1,4 +1,4 @@
-"""Whether the observation at reset reveals hidden parameters, apart from differences in random numbers."""
+"""Leaks: hidden parameters that the observation at reset reveals, beyond differences in random numbers."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from metarl.types import Bools, Floats, Task
 from metarl.vector import TaskVecEnv
 
 COMPONENTS = 200
-"""Most components that are compared; those of an image are spread over it."""
+"""Largest number of compared components; those of an image are spread over it."""
 RESETS = 100
 """Resets of each of two tasks whose first observations are compared as samples."""
 
@@ -23,7 +23,7 @@ RESETS = 100
 def leaks(
     envs: TaskVecEnv, family: Family, tasks: Sequence[Task], clock: Clock, shifted: set[Task]
 ) -> Iterator[Problem | Note]:
-    """Reports hidden parameters that show in the first observation of tasks that differ in nothing else.
+    """Reports hidden parameters that the first observation reveals, by tasks that differ in nothing else.
 
     Args:
         envs: One task of `E` rows.

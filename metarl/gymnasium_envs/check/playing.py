@@ -1,4 +1,4 @@
-"""Plays episodes of a task under given actions and seeds, and compares two recordings."""
+"""Plays episodes of a task under given actions and seeds; compares two recordings."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from metarl.vector import TaskVecEnv, random_actions
 ROUNDING = {np.float32: 1e-6, np.float64: 1e-9}
 """Relative differences up to these are rounding errors, by the precision of the numbers."""
 FEWEST_STEPS = 3
-"""Least number of recorded steps, also for observations that need much memory."""
+"""Smallest number of recorded steps, even if observations need much memory."""
 SMALLEST = 1e-13
 """Absolute differences up to this are rounding errors."""
 
@@ -29,7 +29,7 @@ class Recording:
         rewards: `[T, E]`.
         terminated: `[T, E]`.
         truncated: `[T, E]`.
-        diverged: Whether a number was not finite, or a simulation blew up.
+        diverged: Whether a number was not finite, or a simulation diverged.
     """
 
     observations: Floats
@@ -40,7 +40,7 @@ class Recording:
 
     @property
     def steps(self) -> int:
-        """`T`; fewer than the actions if the time was up or all episodes were done."""
+        """`T`; less than the number of actions if the time was up or all episodes were done."""
         return len(self.rewards)
 
     @property
@@ -94,7 +94,7 @@ def play(
 
 
 def varied_actions(envs: TaskVecEnv, most_bytes: int = 2**26) -> Floats:
-    """Random actions `[T, E, ...]` of three kinds, since independent ones alone explore little.
+    """Random actions `[T, E, ...]` of three kinds; independent actions alone explore little.
 
     `T` is the horizon, or less if the observations of one recording would need more than `most_bytes` of memory.
 
@@ -140,7 +140,7 @@ class Change:
     Args:
         step: First step with a difference beyond rounding errors; 0 is the reset.
         share: Largest difference, relative to the range of its component over the episodes.
-        grown: Whether the difference was a rounding error before, so that the dynamics may be chaotic.
+        grown: Whether the difference was at first a rounding error, so that the dynamics may be chaotic.
     """
 
     step: int

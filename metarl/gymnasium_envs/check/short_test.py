@@ -1,4 +1,4 @@
-"""The short test before a training: whether the varying parameters have a visible effect."""
+"""The short test before a training: visible effects of the varying parameters."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ from metarl.vector import TaskVecEnv, random_actions
 SECONDS = 2.0
 """Wall-clock limit of the test, s."""
 PLANNED = 0.85
-"""Share of it that is planned; the rest is a reserve for calls that take longer than before."""
+"""Planned share of the limit; the rest is a reserve for slower calls."""
 PER_CALL = 0.5
 """Share of the limit after which a single call of an environment ends the test."""
 ROWS, WORKER_ROWS, STEPS = 9, 3, 1000
-"""Most episodes, episodes in worker processes, and steps."""
+"""Largest number of episodes, of episodes in worker processes, and of steps."""
 MOST_COMPONENTS = 8
-"""Most components that are tested one by one."""
+"""Largest number of components that are tested one by one."""
 MOST_BYTES = 2**22
-"""Most memory for the observations of one recording, bytes: comparing more would take long."""
+"""Largest memory for the observations of one recording, bytes, which limits the time of comparisons."""
 LEAST = 0.25
 """Share of the first recording's steps that another one needs to count as equal."""
 SLOW = "the environment is too slow for the test before the training whether its tasks have an effect"
@@ -42,10 +42,10 @@ FOR_REASONS = 0.4
 
 
 def effect_warnings(family: Family, seconds: float = SECONDS) -> list[str]:
-    """A sentence for each parameter or component without a visible effect; none if all have one.
+    """A sentence about each parameter or component without a visible effect; empty if all have one.
 
-    An environment that is too slow for the test, or does not repeat episodes, gives a sentence too. One that raises
-    gives none: the training reports it.
+    There is also a sentence if the environment is too slow for the test or does not repeat episodes. Exceptions are
+    left to the training to report.
 
     Args:
         family: The family; its stepping is not `auto`.
@@ -140,7 +140,7 @@ def _affordable_rows(envs: TaskVecEnv, family: Family, clock: Clock) -> int:
 
 
 def _silent(envs: TaskVecEnv, family: Family, base: Task, clock: Clock) -> tuple[list[Part], str]:
-    """The parts of a task without effect, and a sentence on the episodes that showed it."""
+    """The parts of a task without effect, and a sentence about the episodes that showed it."""
     parts = [part for part in parts_of(base) if part.component is None or part.component < MOST_COMPONENTS]
     others = {part: found for part in parts if (found := partners(family, base, part, 2))}
     actions = varied_actions(envs, MOST_BYTES)
@@ -166,14 +166,14 @@ def _silent(envs: TaskVecEnv, family: Family, base: Task, clock: Clock) -> tuple
 
 
 def _steps_alike(envs: TaskVecEnv, first: Recording, task: Task, actions: Floats, clock: Clock) -> int | None:
-    """Number of steps over which a task gives the recorded episodes; None if it gives others."""
+    """Number of steps for which a task repeats the recorded episodes; None if it does not."""
     clock.pause()
     second = play(envs, task, actions[: first.steps], going=clock.going, stop=differs_from(first))
     return None if difference(first, second) else second.steps
 
 
 def _words(first: Recording, steps: int, envs: TaskVecEnv) -> str:
-    """A sentence on the episodes that showed no effect, and its meaning."""
+    """A sentence about the episodes that showed no effect, and its meaning."""
     episodes = f"{envs.num_envs} random episodes" if envs.num_envs > 1 else "a random episode"
     return (
         f"other values gave the same observations and rewards in {episodes} (at most {steps} steps; "
@@ -183,7 +183,7 @@ def _words(first: Recording, steps: int, envs: TaskVecEnv) -> str:
 
 
 def _reason(make: GymnasiumEnvs | None, base: Task, part: Part, clock: Clock) -> str:
-    """The reason for the lack of effect, if one is found in the time left."""
+    """The reason for the lack of effect, if it is found in the time left."""
     if make is None or clock.left < FOR_REASONS / 2:
         return ""
     try:

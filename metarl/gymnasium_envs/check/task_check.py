@@ -82,7 +82,7 @@ def compare_tasks(
 
 
 def _not_repeated(one: Recording, two: Recording) -> Problem | None:
-    """The problem of a task that plays differently under the same seed and actions; None if it repeats."""
+    """The problem of a task with different episodes under the same seed and actions; None if they are equal."""
     apart = difference(one, two)
     if apart.observations and apart.observations.step == 0:
         return Problem(

@@ -1,4 +1,4 @@
-"""Tasks that differ in a single parameter, and a test whether numbers from two tasks differ in distribution."""
+"""Tasks that differ in a single parameter, and a test whether two tasks' numbers differ in distribution."""
 
 from __future__ import annotations
 
@@ -60,10 +60,10 @@ def mixed(family: Family, base: Task, other: Task, parts: Sequence[Part]) -> Tas
 
 
 def partners(family: Family, base: Task, part: Part, most: int) -> list[Task]:
-    """Up to `most` tasks that differ from `base` in the part alone, the most distant first.
+    """Up to `most` tasks that differ from `base` only in the part, the most distant first.
 
-    If parameters are drawn independently, `base` gets the part of another task. Otherwise the enumerated tasks are
-    searched, since a combined task may never be drawn.
+    If parameters are drawn independently, `base` gets the part of another task. Otherwise only enumerated tasks count,
+    since a combined task may be impossible.
     """
     tasks = family.distribution
     if isinstance(tasks, ContinuousTasks):

@@ -1,4 +1,4 @@
 """Copies to a GPU (`gpu`), chunks that fit into its memory (`chunks`), and settings of the process (`process`).
 
-The lowest floor: imports no other room.
+The lowest layer: imports no other package of `metarl.learning`.
 """

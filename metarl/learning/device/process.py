@@ -27,5 +27,5 @@ def keep_freed_memory() -> None:
 
 @cache
 def matrix_library() -> ThreadpoolController:
-    """Controller of NumPy's BLAS threads: after a product they spin for a while and take cores from torch."""
+    """Controller of NumPy's BLAS threads. After a product they spin for a while, on cores that torch needs."""
     return ThreadpoolController().select(user_api="blas")

@@ -16,7 +16,7 @@ class ActionMap:
 
     Args:
         spaces: Action bounds, or the number of choices.
-        scale: Policy output that maps to the largest action; see `to_environment`.
+        scale: Policy output that corresponds to the action bound; see `to_environment`.
 
     Attributes:
         bounded: Mask of the components with two finite bounds, `[A]`; all False for discrete actions.
@@ -39,8 +39,8 @@ class ActionMap:
     def to_environment(self, output: Floats) -> Floats:
         """Environment actions for policy outputs, `[..., A]`.
 
-        A component with two finite bounds is `centre + half_width * output / scale`, clipped to the bounds, so that an
-        output of `scale` is the largest action. (The scale is 1 in rllab's normalised environment, 10 in ProMP,
+        A component with two finite bounds is `centre + half_width * output / scale`, clipped to the bounds: an output
+        of `scale` gives the upper bound. (The scale is 1 in rllab's normalised environment, 10 in ProMP,
         pytorch-maml-rl and garage on MuJoCo.) A component with one finite bound is the output clipped to it, and one
         without bounds the output itself. For discrete actions the output is the index of a choice, and the action
         (int64) the environment's number of that choice.

@@ -17,10 +17,10 @@ class Columns:
     """Packs named arrays into rows, and rows into named views.
 
     Args:
-        widths: Numbers of each column, in order; 0 for a single number, stored without an axis of its own.
+        widths: Size of each column, in order; 0 for a single number without an axis.
 
     Attributes:
-        width: Numbers of a row.
+        width: Numbers per row.
     """
 
     def __init__(self, **widths: int) -> None:

@@ -1,7 +1,7 @@
 """Running normalisation of observations and rewards, with a floor on the deviation.
 
-A channel that hardly varies must not be divided by its own deviation, which would amplify numerical noise of the
-simulator to the size of a signal. The deviation therefore has a floor, a fraction of a reference:
+Division of a nearly constant channel by its own deviation would amplify the simulator's numerical noise to the size of
+a signal. The deviation therefore has a floor, a fraction of a reference:
 
 | quantity | floor: `DEVIATION_FLOOR` times | reason |
 |---|---|---|
@@ -23,8 +23,11 @@ from torch import Tensor
 from metarl.types import Bools, Floats
 
 DEVIATION_FLOOR = 1e-2
-"""Chosen from deviations under random actions. In MuJoCo's families each channel that varies has at least 0.11 of the
-largest deviation in its unit; objects of Meta-World that the robot hardly touches have less than 0.01."""
+"""Default floor, chosen from deviations under random actions.
+
+In MuJoCo's families each channel that varies has at least 0.11 of the largest deviation in its unit; objects of
+Meta-World that the robot hardly touches have less than 0.01.
+"""
 CLIP = 10.0
 """Bound of normalised values."""
 NORMALISATION = f"clip((x - mean) / deviation, -{CLIP:g}, {CLIP:g})"

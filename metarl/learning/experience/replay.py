@@ -25,7 +25,7 @@ class Transitions(NamedTuple):
 
     Attributes:
         observations: `[..., O]`, before the step.
-        actions: `[..., A]`, in the unit that the agent chose to store.
+        actions: `[..., A]`, in the agent's unit.
         rewards: `[...]`.
         next_observations: `[..., O]`, after the step.
         terminated: `[...]`, 1 if the step was terminal, else 0 (also if the time limit ended the episode).
@@ -60,7 +60,7 @@ def transition_rows(trajectories: Trajectories, actions: Floats) -> Floats:
 
     Args:
         trajectories: Recorded episodes.
-        actions: `[M, E, T, A]`, in the unit that the agent wants to store.
+        actions: `[M, E, T, A]`, in the agent's unit.
     """
     columns = Transitions.columns(trajectories.all_observations.shape[-1], actions.shape[-1])
     return columns.pack(
@@ -90,12 +90,12 @@ class TaskReplay:
 
     Args:
         tasks: Slots, one per task.
-        capacity: Rows that a slot holds.
+        capacity: Capacity of a slot, in rows.
         width: Numbers in a row.
         device: Device of the rows that are gathered. All rows are stored there if they fit, else in host memory.
 
     Attributes:
-        sizes: Rows that each slot holds now, `[tasks]`.
+        sizes: Current number of rows in each slot, `[tasks]`.
     """
 
     def __init__(self, tasks: int, capacity: int, width: int, device: torch.device) -> None:
@@ -151,7 +151,7 @@ class TaskReplay:
         }
 
     def check(self, prefix: str, tensors: Mapping[str, Tensor], used: int) -> None:
-        """Checks the arrays that `restore` is to take.
+        """Checks the arrays to restore.
 
         Raises:
             ValueError: An array is missing, or does not fit the slots, the capacity or the width.
@@ -180,7 +180,7 @@ class TaskReplay:
 
 
 class TrialContexts:
-    """The trials of each task's newest collection, stored separately, episode after episode, without padding.
+    """The trials of each task's newest collection: each trial separate, its episodes in order, without padding.
 
     The arrays grow with the number of tasks, trials and steps.
 
@@ -190,7 +190,7 @@ class TrialContexts:
         device: Device of the rows that are gathered. All rows are stored there if they fit, else in host memory.
 
     Attributes:
-        trials: Trials that each slot holds now, `[tasks]`.
+        trials: Current number of trials in each slot, `[tasks]`.
         ends: Rows of a trial up to the end of each episode, `[tasks, trials, J]`.
     """
 
@@ -276,7 +276,7 @@ class TrialContexts:
         }
 
     def check(self, prefix: str, tensors: Mapping[str, Tensor], used: int) -> None:
-        """Checks the arrays that `restore` is to take.
+        """Checks the arrays to restore.
 
         Raises:
             ValueError: An array is missing, or does not fit the slots, the episodes or the width.

@@ -22,7 +22,7 @@ from metarl.tasks import TaskDistribution
 from metarl.types import Floats, MetaBatch, Spaces, Task, Trajectories
 
 REPLAY, CONTEXT = "replay", "context"
-"""First part of the checkpoint's names."""
+"""Prefix of the buffers' names in a checkpoint."""
 
 
 class Drawn(NamedTuple):
@@ -62,11 +62,11 @@ class Minibatch(NamedTuple):
 
 
 class TaskBuffers:
-    """A replay and the newest contexts of each training task; a task gets a slot when it is first met.
+    """A replay and the newest contexts of each training task; a task gets a slot when it first occurs.
 
     Args:
         tasks: Largest number of tasks.
-        capacity: Transitions that the replay of a task holds.
+        capacity: Capacity of the replay of each task, in transitions.
         episodes: Episodes of a trial, `K + 1`.
         spaces: Sizes of observation and action.
         device: Device of gathered rows.
@@ -91,7 +91,7 @@ class TaskBuffers:
 
     @classmethod
     def memory_needed(cls, tasks: int, capacity: int, episodes: int, spaces: Spaces, size: RunSize) -> list[Need]:
-        """Memory of such buffers in a training.
+        """Memory of the buffers in a training.
 
         Args:
             tasks: Largest number of tasks, the agent's setting `replay_tasks`.
@@ -123,7 +123,7 @@ class TaskBuffers:
             size: Size of the training.
 
         Raises:
-            ValueError: The training will meet more tasks.
+            ValueError: The training has more tasks.
         """
         met = distribution.train_tasks(min(size.tasks * size.iterations, tasks + 1))
         if len(set(met)) > tasks:
@@ -199,7 +199,7 @@ class TaskBuffers:
         return {"tasks": [task.to_json() for task in self.slots]}
 
     def check(self, tensors: Mapping[str, Tensor], counters: Mapping[str, Any]) -> None:
-        """Checks what `restore` is to take.
+        """Checks the state to restore.
 
         Raises:
             ValueError: The arrays or tasks do not fit these buffers.
@@ -216,7 +216,7 @@ class TaskBuffers:
         self.slots = {Task.from_json(task): i for i, task in enumerate(counters["tasks"])}
 
     def _current(self, tensors: Mapping[str, Tensor], counters: Mapping[str, Any]) -> Mapping[str, Tensor]:
-        """The arrays in today's layout; older checkpoints have contexts without episodes, and a counter `trials`."""
+        """The arrays in the current layout; old checkpoints have contexts without episodes, and a counter `trials`."""
         if "trials" not in counters:
             return tensors
         trials, episodes = max(int(counters["trials"]), 1), self.contexts.ends.shape[2]

@@ -17,12 +17,12 @@ class TrialReplay:
     """A ring buffer of whole trials; when it is full, the oldest are overwritten.
 
     Args:
-        capacity: Trials that it holds at most.
-        steps: Most steps of a trial.
+        capacity: Capacity, in trials.
+        steps: Largest number of steps of a trial.
         columns: Arrays that describe a step.
 
     Attributes:
-        size: Trials that it holds now.
+        size: Current number of trials.
     """
 
     def __init__(self, capacity: int, steps: int, columns: Columns) -> None:
@@ -32,14 +32,14 @@ class TrialReplay:
         self.size, self._next = 0, 0
 
     def add(self, arrays: Mapping[str, Floats], mask: Bools) -> None:
-        """Appends trials in order; if more than fit, the last of them.
+        """Appends trials in order. If there are more than the capacity, only the last ones are kept.
 
         Args:
             arrays: The columns by name, `[B, L, ...]`; other names are ignored.
             mask: `[B, L]`, True on the steps that happened, which come first.
 
         Raises:
-            ValueError: The trials are longer than the buffer was made for.
+            ValueError: The trials are longer than `steps`.
         """
         rows = self._columns.pack(**arrays)
         capacity, steps, _ = self._rows.shape
@@ -70,7 +70,7 @@ class TrialReplay:
         return self._columns.unpack(self._rows[chosen, : mask.shape[1]]), mask
 
     def tensors(self, prefix: str) -> dict[str, Tensor]:
-        """The content, as long as the longest trial in it, for a checkpoint."""
+        """The content for a checkpoint, cut to the longest trial."""
         longest = int(self._lengths[: self.size].max(initial=0))
         return {
             f"{prefix}.rows": torch.tensor(self._rows[: self.size, :longest]),

@@ -1,7 +1,7 @@
 """Packing episodes into trials.
 
 A trial is all episodes of one environment with one task, in order. Packing moves the steps that happened to the front
-and padding to the end, so that a recurrence over a packed trial passes through the same memories as acting.
+and padding to the end, so that a recurrent pass over a packed trial computes the same memories as acting.
 """
 
 from __future__ import annotations

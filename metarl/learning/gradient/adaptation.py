@@ -1,4 +1,4 @@
-"""The inner loop of policy-gradient agents: K steps per task, and how an outer step differentiates through them."""
+"""The inner loop of policy-gradient agents: K steps per task, and their derivatives for the outer step."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def policy_gradient_steps(
 def first_order_steps(
     policy: StackedPolicy, samples: Sequence[Samples], start: Tensor, step_size: float | Tensor
 ) -> list[InnerStep]:
-    """The steps of `policy_gradient_steps` with their gradients taken to be constant; same arguments."""
+    """The steps of `policy_gradient_steps` with their gradients as constants; same arguments."""
     at, steps = _per_task(start, samples), list[InnerStep]()
     for one in samples:
         linear = policy.linearise(at, one.observations)
@@ -93,7 +93,7 @@ class PolicyGradientAdaptation:
         samples: One per step, of these tasks.
         parameters: Initial parameters, `[P]`.
         step_size: Step size of the inner loop.
-        steps: Takes the steps: `policy_gradient_steps`, or `first_order_steps`, which leaves `J` the product of `D_k`.
+        steps: Takes the steps: `policy_gradient_steps`, or `first_order_steps`, for which `J` is the product of `D_k`.
     """
 
     def __init__(

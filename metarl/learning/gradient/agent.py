@@ -1,4 +1,4 @@
-"""The base class of agents that adapt by policy-gradient steps: everything but the outer step."""
+"""The base class of agents that adapt by policy-gradient steps: all parts except the outer step."""
 
 from __future__ import annotations
 
@@ -51,20 +51,20 @@ class GradientAgentConfig:
     hidden: Layers = (64, 64)
     """Units of each hidden layer of the policy."""
     activation: Activation = "tanh"
-    """Activation between the layers of the policy."""
+    """Activation of the policy's hidden layers."""
     init_std: Positive = 1.0
     """Standard deviation of the policy's output at the start."""
     min_std: Positive = 1e-6
-    """Lower bound of the standard deviation."""
+    """Lower bound of the policy's standard deviation."""
     action_scale: Positive = 1.0
-    """Policy output that maps to the largest action; ProMP, pytorch-maml-rl and garage use 10 on MuJoCo."""
+    """Policy output that corresponds to the action bound; 10 in ProMP, pytorch-maml-rl and garage on MuJoCo."""
     normalise_observations: bool = False
-    """Normalise the observations of the policy by running statistics."""
+    """Normalise the policy's observations by running statistics."""
     normalise_rewards: bool = False
-    """Divide the rewards of the learner by the running standard deviation of the return."""
+    """Divide rewards by the running standard deviation of the return."""
     deviation_floor: NonNegative = DEVIATION_FLOOR
-    """Smallest deviation to divide by, as a fraction of the largest deviation in the same unit (observations) or of the
-    root mean square (returns); 0 for no floor."""
+    """Lower bound of the deviations that normalisation divides by; 0 for none.
+    Relative to the largest deviation of the same unit (observations) or to the root mean square (returns)."""
 
 
 ConfigT = TypeVar("ConfigT", bound=GradientAgentConfig)
@@ -111,7 +111,7 @@ class GradientAgent(MetaAgent[AdaptedPolicy], ABC, Generic[ConfigT]):
     Attributes:
         policy: The policy, a function of its parameters.
         parameters: Meta-learned initial parameters, `[P]`.
-        device: The argument of that name.
+        device: Device of the policy and the meta-update.
     """
 
     Config: ClassVar[type]
@@ -137,7 +137,7 @@ class GradientAgent(MetaAgent[AdaptedPolicy], ABC, Generic[ConfigT]):
 
     @classmethod
     def memory_needed(cls, config: ConfigT, spaces: Spaces, size: RunSize) -> list[Need]:
-        """The large parts of a training: samples, the linear baseline, the adapted parameters.
+        """Memory of the samples, the linear baseline and the adapted parameters.
 
         Args:
             config: The settings.
@@ -209,11 +209,11 @@ class GradientAgent(MetaAgent[AdaptedPolicy], ABC, Generic[ConfigT]):
     # Samples and statistics -----------------------------------------------------------------------------
 
     def _seen(self, observations: np.ndarray) -> np.ndarray:
-        """Observations as the policy sees them: normalised, if the settings say so."""
+        """Inputs of the policy: observations, normalised if `normalise_observations`."""
         return self._observation_moments.normalise(observations) if self.config.normalise_observations else observations
 
     def _samples_for(self, state: AdaptedPolicy, trajectories: Trajectories) -> Samples:
-        """Samples to adapt a state with; raises ValueError if the number of tasks differs."""
+        """Samples for the adaptation of a state; raises ValueError if the number of tasks differs."""
         samples = self.samples(trajectories)
         if len(samples.observations) != len(state.parameters):
             raise ValueError(

@@ -23,12 +23,12 @@ class InnerStep:
         gradient: Gradient of each task's loss at `start`, `[M, P]`.
         step_size: A number, or one per parameter, `[P]`.
         bound: Lower bound of the parameters.
-        hessian_product: `v -> H v` for each task, `[M, P]`. None takes `H` to be zero: the first-order approximation
-            (section 5.2).
+        hessian_product: `v -> H v` for each task, `[M, P]`. None for `H = 0`, the first-order approximation (section
+            5.2).
 
     Attributes:
         end: Parameters after the step, `[M, P]`.
-        gradient: The argument of that name.
+        gradient: Gradient of each task's loss at `start`, `[M, P]`.
     """
 
     def __init__(

@@ -23,7 +23,7 @@ from metarl.learning.gradient.policy import Samples, StackedPolicy, task_chunks
 from metarl.learning.gradient.trust_region import DivergenceCurvature, trust_region_step
 
 GPU_CANDIDATES = 4
-"""Candidates of the line search that a GPU evaluates before the host waits; most searches end within them."""
+"""Line-search candidates that a GPU evaluates before the host waits; most searches need no more."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,15 +31,15 @@ class TrustRegionConfig:
     """Settings of the outer trust-region step."""
 
     max_kl: Positive = 0.01
-    """Trust region: largest mean KL divergence of the adapted policies, nats; usually 0.005 to 0.02."""
+    """Largest mean KL divergence per update (trust region), nats; usually 0.005 to 0.02."""
     damping: NonNegative = 1e-5
-    """Number added to the diagonal of the curvature; usually 1e-5 to 1e-2."""
+    """Damping added to the Fisher matrix's diagonal; usually 1e-5 to 1e-2."""
     cg_iterations: Rounds = 10
     """Iterations of the conjugate gradient method; usually 10."""
     line_search_steps: Rounds = 15
-    """Largest number of candidates of the backtracking line search; usually 10 to 15."""
+    """Largest number of line-search steps; usually 10 to 15."""
     line_search_decay: Shrinking = 0.8
-    """Ratio of the lengths of successive candidates; usually 0.5 to 0.8."""
+    """Factor on the step length per line-search step; usually 0.5 to 0.8."""
 
 
 class ChunkLinearisation:
@@ -107,14 +107,14 @@ Chunk = ChunkLinearisation | RebuiltLinearisation
 def linearise(
     policy: StackedPolicy, adaptation: Callable[[Sequence[Samples]], Adaptation], samples: Sequence[Samples]
 ) -> list[Chunk]:
-    """The outer objective of all tasks, linearised at the meta-parameters, in chunks of tasks that suit the device.
+    """The outer objective of all tasks, linearised at the meta-parameters, in chunks of tasks sized for the device.
 
     All chunks are kept for the whole update if half of the free memory holds them. Otherwise each is linearised again
     for every product, so that the size of the meta-batch is not limited by memory.
 
     Args:
         policy: The policy.
-        adaptation: From the samples of some tasks, one per adaptation step, to their adaptation.
+        adaptation: Maps the samples of some tasks, one per adaptation step, to their adaptation.
         samples: Samples of all tasks, one per collect.
     """
     (num_tasks, steps), device = samples[0].weights.shape, samples[0].weights.device
@@ -139,7 +139,7 @@ def meta_trust_region_step(
     """One trust-region step on the mean surrogate of the adapted policies.
 
     An entry at its bound with a gradient that points below it is left out of the step (Bertsekas 1982, section 2).
-    Otherwise the projection would undo a part of the step, and the trust region would be used up for nothing.
+    Otherwise the projection would undo a part of the step, and waste a part of the trust region.
 
     Args:
         meta_parameters: `[Q]`, the point at which the chunks were linearised.

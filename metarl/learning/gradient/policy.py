@@ -36,7 +36,7 @@ class StackedPolicy:
         activation: Activation between the layers.
         init_std: Initial standard deviation, in units of the policy's output (Gaussian only).
         min_std: Lower bound of the standard deviation, in the same unit.
-        action_scale: Policy output that maps to the largest action; see `to_environment`.
+        action_scale: Policy output that corresponds to the action bound; see `to_environment`.
 
     Attributes:
         layout: Layout of one task's parameters.
@@ -111,7 +111,7 @@ class StackedPolicy:
 
         Args:
             parameters: `[M, P]`.
-            observations: Observations as the policy sees them, `[M, E, O]`.
+            observations: Inputs of the policy, `[M, E, O]`.
             rng: Source of the noise.
             mode: Take the mode of each distribution instead of a sample.
         """
@@ -143,7 +143,7 @@ class Samples(NamedTuple):
     """Samples of one collect, flat over episodes and steps: `B = E * T`.
 
     Attributes:
-        observations: Observations as the policy saw them, `[M, B, O]`.
+        observations: Inputs of the policy, `[M, B, O]`.
         actions: Policy outputs, `[M, B, A]`.
         advantages: Advantages, `[M, B]`.
         weights: `[M, B]`: 1 / (number of steps of the task), or 0 where masked.

@@ -42,7 +42,7 @@ class TrustRegionAgent(GradientAgent[ConfigT], Generic[ConfigT]):
 
     @abstractmethod
     def _adaptation(self, samples: Sequence[Samples]) -> Adaptation:
-        """The adaptation of some tasks from the present meta-parameters; `samples` has one entry per step."""
+        """The adaptation of some tasks from the current meta-parameters; `samples` has one entry per step."""
 
     def meta_update(self, batch: MetaBatch[Trajectories]) -> dict[str, float]:
         """One trust-region step on the mean surrogate of the adapted policies."""

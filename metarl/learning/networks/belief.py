@@ -38,13 +38,13 @@ class Posterior(NamedTuple):
 
 
 class BeliefEncoder(nn.Module):
-    """Layers, a GRU, and on its output the mean and the log-variance of a belief.
+    """Layers and a GRU, whose output gives mean and log-variance of a belief.
 
     Args:
         inputs: Size of the input, `I`.
         latent: `Z`.
         hidden: Units of each layer before the GRU; may be empty.
-        activation: After each of them.
+        activation: Activation after each of these layers.
         units: `H`, size of the memory.
         rng: Source of the initial weights.
     """
@@ -111,13 +111,13 @@ class BeliefMemory(NamedTuple):
 
 
 class BeliefPolicy(SequenceNetwork[BeliefMemory]):
-    """A policy and a value function of observation and belief; all memory is the encoder's.
+    """A policy and a value function of observation and belief; only the encoder has a memory.
 
     Args:
         encoder: Infers the belief from the whole input.
         actor_critic: Policy and value function on `O + 2 Z` numbers.
         observation_size: `O`, the leading components of the input.
-        shown: From beliefs `[..., 2 Z]` to what policy and value function see (normalisation).
+        shown: Maps beliefs `[..., 2 Z]` to inputs of policy and value function (normalisation).
     """
 
     def __init__(
@@ -133,7 +133,7 @@ class BeliefPolicy(SequenceNetwork[BeliefMemory]):
         self._observation_size, self._shown = observation_size, shown
 
     def fresh_memory(self, rows: int) -> BeliefMemory:
-        """A belief of N(0, 1), and an encoder that has seen nothing."""
+        """The memory at the start of a trial: a belief of N(0, 1), and zeros for the encoder."""
         cell = self.encoder.fresh_memory(rows)
         return BeliefMemory(cell, cell.new_zeros(rows, 2 * self.encoder.mean.out_features))
 
@@ -145,7 +145,7 @@ class BeliefPolicy(SequenceNetwork[BeliefMemory]):
         return distribution, values, BeliefMemory(cell, beliefs[:, -1])
 
     def joined(self, observations: Tensor, beliefs: Tensor) -> Tensor:
-        """Inputs of policy and value function, `[..., O + 2 Z]`; `observations` as the encoder sees them."""
+        """Inputs of policy and value function, `[..., O + 2 Z]`; `observations` are normalised as for the encoder."""
         if self._shown is not None:
             beliefs = send(self._shown(beliefs.cpu().numpy()), beliefs.device)
         return torch.cat([observations, beliefs], dim=-1)

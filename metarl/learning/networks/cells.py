@@ -1,4 +1,4 @@
-"""Recurrent cells: initial weights, and passing sequences through them."""
+"""Recurrent cells: initial weights, and forward passes over sequences."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ CellMemory = Tensor | tuple[Tensor, Tensor]
 
 
 def fresh_cell_memory(cell: Cell, rows: int, units: int, device: torch.device) -> CellMemory:
-    """Zeros for so many rows, with `units` numbers each."""
+    """Zeros: the memory of `rows` rows, `units` numbers each."""
     zeros = torch.zeros(rows, units, dtype=torch.float32, device=device)
     return zeros if cell == "gru" else (zeros, zeros.clone())
 
@@ -28,7 +28,7 @@ def recurrent_cell(cell: Cell, inputs: int, units: int, rng: np.random.Generator
     """A recurrent layer with orthogonal weights, gate by gate; biases are 0, those of the LSTM's forget gate 1.
 
     Args:
-        cell: Its kind.
+        cell: Kind of cell.
         inputs: Size of the input.
         units: `H`, size of the memory.
         rng: Source of the weights.

@@ -158,7 +158,7 @@ def _evaluate(
 
 
 def _wide(networks: Perceptrons, columns: Sequence[Tensor]) -> bool:
-    """Whether `metarl.learning.networks.wide` is faster for so many rows."""
+    """Whether `metarl.learning.networks.wide` is faster for this number of rows."""
     return wide.pays(networks.sizes, networks.activation, columns[0].shape[1:-1].numel(), columns[0])
 
 
@@ -210,7 +210,7 @@ class _Smallest(torch.autograd.Function):
         _, want_parameters, *wanted = ctx.needs_input_grad
         span = _span(ctx.shapes, wanted)
         if want_parameters or span is None:
-            raise RuntimeError("smallest: got parameters that want a gradient, expected them detached")
+            raise RuntimeError("smallest: got parameters that require a gradient, expected detached ones")
         networks, which, flat = ctx.networks, which.flatten(), cotangent.reshape(1, -1, 1)
         if ctx.wide:
             weights, kept = kept[: networks.depth], kept[networks.depth :]

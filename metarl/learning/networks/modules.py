@@ -20,7 +20,10 @@ from metarl.types import Spaces
 
 HIDDEN_GAIN = math.sqrt(2.0)
 POLICY_GAIN = 0.01
-"""Small, so that the initial policy hardly depends on the observation (Andrychowicz et al. 2021, arXiv:2006.05990)."""
+"""Gain of the policy's output layer; with a small one, the initial policy hardly depends on the observation.
+
+Andrychowicz et al. 2021, arXiv:2006.05990.
+"""
 
 
 def orthogonal(rows: int, columns: int, gain: float, rng: np.random.Generator) -> Tensor:
@@ -56,19 +59,19 @@ class PolicySettings:
     init_std: Positive = 1.0
     """Standard deviation of the policy's output at the start."""
     min_std: Positive = 1e-6
-    """Lower bound of that standard deviation."""
+    """Lower bound of the policy's standard deviation."""
     max_std: NonNegative = 0.0
-    """Its upper bound; 0 for none."""
+    """Upper bound of the policy's standard deviation; 0 for none."""
     std: Literal["shared", "state"] = "shared"
     """One standard deviation per action component for all states, or an output of the network for each state."""
     mean: Literal["linear", "tanh"] = "linear"
-    """Mean of the policy's output: linear, or `action_scale * tanh`, which keeps it within a full action."""
+    """Mean of the policy's output: linear, or `action_scale * tanh`, which keeps it within the action bounds."""
     action_scale: Positive = 1.0
-    """Policy output that maps to a full action."""
+    """Policy output that corresponds to the action bound."""
 
 
 class PolicyHead(nn.Module):
-    """From features to a distribution over policy outputs: Gaussian, or categorical for discrete actions.
+    """Distribution over policy outputs as a function of features: Gaussian, or categorical for discrete actions.
 
     With features h, the mean is `W h + b`, or `action_scale * tanh(W h + b)`. The log standard deviation is a free
     parameter per component, which `project` keeps within its bounds after each step; or a function of the state,
@@ -86,7 +89,7 @@ class PolicyHead(nn.Module):
         rng: Source of the initial weights.
 
     Raises:
-        ValueError: The bounds exclude one another, or the initial deviation per state is outside of them.
+        ValueError: The lower bound is above the upper one, or the initial deviation per state is not between them.
     """
 
     def __init__(self, features: int, spaces: Spaces, settings: PolicySettings, *, rng: np.random.Generator) -> None:
@@ -169,13 +172,13 @@ class PolicyHead(nn.Module):
 
 
 class ActorCritic(nn.Module):
-    """A policy and a value function without memory, each an MLP of its own.
+    """A policy and a value function without memory, two separate MLPs.
 
     Args:
         inputs: Size of the input.
         spaces: Sizes of the actions.
-        hidden: Units of each hidden layer, of both.
-        activation: After each of them.
+        hidden: Units of each hidden layer of both MLPs.
+        activation: Activation after each hidden layer.
         policy: Settings of the policy's deviation and mean.
         rng: Source of the initial weights.
     """

@@ -15,16 +15,16 @@ from metarl.types import Spaces
 
 
 class RecurrentActorCritic(SequenceNetwork[CellMemory]):
-    """Encoder, recurrent cell, and a policy and a value on its output.
+    """An encoder, a recurrent cell, and policy and value on the cell's output.
 
-    With `hidden` layers, policy and value have an MLP each, on the cell's output joined with its input, so that
-    features of the present observation need not pass through the memory.
+    With `hidden` layers, policy and value are two MLPs on the cell's output and input together. Features of the current
+    observation then need not pass through the memory.
 
     Args:
         inputs: Size of the input, `I`.
         spaces: Sizes of the actions.
         encoder: Units of each layer before the cell; may be empty.
-        activation: After each of them.
+        activation: Activation after each layer.
         cell: `gru` (Cho et al. 2014, arXiv:1406.1078) or `lstm` (Hochreiter and Schmidhuber 1997).
         units: `H`, size of the memory.
         hidden: Units of each layer after the cell, of policy and value each; may be empty.

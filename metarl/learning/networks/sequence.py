@@ -1,4 +1,4 @@
-"""Networks with a memory, and how whole trials pass through them.
+"""Networks with a memory, and their forward passes over whole trials.
 
 A memory is a tensor whose first axis is the rows of the batch, or a tuple (or named tuple) of memories. Its tensors
 have the same shapes at every step: a cache of keys and values has a fixed capacity, and the number of entries of each
@@ -36,26 +36,26 @@ def mapped(function: Callable[..., Tensor], *memories: MemoryT) -> MemoryT:
 class SequenceNetwork(nn.Module, ABC, Generic[MemoryT]):
     """A policy and a value function with a memory, for `metarl.learning.ppo.trial_agent.TrialAgent`.
 
-    A subclass defines `fresh_memory`, `forward` and `policy`; the other methods have defaults that hold for any
-    memory, and may be overridden for speed.
+    A subclass defines `fresh_memory`, `forward` and `policy`; the other methods have defaults for any memory, and may
+    be overridden for speed.
 
     Attributes:
-        policy: The head that makes the policy's distribution.
+        policy: Output layer of the policy.
     """
 
     policy: PolicyHead
 
     @abstractmethod
     def fresh_memory(self, rows: int) -> MemoryT:
-        """The memory at the start of a trial, for so many rows."""
+        """The memory at the start of a trial, for `rows` rows."""
 
     @abstractmethod
     def forward(self, x: Tensor, memory: MemoryT) -> tuple[Distribution, Tensor, MemoryT]:
-        """Continues from a memory over `L` steps; row by row, no row depends on another.
+        """Continues from a memory over `L` steps. Rows are independent of each other.
 
         Args:
             x: Inputs, `[B, L, I]`.
-            memory: Of `B` rows. It must not be changed in place.
+            memory: Memory of `B` rows; not to be changed in place.
 
         Returns:
             The policy at each step `[B, L, ...]`, the values `[B, L]`, and the memory after the last step.
@@ -98,7 +98,7 @@ def unroll(network: SequenceNetwork[Any], x: Tensor, span: int = 0) -> tuple[Dis
     Args:
         network: The network.
         x: `[B, L, I]`.
-        span: Steps that gradients flow back through; 0 for the whole trial. The values are the same.
+        span: Steps of truncated back-propagation; 0 for the whole trial. It does not change the values.
 
     Returns:
         The policy at each step, and the values `[B, L]`.
@@ -152,7 +152,7 @@ def memories_after_episodes(network: SequenceNetwork[MemoryT], x: Tensor, over: 
 
 
 def _side_by_side(memories: list[MemoryT]) -> MemoryT:
-    """Several memories of the same `B` rows as one of `B * len(memories)` rows, those of a row next to one another."""
+    """Several memories of the same `B` rows as one of `B * len(memories)` rows; the memories of a row are adjacent."""
     return mapped(lambda *parts: torch.stack(parts, dim=1).flatten(0, 1), *memories)
 
 

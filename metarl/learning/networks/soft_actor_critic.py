@@ -1,9 +1,9 @@
 """Soft actor-critic (SAC) as pure functions: a tanh-Gaussian policy, two critics, and their losses.
 
 Haarnoja et al. 2018, arXiv:1801.01290, in the second version of arXiv:1812.05905 (here "SAC 2"): two critics, slow
-copies of both instead of a value network, and a temperature that can be tuned. The replay, the optimisers and the
-order of the updates belong to the agent. Policy and critics may see further columns after their usual input
-(`context`), such as a latent task variable.
+copies of both instead of a value network, and a temperature that can be tuned. The agent has the replay, the optimisers
+and the order of the updates. The input of policy and critics may have further columns (`context`), such as a latent
+task variable.
 
 Shapes: `*rows` are the axes of a batch, `O`, `A` and `C` the sizes of observation, action and context, `P` the number
 of parameters of one network.
@@ -50,7 +50,7 @@ class ActorCritic:
         observation_size: `O`.
         action_size: `A`.
         hidden: Units of each hidden layer, of the policy and of each critic.
-        context_size: `C`, numbers that both see besides; 0 for none.
+        context_size: `C`, size of a further input of policy and critics; 0 for none.
 
     Attributes:
         policy_network: `O + C` to `2 A` numbers.
@@ -65,7 +65,7 @@ class ActorCritic:
         self.critic_networks = Perceptrons((inputs + action_size, *hidden, 1), "relu")
 
     def initial(self, temperature: float, rng: np.random.Generator) -> ActorCriticParameters:
-        """Initial parameters: two different critics, targets equal to them, and this temperature."""
+        """Initial parameters: two different critics, target critics equal to them, and the given temperature."""
         policy = mlp_init(self.policy_network.sizes, rng)[None]
         critics = torch.stack([mlp_init(self.critic_networks.sizes, rng) for _ in range(2)])
         log_temperature = torch.tensor([math.log(temperature)], dtype=torch.float32)

@@ -1,8 +1,8 @@
 """The variational auto-encoder of VariBAD: decoders, and the evidence lower bound that trains encoder and decoders.
 
 Zintgraf et al. 2020 (arXiv:1910.08348), section 3. The bound is a sum over the prefixes of a trial: the belief after
-each prefix has to predict every step of the trial, the later ones included. The terms of this double sum can be drawn
-at random, with weights that leave its expectation unchanged.
+each prefix predicts every step of the trial, past and future. The terms of this double sum can be drawn at random, with
+weights that leave its expectation unchanged.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from metarl.types import Bools
 
 
 class Decoder(nn.Module):
-    """An MLP (ReLU) on every pair of a latent and a step.
+    """An MLP (ReLU) for every pair of a latent and a step.
 
-    The first layer is applied to latents and steps separately and the results are added, which equals its product with
-    the joined pair; only the later layers are computed pair by pair.
+    The first layer is linear in the pair, so it is applied to latents and steps separately, and the results are added.
+    Only the later layers are computed pair by pair.
 
     Args:
         latent: `Z`.
@@ -125,13 +125,13 @@ def summed_error(outputs: Tensor, targets: Tensor, prefixes: Chosen, decoded: Ch
 
 
 class TrialTensors(NamedTuple):
-    """Whole trials as encoder and decoders see them.
+    """Whole trials as inputs and targets of encoder and decoders.
 
     Attributes:
-        inputs: Of the encoder, `[B, L, I]`.
-        observations: Before each step, `[B, L, O]`.
-        actions: As features, `[B, L, F]`.
-        next_observations: After each step, `[B, L, O]`.
+        inputs: Inputs of the encoder, `[B, L, I]`.
+        observations: Observations before each step, `[B, L, O]`.
+        actions: Actions as features, `[B, L, F]`.
+        next_observations: Observations after each step, `[B, L, O]`.
         rewards: `[B, L, 1]`.
         mask: `[B, L]`, 1 on steps that happened, else 0.
     """
@@ -163,7 +163,7 @@ class Elbo(NamedTuple):
         return (errors + kl_weight * self.kl).mean()
 
     def means(self, mask: Tensor) -> list[Tensor]:
-        """For the log: errors per pair of prefix and step, KL per step; means over the trials (`mask` `[B, L]`)."""
+        """Metrics: error per pair of prefix and step, KL per step; means over the trials (`mask` `[B, L]`)."""
         steps = mask.sum(dim=1)
         pairs = steps.square()
         return [(self.rewards / pairs).mean(), (self.observations / pairs).mean(), (self.kl / steps).mean()]
@@ -177,7 +177,7 @@ class Vae(nn.Module):
         observation: `O`.
         action: Features of an action.
         hidden: Units of each hidden layer of the decoders.
-        reward_sees_transition: Show the reward decoder observation and action too, not the next observation alone.
+        reward_sees_transition: Add observation and action to the reward decoder's input, which is the next observation.
         transitions: Decode next observations too.
         rng: Source of the initial weights of the decoders.
     """
@@ -230,7 +230,7 @@ class Vae(nn.Module):
             mask: `[B, L]`, True on the steps that happened, in the host's memory.
             elbo_terms: Prefixes of each trial; 0 for all.
             decoded_steps: Steps of each trial; 0 for all.
-            rng: Source of what is drawn.
+            rng: Source of prefixes, steps and latents.
         """
         device = trials.mask.device
         prefixes, decoded = (choose_steps(mask, count, device, rng) for count in (elbo_terms, decoded_steps))
@@ -240,7 +240,7 @@ class Vae(nn.Module):
 
 
 class VaeLearner:
-    """A variational auto-encoder, its Adam state, and the generator of what its training draws.
+    """A variational auto-encoder, its Adam state, and the generator of its training's random numbers.
 
     Args:
         vae: Encoder and decoders.
@@ -256,7 +256,7 @@ class VaeLearner:
         self._adam = Adam(self._parameters.values(), learning_rate)
 
     def step(self, loss: Tensor, step_size: float) -> None:
-        """A step of Adam down the gradient of a loss."""
+        """One step of Adam that decreases a loss."""
         self._adam.step_size = step_size
         self._adam.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]

@@ -1,4 +1,4 @@
-"""The part that all agents trained by PPO share: learner, running statistics, and saving both."""
+"""Shared parts of all agents trained by PPO: learner, running statistics, and their saving."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ class PpoAgent(MetaAgent[StateT], Generic[StateT]):
     """Learner, action map and running statistics of an agent that is trained by PPO.
 
     Args:
-        name: Of the agent, for messages and exported files.
+        name: Name of the agent, for messages and exported files.
         config: The settings.
         spaces: Sizes and action bounds of the environments.
         learns: The module whose parameters PPO trains, on the device.
-        statistics: Running statistics by their name in the checkpoint; those of the returns are added.
-        device: Where the networks and their training run.
+        statistics: Running statistics by their names in the checkpoint; the statistics of the returns are added.
+        device: Device of the networks and their training.
         rng: Source of the minibatches.
     """
 

@@ -34,21 +34,21 @@ class FeedForwardSettings(PpoSettings):
     hidden: Layers = (64, 64)
     """Units of each hidden layer, of the policy and of the value function."""
     activation: Activation = "tanh"
-    """After each of these layers."""
+    """Activation of the hidden layers of policy and value function."""
 
 
 class FeedForwardAgent(PpoAgent[StateT], Generic[StateT]):
-    """An agent without adaptation: a policy and a value function of the current input, learner and statistics.
+    """An agent without adaptation: policy and value function of the current input, learner, statistics.
 
     The input, `I` numbers, is the observation followed by the inputs of a subclass.
 
     Args:
-        name: Of the agent, for messages and exported files.
-        settings: The config.
+        name: Name of the agent, for messages and exported files.
+        settings: The settings.
         spaces: Sizes and action bounds of the environments.
-        numbers: Unit of each input after the observation that is normalised with it.
-        codes: Number of further inputs, 0 or 1, that are never normalised.
-        device: Where the policy and its training run.
+        numbers: Unit of each further input that is normalised, one per input.
+        codes: Number of inputs after those, 0 or 1 each, which are not normalised.
+        device: Device of the policy and its training.
         rng: Source of the initial parameters and of the minibatches.
     """
 
@@ -57,7 +57,7 @@ class FeedForwardAgent(PpoAgent[StateT], Generic[StateT]):
 
     @classmethod
     def memory_needed(cls, config: FeedForwardSettings, spaces: Spaces, size: RunSize) -> list[Need]:
-        """The parts of a training that can be large: the networks, and the samples of an iteration."""
+        """Memory of the networks and of the samples of an iteration."""
         parameters = dense_parameters((spaces.observation_size, *config.hidden, spaces.policy_outputs))
         parameters += dense_parameters((spaces.observation_size, *config.hidden, 1))
         steps = size.tasks * size.episodes * spaces.horizon
@@ -115,7 +115,7 @@ class FeedForwardAgent(PpoAgent[StateT], Generic[StateT]):
             inputs: `[M, E, T, I]`, those of `_sample`.
             final_inputs: `[M, E, I]`, after the last step of each episode.
             trajectories: The episodes, with the extras of acting.
-            progress: Share of the run's meta-updates already made, in [0, 1).
+            progress: Fraction of the run's meta-updates that are done, in [0, 1).
         """
         config, mask = self.config, trajectories.mask
         over = last_steps(mask)
@@ -164,8 +164,8 @@ class FeedForwardAgent(PpoAgent[StateT], Generic[StateT]):
 
         Args:
             path: The file.
-            inputs: Parts of the input, in words.
-            more: Further arrays for the file.
+            inputs: Description of the input's parts.
+            more: Further arrays to write.
         """
         tensors = {f"network.{name}": t.detach() for name, t in self.network.named_parameters()}
         network = self.network
@@ -205,8 +205,8 @@ def bootstrapped_advantages(
 
     Args:
         rewards: `[M, E, T]`.
-        values: Of the observation before each step, `[M, E, T]`.
-        final_values: Of the observation after the last step, `[M, E]`.
+        values: Values of the observation before each step, `[M, E, T]`.
+        final_values: Values of the observation after the last step, `[M, E]`.
         terminated: `[M, E, T]`.
         mask: `[M, E, T]`.
         gamma: Discount per step.

@@ -32,8 +32,8 @@ class PpoSettings(PolicySettings):
     learning_rate: Positive = 7e-4
     """Step size of Adam; usually 3e-4 to 1e-3."""
     anneal: bool = False
-    """Decrease the step size linearly to zero over the iterations of the run. As the policy's deviation shrinks, the
-    same step changes the policy more."""
+    """Decrease the step size linearly to zero over the run.
+    As the policy's deviation shrinks, the same step changes the policy more."""
     epochs: Rounds = 5
     """Passes over the experience of an iteration; usually 3 to 10."""
     minibatches: Rows = 4
@@ -41,28 +41,27 @@ class PpoSettings(PolicySettings):
     clip: Positive = 0.2
     """Clip range of the probability ratio around 1; usually 0.1 to 0.3."""
     value_clip: NonNegative = 0.0
-    """Clip range of a value around its old estimate, in units of the value; 0 does not clip."""
+    """Clip range of a value around its old estimate, in units of the value; 0 for no clipping."""
     value_weight: NonNegative = 0.5
     """Weight of the value loss; usually 0.5 to 1."""
     entropy_weight: NonNegative = 0.0
     """Weight of the entropy bonus, per nat; usually 0 to 0.01.
-    It is relative to the advantages: their deviation is 1 with normalise_advantages, else they have the unit of the
-    reward, or of the normalised reward with normalise_rewards."""
+    Relative to the advantages: deviation 1 with normalise_advantages, else in units of the (normalised) reward."""
     gamma: UnitInterval = 0.99
     """Discount per step; usually 0.97 to 0.99."""
     gae_lambda: UnitInterval = 0.95
     """Lambda of generalised advantage estimation; usually 0.9 to 1."""
     max_gradient_norm: NonNegative = 0.5
-    """Largest Euclidean norm of the gradient; longer ones are scaled down to it. 0 for no limit."""
+    """Largest Euclidean norm of the gradient; larger ones are scaled down to it. 0 for no limit."""
     normalise_advantages: bool = True
     """Normalise the advantages of an iteration to mean 0 and standard deviation 1."""
     normalise_rewards: bool = True
-    """Divide the rewards of the learner by the running standard deviation of the return."""
+    """Divide rewards by the running standard deviation of the return."""
     normalise_observations: bool = False
-    """Normalise the observations by running statistics."""
+    """Normalise observations by running statistics."""
     deviation_floor: NonNegative = DEVIATION_FLOOR
-    """Least deviation to divide by, as a share of the largest deviation among channels of the same unit (observations)
-    or of the root mean square (returns); 0 for none."""
+    """Lower bound of the deviations that normalisation divides by; 0 for none.
+    Relative to the largest deviation of the same unit (observations) or to the root mean square (returns)."""
 
 
 class PpoSamples(NamedTuple):
@@ -70,8 +69,8 @@ class PpoSamples(NamedTuple):
 
     Attributes:
         actions: Policy outputs, `[B, ..., A]`.
-        log_probs: Their log-probability when they were drawn, `[B, ...]`.
-        values: Estimated when acting, `[B, ...]`.
+        log_probs: Log-probabilities of the actions when they were drawn, `[B, ...]`.
+        values: Values estimated while acting, `[B, ...]`.
         advantages: `[B, ...]`.
         targets: Targets of the values, `[B, ...]`.
         mask: `[B, ...]`, 1 on steps that happened, else 0.
@@ -85,7 +84,7 @@ class PpoSamples(NamedTuple):
     mask: Tensor
 
     def rows(self, index: Tensor) -> PpoSamples:
-        """The same of some of the rows."""
+        """The samples of some of the rows."""
         return PpoSamples(*(t[index] for t in self))
 
     @classmethod
@@ -100,10 +99,10 @@ def clipped_surrogate_loss(
     """Minus the clipped surrogate objective (equation 7): a weighted sum of `min(r A, clip(r, 1 - c, 1 + c) A)`.
 
     Args:
-        log_probs: Of the actions under the policy that learns, `[...]`.
-        old_log_probs: Under the policy that acted, `[...]`.
+        log_probs: Log-probabilities of the actions under the policy that learns, `[...]`.
+        old_log_probs: The same under the policy that acted, `[...]`.
         advantages: `[...]`.
-        weights: Of each step, `[...]`, adding up to 1.
+        weights: Weight of each step, `[...]`; the sum is 1.
         clip: `c`.
     """
     ratio = torch.exp(log_probs - old_log_probs)
@@ -139,9 +138,9 @@ def step_size(learning_rate: float, anneal: bool, progress: float) -> float:
     """The step size of a meta-update: `learning_rate`, or `learning_rate * (1 - progress)` if it is annealed.
 
     Args:
-        learning_rate: At the start of the run.
+        learning_rate: Step size at the start of the run.
         anneal: Whether it decreases linearly to zero over the run.
-        progress: Share of the run's meta-updates already made, in [0, 1), as in `MetaBatch`.
+        progress: Fraction of the run's meta-updates that are done, in [0, 1), as in `MetaBatch`.
 
     Raises:
         ValueError: The share is outside its range.
@@ -160,7 +159,7 @@ def normalise_over_steps(advantages: Floats, mask: Bools, epsilon: float = 1e-8)
 
 
 Forward = Callable[[Tensor], tuple[Distribution, Tensor]]
-"""From indices of rows to the policy at their steps, and the values `[rows, ...]`."""
+"""Maps indices of rows to the policy at their steps and the values, `[rows, ...]`."""
 NDIndex = np.ndarray[Any, np.dtype[np.int64]]
 
 
@@ -185,7 +184,7 @@ class PpoLearner:
         Args:
             samples: The experience.
             forward: Passes rows of it through the network.
-            progress: Share of the run's meta-updates already made, in [0, 1); read with `anneal`.
+            progress: Fraction of the run's meta-updates that are done, in [0, 1); read with `anneal`.
 
         Returns:
             Means over the minibatches (of the last epoch, for `kl`), and the step size.
@@ -223,15 +222,14 @@ class PpoLearner:
         }
 
     def _rows_at_once(self, rows: int, mask: Tensor) -> int:
-        """The number of rows of a minibatch that fit into the device's memory at once; `mask` has their length."""
+        """Number of rows of a minibatch that fit into the device's memory at once; `mask` gives their length."""
         units = sum(p.numel() for p in self._parameters.values() if p.ndim == 1)  # one bias each
         return chunks_that_fit(rows, graph_bytes(mask[0].numel(), (max(units, 1),)), mask.device)[0].stop
 
     def _accumulate(self, part: PpoSamples, steps: Tensor, distribution: Distribution, values: Tensor) -> Tensor:
-        """Accumulates the gradients of some rows of a minibatch with so many steps.
+        """Accumulates the gradients of some rows of a minibatch with `steps` steps.
 
-        Returns:
-            Their share of policy loss, value loss, entropy, fraction of clipped ratios, and KL, `[5]`.
+        Returns: Share of these rows in policy loss, value loss, entropy, fraction of clipped ratios, and KL, `[5]`.
         """
         settings, weights = self._settings, part.mask / steps
         # On padding the ratio is 1: zero weight times an overflow would be NaN.

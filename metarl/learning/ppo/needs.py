@@ -7,25 +7,25 @@ from metarl.types import Spaces
 
 
 def networks_need(parameters: int, size: RunSize, remedy: str) -> Need:
-    """Networks with so many parameters, learned by Adam.
+    """Networks that Adam trains.
 
     Args:
-        parameters: How many there are.
-        size: Of the training.
-        remedy: The options that make them fewer, in words that follow "try".
+        parameters: Number of parameters.
+        size: Size of the training.
+        remedy: Options that reduce the number, worded to follow "try".
     """
     copies = 1 if size.gpu else LEARNED
     return Need(f"networks of {parameters:,} parameters", FLOAT * copies * parameters, remedy)
 
 
 def trials_need(spaces: Spaces, size: RunSize, episodes: int, units: int) -> Need:
-    """The packed trials of an iteration, with a memory at each step of those that a minibatch learns from.
+    """The packed trials of an iteration, and the memories at each step of one minibatch.
 
     Args:
         spaces: Sizes and horizon.
-        size: Of the training.
+        size: Size of the training.
         episodes: Episodes of a trial.
-        units: Numbers of a memory.
+        units: Numbers per memory.
     """
     steps = size.tasks * size.episodes * episodes * spaces.horizon
     return Need(
@@ -40,9 +40,9 @@ def buffer_need(spaces: Spaces, size: RunSize, episodes: int, capacity: int) -> 
 
     Args:
         spaces: Sizes and horizon.
-        size: Of the training.
+        size: Size of the training.
         episodes: Episodes of a trial.
-        capacity: Trials that the buffer holds at most.
+        capacity: Capacity of the buffer, in trials.
     """
     o, steps = spaces.observation_size, episodes * spaces.horizon
     trial = FLOAT * steps * (2 * o + spaces.action_size + 2)

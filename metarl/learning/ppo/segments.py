@@ -11,15 +11,15 @@ from metarl.learning.ppo.learner import Forward, PpoSamples
 
 
 def segments_of(network: SequenceNetwork[Any], x: Tensor, samples: PpoSamples, span: int) -> tuple[PpoSamples, Forward]:
-    """Samples of segments, and how rows of them pass through the network.
+    """Samples of segments, and the function that passes rows of them through the network.
 
-    Each segment starts from the memory that its trial has there now, a stored state (Kapturowski et al. 2019,
-    "Recurrent Experience Replay in Distributed Reinforcement Learning"). Segments of padding alone are left out.
+    Each segment starts from its trial's current memory at that step, a stored state (Kapturowski et al. 2019,
+    "Recurrent Experience Replay in Distributed Reinforcement Learning"). Segments that consist of padding are left out.
 
     Args:
         network: The network.
-        x: Its inputs over whole trials, `[B, L, I]`.
-        samples: Of whole trials, `[B, L, ...]`.
+        x: Inputs of the network over whole trials, `[B, L, I]`.
+        samples: Samples of whole trials, `[B, L, ...]`.
         span: Steps of a segment.
     """
     memories = memories_before_segments(network, x, span)

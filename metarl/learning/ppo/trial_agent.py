@@ -32,7 +32,7 @@ class Memory(Generic[MemoryT]):
     Args:
         content: The network's memory of `M * E` rows, task-major.
         feedback: Inputs about the last step before the next episode, `[M, E, F]`; zeros at the start of a trial.
-        before: The content when that feedback was new, before the current episode; None for `content`.
+        before: The content before the current episode, at the time of `feedback`; None if equal to `content`.
     """
 
     content: MemoryT
@@ -68,7 +68,7 @@ class Memory(Generic[MemoryT]):
 
 
 def input_size(spaces: Spaces) -> int:
-    """`I`, inputs of the network: the observation, and the action, reward and end of the step before."""
+    """`I`, inputs of the network: the observation, and action, reward and end of the previous step."""
     return spaces.observation_size + spaces.policy_outputs + 2
 
 
@@ -79,12 +79,12 @@ class TrialAgent(PpoAgent[Memory[MemoryT]], Generic[MemoryT]):
     It may override the steps of training: `_learn`, `_to_learn_from`.
 
     Args:
-        name: Of the agent, for messages and exported files.
+        name: Name of the agent, for messages and exported files.
         config: The settings.
         spaces: Sizes and action bounds of the environments.
         network: Policy and value function with a memory, of `input_size(spaces)` inputs, observation first.
         learns: The module whose parameters PPO trains; the network by default.
-        device: Where the network and its training run.
+        device: Device of the network and its training.
         rng: Source of the minibatches.
 
     Attributes:
@@ -148,8 +148,8 @@ class TrialAgent(PpoAgent[Memory[MemoryT]], Generic[MemoryT]):
     def adapt(self, state: Memory[MemoryT], trajectories: Trajectories) -> Memory[MemoryT]:
         """Keeps the memory, and carries the last step's action, reward and end over to the next episode.
 
-        Acting has passed a single episode through the memory. If several were played without `adapt` in between, the
-        network has not seen where each ended: they pass through it again, from the memory before them.
+        After a single episode the memory is up to date. If several were played without `adapt` in between, the network
+        has not observed their ends: they pass through it again, from the memory before them.
         """
         episodes = trajectories.cut_episodes(check_episodes(trajectories, self.spaces, *state.rows))
         content = state.content
@@ -187,7 +187,7 @@ class TrialAgent(PpoAgent[Memory[MemoryT]], Generic[MemoryT]):
         return report
 
     def _learn(self, trials: Trials, progress: float) -> dict[str, float]:
-        """Everything that learns from trials; returns metrics."""
+        """All training on trials; returns metrics."""
         config = self.config
         if config.normalise_rewards:
             ends = trial_ends(trials, config.episodes_cut_returns)
@@ -197,7 +197,7 @@ class TrialAgent(PpoAgent[Memory[MemoryT]], Generic[MemoryT]):
         return report | {"policy/std": self.network.policy.std(report["update/entropy"])}
 
     def _to_learn_from(self, trials: Trials, samples: PpoSamples) -> tuple[PpoSamples, Forward]:
-        """Samples, and how rows of them pass through the network: whole trials `[B, L, ...]`."""
+        """Samples `[B, L, ...]`, and the function that passes rows of them through the network: whole trials."""
         x = self._trial_inputs(trials)
         return samples, lambda rows: unroll(self.network, x[rows])
 
@@ -242,7 +242,7 @@ class TrialAgent(PpoAgent[Memory[MemoryT]], Generic[MemoryT]):
         return self._observation_moments.exported("observation") if self.config.normalise_observations else {}
 
     def _description(self) -> dict[str, Any]:
-        """The part of an exported policy's description that is about its inputs and its network."""
+        """Inputs and network in the description of an exported policy."""
         return {
             "inputs": "observation, previous action, previous reward, previous done",
             "reward_input_scale": self.config.reward_input_scale,

@@ -19,14 +19,14 @@ class TrialSettings(PpoSettings):
     """Settings of all agents with a memory that spans a trial."""
 
     episodes_per_trial: Rounds = 2
-    """Episodes of a trial: the memory is reset after so many; usually 2 to 10."""
+    """Episodes per trial; the memory is reset between trials. Usually 2 to 10."""
     reward_input_scale: Positive = 1.0
     """Factor on the previous reward as an input of the network; Meta-World+ uses 0.1."""
     episodes_cut_returns: bool = False
-    """End returns with each episode instead of at the end of the trial."""
+    """End each return with its episode instead of at the end of the trial."""
     finite_trials: bool = False
-    """Treat the end of a trial as terminal (bandits), and with episodes_cut_returns the end of each episode. Otherwise
-    bootstrap from the value function when the time limit ended the return."""
+    """Treat the end of a trial as terminal (bandits); with episodes_cut_returns, the end of each episode.
+    Otherwise bootstrap from the value function when the time limit ended the return."""
 
 
 def trial_ends(trials: Trials, cut_episodes: bool) -> Bools:
@@ -47,7 +47,7 @@ def trial_advantages(
 
     Args:
         rewards: `[B, L]`.
-        values: Before each step, `[B, L]`, zero on padding.
+        values: Values before each step, `[B, L]`, zero on padding.
         ends: Ends of returns, `[B, L]`, from `trial_ends`.
         gamma: Discount per step.
         lam: Decay of the multi-step estimators.

@@ -42,7 +42,7 @@ def test_every_transition_and_each_of_its_parts_informs_the_posterior(make_pearl
 
 
 def test_a_belief_is_cut_and_joined_along_the_tasks(point) -> None:
-    """What a worker does with a part of the tasks is what one process does with all of them."""
+    """A worker with a part of the tasks acts as one process with all of them."""
     agent = point.agent()
     batch = point.iteration(agent, point.tasks, Streams(0))
     state = agent.adapt(agent.begin(point.tasks, 3), batch.collects[0])

@@ -70,7 +70,7 @@ def test_a_name_stands_once_and_does_not_vary() -> None:
     wind = parse_constant("wind=1")
     with pytest.raises(ValueError, match="--set: got 'wind' 2 times"):
         refuse_repeated([wind, wind], [])
-    with pytest.raises(ValueError, match="--set: got 'wind', which --vary names too"):
+    with pytest.raises(ValueError, match="--set: got 'wind', which --vary also names"):
         refuse_repeated([wind], ["wind"])
     refuse_repeated([wind], ["gravity"])
 

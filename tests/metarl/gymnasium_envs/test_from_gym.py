@@ -188,7 +188,7 @@ def test_constants_stand_in_the_familys_name_and_reach_the_constructor() -> None
     ("vary", "constants", "expected"),
     [
         (["wind=uniform(0,1)"], ["gist=true"], "'gist', which the constructor .* does not take. Did you mean 'gust'"),
-        (["wind=uniform(0,1)"], ["wind=3"], "--vary names too"),
+        (["wind=uniform(0,1)"], ["wind=3"], "--vary also names"),
         (["wind=uniform(0,1)"], ["gust=true", "gust=false"], "'gust' 2 times"),
         (["wind=uniform(0,1)"], ["render_mode=human"], "metarl sets itself"),
         ([], ["gust=true"], r"got no variation.*gym:my_winds:Windy\?NAME=uniform"),

@@ -1,4 +1,4 @@
-"""What every agent checks before it restores a checkpoint."""
+"""Checks that every agent makes before it restores a checkpoint."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ from metarl.gymnasium_envs.check.contract import check_family
 from metarl.tasks import ContinuousTasks
 
 ALSO = {"IgnoresItsSeed": {"gymnasium"}, "RemembersTheLastEpisode": {"gymnasium"}, "NoInfo": {"fault"}}
-"""What else is said of a mistake: `check_env` sees it too, or it ends in an exception."""
+"""Further findings about a mistake: `check_env` reports it too, or it raises an exception."""
 
 
 @pytest.fixture

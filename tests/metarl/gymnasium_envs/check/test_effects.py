@@ -1,4 +1,4 @@
-"""What tasks change: seen, not seen, or not to be told, by `metarl check` and by the short test before a training."""
+"""Effects of tasks: seen, not seen or undecided, by `metarl check` and by the short test before a training."""
 
 from __future__ import annotations
 

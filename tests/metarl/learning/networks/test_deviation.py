@@ -1,4 +1,4 @@
-"""What every agent that is trained by PPO promises of its policy's mean and deviation, tried on each of them."""
+"""Mean and deviation of the policy, for every agent that is trained by PPO."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ def both_paths(request, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 SIZES = [(3, 2), (3, 5, 2), (2, 4, 3, 1), (2, NARROW + 3, NARROW + 1, NARROW + 2)]
-"""Of networks: without a hidden layer, with narrow outputs (one column is a case of its own), with wide ones."""
+"""Networks without a hidden layer, with narrow outputs (one column is a separate case), and with wide outputs."""
 
 
 def random_layers(sizes: tuple[int, ...], seed: int = 0) -> Layers:
