@@ -29,7 +29,14 @@ from metarl.scripts.common import border, end_with_json, option_value, parse, re
 from metarl.scripts.display import RunDisplay
 from metarl.scripts.ending import StopRequest, run_as_process
 from metarl.scripts.families import GymOptions
-from metarl.scripts.refusals import DEFAULT_TRACK, advice, folder_to_go_on_with, how_to_go_on, say_that_it_blew_up
+from metarl.scripts.refusals import (
+    DEFAULT_TRACK,
+    advice,
+    folder_to_go_on_with,
+    how_to_go_on,
+    own_agent_failure,
+    say_that_it_blew_up,
+)
 from metarl.session import run_session
 from metarl.stepping import Stepping
 from metarl.tasks import Family
@@ -241,13 +248,15 @@ def _train_here(door: Door, run: RunConfig, family: Family) -> tuple[int, dict[s
     except NotFiniteError as error:
         say_that_it_blew_up(run, error, out, go_on)
         return BLEW_UP, {"run": str(out), "iteration": None, "env_steps": None}, False
-    except (MemoryError, RuntimeError) as error:
-        if said := out_of_memory(error):
-            refuse(f"{said}{advice(out, go_on)}")
-        raise
     except KeyboardInterrupt:
         print(f"left at once; {go_on}", file=sys.stderr)
         return 130, {"run": str(out), "iteration": None, "env_steps": None}, True
+    except Exception as error:
+        if said := out_of_memory(error):
+            refuse(f"{said}{advice(out, go_on)}")
+        if run.own_agent is None:
+            raise
+        refuse_environment(own_agent_failure(run, error), advice(out, go_on))
     progress = display.progress
     end = {"run": str(out), "iteration": progress.iteration, "env_steps": progress.env_steps}
     if progress.iteration < run.training.iterations:

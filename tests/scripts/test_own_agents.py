@@ -99,6 +99,29 @@ def test_what_is_wrong_with_the_name_of_ones_own_agent_is_one_line(
         metarl.load(trained_run, agent=type("Evolver", (), {}))
 
 
+@pytest.mark.parametrize(
+    ("method", "said", "trace"),
+    [
+        ("meta_update(self, batch): return {}['nothing']", "raised KeyError in training ('nothing')", "in meta_update"),
+        ("meta_update(self, batch): return None", "raised TypeError in training", "in meta_train"),
+        ("kept(self, value): pass\n    recorded = property(lambda self: {}, kept)", "act: got extras of shapes", ""),
+    ],
+)
+def test_what_ones_own_agent_does_wrong_is_one_line_after_its_traceback(
+    run_metarl: Any, tmp_path: Path, spec: str, method: str, said: str, trace: str
+) -> None:
+    with open(tmp_path / "my_agents.py", "a", encoding="utf-8") as file:
+        file.write(f"\n\nclass Wrong(Evolver):\n    def {method}\n")
+    out = tmp_path / "run"
+    code, _, err = run_metarl("train", "my_agents:Wrong", "point-robot", *SMALL, "--out", out, "--iterations", "2")
+    assert code == 2
+    last = err.splitlines()[-1]
+    assert last.startswith("metarl: error: agent 'my_agents:Wrong' raised ")
+    assert said in last
+    assert "there was no checkpoint yet. Once that is mended, go on with: metarl train my_agents:Wrong" in last
+    assert (trace in err) if trace else ("Traceback" not in err)
+
+
 def test_an_agent_of_ones_own_starts_from_its_own_sizes(run_metarl: Any, spec: str) -> None:
     code, out, err = run_metarl("train", spec, "point-robot", "--help")
     text = " ".join(out.split())
