@@ -14,6 +14,7 @@ from typing import Annotated, Any, cast
 import tyro
 
 from metarl.agent import MetaAgent
+from metarl.checkpoint import UnfitError
 from metarl.config import RoundsOrNone, check
 from metarl.finite import NotFiniteError
 from metarl.gymnasium_envs.check.short_test import effect_warnings
@@ -243,6 +244,8 @@ def _train_here(door: Door, run: RunConfig, family: Family) -> tuple[int, dict[s
                 pass
     except EnvError as failure:
         refuse_environment(failure, advice(out, go_on))
+    except UnfitError as error:
+        refuse(error)
     except OSError as error:
         refuse(f"{error}{advice(out, go_on)}")
     except NotFiniteError as error:

@@ -99,6 +99,22 @@ def test_what_is_wrong_with_the_name_of_ones_own_agent_is_one_line(
         metarl.load(trained_run, agent=type("Evolver", (), {}))
 
 
+def test_a_run_is_not_begun_anew_because_the_code_of_its_agent_changed(
+    run_metarl: Any, tmp_path: Path, spec: str
+) -> None:
+    out = tmp_path / "run"
+    assert run_metarl("train", spec, "point-robot", *SMALL, "--out", out, "--iterations", "2")[0] == 0
+    kept = {path.name: path.read_bytes() for path in (*(out / "checkpoints").iterdir(), out / "metrics.jsonl")}
+    code = (tmp_path / "my_agents.py").read_text().replace('"weights"', '"matrix"')
+    (tmp_path / "my_agents.py").write_text(code)
+    del sys.modules["my_agents"]
+    for words in (("train", spec, "point-robot", "--out", out, "--resume"), ("evaluate", out, "--agent", spec)):
+        code, _, err = run_metarl(*words)
+        assert (code, len(err.splitlines())) == (2, 1), err
+        assert "0000002.safetensors: got a whole checkpoint that does not fit the agent (no 'matrix')" in err
+    assert kept == {path.name: path.read_bytes() for path in (*(out / "checkpoints").iterdir(), out / "metrics.jsonl")}
+
+
 @pytest.mark.parametrize(
     ("method", "said", "trace"),
     [
