@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import shlex
 import sys
-import traceback
 from pathlib import Path
 
 from metarl.checkpoint import list_checkpoints
 from metarl.finite import NotFiniteError, remedies
-from metarl.own_code.errors import EnvError
-from metarl.own_code.modules import own_error
 from metarl.runs import RunConfig
 
 DEFAULT_TRACK = "tensorboard"
@@ -50,18 +47,6 @@ def advice(out: Path, go_on: str) -> str:
     saved = list_checkpoints(out / "checkpoints")
     left = f"the last checkpoint, {saved[-1]}, is whole" if saved else "there was no checkpoint yet"
     return f"; {left}. Once that is mended, {go_on}"
-
-
-def own_agent_failure(run: RunConfig, error: Exception) -> EnvError:
-    """One line on an exception while an agent of the user's own trains, with its traceback.
-
-    The traceback begins in the user's code. If none of that was running, the agent gave or lacks something that metarl
-    uses, and the traceback is metarl's; a ValueError says what is wrong, and needs none.
-    """
-    failure = own_error(f"agent {run.agent!r}", "in training", error)
-    if isinstance(error, ValueError) or len(failure.trace.splitlines()) > 1:
-        return failure
-    return EnvError(failure.message, "".join(traceback.format_exception(error)))
 
 
 def say_that_it_blew_up(run: RunConfig, error: NotFiniteError, out: Path, go_on: str) -> None:

@@ -26,7 +26,15 @@ from metarl.registry import AGENTS, FAMILIES, agent_class, is_own_agent, make_fa
 from metarl.run_folder import new_run_dir
 from metarl.run_setup import RunSettings, out_of_memory, set_up, starting_settings
 from metarl.runs import RunConfig, TrainConfig
-from metarl.scripts.common import border, end_with_json, option_value, parse, refuse, refuse_environment
+from metarl.scripts.common import (
+    border,
+    end_with_json,
+    option_value,
+    own_agent_failure,
+    parse,
+    refuse,
+    refuse_environment,
+)
 from metarl.scripts.display import RunDisplay
 from metarl.scripts.ending import StopRequest, run_as_process
 from metarl.scripts.families import GymOptions
@@ -35,7 +43,6 @@ from metarl.scripts.refusals import (
     advice,
     folder_to_go_on_with,
     how_to_go_on,
-    own_agent_failure,
     say_that_it_blew_up,
 )
 from metarl.session import run_session
@@ -170,7 +177,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
     agent, family_name, options = words[0], words[1], words[2:]
     limit_output()
-    with border():
+    with border(agent if is_own_agent(agent) else ""):
         command = _read_command(agent, family_name, options)
         door = command.door
         trackers(door.track)  # a missing package is refused before anything is written
@@ -259,7 +266,7 @@ def _train_here(door: Door, run: RunConfig, family: Family) -> tuple[int, dict[s
             refuse(f"{said}{advice(out, go_on)}")
         if run.own_agent is None:
             raise
-        refuse_environment(own_agent_failure(run, error), advice(out, go_on))
+        refuse_environment(own_agent_failure(run.agent, "in training", error), advice(out, go_on))
     progress = display.progress
     end = {"run": str(out), "iteration": progress.iteration, "env_steps": progress.env_steps}
     if progress.iteration < run.training.iterations:

@@ -138,6 +138,28 @@ def test_what_ones_own_agent_does_wrong_is_one_line_after_its_traceback(
     assert (trace in err) if trace else ("Traceback" not in err)
 
 
+def test_an_agent_of_ones_own_that_raises_is_one_line_in_every_command(
+    run_metarl: Any, tmp_path: Path, spec: str
+) -> None:
+    out = tmp_path / "run"
+    assert run_metarl("train", spec, "point-robot", *SMALL, "--out", out, "--iterations", "1")[0] == 0
+    with open(tmp_path / "my_agents.py", "a", encoding="utf-8") as file:
+        file.write("\n\ndef begin(self, tasks, episodes):\n    raise KeyError('boom')\n\n\nEvolver.begin = begin\n")
+        file.write("\n\nclass Wrong(Evolver):\n    def __init__(self, config):\n        pass\n")
+    del sys.modules["my_agents"]
+    for words, name, said in (
+        (("evaluate", out, "--agent", spec, "--tasks", "2"), spec, "KeyError in use ('boom')"),
+        (("compare", out, "--agent", spec, "--tasks", "2"), spec, "KeyError in use ('boom')"),
+        (("render", out, "--agent", spec, "--out", tmp_path / "clip.png"), spec, "KeyError in use ('boom')"),
+        (("train", "my_agents:Wrong", "point-robot", "--out", tmp_path / "x"), "my_agents:Wrong", "TypeError in use ("),
+    ):
+        code, _, err = run_metarl(*words)
+        assert code == 2
+        assert err.splitlines()[-1].startswith(f"metarl: error: agent '{name}' raised {said}")
+        assert "Traceback" in err
+    assert not (tmp_path / "x").exists()
+
+
 def test_an_agent_of_ones_own_starts_from_its_own_sizes(run_metarl: Any, spec: str) -> None:
     code, out, err = run_metarl("train", spec, "point-robot", "--help")
     text = " ".join(out.split())
