@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -148,9 +149,13 @@ class _Warnings:
 
 
 def _named(agent: str | type[MetaAgent[Any]]) -> tuple[str, type[MetaAgent[Any]]]:
-    """Name and class of an agent; a class that no package announces is named `module:Class`."""
+    """Name and class of an agent; a class that no package announces is named `module:Class`.
+
+    The module of a class of the script itself is the script's file, so that a command line can name it again.
+    """
     if isinstance(agent, str):
         return agent, agent_class(agent)
     agent = checked_agent("agent", agent)
-    spec = f"{agent.__module__}:{agent.__qualname__}"
+    script = getattr(sys.modules["__main__"], "__file__", None) if agent.__module__ == "__main__" else None
+    spec = f"{Path(script).stem if script else agent.__module__}:{agent.__qualname__}"
     return next((point.name for point in entry_points(group=AGENTS) if point.value == spec), spec), agent

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -51,8 +52,22 @@ def test_a_run_of_ones_own_agent_is_named_again_wherever_it_is_loaded(
     assert (row["agent"], row["iterations"]) == (spec, 4)
     kind = sys.modules["my_agents"].Evolver
     assert isinstance(metarl.load(out, agent=kind), kind)
+    with pytest.raises(ValueError, match="agent: got 'my_agents:Evolver', expected the class of the agent itself"):
+        metarl.load(out, agent=spec)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="got tests_own:Other, but"):
         metarl.load(out, agent=type("Other", (kind,), {"__module__": "tests_own"}))
+
+
+def test_a_class_of_a_script_can_be_named_on_a_command_line(run_metarl: Any, tmp_path: Path, spec: str) -> None:
+    with open(tmp_path / "my_agents.py", "a", encoding="utf-8") as file:
+        sizes = "iterations=1, tasks=2, episodes=3, horizon=6, eval_every=0"
+        file.write("\n\nif __name__ == '__main__':\n    import metarl\n\n")
+        file.write(f"    metarl.train(Evolver, 'point-robot', out='run', {sizes})\n")
+    subprocess.run([sys.executable, "my_agents.py"], cwd=tmp_path, check=True)
+    out = tmp_path / "run"
+    assert json.loads((out / "config.json").read_text())["agent"] == spec
+    code, _, err = run_metarl("train", spec, "point-robot", "--out", out, "--resume", "--iterations", "2")
+    assert (code, "resuming after iteration 1" in err) == (0, True), err
 
 
 def test_a_file_alone_imports_no_agent(run_metarl: Any, tmp_path: Path, spec: str) -> None:
