@@ -60,8 +60,8 @@ def test_a_table_that_names_an_agent_nobody_announces_ends_every_training(
         ({"default": {("rl2", "point-robot"): 3}}, "presets of other_package:TABLES: expected a mapping"),
         ({"default": {"rl2": Preset()}}, "presets of other_package:TABLES: got a preset for 'rl2', expected one for"),
         (
-            {"default": {("maml-trpo", "point-robot"): Preset(training={"taks": 3})}},
-            "presets: got the setting 'taks' for maml-trpo on point-robot, which TrainConfig does not have. Did you "
+            {"default": {("maml-trpo", "point-robot"): Preset(training={"tassks": 3})}},
+            "presets: got the setting 'tassks' for maml-trpo on point-robot, which TrainConfig does not have. Did you "
             "mean 'tasks'?",
         ),
         (
@@ -115,8 +115,8 @@ def test_an_agent_without_such_sizes_starts_from_the_defaults() -> None:
         Config = agent_class("reptile").Config
 
     assert any_family(Bare) == Preset()  # type: ignore[arg-type]
-    Bare.default_settings = {"taks": 3}  # type: ignore[attr-defined]
-    with pytest.raises(ValueError, match="'taks', which neither a run nor Bare has"):
+    Bare.default_settings = {"tassks": 3}  # type: ignore[attr-defined]
+    with pytest.raises(ValueError, match="'tassks', which neither a run nor Bare has"):
         any_family(Bare)  # type: ignore[arg-type]
 
 
