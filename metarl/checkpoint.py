@@ -25,6 +25,10 @@ NAME = re.compile(rf"\d{{7,}}{re.escape(SUFFIX)}")
 """File names of checkpoints: the iteration. Any other file of the folder belongs to the user."""
 
 
+class UnfitError(ValueError):
+    """A whole checkpoint that the agent cannot take: one of another agent, or of an earlier form of its code."""
+
+
 def _digest(tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> str:
     """SHA-256 of names, types, shapes and bytes of the arrays, and of the rest as JSON."""
     sha = hashlib.sha256(json.dumps(state, sort_keys=True).encode())
@@ -108,8 +112,8 @@ def load_checkpoint(path: Path, agent: MetaAgent[Any], streams: Streams | None =
         Counters of the run.
 
     Raises:
-        ValueError: The file is truncated, altered, of another agent or configuration, or has parameters that are not
-            finite.
+        UnfitError: The file is whole, but of another agent or configuration.
+        ValueError: The file is truncated or altered, or has parameters that are not finite.
     """
     tensors, description = read_tensors(path)
     try:
@@ -119,12 +123,26 @@ def load_checkpoint(path: Path, agent: MetaAgent[Any], streams: Streams | None =
         reports_success = bool(state.get("reports_success", False))  # missing in early checkpoints of version 0.1
         progress = Progress(int(state["iteration"]), int(state["env_steps"]), reports_success)
         check_finite({name: tensors[name] for name in learned(agent) if name in tensors}, "its parameters")
-        agent.restore(tensors, state["agent"])
+        _restore(agent, tensors, state["agent"], path)
         if streams is not None:
             streams.restore(state["streams"])
+    except UnfitError:
+        raise
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path}: got a damaged checkpoint ({error})") from error
     return progress
+
+
+def _restore(agent: MetaAgent[Any], tensors: Mapping[str, Tensor], counters: Mapping[str, Any], path: Path) -> None:
+    """Restores an agent from the content of a whole checkpoint."""
+    try:
+        agent.restore(tensors, counters)
+    except (KeyError, TypeError, ValueError) as error:
+        why = f"no {error}" if isinstance(error, KeyError) else error
+        raise UnfitError(
+            f"{path}: got a whole checkpoint that does not fit the agent ({why}), expected one of the same agent, code "
+            "and settings"
+        ) from error
 
 
 FALLING_BACK = "; falling back to the one before"
@@ -144,6 +162,7 @@ def load_newest(
         Its counters (None if there is no such checkpoint), and a message for each newer, damaged one.
 
     Raises:
+        UnfitError: A checkpoint is intact but does not fit the agent; a restart would replace a sound run.
         OSError: No checkpoint could be loaded, and one of them could not be read: it may still be intact.
     """
     complaints: list[str] = []
@@ -151,6 +170,8 @@ def load_newest(
     for path in reversed(list_checkpoints(folder)):
         try:
             return load_checkpoint(path, agent, streams), [f"{line}{FALLING_BACK}" for line in complaints]
+        except UnfitError:
+            raise
         except (ValueError, OSError) as error:
             complaints.append(str(error))
             unreadable = error if isinstance(error, OSError) else unreadable

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,8 +13,9 @@ from typing import Any
 
 from metarl.agent import MetaAgent
 from metarl.config import check
+from metarl.names import did_you_mean
 from metarl.presets import PresetName, split_settings
-from metarl.registry import AGENTS, agent_class, make_family
+from metarl.registry import AGENTS, agent_class, checked_agent, make_family
 from metarl.run_folder import new_run_dir
 from metarl.run_setup import set_up, starting_settings
 from metarl.runs import RunConfig, load_with_progress, resolve_device
@@ -44,8 +46,11 @@ def make_agent(
     name, kind = _named(agent)
     unknown = sorted(set(settings) - {field.name for field in dataclasses.fields(kind.Config)})
     if unknown:
-        there = ", ".join(field.name for field in dataclasses.fields(kind.Config))
-        raise ValueError(f"make_agent: got the setting {unknown[0]!r}, which {name} does not have. There are: {there}")
+        there = [field.name for field in dataclasses.fields(kind.Config)]
+        raise ValueError(
+            f"make_agent: got the setting {unknown[0]!r}, which {name} does not have."
+            f"{did_you_mean(unknown[0], there)} There are: {', '.join(there)}"
+        )
     config = kind.Config(**settings)
     check(config, "agent.")
     return kind.build(config, spaces, device=resolve_device(device), rng=Streams(seed).learner)
@@ -103,7 +108,9 @@ def train(
     name, kind = _named(agent)
     watchers = [_Warnings(), *trackers(track), *watch]
     own = kind if ":" in name else None
-    spec, family = (family, make_family(family)) if isinstance(family, str) else (family.name, family)
+    spec, family = (family, make_family(family)) if isinstance(family, str) else (getattr(family, "name", ""), family)
+    if not isinstance(family, Family):
+        raise ValueError(f"family: got {family!r}, expected its name or a metarl.Family")
     if resume and out is None:
         raise ValueError("resume: got no out, expected the folder of the run to continue")
     saved = RunConfig.read(Path(out), own) if resume and out and (Path(out) / "config.json").exists() else None
@@ -129,8 +136,9 @@ class _Warnings:
     """A watcher that passes the warnings of a start to Python's `warnings`."""
 
     def start(self, start: RunStart) -> None:
-        """Warns."""
-        for line in start.warnings:
+        """Warns, also if there was nothing to resume."""
+        afresh = [start.note] if start.note and not start.progress.iteration else []
+        for line in (*start.warnings, *afresh):
             warnings.warn(line, stacklevel=4)
 
     def iteration(self, report: IterationReport) -> None:
@@ -141,8 +149,13 @@ class _Warnings:
 
 
 def _named(agent: str | type[MetaAgent[Any]]) -> tuple[str, type[MetaAgent[Any]]]:
-    """Name and class of an agent; a class that no package registers is named `module:Class`."""
+    """Name and class of an agent; a class that no package registers is named `module:Class`.
+
+    The module of a class of the script itself is the script's file, so that a command line can name it again.
+    """
     if isinstance(agent, str):
         return agent, agent_class(agent)
-    spec = f"{agent.__module__}:{agent.__qualname__}"
+    agent = checked_agent("agent", agent)
+    script = getattr(sys.modules["__main__"], "__file__", None) if agent.__module__ == "__main__" else None
+    spec = f"{Path(script).stem if script else agent.__module__}:{agent.__qualname__}"
     return next((point.name for point in entry_points(group=AGENTS) if point.value == spec), spec), agent

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Literal
 
 from metarl.agent import MetaAgent
 from metarl.names import did_you_mean
+from metarl.own_code.modules import own_error
 from metarl.registry import AGENTS, agent_class
 from metarl.runs import TrainConfig
 
@@ -44,7 +45,9 @@ def announced_presets(name: PresetName) -> dict[tuple[str, str], Preset]:
     """The presets of a given name from all packages.
 
     Raises:
-        ValueError: No package registers presets, or a table names an agent that no package registers.
+        ValueError: No package registers presets, or a table has a wrong form or names an agent that no package
+            registers.
+        EnvError: A table cannot be imported.
     """
     announced = entry_points()  # once: it reads the metadata of every package
     points = sorted(announced.select(group=GROUP), key=lambda point: point.name)
@@ -53,7 +56,7 @@ def announced_presets(name: PresetName) -> dict[tuple[str, str], Preset]:
         raise ValueError(f"presets: got no entry point of the group {GROUP!r}, expected metarl's own; reinstall metarl")
     found: dict[tuple[str, str], Preset] = {}
     for point in points:
-        table: PresetTable = point.load().get(name, {})
+        table = _table(point, name)
         unknown = sorted({agent for agent, _ in table} - set(agents))
         if unknown:
             raise ValueError(
@@ -62,6 +65,27 @@ def announced_presets(name: PresetName) -> dict[tuple[str, str], Preset]:
             )
         found |= table
     return found
+
+
+def _table(point: EntryPoint, name: PresetName) -> PresetTable:
+    """The presets of a name that a package announces.
+
+    Raises:
+        ValueError: It announces something else.
+        EnvError: Its tables cannot be imported.
+    """
+    what = f"presets of {point.value}"
+    try:
+        tables = point.load()
+    except (Exception, SystemExit) as error:
+        raise own_error(what, "when they were imported", error) from error
+    table = tables.get(name, {}) if isinstance(tables, Mapping) else None
+    if not isinstance(table, Mapping) or not all(isinstance(one, Preset) for one in table.values()):
+        raise ValueError(f"{what}: expected a mapping from {name!r} to presets by (agent, family), got something else")
+    wrong = next((key for key in table if not isinstance(key, tuple) or len(key) != 2), None)
+    if wrong is not None:
+        raise ValueError(f"{what}: got a preset for {wrong!r}, expected one for (agent, family)")
+    return table
 
 
 def preset(agent: str, family: str, name: PresetName = "default", kind: type[MetaAgent[Any]] | None = None) -> Preset:
@@ -109,6 +133,13 @@ def default_settings(
     """
     kind = kind or agent_class(agent)
     chosen = preset(agent, family, name, kind)
+    for given, there in ((chosen.training, TrainConfig), (chosen.agent, kind.Config)):
+        known = [one.name for one in fields(there)]
+        for wrong in sorted(set(given) - set(known)):
+            raise ValueError(
+                f"presets: got the setting {wrong!r} for {agent} on {family}, which {there.__name__} does not have."
+                f"{did_you_mean(wrong, known)} There are: {', '.join(known)}"
+            )
     return replace(TrainConfig(), **chosen.training), replace(kind.Config(), **chosen.agent)
 
 

@@ -98,16 +98,24 @@ def agent_class(name: str) -> type[MetaAgent[Any]]:
         what, (module_name, _, last) = f"agent {name!r}", name.partition(":")
         module = own_module(module_name, what, CLASS)
         classes = own_names(module, inspect.isclass)
-        return _agent(what, attribute(module, last, what, CLASS, classes, "a class with Config and summary"))
+        return checked_agent(what, attribute(module, last, what, CLASS, classes, "a class with Config and summary"))
     known = names(AGENTS)
     if name not in known:
         near = _in_this_folder(name, "CLASS") or did_you_mean(name, known)
         raise ValueError(f"unknown agent {name!r}.{near} Known agents: {', '.join(known)}; or your own {CLASS}")
-    return _agent(f"agent {name!r} of {announcement(AGENTS, name)}", _loaded(AGENTS, name))
+    return checked_agent(f"agent {name!r} of {announcement(AGENTS, name)}", _loaded(AGENTS, name))
 
 
-def _agent(what: str, found: Any) -> type[MetaAgent[Any]]:
-    """The object, checked to be the class of an agent."""
+def checked_agent(what: str, found: Any) -> type[MetaAgent[Any]]:
+    """The object, checked to be the class of an agent.
+
+    Args:
+        what: Subject of a message: "agent 'my_agents:Mine'".
+        found: The object.
+
+    Raises:
+        ValueError: It is not.
+    """
     if not isinstance(found, type):
         raise ValueError(f"{what}: got {_kind(found)}, expected a class with Config and summary")
     missing = [name for name in ("Config", "summary") if not hasattr(found, name)]
@@ -116,8 +124,18 @@ def _agent(what: str, found: Any) -> type[MetaAgent[Any]]:
             f"{what}: got a class without {' and '.join(missing)}, expected a dataclass Config (the agent's settings) "
             "and a line summary"
         )
-    if not dataclasses.is_dataclass(found.Config):  # type: ignore[attr-defined]
+    settings: Any = found.Config  # type: ignore[attr-defined]
+    if not dataclasses.is_dataclass(settings):
         raise ValueError(f"{what}: got a Config that is no dataclass, expected @dataclass(frozen=True, kw_only=True)")
+    bare = [
+        one.name
+        for one in dataclasses.fields(settings)
+        if one.init and one.default is one.default_factory is dataclasses.MISSING
+    ]
+    if bare:
+        raise ValueError(f"{what}: got a Config whose {bare[0]!r} has no default, expected one for every setting")
+    if not hasattr(found, "build"):
+        raise ValueError(f"{what}: got a class without build, expected one that inherits from metarl.agent.MetaAgent")
     return found
 
 

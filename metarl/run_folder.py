@@ -82,9 +82,11 @@ def _check_resumed(out: Path, run: RunConfig) -> list[str]:
     before = RunConfig.read(out, run.own_agent)
     was, is_now = before.training.device, run.training.device
     changed = before.changed_fields(run, (*MAY_CHANGE, *(DEVICE_FIELDS if was != is_now else ())))
+    if "agent" in changed:
+        raise ValueError(f"resume: got the agent {run.agent!r}, but {out} was trained by {before.agent!r}")
     if changed:
         names = {name: name.replace("agent_config.", "agent.").replace("training.", "") for name in changed}
-        there = {"family": f"family (there {before.family!r})", "agent": f"agent (there {before.agent!r})"}
+        there = {"family": f"family (there {before.family!r})"}
         fields = ", ".join({**names, **there}[name] for name in changed)
         raise ValueError(
             f"resume: got a configuration that differs from that of {out} in {fields}; "

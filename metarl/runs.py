@@ -208,6 +208,8 @@ def agent_of_config(path: Path, value: Any, named: type[MetaAgent[Any]] | None) 
     recorded = value.get("agent") if isinstance(value, dict) else None
     if not isinstance(recorded, str):
         raise ValueError(f"{path}: got a configuration that does not fit this version (no name of an agent)")
+    if not (named is None or isinstance(named, type)):
+        raise ValueError(f"agent: got {named!r}, expected the class of the agent itself")
     own, given = is_own_agent(recorded), f"{named.__module__}:{named.__qualname__}" if named else "none"
     if own and (named is None or named.__qualname__ != recorded.rpartition(":")[2]):
         raise ValueError(

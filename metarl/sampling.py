@@ -83,10 +83,18 @@ def collects(
 
     Yields:
         The experience of a collect, and the state after acting and before adapting to it.
+
+    Raises:
+        ValueError: The experience is of another number of tasks than the sampler's.
     """
     last = actor.adaptation_steps if steps is None else steps
     for k in range(last + 1):
         experience, state = sampler.collect(actor, state, streams)
+        if experience.num_tasks != sampler.num_tasks:
+            raise ValueError(
+                f"collect: got experience of {experience.num_tasks} tasks, expected {sampler.num_tasks}, the "
+                "`num_tasks` of the sampler"
+            )
         yield experience, state
         if k < last:
             state = actor.adapt(state, experience)

@@ -57,7 +57,8 @@ def run_session(
         The report of each iteration, with the metrics of an evaluation, if there was one.
 
     Raises:
-        ValueError: The folder cannot hold this run, or another process trains in it.
+        ValueError: The folder cannot hold this run, another process trains in it, or its newest checkpoint is intact
+            but does not fit the agent.
         NotFiniteError: The training diverged; the message names the iteration.
         EnvError: A user's environment raised.
         OSError: A file cannot be written. The last checkpoint is intact.

@@ -9,6 +9,7 @@ import io
 import json
 import re
 import sys
+import traceback
 import typing
 from collections.abc import Iterator, Sequence
 from typing import Any, NoReturn
@@ -16,6 +17,7 @@ from typing import Any, NoReturn
 import tyro
 
 from metarl.own_code.errors import EnvError
+from metarl.own_code.modules import own_error
 from metarl.scripts.ending import is_ending
 from metarl.scripts.versions import explanation
 
@@ -49,12 +51,32 @@ def refuse_environment(failure: EnvError, advice: str = "") -> NoReturn:
     refuse(f"{failure}{advice}")
 
 
+def own_agent_failure(agent: str, when: str, error: Exception) -> EnvError:
+    """One line on an exception while an agent of the user's own is used, with its traceback.
+
+    The traceback begins in the user's code. If none of that was running, the agent gave or lacks something that metarl
+    uses, and the traceback is metarl's; a ValueError says what is wrong, and needs none.
+
+    Args:
+        agent: Name of the agent.
+        when: Time of the error: "in training".
+        error: The exception.
+    """
+    failure = own_error(f"agent {agent!r}", when, error)
+    if isinstance(error, ValueError) or len(failure.trace.splitlines()) > 1:
+        return failure
+    return EnvError(failure.message, "".join(traceback.format_exception(error)))
+
+
 @contextlib.contextmanager
-def border() -> Iterator[None]:
+def border(own_agent: str = "") -> Iterator[None]:
     """Turns errors about user input into one line and exit code 2.
 
     Errors of an environment print its traceback first. If a package version does not match, the message of a failed
     import says so.
+
+    Args:
+        own_agent: Name of a user's own agent, whose errors are handled like an environment's; empty for none.
     """
     try:
         yield
@@ -73,10 +95,13 @@ def border() -> Iterator[None]:
         if message is None:
             raise
         refuse(message)
-    except (MemoryError, RuntimeError) as error:
-        if not isinstance(error, MemoryError) and "can't allocate memory" not in str(error):
+    except Exception as error:
+        if isinstance(error, MemoryError) or "can't allocate memory" in str(error):
+            refuse(f"memory: {error or 'out of memory'}; use smaller sizes, such as fewer tasks or episodes")
+        if not own_agent:
             raise
-        refuse(f"memory: {error or 'out of memory'}; use smaller sizes, such as fewer tasks or episodes")
+        _raise_if_ending(error)
+        refuse_environment(own_agent_failure(own_agent, "in use", error))
 
 
 def _raise_if_ending(error: Exception) -> None:

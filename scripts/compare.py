@@ -29,7 +29,7 @@ from metarl.report import (
     tasks_label,
 )
 from metarl.runs import STEPPING_FIELDS, RunConfig, versions
-from metarl.scripts.common import border, end_with_json, parse
+from metarl.scripts.common import border, end_with_json, option_value, parse
 from metarl.scripts.compare_tables import FIRST_NOTE, OVER, interval_text, returns_table, runs_table, seeds_table
 from metarl.scripts.ending import run_as_process
 from metarl.scripts.families import OwnAgents, agent_of_run, config_of_run, family_of_run, own_agents
@@ -280,7 +280,7 @@ def _curve(one: Contender, row: Mapping[str, Any], command: CompareCommand) -> C
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit code."""
     words = list(sys.argv[1:] if arguments is None else arguments)
-    with border():
+    with border(option_value(words, "--agent", "")):
         command: CompareCommand = parse(CompareCommand, "metarl compare", words)
         check(command)
         runs = _runs(command.run_dirs, own_agents(command.agent))

@@ -39,7 +39,7 @@ from metarl.report import (
 )
 from metarl.results import EvalResult
 from metarl.runs import RunConfig, resolve_device, versions
-from metarl.scripts.common import border, end_with_json, parse
+from metarl.scripts.common import border, end_with_json, option_value, parse
 from metarl.scripts.ending import run_as_process
 from metarl.scripts.families import agent_of_run, config_of_run, family_of_run, own_agents
 from metarl.seeding import Streams
@@ -234,7 +234,7 @@ def _check_references(
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit code."""
     words = list(sys.argv[1:] if arguments is None else arguments)
-    with border():
+    with border(option_value(words, "--agent", "")):
         command: EvaluateCommand = parse(EvaluateCommand, "metarl evaluate", words)
         check(command)
         if command.protocol != "curve" and not (command.adapt_steps is None and command.episodes is None):

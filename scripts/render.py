@@ -17,7 +17,7 @@ from metarl.files import write_bytes
 from metarl.memory import Need, check_memory
 from metarl.report import first_label, tasks_label
 from metarl.runs import RunConfig
-from metarl.scripts.common import border, end_with_json, parse, refuse
+from metarl.scripts.common import border, end_with_json, option_value, parse, refuse
 from metarl.scripts.ending import run_as_process
 from metarl.scripts.families import agent_of_run, config_of_run, family_of_run, own_agents
 from metarl.scripts.film import Filmed, Take, encoded, side_by_side, still
@@ -97,7 +97,7 @@ def _show_progress(done: int, total: int) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit code."""
     words = list(sys.argv[1:] if arguments is None else arguments)
-    with border():
+    with border(option_value(words, "--agent", "")):
         command: RenderCommand = parse(RenderCommand, "metarl render", words)
         check(command)
         _check_out(command.out)

@@ -14,6 +14,7 @@ from typing import Annotated, Any, cast
 import tyro
 
 from metarl.agent import MetaAgent
+from metarl.checkpoint import UnfitError
 from metarl.config import RoundsOrNone, check
 from metarl.finite import NotFiniteError
 from metarl.gymnasium_envs.check.short_test import effect_warnings
@@ -25,11 +26,25 @@ from metarl.registry import AGENTS, FAMILIES, agent_class, is_own_agent, make_fa
 from metarl.run_folder import new_run_dir
 from metarl.run_setup import RunSettings, out_of_memory, set_up, starting_settings
 from metarl.runs import RunConfig, TrainConfig
-from metarl.scripts.common import border, end_with_json, option_value, parse, refuse, refuse_environment
+from metarl.scripts.common import (
+    border,
+    end_with_json,
+    option_value,
+    own_agent_failure,
+    parse,
+    refuse,
+    refuse_environment,
+)
 from metarl.scripts.display import RunDisplay
 from metarl.scripts.ending import StopRequest, run_as_process
 from metarl.scripts.families import GymOptions
-from metarl.scripts.refusals import DEFAULT_TRACK, advice, folder_to_go_on_with, how_to_go_on, say_that_it_blew_up
+from metarl.scripts.refusals import (
+    DEFAULT_TRACK,
+    advice,
+    folder_to_go_on_with,
+    how_to_go_on,
+    say_that_it_blew_up,
+)
 from metarl.session import run_session
 from metarl.stepping import Stepping
 from metarl.tasks import Family
@@ -161,7 +176,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
     agent, family_name, options = words[0], words[1], words[2:]
     limit_output()
-    with border():
+    with border(agent if is_own_agent(agent) else ""):
         command = _read_command(agent, family_name, options)
         door = command.door
         trackers(door.track)  # a missing package is refused before anything is written
@@ -235,18 +250,22 @@ def _train_here(door: Door, run: RunConfig, family: Family) -> tuple[int, dict[s
                 pass
     except EnvError as failure:
         refuse_environment(failure, advice(out, go_on))
+    except UnfitError as error:
+        refuse(error)
     except OSError as error:
         refuse(f"{error}{advice(out, go_on)}")
     except NotFiniteError as error:
         say_that_it_blew_up(run, error, out, go_on)
         return BLEW_UP, {"run": str(out), "iteration": None, "env_steps": None}, False
-    except (MemoryError, RuntimeError) as error:
-        if said := out_of_memory(error):
-            refuse(f"{said}{advice(out, go_on)}")
-        raise
     except KeyboardInterrupt:
         print(f"stopped at once; {go_on}", file=sys.stderr)
         return 130, {"run": str(out), "iteration": None, "env_steps": None}, True
+    except Exception as error:
+        if said := out_of_memory(error):
+            refuse(f"{said}{advice(out, go_on)}")
+        if run.own_agent is None:
+            raise
+        refuse_environment(own_agent_failure(run.agent, "in training", error), advice(out, go_on))
     progress = display.progress
     end = {"run": str(out), "iteration": progress.iteration, "env_steps": progress.env_steps}
     if progress.iteration < run.training.iterations:

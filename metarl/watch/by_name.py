@@ -29,6 +29,8 @@ def trackers(names: str) -> list[Watcher]:
     Raises:
         ValueError: There is no such tracker, it is named twice, or its package is not installed.
     """
+    if not isinstance(names, str):
+        raise ValueError(f"track: got {names!r}, expected a text such as 'tensorboard,csv' or {NONE!r}")
     listed = [name.strip() for name in names.split(",")]
     if listed == [NONE]:
         return []

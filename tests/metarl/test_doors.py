@@ -58,6 +58,8 @@ def test_a_run_goes_on_with_its_own_settings(assert_same_run: Any, tmp_path: Pat
         metarl.train("reptile", "point-robot", out=tmp_path / "parts", resume=True)
     with pytest.raises(ValueError, match=r"differs from that of .* in agent.outer_lr"):
         metarl.train("reptile", "point-robot", out=tmp_path / "parts", resume=True, outer_lr=0.4)
+    with pytest.raises(ValueError, match=r"got the agent 'rl2', but .*parts was trained by 'reptile'$"):
+        metarl.train("rl2", "point-robot", out=tmp_path / "parts", resume=True)
 
 
 def test_a_family_and_a_class_may_be_given_themselves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -90,6 +92,9 @@ def test_a_family_and_a_class_may_be_given_themselves(tmp_path: Path, monkeypatc
         ("maml-trpo", {"inner_lr": -1.0}, "agent.inner_lr: got -1.0"),
         ("maml-trpo", {"tasks": 0}, "tasks: got 0"),
         ("maml-trpo", {"track": "tensorbord"}, "Did you mean 'tensorboard'"),
+        ("maml-trpo", {"track": ["csv"]}, r"track: got \['csv'\], expected a text such as 'tensorboard,csv'"),
+        (3, {}, "agent: got a int, expected a class"),
+        (dict, {}, "agent: got a class without Config"),
         ("maml-trpo", {"preset": "published"}, "expected default"),
         ("maml-trpo", {"resume": True, "out": None}, "got no out"),
         ("maml-trpo", {"device": "cpu", "matmul": "tf32"}, "needs a GPU"),
@@ -104,6 +109,16 @@ def test_a_wrong_call_says_what_to_change_and_writes_nothing(
     assert not list(tmp_path.iterdir())
 
 
+def test_a_family_is_a_name_or_a_family() -> None:
+    with pytest.raises(ValueError, match=r"family: got 3, expected its name or a metarl\.Family"):
+        metarl.train("reptile", 3, track="none", **SMALL)  # type: ignore[arg-type]
+
+
+def test_a_run_that_is_not_there_to_resume_is_a_warning(tmp_path: Path) -> None:
+    with pytest.warns(UserWarning, match="no checkpoint in .*: starting afresh"):
+        metarl.train("reptile", "point-robot", out=tmp_path / "run", resume=True, track="none", **SMALL)
+
+
 def test_an_agent_is_made_from_its_name_or_class_and_settings() -> None:
     spaces = metarl.make_family("point-robot").spaces()
     one, two = (metarl.make_agent(which, spaces, seed=3, hidden=(8,), outer_lr=0.5) for which in ("reptile", Reptile))
@@ -111,6 +126,8 @@ def test_an_agent_is_made_from_its_name_or_class_and_settings() -> None:
     assert torch.equal(one.tensors()["parameters"], two.tensors()["parameters"])
     other = metarl.make_agent("reptile", spaces, seed=4, hidden=(8,), outer_lr=0.5)
     assert not torch.equal(one.tensors()["parameters"], other.tensors()["parameters"])
+    with pytest.raises(ValueError, match=r"'outer_rl', which reptile does not have\. Did you mean 'outer_lr'"):
+        metarl.make_agent("reptile", spaces, outer_rl=0.1)
     with pytest.raises(ValueError, match="got the setting 'inner_rate', which reptile does not have"):
         metarl.make_agent("reptile", spaces, inner_rate=0.1)
     with pytest.raises(ValueError, match=r"agent.outer_lr: got 0.0, expected a finite number > 0"):

@@ -52,6 +52,41 @@ def test_a_table_that_names_an_agent_nobody_announces_ends_every_training(
     assert "presets: got the agents rl3 in other_package:TABLES, expected registered ones: fomaml, maml-trpo" in err
 
 
+@pytest.mark.parametrize(
+    ("tables", "expected"),
+    [
+        (3, "presets of other_package:TABLES: expected a mapping from 'default' to presets by"),
+        ({"default": 3}, "presets of other_package:TABLES: expected a mapping"),
+        ({"default": {("rl2", "point-robot"): 3}}, "presets of other_package:TABLES: expected a mapping"),
+        ({"default": {"rl2": Preset()}}, "presets of other_package:TABLES: got a preset for 'rl2', expected one for"),
+        (
+            {"default": {("maml-trpo", "point-robot"): Preset(training={"tassks": 3})}},
+            "presets: got the setting 'tassks' for maml-trpo on point-robot, which TrainConfig does not have. Did you "
+            "mean 'tasks'?",
+        ),
+        (
+            {"default": {("maml-trpo", "point-robot"): Preset(agent={"units": 3})}},
+            "presets: got the setting 'units' for maml-trpo on point-robot, which MamlTrpoConfig does not have.",
+        ),
+    ],
+)
+def test_a_wrong_table_of_another_package_is_one_line_that_names_it(
+    run_metarl: Any, monkeypatch: pytest.MonkeyPatch, tables: Any, expected: str
+) -> None:
+    announce(monkeypatch, OURS, Point(tables))
+    code, _, err = run_metarl("train", "maml-trpo", "point-robot", "--help")
+    assert (code, len(err.splitlines())) == (2, 1), err
+    assert expected in err
+
+
+def test_a_table_that_cannot_be_imported_names_its_package(run_metarl: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    announce(monkeypatch, OURS, EntryPoint("other", "no_such_package:TABLES", GROUP))
+    code, _, err = run_metarl("train", "maml-trpo", "point-robot", "--help")
+    assert code == 2
+    said = "metarl: error: presets of no_such_package:TABLES raised ModuleNotFoundError when they were imported"
+    assert err.splitlines()[-1].startswith(said)
+
+
 def test_another_package_may_announce_presets(monkeypatch: pytest.MonkeyPatch) -> None:
     table = {("reptile", "my-family"): Preset(training={"tasks": 7}, agent={"outer_lr": 0.3}, source="theirs")}
     announce(monkeypatch, OURS, Point({"default": table}))

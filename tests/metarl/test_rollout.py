@@ -1,14 +1,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
+import metarl
 from metarl.agent import Actor
 from metarl.registry import make_family
 from metarl.rollout import TrajectoryBuilder, collect
+from metarl.sampling import LocalSampler
 from metarl.scripts.reference.environments import SINGLE_ENVS
 from metarl.seeding import Streams
 from metarl.types import Action, Spaces, Step, Task
@@ -146,3 +149,15 @@ def test_nothing_is_recorded_of_a_row_that_is_over() -> None:
     assert t.truncated.tolist() == [[[False] * 3, [False, True, False]]]
     assert t.success.tolist() == [[[False] * 3, [False, True, False]]]
     assert t.all_observations[0, 1, :, 0].tolist() == [0, 1, 2, 2]
+
+
+def test_a_sampler_of_ones_own_that_loses_tasks_is_named() -> None:
+    class Half(LocalSampler):
+        def collect(self, actor: Any, state: Any, streams: Streams) -> Any:
+            whole, state = super().collect(actor, state, streams)
+            return SimpleNamespace(num_tasks=whole.num_tasks // 2), state
+
+    family = make_family("point-robot")
+    agent, sampler = metarl.make_agent("reptile", family.spaces(3)), Half(family.make_envs(4, 2, 3))
+    with pytest.raises(ValueError, match=r"collect: got experience of 2 tasks, expected 4, the `num_tasks`"):
+        next(metarl.meta_train(agent, sampler, family.distribution, Streams(0), iterations=1))

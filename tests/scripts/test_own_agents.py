@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -51,8 +52,22 @@ def test_a_run_of_ones_own_agent_is_named_again_wherever_it_is_loaded(
     assert (row["agent"], row["iterations"]) == (spec, 4)
     kind = sys.modules["my_agents"].Evolver
     assert isinstance(metarl.load(out, agent=kind), kind)
+    with pytest.raises(ValueError, match="agent: got 'my_agents:Evolver', expected the class of the agent itself"):
+        metarl.load(out, agent=spec)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="got tests_own:Other, but"):
         metarl.load(out, agent=type("Other", (kind,), {"__module__": "tests_own"}))
+
+
+def test_a_class_of_a_script_can_be_named_on_a_command_line(run_metarl: Any, tmp_path: Path, spec: str) -> None:
+    with open(tmp_path / "my_agents.py", "a", encoding="utf-8") as file:
+        sizes = "iterations=1, tasks=2, episodes=3, horizon=6, eval_every=0"
+        file.write("\n\nif __name__ == '__main__':\n    import metarl\n\n")
+        file.write(f"    metarl.train(Evolver, 'point-robot', out='run', {sizes})\n")
+    subprocess.run([sys.executable, "my_agents.py"], cwd=tmp_path, check=True)
+    out = tmp_path / "run"
+    assert json.loads((out / "config.json").read_text())["agent"] == spec
+    code, _, err = run_metarl("train", spec, "point-robot", "--out", out, "--resume", "--iterations", "2")
+    assert (code, "resuming after iteration 1" in err) == (0, True), err
 
 
 def test_a_file_alone_imports_no_agent(run_metarl: Any, tmp_path: Path, spec: str) -> None:
@@ -97,6 +112,67 @@ def test_what_is_wrong_with_the_name_of_ones_own_agent_is_one_line(
     assert not (tmp_path / "new").exists()
     with pytest.raises(ValueError, match="was trained by 'maml-trpo'; leave the agent out"):
         metarl.load(trained_run, agent=type("Evolver", (), {}))
+
+
+def test_a_run_is_not_begun_anew_because_the_code_of_its_agent_changed(
+    run_metarl: Any, tmp_path: Path, spec: str
+) -> None:
+    out = tmp_path / "run"
+    assert run_metarl("train", spec, "point-robot", *SMALL, "--out", out, "--iterations", "2")[0] == 0
+    kept = {path.name: path.read_bytes() for path in (*(out / "checkpoints").iterdir(), out / "metrics.jsonl")}
+    code = (tmp_path / "my_agents.py").read_text().replace('"weights"', '"matrix"')
+    (tmp_path / "my_agents.py").write_text(code)
+    del sys.modules["my_agents"]
+    for words in (("train", spec, "point-robot", "--out", out, "--resume"), ("evaluate", out, "--agent", spec)):
+        code, _, err = run_metarl(*words)
+        assert (code, len(err.splitlines())) == (2, 1), err
+        assert "0000002.safetensors: got a whole checkpoint that does not fit the agent (no 'matrix')" in err
+    assert kept == {path.name: path.read_bytes() for path in (*(out / "checkpoints").iterdir(), out / "metrics.jsonl")}
+
+
+@pytest.mark.parametrize(
+    ("method", "said", "trace"),
+    [
+        ("meta_update(self, batch): return {}['nothing']", "raised KeyError in training ('nothing')", "in meta_update"),
+        ("meta_update(self, batch): return None", "raised TypeError in training", "in meta_train"),
+        ("kept(self, value): pass\n    recorded = property(lambda self: {}, kept)", "act: got extras of shapes", ""),
+    ],
+)
+def test_what_ones_own_agent_does_wrong_is_one_line_after_its_traceback(
+    run_metarl: Any, tmp_path: Path, spec: str, method: str, said: str, trace: str
+) -> None:
+    with open(tmp_path / "my_agents.py", "a", encoding="utf-8") as file:
+        file.write(f"\n\nclass Wrong(Evolver):\n    def {method}\n")
+    out = tmp_path / "run"
+    code, _, err = run_metarl("train", "my_agents:Wrong", "point-robot", *SMALL, "--out", out, "--iterations", "2")
+    assert code == 2
+    last = err.splitlines()[-1]
+    assert last.startswith("metarl: error: agent 'my_agents:Wrong' raised ")
+    assert said in last
+    assert "there was no checkpoint yet. Once that is mended, go on with: metarl train my_agents:Wrong" in last
+    assert (trace in err) if trace else ("Traceback" not in err)
+
+
+def test_an_agent_of_ones_own_that_raises_is_one_line_in_every_command(
+    run_metarl: Any, tmp_path: Path, spec: str
+) -> None:
+    out = tmp_path / "run"
+    assert run_metarl("train", spec, "point-robot", *SMALL, "--out", out, "--iterations", "1")[0] == 0
+    with open(tmp_path / "my_agents.py", "a", encoding="utf-8") as file:
+        file.write("\n\ndef begin(self, tasks, episodes):\n    raise KeyError('boom')\n\n\nEvolver.begin = begin\n")
+        file.write("\n\nclass Wrong(Evolver):\n    def __init__(self, config):\n        pass\n")
+    del sys.modules["my_agents"]
+    for words, name, said in (
+        (("evaluate", out, "--agent", spec, "--tasks", "2"), spec, "KeyError in use ('boom')"),
+        (("compare", out, "--agent", spec, "--tasks", "2"), spec, "KeyError in use ('boom')"),
+        (("render", out, "--agent", spec, "--out", tmp_path / "clip.png"), spec, "KeyError in use ('boom')"),
+        (("train", "my_agents:Wrong", "point-robot", "--out", tmp_path / "x"), "my_agents:Wrong", "TypeError in use ("),
+    ):
+        code, _, err = run_metarl(*words)
+        assert code == 2
+        assert err.splitlines()[-1].startswith(f"metarl: error: agent '{name}' raised {said}")
+        assert "Traceback" in err
+    assert not (tmp_path / "x").exists()
 
 
 def test_an_agent_of_ones_own_starts_from_its_own_sizes(run_metarl: Any, spec: str) -> None:

@@ -77,9 +77,12 @@ def test_what_a_command_line_gets_wrong_is_said_once(run_metarl, words: str, sai
         ("bench iteration --tasks 50000", "recording 1,000,000 episodes of 100 steps"),
     ],
 )
-def test_what_no_memory_holds_is_refused_before_it_is_made(request, run_metarl, monkeypatch, words, part) -> None:
+def test_what_no_memory_holds_is_refused_before_it_is_made(
+    request, run_metarl, monkeypatch, capsys, words, part
+) -> None:
     if " run " in words:
         request.getfixturevalue("trained_run")
+        capsys.readouterr()  # of its training, if no test before needed it
     monkeypatch.setattr("metarl.memory.free_memory", lambda: 2.0**29)
     monkeypatch.setattr("metarl.scripts.render.use_off_screen_rendering", lambda: None)
     code, out, err = run_metarl(*words.split())

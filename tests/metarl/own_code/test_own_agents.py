@@ -30,6 +30,20 @@ class Half:
     summary = "no settings"
 
 
+@dataclass
+class Settings:
+    rate: float
+
+
+class Needy(Mine):
+    Config = Settings
+
+
+class Alone:
+    Config = Mine.Config
+    summary = "inherits from nothing"
+
+
 class Loose:
     summary = "settings of no form"
     Config = dict
@@ -68,11 +82,13 @@ def test_a_class_beside_you_is_found(folder: Path) -> None:
     [
         ("my_agent:Mine", r"agent 'my_agent:Mine': .*expected an importable module:Class. Did you mean 'my_agents'\?$"),
         ("my_agents:Mien", r"my_agents.py\) has no 'Mien', .*with Config and summary\)\. Did you mean 'Mine'\?$"),
-        ("my_agents:zzz", r"It has: Mine, Bare, Half, Loose$"),
+        ("my_agents:zzz", r"It has: Mine, Bare, Half, Settings, Needy, Alone, Loose$"),
         ("my_agents.py:Mine", "with dots for folders: my_agents$"),
         ("my_agents:Bare", "got a class without Config and summary, expected a dataclass Config"),
         ("my_agents:Half", "got a class without Config, expected"),
         ("my_agents:Loose", "got a Config that is no dataclass"),
+        ("my_agents:Needy", "got a Config whose 'rate' has no default, expected one for every setting"),
+        ("my_agents:Alone", "got a class without build, expected one that inherits from metarl.agent.MetaAgent"),
         ("my_agents:function", "got a function, expected a class with Config and summary"),
         ("my_agents:NUMBER", "got a int, expected a class"),
         ("my_agents", r"unknown agent 'my_agents'. Did you mean 'my_agents:CLASS'\?"),
