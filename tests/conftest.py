@@ -8,6 +8,7 @@ import json
 import os
 import shutil
 import signal
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -25,6 +26,16 @@ from metarl.rollout import TrajectoryBuilder
 from metarl.scripts.reference.policy import PlainPolicy
 from metarl.storage import read_tensors
 from metarl.types import Spaces, Task, Trajectories
+
+
+@pytest.fixture(autouse=True)
+def no_module_of_a_test_stays(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Forgets the modules that a test imported from a temporary folder: another test may have one of the same name."""
+    before, folder = set(sys.modules), str(tmp_path_factory.getbasetemp())
+    yield
+    for name in set(sys.modules) - before:
+        if str(getattr(sys.modules[name], "__file__", "")).startswith(folder):
+            del sys.modules[name]
 
 
 @pytest.fixture(autouse=True)

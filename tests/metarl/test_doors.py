@@ -115,7 +115,7 @@ def test_a_family_is_a_name_or_a_family() -> None:
 
 
 def test_a_run_that_is_not_there_to_resume_is_a_warning(tmp_path: Path) -> None:
-    with pytest.warns(UserWarning, match="no checkpoint in .*: starting afresh"):
+    with pytest.warns(UserWarning, match="no checkpoint in .*: starting from scratch"):
         metarl.train("reptile", "point-robot", out=tmp_path / "run", resume=True, track="none", **SMALL)
 
 

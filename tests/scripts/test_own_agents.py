@@ -149,7 +149,7 @@ def test_what_ones_own_agent_does_wrong_is_one_line_after_its_traceback(
     last = err.splitlines()[-1]
     assert last.startswith("metarl: error: agent 'my_agents:Wrong' raised ")
     assert said in last
-    assert "there was no checkpoint yet. Once that is mended, go on with: metarl train my_agents:Wrong" in last
+    assert "there was no checkpoint yet. After fixing this, resume with: metarl train my_agents:Wrong" in last
     assert (trace in err) if trace else ("Traceback" not in err)
 
 
