@@ -25,6 +25,13 @@ def read_log(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
+def keep_log(path: Path) -> None:
+    """Renames a log before a restart writes a new one: `metrics.before-1.jsonl`, then `-2`, and so on."""
+    if path.exists():
+        others = len(list(path.parent.glob(f"{path.stem}.before-*{path.suffix}")))
+        path.rename(path.with_name(f"{path.stem}.before-{others + 1}{path.suffix}"))
+
+
 class MetricsLog:
     """`metrics.jsonl`: one JSON object per iteration, on one line.
 

@@ -17,7 +17,7 @@ from metarl.evaluation import evaluate
 from metarl.files import write_bytes
 from metarl.finite import naming
 from metarl.learning.device.process import keep_freed_memory
-from metarl.metrics_log import MetricsLog, read_log
+from metarl.metrics_log import MetricsLog, keep_log, read_log
 from metarl.report import tasks_label, training_picture
 from metarl.run_folder import describe, prepare, sole_writer
 from metarl.runs import RunConfig, resolve_device, use_matmul
@@ -155,7 +155,9 @@ def _resumed(start: RunStart, out: Path, agent: MetaAgent[Any], streams: Streams
         note = f"resuming after iteration {found.iteration}"
     elif complaints:
         set_aside(folder)
-        note = f"no intact checkpoint in {out}: starting from scratch (the damaged ones are renamed *{DAMAGED})"
+        keep_log(out / "metrics.jsonl")
+        renamed = f"the damaged ones are renamed *{DAMAGED}, metrics.jsonl too"
+        note = f"no intact checkpoint in {out}: starting from scratch ({renamed})"
     else:
         note = f"no checkpoint in {out}: starting from scratch"
     return replace(start, progress=found or start.progress, warnings=(*start.warnings, *complaints), note=note)

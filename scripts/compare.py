@@ -32,7 +32,7 @@ from metarl.runs import STEPPING_FIELDS, RunConfig, versions
 from metarl.scripts.common import border, end_with_json, option_value, parse
 from metarl.scripts.compare_tables import FIRST_NOTE, OVER, interval_text, returns_table, runs_table, seeds_table
 from metarl.scripts.ending import run_as_process
-from metarl.scripts.families import OwnAgents, agent_of_run, config_of_run, family_of_run, own_agents
+from metarl.scripts.families import OwnAgents, agent_of_run, check_named, config_of_run, family_of_run, own_agents
 from metarl.scripts.terminal import console
 from metarl.seeding import Streams
 from metarl.tasks import REPORTED, Family, Split, split_name, split_tasks
@@ -89,6 +89,7 @@ def _runs(folders: Sequence[Path], own: OwnAgents) -> list[tuple[Path, RunConfig
         paths += [path.parent for path in seeds] if seeds else [folder]
     if not paths:
         raise ValueError("compare: got no run, expected at least one folder created by `metarl train`")
+    check_named(own, paths)
     return [(path, config_of_run(path, own)) for path in paths]
 
 

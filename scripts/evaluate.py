@@ -41,7 +41,7 @@ from metarl.results import EvalResult
 from metarl.runs import RunConfig, resolve_device, versions
 from metarl.scripts.common import border, end_with_json, option_value, parse
 from metarl.scripts.ending import run_as_process
-from metarl.scripts.families import agent_of_run, config_of_run, family_of_run, own_agents
+from metarl.scripts.families import agent_of_run, check_named, config_of_run, family_of_run, own_agents
 from metarl.seeding import Streams
 from metarl.tasks import REPORTED, Family, Split, split_name, split_tasks
 from metarl.types import Actions, Progress, Task
@@ -242,6 +242,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 "--protocol metaworld: the protocol sets the numbers of episodes; leave out --adapt-steps, --episodes"
             )
         own = own_agents(command.agent)
+        check_named(own, [command.run_dir, *command.reference])
         run = config_of_run(command.run_dir, own)
         agent, progress = agent_of_run(command.run_dir, command.device, command.checkpoint, own)
         family = family_of_run(run, command.family)

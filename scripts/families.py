@@ -50,6 +50,15 @@ def own_agents(specs: Sequence[str]) -> OwnAgents:
     return {spec.rpartition(":")[2]: agent_class(spec) for spec in specs}
 
 
+def check_named(own: OwnAgents, run_dirs: Sequence[Path]) -> None:
+    """Raises ValueError if the command line names an agent that trained none of the runs."""
+    trained = {own_agent_of(run_dir) for run_dir in run_dirs}
+    for name, kind in own.items():
+        if name not in trained:
+            folders = ", ".join(map(str, run_dirs))
+            raise ValueError(f"--agent: got {kind.__module__}:{name}, which did not train {folders}; leave --agent out")
+
+
 def config_of_run(run_dir: Path, own: OwnAgents) -> RunConfig:
     """The configuration of a run whose agent is registered or named on the command line.
 

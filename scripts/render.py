@@ -19,7 +19,7 @@ from metarl.report import first_label, tasks_label
 from metarl.runs import RunConfig
 from metarl.scripts.common import border, end_with_json, option_value, parse, refuse
 from metarl.scripts.ending import run_as_process
-from metarl.scripts.families import agent_of_run, config_of_run, family_of_run, own_agents
+from metarl.scripts.families import agent_of_run, check_named, config_of_run, family_of_run, own_agents
 from metarl.scripts.film import Filmed, Take, encoded, side_by_side, still
 from metarl.scripts.off_screen import use_off_screen_rendering
 from metarl.seeding import Streams
@@ -102,6 +102,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         check(command)
         _check_out(command.out)
         own = own_agents(command.agent)
+        check_named(own, [command.run_dir])
         run = config_of_run(command.run_dir, own)
         problem = use_off_screen_rendering()
         agent, _ = agent_of_run(command.run_dir, command.device, command.checkpoint, own)

@@ -105,6 +105,9 @@ def test_what_is_wrong_with_the_name_of_ones_own_agent_is_one_line(
         (train, "my_numbers:Agent", "expected a class"),
         (evaluate, "rl2", "--agent: got 'rl2', expected module:Class"),
         (evaluate, "nowhere:Agent", "No module named 'nowhere'"),
+        (evaluate, spec, "which did not train"),
+        (("render", trained_run, "--agent", "{}", "--out", tmp_path / "a.mp4"), spec, "which did not train"),
+        (("compare", trained_run, "--agent", "{}"), spec, "which did not train"),
     ):
         code, _, err = run_metarl(*(name if word == "{}" else word for word in words))
         assert (code, len(err.splitlines())) == (2, 1), err

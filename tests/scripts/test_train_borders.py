@@ -110,9 +110,11 @@ def test_damaged_checkpoints_are_kept_beside_a_run_that_begins_anew(run_metarl, 
     for path in list_checkpoints(trained_run / "checkpoints"):
         path.write_bytes(path.read_bytes()[:100])
     damaged = {f"{name}.damaged": data for name, data in contents(trained_run / "checkpoints").items()}
+    earlier = (trained_run / "metrics.jsonl").read_text()
     code, _, err = run_metarl("train", "maml-trpo", "point-robot", "--out", trained_run, "--resume")
     assert code == 0
-    assert "starting from scratch (the damaged ones are renamed *.damaged)" in err
+    assert (trained_run / "metrics.before-1.jsonl").read_text() == earlier
+    assert "starting from scratch (the damaged ones are renamed *.damaged, metrics.jsonl too)" in err
     assert damaged.items() <= contents(trained_run / "checkpoints").items()
 
 
