@@ -138,7 +138,7 @@ class Window(Manipulation):
 
 
 class WindowOpen(Window):
-    """Open a window, to the right; `close` is long-tailed."""
+    """Open a window, to the right. The term `close` of its base class is a long-tailed tolerance."""
 
     name = "window-open-v3"
     sensors: ClassVar[Mapping[str, Sensor]] = {"handle": site("handleOpenStart")}
