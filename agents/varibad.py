@@ -124,9 +124,7 @@ class Varibad(TrialAgent[BeliefMemory]):
         self, config: VaribadConfig, spaces: Spaces, *, device: torch.device, rng: np.random.Generator
     ) -> None:
         o, z = spaces.observation_size, config.latent
-        encoder = BeliefEncoder(
-            input_size(spaces), z, hidden=config.encoder, activation="relu", units=config.units, rng=rng
-        )
+        encoder = BeliefEncoder(input_size(spaces), z, hidden=config.encoder, units=config.units, rng=rng)
         self.vae = Vae(
             encoder,
             o,

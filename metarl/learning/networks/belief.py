@@ -16,7 +16,6 @@ from metarl.learning.device.gpu import send
 from metarl.learning.networks.cells import fresh_cell_memory, memory_after, recurrent_cell, through
 from metarl.learning.networks.distributions import Distribution
 from metarl.learning.networks.modules import ActorCritic, hidden_layers, linear
-from metarl.learning.networks.perceptron import Activation
 from metarl.learning.networks.sequence import SequenceNetwork
 from metarl.types import Floats
 
@@ -43,26 +42,18 @@ class BeliefEncoder(nn.Module):
     Args:
         inputs: Size of the input, `I`.
         latent: `Z`.
-        hidden: Units of each layer before the GRU; may be empty.
-        activation: Activation after each of these layers.
+        hidden: Units of each layer (ReLU) before the GRU; may be empty.
         units: `H`, size of the memory.
         rng: Source of the initial weights.
     """
 
     def __init__(
-        self,
-        inputs: int,
-        latent: int,
-        *,
-        hidden: tuple[int, ...],
-        activation: Activation,
-        units: int,
-        rng: np.random.Generator,
+        self, inputs: int, latent: int, *, hidden: tuple[int, ...], units: int, rng: np.random.Generator
     ) -> None:
         super().__init__()
         sizes = (inputs, *hidden)
         self.units = units
-        self.encoder = hidden_layers(sizes, activation, rng)
+        self.encoder = hidden_layers(sizes, "relu", rng)
         self.cell = recurrent_cell("gru", sizes[-1], units, rng)
         self.mean = linear(units, latent, 1.0, rng)
         self.log_variance = linear(units, latent, 1.0, rng)
