@@ -94,7 +94,7 @@ def _session(
                 run=run,
                 out=out,
                 progress=Progress(),
-                adapts_within_episodes=getattr(agent, "adapts_within_episodes", False),
+                adapts_within_episodes=agent.adapts_within_episodes,
                 evaluated=split_name(family.distribution, "tune"),
                 warnings=tuple(warnings),
             )

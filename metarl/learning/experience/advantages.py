@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
+from metarl.learning.device.gpu import send
 from metarl.learning.experience import device_returns, returns
 from metarl.types import Floats, Trajectories
 
@@ -31,4 +31,4 @@ def policy_advantages(
     if observations.is_cuda:
         return device_returns.policy_advantages(observations, rewards, trajectories, gamma=gamma, lam=lam, ridge=ridge)
     found = returns.policy_advantages(observations.numpy(), rewards, trajectories, gamma=gamma, lam=lam, ridge=ridge)
-    return torch.from_numpy(found)
+    return send(found, observations.device)  # a copy in torch's own memory: resumed runs repeat bit for bit
