@@ -8,9 +8,9 @@ Context Variables" (arXiv:1903.08254), algorithms 1 and 2, on soft actor-critic
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import numpy as np
 import torch
@@ -98,7 +98,7 @@ class Belief:
 
     def tasks(self, part: slice) -> Belief:
         """The state of some of the tasks."""
-        return Belief(self.precision[part], self.weighted_mean[part], self.latent[part])
+        return Belief(*(getattr(self, f.name)[part].clone() for f in fields(self)))
 
     @classmethod
     def join(cls, parts: Sequence[Belief]) -> Belief:
@@ -143,6 +143,15 @@ class Pearl(MetaAgent[Belief]):
     """
 
     Config: ClassVar[type] = PearlConfig
+    acts_with: ClassVar[tuple[str, ...]] = (
+        "config",
+        "spaces",
+        "recorded",
+        "device",
+        "actor_critic",
+        "parameters",
+        "_actions",
+    )
     summary: ClassVar[str] = "infers the task as a latent variable, off-policy (Rakelly et al. 2019)"
     default_settings: ClassVar[Mapping[str, Any]] = {
         "tasks": 10,
@@ -199,6 +208,12 @@ class Pearl(MetaAgent[Belief]):
         episodes = config.adaptation_steps + 1
         self.buffers = TaskBuffers(config.replay_tasks, config.replay_size, episodes, spaces, device)
         self._learn_at_once = ReplayedStep(lambda *tensors: self._gradient_step(Minibatch(*tensors), [slice(None)]))
+
+    def acting_part(self) -> Pearl:
+        """As `metarl.agent.Actor.acting_part`, with the policy as the only network."""
+        part, none = cast(Pearl, super().acting_part()), torch.empty(0)
+        part.parameters = replace(self.parameters, critics=none, targets=none, encoder=none)
+        return part
 
     @property
     def adaptation_steps(self) -> int:

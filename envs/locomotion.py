@@ -47,21 +47,54 @@ class Goal:
     mark: Callable[[Floats, Floats], Floats] | None = None
 
 
-FORWARD = Goal(lambda velocity, position, value: velocity[:, 0])
+def _forward(velocity: Floats, position: Floats, value: Floats) -> Floats:
+    return velocity[:, 0]
+
+
+def _along_x(velocity: Floats, position: Floats, value: Floats) -> Floats:
+    return value[:, 0] * velocity[:, 0]
+
+
+def _ahead_along_x(position: Floats, value: Floats) -> Floats:
+    return position + np.array([MARK_AHEAD * value[0], 0.0])
+
+
+def _along_angle(velocity: Floats, position: Floats, value: Floats) -> Floats:
+    return np.cos(value[:, 0]) * velocity[:, 0] + np.sin(value[:, 0]) * velocity[:, 1]
+
+
+def _ahead_along_angle(position: Floats, value: Floats) -> Floats:
+    return position + MARK_AHEAD * np.array([np.cos(value[0]), np.sin(value[0])])
+
+
+def _speed_error(velocity: Floats, position: Floats, value: Floats) -> Floats:
+    return -np.abs(velocity[:, 0] - value[:, 0])
+
+
+def _distance(velocity: Floats, position: Floats, value: Floats) -> Floats:
+    return -np.abs(position - value).sum(axis=1)
+
+
+def _at_the_place(position: Floats, value: Floats) -> Floats:
+    return value
+
+
+# Functions with a name, unlike lambdas, can be sent to worker processes.
+FORWARD = Goal(_forward)
 """Run along x in every task."""
 
 DIRECTION = Goal(
-    lambda velocity, position, value: value[:, 0] * velocity[:, 0],
+    _along_x,
     Choices(name="direction", meaning="target direction along x; -1 or +1", train=((-1.0,), (1.0,))),
-    lambda position, value: position + np.array([MARK_AHEAD * value[0], 0.0]),
+    _ahead_along_x,
 )
 """Run forward or backward. Two tasks are too few to hold one out."""
 DIRECTION_SUMMARY = "run forward or backward (two tasks: evaluated on its training tasks)"
 
 ANGLE = Goal(
-    lambda velocity, position, value: np.cos(value[:, 0]) * velocity[:, 0] + np.sin(value[:, 0]) * velocity[:, 1],
+    _along_angle,
     uniform("angle", 0.0, 2 * np.pi, meaning="target direction, from the x axis, rad"),
-    lambda position, value: position + MARK_AHEAD * np.array([np.cos(value[0]), np.sin(value[0])]),
+    _ahead_along_angle,
 )
 """Run in a direction of the plane."""
 
@@ -69,7 +102,7 @@ ANGLE = Goal(
 def speed(low: float, high: float) -> Goal:
     """Run along x at a target velocity v* from U(low, high) m/s; progress is `-|v - v*|`."""
     return Goal(
-        lambda velocity, position, value: -np.abs(velocity[:, 0] - value[:, 0]),
+        _speed_error,
         uniform("velocity", low, high, meaning="target velocity along x, m/s"),
     )
 
@@ -77,9 +110,9 @@ def speed(low: float, high: float) -> Goal:
 def place(radius: float) -> Goal:
     """Go to a place g within `radius` (m) of the start; progress is `-|p - g|_1`, the distances along x and y added."""
     return Goal(
-        lambda velocity, position, value: -np.abs(position - value).sum(axis=1),
+        _distance,
         on_disc("place", radius, meaning="target place, m", center="the start"),
-        lambda position, value: value,
+        _at_the_place,
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import product
 
 import numpy as np
@@ -38,9 +39,18 @@ class Choices:
             meaning=self.meaning,
             hidden=True,
             variates=0,
-            transform=lambda u: u,
+            transform=_unchanged,
             categorical=self.categorical,
         )
+
+
+def _unchanged(u: Floats) -> Floats:
+    return u
+
+
+def _on_disc(radius: float, u: Floats) -> Floats:
+    angle, distance = 2 * np.pi * u[:, 0], radius * np.sqrt(u[:, 1])
+    return np.stack([distance * np.cos(angle), distance * np.sin(angle)], axis=1)
 
 
 Factor = Parameter | Choices
@@ -56,13 +66,8 @@ def on_disc(name: str, radius: float, *, meaning: str, center: str) -> Parameter
         meaning: Description with unit.
         center: Centre of the disc in words, for the description.
     """
-
-    def transform(u: Floats) -> Floats:
-        angle, distance = 2 * np.pi * u[:, 0], radius * np.sqrt(u[:, 1])
-        return np.stack([distance * np.cos(angle), distance * np.sin(angle)], axis=1)
-
     meaning = f"{meaning}; uniform on the disc of radius {radius:g} around {center}"
-    return Parameter(name=name, meaning=meaning, hidden=True, variates=2, transform=transform)
+    return Parameter(name=name, meaning=meaning, hidden=True, variates=2, transform=partial(_on_disc, radius))
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ class State(Protocol):
     """
 
     def tasks(self, part: slice) -> Self:
-        """The state of some of the `M` tasks, in order."""
+        """The state of some of the `M` tasks, in order: copies, since products may depend on an array's alignment."""
         ...
 
     @classmethod
@@ -40,6 +40,7 @@ class Actor(Protocol[StateT]):
         spaces: Sizes and action bounds of the environments.
         recorded: The extras of each action, with the sizes of their axes after `[M, E]`; `()` for a single number.
         acting_threads: Torch threads while acting; 1, unless acting involves planning.
+        acts_with: Names of the attributes that `act` reads; see `acting_part`. Empty for all.
         adapts_within_episodes: Whether the state adapts during an episode (a memory). The first episode then does not
             show the policy before adaptation.
     """
@@ -47,7 +48,19 @@ class Actor(Protocol[StateT]):
     spaces: Spaces
     recorded: Mapping[str, tuple[int, ...]] = MappingProxyType({})
     acting_threads: int = 1
+    acts_with: ClassVar[tuple[str, ...]] = ()
     adapts_within_episodes: ClassVar[bool] = False
+
+    def acting_part(self) -> Actor[StateT]:
+        """What a worker process needs: a copy that can only act, without learner, replay and optimisers.
+
+        It shares its attributes with this actor, and is pickled before the next update.
+        """
+        if not self.acts_with:
+            return self
+        part = object.__new__(type(self))
+        vars(part).update({name: getattr(self, name) for name in self.acts_with})
+        return part
 
     @property
     def adaptation_steps(self) -> int:
@@ -136,10 +149,6 @@ class MetaAgent(Actor[StateT], Protocol[StateT]):
         kind: Any = cls
         agent: Self = kind(config, spaces, device=device, rng=rng)
         return agent
-
-    def actor(self) -> Actor[StateT]:
-        """The actor for the next collects: the agent itself in one process, or a snapshot of its acting parameters."""
-        return self
 
     def meta_update(self, batch: MetaBatch[Any]) -> dict[str, float]:
         """The outer-loop update.

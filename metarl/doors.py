@@ -26,6 +26,7 @@ from metarl.tasks import Family
 from metarl.training import IterationReport
 from metarl.types import Progress, Spaces
 from metarl.watch import RunStart, Watcher, trackers
+from metarl.workers.choice import read_workers
 
 
 def make_agent(
@@ -81,6 +82,7 @@ def train(
     track: str = "tensorboard",
     watch: Sequence[Watcher] = (),
     stepping: Stepping | None = None,
+    workers: int | str = "auto",
     **settings: Any,
 ) -> Trained:
     """Trains an agent on a family, as `metarl train AGENT FAMILY` does: the same presets, numbers and folder.
@@ -94,6 +96,8 @@ def train(
         track: Trackers, separated by commas: `tensorboard`, `csv`, `wandb`, `mlflow`; or `none`.
         watch: Further watchers.
         stepping: Stepping of your own Gymnasium environments; by default that of their family.
+        workers: Processes that sample: `auto` (by the number of cores), a number (0: this process), `ray`, or `ray:N`.
+            Results do not depend on it.
         **settings: Changes to the preset: settings of the run (fields of `TrainConfig`) and of the agent (fields of its
             `Config`), such as `iterations=3, inner_lr=0.05`.
 
@@ -104,9 +108,11 @@ def train(
         ValueError: A name, setting or folder is wrong, or the run cannot work; the message has the remedy.
         NotFiniteError: The training diverged.
         EnvError: A user's environment raised.
+        BlockError: Some tasks failed in every worker that tried them.
+        WorkersError: Workers were asked for and cannot be used.
     """
     name, kind = _named(agent)
-    watchers = [_Warnings(), *trackers(track), *watch]
+    watchers, choice = [_Warnings(), *trackers(track), *watch], read_workers(str(workers))
     own = kind if ":" in name else None
     spec, family = (family, make_family(family)) if isinstance(family, str) else (getattr(family, "name", ""), family)
     if not isinstance(family, Family):
@@ -126,7 +132,7 @@ def train(
     for line in said:
         warnings.warn(line, stacklevel=2)
     folder = Path(out) if out is not None else new_run_dir(name, spec)
-    for _ in run_session(run, family, folder, resume=resume, watch=watchers):
+    for _ in run_session(run, family, folder, resume=resume, watch=watchers, workers=choice):
         pass
     trained, progress, _ = load_with_progress(folder, device=run.training.device, agent=own)
     return Trained(folder, progress, trained)

@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 from collections.abc import Callable, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
 from metarl.agent import Actor
 from metarl.memory import check_memory
 from metarl.results import EvalResult
-from metarl.sampling import LocalSampler, collects
+from metarl.sampling import collects
 from metarl.seeding import Streams
 from metarl.sizes import evaluation_memory
 from metarl.tasks import Family
 from metarl.types import Actions, Bools, Floats, Spaces, Task, Trajectories
-from metarl.vector import TaskVecEnv
+from metarl.workers.blocks import BlockSampler, InProcess, Player
 
 StateT = TypeVar("StateT")
 
 TASKS_AT_ONCE = 50
+BLOCK_TASKS = 5
+"""Tasks in a block of an evaluation by a command: the same for all agents, on all machines."""
 DIVERGED_LIMIT = 0.01
 """Largest fraction of diverged episodes in an evaluation."""
 
@@ -38,6 +41,8 @@ def evaluate(
     actions: Actions = "sample",
     end_at_success: bool = False,
     diverged_limit: float = DIVERGED_LIMIT,
+    block_tasks: int = TASKS_AT_ONCE,
+    player: Player | None = None,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> EvalResult:
     """Adapts to each task with the same number of episodes, and returns the result of every episode.
@@ -56,6 +61,8 @@ def evaluate(
         end_at_success: Truncate an episode at its first success.
         diverged_limit: Largest fraction of episodes whose simulation may diverge. Each of them counts with
             the worst return of its task.
+        block_tasks: Largest number of tasks in a block (`metarl.workers.blocks`); it changes the random numbers.
+        player: Plays the blocks on environments of this family; by default this process.
         on_progress: Called with the number of finished collects and their total.
 
     Returns:
@@ -71,32 +78,37 @@ def evaluate(
         raise ValueError("evaluate: got actions = 'mode', but act() of this agent takes no `mode`; expected 'sample'")
     k_max = agent.adaptation_steps if adapt_steps is None else adapt_steps
     check_memory(evaluation_memory(agent.spaces, len(tasks), TASKS_AT_ONCE, episodes, k_max))
+    _check_spaces(agent, family, horizon or family.horizon)
     groups = np.array_split(np.arange(len(tasks)), -(-len(tasks) // TASKS_AT_ONCE))
     returns, success, at_last, diverged = (np.zeros((len(tasks), k_max + 1, episodes)) for _ in range(4))
     knows_success = False
-    for done, group in enumerate(groups):
-        envs = family.make_envs(len(group), episodes, horizon or family.horizon)
-        if knows_success:
-            envs.reports_success = True
-        sampler = _JudgingSampler(envs, actions, end_at_success, k_max + 1)
-        try:
-            if envs.spaces != agent.spaces:
-                raise ValueError(
-                    f"evaluate: the agent was built for {_sizes(agent.spaces)}, but {family.name!r} has "
-                    f"{_sizes(envs.spaces)}"
-                )
+    with contextlib.ExitStack() as closing:
+        if player is None:
+            player = InProcess(family.make_envs)
+            closing.callback(player.close)
+        for done, group in enumerate(groups):
+            sampler = _JudgingSampler(
+                collects=k_max + 1,
+                player=player,
+                num_tasks=len(group),
+                episodes=episodes,
+                horizon=horizon or family.horizon,
+                blocks=-(-len(group) // block_tasks),
+                actions=actions,
+                end_at_success=end_at_success,
+                reports_success=knows_success,
+            )
             group_tasks = [tasks[i] for i in group]
             sampler.set_tasks(group_tasks)
-            for k, _ in enumerate(collects(sampler, agent, agent.begin(group_tasks, episodes), streams, k_max)):
+            trial = collects(sampler, agent, agent.begin(group_tasks, episodes), streams, k_max)
+            for k, _ in enumerate(trial):
                 judged = sampler.judged
                 returns[group, k], diverged[group, k] = judged.returns(), judged.diverged
                 successes, last = judged.successes(), judged.last_step_successes()
                 if successes is not None and last is not None:
                     success[group, k], at_last[group, k] = successes, last
                 on_progress(done * (k_max + 1) + k + 1, len(groups) * (k_max + 1))
-            knows_success = envs.reports_success
-        finally:
-            envs.close()
+            knows_success = sampler.reports_success
     blown = diverged > 0
     success[blown] = at_last[blown] = 0.0
     _check_diverged(family, tasks, blown, diverged_limit)
@@ -114,14 +126,12 @@ def evaluate(
     )
 
 
-class _JudgingSampler(LocalSampler):
+class _JudgingSampler(BlockSampler):
     """Collects the evaluated episodes and the episodes for adaptation; these are the same if actions are sampled.
 
     Args:
-        envs: The environments.
-        actions: How the policy acts in the evaluated episodes.
-        end_at_success: Truncate an episode at its first success.
         collects: Number of collects, `K + 1`; the last one is not adapted to.
+        **settings: Further arguments of `BlockSampler`.
 
     Attributes:
         judged: The evaluated episodes of the last collect.
@@ -129,18 +139,28 @@ class _JudgingSampler(LocalSampler):
 
     judged: Trajectories
 
-    def __init__(self, envs: TaskVecEnv, actions: Actions, end_at_success: bool, collects: int) -> None:
-        super().__init__(envs, end_at_success=end_at_success)
-        self._judge = LocalSampler(envs, actions=actions, end_at_success=end_at_success)
-        self._twice, self._left = actions == "mode", collects
+    def __init__(self, *, collects: int, **settings: Any) -> None:
+        super().__init__(**settings)
+        self._left = collects
 
     def collect(self, actor: Actor[StateT], state: StateT, streams: Streams) -> tuple[Trajectories, StateT]:
         """Collects the episodes for adaptation; keeps the evaluated ones in `judged`."""
         self._left -= 1
-        self.judged, after = self._judge.collect(actor, state, streams)
-        if self._twice and self._left:
-            return super().collect(actor, state, streams)
+        self.judged, after = self._collect(actor, state, streams, self._actions)
+        if self._actions == "mode" and self._left:
+            return self._collect(actor, state, streams, "sample")
         return self.judged, after
+
+
+def _check_spaces(agent: Actor[Any], family: Family, horizon: int) -> None:
+    """Raises ValueError if the agent was built for other spaces than the family's."""
+    envs = family.make_envs(1, 1, horizon)
+    spaces = envs.spaces
+    envs.close()
+    if spaces != agent.spaces:
+        raise ValueError(
+            f"evaluate: the agent was built for {_sizes(agent.spaces)}, but {family.name!r} has {_sizes(spaces)}"
+        )
 
 
 def _sizes(spaces: Spaces) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -82,8 +83,12 @@ def uniform(
         meaning=f"{meaning}; uniform on {where}{each}",
         hidden=hidden,
         variates=len(lows),
-        transform=lambda u: bottom + width * u,
+        transform=partial(_between, bottom, width),
     )
+
+
+def _between(bottom: Floats | float, width: Floats | float, u: Floats) -> Floats:
+    return np.asarray(bottom + width * u)
 
 
 def refuse_twice(family: str, parameters: Sequence[Parameter]) -> None:

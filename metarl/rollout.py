@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TypeVar
 
@@ -202,6 +202,7 @@ def collect(
     *,
     actions: Actions = "sample",
     end_at_success: bool = False,
+    on_step: Callable[[], None] | None = None,
 ) -> tuple[Trajectories, StateT]:
     """Plays one episode in every environment.
 
@@ -212,6 +213,7 @@ def collect(
         streams: Source of the reset seed (`envs`) and of the policy's noise (`policy`).
         actions: Sample the policy, or take its mode.
         end_at_success: Truncate an episode at its first success.
+        on_step: Called before each step of the environments.
 
     Returns:
         Trajectories `[M, E, T, ...]`, and the state after acting.
@@ -222,6 +224,8 @@ def collect(
     how = {"mode": True} if actions == "mode" else {}
     with _torch_threads(actor.acting_threads), np.errstate(over="ignore"):
         while builder.unfinished:
+            if on_step is not None:
+                on_step()
             action, state = actor.act(state, builder.step, streams.policy, **how)
             observation, reward, terminated, truncated, infos = envs.step(
                 action.environment.reshape(envs.action_space.shape)

@@ -20,6 +20,8 @@ from metarl.runs import RunConfig, TrainConfig, resolve_device, use_matmul
 from metarl.sizes import batch_memory, evaluation_memory
 from metarl.stepping import Stepping
 from metarl.tasks import DrawnTasks, Family
+from metarl.vector import available_cores
+from metarl.workers.blocks import default_blocks
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,6 +110,10 @@ def set_up(
         ValueError: The run cannot work: too large for the memory, no such device, tasks that the agent cannot learn.
     """
     training = on_this_machine(settings.training, named, resumed=saved is not None)
+    if training.blocks > training.tasks:
+        raise ValueError(f"blocks: got {training.blocks}, expected at most one for each of {training.tasks} tasks")
+    if not training.blocks:
+        training = dataclasses.replace(training, blocks=default_blocks(training.tasks, available_cores()))
     use_matmul(training.matmul, torch.device(training.device))
     family = family.with_finite_train_set(training.train_tasks)
     spaces = family.spaces(training.horizon)

@@ -56,6 +56,9 @@ class TrainConfig:
     """Steps of an episode (T); 0 for the family's horizon."""
     train_tasks: RowsOrOwn = 0
     """Size of a fixed set of training tasks; 0 draws new tasks each time."""
+    blocks: RowsOrOwn = 0
+    """Blocks of tasks that a collect is divided into, the unit of work of --workers; 0 for one per core, at most.
+    Results depend on it, and not on the number of workers."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Device of the agent's networks; auto uses CUDA if available."""
     matmul: Literal["float32", "tf32"] = "float32"
@@ -93,6 +96,11 @@ class RunConfig:
     spaces: Spaces
     stepping: Stepping | None = None
     own_agent: type[MetaAgent[Any]] | None = field(default=None, compare=False)
+
+    @property
+    def block_tasks(self) -> int:
+        """Largest number of tasks in a block, for an evaluation with the batches of the training."""
+        return -(-self.training.tasks // max(self.training.blocks, 1))
 
     @property
     def agent_type(self) -> type[MetaAgent[Any]]:
@@ -137,7 +145,7 @@ class RunConfig:
         kind = agent_of_config(path, value, agent)
         try:
             # Absent in early runs of version 0.1.
-            stepping, training = value.get("stepping"), {"matmul": "float32", **value["training"]}
+            stepping, training = value.get("stepping"), {"matmul": "float32", "blocks": 1, **value["training"]}
             spaces = {"observation_units": [], "task_parameters": [], **value["spaces"]}
             fields = {one.name for one in dataclasses.fields(kind.Config)}
             agent_config = upgraded(value["agent_config"], fields)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from metarl.agent import Actor
 from metarl.rollout import collect
@@ -34,7 +34,10 @@ class Sampler(Protocol[ExperienceT_co]):
         ...
 
     def collect(self, actor: Actor[StateT], state: StateT, streams: Streams) -> tuple[ExperienceT_co, StateT]:
-        """Collects one episode per environment; returns it and the state after acting."""
+        """Collects one episode per environment; returns it and the state after acting.
+
+        All random numbers come from the next child of the streams (`Streams.next`).
+        """
         ...
 
 
@@ -65,8 +68,9 @@ class LocalSampler:
         self.envs.set_tasks(tasks)
 
     def collect(self, actor: Actor[StateT], state: StateT, streams: Streams) -> tuple[Trajectories, StateT]:
-        """Collects one episode per environment by `metarl.rollout.collect`."""
-        return collect(self.envs, actor, state, streams, actions=self._actions, end_at_success=self._end_at_success)
+        """Collects one episode per environment by `metarl.rollout.collect`, as one block."""
+        how: dict[str, Any] = {"actions": self._actions, "end_at_success": self._end_at_success}
+        return collect(self.envs, actor, state, streams.next().child(0), **how)
 
 
 def collects(
@@ -78,7 +82,7 @@ def collects(
         sampler: Source of the experience; its tasks are set.
         actor: The actor, which acts and adapts.
         state: Its state at the start of the trial.
-        streams: Source of reset seeds and of the policy's noise.
+        streams: Source of reset seeds and of the policy's noise: each collect has their next child.
         steps: `K`; by default `actor.adaptation_steps`.
 
     Yields:

@@ -21,12 +21,13 @@ from metarl.metrics_log import MetricsLog, keep_log, read_log
 from metarl.report import tasks_label, training_picture
 from metarl.run_folder import describe, prepare, sole_writer
 from metarl.runs import RunConfig, resolve_device, use_matmul
-from metarl.sampling import LocalSampler
 from metarl.seeding import Streams
 from metarl.tasks import Family, split_name, split_tasks
 from metarl.training import IterationReport, meta_train
 from metarl.types import Progress
 from metarl.watch.protocol import RunStart, Watcher
+from metarl.workers.blocks import BlockSampler, Player
+from metarl.workers.choice import IN_PROCESS, WorkerChoice, make_player
 
 
 def run_session(
@@ -37,6 +38,7 @@ def run_session(
     resume: bool = False,
     watch: Sequence[Watcher] = (),
     stop: Callable[[], bool] = lambda: False,
+    workers: WorkerChoice = IN_PROCESS,
 ) -> Generator[IterationReport, None, None]:
     """Trains in a folder: metrics, evaluations on held-out tasks, checkpoints, and a picture at the end.
 
@@ -52,6 +54,7 @@ def run_session(
         resume: Continue from the newest intact checkpoint.
         watch: Watchers, started in this order and closed in reverse.
         stop: Called once per iteration, before a checkpoint may be saved.
+        workers: Who plays the episodes; results do not depend on it.
 
     Yields:
         The report of each iteration, with the metrics of an evaluation, if there was one.
@@ -61,12 +64,14 @@ def run_session(
             but does not fit the agent.
         NotFiniteError: The training diverged; the message names the iteration.
         EnvError: A user's environment raised.
+        BlockError: Some tasks failed in every worker that tried them. The last checkpoint is intact.
+        WorkersError: Workers were asked for and cannot be used.
         OSError: A file cannot be written. The last checkpoint is intact.
     """
     use_matmul(run.training.matmul, torch.device(run.training.device))
     keep_freed_memory()
     warnings = prepare(out, run, resume=resume)
-    session = _session(run, family, out, resume, warnings, watch, stop)
+    session = _session(run, family, out, resume, warnings, watch, stop, workers)
     next(session)  # takes the lock and writes the configuration
     return cast(Generator[IterationReport, None, None], session)
 
@@ -79,6 +84,7 @@ def _session(
     warnings: list[str],
     watch: Sequence[Watcher],
     stop: Callable[[], bool],
+    workers: WorkerChoice,
 ) -> Generator[IterationReport | None, None, None]:
     """Yields None when the lock is held, then the reports."""
     config = run.training
@@ -88,8 +94,8 @@ def _session(
         streams = Streams(config.seed)
         agent = run.build_agent(resolve_device(config.device), streams.learner)
         with contextlib.ExitStack() as closing:
-            envs = family.make_envs(config.tasks, config.episodes, run.spaces.horizon)
-            closing.callback(envs.close)
+            player = make_player(workers, family, run.family, config.blocks)
+            closing.callback(player.close)
             start = RunStart(
                 run=run,
                 out=out,
@@ -97,6 +103,7 @@ def _session(
                 adapts_within_episodes=agent.adapts_within_episodes,
                 evaluated=split_name(family.distribution, "tune"),
                 warnings=tuple(warnings),
+                sampling=workers.in_words(config.blocks),
             )
             if resume:
                 start = _resumed(start, out, agent, streams)
@@ -108,7 +115,7 @@ def _session(
                 watcher.start(start)
             loop = meta_train(
                 agent,
-                LocalSampler(envs),
+                BlockSampler(player, config.tasks, config.episodes, run.spaces.horizon, config.blocks),
                 family.distribution,
                 streams,
                 iterations=config.iterations,
@@ -118,7 +125,7 @@ def _session(
                 progress = report.progress
                 if config.eval_every and progress.iteration % config.eval_every == 0:
                     with naming(f"the evaluation after iteration {progress.iteration}"):
-                        evaluated = _evaluated(agent, family, run, progress)
+                        evaluated = _evaluated(agent, family, run, progress, player)
                     report = replace(report, metrics=report.metrics | evaluated)
                 log.add(progress, report.metrics)
                 stopped = stop()  # called once, since a later request must not skip the checkpoint
@@ -163,7 +170,9 @@ def _resumed(start: RunStart, out: Path, agent: MetaAgent[Any], streams: Streams
     return replace(start, progress=found or start.progress, warnings=(*start.warnings, *complaints), note=note)
 
 
-def _evaluated(agent: MetaAgent[Any], family: Family, run: RunConfig, progress: Progress) -> dict[str, float]:
+def _evaluated(
+    agent: MetaAgent[Any], family: Family, run: RunConfig, progress: Progress, player: Player
+) -> dict[str, float]:
     """Mean return and success rates over the tuning tasks at each point of the adaptation curve."""
     config = run.training
     result = evaluate(
@@ -173,6 +182,8 @@ def _evaluated(agent: MetaAgent[Any], family: Family, run: RunConfig, progress: 
         Streams.for_evaluation(config.seed, progress.iteration),
         episodes=config.episodes,
         horizon=run.spaces.horizon,
+        block_tasks=run.block_tasks,
+        player=player,
         diverged_limit=1.0,  # a policy in training may still learn to avoid divergence
     )
     metrics = {f"evaluation/return/{k}": float(v) for k, v in enumerate(result.returns.mean(axis=(0, 2)))}

@@ -60,8 +60,8 @@ def meta_train(
         tasks = distribution.sample(sampler.num_tasks, streams.tasks)
         sampler.set_tasks(tasks)
         with naming(f"iteration {progress.iteration + 1}"):
-            actor = agent.actor()
-            trial = collects(sampler, actor, actor.begin(tasks, sampler.episodes), streams)
+            state = agent.begin(tasks, sampler.episodes)
+            trial = collects(sampler, agent, state, streams.child(progress.iteration))
             experience = [collected for collected, _ in trial]
             sampled = time.perf_counter()
             batch = MetaBatch(tuple(tasks), tuple(experience), progress=progress.iteration / iterations)

@@ -276,21 +276,41 @@ class Trajectories:
         Raises:
             ValueError: There are no parts, or their sizes differ.
         """
-        if not parts or any((p.shape[0], p.shape[2]) != (parts[0].shape[0], parts[0].shape[2]) for p in parts):
+        return cls._joined("join_episodes", parts, axis=1)
+
+    @classmethod
+    def join_tasks(cls, parts: Sequence[Trajectories]) -> Trajectories:
+        """Joins recordings of different tasks along the axis of tasks `M`.
+
+        Args:
+            parts: Trajectories with the same `E` and `T`.
+
+        Returns:
+            Copies of the arrays, also of a single part.
+
+        Raises:
+            ValueError: There are no parts, or their sizes differ.
+        """
+        return cls._joined("join_tasks", parts, axis=0)
+
+    @classmethod
+    def _joined(cls, name: str, parts: Sequence[Trajectories], axis: int) -> Trajectories:
+        same = [(p.shape[1 - axis], p.shape[2]) for p in parts]
+        if not parts or any(sizes != same[0] for sizes in same):
             raise ValueError(
-                f"Trajectories.join_episodes: got shapes {[p.shape for p in parts]}, expected the same M and T"
+                f"Trajectories.{name}: got shapes {[p.shape for p in parts]}, expected the same {'EM'[axis]} and T"
             )
         kinds = [p._step_shapes() for p in parts]
         if any(kind != kinds[0] for kind in kinds):
             other = next(kind for kind in kinds if kind != kinds[0])
             raise ValueError(
-                f"Trajectories.join_episodes: got steps with arrays of shapes {kinds[0]} and {other}, expected "
+                f"Trajectories.{name}: got steps with arrays of shapes {kinds[0]} and {other}, expected "
                 "recordings of one agent in one kind of environment"
             )
         parts = with_known_success(parts)
 
         def join(arrays: list[Any]) -> Any:
-            return None if any(a is None for a in arrays) else np.concatenate(arrays, axis=1)
+            return None if any(a is None for a in arrays) else np.concatenate(arrays, axis=axis)
 
         names = [f.name for f in fields(cls) if f.name != "extras"]
         return cls(

@@ -20,9 +20,20 @@ from metarl.types import Bools, Floats, Spaces, Task
 logger = logging.getLogger(__name__)
 
 
+_core_limit: int | None = None
+
+
 def available_cores() -> int:
     """Number of processor cores that this process may use."""
+    if _core_limit is not None:
+        return _core_limit
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
+
+
+def limit_cores(cores: int) -> None:
+    """Makes `available_cores` return this number, in a process that shares the machine with others of the same run."""
+    global _core_limit
+    _core_limit = cores
 
 
 def fixed_actions(space: spaces.Space[Any]) -> str:

@@ -20,6 +20,7 @@ from metarl.own_code.errors import EnvError
 from metarl.own_code.modules import own_error
 from metarl.scripts.ending import is_ending
 from metarl.scripts.versions import explanation
+from metarl.workers.faults import BlockError, WorkersError
 
 LONGEST = 300
 """Length in characters above which a word of an error message is shortened."""
@@ -49,6 +50,22 @@ def refuse_environment(failure: EnvError, advice: str = "") -> NoReturn:
     if failure.trace:
         print(failure.trace.rstrip(), file=sys.stderr)
     refuse(f"{failure}{advice}")
+
+
+def end_with_block(failure: BlockError, advice: str = "") -> NoReturn:
+    """Exits with a worker's traceback, one line, and exit code 1.
+
+    Args:
+        failure: The error of a block of tasks.
+        advice: Text to append to the line.
+
+    Raises:
+        SystemExit: Always.
+    """
+    if failure.trace:
+        print(failure.trace.rstrip(), file=sys.stderr)
+    print(f"metarl: error: {failure}{advice}", file=sys.stderr)
+    raise SystemExit(1)
 
 
 def own_agent_failure(agent: str, when: str, error: Exception) -> EnvError:
@@ -87,7 +104,10 @@ def border(own_agent: str = "") -> Iterator[None]:
         cause = failure.__cause__
         message = explanation(cause) if isinstance(cause, ImportError | OSError) else None
         refuse_environment(failure, f"; {message}" if message else "")
-    except (ValueError, OSError) as error:
+    except BlockError as failure:
+        _raise_if_ending(failure)
+        end_with_block(failure)
+    except (ValueError, OSError, WorkersError) as error:
         _raise_if_ending(error)
         refuse(error)
     except ImportError as error:

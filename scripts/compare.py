@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import sys
 from collections.abc import Mapping, Sequence
@@ -16,7 +17,7 @@ from metarl.checkpoint import list_checkpoints
 from metarl.comparison import Contender, Over, Statistic, aggregate, intervals, share_interval
 from metarl.config import Rows, Seed, check
 from metarl.curves import with_known_successes
-from metarl.evaluation import evaluate
+from metarl.evaluation import BLOCK_TASKS, evaluate
 from metarl.files import write_bytes, write_json
 from metarl.intervals import FEWEST_TO_RESAMPLE, Interval, rate_intervals
 from metarl.report import (
@@ -33,10 +34,13 @@ from metarl.scripts.common import border, end_with_json, option_value, parse
 from metarl.scripts.compare_tables import FIRST_NOTE, OVER, interval_text, returns_table, runs_table, seeds_table
 from metarl.scripts.ending import run_as_process
 from metarl.scripts.families import OwnAgents, agent_of_run, check_named, config_of_run, family_of_run, own_agents
+from metarl.scripts.sampling import SamplingOptions
 from metarl.scripts.terminal import console
 from metarl.seeding import Streams
 from metarl.tasks import REPORTED, Family, Split, split_name, split_tasks
 from metarl.types import Actions, Floats
+from metarl.workers.blocks import Player
+from metarl.workers.choice import make_player
 
 INERT_FIELDS = (
     "training.eval_every",
@@ -49,7 +53,7 @@ INERT_FIELDS = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class CompareCommand:
+class CompareCommand(SamplingOptions):
     """Evaluates several runs on the same tasks. Runs that differ only in their seed share one row."""
 
     run_dirs: tyro.conf.Positional[tuple[Path, ...]]
@@ -165,8 +169,8 @@ def _iterations_done(path: Path) -> int:
     return int(saved[-1].stem)
 
 
-def _contender(group: Group, family: Family, command: CompareCommand) -> Contender:
-    """Evaluates the runs of one group.
+def _contender(group: Group, family: Family, command: CompareCommand, player: Player) -> Contender:
+    """Evaluates the runs of one group, with the environments of a player.
 
     Raises:
         ValueError: The newest checkpoint of a run is damaged, so the intact one before it has fewer iterations.
@@ -190,6 +194,8 @@ def _contender(group: Group, family: Family, command: CompareCommand) -> Contend
                 episodes=command.episodes,
                 horizon=agent.spaces.horizon,
                 actions=command.actions,
+                block_tasks=BLOCK_TASKS,
+                player=player,
             )
         )
         seeds.append(config_of_run(path, own).training.seed)
@@ -291,7 +297,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise ValueError(f"--out: got {command.out}, which is a file; expected a folder or a new name")
         if command.out is not None and command.out.exists() and any(command.out.iterdir()):
             raise ValueError(f"--out: got {command.out}, which is not empty; expected a new folder")
-        contenders = _alike_in_success([_contender(group, family, command) for group in _grouped(runs)])
+        blocks = -(-command.tasks // BLOCK_TASKS)
+        player = make_player(command.choice(), family, command.family or runs[0][1].family, blocks)
+        with contextlib.closing(player):
+            groups = [_contender(group, family, command, player) for group in _grouped(runs)]
+        contenders = _alike_in_success(groups)
     ends = {one.label: one for one in contenders if one.label in REFERENCES}
     rows = [_row(one, ends, command) for one in contenders]
     result = contenders[0].results[0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -22,7 +23,7 @@ from metarl.curves import (
     success_rates,
     with_known_successes,
 )
-from metarl.evaluation import evaluate
+from metarl.evaluation import BLOCK_TASKS, evaluate
 from metarl.intervals import Interval
 from metarl.protocols import META_WORLD_EPISODES, meta_world_protocol
 from metarl.report import (
@@ -42,13 +43,15 @@ from metarl.runs import RunConfig, resolve_device, versions
 from metarl.scripts.common import border, end_with_json, option_value, parse
 from metarl.scripts.ending import run_as_process
 from metarl.scripts.families import agent_of_run, check_named, config_of_run, family_of_run, own_agents
+from metarl.scripts.sampling import SamplingOptions
 from metarl.seeding import Streams
 from metarl.tasks import REPORTED, Family, Split, split_name, split_tasks
 from metarl.types import Actions, Progress, Task
+from metarl.workers.choice import make_player
 
 
 @dataclass(frozen=True, kw_only=True)
-class EvaluateCommand:
+class EvaluateCommand(SamplingOptions):
     """Adapts a trained agent to held-out tasks and plots its return against the number of adaptation episodes."""
 
     run_dir: Annotated[Path, tyro.conf.Positional]
@@ -133,6 +136,7 @@ def _evaluate(
         split=split_name(family.distribution, command.split),
         horizon=run.spaces.horizon,
         end_at_success=command.end_at_success,
+        block_tasks=BLOCK_TASKS,
         on_progress=_progress(label),
         **settings | changes,
     )
@@ -254,14 +258,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         split = split_name(family.distribution, command.split)
         out = _out_dir(command)
         untrained = run.build_agent(resolve_device(command.device), Streams(run.training.seed).learner)
-        result = _evaluate(agent, "trained", family, tasks, command, run)
-        others = {}
-        if command.protocol == "curve":
-            others["untrained"] = _evaluate(untrained, "untrained", family, tasks, command, run)
-        elif result.success is not None:
-            others[NOISE] = _evaluate(untrained, NOISE, family, tasks, command, run, adapt_steps=0, actions="sample")
-        for label, other in references.items():
-            others[label] = _evaluate(other, label, family, tasks, command, run)
+        blocks = -(-len(tasks) // BLOCK_TASKS)
+        player = make_player(command.choice(), family, command.family or run.family, blocks)
+        with contextlib.closing(player):
+            result = _evaluate(agent, "trained", family, tasks, command, run, player=player)
+            others = {}
+            if command.protocol == "curve":
+                others["untrained"] = _evaluate(untrained, "untrained", family, tasks, command, run, player=player)
+            elif result.success is not None:
+                others[NOISE] = _evaluate(
+                    untrained, NOISE, family, tasks, command, run, player=player, adapt_steps=0, actions="sample"
+                )
+            for label, other in references.items():
+                others[label] = _evaluate(other, label, family, tasks, command, run, player=player)
         result, *rest = with_known_successes([result, *others.values()])
         others = dict(zip(others, rest, strict=True))
         share, notes = _share_of_gap(result, others, lines), _notes(family, result, others, lines)

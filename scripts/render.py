@@ -117,7 +117,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         def filmed_envs(num_tasks: int, episodes: int, horizon: int) -> TaskVecEnv:
             envs = family.make_envs(num_tasks, episodes, horizon)
             size = (command.width, command.height)
-            films.append(Filmed(envs, {0, steps}, size, command.fps, _show_progress))
+            films[:] = [Filmed(envs, {0, steps}, size, command.fps, _show_progress)]
             return cast(TaskVecEnv, films[0])  # it forwards everything that an evaluation uses
 
         result = evaluate(

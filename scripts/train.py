@@ -28,6 +28,7 @@ from metarl.run_setup import RunSettings, out_of_memory, set_up, starting_settin
 from metarl.runs import RunConfig, TrainConfig
 from metarl.scripts.common import (
     border,
+    end_with_block,
     end_with_json,
     option_value,
     own_agent_failure,
@@ -45,10 +46,12 @@ from metarl.scripts.refusals import (
     how_to_go_on,
     say_that_it_blew_up,
 )
+from metarl.scripts.sampling import SamplingOptions
 from metarl.session import run_session
 from metarl.stepping import Stepping
 from metarl.tasks import Family
 from metarl.watch import trackers
+from metarl.workers.faults import BlockError, WorkersError
 
 BLEW_UP = 2
 """Exit code of a diverged training."""
@@ -68,7 +71,7 @@ families: {families}
 
 
 @dataclass(frozen=True, kw_only=True)
-class Door:
+class Door(SamplingOptions):
     """Folder, start and output of a run."""
 
     out: Path | None = None
@@ -179,6 +182,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with border(agent if is_own_agent(agent) else ""):
         command = _read_command(agent, family_name, options)
         door = command.door
+        door.choice()
         trackers(door.track)  # a missing package is refused before anything is written
         run, family, warnings = set_up(
             agent,
@@ -242,7 +246,9 @@ def _train_here(door: Door, run: RunConfig, family: Family) -> tuple[int, dict[s
     with border():
         out = door.out or new_run_dir(run.agent, run.family)
         watch = [*trackers(door.track), display]  # its clock starts last
-        session = run_session(run, family, out, resume=door.resume, watch=watch, stop=lambda: stop.requested)
+        session = run_session(
+            run, family, out, resume=door.resume, watch=watch, stop=lambda: stop.requested, workers=door.choice()
+        )
     go_on = how_to_go_on(run, out, door.seeds, door.track)
     try:
         with contextlib.closing(session), stop:
@@ -252,6 +258,10 @@ def _train_here(door: Door, run: RunConfig, family: Family) -> tuple[int, dict[s
         refuse_environment(failure, advice(out, go_on))
     except UnfitError as error:
         refuse(error)
+    except BlockError as failure:
+        end_with_block(failure, advice(out, go_on))
+    except WorkersError as error:
+        refuse(f"{error}{advice(out, go_on)}")
     except OSError as error:
         refuse(f"{error}{advice(out, go_on)}")
     except NotFiniteError as error:

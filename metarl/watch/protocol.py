@@ -25,6 +25,7 @@ class RunStart:
         evaluated: Split of the tasks of the evaluations while training.
         warnings: Warnings of one line each, such as a damaged checkpoint.
         note: One line on the resume; empty for a new run.
+        sampling: One line on who plays the episodes.
     """
 
     run: RunConfig
@@ -34,6 +35,7 @@ class RunStart:
     evaluated: Split
     warnings: tuple[str, ...] = ()
     note: str = ""
+    sampling: str = ""
 
 
 class Watcher(Protocol):

@@ -62,7 +62,7 @@ def test_an_actor_declares_what_it_records(name: str) -> None:
     tasks = family.distribution.train_tasks(2)
     sampler = LocalSampler(family.make_envs(2, 2, 4))
     sampler.set_tasks(tasks)
-    collected, _ = sampler.collect(agent.actor(), agent.begin(tasks, 2), Streams(0))
+    collected, _ = sampler.collect(agent.acting_part(), agent.begin(tasks, 2), Streams(0))
     assert {key: value.shape[3:] for key, value in collected.extras.items()} == dict(agent.recorded)
     agent.recorded = {**agent.recorded, "another": (3,)}
     with pytest.raises(ValueError, match=r"got extras of shapes .* as declared by the actor"):
@@ -84,7 +84,7 @@ def test_every_registered_agent_has_the_type_of_a_meta_agent(tmp_path: Path) -> 
     lines += ["    device = torch.device('cpu')", "    agents: list[MetaAgent[Any]] = []"]
     for point in points:
         lines += [f"    agents.append({point.attr}({point.attr}.Config(), spaces, device=device, rng=rng))"]
-    lines += ["    actors: list[Actor[Any]] = [agent.actor() for agent in agents]", "    print(actors)"]
+    lines += ["    actors: list[Actor[Any]] = [agent.acting_part() for agent in agents]", "    print(actors)"]
     (tmp_path / "roles.py").write_text("\n".join(lines) + "\n", encoding="utf-8")
     command = [sys.executable, "-m", "mypy", "--config-file", str(ROOT / "pyproject.toml")]
     done = subprocess.run([*command, str(tmp_path / "roles.py")], cwd=ROOT, capture_output=True, text=True, check=False)

@@ -26,7 +26,7 @@ def test_filming_changes_nothing_and_the_returns_are_the_evaluations(make_agent:
     films: list[Filmed] = []
 
     def filmed(m: int, e: int, t: int) -> Any:
-        films.append(Filmed(family.make_envs(m, e, t), {0, 2}, SIZE, 25))
+        films[:] = [Filmed(family.make_envs(m, e, t), {0, 2}, SIZE, 25)]
         return films[0]
 
     def returns(make_envs: Any) -> np.ndarray:
@@ -34,7 +34,7 @@ def test_filming_changes_nothing_and_the_returns_are_the_evaluations(make_agent:
             name=family.name, summary="", distribution=family.distribution, horizon=12, make_envs=make_envs
         )
         tasks = family.distribution.held_out(1)
-        return evaluate(agent, family_of, tasks, Streams.for_evaluation(0), adapt_steps=2, episodes=3).returns
+        return evaluate(agent, family_of, tasks, Streams.for_evaluation(1), adapt_steps=2, episodes=3).returns
 
     plain, recorded = returns(family.make_envs), returns(filmed)
     assert np.array_equal(plain, recorded)

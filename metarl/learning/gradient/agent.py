@@ -88,7 +88,7 @@ class AdaptedPolicy:
 
     def tasks(self, part: slice) -> AdaptedPolicy:
         """The state of some of the tasks."""
-        return AdaptedPolicy(self.parameters[part])
+        return AdaptedPolicy(self.parameters[part].clone())
 
     @classmethod
     def join(cls, parts: Sequence[AdaptedPolicy]) -> AdaptedPolicy:
@@ -116,6 +116,7 @@ class GradientAgent(MetaAgent[AdaptedPolicy], ABC, Generic[ConfigT]):
 
     Config: ClassVar[type]
     summary: ClassVar[str]
+    acts_with: ClassVar[tuple[str, ...]] = ("config", "spaces", "recorded", "policy", "_observation_moments")
     default_settings: ClassVar[Mapping[str, Any]] = {"tasks": 20, "episodes": 10}
 
     def __init__(self, config: ConfigT, spaces: Spaces, *, device: torch.device, rng: np.random.Generator) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Generic, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 import numpy as np
 import torch
@@ -32,6 +32,7 @@ class PpoAgent(MetaAgent[StateT], Generic[StateT]):
         rng: Source of the minibatches.
     """
 
+    acts_with: ClassVar[tuple[str, ...]] = ("config", "spaces", "recorded", "_device", "_actions")
     config: PpoSettings
 
     def __init__(

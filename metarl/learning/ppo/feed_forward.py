@@ -53,6 +53,7 @@ class FeedForwardAgent(PpoAgent[StateT], Generic[StateT]):
     """
 
     default_settings: ClassVar[Mapping[str, Any]] = {"tasks": 20, "episodes": 4, "normalise_observations": True}
+    acts_with: ClassVar[tuple[str, ...]] = (*PpoAgent.acts_with, "network", "_normalised", "_input_moments")
     config: FeedForwardSettings
 
     @classmethod

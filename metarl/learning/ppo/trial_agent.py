@@ -93,6 +93,7 @@ class TrialAgent(PpoAgent[Memory[MemoryT]], Generic[MemoryT]):
 
     config: TrialSettings
     adapts_within_episodes: ClassVar[bool] = True
+    acts_with: ClassVar[tuple[str, ...]] = (*PpoAgent.acts_with, "network", "_feedback", "_observation_moments")
     default_settings: ClassVar[Mapping[str, Any]] = {"tasks": 20, "episodes": 4, "normalise_observations": True}
 
     def __init__(

@@ -1,0 +1,194 @@
+"""A worker process: plays blocks until it is told to stop, or until its owner ends.
+
+The server process that workers are forked from imports this module, and with it torch, once for all of them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import faulthandler
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+import traceback
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from multiprocessing import parent_process
+from multiprocessing.connection import Connection
+from typing import Any
+
+import torch
+
+from metarl.learning.device.process import keep_freed_memory
+from metarl.own_code.safe_path import forget_safe_path
+from metarl.vector import limit_cores
+from metarl.workers.blocks import Batches
+from metarl.workers.packed import Packed, copied, pack, unpack
+from metarl.workers.shared import Letter, Mailbox, SharedFile, shared_numbers
+
+STEPS = 0
+"""Index of a worker's number of steps so far in its status, the sign that it is alive."""
+STATUS = 8
+"""Number of a worker's status numbers."""
+DIE_WITH_PARENT = 1
+"""PR_SET_PDEATHSIG of Linux's prctl."""
+
+
+@dataclass(frozen=True)
+class Files:
+    """Memory that a worker shares with its owner.
+
+    Attributes:
+        actor: The packed actor, shared by all workers; written by the owner.
+        inbox: Blocks; written by the owner.
+        outbox: Results; written by the worker.
+        status: Whole numbers that the worker updates while it works.
+        trace: Traceback of a worker that a signal kills, or that is asked for one by SIGUSR1.
+    """
+
+    actor: SharedFile
+    inbox: SharedFile = field(default_factory=SharedFile)
+    outbox: SharedFile = field(default_factory=SharedFile)
+    status: SharedFile = field(default_factory=SharedFile)
+    trace: SharedFile = field(default_factory=SharedFile)
+
+    def close(self) -> None:
+        """Closes the files of one worker."""
+        for file in (self.inbox, self.outbox, self.status, self.trace):
+            file.close()
+
+
+@dataclass(frozen=True)
+class Order:
+    """Sent to a worker: play a block.
+
+    Attributes:
+        version: Version of the actor.
+        actor: The packed actor.
+        block: The packed block.
+        start: First free byte of the outbox.
+    """
+
+    version: int
+    actor: Letter
+    block: Letter
+    start: int
+
+
+@dataclass(frozen=True)
+class Result:
+    """Sent by a worker: the episodes of a block, and the state after acting."""
+
+    trajectories: Letter
+    state: Letter
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Sent by a worker that raised, before it ends.
+
+    Attributes:
+        kind: Name of the exception's class.
+        message: Its message.
+        trace: The traceback.
+    """
+
+    kind: str
+    message: str
+    trace: str
+
+
+READY = "ready"
+"""Sent by a worker when it can take its first block."""
+
+
+def serve(connection: Connection, files: Files, data: bytes, arrays: Sequence[bytes]) -> None:
+    """Plays blocks; the main function of a worker process.
+
+    Args:
+        connection: Pipe to the owner.
+        files: Shared memory.
+        data: Makes a batch of environments, packed: `Packed.data`.
+        arrays: Its arrays.
+    """
+    prepare(files)
+    batches = None
+    try:
+        status = shared_numbers(files.status, STATUS)
+        actor_box, inbox, outbox = Mailbox(files.actor), Mailbox(files.inbox), Mailbox(files.outbox)
+        batches = Batches(unpack(copied(Packed(data, [memoryview(array) for array in arrays]))))
+        actor: Any = None
+        version = -1
+        connection.send(READY)
+        while (order := connection.recv()) is not None:
+            if order.version != version:
+                actor, version = unpack(copied(actor_box.read(order.actor))), order.version
+            block = unpack(copied(inbox.read(order.block)))
+
+            def step() -> None:
+                status[STEPS] += 1
+
+            trajectories, state = batches.play(actor, block, step)
+            played = outbox.write(pack(trajectories), order.start)
+            connection.send(Result(played, outbox.write(pack(state), played.end)))
+    except (EOFError, ConnectionError):
+        pass  # the owner has ended, or closes the pool
+    except BaseException as error:
+        with contextlib.suppress(OSError):
+            connection.send(Failure(type(error).__name__, _words(error), traceback.format_exc()))
+    finally:
+        if batches is not None:
+            batches.close()
+        for child in multiprocessing.active_children():  # of the environments; they would keep the worker alive
+            child.kill()
+
+
+def _words(error: BaseException) -> str:
+    try:
+        return " ".join(str(error).split())
+    except Exception:  # a user's `__str__`
+        return ""
+
+
+def prepare(files: Files) -> None:
+    """Prepares this process: one thread, no Ctrl-C, a traceback if it dies or hangs, and an end with its owner."""
+    forget_safe_path()
+    with contextlib.suppress(OSError):
+        os.setsid()  # no Ctrl-C from the terminal, and one process group with its children
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError, AttributeError):
+            ctypes.CDLL(None).prctl(DIE_WITH_PARENT, signal.SIGKILL)  # if a call never returns to Python
+    faulthandler.enable(file=files.trace.descriptor, all_threads=False)
+    faulthandler.register(signal.SIGUSR1, file=files.trace.descriptor, all_threads=False)
+    threading.Thread(target=_end_with_owner, daemon=True).start()
+    one_thread()
+
+
+def one_thread() -> None:
+    """Limits this process to one thread of torch and of physics, and makes it keep freed memory."""
+    limit_cores(1)
+    torch.set_num_threads(1)
+    keep_freed_memory()
+
+
+def _end_with_owner() -> None:
+    """Ends this process and its children as soon as its owner ends, even during a step."""
+    owner = parent_process()
+    if owner is not None:
+        owner.join()
+        end_with_children(os.getpid())
+        os._exit(1)
+
+
+def end_with_children(pid: int) -> None:
+    """Kills a worker process and its children."""
+    with contextlib.suppress(OSError):
+        if os.getpgid(pid) == pid:  # its own group, never that of the owner
+            os.killpg(pid, signal.SIGKILL)
+    with contextlib.suppress(OSError):
+        os.kill(pid, signal.SIGKILL)
