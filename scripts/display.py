@@ -132,10 +132,8 @@ class RunDisplay:
         title = f"{run.agent} on {run.family}: {start.out}"
         first, last = first_label(start.adapts_within_episodes), last_label(start.adapts_within_episodes)
         evaluated = tasks_label(start.evaluated)
-        for line in (
-            *(f"warning: {warning}" for warning in start.warnings),
-            *filter(None, [start.note, start.sampling]),
-        ):
+        warnings = [f"warning: {warning}" for warning in start.warnings]
+        for line in filter(None, [*warnings, start.note, start.sampling]):
             print(line, file=sys.stderr)
         self._display = TrainingDisplay(title, run.training.iterations, start.progress, first, last, evaluated)
         self._display.start()

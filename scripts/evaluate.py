@@ -266,9 +266,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             if command.protocol == "curve":
                 others["untrained"] = _evaluate(untrained, "untrained", family, tasks, command, run, player=player)
             elif result.success is not None:
-                others[NOISE] = _evaluate(
-                    untrained, NOISE, family, tasks, command, run, player=player, adapt_steps=0, actions="sample"
-                )
+                changes: dict[str, Any] = {"player": player, "adapt_steps": 0, "actions": "sample"}
+                others[NOISE] = _evaluate(untrained, NOISE, family, tasks, command, run, **changes)
             for label, other in references.items():
                 others[label] = _evaluate(other, label, family, tasks, command, run, player=player)
         result, *rest = with_known_successes([result, *others.values()])

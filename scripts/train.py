@@ -246,9 +246,8 @@ def _train_here(door: Door, run: RunConfig, family: Family) -> tuple[int, dict[s
     with border():
         out = door.out or new_run_dir(run.agent, run.family)
         watch = [*trackers(door.track), display]  # its clock starts last
-        session = run_session(
-            run, family, out, resume=door.resume, watch=watch, stop=lambda: stop.requested, workers=door.choice()
-        )
+        how: dict[str, Any] = {"watch": watch, "stop": lambda: stop.requested, "workers": door.choice()}
+        session = run_session(run, family, out, resume=door.resume, **how)
     go_on = how_to_go_on(run, out, door.seeds, door.track)
     try:
         with contextlib.closing(session), stop:

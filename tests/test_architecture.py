@@ -107,8 +107,10 @@ def test_no_agent_imports_another_and_no_family_imports_torch() -> None:
             assert not [n for n in imports_of(path) if n.split(".")[0] == "torch"], module
 
 
-def test_nothing_unpickles() -> None:
+def test_nothing_unpickles_but_what_workers_of_the_same_run_send() -> None:
     for module, path in modules():
+        if module == "metarl.workers.packed":
+            continue
         assert not {n.split(".")[0] for n in imports_of(path)} & {"pickle", "dill", "cloudpickle", "joblib"}, module
         assert "torch.load" not in path.read_text(encoding="utf-8"), module
 
