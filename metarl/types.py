@@ -268,49 +268,31 @@ class Trajectories:
 
     @classmethod
     def join_episodes(cls, parts: Sequence[Trajectories]) -> Trajectories:
-        """Joins several recordings of the same tasks along the axis of episodes `E`.
-
-        Args:
-            parts: Trajectories with the same `M` and `T`.
+        """Joins recordings of the same tasks along the axis of episodes `E`; copies all arrays.
 
         Raises:
-            ValueError: There are no parts, or their sizes differ.
+            ValueError: There are no parts, or they differ in `M`, in `T`, or in the arrays of a step.
         """
         return cls._joined("join_episodes", parts, axis=1)
 
     @classmethod
     def join_tasks(cls, parts: Sequence[Trajectories]) -> Trajectories:
-        """Joins recordings of different tasks along the axis of tasks `M`.
-
-        Args:
-            parts: Trajectories with the same `E` and `T`.
-
-        Returns:
-            Copies of the arrays, also of a single part.
-
-        Raises:
-            ValueError: There are no parts, or their sizes differ.
-        """
+        """Joins recordings of different tasks along the axis of tasks `M`; see `join_episodes`."""
         return cls._joined("join_tasks", parts, axis=0)
 
     @classmethod
     def _joined(cls, name: str, parts: Sequence[Trajectories], axis: int) -> Trajectories:
-        same = [(p.shape[1 - axis], p.shape[2]) for p in parts]
+        same, kinds = [(p.shape[1 - axis], p.shape[2]) for p in parts], [p._step_shapes() for p in parts]
         if not parts or any(sizes != same[0] for sizes in same):
-            raise ValueError(
-                f"Trajectories.{name}: got shapes {[p.shape for p in parts]}, expected the same {'EM'[axis]} and T"
-            )
-        kinds = [p._step_shapes() for p in parts]
-        if any(kind != kinds[0] for kind in kinds):
-            other = next(kind for kind in kinds if kind != kinds[0])
-            raise ValueError(
-                f"Trajectories.{name}: got steps with arrays of shapes {kinds[0]} and {other}, expected "
-                "recordings of one agent in one kind of environment"
-            )
+            shapes = [p.shape for p in parts]
+            raise ValueError(f"Trajectories.{name}: got shapes {shapes}, expected the same {'EM'[axis]} and T")
+        if other := next((kind for kind in kinds if kind != kinds[0]), None):
+            expected = "expected recordings of one agent in one kind of environment"
+            raise ValueError(f"Trajectories.{name}: got steps with arrays of shapes {kinds[0]} and {other}, {expected}")
         parts = with_known_success(parts)
 
         def join(arrays: list[Any]) -> Any:
-            return None if any(a is None for a in arrays) else np.concatenate(arrays, axis=axis)
+            return None if arrays[0] is None else np.concatenate(arrays, axis=axis)
 
         names = [f.name for f in fields(cls) if f.name != "extras"]
         return cls(

@@ -205,7 +205,9 @@ def update_work(agent: str, config: Any, family: Family, shape: Shape, *, plain:
     spaces = family.spaces(shape.horizon)
     made = agent_class(agent).build(config, spaces, device=CPU, rng=Streams(0).learner)
     made = reference(agent)(made) if plain else made
-    batch, _ = synthetic_batch(made, family, shape.tasks, shape.episodes, shape.horizon, seed=0)
+    batch, _ = synthetic_batch(
+        made, family, shape.tasks, shape.episodes, shape.horizon, seed=2
+    )  # as many steps of the line search for any M
     tensors, counters = made.tensors(), made.counters()
     products = products_of(lambda: made.meta_update(batch))
     made.restore(tensors, counters)
