@@ -13,9 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from metarl.learning.device.gpu import send
-from metarl.learning.networks.cells import fresh_cell_memory, memory_after, recurrent_cell, through
+from metarl.learning.networks.cells import fresh_cell_memory, memory_after, one_step, recurrent_cell, through
 from metarl.learning.networks.distributions import Distribution
-from metarl.learning.networks.modules import ActorCritic, hidden_layers, linear
+from metarl.learning.networks.modules import ActorCritic, affine, hidden_layers, linear, through_layers
 from metarl.learning.networks.sequence import SequenceNetwork
 from metarl.types import Floats
 
@@ -78,6 +78,12 @@ class BeliefEncoder(nn.Module):
         assert isinstance(after, Tensor)
         return self.belief(features), after
 
+    def step(self, x: Tensor, memory: Tensor) -> tuple[Tensor, Tensor]:
+        """`forward` for a single step: the belief `[B, 2 Z]` after an input `[B, I]`, and the memory `[B, H]`."""
+        features, after = one_step(self.cell, through_layers(self.encoder, x), memory)
+        assert isinstance(after, Tensor)
+        return torch.cat([affine(self.mean, features), affine(self.log_variance, features)], dim=-1), after
+
     def belief(self, features: Tensor) -> Posterior:
         """The belief `[..., Z]` that outputs of the GRU `[..., H]` encode."""
         return Posterior(self.mean(features), self.log_variance(features))
@@ -134,6 +140,13 @@ class BeliefPolicy(SequenceNetwork[BeliefMemory]):
         beliefs = torch.cat(posterior, dim=-1)
         distribution, values = self.actor_critic(self.joined(x[..., : self._observation_size], beliefs))
         return distribution, values, BeliefMemory(cell, beliefs[:, -1])
+
+    def step(self, x: Tensor, memory: BeliefMemory) -> tuple[Distribution, Tensor, BeliefMemory]:
+        """`forward` for a single step: policy and values `[B]` for inputs `[B, I]`, and the memory after it."""
+        belief, cell = self.encoder.step(x, memory.cell)
+        inputs = self.joined(x[:, : self._observation_size], belief)
+        distribution, values = self.actor_critic.forward(inputs)
+        return distribution, values, BeliefMemory(cell, belief)
 
     def joined(self, observations: Tensor, beliefs: Tensor) -> Tensor:
         """Inputs of policy and value function, `[..., O + 2 Z]`; `observations` are normalised as for the encoder."""

@@ -66,6 +66,16 @@ def through(layer: nn.GRU | nn.LSTM, inputs: Any, memory: CellMemory) -> tuple[A
     return outputs, (hidden.squeeze(0), inner.squeeze(0))
 
 
+def one_step(layer: nn.GRU | nn.LSTM, x: Tensor, memory: CellMemory) -> tuple[Tensor, CellMemory]:
+    """The output `[B, H]` of a recurrent layer for a single input `[B, I]`, and the memory after it."""
+    weights: Any = (layer.weight_ih_l0, layer.weight_hh_l0, layer.bias_ih_l0, layer.bias_hh_l0)
+    if isinstance(memory, Tensor):
+        after = torch.gru_cell(x, memory, *weights)
+        return after, after
+    hidden, inner = torch.lstm_cell(x, memory, *weights)
+    return hidden, (hidden, inner)
+
+
 def memory_after(layer: nn.GRU | nn.LSTM, inputs: Tensor, memory: CellMemory, steps: Tensor) -> CellMemory:
     """The memory after the first steps of sequences of different lengths.
 

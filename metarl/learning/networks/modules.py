@@ -52,6 +52,21 @@ def hidden_layers(sizes: Sequence[int], activation: Activation, rng: np.random.G
     return nn.Sequential(*(module for pair in layers for module in pair))
 
 
+def affine(layer: nn.Linear, x: Tensor) -> Tensor:
+    """The output of a layer, without the cost of calling a module: acting has few rows and many calls."""
+    return nn.functional.linear(x, layer.weight, layer.bias)
+
+
+def through_layers(layers: nn.Sequential, x: Tensor) -> Tensor:
+    """The output of `hidden_layers`, without the cost of calling modules."""
+    for module in layers:
+        if isinstance(module, nn.Linear):
+            x = affine(module, x)
+        else:
+            x = torch.tanh(x) if isinstance(module, nn.Tanh) else torch.relu(x)
+    return x
+
+
 @dataclass(frozen=True, kw_only=True)
 class PolicySettings:
     """Settings of a `PolicyHead`, for continuous actions."""
@@ -118,13 +133,13 @@ class PolicyHead(nn.Module):
 
     def forward(self, features: Tensor) -> Distribution:
         """The distribution for features `[..., H]`; its log-std is `[A]`, or `[..., A]` if it depends on the state."""
-        output = self.output(features)
+        output = affine(self.output, features)
         if self._settings.mean == "tanh" and self._continuous:
             output = self._settings.action_scale * torch.tanh(output)
         if self.log_std is not None:
             return Gaussian(output, self.log_std.clone())  # a step of Adam changes the parameter in place
         if self.deviation is not None:
-            return Gaussian(output, self._bounded(self.deviation(features)))
+            return Gaussian(output, self._bounded(affine(self.deviation, features)))
         return Categorical(output)
 
     @property
@@ -202,4 +217,5 @@ class ActorCritic(nn.Module):
 
     def forward(self, x: Tensor) -> tuple[Distribution, Tensor]:
         """Policy and values `[...]` for inputs `[..., I]`."""
-        return self.policy(self.actor(x)), self.value(self.critic(x)).squeeze(-1)
+        values = affine(self.value, through_layers(self.critic, x)).squeeze(-1)
+        return self.policy.forward(through_layers(self.actor, x)), values

@@ -6,9 +6,24 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from metarl.learning.networks.cells import Cell, CellMemory, fresh_cell_memory, memory_after, recurrent_cell, through
+from metarl.learning.networks.cells import (
+    Cell,
+    CellMemory,
+    fresh_cell_memory,
+    memory_after,
+    one_step,
+    recurrent_cell,
+    through,
+)
 from metarl.learning.networks.distributions import Distribution
-from metarl.learning.networks.modules import PolicyHead, PolicySettings, hidden_layers, linear
+from metarl.learning.networks.modules import (
+    PolicyHead,
+    PolicySettings,
+    affine,
+    hidden_layers,
+    linear,
+    through_layers,
+)
 from metarl.learning.networks.perceptron import Activation
 from metarl.learning.networks.sequence import SequenceNetwork
 from metarl.types import Spaces
@@ -66,6 +81,15 @@ class RecurrentActorCritic(SequenceNetwork[CellMemory]):
         if len(self.actor):
             features = torch.cat([features, encoded], dim=-1)
         return self.policy(self.actor(features)), self.value(self.critic(features)).squeeze(-1), memory
+
+    def step(self, x: Tensor, memory: CellMemory) -> tuple[Distribution, Tensor, CellMemory]:
+        """`forward` for a single step: policy and values `[B]` for inputs `[B, I]`, and the memory after it."""
+        encoded = through_layers(self.encoder, x)
+        features, memory = one_step(self.cell, encoded, memory)
+        if len(self.actor):
+            features = torch.cat([features, encoded], dim=-1)
+        values = affine(self.value, through_layers(self.critic, features)).squeeze(-1)
+        return self.policy.forward(through_layers(self.actor, features)), values, memory
 
     def memory_after(self, x: Tensor, memory: CellMemory, steps: Tensor) -> CellMemory:
         """The memory after the first `steps` `[B]` of each row, by one pass over packed sequences."""

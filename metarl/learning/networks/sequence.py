@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from metarl.learning.networks.distributions import Distribution, joined
+from metarl.learning.networks.distributions import Distribution, at_step, joined
 from metarl.learning.networks.modules import PolicyHead
 from metarl.types import Bools
 
@@ -60,6 +60,19 @@ class SequenceNetwork(nn.Module, ABC, Generic[MemoryT]):
         Returns:
             The policy at each step `[B, L, ...]`, the values `[B, L]`, and the memory after the last step.
         """
+
+    def step(self, x: Tensor, memory: MemoryT) -> tuple[Distribution, Tensor, MemoryT]:
+        """Continues from a memory over a single step, for acting.
+
+        Args:
+            x: Inputs, `[B, I]`.
+            memory: Memory of `B` rows; not to be changed in place.
+
+        Returns:
+            The policy `[B, ...]`, the values `[B]`, and the memory after the step.
+        """
+        distribution, values, memory = self(x.unsqueeze(1), memory)
+        return at_step(distribution, 0), values[:, 0], memory
 
     def keep(self, live: Tensor, new: MemoryT, old: MemoryT) -> MemoryT:
         """The new memory in rows where `live` `[B]` is True, and the old one in the others."""

@@ -16,7 +16,7 @@ from metarl.learning.device.gpu import send
 from metarl.learning.experience.normalisation import NORMALISATION, Normaliser
 from metarl.learning.experience.returns import discounted_sums, generalised_advantages
 from metarl.learning.experience.trials import last_steps
-from metarl.learning.networks.distributions import Distribution, sample
+from metarl.learning.networks.distributions import Distribution, sample_with_log_prob
 from metarl.learning.networks.modules import ActorCritic
 from metarl.learning.networks.perceptron import Activation
 from metarl.learning.ppo.agent import PpoAgent, StateT
@@ -100,11 +100,10 @@ class FeedForwardAgent(PpoAgent[StateT], Generic[StateT]):
 
     def _sample(self, inputs: Floats, rng: np.random.Generator, mode: bool = False) -> Action:
         """Samples an action (or takes the mode) for each row of `[M, E, I]`; log-probability and value are extras."""
-        with torch.no_grad():
-            distribution, values = self.network(self._seen(inputs))
-            output = sample(distribution, rng, mode)
-            log_probs = distribution.log_prob(send(output, self._device))
-        extras = {"policy_output": output, "log_prob": log_probs.cpu().numpy(), "value": values.cpu().numpy()}
+        with torch.inference_mode():
+            distribution, values = self.network.forward(self._seen(inputs))
+            output, log_probs = sample_with_log_prob(distribution, rng, mode)
+        extras = {"policy_output": output, "log_prob": log_probs, "value": values.cpu().numpy()}
         return Action(self._actions.to_environment(output), extras)
 
     def _learn(

@@ -16,7 +16,7 @@ from metarl.learning.experience.checks import check_episodes, check_step, check_
 from metarl.learning.experience.feedback import Feedback
 from metarl.learning.experience.normalisation import NORMALISATION, Normaliser
 from metarl.learning.experience.trials import Trials, pack_trials
-from metarl.learning.networks.distributions import sample
+from metarl.learning.networks.distributions import sample_with_log_prob
 from metarl.learning.networks.sequence import MemoryT, SequenceNetwork, mapped, memories_after_episodes, unroll
 from metarl.learning.ppo.agent import PpoAgent
 from metarl.learning.ppo.learner import Forward, PpoSamples
@@ -127,7 +127,7 @@ class TrialAgent(PpoAgent[Memory[MemoryT]], Generic[MemoryT]):
         content = self.network.fresh_memory(len(tasks) * episodes)
         return Memory(content, self._feedback.at_the_start(len(tasks), episodes), content)
 
-    @torch.no_grad()
+    @torch.inference_mode()
     def act(
         self, state: Memory[MemoryT], step: Step, rng: np.random.Generator, mode: bool = False
     ) -> tuple[Action, Memory[MemoryT]]:
@@ -135,16 +135,14 @@ class TrialAgent(PpoAgent[Memory[MemoryT]], Generic[MemoryT]):
         check_step(step, self.spaces, *state.rows)
         m, e, _ = step.observation.shape
         x = self._inputs(step.observation, self._feedback.while_acting(step, state.feedback))
-        distribution, values, content = self.network(x.view(m * e, 1, -1), state.content)
+        distribution, values, content = self.network.step(x.view(m * e, -1), state.content)
         if not step.live.all():
             content = self.network.keep(send(step.live.reshape(-1), self._device), content, state.content)
-        output = sample(distribution, rng, mode)  # [N, 1, A]
-        log_probs = distribution.log_prob(send(output, self._device))
-        recorded = {"log_prob": log_probs, "value": values, **self._recorded(content)}
-        output = output.reshape(m, e, -1)
-        extras = {name: t.cpu().numpy().reshape(m, e, *self.recorded[name]) for name, t in recorded.items()}
-        action = Action(self._actions.to_environment(output), {"policy_output": output, **extras})
-        return action, replace(state, content=content)
+        output, log_probs = sample_with_log_prob(distribution, rng, mode)  # [N, A], [N]
+        recorded = {name: t.cpu().numpy() for name, t in {"value": values, **self._recorded(content)}.items()}
+        recorded |= {"policy_output": output, "log_prob": log_probs}
+        extras = {name: array.reshape(m, e, *self.recorded[name]) for name, array in recorded.items()}
+        return Action(self._actions.to_environment(extras["policy_output"]), extras), replace(state, content=content)
 
     def adapt(self, state: Memory[MemoryT], trajectories: Trajectories) -> Memory[MemoryT]:
         """Keeps the memory, and carries the last step's action, reward and end over to the next episode.

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from metarl.learning.networks.belief import BeliefEncoder, BeliefMemory, BeliefPolicy, Posterior
+from metarl.learning.networks.distributions import at_step
 from metarl.learning.networks.modules import ActorCritic, PolicySettings
 from metarl.learning.networks.sequence import SequenceNetwork, unroll
 from metarl.types import Spaces
@@ -60,3 +61,15 @@ def test_what_is_computed_at_once_is_what_steps_one_after_another_give(spaces: S
     values = unroll(network, x)[1]
     torch.testing.assert_close(network.value_after(x, steps - 1), values[torch.arange(3), steps - 1])
     assert values.std() > 1e-3
+
+
+@torch.no_grad()
+def test_steps_of_acting_are_a_pass_over_the_trial(spaces: Spaces) -> None:
+    network, x = policy_on_beliefs(spaces), torch.randn(2, 6, 5, generator=torch.Generator().manual_seed(0))
+    distribution, values, end = network(x, network.fresh_memory(2))
+    memory = network.fresh_memory(2)
+    for t in range(6):
+        at, value, memory = network.step(x[:, t], memory)
+        torch.testing.assert_close(at, at_step(distribution, t))
+        torch.testing.assert_close(value, values[:, t])
+    torch.testing.assert_close(memory, end)

@@ -2,12 +2,13 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 from torch.distributions import Independent, Normal, kl_divergence
 
-from metarl.learning.networks.distributions import Categorical, Distribution, Gaussian
+from metarl.learning.networks.distributions import Categorical, Distribution, Gaussian, sample, sample_with_log_prob
 
 
 def pair(seed: int, steps: int = 1) -> tuple[Gaussian, Independent]:
@@ -109,3 +110,19 @@ def test_numbers_by_hand() -> None:
     alone = Gaussian(torch.tensor([[[1.0]]]), torch.tensor([[[math.log(2.0)]]]))
     gradient = alone.log_prob_gradient(torch.tensor([[[3.0]]]), torch.tensor([[10.0]]))
     assert [g.item() for g in gradient] == pytest.approx([5.0, 0.0])
+
+
+@pytest.mark.parametrize("mode", [False, True])
+@pytest.mark.parametrize("kind", ["gaussian", "gaussian, deviation per state", "categorical"])
+def test_samples_come_with_their_log_probabilities(kind: str, mode: bool) -> None:
+    generator = torch.Generator().manual_seed(0)
+    shape = (4, 3) if kind.endswith("state") else (3,)
+    distribution: Distribution = Gaussian(
+        torch.randn(4, 3, generator=generator), torch.randn(shape, generator=generator) - 1.0
+    )
+    if kind == "categorical":
+        distribution = Categorical(torch.randn(4, 3, generator=generator))
+    output, log_prob = sample_with_log_prob(distribution, np.random.default_rng(0), mode)
+    assert (output.dtype, log_prob.dtype) == (np.float32, np.float32)
+    assert np.array_equal(output, sample(distribution, np.random.default_rng(0), mode))
+    torch.testing.assert_close(torch.tensor(log_prob), distribution.log_prob(torch.tensor(output)))

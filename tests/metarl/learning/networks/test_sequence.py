@@ -9,7 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from metarl.learning.networks.distributions import Categorical
+from metarl.learning.networks.cells import Cell
+from metarl.learning.networks.distributions import Categorical, at_step
 from metarl.learning.networks.modules import PolicyHead, PolicySettings, linear
 from metarl.learning.networks.recurrent import RecurrentActorCritic
 from metarl.learning.networks.sequence import (
@@ -125,3 +126,44 @@ def test_packed_sequences_leave_the_memory_of_steps_one_after_another(cell: str,
     fast = network.memory_after(X, start, steps)
     torch.testing.assert_close(fast, SequenceNetwork.memory_after(network, X, start, steps))
     assert network.exported_memory(fast)["memory"].shape == (parts, 2, 6)
+
+
+@pytest.mark.parametrize("cell", ["gru", "lstm"])
+@pytest.mark.parametrize("hidden", [(), (4,)])
+@pytest.mark.parametrize("choices", [0, 3])
+@torch.no_grad()
+def test_steps_of_acting_are_a_pass_over_the_trial(cell: Cell, hidden: tuple[int, ...], choices: int) -> None:
+    spaces = Spaces(2, (0.0,), (2.0,), horizon=5, choices=choices)
+    network = RecurrentActorCritic(
+        3,
+        spaces,
+        encoder=(5,),
+        activation="tanh",
+        cell=cell,
+        units=6,
+        hidden=hidden,
+        policy=PolicySettings(std="state"),
+        rng=np.random.default_rng(0),
+    )
+    for name, parameter in network.named_parameters():
+        if "bias" in name:  # zero at the start
+            parameter.add_(torch.linspace(-1.0, 1.0, len(parameter)))
+    x = torch.randn(2, 4, 3, generator=torch.Generator().manual_seed(0))
+    distribution, values, end = network(x, network.fresh_memory(2))
+    memory = network.fresh_memory(2)
+    for t in range(4):
+        at, value, memory = network.step(x[:, t], memory)
+        torch.testing.assert_close(at, at_step(distribution, t))
+        torch.testing.assert_close(value, values[:, t])
+    torch.testing.assert_close(memory, end)
+
+
+@torch.no_grad()
+def test_the_default_step_is_a_pass_of_one_step() -> None:
+    network = Mean()
+    memory, values = network.fresh_memory(2), []
+    for t in range(4):
+        distribution, value, memory = network.step(X[:, t], memory)
+        values.append(value / 2)
+        assert distribution.logits.shape == (2, 3)
+    assert torch.stack(values, dim=1).tolist() == MEANS
