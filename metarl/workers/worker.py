@@ -44,7 +44,7 @@ class Worker:
     """
 
     def __init__(self, actor: SharedFile, make_envs: Packed, *, with_main: bool = False) -> None:
-        self.files = Files(actor)
+        self.files = Files(actor.duplicate())  # the pool may be closed before this worker is started
         self.connection, theirs = multiprocessing.Pipe()
         self._status = shared_numbers(self.files.status, STATUS)
         self._inbox, self._outbox = Mailbox(self.files.inbox), Mailbox(self.files.outbox)
