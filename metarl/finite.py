@@ -44,12 +44,24 @@ def naming(when: str) -> Iterator[None]:
     """Prefixes a `NotFiniteError` with the time of the error; converts float32 overflows to such errors."""
     try:
         yield
-    except NotFiniteError as error:
-        raise NotFiniteError(f"{when}: {error}") from error
-    except RuntimeError as error:
-        if "without overflow" not in str(error):
+    except (NotFiniteError, RuntimeError) as error:
+        found = as_not_finite(error)
+        if found is None:
             raise
-        raise NotFiniteError(f"{when}: a step size or a factor overflows float32") from error
+        raise NotFiniteError(f"{when}: {found}") from error
+
+
+def as_not_finite(error: BaseException) -> NotFiniteError | None:
+    """The error of non-finite numbers that an exception is or, as a float32 overflow, stands for; None for any other.
+
+    Args:
+        error: The exception.
+    """
+    if isinstance(error, NotFiniteError):
+        return error
+    if isinstance(error, RuntimeError) and "without overflow" in str(error):
+        return NotFiniteError("a step size or a factor overflows float32")
+    return None
 
 
 def remedies(config: object) -> str:

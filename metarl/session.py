@@ -28,6 +28,7 @@ from metarl.types import Progress
 from metarl.watch.protocol import RunStart, Watcher
 from metarl.workers.blocks import BlockSampler, Player
 from metarl.workers.choice import IN_PROCESS, WorkerChoice, make_player
+from metarl.workers.main_module import refuse_second_run
 
 
 def run_session(
@@ -68,6 +69,7 @@ def run_session(
         WorkersError: Workers were asked for and cannot be used.
         OSError: A file cannot be written. The last checkpoint is intact.
     """
+    refuse_second_run()
     use_matmul(run.training.matmul, torch.device(run.training.device))
     keep_freed_memory()
     warnings = prepare(out, run, resume=resume)

@@ -212,6 +212,8 @@ def _end_children() -> None:
     if "multiprocessing" in sys.modules:
         children = sys.modules["multiprocessing"].active_children()
         for child in children:
+            with contextlib.suppress(OSError):
+                os.killpg(child.pid, 9)  # a worker leads a group of its own, with the processes of its environments
             child.kill()
         for child in children:
             child.join()

@@ -8,7 +8,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from types import FrameType
 from typing import TextIO
@@ -57,13 +57,18 @@ def pass_on(notes: Path, seen: int) -> int:
                 file.seek(seen)
                 new = file.read()
             new = new[: new.rfind(b"\n") + 1]  # whole lines
-            for line in new.decode("utf-8", errors="replace").splitlines():
-                if line.startswith("warning: "):
-                    say_once(line.removeprefix("warning: "))
-                elif _output is not None and line != NOT_SHOWN:
-                    _output.onto(sys.stderr).write(f"{line}\n")
+            pass_on_lines(new.decode("utf-8", errors="replace").splitlines())
             return seen + len(new)
     return seen
+
+
+def pass_on_lines(lines: Iterable[str]) -> None:
+    """Prints lines of a worker process: warnings once, and the first lines of output."""
+    for line in lines:
+        if line.startswith("warning: "):
+            say_once(line.removeprefix("warning: "))
+        elif _output is not None and line != NOT_SHOWN:
+            _output.onto(sys.stderr).write(f"{line}\n")
 
 
 class LimitedOutput:

@@ -12,6 +12,8 @@ from metarl.stepping import MakeEnvs, Stepping
 from metarl.tasks import Family
 from metarl.vector import TaskVecEnv, available_cores
 from metarl.workers.blocks import InProcess, Player
+from metarl.workers.faults import WorkersError
+from metarl.workers.main_module import refuse_second_run
 from metarl.workers.packed import pack
 
 AUTO = "auto"
@@ -125,6 +127,7 @@ def make_player(
     Raises:
         WorkersError: Workers were asked for, and the environments cannot be sent to them, or Ray is not there.
     """
+    refuse_second_run()
     say = say or _warn
     count = choice.number(blocks)
     if choice.ray:
@@ -133,7 +136,6 @@ def make_player(
         return RayActors(sendable_envs(family, spec), choice.count, address=choice.address, say=say)
     if not count:
         return InProcess(family.make_envs)
-    from metarl.workers.faults import WorkersError
     from metarl.workers.pool import Processes
 
     settings: dict[str, Any] = {"silent": choice.silent, "at_once": choice.count is not None, "say": say}

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from metarl.finite import NotFiniteError
 from metarl.types import Task
 
 TRIES = 3
 """Number of times that a block is tried."""
+LONGEST = 500
+"""Length in characters above which the parameters of a block's tasks are shortened."""
 
 
 class BlockError(RuntimeError):
@@ -22,6 +23,8 @@ class BlockError(RuntimeError):
     def __init__(self, message: str, trace: str = "") -> None:
         super().__init__(message)
         self.trace = trace
+        if trace:
+            self.add_note(f"Traceback of the worker:\n{trace.rstrip()}")
 
 
 class WorkersError(RuntimeError):
@@ -50,17 +53,15 @@ class Tries:
 
         Raises:
             BlockError: It was the last try.
-            NotFiniteError: The numbers of the training are not finite, which another try does not change.
         """
-        kind, _, message = what.removeprefix("raised ").partition(": ")
-        if kind == NotFiniteError.__name__:
-            raise NotFiniteError(message)
         self._failures[block] += 1
         if self._failures[block] >= TRIES:
             first = sum(self._sizes[:block])
             last = first + self._sizes[block] - 1
             which = f"task {first}" if first == last else f"tasks {first} to {last}"
             parameters = ", ".join(str(task.to_json()["parameters"]) for task in self._tasks[first : last + 1])
+            if len(parameters) > LONGEST:
+                parameters = f"{parameters[:LONGEST]}..."
             raise BlockError(
                 f"block {block} of {len(self._sizes)} ({which} of the meta-batch) failed {TRIES} times in worker "
                 f"processes; the last one {what}; {which}: {parameters}",

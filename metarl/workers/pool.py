@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-import multiprocessing
+import resource
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -11,21 +10,23 @@ from multiprocessing.connection import wait
 from multiprocessing.util import Finalize
 from typing import Any, TypeVar
 
+import numpy as np
 import torch
 
 from metarl.agent import Actor
+from metarl.finite import NotFiniteError
 from metarl.stepping import MakeEnvs
 from metarl.workers.blocks import Block, InProcess, Played
 from metarl.workers.faults import TRIES, Tries, WorkersError
+from metarl.workers.main_module import check_importable, is_needed, refuse_second_run
 from metarl.workers.packed import Packed, copied, device_of, pack, unpack
 from metarl.workers.process import READY, Failure, Result
+from metarl.workers.server import start_server
 from metarl.workers.shared import Letter, Mailbox, SharedFile
-from metarl.workers.worker import CLOSE_SECONDS, START_METHOD, Worker
+from metarl.workers.worker import CLOSE_SECONDS, Worker
 
 StateT = TypeVar("StateT")
 
-PRELOADED = ("metarl.workers.process", "metarl.gymnasium_envs.batch")
-"""Modules that the clean process imports once for all workers."""
 START_SECONDS = 120.0
 """Time limit for the start of a worker, s."""
 SILENT_SECONDS = 300.0
@@ -34,10 +35,12 @@ LOOK_SECONDS = 1.0
 """Longest interval between two looks at silent workers, s."""
 PAYS_AFTER = 3.0
 """Seconds of sampling in this process after which a pool that starts by itself is started: about what a start takes."""
+FILES_PER_WORKER, FILES_BESIDES = 16, 256
+"""Upper bounds on the open files of this process: of each worker, and of all else."""
 
 
 class Processes:
-    """Plays blocks in worker processes; in this one until the first worker is ready, with the same results.
+    """Plays blocks in worker processes.
 
     A worker that dies, raises or falls silent is replaced, and its block goes to another worker.
 
@@ -45,12 +48,13 @@ class Processes:
         make_envs: Makes a batch of environments; it can be packed.
         count: Number of workers.
         silent: Longest time without a step of the environments, s; after it a worker counts as hung.
-        at_once: Start the workers now. Otherwise they are started when sampling has taken `PAYS_AFTER` seconds, and
-            this process goes on alone if they cannot be started.
+        at_once: Start the workers now, and play in them only. Otherwise this process plays, with the same results,
+            until sampling has taken `PAYS_AFTER` seconds and the first worker is ready; it goes on alone if workers
+            cannot be used.
         say: Prints a line about workers that were lost.
 
     Raises:
-        WorkersError: `make_envs` cannot be packed.
+        WorkersError: `make_envs` cannot be sent to workers, or they cannot be started.
     """
 
     def __init__(
@@ -62,22 +66,22 @@ class Processes:
         at_once: bool = True,
         say: Callable[[str], None] = lambda line: None,
     ) -> None:
-        if getattr(multiprocessing.current_process(), "_inheriting", False):
-            raise WorkersError(
-                "a worker process runs this script again, since it defines the agent or the environments; put the "
-                'script\'s work under `if __name__ == "__main__":`'
-            )
+        refuse_second_run()
         self.count = count
         self._make_envs, self._silent, self._say, self._strict = make_envs, silent, say, at_once
         self._packed = _packed("the environments", make_envs)
+        self._with_main = is_needed(self._packed)
+        if self._with_main:
+            check_importable()
         self._here = InProcess(make_envs)
         self._file = SharedFile()
         self._actor_box, self._actor, self._version = Mailbox(self._file), Packed(b"", []), 0
         self._letter = Letter(b"", (), 0)
         self._workers: list[Worker] = []
-        self._alone_seconds, self._failed_starts, self._given_up, self._started = 0.0, 0, False, False
+        self._alone_seconds, self._failed_starts = 0.0, 0
+        self._started = self._was_ready = self._given_up = False
         # At its end Python waits for processes that are not daemonic; those still there then are killed.
-        self._at_exit = Finalize(None, _kill_all, args=(self._workers,), exitpriority=100)
+        self._at_exit = Finalize(self, _kill_all, args=(self._workers,), exitpriority=100)
         if at_once:
             self._fill()
 
@@ -86,27 +90,30 @@ class Processes:
 
         Raises:
             BlockError: A block failed in every worker that tried it.
-            WorkersError: The actor or a state cannot be packed, or no worker can be started.
+            NotFiniteError: The numbers of the training are not finite.
+            WorkersError: The actor or a state cannot be sent to workers, or no worker can be started.
         """
+        if self._given_up:
+            return self._here.play(actor, blocks)
         try:
             packed_actor = _packed("the agent", actor.acting_part())
             packed = [_packed("the agent's state", block) for block in blocks]
+            self._take_main_along([packed_actor, *packed])
         except WorkersError as error:
             self._give_up(str(error))
-        if self._given_up:
             return self._here.play(actor, blocks)
         self._publish(packed_actor)
-        if self._started:
-            self._fill()
         collect = _Collect(blocks, packed, device_of(blocks[0].state))
+        if self._started:
+            self._fill(collect)
         try:
+            self._hear(collect, 0.0)  # those that died in the meantime are replaced
             while len(collect.results) < len(blocks):
                 self._hand_out(collect)
-                alone = bool(collect.waiting) and not any(worker.ready for worker in self._workers)
+                alone = bool(collect.waiting) and self._plays_here()
                 if alone:
                     self._play_here(packed_actor, collect)
-                for worker, event in self._events(0.0 if alone else LOOK_SECONDS):
-                    self._handle(worker, event, collect)
+                self._hear(collect, 0.0 if alone else LOOK_SECONDS)
         except BaseException:
             self._drop([worker for worker in self._workers if worker.block is not None])
             raise
@@ -114,36 +121,40 @@ class Processes:
 
     def close(self) -> None:
         """Closes the environments and ends all workers; those at work are killed."""
-        self._at_exit.cancel()
         idle = [worker for worker in self._workers if worker.idle]
         for worker in idle:
             worker.ask_to_close()
         until = time.monotonic() + CLOSE_SECONDS
-        for worker in self._workers:
+        for worker in list(self._workers):
             worker.close(until if worker in idle else 0.0)
-        self._workers.clear()
-        self._here.close()
+            self._workers.remove(worker)
+        self._at_exit.cancel()
         self._file.close()
+        self._here.close()
 
     # Workers ---------------------------------------------------------------------------------------------
 
-    def _fill(self) -> None:
+    def _fill(self, collect: _Collect | None = None) -> None:
         """Starts workers until there are `count`."""
-        if not self._started:
-            self._started = True
-            module = getattr(getattr(self._make_envs, "func", self._make_envs), "__module__", "") or ""
-            own = [module] if module.startswith("metarl.") else []
-            multiprocessing.get_context(START_METHOD).set_forkserver_preload([*PRELOADED, *own])
-        while len(self._workers) < self.count:
-            self._workers.append(Worker(self._file, self._packed))
+        if self._given_up or len(self._workers) >= self.count:
+            return
+        self._started = True
+        module = getattr(getattr(self._make_envs, "func", self._make_envs), "__module__", "") or ""
+        try:
+            _allow_files(FILES_BESIDES + FILES_PER_WORKER * self.count)
+            start_server([module] if module.startswith("metarl.") else [])
+            while len(self._workers) < self.count:
+                self._workers.append(Worker(self._file, self._packed, with_main=self._with_main))
+        except OSError as error:
+            self._give_up(f"a worker process cannot be started ({error})", collect)
 
     def _drop(self, workers: Sequence[Worker]) -> None:
         """Kills workers and forgets them."""
         for worker in workers:
+            worker.close()
             self._workers.remove(worker)
-            worker.close(0.0)
 
-    def _give_up(self, why: str) -> None:
+    def _give_up(self, why: str, collect: _Collect | None = None) -> None:
         """Goes on in this process only.
 
         Raises:
@@ -153,14 +164,26 @@ class Processes:
             raise WorkersError(why)
         self._say(f"sampling goes on in this process, since worker processes cannot be used: {why}")
         self._given_up = True
+        if collect is not None:
+            collect.waiting.extend(worker.block for worker in self._workers if worker.block is not None)
         self._drop(list(self._workers))
+
+    def _take_main_along(self, packed: Sequence[Packed]) -> None:
+        """Has the workers import the main module, if the agent is defined there.
+
+        Raises:
+            WorkersError: They cannot import it.
+        """
+        if not self._with_main and any(map(is_needed, packed)):
+            check_importable()
+            self._with_main = True
+            self._drop(list(self._workers))
 
     def _publish(self, actor: Packed) -> None:
         """Writes the actor for all workers, unless it has not changed. None of them is at work."""
-        if actor.data == self._actor.data and list(actor.arrays) == list(self._actor.arrays):
-            return
-        self._actor, self._version = copied(actor), self._version + 1
-        self._letter = self._actor_box.write(actor)
+        if not _same(actor, self._actor):
+            self._actor, self._version = copied(actor), self._version + 1
+            self._letter = self._actor_box.write(actor)
 
     # A collect -------------------------------------------------------------------------------------------
 
@@ -169,50 +192,60 @@ class Processes:
         for i, worker in enumerate(self._workers):
             if collect.waiting and worker.idle:
                 number = i if i in collect.waiting else collect.waiting[0]
-                collect.waiting.remove(number)
-                with contextlib.suppress(OSError):  # it has died, as the next event tells
-                    worker.give(
-                        number, self._version, self._letter, collect.packed[number], collect.ends.get(worker, 0)
-                    )
+                worker.give(number, self._version, self._letter, collect.packed[number], collect.ends.get(worker, 0))
+                if worker.block is not None:
+                    collect.waiting.remove(number)
+
+    def _plays_here(self) -> bool:
+        """Whether this process plays: never a block that a worker may have failed in."""
+        return self._given_up or not (self._strict or self._was_ready)
 
     def _play_here(self, actor: Packed, collect: _Collect) -> None:
-        """Plays a block in this process, since no worker is ready."""
+        """Plays a block in this process."""
         number, clock = collect.waiting.popleft(), time.perf_counter()
         block = unpack(copied(collect.packed[number]))
         trajectories, state = self._here.play(unpack(copied(actor)), [block])[0]
         collect.results[number] = trajectories, unpack(pack(state), collect.device)
         self._alone_seconds += time.perf_counter() - clock
         if self._alone_seconds >= PAYS_AFTER:
-            self._fill()
+            self._fill(collect)
+
+    def _hear(self, collect: _Collect, seconds: float) -> None:
+        """Waits for news of workers, and handles them."""
+        for worker, event in self._events(seconds):
+            self._handle(worker, event, collect)
 
     def _events(self, seconds: float) -> Iterator[tuple[Worker, Result | Failure | str]]:
         """Waits for news of workers: results, exceptions, or their end in words."""
         heard: list[Any] = [worker.connection for worker in self._workers]
-        heard += [worker.process.sentinel for worker in self._workers if worker.process is not None]
-        news = wait(heard, seconds)
+        heard += [worker.sentinel for worker in self._workers if worker.sentinel is not None]
+        news = set(wait(heard, seconds))
         for worker in list(self._workers):
+            if worker not in self._workers:  # dropped with another
+                continue
             if worker.connection in news:
                 try:
                     message = worker.connection.recv()
                 except (EOFError, OSError):
                     message = worker.end_in_words()
                 if message == READY:
-                    worker.ready = True
+                    worker.ready, self._was_ready, self._failed_starts = True, True, 0
                     continue
                 yield worker, message
-            elif worker.dead:
+            elif worker.problem or worker.sentinel in news:
                 yield worker, worker.end_in_words()
-            elif worker.ready and worker.block is not None and worker.silent_seconds() > self._silent:
-                worker.ask_for_trace()
-                yield worker, f"made no step for {self._silent:g} s and was ended"
             elif not worker.ready and worker.silent_seconds() > START_SECONDS:
                 yield worker, f"did not start within {START_SECONDS:g} s"
+            elif worker.block is not None and worker.silent_seconds() > self._silent:
+                worker.ask_for_trace()
+                yield worker, f"made no step for {self._silent:g} s and was ended"
 
     def _handle(self, worker: Worker, event: Result | Failure | str, collect: _Collect) -> None:
         """Places a result, or replaces a worker and has its block played again.
 
         Raises:
             BlockError: The block failed too often.
+            NotFiniteError: The numbers of the training are not finite, which another try does not change.
             WorkersError: Workers were asked for, and do not start.
         """
         number = worker.block
@@ -221,20 +254,25 @@ class Processes:
             worker.block, collect.ends[worker] = None, event.state.end
             episodes, state = worker.read(event.trajectories), worker.read(event.state)
             collect.results[number] = unpack(episodes), unpack(copied(state), collect.device)
+            worker.pass_notes_on()
             return
+        if isinstance(event, Failure) and event.not_finite is not None and number is not None:
+            raise NotFiniteError(event.not_finite)
         trace = event.trace if isinstance(event, Failure) else worker.trace()
         what = f"raised {event.kind}: {event.message}" if isinstance(event, Failure) else event
+        again = worker.runs_script_again()
         self._drop([worker])
         if number is not None:
             collect.waiting.appendleft(number)
             collect.tries.failed(number, what, trace)
             self._say(f"a worker process {what}; its block of tasks is played again")
-        elif not worker.ready:
+        elif worker.ready:
+            self._say(f"a worker process {what}; another one takes its place")
+        else:
             self._failed_starts += 1
-            if self._failed_starts >= TRIES:
-                self._give_up(f"a worker process {what}{_last_line(trace)}")
-                return
-        self._fill()
+            if again or self._failed_starts >= TRIES:
+                self._give_up(f"a worker process {what}{_last_line(trace)}", collect)
+        self._fill(collect)
 
 
 class _Collect:
@@ -264,6 +302,22 @@ def _packed(what: str, value: Any) -> Packed:
         ) from error
 
 
+def _same(one: Packed, two: Packed) -> bool:
+    """Whether two packed values are equal; NumPy compares their bytes faster than memoryviews do."""
+    if one.data != two.data or len(one.arrays) != len(two.arrays):
+        return False
+    pairs = zip(one.arrays, two.arrays, strict=True)
+    return all(np.array_equal(np.frombuffer(a, np.uint8), np.frombuffer(b, np.uint8)) for a, b in pairs)
+
+
+def _allow_files(count: int) -> None:
+    """Raises this process's limit of open files, if it is lower and may be raised."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = count if hard == resource.RLIM_INFINITY else min(count, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
 def _last_line(trace: str) -> str:
     lines = trace.strip().splitlines()
     return f" ({lines[-1].strip()})" if lines else ""
@@ -271,4 +325,4 @@ def _last_line(trace: str) -> str:
 
 def _kill_all(workers: list[Worker]) -> None:
     for worker in workers:
-        worker.close(0.0)
+        worker.close()

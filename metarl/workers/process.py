@@ -22,11 +22,13 @@ from typing import Any
 
 import torch
 
+from metarl.finite import as_not_finite
 from metarl.learning.device.process import keep_freed_memory
-from metarl.own_code.safe_path import forget_safe_path
+from metarl.own_code.guest import LimitedOutput, say_to, words_of
 from metarl.vector import limit_cores
 from metarl.workers.blocks import Batches
 from metarl.workers.packed import Packed, copied, pack, unpack
+from metarl.workers.server import ONE_THREAD, let_server_end
 from metarl.workers.shared import Letter, Mailbox, SharedFile, shared_numbers
 
 STEPS = 0
@@ -47,6 +49,7 @@ class Files:
         outbox: Results; written by the worker.
         status: Whole numbers that the worker updates while it works.
         trace: Traceback of a worker that a signal kills, or that is asked for one by SIGUSR1.
+        notes: Warnings and first output of the environments, which the owner prints.
     """
 
     actor: SharedFile
@@ -54,11 +57,25 @@ class Files:
     outbox: SharedFile = field(default_factory=SharedFile)
     status: SharedFile = field(default_factory=SharedFile)
     trace: SharedFile = field(default_factory=SharedFile)
+    notes: SharedFile = field(default_factory=SharedFile)
 
     def close(self) -> None:
         """Closes the files of one worker."""
-        for file in (self.inbox, self.outbox, self.status, self.trace):
+        for file in (self.actor, self.inbox, self.outbox, self.status, self.trace, self.notes):
             file.close()
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """Properties of the owner that environments may depend on.
+
+    Attributes:
+        environment: Its environment variables; the server has those of its own start.
+        limited: Whether the output of environments is limited.
+    """
+
+    environment: dict[str, str]
+    limited: bool
 
 
 @dataclass(frozen=True)
@@ -94,27 +111,39 @@ class Failure:
         kind: Name of the exception's class.
         message: Its message.
         trace: The traceback.
+        not_finite: Message of the `NotFiniteError` that it is or stands for; another try would end alike.
     """
 
     kind: str
     message: str
     trace: str
+    not_finite: str | None = None
+
+    @classmethod
+    def of(cls, error: BaseException) -> Failure:
+        """The failure that an exception is; an `EnvError` has the traceback of the environment."""
+        trace = getattr(error, "trace", "") or "".join(traceback.format_exception(error))
+        numbers = as_not_finite(error)
+        return cls(type(error).__name__, words_of(error), str(trace), None if numbers is None else str(numbers))
 
 
 READY = "ready"
 """Sent by a worker when it can take its first block."""
 
 
-def serve(connection: Connection, files: Files, data: bytes, arrays: Sequence[bytes]) -> None:
+def serve(
+    connection: Connection, files: Files, surroundings: Surroundings, data: bytes, arrays: Sequence[bytes]
+) -> None:
     """Plays blocks; the main function of a worker process.
 
     Args:
         connection: Pipe to the owner.
         files: Shared memory.
+        surroundings: Properties of the owner.
         data: Makes a batch of environments, packed: `Packed.data`.
         arrays: Its arrays.
     """
-    prepare(files)
+    prepare(files, surroundings)
     batches = None
     try:
         status = shared_numbers(files.status, STATUS)
@@ -138,7 +167,7 @@ def serve(connection: Connection, files: Files, data: bytes, arrays: Sequence[by
         pass  # the owner has ended, or closes the pool
     except BaseException as error:
         with contextlib.suppress(OSError):
-            connection.send(Failure(type(error).__name__, _words(error), traceback.format_exc()))
+            connection.send(Failure.of(error))
     finally:
         if batches is not None:
             batches.close()
@@ -146,16 +175,11 @@ def serve(connection: Connection, files: Files, data: bytes, arrays: Sequence[by
             child.kill()
 
 
-def _words(error: BaseException) -> str:
-    try:
-        return " ".join(str(error).split())
-    except Exception:  # a user's `__str__`
-        return ""
-
-
-def prepare(files: Files) -> None:
+def prepare(files: Files, surroundings: Surroundings) -> None:
     """Prepares this process: one thread, no Ctrl-C, a traceback if it dies or hangs, and an end with its owner."""
-    forget_safe_path()
+    os.environ.clear()
+    os.environ.update({**ONE_THREAD, **surroundings.environment})
+    let_server_end()
     with contextlib.suppress(OSError):
         os.setsid()  # no Ctrl-C from the terminal, and one process group with its children
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -163,6 +187,10 @@ def prepare(files: Files) -> None:
     if sys.platform == "linux":
         with contextlib.suppress(OSError, AttributeError):
             ctypes.CDLL(None).prctl(DIE_WITH_PARENT, signal.SIGKILL)  # if a call never returns to Python
+    notes = open(os.dup(files.notes.descriptor), "a", encoding="utf-8", buffering=1)  # noqa: SIM115  # stays open
+    say_to(notes)
+    if surroundings.limited:
+        sys.stdout = sys.stderr = LimitedOutput().onto(notes)
     faulthandler.enable(file=files.trace.descriptor, all_threads=False)
     faulthandler.register(signal.SIGUSR1, file=files.trace.descriptor, all_threads=False)
     threading.Thread(target=_end_with_owner, daemon=True).start()
@@ -185,10 +213,28 @@ def _end_with_owner() -> None:
         os._exit(1)
 
 
-def end_with_children(pid: int) -> None:
-    """Kills a worker process and its children."""
+def end_with_children(pid: int, *, alive: bool = True) -> None:
+    """Kills a worker process and its children.
+
+    Args:
+        pid: The process; since `prepare` it leads a group of its own, which its children belong to.
+        alive: Whether it is still there. The children of a worker that was killed would outlive it.
+    """
+    if not alive and _exists(pid):
+        return  # a new process; it would not have that number if there were still such a group
     with contextlib.suppress(OSError):
-        if os.getpgid(pid) == pid:  # its own group, never that of the owner
-            os.killpg(pid, signal.SIGKILL)
-    with contextlib.suppress(OSError):
-        os.kill(pid, signal.SIGKILL)
+        os.killpg(pid, signal.SIGKILL)
+    if alive:
+        with contextlib.suppress(OSError):
+            os.kill(pid, signal.SIGKILL)
+
+
+def _exists(pid: int) -> bool:
+    """Whether there is such a process."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:  # another user's
+        return True
+    return True

@@ -6,149 +6,140 @@ import contextlib
 import multiprocessing
 import os
 import signal
-import sys
 import threading
 import time
-from collections.abc import Iterator
-from multiprocessing import forkserver, resource_tracker
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from typing import Any
 
-from metarl.own_code.safe_path import safe_path
+from metarl.own_code.guest import output_is_limited, pass_on_lines
+from metarl.workers.main_module import GUARD, RUNS_AGAIN, WORKER, one_start
 from metarl.workers.packed import Packed
-from metarl.workers.process import STATUS, STEPS, Files, Order, end_with_children, serve
+from metarl.workers.process import STATUS, STEPS, Files, Order, Surroundings, end_with_children, serve
+from metarl.workers.server import START_METHOD, ctrl_c_is_ours
 from metarl.workers.shared import Letter, Mailbox, SharedFile, shared_numbers
 
-START_METHOD = "forkserver"
-"""Start method of workers: from a clean process, since threads of this one do not survive a fork."""
-ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
-"""Environment of the clean process: libraries that read it when they are imported use one thread."""
 CLOSE_SECONDS = 5.0
 """Time in which idle workers close their environments, s."""
-
-
-@contextlib.contextmanager
-def ctrl_c_is_ours(*, later: bool = False) -> Iterator[None]:
-    """Context whose new processes ignore Ctrl-C, which a terminal sends to all processes.
-
-    Args:
-        later: Also delay Ctrl-C in this process until they are started. Otherwise Ctrl-C right after a fork would leave
-            an unregistered process.
-    """
-    came: list[int] = []
-    handler = signal.getsignal(signal.SIGINT)
-    later = later and callable(handler) and threading.current_thread() is threading.main_thread()
-    if later:
-        signal.signal(signal.SIGINT, lambda number, frame: came.append(number))
-    resource_tracker.ensure_running()  # started later, it would unblock Ctrl-C
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-        if later:
-            signal.signal(signal.SIGINT, handler)
-        if came:
-            signal.raise_signal(signal.SIGINT)
+LONGEST_LOOK = 5.0
+"""Longest silence between two looks that counts, s; a longer one is that of the owner, which was stopped."""
+LOST = 255
+"""Exit code that multiprocessing reports if nobody knows it."""
 
 
 class Worker:
-    """A worker process, seen by its owner.
+    """A worker process, seen by its owner. The server must run.
 
     Args:
         actor: The file of the packed actor, shared by all workers.
         make_envs: Makes a batch of environments, packed.
+        with_main: Whether the process imports the main module again.
 
     Attributes:
         connection: Pipe to the process.
-        process: The process, once it is started.
         ready: Whether it has reported that it can take a block.
         block: Index of the block that it plays, or None.
+        lost: Whether an order could not be sent to it.
         problem: Why it could not be started; empty if it could.
     """
 
-    def __init__(self, actor: SharedFile, make_envs: Packed) -> None:
-        self.files = Files(actor)
+    def __init__(self, actor: SharedFile, make_envs: Packed, *, with_main: bool = False) -> None:
+        self.files = Files(actor.duplicate())  # the pool may be closed before this worker is started
         self.connection, theirs = multiprocessing.Pipe()
         self._status = shared_numbers(self.files.status, STATUS)
         self._inbox, self._outbox = Mailbox(self.files.inbox), Mailbox(self.files.outbox)
-        self.process: BaseProcess | None = None
-        self.ready, self.problem = False, ""
+        self._process: BaseProcess | None = None
+        self.ready, self.lost, self.problem = False, False, ""
         self.block: int | None = None
-        self._steps, self._since = 0, time.monotonic()
-        self._closed = False
-        self._starting = threading.Thread(target=self._start, args=(theirs, make_envs), daemon=True)
-        self._starting.start()
+        self._steps, self._silence, self._looked, self._notes = 0, 0.0, time.monotonic(), 0
+        self._lock, self._closed, self._settled = threading.Lock(), False, False
+        threading.Thread(target=self._start, args=(theirs, make_envs, with_main), daemon=True).start()
 
-    def _start(self, theirs: Connection, make_envs: Packed) -> None:
+    def _start(self, theirs: Connection, make_envs: Packed, with_main: bool) -> None:
         """Starts the process; it takes as long as the server's imports, so a thread does it."""
         plain = make_envs.data, [bytes(array) for array in make_envs.arrays]
+        surroundings = Surroundings(dict(os.environ), output_is_limited())
+        process: BaseProcess | None = None
         try:
-            with ctrl_c_is_ours(), _main_module_left_out(b"__main__" not in make_envs.data):
-                with safe_path(), _environment(ONE_THREAD):
-                    forkserver.ensure_running()
-                context: Any = multiprocessing.get_context(START_METHOD)
-                process = context.Process(
-                    target=serve, args=(theirs, self.files, *plain), name="metarl-worker", daemon=False
-                )
-                process.start()
-                self.process = process
+            context: Any = multiprocessing.get_context(START_METHOD)
+            started = context.Process(
+                target=serve, args=(theirs, self.files, surroundings, *plain), name=WORKER, daemon=False
+            )
+            with one_start(with_main=with_main), ctrl_c_is_ours():
+                if not self._closed:
+                    started.start()
+                    process = started
         except Exception as error:
             self.problem = f"cannot be started ({type(error).__name__}: {error})"
         finally:
             theirs.close()
+            with self._lock:
+                self._process, self._settled = process, True
+                if self._closed:  # in the meantime
+                    self._end(0.0)
 
     @property
-    def dead(self) -> bool:
-        """Whether the process has ended, or could not be started."""
-        if self._starting.is_alive():
-            return False
-        return self.process is None or self.process.exitcode is not None
+    def sentinel(self) -> int | None:
+        """Becomes ready when the process ends; None before its start."""
+        return None if self._process is None else self._process.sentinel
+
+    @property
+    def pid(self) -> int | None:
+        """The process; None before its start."""
+        return None if self._process is None else self._process.pid
 
     @property
     def idle(self) -> bool:
         """Whether it can take a block."""
-        return self.ready and self.block is None and not self.dead
+        return self.ready and self.block is None and not self.lost
 
     def give(self, number: int, version: int, actor: Letter, block: Packed, start: int) -> None:
-        """Sends a block.
-
-        Raises:
-            OSError: The worker has died.
-        """
+        """Sends a block, unless the process has died."""
+        letter = self._inbox.write(block)
+        self._silence, self._looked, self._steps = 0.0, time.monotonic(), int(self._status[STEPS])
         self.block = number
-        self._since, self._steps = time.monotonic(), int(self._status[STEPS])
-        self.connection.send(Order(version, actor, self._inbox.write(block), start))
+        try:
+            self.connection.send(Order(version, actor, letter, start))
+        except OSError:
+            self.block, self.lost = None, True
 
     def read(self, letter: Letter) -> Packed:
         """A packed result, in the worker's memory."""
         return self._outbox.read(letter)
 
     def silent_seconds(self) -> float:
-        """Seconds since the last sign of life."""
+        """Seconds since the last sign of life, as far as this process was there to see one."""
+        now = time.monotonic()
+        self._silence += min(now - self._looked, LONGEST_LOOK)
+        self._looked = now
         if self._steps != (steps := int(self._status[STEPS])):
-            self._steps, self._since = steps, time.monotonic()
-        return time.monotonic() - self._since
+            self._steps, self._silence = steps, 0.0
+        return self._silence
+
+    def runs_script_again(self) -> bool:
+        """Whether it has ended since the owner's script would do its work again there."""
+        return self._process is not None and self._process.exitcode == RUNS_AGAIN
 
     def end_in_words(self) -> str:
         """How the process ended."""
-        if self.problem or self.process is None:
+        if self.problem or self._process is None:
             return self.problem or "was never started"
-        self.process.join(1.0)
-        code = self.process.exitcode
+        self._process.join(1.0)
+        code = self._process.exitcode
         if code is None:
             return "closed its connection"
+        if code == RUNS_AGAIN:
+            return f"would run this script again, which defines the agent or the environments; {GUARD}"
         if code >= 0:
-            return f"died (exit code {code})"
+            return f"died (exit code {code}{', or unknown' if code == LOST else ''})"
         hint = ", perhaps for want of memory" if -code == signal.SIGKILL else ""
         return f"died (signal {signal.Signals(-code).name}{hint})"
 
     def ask_for_trace(self) -> str:
         """The traceback of a worker that hangs."""
-        if self.process is not None and self.process.pid is not None:
+        if self.pid is not None:
             with contextlib.suppress(ProcessLookupError):
-                os.kill(self.process.pid, signal.SIGUSR1)
+                os.kill(self.pid, signal.SIGUSR1)
         end = time.monotonic() + 1.0
         while time.monotonic() < end and not self.trace():
             time.sleep(0.01)
@@ -157,58 +148,42 @@ class Worker:
 
     def trace(self) -> str:
         """The traceback that the worker has left; empty if none."""
-        size = os.fstat(self.files.trace.descriptor).st_size
-        text = os.pread(self.files.trace.descriptor, size, 0).decode("utf-8", errors="replace")
-        return "\n".join(line for line in text.splitlines() if not line.startswith("Extension modules:"))
+        lines = self.files.trace.content().decode("utf-8", errors="replace").splitlines()
+        return "\n".join(line for line in lines if not line.startswith("Extension modules:"))
+
+    def pass_notes_on(self) -> None:
+        """Prints new warnings and output of the environments."""
+        new = self.files.notes.content(self._notes)
+        new = new[: new.rfind(b"\n") + 1]  # whole lines
+        self._notes += len(new)
+        pass_on_lines(new.decode("utf-8", errors="replace").splitlines())
 
     def ask_to_close(self) -> None:
         """Asks an idle worker to close its environments and to end."""
         with contextlib.suppress(OSError):
             self.connection.send(None)
 
-    def close(self, until: float) -> None:
-        """Waits for the end of the process until a time of the monotonic clock, then kills it."""
-        if self._closed:
-            return
-        self._closed = True
-        self._starting.join()
-        process = self.process
+    def close(self, until: float = 0.0) -> None:
+        """Waits for the end of the process until a time of the monotonic clock, then kills it.
+
+        One that is still being started is killed as soon as it is there.
+        """
+        with self._lock:
+            self._closed = True
+            if self._settled:
+                self._end(until)
+        self.connection.close()
+
+    def _end(self, until: float) -> None:
+        """Ends the process and its children, and forgets them."""
+        process = self._process
         if process is not None and process.pid is not None:
             process.join(max(until - time.monotonic(), 0.0))
-            if process.exitcode is None:
-                end_with_children(process.pid)
-                process.join(CLOSE_SECONDS)
-        self.connection.close()
+            end_with_children(process.pid, alive=process.exitcode is None)
+            process.join(CLOSE_SECONDS)
+            if process.exitcode is not None:
+                process.close()  # releases its pipes now
+            self._process = None
+        if self.files.trace.descriptor >= 0:
+            self.pass_notes_on()
         self.files.close()
-
-
-@contextlib.contextmanager
-def _environment(variables: dict[str, str]) -> Iterator[None]:
-    """Context with some environment variables set, unless they already are."""
-    added = {name: value for name, value in variables.items() if name not in os.environ}
-    os.environ.update(added)
-    try:
-        yield
-    finally:
-        for name in added:
-            os.environ.pop(name, None)
-
-
-@contextlib.contextmanager
-def _main_module_left_out(left_out: bool) -> Iterator[None]:
-    """Context whose new processes do not import the main module again: a script would run a second time.
-
-    Args:
-        left_out: False for a main module that defines what the processes need.
-    """
-    main = sys.modules["__main__"]
-    kept = {name: getattr(main, name) for name in ("__spec__", "__file__") if hasattr(main, name)}
-    if left_out:
-        main.__spec__ = None
-        with contextlib.suppress(AttributeError):
-            del main.__file__
-    try:
-        yield
-    finally:
-        for name, value in kept.items():
-            setattr(main, name, value)
