@@ -17,7 +17,7 @@ from metarl.agent import Actor
 from metarl.stepping import MakeEnvs
 from metarl.workers.blocks import Block, InProcess, Played
 from metarl.workers.faults import TRIES, Tries, WorkersError
-from metarl.workers.packed import Packed, copied, device_of, pack, unpack
+from metarl.workers.packed import Packed, copied, device_of, pack, pack_or_refuse, unpack
 from metarl.workers.process import READY, Failure, Result
 from metarl.workers.shared import Letter, Mailbox, SharedFile
 from metarl.workers.worker import CLOSE_SECONDS, START_METHOD, Worker
@@ -69,7 +69,7 @@ class Processes:
             )
         self.count = count
         self._make_envs, self._silent, self._say, self._strict = make_envs, silent, say, at_once
-        self._packed = _packed("the environments", make_envs)
+        self._packed = pack_or_refuse("the environments", make_envs)
         self._here = InProcess(make_envs)
         self._file = SharedFile()
         self._actor_box, self._actor, self._version = Mailbox(self._file), Packed(b"", []), 0
@@ -89,8 +89,8 @@ class Processes:
             WorkersError: The actor or a state cannot be packed, or no worker can be started.
         """
         try:
-            packed_actor = _packed("the agent", actor.acting_part())
-            packed = [_packed("the agent's state", block) for block in blocks]
+            packed_actor = pack_or_refuse("the agent", actor.acting_part())
+            packed = [pack_or_refuse("the agent's state", block) for block in blocks]
         except WorkersError as error:
             self._give_up(str(error))
         if self._given_up:
@@ -252,16 +252,6 @@ class _Collect:
         self.waiting = deque(range(len(blocks)))
         self.results: dict[int, Played[Any]] = {}
         self.ends: dict[Worker, int] = {}  # first free byte of the outbox of each worker
-
-
-def _packed(what: str, value: Any) -> Packed:
-    try:
-        return pack(value)
-    except Exception as error:  # pickle raises exceptions of several types
-        raise WorkersError(
-            f"{what} cannot be sent to worker processes ({type(error).__name__}: {error}); define functions and "
-            "classes at the top of a module, or use --workers 0"
-        ) from error
 
 
 def _last_line(trace: str) -> str:
