@@ -209,7 +209,7 @@ class RayActors:
         number = seat.block
         if isinstance(event, Started):
             self._compare(event)
-            seat.ready, self._failed_starts = True, 0
+            seat.started, self._failed_starts = event, 0
         elif number is None:
             self._drop([seat])
             self._failed_starts += 1
@@ -222,7 +222,7 @@ class RayActors:
             collect.waiting.appendleft(number)
             what = f"raised {event.kind}: {event.message}" if isinstance(event, Failure) else event
             collect.tries.failed(number, what, event.trace if isinstance(event, Failure) else "")
-            self._say(f"an actor of Ray {what}; its block of tasks is played again")
+            self._say(f"{seat} {what}; its block of tasks is played again")
         else:
             seat.block = None
             episodes, state = event
@@ -260,16 +260,25 @@ class _Seat:
     Attributes:
         actor: Ray's handle.
         work: Ray's reference to what it does now; None if it is idle.
-        ready: Whether it can play blocks.
+        started: Where it is, once it can play blocks.
         block: Index of the block that it plays, or None.
         since: When it was asked for.
     """
 
     actor: Any
     work: Any
-    ready: bool = False
+    started: Started | None = None
     block: int | None = None
     since: float = field(default_factory=time.monotonic)
+
+    @property
+    def ready(self) -> bool:
+        """Whether it can play blocks."""
+        return self.started is not None
+
+    def __str__(self) -> str:
+        where = f" (process {self.started.pid} on {self.started.machine})" if self.started else ""
+        return f"an actor of Ray{where}"
 
 
 class _Collect:
@@ -306,4 +315,6 @@ def _in_words(error: Exception) -> str:
         return f"died for want of memory ({kind})"
     if "node has died" in text or "node was terminated" in text:
         return f"died with its node ({kind})"
+    if "Unavailable" in kind:
+        return f"is out of reach ({kind})"
     return f"died ({kind})"
