@@ -223,8 +223,10 @@ def test_the_agent_is_sent_once_per_version(actors, monkeypatch: pytest.MonkeyPa
     player = actors(family)
     put, puts = player._ray.put, []
     monkeypatch.setattr(player._ray, "put", lambda value: puts.append(value) or put(value))
-    trained(player, family, iterations=3)  # two collects each, before and after adaptation
+    trained(player, family, iterations=3, agent_name="rl2")  # its network is in the agent
     assert len(puts) == 3
+    trained(player, family, iterations=3)  # those of maml-trpo are in the state, which goes with each block
+    assert len(puts) == 4
 
 
 def test_what_actors_collect_may_be_changed(actors) -> None:
