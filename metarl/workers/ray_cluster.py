@@ -30,6 +30,9 @@ REACH_SECONDS = 5.0
 TOKEN = "AuthToken"
 """Part of Ray's message about a cluster that asks for a token."""
 
+REASON = 400
+"""Most characters of Ray's own words in an error line."""
+
 
 class Cluster:
     """A connection to Ray. A Ray that this process is already connected to is used, and left as it is.
@@ -141,10 +144,10 @@ def _why(address: str | None, error: Exception, said: str) -> str:
             f"ray_address: the cluster at {address} asks for a token; set RAY_AUTH_MODE=token, with the cluster's "
             "token in ~/.ray/auth_token of this machine"
         )
-    lines = [line for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    reason = " ".join(str(error).split())[:REASON] or type(error).__name__
     if address is None:
-        return f"workers: Ray cannot be started on this machine: {lines[0]}"
-    return f"ray_address: got {address}, and no cluster can be joined: {lines[0]}"
+        return f"workers: Ray cannot be started on this machine: {reason}"
+    return f"ray_address: got {address}, and no cluster can be joined: {reason}"
 
 
 def _stop_messages(ray: Any) -> None:

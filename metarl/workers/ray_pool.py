@@ -315,6 +315,8 @@ def _in_words(error: Exception) -> str:
         return f"died for want of memory ({kind})"
     if "node has died" in text or "node was terminated" in text:
         return f"died with its node ({kind})"
+    if "RuntimeEnv" in kind:
+        return f"cannot get its runtime environment ({text[:200]})"
     if "Unavailable" in kind:
         return f"is out of reach ({kind})"
     return f"died ({kind})"
