@@ -260,7 +260,7 @@ class _Seat:
     Attributes:
         actor: Ray's handle.
         work: Ray's reference to what it does now; None if it is idle.
-        started: Where it is, once it can play blocks.
+        started: Its machine and process, once it can play blocks.
         block: Index of the block that it plays, or None.
         since: When it was asked for.
     """
