@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from importlib.util import find_spec
 
 from metarl.config import Seconds
-from metarl.workers.choice import WorkerChoice, read_workers
+from metarl.workers.choice import RAY, WorkerChoice, read_workers
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,6 +25,12 @@ class SamplingOptions:
         """The checked choice.
 
         Raises:
-            ValueError: `workers` is malformed, or there is an address without Ray.
+            ValueError: `workers` is malformed, there is an address without Ray, or Ray is not installed.
         """
-        return read_workers(self.workers, address=self.ray_address, silent=self.worker_timeout)
+        choice = read_workers(self.workers, address=self.ray_address, silent=self.worker_timeout)
+        if choice.ray and find_spec(RAY) is None:
+            raise ValueError(
+                f"workers: got {self.workers!r}, but its package is not installed; run: "
+                'pip install "metarl-robots[ray]"'
+            )
+        return choice

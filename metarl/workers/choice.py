@@ -48,9 +48,10 @@ class WorkerChoice:
     def in_words(self, blocks: int) -> str:
         """A line for the start of a run."""
         work = f"{blocks} block{'s' if blocks > 1 else ''} of tasks"
-        count = self.number(blocks)
         if self.ray:
-            return f"sampling: {work}, {count or 'one per core'} actors of Ray"
+            actors = f"{self.count} actor{'s' if self.count != 1 else ''}" if self.count else "one actor per CPU"
+            return f"sampling: {work}, {actors} of Ray"
+        count = self.number(blocks)
         where = f"{count} worker process{'es' if count > 1 else ''}" if count else "this process"
         chosen = f", chosen by {available_cores()} cores" if self.count is None else ""
         return f"sampling: {work}, {where}{chosen}"

@@ -19,6 +19,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from metarl.workers.faults import WorkersError
+
 _device: ContextVar[str] = ContextVar("device", default="cpu")  # of unpacked tensors
 
 
@@ -69,6 +71,25 @@ def pack(value: Any) -> Packed:
     stream, buffers = io.BytesIO(), list[pickle.PickleBuffer]()
     _Packer(stream, protocol=5, buffer_callback=buffers.append).dump(value)
     return Packed(stream.getvalue(), [buffer.raw() for buffer in buffers])
+
+
+def pack_or_refuse(what: str, value: Any) -> Packed:
+    """Packs a value for workers.
+
+    Args:
+        what: Name of the value, for the message.
+        value: The value.
+
+    Raises:
+        WorkersError: Some part of the value cannot be pickled.
+    """
+    try:
+        return pack(value)
+    except Exception as error:  # pickle raises exceptions of several types
+        raise WorkersError(
+            f"{what} cannot be sent to worker processes ({type(error).__name__}: {error}); define functions and "
+            "classes at the top of a module, or use --workers 0"
+        ) from error
 
 
 def unpack(packed: Packed, device: torch.device | None = None) -> Any:

@@ -19,7 +19,7 @@ from metarl.stepping import MakeEnvs
 from metarl.workers.blocks import Block, InProcess, Played
 from metarl.workers.faults import TRIES, Tries, WorkersError
 from metarl.workers.main_module import check_importable, is_needed, refuse_second_run
-from metarl.workers.packed import Packed, copied, device_of, pack, unpack
+from metarl.workers.packed import Packed, copied, device_of, pack, pack_or_refuse, unpack
 from metarl.workers.process import READY, Failure, Result
 from metarl.workers.server import start_server
 from metarl.workers.shared import Letter, Mailbox, SharedFile
@@ -69,7 +69,7 @@ class Processes:
         refuse_second_run()
         self.count = count
         self._make_envs, self._silent, self._say, self._strict = make_envs, silent, say, at_once
-        self._packed = _packed("the environments", make_envs)
+        self._packed = pack_or_refuse("the environments", make_envs)
         self._with_main = is_needed(self._packed)
         if self._with_main:
             check_importable()
@@ -96,8 +96,8 @@ class Processes:
         if self._given_up:
             return self._here.play(actor, blocks)
         try:
-            packed_actor = _packed("the agent", actor.acting_part())
-            packed = [_packed("the agent's state", block) for block in blocks]
+            packed_actor = pack_or_refuse("the agent", actor.acting_part())
+            packed = [pack_or_refuse("the agent's state", block) for block in blocks]
             self._take_main_along([packed_actor, *packed])
         except WorkersError as error:
             self._give_up(str(error))
@@ -290,16 +290,6 @@ class _Collect:
         self.waiting = deque(range(len(blocks)))
         self.results: dict[int, Played[Any]] = {}
         self.ends: dict[Worker, int] = {}  # first free byte of the outbox of each worker
-
-
-def _packed(what: str, value: Any) -> Packed:
-    try:
-        return pack(value)
-    except Exception as error:  # pickle raises exceptions of several types
-        raise WorkersError(
-            f"{what} cannot be sent to worker processes ({type(error).__name__}: {error}); define functions and "
-            "classes at the top of a module, or use --workers 0"
-        ) from error
 
 
 def _same(one: Packed, two: Packed) -> bool:
