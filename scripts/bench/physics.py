@@ -216,7 +216,8 @@ class PhysicsLimit:
             ValueError: A process ended or raised.
         """
         for connection in self._connections:
-            connection.send(True)
+            with contextlib.suppress(OSError):  # its process has ended, as the answer tells
+                connection.send(True)
         return sum(steps / seconds for steps, seconds in self._answers())
 
     def _answers(self) -> list[tuple[int, float]]:
