@@ -198,7 +198,12 @@ def main() -> int:
     parser.add_argument("--json", action="store_true", help="print one JSON line per row")
     words = parser.parse_args()
     checkouts = [Checkout(words.other.resolve(), words.python), Checkout(ROOT, sys.executable)]
-    cases = [case for name in words.cases for case in CASES.get(name) or (Case.read(name),)]
+    try:
+        cases = [case for name in words.cases for case in CASES.get(name) or (Case.read(name),)]
+    except ValueError as error:
+        parser.error(str(error))
+    if not (words.other / "metarl").is_dir():
+        parser.error(f"got {words.other}, expected the folder of a checkout of metarl")
     everything = []
 
     def show(row: dict[str, Any]) -> None:

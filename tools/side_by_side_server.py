@@ -12,6 +12,7 @@ import importlib
 import importlib.util
 import json
 import os
+import re
 import statistics
 import sys
 import time
@@ -58,11 +59,13 @@ class Case:
         Raises:
             ValueError: The text has another form.
         """
-        agent, family, *sizes = text.split(",")
-        numbers = [int(size) for size in sizes[0].split("x")] if sizes else [0, 0, 0]
-        if len(sizes) > 1 or len(numbers) != 3:
-            raise ValueError(f"--cases: got {text!r}, expected AGENT,FAMILY or AGENT,FAMILY,TASKSxEPISODESxHORIZON")
-        return cls(agent, family, *numbers)
+        form = re.fullmatch(r"([^,]+),([^,]+)(?:,(\d+)x(\d+)x(\d+))?", text)
+        if form is None:
+            raise ValueError(
+                f"--cases: got {text!r}, expected the name of a set, AGENT,FAMILY or AGENT,FAMILY,TASKSxEPISODESxHORIZON"
+            )
+        agent, family, *sizes = form.groups()
+        return cls(agent, family, *(int(size or 0) for size in sizes))
 
 
 class Contender(Protocol):
