@@ -62,7 +62,8 @@ class Case:
         form = re.fullmatch(r"([^,]+),([^,]+)(?:,(\d+)x(\d+)x(\d+))?", text)
         if form is None:
             raise ValueError(
-                f"--cases: got {text!r}, expected the name of a set, AGENT,FAMILY or AGENT,FAMILY,TASKSxEPISODESxHORIZON"
+                f"--cases: got {text!r}, expected the name of a set, AGENT,FAMILY, or "
+                "AGENT,FAMILY,TASKSxEPISODESxHORIZON"
             )
         agent, family, *sizes = form.groups()
         return cls(agent, family, *(int(size or 0) for size in sizes))
