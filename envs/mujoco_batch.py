@@ -12,6 +12,7 @@ import copy
 import logging
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -49,6 +50,23 @@ Output = Callable[[Any], np.ndarray]
 DATA_BYTES = 160_000
 """Lower bound of an `MjData`'s bytes outside of its buffer, mostly solver statistics."""
 logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Simulation:
+    """The simulation of one row, for benchmarks that step it with MuJoCo alone.
+
+    Args:
+        model: `MjModel`.
+        data: `MjData`.
+        frame_skip: Physics steps per environment step.
+        after: MuJoCo's function of model and data that an environment step calls after them, or None.
+    """
+
+    model: Any
+    data: Any
+    frame_skip: int
+    after: Callable[[Any, Any], None] | None = None
 
 
 def gymnasium_asset(name: str) -> str:
@@ -170,7 +188,7 @@ class MujocoBatch:
         self._controls.write(rows, ctrl)
 
     def bare_physics(self, rows: np.ndarray) -> None:
-        """Steps rows and updates the outputs: a lower bound of the cost of a step."""
+        """Steps rows with the controls that are set, and updates the outputs."""
         models, data, frame_skip, contact_forces = self.models, self.data, self.frame_skip, self._contact_forces
         mj_step, mj_rne_post_constraint = mujoco.mj_step, mujoco.mj_rnePostConstraint
 
@@ -330,13 +348,11 @@ class MujocoTaskEnv(TaskVecEnv):
             actions: Actions as given, not clipped, `[rows, A]`.
         """
 
-    def set_controls(self, rows: np.ndarray, actions: Floats) -> None:
-        """Sets the controls `[rows, A]` for the next `bare_physics`."""
-        self.batch.set_controls(rows, actions)
-
-    def bare_physics(self, rows: np.ndarray) -> None:
-        """Steps rows without observation and reward: a lower bound of the cost of a step."""
-        self.batch.bare_physics(rows)
+    def simulations(self) -> list[Simulation]:
+        """The simulation of each row."""
+        batch, after = self.batch, mujoco.mj_rnePostConstraint if self.contact_forces else None
+        rows = zip(batch.models, batch.data, strict=True)
+        return [Simulation(model, data, self.frame_skip, after) for model, data in rows]
 
     def render_row(self, row: int, width: int, height: int) -> np.ndarray:
         """A picture `[height, width, 3]` (bytes) of one row."""

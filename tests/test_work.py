@@ -27,6 +27,7 @@ from metarl.gymnasium_envs.from_gym import gym_spec
 from metarl.registry import AGENTS, agent_class, make_family, names
 from metarl.sampling import LocalSampler
 from metarl.scripts.bench.limits import PRODUCTS, flops, products_of
+from metarl.scripts.bench.physics import Physical
 from metarl.scripts.bench.synthetic import synthetic_batch
 from metarl.scripts.bench.update import Shape, sized
 from metarl.scripts.presets import default_settings
@@ -119,7 +120,7 @@ STEP_CALLS = {
 @pytest.mark.usefixtures("one_physics_thread")
 @pytest.mark.parametrize("name", STEP_CALLS)
 def test_a_step_of_many_rows_makes_no_more_calls_than_one_of_few(name: str) -> None:
-    """Pins the fraction of bare physics: only MuJoCo is called row by row, once each."""
+    """Pins the fraction of the physics limit: only MuJoCo is called row by row, by the calls of `simulations`."""
     family, rest = make_family(name), []
     for episodes in (2, 20):
         envs = ready(family, 2, episodes)
@@ -128,9 +129,9 @@ def test_a_step_of_many_rows_makes_no_more_calls_than_one_of_few(name: str) -> N
         envs.step(actions)
         counts = python_calls(lambda envs=envs, actions=actions: envs.step(actions))  # type: ignore[misc]
         physical = physics(counts)
-        if hasattr(envs, "bare_physics"):
-            assert physical == physics(python_calls(lambda envs=envs, rows=rows: envs.bare_physics(rows)))  # type: ignore[misc]
-            assert physical["mj_step"] == len(rows)
+        if isinstance(envs, Physical):
+            (after,) = {simulation.after for simulation in envs.simulations()}
+            assert physical == dict.fromkeys({"mj_step"} | ({after.__name__} if after else set()), len(rows))
         assert set(physical.values()) <= {len(rows)}
         rest.append(counts.total() - sum(physical.values()))
         envs.close()

@@ -21,7 +21,7 @@ from metarl.envs.metaworld.goals import STATE, ClassGoals
 from metarl.envs.metaworld.scene import COMMON_SENSORS, Manipulation, Scene, Verdict, add_quaternions, geom
 from metarl.envs.metaworld.sensing import FINGERS, Spans, Touch
 from metarl.envs.metaworld.shaping import distance
-from metarl.envs.mujoco_batch import DATA_BYTES, FATAL_WARNINGS
+from metarl.envs.mujoco_batch import DATA_BYTES, FATAL_WARNINGS, Simulation
 from metarl.envs.scattered import Scattered
 from metarl.envs.workers import Workers
 from metarl.types import Bools, Floats, Task
@@ -117,6 +117,11 @@ class ClassRows:
         for i in rows:
             mj_step(models[i], data[i], FRAME_SKIP)
             mj_forward(models[i], data[i])
+
+    def simulations(self, rows: int) -> list[Simulation]:
+        """The simulations of the first rows."""
+        pairs = list(zip(self._model_of, self.data, strict=True))[:rows]
+        return [Simulation(model, data, FRAME_SKIP, mujoco.mj_forward) for model, data in pairs]
 
     def sense(self, rows: np.ndarray) -> dict[str, Floats]:
         """Sensor readings of rows by name, `[rows, size]`."""
@@ -271,17 +276,6 @@ class MetaWorldEnvs(TaskVecEnv):
         self._targets[live.at] = np.clip(moved, low, high)
         self._grips[live.at] = actions[:, 3:] * FINGER_SIGNS
 
-    def set_controls(self, rows: np.ndarray, actions: Floats) -> None:
-        """Sets targets and grippers for the next `bare_physics`, from actions `[rows, 4]`."""
-        live = self._by_class(rows)
-        self._aim(live, actions.astype(np.float64)[live.order])
-        for group, own, _ in live.members:
-            group.control(own)
-
-    def bare_physics(self, rows: np.ndarray) -> None:
-        """Steps rows without observation and reward: a lower bound of the cost of a step."""
-        self._physics(self._by_class(rows))
-
     def _physics(self, live: Live) -> None:
         """Steps rows; each thread gets an equal share of every class, because classes differ in cost."""
 
@@ -343,6 +337,11 @@ class MetaWorldEnvs(TaskVecEnv):
 
     def _observe(self, rows: np.ndarray) -> Floats:
         return self._seen[rows]
+
+    def simulations(self) -> list[Simulation]:
+        """The simulation of each row, for the tasks that are set."""
+        found = [simulation for group, rows in self._groups for simulation in group.simulations(len(rows))]
+        return [found[place] for place in self._order]
 
     def render_row(self, row: int, width: int, height: int) -> np.ndarray:
         """A picture `[height, width, 3]` (bytes) of one row, from Meta-World's camera `corner2`.

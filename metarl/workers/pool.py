@@ -119,6 +119,11 @@ class Processes:
             raise
         return [collect.results[number] for number in range(len(blocks))]
 
+    @property
+    def num_ready(self) -> int:
+        """Number of workers that were seen to be ready for a block."""
+        return sum(worker.ready for worker in self._workers)
+
     def close(self) -> None:
         """Closes the environments and ends all workers; those at work are killed."""
         idle = [worker for worker in self._workers if worker.idle]

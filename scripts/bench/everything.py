@@ -25,6 +25,7 @@ from metarl.scripts.bench.update import UpdateCommand, bench_update
 from metarl.scripts.common import border, parse
 from metarl.scripts.presets import default_settings
 from metarl.scripts.reference.agents import REFERENCES
+from metarl.vector import available_cores
 
 Section = Literal["sampling", "cpu", "iterations", "gpu"]
 SECTIONS: tuple[Section, ...] = ("sampling", "cpu", "iterations", "gpu")
@@ -44,6 +45,10 @@ ITERATIONS = {
 """Family of the iterations and updates of each agent."""
 LONG = ("ml", "ml1", "ml10", "ml25", "ml45")
 """Families of Meta-World, left out by default (minutes each); see `docs/results/meta-world.md`."""
+BY_WORKERS = ("half-cheetah-vel", "ml10")
+"""Families that are measured with every number of workers."""
+MANY_CORES = 16
+"""Number of cores below which the page says that more were not measured."""
 SHORT = ("half-cheetah-vel", "ant-goal", "hopper-rand-params", "point-robot")
 """Families in the table of the README."""
 
@@ -77,25 +82,57 @@ def memory_bandwidth(device: torch.device, mib: int = 256) -> float:
 
 def sampling_section(families: Sequence[str], rounds: int) -> tuple[str, list[dict[str, Any]]]:
     """The section on sampling, and its rows."""
-    rows = [bench_rollout(make_family(name), RolloutCommand(family=name, rounds=rounds)) for name in families]
+    counts = tuple(sorted({0, available_cores()}))
+    rows, by_workers = [], []
+    for name in families:
+        command = RolloutCommand(family=name, workers=() if name in BY_WORKERS else counts, rounds=rounds)
+        row = bench_rollout(make_family(name), command)
+        rows.append({**row, "one_process": row["rows"][0]["env_steps_per_s"]})
+        if name in BY_WORKERS:
+            by_workers.append(workers_section(name, row["rows"], rounds))
     columns = {
         "family": "family",
         "env_steps_per_s": "env steps/s",
-        "physics_steps_per_s": "bare physics, steps/s",
-        "fraction_of_physics": "fraction of physics",
+        "one_process": "in one process",
+        "physics_limit": "limit, steps/s",
+        "fraction_of_limit": "fraction of limit",
         "ratio_vs_sync": "ratio to sync",
         "ratio_vs_async": "ratio to async",
         "set_tasks_ms": "setting the tasks, ms",
     }
     about = paragraph(
-        f"`metarl bench rollout --family F --rounds {rounds} --json`: 20 tasks of 20 environments, random actions,",
-        "whole episodes with their reset. The limit is the physics alone: the same steps of the same rows in the same",
-        "threads.",
+        f"`metarl bench rollout --family F --workers {' '.join(map(str, counts))} --rounds {rounds} --json`: 20 tasks",
+        "of 20 environments, random actions, whole episodes with their reset and recording. Sampling by one worker",
+        "process per core, and in one process whose threads step the physics. The limit is MuJoCo alone: one process",
+        "with one thread per core steps an equal share of the rows, and none of our code runs.",
         "*Sync* and *async* are Gymnasium's vector environments over 40 single ones (ours if Gymnasium has none).",
         "Meta-World's are in [results/meta-world.md](results/meta-world.md).",
     )
     text = f"## Sampling\n\n{about}\n\n{markdown(columns, rows)}\n"
-    return text, rows
+    return "\n".join([text, *by_workers]), rows
+
+
+def workers_section(family: str, rows: Sequence[Mapping[str, Any]], rounds: int) -> str:
+    """The section on the speed of a family by number of workers.
+
+    Args:
+        family: The family.
+        rows: `rows` of `metarl bench rollout`.
+        rounds: Measurements of each contender.
+    """
+    columns = {
+        "workers": "workers",
+        "env_steps_per_s": "env steps/s",
+        "physics_limit": "limit, steps/s",
+        "fraction_of_limit": "fraction of limit",
+    }
+    cores = available_cores()
+    other = "" if cores >= MANY_CORES else f" {MANY_CORES} cores: not measured."
+    about = paragraph(
+        f"`metarl bench rollout --family {family} --rounds {rounds} --json` on {cores} cores; 0 workers is one process",
+        f"whose threads step the physics.{other}",
+    )
+    return f"### {family} by number of workers\n\n{about}\n\n{markdown(columns, rows)}\n"
 
 
 def update_section(
@@ -192,25 +229,28 @@ def as_options(words: Mapping[str, Any]) -> str:
 
 def iteration_section(agents: Sequence[str], rounds: int) -> tuple[str, list[dict[str, Any]]]:
     """The section on whole iterations, and its rows."""
-    rows = []
+    counts, rows = tuple(sorted({0, available_cores()})), []
     for agent in agents:
-        command = IterationCommand(agent=agent, family=ITERATIONS[agent], rounds=rounds)
+        command = IterationCommand(agent=agent, family=ITERATIONS[agent], workers=counts, rounds=rounds)
         value = bench_iteration(command, default_settings(agent, command.family)[1])
-        rows.append({**value, **value["parts"]})
+        alone = {"one_process": value["rows"][0]["sampling"], "acting": value["rows"][0]["acting_seconds"]}
+        rows.append({**value, **value["parts"], **alone})
     columns = {
         "agent": "agent",
         "family": "family",
         "seconds": "seconds",
         **{part: part for part in PARTS},
-        "acting_seconds": "acting, within sampling",
-        "fraction_of_physics": "sampling: fraction of physics",
+        "one_process": "sampling in one process",
+        "acting": "acting, within it",
+        "fraction_of_limit": "sampling: fraction of limit",
         "reference_seconds": "with the reference's update",
         "ratio_vs_reference": "ratio",
     }
     about = paragraph(
-        f"`metarl bench iteration --agent A --family F --rounds {rounds} --json`: iterations of the preset by part, in",
-        "seconds. *Fraction of physics* is the time of the bare physics for the same actions, over the time of",
-        "sampling with the policy in the loop.",
+        f"`metarl bench iteration --agent A --family F --workers {' '.join(map(str, counts))} --rounds {rounds}",
+        "--json`: iterations of the preset by part, in seconds, sampled by one worker process per core. *Fraction of",
+        "limit* is the speed of sampling with the policy in the loop, over that of MuJoCo alone on all cores with",
+        "random actions.",
     )
     text = f"## Iterations\n\n{about}\n\n{markdown(columns, rows)}\n"
     return text, rows

@@ -1,24 +1,30 @@
-"""`metarl bench iteration`: time per part of a training iteration, with our update and with the reference's."""
+"""`metarl bench iteration`: time per part of a training iteration, by number of workers.
+
+With our update, and with that of the plain reference.
+"""
 
 from __future__ import annotations
 
-import statistics
-import sys
+import contextlib
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
 from metarl.agent import MetaAgent
-from metarl.config import RowsOrOwn
+from metarl.config import RoundsOrNone, RowsOrOwn
+from metarl.files import write_bytes
 from metarl.memory import RunSize, agent_memory, check_memory
 from metarl.registry import agent_class, make_family
 from metarl.runs import resolve_device, use_matmul, versions
-from metarl.sampling import LocalSampler, collects
-from metarl.scripts.bench.rollout import Physical
+from metarl.sampling import collects
+from metarl.scripts.bench.physics import Physical, PhysicsLimit
+from metarl.scripts.bench.picture import check_picture, speed_picture
+from metarl.scripts.bench.sampling import SPEEDS, Sampling, median, progress, ratio, speed_row, worker_counts
 from metarl.scripts.bench.settings import ContenderCommand, contenders, with_settings
 from metarl.scripts.bench.tables import print_table
 from metarl.scripts.common import border, end_with_json
@@ -26,7 +32,8 @@ from metarl.scripts.presets import default_settings
 from metarl.seeding import Streams
 from metarl.sizes import batch_memory
 from metarl.types import MetaBatch, Step, Trajectories
-from metarl.vector import TaskVecEnv
+from metarl.vector import available_cores
+from metarl.workers.blocks import BlockSampler, Player, default_blocks
 
 PARTS = ("sampling", "adaptation", "update", "rest")
 """Parts of an iteration: acting and stepping, inner loop, outer step, and the rest (setting the tasks, ...)."""
@@ -38,6 +45,11 @@ class IterationCommand(ContenderCommand):
 
     tasks: RowsOrOwn = 0
     """Tasks of a meta-batch (M); 0 for the preset's number."""
+    workers: tuple[RoundsOrNone, ...] = ()
+    """Numbers of worker processes to measure, 0 for none; 0, 1, 2, 4, ... and the number of cores by default.
+    The reference's iterations are sampled by the largest number."""
+    out: Path | None = None
+    """Picture to write: speed of sampling against workers (.png)."""
 
 
 class Clocked:
@@ -79,15 +91,18 @@ class Clocked:
         return report
 
 
-def one_iteration(agent: MetaAgent[Any], envs: TaskVecEnv, family: Any, streams: Streams) -> dict[str, Any]:
-    """Seconds of each part of an iteration (`metarl.training.meta_train`) and of acting, and the trajectories."""
+def one_iteration(agent: MetaAgent[Any], sampler: BlockSampler, family: Any, streams: Streams) -> dict[str, Any]:
+    """Seconds of each part of an iteration (`metarl.training.meta_train`) and of acting, and the environment steps.
+
+    The seconds of acting are those of this process: 0 if workers act.
+    """
     clocked: Any = Clocked(agent)
     begun = time.perf_counter()
-    tasks = family.distribution.sample(envs.num_tasks, streams.tasks)
-    envs.set_tasks(tasks)
-    state = clocked.begin(tasks, envs.episodes)
+    tasks = family.distribution.sample(sampler.num_tasks, streams.tasks)
+    sampler.set_tasks(tasks)
+    state = clocked.begin(tasks, sampler.episodes)
     ready = time.perf_counter()
-    trajectories = [collected for collected, _ in collects(LocalSampler(envs), clocked, state, streams)]
+    trajectories = [collected for collected, _ in collects(sampler, clocked, state, streams.next())]
     collected = time.perf_counter()
     clocked.meta_update(MetaBatch(tuple(tasks), tuple(trajectories)))
     seconds = time.perf_counter() - begun
@@ -101,28 +116,74 @@ def one_iteration(agent: MetaAgent[Any], envs: TaskVecEnv, family: Any, streams:
         "rest": seconds - sum(parts.values()),
         "seconds": seconds,
         "acting": clocked.seconds["act"],
-        "trajectories": trajectories,
+        "env_steps": sum(played.env_steps for played in trajectories),
     }
 
 
-def bare_physics_seconds(envs: TaskVecEnv, trajectories: Sequence[Trajectories], seed: int) -> float | None:
-    """Seconds of the physics alone for the same actions; None for a family without physics."""
-    if not isinstance(envs, Physical):
-        return None
-    seconds = 0.0
-    for played in trajectories:
-        envs.reset(seed=seed)
-        actions = played.actions.reshape(envs.num_envs, -1, played.actions.shape[-1])
-        mask = played.mask.reshape(envs.num_envs, -1)
-        for t in range(mask.shape[1]):
-            rows = np.flatnonzero(mask[:, t])
-            if not len(rows):
-                break
-            envs.set_controls(rows, actions[rows, t])
-            clock = time.perf_counter()
-            envs.bare_physics(rows)
-            seconds += time.perf_counter() - clock
-    return seconds
+@dataclass(frozen=True)
+class Contender:
+    """An agent that makes one iteration after another.
+
+    Args:
+        agent: The agent.
+        streams: Its random numbers.
+    """
+
+    agent: MetaAgent[Any]
+    streams: Streams
+
+    def iterate(self, player: Player, sampling: Sampling) -> dict[str, Any]:
+        """The output of `one_iteration`."""
+        sizes = len(sampling.tasks), sampling.episodes, sampling.horizon, sampling.blocks
+        return one_iteration(self.agent, BlockSampler(player, *sizes), sampling.family, self.streams)
+
+
+def measure(
+    measured: Mapping[str, Contender],
+    sampling: Sampling,
+    workers: int,
+    limit: PhysicsLimit | None,
+    command: IterationCommand,
+) -> dict[str, Any]:
+    """A row of results for one number of workers: medians over the rounds.
+
+    Args:
+        measured: The agents to measure in turn; `ours` is among them.
+        sampling: Sizes of the meta-batch.
+        workers: Number of workers.
+        limit: Measures the limit; None without physics.
+        command: Rounds, and the names of agent and family.
+    """
+
+    def warm_up(player: Player) -> None:
+        for contender in measured.values():
+            contender.iterate(player, sampling)
+
+    rounds: list[dict[str, dict[str, Any]]] = []
+    limits: list[float | None] = []
+    with sampling.player(workers, warm_up) as player:
+        for i in range(command.rounds):
+            rounds.append({name: one.iterate(player, sampling) for name, one in measured.items()})
+            limits.append(limit.steps_per_second() if limit else None)
+            progress(f"{command.agent} on {sampling.family.name}", workers, i + 1, command.rounds)
+
+    def values(contender: str, part: str) -> list[float]:
+        return [one[contender][part] for one in rounds]
+
+    speeds = [one["ours"]["env_steps"] / one["ours"]["sampling"] for one in rounds]
+    row = {
+        **speed_row(workers, speeds, limits),
+        "seconds": median(values("ours", "seconds")),
+        "parts": {part: median(values("ours", part)) for part in PARTS},
+        "acting_seconds": None if workers else median(values("ours", "acting")),
+    }
+    if "reference" in measured:
+        row |= {
+            "reference_seconds": median(values("reference", "seconds")),
+            "reference_parts": {part: median(values("reference", part)) for part in PARTS},
+            "ratio_vs_reference": ratio(values("reference", "seconds"), values("ours", "seconds")),
+        }
+    return row
 
 
 def bench_iteration(command: IterationCommand, config: Any) -> dict[str, Any]:
@@ -151,63 +212,57 @@ def bench_iteration(command: IterationCommand, config: Any) -> dict[str, Any]:
             *agent_memory(agent_class(command.agent), config, spaces, size),
         ]
     )
-    envs = family.make_envs(training.tasks, training.episodes, spaces.horizon)
     agents = contenders(command, config, spaces, device, with_reference=command.reference)
-    streams = {name: Streams(command.seed) for name in agents}
-    rounds: list[dict[str, dict[str, Any]]] = []
-    try:
-        for i in range(command.rounds + 1):
-            done = {name: one_iteration(agent, envs, family, streams[name]) for name, agent in agents.items()}
-            done["ours"]["physics"] = bare_physics_seconds(envs, done["ours"]["trajectories"], i)
-            rounds.append(done)
-            print(f"{command.agent} on {family.name}: round {i} of {command.rounds}", file=sys.stderr, flush=True)
-    finally:
-        envs.close()
-    measured = rounds[1:]  # the first warms up
-
-    def median(contender: str, part: str) -> float:
-        return float(f"{statistics.median(one[contender][part] for one in measured):.4g}")
-
-    def ratio(over: Mapping[str, str], under: Mapping[str, str]) -> float:
-        """Median of the ratios within a round, so that machine drift cancels."""
-        ((a, x),), ((b, y),) = over.items(), under.items()
-        return float(f"{statistics.median(one[a][x] / one[b][y] for one in measured):.4g}")
-
+    every = {name: Contender(agent, Streams(command.seed)) for name, agent in agents.items()}
+    with contextlib.closing(family.make_envs(1, 1, spaces.horizon)) as envs:
+        physical = isinstance(envs, Physical)
+    tasks = family.distribution.sample(training.tasks, np.random.default_rng(command.seed))
+    blocks = default_blocks(training.tasks, available_cores())
+    sampling = Sampling(family, command.family, tuple(tasks), training.episodes, spaces.horizon, blocks, command.seed)
+    counts, rows = worker_counts(command.workers), []
+    with contextlib.ExitStack() as closing:
+        limit = closing.enter_context(contextlib.closing(sampling.limit())) if physical else None
+        for workers in counts:
+            measured = every if workers == counts[-1] else {"ours": every["ours"]}
+            rows.append(measure(measured, sampling, workers, limit, command))
     about = versions()
-    has_physics = measured[0]["ours"]["physics"] is not None
+    last = {"reference_seconds": None, "reference_parts": None, "ratio_vs_reference": None, **rows[-1]}
     return {
         "agent": command.agent,
         "family": family.name,
         "tasks": training.tasks,
         "episodes": training.episodes,
-        "horizon": envs.horizon,
+        "horizon": spaces.horizon,
+        "blocks": blocks,
         "device": str(device),
         "matmul": command.matmul,
         "threads": torch.get_num_threads(),
         "hardware": about["machine"],
         "versions": {**about["packages"], "python": about["python"]},
-        "seconds": median("ours", "seconds"),
-        "parts": {part: median("ours", part) for part in PARTS},
-        "acting_seconds": median("ours", "acting"),
-        "physics_seconds": median("ours", "physics") if has_physics else None,
-        "fraction_of_physics": ratio({"ours": "physics"}, {"ours": "sampling"}) if has_physics else None,
-        "reference_seconds": median("reference", "seconds") if command.reference else None,
-        "reference_parts": {part: median("reference", part) for part in PARTS} if command.reference else None,
-        "ratio_vs_reference": ratio({"reference": "seconds"}, {"ours": "seconds"}) if command.reference else None,
+        **last,
+        "rows": [
+            {**{name: row[name] for name in (*SPEEDS, "seconds", "acting_seconds")}, **row["parts"]} for row in rows
+        ],
     }
 
 
 def main(arguments: Sequence[str]) -> int:
     """Runs `metarl bench iteration`; returns its exit code."""
     with border():
-        value = bench_iteration(*with_settings(IterationCommand, "metarl bench iteration", arguments))
-    if "--json" in arguments:
+        command, config = with_settings(IterationCommand, "metarl bench iteration", arguments)
+        if command.out is not None:
+            check_picture(command.out)
+        value = bench_iteration(command, config)
+        if command.out is not None:
+            title = f"sampling of {value['agent']} on {value['family']}"
+            write_bytes(command.out, speed_picture(value["rows"], title))
+    if command.json:
         end_with_json(value)
         return 0
-    rows = [{"contender": "ours", "seconds": value["seconds"], **value["parts"]}]
+    print_table((*SPEEDS, "seconds", *PARTS), value["rows"])
     if value["reference_parts"]:
-        rows.append({"contender": "reference", "seconds": value["reference_seconds"], **value["reference_parts"]})
-    print_table(("contender", "seconds", *PARTS), rows)
-    if value["fraction_of_physics"]:
-        print(f"sampling with the policy: {value['fraction_of_physics']:.2f} of bare physics")
+        sizes = {"contender": "reference", "workers": value["workers"], "seconds": value["reference_seconds"]}
+        print_table(("contender", "workers", "seconds", *PARTS), [{**sizes, **value["reference_parts"]}])
+    if command.out is not None:
+        print(f"picture: {command.out}")
     return 0

@@ -1,46 +1,63 @@
-"""`metarl bench rollout`: sampling speed, compared with bare physics and Gymnasium's vector environments."""
+"""`metarl bench rollout`: sampling speed by number of workers, with random actions.
+
+Compared with the physics alone on all cores, and with Gymnasium's vector environments.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import resource
-import statistics
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, Protocol, cast, runtime_checkable
+from pathlib import Path
+from typing import Any
 
 import gymnasium
 import numpy as np
 from gymnasium.vector import AsyncVectorEnv, SyncVectorEnv, VectorEnv
 
-from metarl.config import Rounds, Rows, RowsOrOwn, Seed, check
+from metarl.config import Rounds, RoundsOrNone, Rows, RowsOrOwn, Seed, check
 from metarl.envs.metaworld.classes import MANIPULATIONS
 from metarl.envs.metaworld.families import BenchmarkTasks, class_of
+from metarl.files import write_bytes
 from metarl.gymnasium_envs.pool import ctrl_c_is_ours
 from metarl.memory import check_memory
 from metarl.registry import FAMILIES, make_family, names
+from metarl.scripts.bench.physics import Physical, PhysicsLimit
+from metarl.scripts.bench.picture import check_picture, speed_picture
+from metarl.scripts.bench.sampling import (
+    SPEEDS,
+    RandomActor,
+    Sampling,
+    median,
+    progress,
+    ratio,
+    speed_row,
+    worker_counts,
+)
 from metarl.scripts.bench.tables import cell, print_table
 from metarl.scripts.common import border, end_with_json, parse
 from metarl.scripts.reference.environments import GYMNASIUM_IDS, GYMNASIUM_OPTIONS, SINGLE_ENVS
 from metarl.scripts.reference.metaworld import gymnasium_env
+from metarl.seeding import Streams
 from metarl.sizes import check_actions, tasks_memory
 from metarl.tasks import Family
-from metarl.types import Task
-from metarl.vector import TaskVecEnv, random_actions
+from metarl.types import Task, Trajectories
+from metarl.vector import TaskVecEnv, available_cores, random_actions
+from metarl.workers.blocks import BlockSampler, Player, default_blocks
 
 REFERENCE_ROWS = 40
 REFERENCE_STEPS = 100
-TURN = 50
-"""Steps of one contender before the other one continues."""
 GOALS = 50
 """Training goals per class of Meta-World."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class RolloutCommand:
-    """Measures sampling with random actions, all contenders in turn, medians over the rounds."""
+    """Measures sampling with random actions by number of workers, in turn with the limit; medians over the rounds."""
 
     family: str = "half-cheetah-vel"
     """Family to sample, with its options (`bandit:arms=10`); `all` for a table of all families, `ml1:all` for one of
@@ -52,25 +69,18 @@ class RolloutCommand:
     horizon: RowsOrOwn = 0
     """Steps of each episode; 0 for the family's horizon. Meta-World's own environments are compared in whole episodes
     only, because their resets are slow."""
+    workers: tuple[RoundsOrNone, ...] = ()
+    """Numbers of worker processes to measure, 0 for none; 0, 1, 2, 4, ... and the number of cores by default."""
     rounds: Rounds = 7
     """Measurements of each contender, after a warm-up round."""
     processes: bool = True
     """Measure Gymnasium's AsyncVectorEnv too, with one process per environment."""
     seed: Seed = 0
     """Seed of tasks, resets and actions."""
+    out: Path | None = None
+    """Picture to write: speed against workers (.png)."""
     json: bool = False
     """Print the results as one JSON line at the end."""
-
-
-@runtime_checkable
-class Physical(Protocol):
-    """Environments with a method that steps the physics alone."""
-
-    def set_controls(self, rows: np.ndarray, actions: np.ndarray) -> None:
-        """Sets the controls of the next physics step of some rows from actions `[rows, A]`."""
-
-    def bare_physics(self, rows: np.ndarray) -> None:
-        """Steps some rows without computing observations or rewards."""
 
 
 def _single_envs(family: Family, tasks: Sequence[Task]) -> list[Callable[[], gymnasium.Env[Any, Any]]]:
@@ -89,60 +99,10 @@ def _single_envs(family: Family, tasks: Sequence[Task]) -> list[Callable[[], gym
     return []
 
 
-def time_episodes(
-    envs: TaskVecEnv, twin: TaskVecEnv | None, actions: np.ndarray, seed: int
-) -> tuple[float, float | None]:
-    """Environment steps per second of one episode in every row, and of the same episodes in bare physics.
-
-    The two alternate every `TURN` steps, so that machine drift affects both. Only live rows count. Resets count as time
-    of ours only.
-
-    Args:
-        envs: Environments to measure.
-        twin: `Physical` environments of the same kind; None for a family without physics.
-        actions: `[steps, rows, ...]`.
-        seed: Seed of the resets.
-    """
-    ours, physics, steps = 0.0, 0.0, 0
-    if twin is not None:
-        twin.reset(seed=seed)
-    clock = time.perf_counter()
-    envs.reset(seed=seed)
-    ours += time.perf_counter() - clock
-    rows = np.arange(envs.num_envs)
-    for turn in range(0, len(actions), TURN):
-        live = []
-        clock = time.perf_counter()
-        for action in actions[turn : turn + TURN]:
-            if not len(rows):
-                break
-            _, _, terminated, truncated, _ = envs.step(action)
-            live.append(rows)
-            rows = rows[~(terminated | truncated)[rows]]
-        ours += time.perf_counter() - clock
-        steps += sum(map(len, live))
-        if twin is not None:
-            simulations = cast(Physical, twin)
-            for action, these in zip(actions[turn:], live, strict=False):
-                simulations.set_controls(these, action[these])
-                clock = time.perf_counter()
-                simulations.bare_physics(these)
-                physics += time.perf_counter() - clock
-    return steps / ours, steps / physics if physics else None
-
-
-def _random_actions(space: Any, steps: int, rows: int, rng: np.random.Generator) -> np.ndarray:
-    """Uniform random actions, `[steps, rows, ...]`; from -1 to 1 in unbounded components."""
-    return np.stack([random_actions(space, rows, rng) for _ in range(steps)])
-
-
-def _time_vector_env(
-    envs: VectorEnv[Any, Any, Any] | None, steps_each: int, rng: np.random.Generator, seed: int
-) -> float | None:
+def _time_vector_env(envs: VectorEnv[Any, Any, Any], steps_each: int, rng: np.random.Generator, seed: int) -> float:
     """Steps per second of a Gymnasium vector environment; a call that resets a row is not a step of that row."""
-    if envs is None:
-        return None
-    actions = _random_actions(envs.single_action_space, steps_each, envs.num_envs, rng)
+    space: Any = envs.single_action_space
+    actions = np.stack([random_actions(space, envs.num_envs, rng) for _ in range(steps_each)])
     steps, resetting = 0, 0
     clock = time.perf_counter()
     envs.reset(seed=seed)
@@ -156,8 +116,10 @@ def _time_vector_env(
 def bench_rollout(family: Family, command: RolloutCommand) -> dict[str, Any]:
     """Steps per second and ratios, as `metarl bench rollout` prints them.
 
+    The values outside of `rows` are those of the largest number of workers.
+
     Args:
-        family: The family.
+        family: The family, named by the command.
         command: Sizes, rounds and seed.
 
     Raises:
@@ -166,79 +128,122 @@ def bench_rollout(family: Family, command: RolloutCommand) -> dict[str, Any]:
     _check_size(family, command)
     rng = np.random.default_rng(command.seed)
     horizon = command.horizon or family.horizon
+    counts = worker_counts(command.workers)
     begun = time.perf_counter()
     tasks = family.distribution.sample(command.tasks, rng)
     drawn = time.perf_counter()
-    envs = family.make_envs(command.tasks, command.episodes, horizon)
-    envs.set_tasks(tasks)
-    made = time.perf_counter()
-    envs.reset(seed=command.seed)
-    for action in _random_actions(envs.single_action_space, 2, envs.num_envs, rng):
-        envs.step(action)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024  # without the contenders
-    twin = None
-    if isinstance(envs, Physical):
-        twin = family.make_envs(command.tasks, command.episodes, horizon)
-        twin.set_tasks(tasks)
+    blocks = default_blocks(command.tasks, available_cores())
+    sampling = Sampling(family, command.family, tuple(tasks), command.episodes, horizon, blocks, command.seed)
     # A reset of Meta-World takes as long as a hundred steps: compare whole episodes, without a process per task.
     metaworld = isinstance(family.distribution, BenchmarkTasks)
     makers = [] if metaworld and horizon != family.horizon else _single_envs(family, tasks)
     steps_each = horizon if metaworld else REFERENCE_STEPS
-    sync: VectorEnv[Any, Any, Any] | None = SyncVectorEnv(makers) if makers else None
-    parallel: VectorEnv[Any, Any, Any] | None = None
-    rounds = []
-    try:
-        if makers and not metaworld and command.processes:
-            with ctrl_c_is_ours(later=True):
-                parallel = AsyncVectorEnv(makers)
-        for i in range(command.rounds + 1):
-            clock = time.perf_counter()
-            envs.set_tasks(tasks)
-            tasks_set = time.perf_counter()
-            envs.reset(seed=i)
-            been_reset = time.perf_counter()
-            actions = _random_actions(envs.single_action_space, horizon, envs.num_envs, rng)
-            speed, physics_speed = time_episodes(envs, twin, actions, i)
-            rounds.append(
-                {
-                    "set_tasks_ms": 1e3 * (tasks_set - clock),
-                    "reset_ms": 1e3 * (been_reset - tasks_set),
-                    "env_steps_per_s": speed,
-                    "physics_steps_per_s": physics_speed,
-                    "sync_env_steps_per_s": _time_vector_env(sync, steps_each, rng, i),
-                    "async_env_steps_per_s": _time_vector_env(parallel, steps_each, rng, i),
-                }
-            )
-            print(f"{family.name}: round {i} of {command.rounds}", file=sys.stderr, flush=True)
-    except BaseException:
-        if parallel is not None:
-            parallel.close(terminate=True)
-        raise
-    finally:
-        for one in filter(None, (envs, twin, sync, parallel)):
-            one.close()
-
-    def median(values: Sequence[float | None]) -> float | None:
-        numbers = [v for v in values if v is not None]
-        return round(statistics.median(numbers), 4) if numbers else None
-
-    def ratio(over: str) -> float | None:
-        """Median of the ratios within a round, so that machine drift cancels."""
-        return median([r["env_steps_per_s"] / r[over] if r[over] else None for r in measured])  # type: ignore[operator]
-
-    measured = rounds[1:]  # the first warms up
+    with contextlib.closing(family.make_envs(command.tasks, command.episodes, horizon)) as envs:
+        envs.set_tasks(tasks)
+        made = time.perf_counter()
+        batch = _time_batch(envs, tasks, command.rounds, rng)
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024  # without the contenders
+        actor, physical = RandomActor(envs.spaces), isinstance(envs, Physical)
+    del envs  # its memory
+    rows = []
+    with ExitStack() as closing:
+        limit = closing.enter_context(contextlib.closing(sampling.limit())) if physical else None
+        for workers in counts:
+            others: dict[str, VectorEnv[Any, Any, Any]] = {}
+            if workers == counts[-1] and makers:
+                others = _vector_envs(makers, closing, parallel=command.processes and not metaworld)
+            rows.append(_time_sampling(sampling, actor, workers, limit, others, steps_each, command))
     return {
         "family": family.name,
         "tasks": command.tasks,
         "episodes": command.episodes,
+        "blocks": blocks,
         "tasks_s": round(drawn - begun, 4),
         "make_envs_s": round(made - drawn, 4),
-        **{key: median([r[key] for r in measured]) for key in measured[0]},
+        **batch,
         "peak_mib": peak,
-        "fraction_of_physics": ratio("physics_steps_per_s"),
-        "ratio_vs_sync": ratio("sync_env_steps_per_s"),
-        "ratio_vs_async": ratio("async_env_steps_per_s"),
+        **rows[-1],
+        "rows": [{name: row[name] for name in SPEEDS} for row in rows],
     }
+
+
+def _time_batch(
+    envs: TaskVecEnv, tasks: Sequence[Task], rounds: int, rng: np.random.Generator
+) -> dict[str, float | None]:
+    """Milliseconds of setting the tasks again and of a reset of the whole batch in this process; medians."""
+    seconds: list[tuple[float, float]] = []
+    for i in range(rounds + 1):
+        clock = time.perf_counter()
+        envs.set_tasks(tasks)
+        tasks_set = time.perf_counter()
+        envs.reset(seed=i)
+        seconds.append((tasks_set - clock, time.perf_counter() - tasks_set))
+        envs.step(random_actions(envs.single_action_space, envs.num_envs, rng))
+    setting, resetting = zip(*seconds[1:], strict=True)  # the first warms up
+    return {"set_tasks_ms": median([1e3 * s for s in setting]), "reset_ms": median([1e3 * s for s in resetting])}
+
+
+def _vector_envs(
+    makers: Sequence[Callable[[], gymnasium.Env[Any, Any]]], closing: ExitStack, *, parallel: bool
+) -> dict[str, VectorEnv[Any, Any, Any]]:
+    """Gymnasium's vector environments by name, in this process and, if asked for, in one process each."""
+    made: dict[str, VectorEnv[Any, Any, Any]] = {"sync": SyncVectorEnv(makers)}
+    closing.callback(made["sync"].close)
+    if parallel:
+        with ctrl_c_is_ours(later=True):
+            made["async"] = AsyncVectorEnv(makers)
+        closing.push(_closes(made["async"]))
+    return made
+
+
+def _closes(envs: VectorEnv[Any, Any, Any]) -> Callable[[Any, Any, Any], None]:
+    """An exit function: closes worker processes, and kills them after an exception."""
+    return lambda kind, error, trace: envs.close(terminate=kind is not None)
+
+
+def _time_sampling(
+    sampling: Sampling,
+    actor: RandomActor,
+    workers: int,
+    limit: PhysicsLimit | None,
+    others: Mapping[str, VectorEnv[Any, Any, Any]],
+    steps_each: int,
+    command: RolloutCommand,
+) -> dict[str, Any]:
+    """A row of results.
+
+    Args:
+        sampling: Sizes and tasks.
+        actor: Acts at random.
+        workers: Number of workers.
+        limit: Measures the limit; None without physics.
+        others: Gymnasium's vector environments.
+        steps_each: Steps of each of these.
+        command: Rounds and seed.
+    """
+    rng, streams = np.random.default_rng(command.seed), Streams(command.seed)
+
+    def collect(player: Player) -> Trajectories:
+        sampler = BlockSampler(player, len(sampling.tasks), sampling.episodes, sampling.horizon, sampling.blocks)
+        sampler.set_tasks(sampling.tasks)
+        return sampler.collect(actor, actor.begin(sampling.tasks, sampling.episodes), streams)[0]
+
+    speeds, limits = list[float](), list[float | None]()
+    theirs: dict[str, list[float]] = {name: [] for name in others}
+    with sampling.player(workers, collect) as player:
+        for i in range(command.rounds):
+            clock = time.perf_counter()
+            played = collect(player)
+            speeds.append(played.env_steps / (time.perf_counter() - clock))
+            limits.append(limit.steps_per_second() if limit else None)
+            for name, envs in others.items():
+                theirs[name].append(_time_vector_env(envs, steps_each, rng, i))
+            progress(sampling.family.name, workers, i + 1, command.rounds)
+    row = speed_row(workers, speeds, limits)
+    for name in ("sync", "async"):
+        measured = theirs.get(name, [None] * len(speeds))
+        row |= {f"{name}_env_steps_per_s": median(measured), f"ratio_vs_{name}": ratio(speeds, measured)}
+    return row
 
 
 def _check_size(family: Family, command: RolloutCommand) -> None:
@@ -252,8 +257,8 @@ def _check_size(family: Family, command: RolloutCommand) -> None:
         envs.close()
 
 
-COLUMNS = ("family", "env_steps_per_s", "fraction_of_physics", "ratio_vs_sync", "ratio_vs_async")
-"""Columns of the table over all families."""
+COLUMNS = ("family", *SPEEDS, "ratio_vs_sync", "ratio_vs_async")
+"""Columns of the table over several families."""
 
 
 EVERY: Mapping[str, Callable[[], Sequence[str]]] = {
@@ -269,13 +274,26 @@ def main(arguments: Sequence[str]) -> int:
         command: RolloutCommand = parse(RolloutCommand, "metarl bench rollout", arguments)
         check(command)
         everything = command.family in EVERY
-        families = [make_family(name) for name in (EVERY[command.family]() if everything else [command.family])]
-        rows = [bench_rollout(family, command) for family in families]
+        if command.out is not None:
+            check_picture(command.out)
+            if everything:
+                raise ValueError(f"--out: got --family {command.family}, expected one family for a picture")
+        specs = EVERY[command.family]() if everything else [command.family]
+        families = [make_family(spec) for spec in specs]
+        commands = [replace(command, family=spec) for spec in specs]
+        rows = [bench_rollout(family, one) for family, one in zip(families, commands, strict=True)]
+        if command.out is not None:
+            write_bytes(command.out, speed_picture(rows[0]["rows"], f"sampling of {rows[0]['family']}, random actions"))
     if command.json:
         end_with_json(rows if everything else rows[0])
-    elif everything:
+        return 0
+    if everything:
         print_table(COLUMNS, rows)
-    else:
-        for name, value in rows[0].items():
+        return 0
+    for name, value in rows[0].items():
+        if name not in (*SPEEDS, "rows"):
             print(f"{name:>24}  {cell(value)}")
+    print_table(SPEEDS, rows[0]["rows"])
+    if command.out is not None:
+        print(f"picture: {command.out}")
     return 0

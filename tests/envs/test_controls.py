@@ -14,8 +14,8 @@ from metarl.envs.controls import control_space
 from metarl.envs.locomotion import Locomotion
 from metarl.envs.mujoco_batch import gymnasium_asset
 from metarl.logs import warn_once
-from metarl.scripts.bench.rollout import _random_actions
 from metarl.types import Task
+from metarl.vector import random_actions
 
 MODEL = """
 <mujoco>
@@ -156,7 +156,7 @@ def test_every_control_of_a_robot_of_ones_own_acts(tmp_path: Path) -> None:
         seen.append(envs.step(action[None].astype(np.float32))[0][0])
     for moved in seen[1:]:
         assert not np.allclose(moved, seen[0], rtol=0, atol=1e-6)
-    actions = _random_actions(space, 3, 2, np.random.default_rng(0))
+    actions = random_actions(space, 6, np.random.default_rng(0))
     assert np.isfinite(actions).all()
     envs.close()
 

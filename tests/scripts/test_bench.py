@@ -27,6 +27,7 @@ from metarl.scripts.presets import default_settings
 from metarl.scripts.reference.agents import REFERENCES
 from metarl.seeding import Streams
 from metarl.training import meta_train
+from metarl.workers.blocks import BlockSampler, InProcess
 
 CPU = torch.device("cpu")
 SMALL = ("--episodes", "2", "--horizon", "10", "--rounds", "2", "--json")
@@ -122,18 +123,28 @@ def test_update_takes_the_agents_settings_and_refuses_what_it_cannot_measure(run
 
 def test_the_printed_parts_of_an_iteration_make_up_the_whole(run_metarl) -> None:
     words = ("--agent", "maml-trpo", "--family", "hopper-vel", "--tasks", "2", "--episodes", "2", "--horizon", "10")
-    code, out, err = run_metarl("bench", "iteration", *words, "--rounds", "1", "--json")
+    words += ("--workers", "0", "1", "--rounds", "1", "--out", "speed.png")
+    code, out, err = run_metarl("bench", "iteration", *words, "--json")
     assert code == 0, err
     value = json.loads(out.splitlines()[-1])
     for name in ("", "reference_"):
         parts = value[f"{name}parts"]
         assert set(parts) == {"sampling", "adaptation", "update", "rest"}
         assert sum(parts.values()) == pytest.approx(value[f"{name}seconds"], rel=1e-3)
-    sampling = value["parts"]["sampling"]
-    assert value["acting_seconds"] < sampling
-    assert value["fraction_of_physics"] == pytest.approx(value["physics_seconds"] / sampling, rel=1e-3)
-    assert value["fraction_of_physics"] < 1
+    alone, worker = value["rows"]
+    assert (alone["workers"], worker["workers"], value["workers"]) == (0, 1, 1)
+    assert 0 < alone["acting_seconds"] < alone["sampling"]
+    assert worker["acting_seconds"] is None, "workers act elsewhere"
+    for row in (alone, worker):
+        fraction = row["env_steps_per_s"] / row["physics_limit"]
+        assert row["fraction_of_limit"] == pytest.approx(fraction, rel=1e-3)
+    assert value["fraction_of_limit"] == worker["fraction_of_limit"]
+    assert worker["env_steps_per_s"] <= 2 * 2 * 2 * 10 / worker["sampling"] * 1.001
     assert value["ratio_vs_reference"] == pytest.approx(value["reference_seconds"] / value["seconds"], rel=1e-3)
+    assert Path("speed.png").read_bytes().startswith(b"\x89PNG")
+    code, _, err = run_metarl("bench", "iteration", *words)
+    assert code == 2
+    assert "exists already" in err
 
 
 def test_each_part_of_an_iteration_is_the_time_of_its_calls(monkeypatch) -> None:
@@ -149,13 +160,15 @@ def test_each_part_of_an_iteration_is_the_time_of_its_calls(monkeypatch) -> None
         return timed
 
     family = make_family("point-robot")
-    envs, streams, kind = family.make_envs(2, 2, 7), Streams(0), agent_class("maml-trpo")
-    agent: Any = kind.build(kind.Config(inner_steps=2), envs.spaces, device=CPU, rng=streams.learner)
+    streams, kind = Streams(0), agent_class("maml-trpo")
+    agent: Any = kind.build(kind.Config(inner_steps=2), family.spaces(7), device=CPU, rng=streams.learner)
     for name, seconds in (("act", 1.0), ("adapt", 100.0), ("meta_update", 1000.0)):
         setattr(agent, name, taking(seconds, getattr(agent, name)))
-    parts = iteration_bench.one_iteration(agent, envs, family, streams)
-    acted = sum(int(t.mask.any(axis=(0, 1)).sum()) for t in parts.pop("trajectories"))
-    assert acted <= 3 * 7
+    player = InProcess(family.make_envs)
+    parts = iteration_bench.one_iteration(agent, BlockSampler(player, 2, 2, 7), family, streams)
+    player.close()
+    acted = 3 * 7
+    assert parts.pop("env_steps") == 2 * 2 * acted, "episodes of point robots have equal lengths"
     assert parts == {
         "sampling": acted,
         "adaptation": 200.0,
@@ -169,14 +182,14 @@ def test_each_part_of_an_iteration_is_the_time_of_its_calls(monkeypatch) -> None
 def test_iterations_of_pearl_are_measured_with_their_gradient_steps(run_metarl) -> None:
     """Its preset has twenty warm-up iterations without gradient steps."""
     words = ("--agent", "pearl", "--family", "point-robot", "--tasks", "2", "--config.gradient-steps", "30", *SMALL)
-    code, out, err = run_metarl("bench", "iteration", *words)
+    code, out, err = run_metarl("bench", "iteration", *words, "--workers", "0")
     assert code == 0, err
     value = json.loads(out.splitlines()[-1])
     assert value["parts"]["update"] > 0.03, "thirty gradient steps take tens of milliseconds"
 
 
 def test_all_writes_a_page_with_every_section_and_prints_the_short_table(run_metarl, monkeypatch) -> None:
-    tiny = {"tasks": 2, "episodes": 2, "horizon": 10}
+    tiny = {"tasks": 2, "episodes": 2, "horizon": 10, "workers": (0,)}
 
     rollout, iteration, update = everything.bench_rollout, everything.bench_iteration, everything.bench_update
     monkeypatch.setattr(everything, "bench_rollout", lambda family, c: rollout(family, dataclasses.replace(c, **tiny)))

@@ -295,7 +295,7 @@ CUT = {
     "metarl.scripts.catalogue": ["catalogue"],
     "metarl.scripts.bench.rollout": ["bench_rollout"],
     "metarl.scripts.bench.update": ["bench_shape"],
-    "metarl.scripts.bench.iteration": ["one_iteration"],
+    "metarl.scripts.bench.iteration": ["Sampling"],
     "metarl.scripts.bench.everything": ["page"],
 }
 """Functions that are replaced, by module."""

@@ -3,18 +3,13 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import numpy as np
 import pytest
-from gymnasium import spaces
 
 import metarl
 from metarl.envs.metaworld.families import BenchmarkTasks
 from metarl.registry import FAMILIES, agent_class, make_family, names
-from metarl.scripts.bench.rollout import TURN, time_episodes
 from metarl.scripts.presets import META_WORLD_STEPS, PRESETS, PUBLISHED, default_settings
 from metarl.tasks import DiscreteTasks
-from metarl.types import Task
-from metarl.vector import TaskVecEnv
 
 
 def test_version_and_help(run_metarl) -> None:
@@ -93,38 +88,71 @@ def test_the_page_of_families_lists_them_all_with_their_horizons() -> None:
 @pytest.mark.parametrize("family", ["point-robot", "hopper-vel", "bandit:arms=3,pulls=4"])
 def test_bench_rollout_prints_its_keys(run_metarl, family: str) -> None:
     words = ("bench", "rollout", "--family", family, "--tasks", "2", "--episodes", "2", "--rounds", "1", "--json")
-    code, out, err = run_metarl(*words)
+    code, out, err = run_metarl(*words, "--workers", "0")
     assert code == 0, err
     value = json.loads(out.splitlines()[-1])
-    physics = {"physics_steps_per_s", "fraction_of_physics"}
+    physics = {"physics_limit", "fraction_of_limit"}
     others = {"env_steps_per_s", "sync_env_steps_per_s", "async_env_steps_per_s", "ratio_vs_sync", "ratio_vs_async"}
-    others |= {"tasks_s", "make_envs_s", "set_tasks_ms", "reset_ms", "peak_mib"}
-    assert {"family", "tasks", "episodes"} | physics | others == set(value)
+    others |= {"tasks_s", "make_envs_s", "set_tasks_ms", "reset_ms", "peak_mib", "cores", "blocks"}
+    assert {"family", "tasks", "episodes", "workers", "rows"} | physics | others == set(value)
     for key in others | (physics if family == "hopper-vel" else set()):
         assert value[key] > 0, key
     for ratio, other in (("ratio_vs_sync", "sync_env_steps_per_s"), ("ratio_vs_async", "async_env_steps_per_s")):
         assert value[ratio] == pytest.approx(value["env_steps_per_s"] / value[other], rel=1e-3, abs=1e-4)
     if family == "hopper-vel":
-        speeds = value["env_steps_per_s"], value["physics_steps_per_s"]
-        assert value["fraction_of_physics"] == pytest.approx(speeds[0] / speeds[1], rel=1e-3, abs=1e-4)
+        speeds = value["env_steps_per_s"], value["physics_limit"]
+        assert value["fraction_of_limit"] == pytest.approx(speeds[0] / speeds[1], rel=1e-3, abs=1e-4)
     else:
         assert {value[key] for key in physics} == {None}
+
+
+def test_bench_rollout_prints_and_draws_the_speed_by_number_of_workers(run_metarl, tmp_path: Path) -> None:
+    words = ("bench", "rollout", "--family", "hopper-vel", "--tasks", "2", "--episodes", "2", "--horizon", "20")
+    words += ("--rounds", "1", "--workers", "1", "0", "--no-processes", "--out", "speed.png")
+    code, out, err = run_metarl(*words)
+    assert code == 0, err
+    assert Path("speed.png").read_bytes().startswith(b"\x89PNG")
+    lines = [line.split() for line in out.splitlines()]
+    table = lines[lines.index(["workers", "cores", "env_steps_per_s", "physics_limit", "fraction_of_limit"]) :]
+    assert [line[0] for line in table] == ["workers", "0", "1", "picture:"]
+    code, _, err = run_metarl(*words)
+    assert code == 2
+    assert "speed.png, which exists already" in err, "nothing is overwritten"
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        (("--out", "speed.pdf"), "ends in .png"),
+        (("--out", "nowhere/speed.png"), "does not exist"),
+        (("--out", "speed.png", "--family", "all"), "expected one family"),
+        (("--workers", "-1"), "workers"),
+    ],
+)
+def test_bench_rollout_refuses_before_it_measures(run_metarl, words: tuple[str, ...], complaint: str) -> None:
+    code, _, err = run_metarl("bench", "rollout", *words)
+    assert code == 2
+    (line,) = err.splitlines()
+    assert complaint in line
 
 
 def test_bench_over_all_families_prints_one_table(run_metarl, monkeypatch) -> None:
     def measured(family, command):
         physics = 0.875 if family.name == "hopper-vel" else None
-        figures = {"fraction_of_physics": physics, "ratio_vs_sync": 2.0, "ratio_vs_async": 5.5}
+        figures = {"fraction_of_limit": physics, "ratio_vs_sync": 2.0, "ratio_vs_async": 5.5}
+        figures |= {"workers": 2, "cores": 4, "physics_limit": physics and 14109.3}
+        assert make_family(command.family).name == family.name, "workers make the same family"
         return {"family": family.name, "env_steps_per_s": 12345.678, **figures}
 
     monkeypatch.setattr("metarl.scripts.bench.rollout.bench_rollout", measured)
     code, out, _ = run_metarl("bench", "rollout", "--family", "all")
     assert code == 0
     title, *rows = (line.split() for line in out.splitlines())
-    assert title == ["family", "env_steps_per_s", "fraction_of_physics", "ratio_vs_sync", "ratio_vs_async"]
+    speeds = ["workers", "cores", "env_steps_per_s", "physics_limit", "fraction_of_limit"]
+    assert title == ["family", *speeds, "ratio_vs_sync", "ratio_vs_async"]
     assert [row[0] for row in rows] == names(FAMILIES)
-    assert ["hopper-vel", "12,346", "0.88", "2.00", "5.50"] in rows
-    assert ["point-robot", "12,346", "-", "2.00", "5.50"] in rows
+    assert ["hopper-vel", "2", "4", "12,346", "14,109", "0.88", "2.00", "5.50"] in rows
+    assert ["point-robot", "2", "4", "12,346", "-", "-", "2.00", "5.50"] in rows
     assert len({len(line) for line in out.splitlines()}) == 1, "columns are aligned"
     code, out, _ = run_metarl("bench", "rollout", "--family", "all", "--json")
     assert [row["family"] for row in json.loads(out.splitlines()[-1])] == names(FAMILIES)
@@ -136,70 +164,8 @@ def test_bench_over_all_families_prints_one_table(run_metarl, monkeypatch) -> No
 
 def test_bench_of_a_part_of_meta_worlds_episodes_is_not_compared_with_its_own_environments(run_metarl) -> None:
     words = ("bench", "rollout", "--family", "ml1", "--tasks", "2", "--episodes", "1", "--rounds", "1", "--json")
-    code, out, err = run_metarl(*words, "--horizon", "20")
+    code, out, err = run_metarl(*words, "--horizon", "20", "--workers", "0")
     assert code == 0, err
     value = json.loads(out.splitlines()[-1])
-    assert value["fraction_of_physics"] > 0
+    assert value["fraction_of_limit"] > 0
     assert value["ratio_vs_sync"] is None
-
-
-class FallsAtOnce(TaskVecEnv):
-    """Row i ends after i + 1 steps."""
-
-    def __init__(self) -> None:
-        super().__init__(1, 3, 10, spaces.Box(0, 0, (1,)), spaces.Box(-1, 1, (1,)))
-        self.asked = 0
-
-    def _apply_tasks(self, tasks) -> None: ...
-
-    def _reset_rows(self, rows, rng) -> None: ...
-
-    def _observe(self, rows):
-        return np.zeros((len(rows), 1))
-
-    def _step_rows(self, rows, actions):
-        self.asked += len(rows)
-        never = np.zeros(len(rows), dtype=bool)
-        return np.zeros(len(rows)), self._elapsed[rows] >= rows, never, {}
-
-
-class Stepped(FallsAtOnce):
-    """Notes which rows the physics steps."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.stepped: list[list[int]] = []
-
-    def set_controls(self, rows, actions):
-        assert len(actions) == len(rows)
-
-    def bare_physics(self, rows):
-        self.stepped.append(rows.tolist())
-
-
-def test_bench_counts_only_the_steps_of_live_rows() -> None:
-    envs, twin = FallsAtOnce(), Stepped()
-    for one in (envs, twin):
-        one.set_tasks([Task.of("f", x=0)])
-    ours, physics = time_episodes(envs, twin, np.zeros((10, 3, 1)), seed=0)
-    assert envs.asked == 6
-    assert twin.stepped == [[0, 1, 2], [1, 2], [2]]
-    assert ours > 0
-    assert physics is not None
-    assert physics > 0
-    assert time_episodes(envs, None, np.zeros((10, 3, 1)), seed=0)[1] is None
-
-
-def test_bench_lets_ours_and_the_physics_take_turns(monkeypatch) -> None:
-    turns: list[str] = []
-    family = make_family("half-cheetah-vel")
-    envs, twin = (family.make_envs(1, 1, TURN + 5) for _ in range(2))
-    for one in (envs, twin):
-        one.set_tasks(family.distribution.held_out(1))
-    step, physics = envs.step, twin.bare_physics
-    monkeypatch.setattr(envs, "step", lambda action: (turns.append("ours"), step(action))[1])
-    monkeypatch.setattr(twin, "bare_physics", lambda rows: (turns.append("physics"), physics(rows))[1])
-    time_episodes(envs, twin, np.zeros((TURN + 5, 1, 6)), seed=0)
-    assert turns == ["ours"] * TURN + ["physics"] * TURN + ["ours"] * 5 + ["physics"] * 5
-    envs.close()
-    twin.close()

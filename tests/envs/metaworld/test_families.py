@@ -192,6 +192,7 @@ def test_all_fifty_classes_are_there() -> None:
 def test_meta_worlds_largest_benchmark_fits_into_memory(with_goals: Callable[[str], None]) -> None:
     with_goals("ml45")
     words = ("--family", "ml45", "--tasks", "45", "--episodes", "10", "--horizon", "50", "--rounds", "1", "--json")
+    words += ("--workers", "0")
     command = [sys.executable, "-c", "import metarl.scripts.cli as c; raise SystemExit(c.main())", "bench", "rollout"]
     done = subprocess.run([*command, *words], capture_output=True, text=True, check=True)  # whose peak is its own
     assert json.loads(done.stdout.splitlines()[-1])["peak_mib"] <= 4096
