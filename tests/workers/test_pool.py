@@ -79,7 +79,7 @@ def test_workers_that_die_between_collects_are_replaced(shared: Processes, trial
     before = pids(shared)
     for pid in before:
         os.kill(pid, signal.SIGKILL)
-    soon(lambda: all(map(gone, before)))
+    soon(lambda: not any(Path(f"/proc/{pid}").exists() for pid in before))  # a zombie may have open files
     assert_same(trial(point_robot()).play(shared), expected)
     assert len(shared._workers) == 2
     assert not set(before) & set(pids(shared))
@@ -177,7 +177,7 @@ WORDS = {
 }
 
 
-@pytest.mark.parametrize("fault", list(WORDS))
+@pytest.mark.parametrize("fault", [*(f for f in WORDS if f != "stuck"), pytest.param("stuck", marks=pytest.mark.slow)])
 def test_a_block_that_fails_three_times_ends_it_with_the_workers_traceback(made, trial, fault: str) -> None:
     pool = made(fault, silent=0.5)
     what, line = WORDS[fault]
