@@ -150,6 +150,7 @@ def test_a_block_that_always_fails_ends_the_run_with_exit_code_1(
     traces.assert_none()
 
 
+@SLOW
 def test_numbers_that_are_not_finite_end_the_run_with_exit_code_2(start, traces: Traces, tmp_path: Path) -> None:
     words = (*FATAL, "--out", tmp_path / "run", "--iterations", 9, "--workers", 2)
     process = start(*words, FATAL="nan", FATAL_FOLDER=str(tmp_path), FATAL_TIMES="100")
