@@ -9,7 +9,6 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from pathlib import Path
 from types import FrameType
 from typing import TextIO
 
@@ -47,19 +46,6 @@ def say_to(notes: TextIO) -> None:
     """Redirects the warnings of a worker process to a file that its owner reads."""
     global _told
     _told = notes
-
-
-def pass_on(notes: Path, seen: int) -> int:
-    """Prints the notes of a worker process after their first `seen` bytes; returns their new length, bytes."""
-    with contextlib.suppress(OSError):
-        if notes.stat().st_size > seen:
-            with open(notes, "rb") as file:
-                file.seek(seen)
-                new = file.read()
-            new = new[: new.rfind(b"\n") + 1]  # whole lines
-            pass_on_lines(new.decode("utf-8", errors="replace").splitlines())
-            return seen + len(new)
-    return seen
 
 
 def pass_on_lines(lines: Iterable[str]) -> None:
