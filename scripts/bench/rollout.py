@@ -18,7 +18,6 @@ from gymnasium.vector import AsyncVectorEnv, SyncVectorEnv, VectorEnv
 from metarl.config import Rounds, Rows, RowsOrOwn, Seed, check
 from metarl.envs.metaworld.classes import MANIPULATIONS
 from metarl.envs.metaworld.families import BenchmarkTasks, class_of
-from metarl.gymnasium_envs.pool import ctrl_c_is_ours
 from metarl.memory import check_memory
 from metarl.registry import FAMILIES, make_family, names
 from metarl.scripts.bench.tables import cell, print_table
@@ -29,6 +28,7 @@ from metarl.sizes import check_actions, tasks_memory
 from metarl.tasks import Family
 from metarl.types import Task
 from metarl.vector import TaskVecEnv, random_actions
+from metarl.workers.server import ctrl_c_is_ours
 
 REFERENCE_ROWS = 40
 REFERENCE_STEPS = 100

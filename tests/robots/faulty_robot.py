@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import itertools
 import os
 import signal
 import time
@@ -56,6 +57,8 @@ class Faulty(gymnasium.Env):
             ctypes.string_at(0)
         if self.fault == "hang":
             time.sleep(1000)
+        if self.fault == "stuck":
+            sum(itertools.repeat(0))
 
 
 def family(fault: str, after: int = 3, **settings: Any) -> Family:
@@ -66,11 +69,20 @@ def family(fault: str, after: int = 3, **settings: Any) -> Family:
 
 def raising() -> Family:
     """Breaks down in the second iteration of two tasks x three episodes in two processes."""
-    return family("raise", after=90, workers="async")
+    return family("raise", after=90)
 
 
 def hanging() -> Family:
-    return family("hang", after=90, workers="async")
+    return family("hang", after=90)
+
+
+def stuck() -> Family:
+    """Hangs outside of Python, where no signal handler of Python runs."""
+    return family("stuck", after=90)
+
+
+def exiting() -> Family:
+    return family("exit", after=90)
 
 
 def breaking() -> Family:

@@ -8,14 +8,14 @@ from types import SimpleNamespace
 from typing import Any
 
 import gymnasium
+import metarl.measure as home
 import numpy as np
 import pytest
 from gymnasium import spaces
+from metarl.measure import settled
 
-import metarl.measure as home
 from metarl import Family, gymnasium_family, uniform
 from metarl.gymnasium_envs.from_gym import gym_family, gym_spec
-from metarl.measure import settled
 from metarl.own_code.errors import EnvError
 from metarl.registry import is_own_code, make_family
 from metarl.stepping import Stepping

@@ -16,9 +16,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from metarl.measure import settled
 
 from metarl.gymnasium_envs import rows
-from metarl.measure import settled
 from metarl.own_code import guest
 from metarl.own_code.errors import EnvError
 
