@@ -57,6 +57,8 @@ class Faulty(gymnasium.Env):
             ctypes.string_at(0)
         if self.fault == "hang":
             time.sleep(1000)
+        if self.fault == "sleep":
+            time.sleep(0.4)
         if self.fault == "stuck":
             sum(itertools.repeat(0))
 
