@@ -62,7 +62,7 @@ class Files:
 
     def close(self) -> None:
         """Closes the files of one worker."""
-        for file in (self.inbox, self.outbox, self.status, self.trace, self.notes):
+        for file in (self.actor, self.inbox, self.outbox, self.status, self.trace, self.notes):
             file.close()
 
 

@@ -9,6 +9,7 @@ import os
 import shutil
 import signal
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from multiprocessing import forkserver, resource_tracker, util
 
@@ -22,6 +23,8 @@ ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THRE
 """Environment of the server: libraries that read it when they are imported use one thread."""
 FOLDER = "METARL_LISTENER_FOLDER"
 """Environment variable of the server: folder of the socket that it listens on."""
+OWNER_SECONDS = 1.0
+"""Time in which an owner whose files are closed is gone, s."""
 
 
 @contextlib.contextmanager
@@ -62,11 +65,16 @@ def start_server(more: Sequence[str] = ()) -> None:
 
 
 def remove_folder_at_end() -> None:
-    """Makes the server remove the folder of its socket; its owner cannot if it is killed."""
-    server, folder = os.getpid(), os.environ.pop(FOLDER, "")
+    """Makes the server remove the folder of its socket if its owner was killed; a living owner does that itself."""
+    server, owner, folder = os.getpid(), os.getppid(), os.environ.pop(FOLDER, "")
 
     def remove() -> None:
-        if folder and os.getpid() == server:
+        if not folder or os.getpid() != server:
+            return
+        until = time.monotonic() + OWNER_SECONDS
+        while os.getppid() == owner and time.monotonic() < until:
+            time.sleep(0.01)
+        if os.getppid() != owner:
             shutil.rmtree(folder, ignore_errors=True)
 
     atexit.register(remove)

@@ -32,6 +32,10 @@ class SharedFile:
     def __reduce__(self) -> Any:
         return _received, (DupFd(self.descriptor),)
 
+    def duplicate(self) -> SharedFile:
+        """The same file, to be closed separately."""
+        return SharedFile(os.dup(self.descriptor))
+
     def content(self, start: int = 0) -> bytes:
         """The bytes from byte `start` on."""
         return os.pread(self.descriptor, max(os.fstat(self.descriptor).st_size - start, 0), start)

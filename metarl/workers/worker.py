@@ -51,7 +51,7 @@ class Worker:
     def __init__(
         self, actor: SharedFile, make_envs: Packed, *, with_main: bool = False, main: Callable[..., None] = serve
     ) -> None:
-        self.files = Files(actor)
+        self.files = Files(actor.duplicate())  # the pool may be closed before this worker is started
         self.connection, theirs = multiprocessing.Pipe()
         self._status = shared_numbers(self.files.status, STATUS)
         self._calls = self._status[CALLED : CALLED + NUM_CALL_NUMBERS]

@@ -38,6 +38,8 @@ SLOW = tuple((rows, steps) for rows in (ROWS, 10, 5, 2) for steps in (LONGEST_EP
 """Smaller numbers of episodes and steps for slow environments; the largest that fit into the time are used."""
 COMPARED_TASKS = 1000
 """Training tasks that are compared with the held-out ones."""
+WORKER_START = 3.0
+"""Seconds that the start of a worker process takes, about: it imports torch."""
 SHARE = 0.6
 """Share of the remaining time that the comparison of tasks is planned to take."""
 
@@ -74,7 +76,7 @@ def _looked_at(family: Family, clock: Clock, spec: str) -> Iterator[Problem | No
         yield from found
         if any(isinstance(p, Problem) and p.kind in ("space", "fault") for p in found):
             return
-        if clock.start("construction in a worker process"):
+        if clock.start("construction in a worker process", WORKER_START):
             yield from _in_a_worker(family, spec, make, tasks[0], clock)
         make = make.with_stepping(replace(make.stepping, timeout=_patience(make, clock)))
         family = family.with_single_envs(make)
