@@ -40,7 +40,7 @@ class Mine(MamlTrpo):
 def work():
     done = metarl.train(Mine, "point-robot", out="run", workers=sys.argv[1], iterations=int(sys.argv[2]), tasks=4,
                         episodes=2, horizon=10, blocks=4, track="none", hidden=(8,))
-    print("done", done.progress.iteration, __file__ == sys.argv[0])
+    print("done", done.progress.iteration, Path(__file__).name == "mine.py")
 """
 GUARDED = f'{AGENT}\nif __name__ == "__main__":\n    work()\n'
 BARE = f"{AGENT}\nwork()\n"
@@ -88,7 +88,9 @@ def test_a_guarded_script_that_defines_its_agent_has_it_in_workers(script, tmp_p
 
 @pytest.mark.parametrize("how", [("mine.py",), pytest.param(("-",), marks=SLOW)])
 def test_without_a_guard_auto_goes_on_in_this_process_with_one_line(script, tmp_path: Path, how) -> None:
-    code, out, err = script(BARE.replace("__file__ == ", "") if how == ("-",) else BARE, "auto", "3", how=how)
+    code, out, err = script(
+        BARE.replace("Path(__file__).name == ", "") if how == ("-",) else BARE, "auto", "3", how=how
+    )
     assert code == 0, err
     assert "done 3" in out
     assert acted(tmp_path) == 1

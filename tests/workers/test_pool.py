@@ -116,17 +116,20 @@ def test_a_server_that_dies_takes_its_workers_along_and_is_started_again(shared:
     assert_same(trial(point_robot()).play(shared), expected)
 
 
-def test_files_threads_and_processes_do_not_grow(shared: Processes, trial) -> None:
+def test_files_threads_and_processes_do_not_grow(shared: Processes, trial, soon) -> None:
     def counted() -> tuple[int, int, int]:
         children = len([p for p in Path("/proc").glob("[0-9]*/stat") if f" {os.getpid()} " in _text(p)])
         return len(os.listdir("/proc/self/fd")), threading.active_count(), children
 
     for _ in range(2):
         trial(point_robot()).play(shared)
+    soon(lambda: len(pids(shared)) == 2)
     before = counted()
     for i in range(6):
+        soon(lambda: len(pids(shared)) == 2)
         os.kill(pids(shared)[i % 2], signal.SIGKILL)
         trial(point_robot()).play(shared)
+    soon(lambda: len(pids(shared)) == 2)
     after = counted()
     assert after[0] <= before[0]
     assert after[1:] == before[1:]
@@ -268,12 +271,11 @@ def _children(pid: int) -> list[int]:
 
 
 def test_a_pool_that_is_closed_while_it_starts_leaves_nothing(soon) -> None:
-    before = len(os.listdir("/proc/self/fd"))
     pool = Processes(point_robot().make_envs, 3)
     workers = list(pool._workers)
     pool.close()
     soon(lambda: all(worker._settled and worker.pid is None for worker in workers))
-    soon(lambda: len(os.listdir("/proc/self/fd")) <= before)
+    assert all(worker.connection.closed and worker.files.outbox.descriptor == -1 for worker in workers)
 
 
 def test_a_pool_that_is_forgotten_ends_its_workers(trial, soon) -> None:
