@@ -197,7 +197,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         runs = _one_per_seed(door, run)
     if not door.resume and (run.stepping or family_name.partition(":")[0] not in names(FAMILIES)):
         choice = door.choice()
-        if choice.ray or choice.count:  # an environment may end its process
+        if run.stepping and (choice.ray or choice.count):  # an environment may end its process
             seen = effect_warnings_apart(run.family, run.stepping, run.spaces.horizon)
         else:
             seen = effect_warnings(dataclasses.replace(family, horizon=run.spaces.horizon))
