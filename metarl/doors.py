@@ -95,7 +95,7 @@ def train(
         preset: Name of the preset to start from.
         track: Trackers, separated by commas: `tensorboard`, `csv`, `wandb`, `mlflow`; or `none`.
         watch: Further watchers.
-        stepping: Stepping of your own Gymnasium environments; by default that of their family.
+        stepping: Settings of your own Gymnasium environments; by default those of their family.
         workers: Processes that sample: `auto` (by the number of cores), a number (0: this process), `ray`, or `ray:N`.
             Results do not depend on it.
         **settings: Changes to the preset: settings of the run (fields of `TrainConfig`) and of the agent (fields of its

@@ -9,7 +9,7 @@ from functools import partial
 
 import numpy as np
 
-from metarl.types import Floats
+from metarl.types import Floats, Task
 
 MOST_COMPONENTS = 10_000
 """Upper bound on the components of a parameter."""
@@ -134,3 +134,13 @@ def _bounds(
 
 def _is_whole(value: object) -> bool:
     return isinstance(value, int | np.integer) and not isinstance(value, bool)
+
+
+def describe(task: Task | None) -> str:
+    """A task in words, with all digits of its numbers."""
+    if task is None:
+        return "no task yet"
+    return ", ".join(
+        f"{name} = {values[0]!r}" if len(values) == 1 else f"{name} = ({', '.join(map(repr, values))})"
+        for name, values in task.parameters
+    )

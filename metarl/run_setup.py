@@ -13,7 +13,6 @@ import torch
 from metarl.agent import MetaAgent
 from metarl.config import check
 from metarl.evaluation import TASKS_AT_ONCE
-from metarl.measure import settled
 from metarl.memory import RunSize, agent_memory, check_memory, slow_parts
 from metarl.presets import PresetName, default_settings
 from metarl.runs import RunConfig, TrainConfig, resolve_device, use_matmul
@@ -31,7 +30,7 @@ class RunSettings:
     Args:
         training: Settings of the run.
         agent: Settings of the agent, an instance of its `Config`.
-        stepping: Stepping of Gymnasium environments; None for any other family.
+        stepping: Settings of Gymnasium environments; None for any other family.
     """
 
     training: TrainConfig
@@ -129,8 +128,7 @@ def set_up(
         own_agent=kind,
     )
     warnings = refuse_impossible(run, family)
-    stepping = settled(family.with_stepping(run.stepping), training.tasks * training.episodes)
-    return dataclasses.replace(run, stepping=stepping), family.with_stepping(stepping), warnings
+    return run, family.with_stepping(run.stepping), warnings
 
 
 def on_this_machine(training: TrainConfig, named: Collection[str], *, resumed: bool) -> TrainConfig:

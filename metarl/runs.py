@@ -27,8 +27,10 @@ from metarl.registry import agent_class, is_own_agent
 from metarl.stepping import Stepping
 from metarl.types import Progress, Spaces
 
-STEPPING_FIELDS = ("stepping.workers", "stepping.processes", "stepping.timeout")
-"""Settings of the process that steps environments; results do not depend on them."""
+STEPPING_FIELDS = ("stepping.timeout",)
+"""Settings of single environments that results do not depend on."""
+RETIRED_STEPPING = ("workers", "processes")
+"""Settings of single environments in early runs of version 0.1; the option `--workers` replaces them."""
 ADDED = {"max_std": 0.0, "std": "shared", "mean": "linear", "deviation_floor": 0.0}
 """Settings of agents that were added later, with the value that reproduces earlier runs."""
 RETIRED = ("task_parameters", "context_collects", "context_size", "anneal_iterations")
@@ -84,7 +86,7 @@ class RunConfig:
         training: Settings of the run.
         agent_config: Settings of the agent, an instance of its `Config`.
         spaces: Sizes and bounds of the environments that the agent was built for.
-        stepping: Stepping of your own Gymnasium environments; None for any other family.
+        stepping: Settings of your own Gymnasium environments; None for any other family.
         own_agent: Class of an agent that no package registers, as the caller named it; `config.json` records only
             `agent`, `module:Class`.
     """
@@ -145,7 +147,8 @@ class RunConfig:
         kind = agent_of_config(path, value, agent)
         try:
             # Absent in early runs of version 0.1.
-            stepping, training = value.get("stepping"), {"matmul": "float32", "blocks": 1, **value["training"]}
+            training = {"matmul": "float32", "blocks": 1, **value["training"]}
+            stepping = {k: v for k, v in (value.get("stepping") or {}).items() if k not in RETIRED_STEPPING}
             spaces = {"observation_units": [], "task_parameters": [], **value["spaces"]}
             fields = {one.name for one in dataclasses.fields(kind.Config)}
             agent_config = upgraded(value["agent_config"], fields)

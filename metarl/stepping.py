@@ -1,12 +1,12 @@
-"""Stepping of environments that are made one by one: in this process or in worker processes."""
+"""Environments that are made one by one, such as Gymnasium's, and the time limit of their calls."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, Protocol, TypeAlias
+from typing import Protocol, TypeAlias
 
-from metarl.config import RoundsOrNone, Seconds
+from metarl.config import Seconds
 from metarl.vector import TaskVecEnv
 
 MakeEnvs: TypeAlias = Callable[[int, int, int], TaskVecEnv]
@@ -17,17 +17,13 @@ MakeEnvs: TypeAlias = Callable[[int, int, int], TaskVecEnv]
 class Stepping:
     """Stepping of environments that are made one by one (Gymnasium environments)."""
 
-    workers: Literal["auto", "sync", "async"] = "auto"
-    """sync: this process; async: worker processes; auto: the faster one, measured at the start."""
-    processes: RoundsOrNone = 0
-    """Number of worker processes; 0 for one per core."""
     timeout: Seconds = 60.0
-    """Time limit of one call of an environment (make, reset, step), s; a slower call ends the run.
+    """Time limit of one call of an environment (make, reset, step), s; a slower call counts as hung.
     A hung close is skipped."""
 
 
 class SingleEnvs(Protocol):
-    """Environments that are made one by one and stepped as a batch, here or in worker processes."""
+    """Environments that are made one by one and stepped as a batch."""
 
     @property
     def stepping(self) -> Stepping:
@@ -35,11 +31,11 @@ class SingleEnvs(Protocol):
         ...
 
     def with_stepping(self, stepping: Stepping) -> SingleEnvs:
-        """The same environments, stepped in another way."""
+        """The same environments with other settings."""
         ...
 
     def drawing(self) -> SingleEnvs:
-        """The same environments, made for rendering and stepped in this process.
+        """The same environments, made for rendering.
 
         Raises:
             ValueError: They cannot render.

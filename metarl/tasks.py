@@ -252,7 +252,7 @@ class Family:
         distribution: Distribution of its tasks.
         horizon: `T`, steps of an episode, unless the run sets another.
         make_envs: `(M, E, horizon) ->` the batch of environments.
-        single_envs: `make_envs` again if it makes single environments, which worker processes can step. Dropped if
+        single_envs: `make_envs` again if it makes single environments, whose calls have a time limit. Dropped if
             `make_envs` is replaced by another function.
         class_of: Maps a task to the name of its class, if results are also reported per class.
         reward_version: Name of the reward function, if the benchmark has had several; reported with every number.
@@ -273,7 +273,7 @@ class Family:
 
     @property
     def stepping(self) -> Stepping | None:
-        """Stepping of its single environments; None for a batch that steps itself."""
+        """Settings of its single environments; None for a batch that steps itself."""
         return self.single_envs.stepping if self.single_envs else None
 
     def with_single_envs(self, envs: SingleEnvs) -> Family:
@@ -281,13 +281,13 @@ class Family:
         return replace(self, make_envs=envs, single_envs=envs)
 
     def with_stepping(self, stepping: Stepping | None) -> Family:
-        """The same family, its single environments stepped in another way; unchanged if None or without any."""
+        """The same family, its single environments with other settings; unchanged if None or without any."""
         if stepping is None or self.single_envs is None:
             return self
         return self.with_single_envs(self.single_envs.with_stepping(stepping))
 
     def drawing(self) -> Family:
-        """The same family, made for rendering: single environments in this process; any other batch renders as it is.
+        """The same family, made for rendering; a batch that steps itself renders as it is.
 
         Raises:
             ValueError: The single environments cannot render.

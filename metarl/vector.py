@@ -12,6 +12,7 @@ import numpy as np
 from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
+from numpy.typing import NDArray
 
 from metarl.finite import NotFiniteError
 from metarl.logs import warn_once
@@ -19,6 +20,10 @@ from metarl.types import Bools, Floats, Spaces, Task
 
 logger = logging.getLogger(__name__)
 
+
+ROW, CALLS, LIMIT = range(3)
+"""Indices of the numbers of `TaskVecEnv.report_calls`."""
+NUM_CALL_NUMBERS = 3
 
 _core_limit: int | None = None
 
@@ -171,6 +176,16 @@ class TaskVecEnv(VectorEnv[Floats, Floats, Any], ABC):
         self._apply_tasks(tasks)
         self.tasks = tuple(tasks)
         self._over[:] = True
+
+    def report_calls(self, numbers: NDArray[np.int64]) -> None:
+        """Reports calls of single environments, for the owner of a worker process; call it before the first reset.
+
+        A batch that steps itself reports nothing.
+
+        Args:
+            numbers: `[3]`, written at each call: the row that is called, the number of calls so far, and the time limit
+                of the call, ms (0 between calls).
+        """
 
     def render_row(self, row: int, width: int, height: int) -> np.ndarray:
         """An image of the current state of one row.

@@ -44,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         progress = _Progress(spec)
         clock = Clock(command.seconds, progress.show)
         family = make_family(spec)
-        findings = examine(family, clock)
+        findings = examine(family, clock, spec)
     progress.end()
     for sentence in findings.seen:
         print(f"seen: {sentence.message}")

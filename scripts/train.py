@@ -17,7 +17,7 @@ from metarl.agent import MetaAgent
 from metarl.checkpoint import UnfitError
 from metarl.config import RoundsOrNone, check
 from metarl.finite import NotFiniteError
-from metarl.gymnasium_envs.check.short_test import effect_warnings
+from metarl.gymnasium_envs.check.short_test import effect_warnings, effect_warnings_apart
 from metarl.gymnasium_envs.from_gym import PREFIX, gym_spec, named_again
 from metarl.own_code.errors import EnvError
 from metarl.own_code.guest import limit_output
@@ -196,7 +196,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _warn(warnings)
         runs = _one_per_seed(door, run)
     if not door.resume and (run.stepping or family_name.partition(":")[0] not in names(FAMILIES)):
-        seen = effect_warnings(dataclasses.replace(family, horizon=run.spaces.horizon))
+        choice = door.choice()
+        if run.stepping and (choice.ray or choice.count):  # an environment may end its process
+            seen = effect_warnings_apart(run.family, run.stepping, run.spaces.horizon)
+        else:
+            seen = effect_warnings(dataclasses.replace(family, horizon=run.spaces.horizon))
         _warn(f"{line}; see metarl check {shlex.quote(run.family)}" for line in seen)
     ends, blown = [], []
     for one_door, one_run in runs:

@@ -49,5 +49,5 @@ def test_an_installed_package_announces_its_families(tmp_path: Path, tiny) -> No
     metarl = Path(sys.executable).parent / "metarl"
     families = {f["name"]: f for f in json.loads(run(metarl, "list", "--json").splitlines()[-1])["families"]}
     assert families["my-cart"]["parameters"][0]["meaning"].startswith("gravity, m/s^2")
-    run(metarl, "train", "rl2", "my-cart", "--out", tmp_path / "run", *tiny, "--workers", "sync")
+    run(metarl, "train", "rl2", "my-cart", "--out", tmp_path / "run", *tiny, "--workers", "0")
     assert "40 held-out tasks" in run(metarl, "evaluate", tmp_path / "run")

@@ -1,70 +1,78 @@
-"""A batch of Gymnasium environments, stepped in this process or in worker processes."""
+"""A batch of Gymnasium environments, stepped one after another in this process."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 from gymnasium import spaces
+from numpy.typing import NDArray
 
 from metarl.gymnasium_envs.answers import FLOAT32_MAX, UNBOUNDED
-from metarl.gymnasium_envs.pool import WorkerRows
-from metarl.gymnasium_envs.rows import LEAVE, VERDICT, Layout, Maker, TaskRow, describe, make_rows
+from metarl.gymnasium_envs.rows import LEAVE, VERDICT, Layout, Maker, TaskRow, make_rows
 from metarl.own_code.guest import guest, say_once, time_limit
+from metarl.parameters import describe
 from metarl.stepping import Stepping
 from metarl.types import Bools, Floats, Task
-from metarl.vector import TaskVecEnv
+from metarl.vector import CALLS, LIMIT, NUM_CALL_NUMBERS, TaskVecEnv
 
 GYMNASIUM_ENV_BYTES = 4096
 """Lower bound on the memory of a Gymnasium environment, bytes: object, spaces, random number generator."""
 
 
-class LocalRows:
-    """Steps all rows in this process, by Gymnasium's `SyncVectorEnv`.
+class Rows:
+    """All rows of a batch, stepped by Gymnasium's `SyncVectorEnv`.
 
     Args:
         maker: Makes an environment for a task.
         layout: The environment's spaces.
         num_rows: `N`.
         timeout: Time limit of one call of an environment, s; only enforced in the main thread, which receives signals.
+        calls: `[3]`, as in `TaskVecEnv.report_calls`.
     """
 
-    def __init__(self, maker: Maker, layout: Layout, num_rows: int, timeout: float) -> None:
-        self._progress = np.zeros(2, dtype=np.int64)
-        self._rows = make_rows(maker, layout, range(num_rows), self._progress)
-        self._timeout = timeout
+    def __init__(self, maker: Maker, layout: Layout, num_rows: int, timeout: float, calls: NDArray[np.int64]) -> None:
+        self._calls, self._timeout = calls, timeout
+        self._rows = make_rows(maker, layout, range(num_rows), calls)
         self._first_step = True
 
     def reset(self, tasks: Sequence[Task], seeds: np.ndarray) -> Floats:
         """Resets the rows that have a seed and returns reports `[N, O + 4]`; `tasks` and `seeds` are `[N]`."""
         self._first_step = True
-        with guest(), self._time_limit():
+        with guest(), self._calling():
             return self._rows.reset(options={"tasks": tasks, "seeds": seeds})[0]
 
     def step(self, actions: Floats) -> Floats:
         """Steps with actions `[N, A]` and returns reports `[N, O + 4]`."""
         first, self._first_step = self._first_step, False  # environments set handlers as late as here
-        with guest(handlers=first), self._time_limit():
+        with guest(handlers=first), self._calling():
             return self._rows.step(actions)[0]
 
     def picture(self, row: int) -> np.ndarray:
         """The image that one environment renders, `[height, width, 3]`."""
-        with guest(), self._time_limit():
+        with guest(), self._calling():
             return self._rows.envs[row].picture()  # type: ignore[attr-defined]
 
     def close(self) -> None:
         """Closes the environments; if one hangs, the rest are left open."""
-        with guest(), self._time_limit():
+        with guest(), self._calling():
             answering = True
             for row in self._rows.envs:
                 assert isinstance(row, TaskRow)
                 answering = row.put_away(leave=not answering) and answering
         self._rows.close()
 
-    def _time_limit(self) -> contextlib.AbstractContextManager[None]:
-        return time_limit(self._timeout, lambda: int(self._progress[1]))
+    @contextlib.contextmanager
+    def _calling(self) -> Iterator[None]:
+        """Limits the time of each call, and reports the limit meanwhile."""
+        self._calls[LIMIT] = max(round(1000 * self._timeout), 1)
+        try:
+            with time_limit(self._timeout, lambda: int(self._calls[CALLS])):
+                yield
+        finally:
+            self._calls[LIMIT] = 0
 
 
 class GymnasiumBatch(TaskVecEnv):
@@ -79,7 +87,7 @@ class GymnasiumBatch(TaskVecEnv):
         horizon: `T`.
         maker: Makes an environment for a task.
         layout: The environment's spaces.
-        stepping: Stepping of the rows; `auto` means `sync` here (`metarl.measure.settled` has resolved it before).
+        stepping: Time limit of a call.
     """
 
     def __init__(
@@ -98,22 +106,28 @@ class GymnasiumBatch(TaskVecEnv):
         )
         self.observation_units, self.row_bytes = layout.units, GYMNASIUM_ENV_BYTES
         self._maker, self._layout, self._stepping = maker, layout, stepping
-        self._rows: LocalRows | WorkerRows | None = None
+        self._rows: Rows | None = None
+        self._calls = np.zeros(NUM_CALL_NUMBERS, dtype=np.int64)
         self._reports = np.zeros((self.num_envs, layout.observation_size + VERDICT))
         self._row_tasks: list[Task] = []
         self._blown_at_reset = np.zeros(self.num_envs, dtype=np.bool_)  # [N]
+
+    def report_calls(self, numbers: NDArray[np.int64]) -> None:
+        """Reports each call of an environment in `numbers`; see `TaskVecEnv.report_calls`.
+
+        Raises:
+            RuntimeError: Environments have been reset before.
+        """
+        if self._rows is not None:
+            raise RuntimeError("report_calls: got a batch that was reset before; call report_calls first")
+        self._calls = numbers
 
     def _apply_tasks(self, tasks: Sequence[Task]) -> None:
         self._row_tasks = [task for task in tasks for _ in range(self.episodes)]
 
     def _reset_rows(self, rows: np.ndarray, rng: np.random.Generator) -> None:
-        if self._rows is None:  # late, so that reading the spaces of a batch starts no process
-            arguments = (self._maker, self._layout, self.num_envs)
-            self._rows = (
-                WorkerRows(*arguments, self._stepping.processes, self._stepping.timeout)
-                if self._stepping.workers == "async"
-                else LocalRows(*arguments, self._stepping.timeout)
-            )
+        if self._rows is None:
+            self._rows = Rows(self._maker, self._layout, self.num_envs, self._stepping.timeout, self._calls)
         seeds = np.full(self.num_envs, LEAVE, dtype=np.int64)
         seeds[rows] = rng.integers(2**31, size=len(rows))
         self._reports[:] = self._rows.reset(self._row_tasks, seeds)
@@ -147,15 +161,15 @@ class GymnasiumBatch(TaskVecEnv):
         """The image that the environment renders, in its own size.
 
         Raises:
-            ValueError: The environment is stepped in a worker process (`Family.drawing` makes one in this process).
+            ValueError: The batch was not reset.
             EnvError: `render` raised, or returned no image.
         """
-        if not isinstance(self._rows, LocalRows):
-            raise ValueError(f"render_row: got row {row} of a worker process, expected environments of this process")
+        if self._rows is None:
+            raise ValueError(f"render_row: got row {row} of a batch that was not reset; call reset first")
         return self._rows.picture(row)
 
     def close_extras(self, **kwargs: Any) -> None:
-        """Closes the environments and ends their worker processes."""
+        """Closes the environments."""
         if self._rows is not None:
             self._rows.close()
 

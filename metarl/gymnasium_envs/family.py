@@ -44,7 +44,7 @@ class GymnasiumEnvs:
     Args:
         maker: Makes an environment for a task.
         layout: The environment's spaces.
-        stepping: Stepping of the environments.
+        stepping: Time limit of a call.
         reports_success: Whether the infos report success, perhaps only when it happens.
     """
 
@@ -62,11 +62,11 @@ class GymnasiumEnvs:
         return envs
 
     def with_stepping(self, stepping: Stepping) -> GymnasiumEnvs:
-        """The same environments, stepped in another way."""
+        """The same environments with other settings."""
         return replace(self, stepping=stepping)
 
     def drawing(self) -> GymnasiumEnvs:
-        """The same environments, made with `render_mode="rgb_array"` and stepped in this process.
+        """The same environments, made with `render_mode="rgb_array"`.
 
         Raises:
             ValueError: They take no `render_mode`.
@@ -77,7 +77,7 @@ class GymnasiumEnvs:
                 'return an array [height, width, 3] if it is "rgb_array"'
             )
         maker = replace(self.maker, make_env=partial(self.maker.make_env, render_mode="rgb_array"))
-        return replace(self, maker=maker, stepping=replace(self.stepping, workers="sync"))
+        return replace(self, maker=maker)
 
 
 def gymnasium_envs_of(family: Family) -> GymnasiumEnvs | None:
@@ -96,7 +96,6 @@ def gymnasium_family(
     task_by: Delivery = "auto",
     integers: Sequence[str] = (),
     observation_units: Sequence[str] = (),
-    workers: Literal["auto", "sync", "async"] = "auto",
     timeout: float = 60.0,
     reports_success: bool = False,
     success: Success | None = None,
@@ -105,7 +104,7 @@ def gymnasium_family(
 
     Args:
         make_env: Makes one environment: its class, or a function. Worker processes need it importable by name, or
-            picklable.
+            picklable, unless a command line names the family.
         name: Name of the family.
         parameters: Parameters in which its tasks differ, each with its range: `uniform("goal", -1, 1, meaning="m")`.
         distribution: Distribution of its tasks, instead of `parameters`.
@@ -119,8 +118,7 @@ def gymnasium_family(
         integers: Parameters to pass as `int`.
         observation_units: Unit of each number of the flattened observation, such as `m` or `rad/s`. Normalisation uses
             them to distinguish jitter from signals that are small in their unit. Unknown by default.
-        workers: Processes that step, unless the run sets it; see `Stepping`.
-        timeout: Time limit of one call of an environment, s; a slower call counts as hung.
+        timeout: Time limit of one call of an environment, s, unless the run sets it; a slower call counts as hung.
         reports_success: Declares that infos report success, perhaps only when it happens. Success rates before the
             first success are then 0, otherwise unknown.
         success: Key of the infos, such as "succeed", or function of the infos that reports success, if it is neither
@@ -147,8 +145,7 @@ def gymnasium_family(
         check_env_is_ours(name, env, takes_options=maker.delivery == "options")
         layout = Layout(env.observation_space, env.action_space, tuple(observation_units), success)
         check_spaces(name, layout)
-    stepping = Stepping(workers=workers, timeout=timeout)
-    envs = GymnasiumEnvs(maker, layout, stepping, reports_success or success is not None)
+    envs = GymnasiumEnvs(maker, layout, Stepping(timeout=timeout), reports_success or success is not None)
     return Family(
         name=name,
         summary=summary or (inspect.getdoc(getattr(make_env, "func", make_env)) or name).split("\n")[0],

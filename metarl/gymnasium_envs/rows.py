@@ -1,12 +1,11 @@
 """One row of a batch: makes its environment, passes it the task, and reads its return values.
 
 After every call a row reports one array `[O + 4]`: the flattened observation, reward, terminated, truncated and success
-(NaN if the environment does not report it). The reports of many rows are one array between processes.
+(NaN if the environment does not report it).
 """
 
 from __future__ import annotations
 
-import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,12 +16,16 @@ import gymnasium
 import numpy as np
 from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
+from numpy.typing import NDArray
 
 from metarl.gymnasium_envs import answers
 from metarl.gymnasium_envs.answers import AnswerError, Success
 from metarl.own_code.errors import EnvError
 from metarl.own_code.guest import NoAnswerError, guest, say_once, time_limit, words_of
+from metarl.own_code.modules import own_trace
+from metarl.parameters import describe
 from metarl.types import Floats, Task
+from metarl.vector import CALLS, ROW
 
 Env: TypeAlias = gymnasium.Env[Any, Any]
 VERDICT = 4
@@ -31,16 +34,6 @@ FAREWELL_SECONDS = 5.0
 """Time limit for closing an inspected environment, s; a slower one is left open."""
 LEAVE = -1
 """Value instead of a seed for a row that is not reset."""
-
-
-def describe(task: Task | None) -> str:
-    """A task in words, with all digits of its numbers."""
-    if task is None:
-        return "no task yet"
-    return ", ".join(
-        f"{name} = {values[0]!r}" if len(values) == 1 else f"{name} = ({', '.join(map(repr, values))})"
-        for name, values in task.parameters
-    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -212,11 +205,11 @@ class TaskRow(gymnasium.Env[Floats, Floats]):
         maker: Makes an environment for a task.
         layout: The environment's spaces.
         index: Index of the row in the batch.
-        progress: `[2]`, written at each call: the row that is called, and the number of calls so far.
+        calls: `[3]`, as in `TaskVecEnv.report_calls`.
     """
 
-    def __init__(self, maker: Maker, layout: Layout, index: int, progress: Floats) -> None:
-        self._maker, self._layout, self._index, self._progress = maker, layout, index, progress
+    def __init__(self, maker: Maker, layout: Layout, index: int, calls: NDArray[np.int64]) -> None:
+        self._maker, self._layout, self._index, self._calls = maker, layout, index, calls
         self.observation_space = spaces.Box(-np.inf, np.inf, (layout.observation_size + VERDICT,), np.float64)
         self.action_space = spaces.Box(-np.inf, np.inf, (layout.action_size,), np.float64)
         self._env: Env | None = None
@@ -275,24 +268,26 @@ class TaskRow(gymnasium.Env[Floats, Floats]):
 
     def _guarded(self, name: str, call: Callable[..., Any], *arguments: Any) -> Any:
         """Calls the environment; turns its errors into an `EnvError` with its traceback."""
-        self._progress[0] = self._index
-        self._progress[1] += 1
+        self._count()
         try:
             return call(*arguments)
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as error:
             if parent_process() is None:
                 raise  # the user's Ctrl-C, which worker processes ignore
             message = f"the environment raised KeyboardInterrupt in {name}, row {self._index}"
-            raise EnvError(f"{message}, task: {describe(self._task)}", traceback.format_exc()) from None
+            raise EnvError(f"{message}, task: {describe(self._task)}", own_trace(error)) from None
         except BaseException as error:  # sys.exit and errors of C++ bindings are no Exception
             message = f"{what_it_did(error, name)}, row {self._index}, task: {describe(self._task)}"
-            trace = "" if isinstance(error, AnswerError) else traceback.format_exc()
+            trace = "" if isinstance(error, AnswerError) else own_trace(error)
             raise EnvError(message, trace) from error
+
+    def _count(self) -> None:
+        self._calls[ROW] = self._index
+        self._calls[CALLS] += 1
 
     def put_away(self, *, leave: bool = False) -> bool:
         """Closes its environment if there is one (or leaves it open); returns False if the call hung."""
-        self._progress[0] = self._index
-        self._progress[1] += 1
+        self._count()
         env, self._env = self._env, None
         return env is None or leave or close_env(env)
 
@@ -311,10 +306,10 @@ def what_it_did(error: BaseException, call: str) -> str:
     return f"the environment raised {type(error).__name__} in {call}{f' ({said})' if said else ''}"
 
 
-def make_rows(maker: Maker, layout: Layout, rows: range, progress: Floats) -> SyncVectorEnv[Floats, Floats]:
-    """Gymnasium's vector environment over some rows of the batch; makes no environment yet."""
+def make_rows(maker: Maker, layout: Layout, rows: range, calls: NDArray[np.int64]) -> SyncVectorEnv[Floats, Floats]:
+    """Gymnasium's vector environment over the rows of a batch; makes no environment yet."""
 
     def row(index: int) -> Callable[[], TaskRow]:
-        return lambda: TaskRow(maker, layout, index, progress)
+        return lambda: TaskRow(maker, layout, index, calls)
 
     return SyncVectorEnv([row(i) for i in rows], copy=False, autoreset_mode=AutoresetMode.DISABLED)

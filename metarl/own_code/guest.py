@@ -9,7 +9,6 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from pathlib import Path
 from types import FrameType
 from typing import TextIO
 
@@ -18,6 +17,7 @@ LOOKS = 4
 SHOWN_LINES = 20
 """Number of lines of environments that are shown while a command shows its progress."""
 NOT_SHOWN = "(further output of environments is not shown)"
+FIRST = "; first in the task "
 
 _said: set[str] = set()
 _folder: str | None = None  # the user code's working directory, if it differs from ours
@@ -32,7 +32,7 @@ def say_once(line: str, task: str = "") -> None:
     if line not in _said:
         _said.add(line)
         ours = _output.target if _output is not None and sys.stderr is _output else sys.stderr
-        print(f"warning: {line}{f'; first in the task {task}' if task else ''}", file=_told or ours, flush=True)
+        print(f"warning: {line}{f'{FIRST}{task}' if task else ''}", file=_told or ours, flush=True)
 
 
 def words_of(error: BaseException) -> str:
@@ -49,24 +49,12 @@ def say_to(notes: TextIO) -> None:
     _told = notes
 
 
-def pass_on(notes: Path, seen: int) -> int:
-    """Prints the notes of a worker process after their first `seen` bytes; returns their new length, bytes."""
-    with contextlib.suppress(OSError):
-        if notes.stat().st_size > seen:
-            with open(notes, "rb") as file:
-                file.seek(seen)
-                new = file.read()
-            new = new[: new.rfind(b"\n") + 1]  # whole lines
-            pass_on_lines(new.decode("utf-8", errors="replace").splitlines())
-            return seen + len(new)
-    return seen
-
-
 def pass_on_lines(lines: Iterable[str]) -> None:
     """Prints lines of a worker process: warnings once, and the first lines of output."""
     for line in lines:
         if line.startswith("warning: "):
-            say_once(line.removeprefix("warning: "))
+            said, _, task = line.removeprefix("warning: ").partition(FIRST)
+            say_once(said, task)
         elif _output is not None and line != NOT_SHOWN:
             _output.onto(sys.stderr).write(f"{line}\n")
 

@@ -198,7 +198,7 @@ def own_error(what: str, when: str, error: BaseException) -> EnvError:
     elif isinstance(error, DependencyNotInstalled) or of_gymnasium:
         return EnvError(f"{what} cannot be made here: {said}")
     kind = "called sys.exit" if isinstance(error, SystemExit) else f"raised {type(error).__name__}"
-    return EnvError(f"{what} {kind} {when}{f' ({said})' if said else ''}{missing_advice(error)}", _own_trace(error))
+    return EnvError(f"{what} {kind} {when}{f' ({said})' if said else ''}{missing_advice(error)}", own_trace(error))
 
 
 def _line_of(error: BaseException) -> str:
@@ -219,7 +219,7 @@ def missing_advice(error: BaseException) -> str:
     return f"; {top!r} is neither in this folder nor installed with metarl ({sys.prefix})"
 
 
-def _own_trace(error: BaseException) -> str:
+def own_trace(error: BaseException) -> str:
     """The traceback from the first frame that is neither metarl's nor the import system's."""
     trace: TracebackType | None = error.__traceback__
     while trace is not None and (_is_of_imports(trace) or _is_metarls(trace)):

@@ -12,7 +12,11 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Generic, Protocol, TypeVar
 
+import numpy as np
+from numpy.typing import NDArray
+
 from metarl.agent import Actor
+from metarl.own_code.generators import global_generators_kept
 from metarl.rollout import collect
 from metarl.seeding import Streams
 from metarl.stepping import MakeEnvs
@@ -72,16 +76,20 @@ class Batches:
 
     Args:
         make_envs: Makes a batch.
+        calls: Numbers for `TaskVecEnv.report_calls`; None outside of worker processes.
     """
 
-    def __init__(self, make_envs: MakeEnvs) -> None:
-        self._make_envs = make_envs
+    def __init__(self, make_envs: MakeEnvs, calls: NDArray[np.int64] | None = None) -> None:
+        self._make_envs, self._calls = make_envs, calls
         self._kept: OrderedDict[tuple[int, int, int], tuple[TaskVecEnv, bool]] = OrderedDict()
 
     def play(
         self, actor: Actor[StateT], block: Block[StateT], on_step: Callable[[], None] | None = None
     ) -> Played[StateT]:
         """Plays a block.
+
+        The global generators of Python and NumPy are seeded from the block's streams meanwhile: environments that use
+        them, against Gymnasium's rules, repeat too.
 
         Args:
             actor: The actor, or its acting part.
@@ -93,21 +101,24 @@ class Batches:
             while len(self._kept) >= BATCHES:
                 self._kept.popitem(last=False)[1][0].close()
             envs = self._make_envs(*size)
+            if self._calls is not None:
+                envs.report_calls(self._calls)
             self._kept[size] = envs, envs.reports_success
         self._kept.move_to_end(size)
         envs, reports_success = self._kept[size]
         envs.reports_success = reports_success or block.reports_success
-        if envs.tasks != block.tasks:
-            envs.set_tasks(block.tasks)
-        return collect(
-            envs,
-            actor,
-            block.state,
-            block.streams,
-            actions=block.actions,
-            end_at_success=block.end_at_success,
-            on_step=on_step,
-        )
+        with global_generators_kept(int(block.streams.child(0).envs.integers(2**32))):
+            if envs.tasks != block.tasks:
+                envs.set_tasks(block.tasks)
+            return collect(
+                envs,
+                actor,
+                block.state,
+                block.streams,
+                actions=block.actions,
+                end_at_success=block.end_at_success,
+                on_step=on_step,
+            )
 
     def close(self) -> None:
         """Closes all environments."""

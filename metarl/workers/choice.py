@@ -18,6 +18,8 @@ from metarl.workers.packed import pack
 
 AUTO = "auto"
 RAY = "ray"
+EARLIER = {"sync": "0 (this process)", "async": "auto, or a number of worker processes"}
+"""Values of an earlier version, and what replaces them."""
 MOST = 1024
 """Largest number of workers."""
 
@@ -67,6 +69,8 @@ def read_workers(text: str, *, address: str | None = None, silent: float = 300.0
     Raises:
         ValueError: The text is none of these, or an address is given without Ray.
     """
+    if text in EARLIER:
+        raise ValueError(f"workers: got {text!r}, a value of an earlier version; use {EARLIER[text]}")
     kind, _, number = text.partition(":")
     ray = kind == RAY
     digits = number if ray else text
@@ -87,7 +91,7 @@ class NamedEnvs:
 
     Args:
         spec: Name of the family with its options, or the user's `module:function`.
-        stepping: Stepping of single environments; None for any other family.
+        stepping: Settings of single environments; None for any other family.
     """
 
     spec: str

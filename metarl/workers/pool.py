@@ -15,6 +15,7 @@ import torch
 
 from metarl.agent import Actor
 from metarl.finite import NotFiniteError
+from metarl.parameters import describe
 from metarl.stepping import MakeEnvs
 from metarl.workers.blocks import Block, InProcess, Played
 from metarl.workers.faults import TRIES, Tries, WorkersError
@@ -241,9 +242,9 @@ class Processes:
                 yield worker, worker.end_in_words()
             elif not worker.ready and worker.silent_seconds() > START_SECONDS:
                 yield worker, f"did not start within {START_SECONDS:g} s"
-            elif worker.block is not None and worker.silent_seconds() > self._silent:
+            elif worker.block is not None and (hang := worker.hang_in_words(self._silent)):
                 worker.ask_for_trace()
-                yield worker, f"made no step for {self._silent:g} s and was ended"
+                yield worker, hang
 
     def _handle(self, worker: Worker, event: Result | Failure | str, collect: _Collect) -> None:
         """Places a result, or replaces a worker and has its block played again.
@@ -264,7 +265,7 @@ class Processes:
         if isinstance(event, Failure) and event.not_finite is not None and number is not None:
             raise NotFiniteError(event.not_finite)
         trace = event.trace if isinstance(event, Failure) else worker.trace()
-        what = f"raised {event.kind}: {event.message}" if isinstance(event, Failure) else event
+        what = event.in_words() if isinstance(event, Failure) else f"{event}{collect.called(worker)}"
         again = worker.runs_script_again()
         self._drop([worker])
         if number is not None:
@@ -290,11 +291,19 @@ class _Collect:
     """
 
     def __init__(self, blocks: Sequence[Block[Any]], packed: Sequence[Packed], device: torch.device) -> None:
-        self.packed, self.device = packed, device
+        self.blocks, self.packed, self.device = blocks, packed, device
         self.tries = Tries([len(block.tasks) for block in blocks], [task for block in blocks for task in block.tasks])
         self.waiting = deque(range(len(blocks)))
         self.results: dict[int, Played[Any]] = {}
         self.ends: dict[Worker, int] = {}  # first free byte of the outbox of each worker
+
+    def called(self, worker: Worker) -> str:
+        """The row and the task whose environment a worker was calling, in words; empty if it was not."""
+        row = worker.called_row()
+        if row is None or worker.block is None:
+            return ""
+        block = self.blocks[worker.block]
+        return f" in row {row}, task: {describe(block.tasks[row // block.episodes])}"
 
 
 def _same(one: Packed, two: Packed) -> bool:

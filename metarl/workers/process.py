@@ -24,15 +24,16 @@ import torch
 
 from metarl.finite import as_not_finite
 from metarl.learning.device.process import keep_freed_memory
+from metarl.own_code.errors import EnvError
 from metarl.own_code.guest import LimitedOutput, say_to, words_of
-from metarl.vector import limit_cores
+from metarl.vector import NUM_CALL_NUMBERS, limit_cores
 from metarl.workers.blocks import Batches
 from metarl.workers.packed import Packed, copied, pack, unpack
 from metarl.workers.server import ONE_THREAD, let_server_end
 from metarl.workers.shared import Letter, Mailbox, SharedFile, shared_numbers
 
-STEPS = 0
-"""Index of a worker's number of steps so far in its status, the sign that it is alive."""
+STEPS, CALLED = 0, 1
+"""Indices in a worker's status: the number of steps so far, and the first number of `TaskVecEnv.report_calls`."""
 STATUS = 8
 """Number of a worker's status numbers."""
 DIE_WITH_PARENT = 1
@@ -122,9 +123,13 @@ class Failure:
     @classmethod
     def of(cls, error: BaseException) -> Failure:
         """The failure that an exception is; an `EnvError` has the traceback of the environment."""
-        trace = getattr(error, "trace", "") or "".join(traceback.format_exception(error))
+        trace = error.trace if isinstance(error, EnvError) else "".join(traceback.format_exception(error))
         numbers = as_not_finite(error)
-        return cls(type(error).__name__, words_of(error), str(trace), None if numbers is None else str(numbers))
+        return cls(type(error).__name__, words_of(error), trace, None if numbers is None else str(numbers))
+
+    def in_words(self) -> str:
+        """What the worker did."""
+        return f"failed: {self.message}" if self.kind == EnvError.__name__ else f"raised {self.kind}: {self.message}"
 
 
 READY = "ready"
@@ -148,7 +153,8 @@ def serve(
     try:
         status = shared_numbers(files.status, STATUS)
         actor_box, inbox, outbox = Mailbox(files.actor), Mailbox(files.inbox), Mailbox(files.outbox)
-        batches = Batches(unpack(copied(Packed(data, [memoryview(array) for array in arrays]))))
+        make_envs = unpack(copied(Packed(data, [memoryview(array) for array in arrays])))
+        batches = Batches(make_envs, status[CALLED : CALLED + NUM_CALL_NUMBERS])
         actor: Any = None
         version = -1
         connection.send(READY)
@@ -171,8 +177,13 @@ def serve(
     finally:
         if batches is not None:
             batches.close()
-        for child in multiprocessing.active_children():  # of the environments; they would keep the worker alive
-            child.kill()
+        end_children()
+
+
+def end_children() -> None:
+    """Kills the processes that environments have started; they would keep a worker alive."""
+    for child in multiprocessing.active_children():
+        child.kill()
 
 
 def prepare(files: Files, surroundings: Surroundings) -> None:

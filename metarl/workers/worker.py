@@ -8,19 +8,23 @@ import os
 import signal
 import threading
 import time
+from collections.abc import Callable
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from typing import Any
 
-from metarl.own_code.guest import output_is_limited, pass_on_lines
+from metarl.own_code.guest import output_is_limited, pass_on_lines, say_once
+from metarl.vector import CALLS, LIMIT, NUM_CALL_NUMBERS, ROW
 from metarl.workers.main_module import GUARD, RUNS_AGAIN, WORKER, one_start
 from metarl.workers.packed import Packed
-from metarl.workers.process import STATUS, STEPS, Files, Order, Surroundings, end_with_children, serve
+from metarl.workers.process import CALLED, STATUS, STEPS, Files, Order, Surroundings, end_with_children, serve
 from metarl.workers.server import START_METHOD, ctrl_c_is_ours
 from metarl.workers.shared import Letter, Mailbox, SharedFile, shared_numbers
 
 CLOSE_SECONDS = 5.0
 """Time in which idle workers close their environments, s."""
+LATE = 1.5
+"""Multiple of a call's time limit after which its process hangs; before, the process ends the call itself."""
 LONGEST_LOOK = 5.0
 """Longest silence between two looks that counts, s; a longer one is that of the owner, which was stopped."""
 LOST = 255
@@ -34,6 +38,7 @@ class Worker:
         actor: The file of the packed actor, shared by all workers.
         make_envs: Makes a batch of environments, packed.
         with_main: Whether the process imports the main module again.
+        main: Main function of the process.
 
     Attributes:
         connection: Pipe to the process.
@@ -43,10 +48,14 @@ class Worker:
         problem: Why it could not be started; empty if it could.
     """
 
-    def __init__(self, actor: SharedFile, make_envs: Packed, *, with_main: bool = False) -> None:
+    def __init__(
+        self, actor: SharedFile, make_envs: Packed, *, with_main: bool = False, main: Callable[..., None] = serve
+    ) -> None:
         self.files = Files(actor.duplicate())  # the pool may be closed before this worker is started
         self.connection, theirs = multiprocessing.Pipe()
         self._status = shared_numbers(self.files.status, STATUS)
+        self._calls = self._status[CALLED : CALLED + NUM_CALL_NUMBERS]
+        self._main, self._asked_to_close = main, False
         self._inbox, self._outbox = Mailbox(self.files.inbox), Mailbox(self.files.outbox)
         self._process: BaseProcess | None = None
         self.ready, self.lost, self.problem = False, False, ""
@@ -63,7 +72,7 @@ class Worker:
         try:
             context: Any = multiprocessing.get_context(START_METHOD)
             started = context.Process(
-                target=serve, args=(theirs, self.files, surroundings, *plain), name=WORKER, daemon=False
+                target=self._main, args=(theirs, self.files, surroundings, *plain), name=WORKER, daemon=False
             )
             with one_start(with_main=with_main), ctrl_c_is_ours():
                 if not self._closed:
@@ -96,7 +105,7 @@ class Worker:
     def give(self, number: int, version: int, actor: Letter, block: Packed, start: int) -> None:
         """Sends a block, unless the process has died."""
         letter = self._inbox.write(block)
-        self._silence, self._looked, self._steps = 0.0, time.monotonic(), int(self._status[STEPS])
+        self._silence, self._looked, self._steps = 0.0, time.monotonic(), self._signs()
         self.block = number
         try:
             self.connection.send(Order(version, actor, letter, start))
@@ -112,9 +121,31 @@ class Worker:
         now = time.monotonic()
         self._silence += min(now - self._looked, LONGEST_LOOK)
         self._looked = now
-        if self._steps != (steps := int(self._status[STEPS])):
+        if self._steps != (steps := self._signs()):
             self._steps, self._silence = steps, 0.0
         return self._silence
+
+    def _signs(self) -> int:
+        """Number of signs of life: steps, and calls of single environments."""
+        return int(self._status[STEPS] + self._calls[CALLS])
+
+    def called_row(self) -> int | None:
+        """The row of the block whose environment is being called; None between calls of single environments."""
+        return int(self._calls[ROW]) if self._calls[LIMIT] else None
+
+    def hang_in_words(self, silent: float) -> str:
+        """How the process hangs; empty if it does not.
+
+        Args:
+            silent: Longest time without a sign of life, s. A call of a single environment has its own time limit, which
+                the process keeps itself unless the call never returns to Python.
+        """
+        limit = float(self._calls[LIMIT]) / 1000
+        if self.silent_seconds() <= (LATE * limit or silent):
+            return ""
+        if limit:
+            return f"hangs: no answer within the time limit of {limit:g} s (--timeout)"
+        return f"made no step for {silent:g} s and was ended"
 
     def runs_script_again(self) -> bool:
         """Whether it has ended since the owner's script would do its work again there."""
@@ -160,6 +191,7 @@ class Worker:
 
     def ask_to_close(self) -> None:
         """Asks an idle worker to close its environments and to end."""
+        self._asked_to_close = True
         with contextlib.suppress(OSError):
             self.connection.send(None)
 
@@ -179,6 +211,8 @@ class Worker:
         process = self._process
         if process is not None and process.pid is not None:
             process.join(max(until - time.monotonic(), 0.0))
+            if self._asked_to_close and process.exitcode is None:
+                say_once("a worker process did not close its environments in time, and was killed")
             end_with_children(process.pid, alive=process.exitcode is None)
             process.join(CLOSE_SECONDS)
             if process.exitcode is not None:

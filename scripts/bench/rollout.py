@@ -23,7 +23,6 @@ from metarl.config import Rounds, RoundsOrNone, Rows, RowsOrOwn, Seed, check
 from metarl.envs.metaworld.classes import MANIPULATIONS
 from metarl.envs.metaworld.families import BenchmarkTasks, class_of
 from metarl.files import write_bytes
-from metarl.gymnasium_envs.pool import ctrl_c_is_ours
 from metarl.memory import check_memory
 from metarl.registry import FAMILIES, make_family, names
 from metarl.scripts.bench.physics import Physical, PhysicsLimit
@@ -48,6 +47,7 @@ from metarl.tasks import Family
 from metarl.types import Task, Trajectories
 from metarl.vector import TaskVecEnv, available_cores, random_actions
 from metarl.workers.blocks import BlockSampler, Player, default_blocks
+from metarl.workers.server import ctrl_c_is_ours
 
 REFERENCE_ROWS = 40
 REFERENCE_STEPS = 100

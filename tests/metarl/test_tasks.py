@@ -160,7 +160,7 @@ class Singles:
 
 
 def test_a_family_declares_what_its_environments_can_do() -> None:
-    plain, stepping = make_family("point-robot"), Stepping(workers="async", processes=3)
+    plain, stepping = make_family("point-robot"), Stepping(timeout=3.0)
     assert plain.stepping is None
     assert plain.with_stepping(stepping) is plain is plain.drawing()
 

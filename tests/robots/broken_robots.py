@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
+import multiprocessing
+import os
 import threading
 from functools import partial
 from typing import Any
@@ -100,6 +103,28 @@ class Overlapping(ContinuousTasks):
 def family_of(kind: type[gymnasium.Env]) -> Family:
     parameters = [GOAL, uniform("unused", 0.0, 1.0, meaning="")] if kind is TwoNumbers else [GOAL]
     return gymnasium_family(kind, name=kind.__name__, parameters=parameters, horizon=40)
+
+
+class DiesElsewhere(Sound):
+    """Ends its process unless that is the one of the command."""
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+        if multiprocessing.parent_process() is not None:
+            self.fail()
+        return super().reset(seed=seed, options=options)
+
+    def fail(self) -> None:
+        os._exit(3)
+
+
+class HangsElsewhere(DiesElsewhere):
+    def fail(self) -> None:
+        sum(itertools.repeat(0))  # outside of Python, where no signal handler of Python runs
+
+
+class RaisesElsewhere(DiesElsewhere):
+    def fail(self) -> None:
+        raise RuntimeError("no display here")
 
 
 def sound() -> Family:

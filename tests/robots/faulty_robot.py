@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import itertools
 import os
 import signal
 import time
@@ -16,6 +17,11 @@ from gymnasium import spaces
 from metarl import Family, gymnasium_family, uniform
 
 GOAL = uniform("goal", -1.0, 1.0, meaning="m")
+
+
+NEVER = 10**9
+MARK = os.environ.get("FAULTY_MARK", "")
+"""A file; once it exists, every environment fails, in whichever process."""
 
 
 class Faulty(gymnasium.Env):
@@ -38,7 +44,7 @@ class Faulty(gymnasium.Env):
 
     def step(self, action: Any) -> Any:
         Faulty.steps += 1
-        if Faulty.steps > self.after:
+        if Faulty.steps > self.after or (MARK and os.path.exists(MARK)):
             self.break_down()
         self.x = np.clip(self.x + 0.1 * action, -10.0, 10.0)
         return self.x.copy(), -float(abs(self.x[0] - self.goal)), False, False, {}
@@ -56,6 +62,10 @@ class Faulty(gymnasium.Env):
             ctypes.string_at(0)
         if self.fault == "hang":
             time.sleep(1000)
+        if self.fault == "sleep":
+            time.sleep(0.4)
+        if self.fault == "stuck":
+            sum(itertools.repeat(0))
 
 
 def family(fault: str, after: int = 3, **settings: Any) -> Family:
@@ -65,12 +75,21 @@ def family(fault: str, after: int = 3, **settings: Any) -> Family:
 
 
 def raising() -> Family:
-    """Breaks down in the second iteration of two tasks x three episodes in two processes."""
-    return family("raise", after=90, workers="async")
+    """Breaks down as soon as the file `MARK` exists, as do the next three."""
+    return family("raise", after=NEVER)
 
 
 def hanging() -> Family:
-    return family("hang", after=90, workers="async")
+    return family("hang", after=NEVER)
+
+
+def stuck() -> Family:
+    """Hangs outside of Python, where no signal handler of Python runs."""
+    return family("stuck", after=NEVER)
+
+
+def exiting() -> Family:
+    return family("exit", after=NEVER)
 
 
 def breaking() -> Family:

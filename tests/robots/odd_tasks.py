@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from typing import Any
 
@@ -173,9 +174,17 @@ class Breaks(Line):
 
 def family_of(kind: type[gymnasium.Env], *names: str, size: int = 1, horizon: int = 40, **settings: Any) -> Family:
     """A family whose tasks differ in the named parameters, `goal` by default."""
-    settings.setdefault("workers", "sync")
     parameters = [uniform(name, 0.5, 1.0, size=size, meaning="1") for name in names or ("goal",)]
     return gymnasium_family(kind, name=kind.__name__, parameters=parameters, horizon=horizon, **settings)
+
+
+class Exits(Line):
+    def reward(self, action: Any) -> float:
+        os._exit(3)
+
+
+def exiting() -> Family:
+    return family_of(Exits)
 
 
 def deaf() -> Family:

@@ -42,7 +42,7 @@ def final_bytes(out: Path) -> dict[str, bytes]:
 @pytest.mark.parametrize("family", [PENDULUM, CART, ("reach:make_family",)], ids=["pendulum", "cart", "dict"])
 def test_every_agent_trains_on_every_kind(run_metarl, tmp_path: Path, tiny, agent: str, family) -> None:
     out, more = tmp_path / "run", SMALL.get(agent, ())
-    code, _, err = run_metarl("train", agent, *family, "--out", out, *tiny, *more, "--workers", "sync")
+    code, _, err = run_metarl("train", agent, *family, "--out", out, *tiny, *more, "--workers", "0")
     if (agent, family) == ("pearl", CART):
         assert code == 2
         assert "pearl: got 2 discrete actions, expected continuous actions" in err
@@ -55,38 +55,50 @@ def test_every_agent_trains_on_every_kind(run_metarl, tmp_path: Path, tiny, agen
     assert "2 held-out tasks" in shown
 
 
-def test_what_varies_and_who_steps_are_recorded_and_serve_to_go_on(run_metarl, tmp_path: Path, tiny) -> None:
-    base = ("train", "maml-trpo", *PENDULUM, *tiny, "--eval-every", "0")
-    for name, workers, iterations in (("a", "sync", "4"), ("b", "async", "2")):
-        words = ("--out", tmp_path / name, "--workers", workers, "--iterations", iterations, "--processes", "2")
+def test_what_varies_is_recorded_and_who_plays_changes_nothing(run_metarl, tmp_path: Path, tiny) -> None:
+    base = ("train", "maml-trpo", *PENDULUM, *tiny, "--eval-every", "0", "--blocks", "2")
+    for name, workers, iterations in (("a", "0", "4"), ("b", "2", "2")):
+        words = ("--out", tmp_path / name, "--workers", workers, "--iterations", iterations, "--timeout", "50")
         assert run_metarl(*base, *words)[0] == 0
     assert config(tmp_path / "b")["family"] == "gym:Pendulum-v1?g=uniform(5,15)"
-    assert config(tmp_path / "b")["stepping"] == {"workers": "async", "processes": 2, "timeout": 60.0}
+    assert config(tmp_path / "b")["stepping"] == {"timeout": 50.0}
     resume = ("train", "maml-trpo", "gym:Pendulum-v1", "--out", tmp_path / "b", "--resume")
-    assert run_metarl(*resume, "--iterations", "3")[0] == 0
-    assert config(tmp_path / "b")["stepping"]["workers"] == "async"
-    assert run_metarl(*resume, "--iterations", "4", "--workers", "sync")[0] == 0
-    assert final_bytes(tmp_path / "a") == final_bytes(tmp_path / "b"), "who steps changes nothing"
+    assert run_metarl(*resume, "--iterations", "3", "--workers", "1", "--timeout", "40")[0] == 0
+    assert config(tmp_path / "b")["stepping"] == {"timeout": 40.0}
+    assert run_metarl(*resume, "--iterations", "4", "--workers", "0")[0] == 0
+    assert final_bytes(tmp_path / "a") == final_bytes(tmp_path / "b"), "who plays changes nothing"
     code, _, err = run_metarl(*resume, "--vary", "g=uniform(5,16)")
     assert code == 2
     assert "family" in err
     code, _, err = run_metarl("compare", tmp_path / "a", tmp_path / "b", "--tasks", "2", "--episodes", "2")
     assert code == 2
-    assert "trained with the same settings, with the same seed 0" in err, "who steps makes no other training"
+    assert "trained with the same settings, with the same seed 0" in err, "a time limit makes no other training"
 
 
-def test_by_default_it_is_measured_and_recorded_who_steps(run_metarl, tmp_path: Path, tiny, monkeypatch) -> None:
-    monkeypatch.setattr("metarl.measure.MEASURED_SECONDS", 0.05)
-    code, *_ = run_metarl("train", "rl2", *PENDULUM, *tiny)
-    assert code == 0
-    (run,) = (tmp_path / "runs").iterdir()
-    assert run.name.endswith("-rl2-gym-Pendulum-v1-g=uniform-5-15")
-    assert config(run)["stepping"]["workers"] in ("sync", "async")
+def test_a_run_with_the_earlier_settings_of_workers_goes_on(run_metarl, tmp_path: Path, tiny) -> None:
+    words = ("train", "rl2", *PENDULUM, *tiny, "--out", tmp_path / "run", "--workers", "0")
+    assert run_metarl(*words)[0] == 0
+    path = tmp_path / "run" / "config.json"
+    recorded = config(tmp_path / "run")
+    path.write_text(json.dumps({**recorded, "stepping": {"workers": "async", "processes": 2, "timeout": 30.0}}))
+    code, _, err = run_metarl("evaluate", tmp_path / "run", "--tasks", "2")
+    assert code == 0, err
+    code, _, err = run_metarl(*words, "--resume", "--iterations", "3")
+    assert code == 0, err
+    assert config(tmp_path / "run")["stepping"] == {"timeout": 30.0}
+
+
+@pytest.mark.parametrize(("before", "now"), [("sync", "use 0 (this process)"), ("async", "use auto, or a number of")])
+def test_earlier_values_of_workers_are_refused_with_what_replaces_them(run_metarl, tiny, before: str, now: str) -> None:
+    code, _, err = run_metarl("train", "rl2", *PENDULUM, *tiny, "--workers", before)
+    assert code == 2
+    (line,) = err.strip().splitlines()
+    assert line.startswith(f"metarl: error: workers: got '{before}', a value of an earlier version; {now}")
 
 
 def test_a_class_of_ones_own_is_named_again_to_be_evaluated(run_metarl, tmp_path: Path, tiny) -> None:
     family = "gym:windy_point:WindyPoint?wind=uniform(-0.5,0.5,size=2)"
-    words = ("train", "maml-trpo", family, "--out", tmp_path / "run", *tiny, "--workers", "sync")
+    words = ("train", "maml-trpo", family, "--out", tmp_path / "run", *tiny, "--workers", "0")
     assert run_metarl(*words)[0] == 0
     code, _, err = run_metarl("evaluate", tmp_path / "run")
     assert code == 2
@@ -94,19 +106,19 @@ def test_a_class_of_ones_own_is_named_again_to_be_evaluated(run_metarl, tmp_path
     assert run_metarl("evaluate", tmp_path / "run", "--tasks", "2", "--family", family)[0] == 0
 
 
-def test_options_of_stepping_are_no_options_of_other_families(run_metarl, tiny) -> None:
-    code, _, err = run_metarl("train", "maml-trpo", "point-robot", "--workers", "sync", *tiny)
+def test_the_time_limit_of_calls_is_no_option_of_other_families(run_metarl, tiny) -> None:
+    code, _, err = run_metarl("train", "maml-trpo", "point-robot", "--timeout", "5", *tiny)
     assert code == 2
-    assert "--workers" in err
+    assert "--timeout" in err
     code, out, _ = run_metarl("train", "maml-trpo", "gym:Pendulum-v1", "--help")
     assert code == 0
-    for word in ("--vary", "--workers", "--processes", "--timeout", "uniform(LOW,HIGH)"):
+    for word in ("--vary", "--workers", "--timeout", "uniform(LOW,HIGH)"):
         assert word in out
 
 
 def test_few_choices_need_no_fixed_set_for_pearl(run_metarl, tmp_path: Path, tiny) -> None:
     words = ("train", "pearl", "gym:Pendulum-v1", "--vary", "g=choice(5,10)", "--out", tmp_path / "run", *tiny)
-    code, _, err = run_metarl(*words, *SMALL["pearl"], "--workers", "sync")
+    code, _, err = run_metarl(*words, *SMALL["pearl"], "--workers", "0")
     assert code == 0, err
     assert config(tmp_path / "run")["training"]["train_tasks"] == 0
     assert run_metarl("evaluate", tmp_path / "run")[1].count("training tasks") == 2
@@ -185,7 +197,12 @@ def start() -> Any:
         words = [Path(sys.executable).parent / "metarl", "train", "maml-trpo", family, "--out", out, "--tasks", "2"]
         words += ["--episodes", "3", "--eval-every", "0", "--checkpoint-every", "1", *more]
         path = os.pathsep.join([str(ROOT / "tests" / "robots"), str(ROOT / "docs" / "examples")])
-        environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": path}
+        environment = {
+            **os.environ,
+            "OMP_NUM_THREADS": "1",
+            "PYTHONPATH": path,
+            "FAULTY_MARK": str(out.parent / "broken"),
+        }
         process = subprocess.Popen(
             [str(w) for w in words], stderr=subprocess.PIPE, text=True, env=environment, start_new_session=True
         )
@@ -212,6 +229,19 @@ def members(session: int) -> list[int]:
     return found
 
 
+def children(pid: int) -> list[int]:
+    """Processes below a process; workers have sessions of their own."""
+    found = [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    return found + [below for child in found for below in children(child)]
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
 def assert_nobody_left(session: int) -> None:
     end = time.monotonic() + PATIENCE / 10
     while members(session) and time.monotonic() < end:
@@ -226,41 +256,53 @@ def wait_for_lines(process: subprocess.Popen[str], out: Path, lines: int) -> Non
 
 
 @pytest.mark.parametrize(
-    ("family", "words", "limit"),
+    ("family", "workers", "words", "limit"),
     [
-        ("raising", "the gripper is stuck", "60"),
-        pytest.param("hanging", "worker process hangs", "5", marks=pytest.mark.slow),
+        ("raising", "0", "the gripper is stuck", "60"),
+        ("raising", "2", "the gripper is stuck", "60"),
+        ("exiting", "2", "died (exit code 3) in row ", "60"),
+        pytest.param("hanging", "2", "no answer within the time limit of 5 s", "5", marks=pytest.mark.slow),
+        pytest.param("stuck", "2", "hangs: no answer within the time limit of 5 s", "5", marks=pytest.mark.slow),
     ],
 )
 def test_what_breaks_ends_the_run_with_its_traceback_and_a_whole_checkpoint(
-    start, tmp_path: Path, family: str, words: str, limit: str
+    start, tmp_path: Path, family: str, workers: str, words: str, limit: str
 ) -> None:
-    process = start(tmp_path / "run", f"faulty_robot:{family}", "--processes", "2", "--timeout", limit)
+    process = start(tmp_path / "run", f"faulty_robot:{family}", "--workers", workers, "--timeout", limit)
+    wait_for_lines(process, tmp_path / "run", 1)
+    (tmp_path / "broken").touch()
     _, err = process.communicate(timeout=PATIENCE)
-    assert process.returncode == 2, err
-    assert "in break_down" in err
+    assert process.returncode == (1 if workers == "2" else 2), err
+    assert ("in break_down" in err) == (family != "exiting")
     *_, last = err.strip().splitlines()
     assert last.startswith("metarl: error: ")
+    assert ("failed 3 times in worker processes" in last) == (workers == "2")
     assert words in last
     assert "task: goal = " in last
-    assert "0000001.safetensors, is intact" in last
+    assert ".safetensors, is intact" in last
     assert "--resume" in last
     assert read_tensors(list_checkpoints(tmp_path / "run" / "checkpoints")[-1])
     assert_nobody_left(process.pid)
 
 
 def test_a_killed_run_leaves_no_worker_even_one_that_hangs(start, tmp_path: Path) -> None:
-    process = start(tmp_path / "run", "faulty_robot:hanging", "--processes", "2", "--timeout", "600")
+    process = start(tmp_path / "run", "faulty_robot:hanging", "--workers", "2", "--timeout", "600")
     wait_for_lines(process, tmp_path / "run", 1)
+    (tmp_path / "broken").touch()
     time.sleep(0.5)
-    assert len(members(process.pid)) > 2
+    workers = children(process.pid)
+    assert len(workers) > 2
     process.kill()
     process.communicate(timeout=PATIENCE)
     assert_nobody_left(process.pid)
+    end = time.monotonic() + PATIENCE / 10
+    while any(map(is_alive, workers)) and time.monotonic() < end:
+        time.sleep(0.05)
+    assert not [pid for pid in workers if is_alive(pid)]
 
 
 def test_ctrl_c_reaches_the_workers_too_and_still_saves(start, tmp_path: Path) -> None:
-    process = start(tmp_path / "run", "reach:make_family", "--workers", "async", "--iterations", "500")
+    process = start(tmp_path / "run", "reach:make_family", "--workers", "2", "--iterations", "500")
     wait_for_lines(process, tmp_path / "run", 2)
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does
     _, err = process.communicate(timeout=PATIENCE)

@@ -55,7 +55,7 @@ def quickened(line: str) -> list[str]:
     if command == "train" and "--help" not in rest:
         words += [*TINY, "--iterations", "4" if "--resume" in rest else "3"]
         words += PEARL if rest[0] == "pearl" else ()
-        words += ("--workers", "sync") if rest[1].startswith(("gym:", "my_arm:", "reach:")) else ()
+        words += ("--workers", "0") if rest[1].startswith(("gym:", "my_arm:", "reach:")) else ()
     elif command in ("evaluate", "compare"):
         if "--protocol" in rest:
             words += FEW[:2]  # it says how many episodes there are

@@ -18,7 +18,7 @@ def odd_tasks_can_be_imported(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_train_warns_of_a_parameter_without_an_effect_once(run_metarl: Any, tmp_path: Path) -> None:
-    words = ("train", "fomaml", "odd_tasks:deaf", "--out", tmp_path / "run", "--workers", "sync")
+    words = ("train", "fomaml", "odd_tasks:deaf", "--out", tmp_path / "run", "--workers", "0")
     code, _, err = run_metarl(*words, *SMALL)
     assert code == 0
     assert "warning: NO EFFECT SEEN of the parameter 'goal'" in err
@@ -32,9 +32,7 @@ def test_train_warns_of_a_parameter_without_an_effect_once(run_metarl: Any, tmp_
 def test_train_says_nothing_where_the_task_matters_nor_of_families_that_come_with_metarl(
     run_metarl: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    code, _, err = run_metarl(
-        "train", "fomaml", "odd_tasks:sound", "--out", tmp_path / "a", "--workers", "sync", *SMALL
-    )
+    code, _, err = run_metarl("train", "fomaml", "odd_tasks:sound", "--out", tmp_path / "a", "--workers", "0", *SMALL)
     assert (code, "NO EFFECT" in err) == (0, False)
     monkeypatch.setattr("metarl.scripts.train.effect_warnings", lambda family: pytest.fail("tested"))
     code, _, err = run_metarl("train", "fomaml", "point-robot", "--out", tmp_path / "b", *SMALL)

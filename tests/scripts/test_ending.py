@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from metarl.gymnasium_envs.pool import ctrl_c_is_ours
 from metarl.scripts.cli import COMMANDS, MODULES, _imported
 from metarl.scripts.ending import Ending, StopRequest
+from metarl.workers.server import ctrl_c_is_ours
 
 
 def ctrl_c(*_: object, **__: object) -> None:

@@ -166,6 +166,7 @@ WORDS = [
     "tanh",
     "all",
     "async",
+    "ray:2",
     "é",
     "",
     "None",
@@ -288,7 +289,6 @@ def stop(*_: object, **__: object) -> Any:
 
 CUT = {
     "metarl.scripts.train": ["run_session"],
-    "metarl.run_setup": ["settled"],
     "metarl.evaluation": ["collects"],
     "metarl.scripts.render": [],
     "metarl.scripts.check": ["examine"],

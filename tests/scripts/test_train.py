@@ -234,7 +234,7 @@ def test_an_oracle_trains_on_every_family_without_further_options(run_metarl, tm
 
 @pytest.mark.parametrize("vary", ["g=uniform(5,15)", "g=choice(8,9,10,11)"])
 def test_an_oracle_trains_on_an_environment_of_ones_own(run_metarl, tmp_path: Path, tiny, vary: str) -> None:
-    words = ("gym:Pendulum-v1", "--vary", vary, "--workers", "sync", "--out", tmp_path / "run")
+    words = ("gym:Pendulum-v1", "--vary", vary, "--workers", "0", "--out", tmp_path / "run")
     code, _, err = run_metarl("train", "oracle", *words, *tiny)
     assert code == 0, err
     code, _, err = run_metarl("evaluate", tmp_path / "run", "--tasks", "2")

@@ -2,5 +2,5 @@
 
 `contract` checks single environments, and `task_check` compares tasks: effects of parameters (`effect`, `derived`) and
 leaks of hidden ones (`leak`). They play episodes (`playing`, `tasks_apart`) and report `findings`.
-Imports `metarl.gymnasium_envs`.
+Imports `metarl.gymnasium_envs`, and `metarl.workers` for calls in a process that may die.
 """

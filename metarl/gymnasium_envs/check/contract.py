@@ -7,6 +7,7 @@ import traceback
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import gymnasium
@@ -21,8 +22,10 @@ from metarl.gymnasium_envs.check.playing import play, varied_actions
 from metarl.gymnasium_envs.check.task_check import compare_tasks, long_time_limit
 from metarl.gymnasium_envs.check.tasks_apart import parts_of
 from metarl.gymnasium_envs.family import GymnasiumEnvs, gymnasium_envs_of
-from metarl.gymnasium_envs.rows import Env, Maker, describe, farewell
+from metarl.gymnasium_envs.rows import Env, Maker, farewell
 from metarl.own_code.errors import EnvError
+from metarl.parameters import describe
+from metarl.stepping import MakeEnvs
 from metarl.tasks import Family
 from metarl.types import Task
 from metarl.vector import fixed_actions
@@ -35,6 +38,8 @@ SLOW = tuple((rows, steps) for rows in (ROWS, 10, 5, 2) for steps in (LONGEST_EP
 """Smaller numbers of episodes and steps for slow environments; the largest that fit into the time are used."""
 COMPARED_TASKS = 1000
 """Training tasks that are compared with the held-out ones."""
+WORKER_START = 3.0
+"""Seconds that the start of a worker process takes, about: it imports torch."""
 SHARE = 0.6
 """Share of the remaining time that the comparison of tasks is planned to take."""
 
@@ -44,21 +49,22 @@ def check_family(family: Family) -> list[Problem]:
     return examine(family).problems
 
 
-def examine(family: Family, clock: Clock | None = None) -> Findings:
+def examine(family: Family, clock: Clock | None = None, spec: str = "") -> Findings:
     """Problems, notes, observations and skipped checks of a family.
 
     Args:
         family: The family.
         clock: Time limit and progress display; no limit by default.
+        spec: Name of the family on the command line, by which a worker process can make it.
     """
     findings, clock = Findings(), clock or Clock()
-    for finding in _looked_at(family, clock):
+    for finding in _looked_at(family, clock, spec):
         findings.add(finding)
     findings.skipped = list(dict.fromkeys(clock.skipped))
     return findings
 
 
-def _looked_at(family: Family, clock: Clock) -> Iterator[Problem | Note | Seen]:
+def _looked_at(family: Family, clock: Clock, spec: str) -> Iterator[Problem | Note | Seen]:
     """Runs the checks in order, until a problem prevents the next ones or the time is up."""
     tasks = _some_tasks(family)
     if not tasks:
@@ -70,9 +76,9 @@ def _looked_at(family: Family, clock: Clock) -> Iterator[Problem | Note | Seen]:
         yield from found
         if any(isinstance(p, Problem) and p.kind in ("space", "fault") for p in found):
             return
-        if clock.start("construction in a worker process"):
-            yield from _in_a_worker(make, tasks[0], family.horizon, clock)
-        make = make.with_stepping(replace(make.stepping, workers="sync", timeout=_patience(make, clock)))
+        if clock.start("construction in a worker process", WORKER_START):
+            yield from _in_a_worker(family, spec, make, tasks[0], clock)
+        make = make.with_stepping(replace(make.stepping, timeout=_patience(make, clock)))
         family = family.with_single_envs(make)
     if not clock.start("speed"):
         clock.skipped += ["seeds", "leaks", "effects of tasks"]
@@ -275,15 +281,32 @@ def _gymnasium_check(env: Env, maker: Maker) -> Iterator[Problem]:
         yield Problem("gymnasium", f"Gymnasium's check_env: {' '.join(str(error).split()) or type(error).__name__}")
 
 
-def _in_a_worker(make: GymnasiumEnvs, task: Task, horizon: int, clock: Clock) -> list[Problem]:
+def _in_a_worker(family: Family, spec: str, make: GymnasiumEnvs, task: Task, clock: Clock) -> list[Problem]:
     """Reports an environment that cannot be made in a worker process."""
-    stepping = replace(make.stepping, workers="async", processes=1, timeout=_patience(make, clock))
-    envs = make.with_stepping(stepping)(1, 1, horizon)
+    from metarl.workers.apart import called_apart  # it imports torch
+    from metarl.workers.choice import sendable_envs
+    from metarl.workers.faults import WorkersError
+
+    patience = _patience(make, clock)
+    family = family.with_single_envs(make.with_stepping(replace(make.stepping, timeout=patience)))
+    try:
+        called_apart(partial(_reset_once, sendable_envs(family, spec), task, family.horizon), 1.5 * patience)
+    except EnvError as failure:
+        return [Problem("fault", f"in a worker process: {failure}", failure.trace)]
+    except WorkersError as error:
+        message = (
+            f"the environment {error}; make_env and all it refers to have to be importable by name, or picklable "
+            "(--workers 0 needs neither)"
+        )
+        return [Problem("pickle", message)]
+    return []
+
+
+def _reset_once(make_envs: MakeEnvs, task: Task, horizon: int) -> None:
+    """Makes an environment and resets it."""
+    envs = make_envs(1, 1, horizon)
     try:
         envs.set_tasks([task])
         envs.reset(seed=0)
-    except EnvError as failure:
-        return [Problem("fault" if failure.trace else "pickle", str(failure), failure.trace)]
     finally:
         envs.close()
-    return []

@@ -9,7 +9,7 @@ import numpy as np
 from metarl.gymnasium_envs.check.findings import Clock, Note, Problem
 from metarl.gymnasium_envs.check.playing import SMALLEST, rounding
 from metarl.gymnasium_envs.check.tasks_apart import Part, mixed, told_apart
-from metarl.gymnasium_envs.rows import describe
+from metarl.parameters import describe
 from metarl.tasks import ContinuousTasks, Family
 from metarl.types import Bools, Floats, Task
 from metarl.vector import TaskVecEnv

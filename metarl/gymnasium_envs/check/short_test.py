@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import random
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
@@ -17,6 +17,9 @@ from metarl.gymnasium_envs.check.playing import Recording, difference, differs_f
 from metarl.gymnasium_envs.check.tasks_apart import Part, partners, parts_of
 from metarl.gymnasium_envs.family import GymnasiumEnvs, gymnasium_envs_of
 from metarl.own_code.errors import EnvError
+from metarl.own_code.generators import global_generators_kept
+from metarl.registry import make_family
+from metarl.stepping import Stepping
 from metarl.tasks import Family
 from metarl.types import Floats, Task
 from metarl.vector import TaskVecEnv, random_actions
@@ -27,8 +30,8 @@ PLANNED = 0.85
 """Planned share of the limit; the rest is a reserve for slower calls."""
 PER_CALL = 0.5
 """Share of the limit after which a single call of an environment ends the test."""
-ROWS, WORKER_ROWS, STEPS = 9, 3, 1000
-"""Largest number of episodes, of episodes in worker processes, and of steps."""
+ROWS, STEPS = 9, 1000
+"""Largest number of episodes and of steps."""
 MOST_COMPONENTS = 8
 """Largest number of components that are tested one by one."""
 MOST_BYTES = 2**22
@@ -48,13 +51,13 @@ def effect_warnings(family: Family, seconds: float = SECONDS) -> list[str]:
     left to the training to report.
 
     Args:
-        family: The family; its stepping is not `auto`.
-        seconds: Wall-clock limit, without the start of worker processes.
+        family: The family.
+        seconds: Wall-clock limit.
     """
     # Gymnasium environments have a time limit per call, by the same signal.
     limit = contextlib.nullcontext() if family.stepping else Clock(seconds).limit()
     try:
-        with _global_generators_kept(), limit:
+        with global_generators_kept(), limit:
             return list(_warnings(family, seconds))
     except OutOfTimeError:
         return [SLOW]
@@ -62,41 +65,44 @@ def effect_warnings(family: Family, seconds: float = SECONDS) -> list[str]:
         return []
 
 
-@contextlib.contextmanager
-def _global_generators_kept() -> Iterator[None]:
-    """Restores the global random generators, which an environment may use."""
-    kept, numpys = random.getstate(), np.random.get_state()  # noqa: NPY002
+def effect_warnings_apart(spec: str, stepping: Stepping | None, horizon: int, seconds: float = SECONDS) -> list[str]:
+    """As `effect_warnings`, in a worker process: an environment that ends its process does not end this one.
+
+    Args:
+        spec: Name of the family on the command line.
+        stepping: Settings of its single environments; None for any other family.
+        horizon: `T`, steps of an episode.
+        seconds: As in `effect_warnings`.
+    """
+    from metarl.workers.apart import called_apart  # it imports torch
+    from metarl.workers.faults import WorkersError
+
     try:
-        yield
-    finally:
-        random.setstate(kept)
-        np.random.set_state(numpys)  # noqa: NPY002
+        return called_apart(partial(_named_warnings, spec, stepping, horizon, seconds), 5 * seconds)
+    except (EnvError, WorkersError):
+        return []
+
+
+def _named_warnings(spec: str, stepping: Stepping | None, horizon: int, seconds: float) -> list[str]:
+    return effect_warnings(replace(make_family(spec).with_stepping(stepping), horizon=horizon), seconds)
 
 
 def _warnings(family: Family, seconds: float) -> Iterator[str]:
-    in_workers = False
     if stepping := family.stepping:
-        limit = min(stepping.timeout, PER_CALL * seconds)
-        in_workers = stepping.workers == "async"
-        family = family.with_stepping(replace(stepping, processes=1, timeout=limit))
+        family = family.with_stepping(replace(stepping, timeout=min(stepping.timeout, PER_CALL * seconds)))
     base, whole = family.distribution.train_tasks(1)[0], Clock(PLANNED * seconds)
     horizon = min(family.horizon, STEPS)
-    envs = family.make_envs(1, WORKER_ROWS if in_workers else 1, horizon)
+    envs = family.make_envs(1, 1, horizon)
     try:
         envs.set_tasks([base])
         envs.reset(seed=0)
-        if in_workers:
-            whole = Clock(PLANNED * seconds)  # the start of workers does not count
-        else:
-            rows = _affordable_rows(envs, family, whole)
-            if rows > 1:
-                envs.close()
-                envs = family.make_envs(1, rows, horizon)
-                envs.set_tasks([base])
-                envs.reset(seed=0)
-        silent, words = (
-            _silent(envs, family, base, Clock(whole.left - FOR_REASONS)) if in_workers or rows else ([], SLOW)
-        )
+        rows = _affordable_rows(envs, family, whole)
+        if rows > 1:
+            envs.close()
+            envs = family.make_envs(1, rows, horizon)
+            envs.set_tasks([base])
+            envs.reset(seed=0)
+        silent, words = _silent(envs, family, base, Clock(whole.left - FOR_REASONS)) if rows else ([], SLOW)
     except EnvError as failure:
         if "time limit" in str(failure):
             yield SLOW
@@ -106,7 +112,7 @@ def _warnings(family: Family, seconds: float) -> Iterator[str]:
     if not silent and words:
         yield words
     for part in silent:
-        yield f"{_label(part)}: {words}{'' if in_workers else _reason(gymnasium_envs_of(family), base, part, whole)}"
+        yield f"{_label(part)}: {words}{_reason(gymnasium_envs_of(family), base, part, whole)}"
 
 
 def _label(part: Part) -> str:

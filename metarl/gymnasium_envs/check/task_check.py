@@ -19,7 +19,7 @@ from metarl.gymnasium_envs.check.playing import (
     varied_actions,
 )
 from metarl.gymnasium_envs.family import gymnasium_envs_of
-from metarl.gymnasium_envs.rows import describe
+from metarl.parameters import describe
 from metarl.tasks import Family
 from metarl.types import Floats, Task
 from metarl.vector import TaskVecEnv

@@ -9,11 +9,14 @@ from typing import Any
 
 import pytest
 
-from metarl import Task
+from metarl import Task, Trajectories, make_agent
 from metarl.own_code import guest
+from metarl.seeding import Streams
+from metarl.workers.blocks import BlockSampler, InProcess
+from metarl.workers.pool import Processes
 
 ROBOTS = Path(__file__).resolve().parents[2] / "robots"
-TASK = Task.of("habit", goal=(0.5, 0.0))
+TASK, OTHER = Task.of("habit", goal=(0.5, 0.0)), Task.of("habit", goal=(-0.5, 0.0))
 
 
 @pytest.fixture
@@ -33,13 +36,37 @@ def habits(monkeypatch: pytest.MonkeyPatch, said: set[str]) -> Any:
 
 
 @pytest.fixture
-def batch() -> Any:
-    """One task in E rows of a family, stepped by `workers`; closed at the end."""
+def play() -> Any:
+    """Plays tasks in two blocks, `collects` times, by a player or by a number of workers (0: this process)."""
     with contextlib.ExitStack() as stack:
 
-        def made(family: Any, workers: str = "sync", e: int = 1, **settings: Any) -> Any:
-            stepping = replace(family.stepping, workers=workers, **settings)
-            envs = family.with_stepping(stepping).make_envs(1, e, 5)
+        def played(
+            family: Any,
+            workers: Any,
+            tasks: Any = (TASK, OTHER),
+            episodes: int = 2,
+            horizon: int = 5,
+            collects: int = 1,
+        ) -> list[Trajectories]:
+            player = workers
+            if isinstance(workers, int):
+                player = Processes(family.make_envs, workers) if workers else InProcess(family.make_envs)
+                stack.callback(player.close)
+            sampler = BlockSampler(player, len(tasks), episodes, horizon, 2)
+            sampler.set_tasks(tasks)
+            agent, streams = make_agent("rl2", family.spaces(horizon), hidden=(4,)), Streams(1)
+            return [sampler.collect(agent, agent.begin(tasks, episodes), streams)[0] for _ in range(collects)]
+
+        yield played
+
+
+@pytest.fixture
+def batch() -> Any:
+    """One task in E rows of a family; closed at the end."""
+    with contextlib.ExitStack() as stack:
+
+        def made(family: Any, e: int = 1, **settings: Any) -> Any:
+            envs = family.with_stepping(replace(family.stepping, **settings)).make_envs(1, e, 5)
             stack.callback(envs.close)
             envs.set_tasks([TASK])
             return envs

@@ -14,12 +14,9 @@ from metarl import gymnasium_family, uniform
 from metarl.gymnasium_envs.check.contract import check_family
 from metarl.own_code.errors import EnvError
 
-BOTH = pytest.mark.parametrize("workers", ["sync", "async"])
 
-
-@BOTH
-def test_arrays_of_one_number_are_numbers(habits: Any, batch: Any, workers: str) -> None:
-    plain, arrays = batch(habits.family(habits.Point)), batch(habits.family(habits.ArraysOfOne), workers)
+def test_arrays_of_one_number_are_numbers(habits: Any, batch: Any) -> None:
+    plain, arrays = batch(habits.family(habits.Point)), batch(habits.family(habits.ArraysOfOne))
     assert np.array_equal(plain.reset(seed=0)[0], arrays.reset(seed=0)[0])
     for one, two in zip(habits.steps(plain), habits.steps(arrays), strict=True):
         assert all(np.array_equal(a, b) for a, b in zip(one[:4], two[:4], strict=True))
@@ -40,7 +37,6 @@ def test_success_may_have_another_name(habits: Any, batch: Any, told_by: Any) ->
     assert all(infos["success"].all() for *_, infos in habits.steps(envs))
 
 
-@BOTH
 @pytest.mark.parametrize(
     ("what", "line"),
     [
@@ -54,8 +50,8 @@ def test_success_may_have_another_name(habits: Any, batch: Any, told_by: Any) ->
         ("successes", r"info\['success'\] is an array of shape \(2,\).*gymnasium_family\(\.\.\., success="),
     ],
 )
-def test_a_wrong_answer_is_one_line_with_its_task(habits: Any, batch: Any, what: str, line: str, workers: str) -> None:
-    envs = batch(habits.family(habits.Says, what), workers)
+def test_a_wrong_answer_is_one_line_with_its_task(habits: Any, batch: Any, what: str, line: str) -> None:
+    envs = batch(habits.family(habits.Says, what))
     with pytest.raises(EnvError, match=line + r".*row 0, task: goal = \(0\.5, 0\.0\)") as caught:
         habits.played(envs)
     assert not caught.value.trace, "the environment raised nothing"
@@ -76,11 +72,8 @@ def test_check_says_the_old_api_and_takes_numpys_truth_values(habits: Any) -> No
     assert "step" not in vars(env)
 
 
-@BOTH
-def test_an_episode_whose_first_observation_is_no_number_diverges(
-    habits: Any, batch: Any, workers: str, said: set[str]
-) -> None:
-    envs = batch(habits.family(habits.LateSensor), workers, e=2)
+def test_an_episode_whose_first_observation_is_no_number_diverges(habits: Any, batch: Any, said: set[str]) -> None:
+    envs = batch(habits.family(habits.LateSensor), e=2)
     first, _ = envs.reset(seed=0)
     assert np.isfinite(first).all()
     assert not envs.step(np.zeros((2, 1)))[4]["diverged"].any()

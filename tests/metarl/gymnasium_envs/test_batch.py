@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import multiprocessing
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -30,12 +29,11 @@ def robots(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def stepped() -> Any:
-    """The family stepped by `workers`; every batch that a test makes through it is closed at the end."""
+    """A batch of the family; every batch that a test makes through it is closed at the end."""
     made = []
 
-    def batch(family: Family, workers: str, m: int, e: int, horizon: int, **settings: Any) -> Any:
-        stepping = replace(family.stepping, workers=workers, **settings)
-        made.append(family.with_stepping(stepping).make_envs(m, e, horizon))
+    def batch(family: Family, m: int, e: int, horizon: int, **settings: Any) -> Any:
+        made.append(family.with_stepping(replace(family.stepping, **settings)).make_envs(m, e, horizon))
         return made[-1]
 
     yield batch
@@ -62,7 +60,7 @@ def assert_equal(one: list[Any], two: list[Any]) -> None:
 def test_the_batch_equals_a_plain_loop_over_single_environments(stepped) -> None:
     family = gym_family("gym:Pendulum-v1?g=uniform(5,15)&m=uniform(0.5,2)")
     tasks = family.distribution.held_out(2)
-    batch = episode(stepped(family, "sync", 2, 2, 20), tasks)
+    batch = episode(stepped(family, 2, 2, 20), tasks)
     generator, _ = seeding.np_random(0)
     seeds, rng = generator.integers(2**31, size=4), np.random.default_rng(7)
     actions = [rng.uniform(-2.0, 2.0, (4, 1)).astype(np.float32) for _ in range(20)]
@@ -75,22 +73,6 @@ def test_the_batch_equals_a_plain_loop_over_single_environments(stepped) -> None
             assert np.array_equal(observation, batch[1 + 6 * t][row])
             assert reward == batch[2 + 6 * t][row]
         env.close()
-
-
-@pytest.mark.parametrize("name", ["gym:CartPole-v1?gravity=uniform(2,20)", "reach", "reach by options"])
-def test_worker_processes_give_the_same_as_this_one_bit_for_bit(stepped, name: str) -> None:
-    import reach
-
-    family = {"reach": reach.make_family, "reach by options": reach.by_options}.get(name, partial(gym_family, name))()
-    tasks = family.distribution.held_out(5)
-    one, two = (stepped(family, workers, 5, 1, 30, processes=2) for workers in ("sync", "async"))
-    played = episode(one, tasks)
-    assert_equal(played, episode(two, tasks))
-    assert_equal(episode(one, tasks[::-1], seed=3), episode(two, tasks[::-1], seed=3))
-    assert np.any(played[3::6]) == name.startswith("gym:CartPole"), "poles fall"
-    mask = np.array([True, False, True, False, False])
-    rest = [envs.reset(options={"reset_mask": mask})[0] for envs in (one, two)]
-    assert np.array_equal(rest[0], rest[1])
 
 
 class Counter(gymnasium.Env):
@@ -128,7 +110,7 @@ def counter(**settings: Any) -> Family:
 
 @pytest.mark.parametrize("ends", ["terminated", "truncated", "nan"])
 def test_rows_that_are_over_stand_still(stepped, ends: str) -> None:
-    envs = stepped(counter(ends=ends), "sync", 1, 2, 5)
+    envs = stepped(counter(ends=ends), 1, 2, 5)
     envs.set_tasks([Task.of("counter", goal=0.5)])
     assert envs.reset(seed=0)[0].tolist() == [[0.0, 0.0, 1.0, 0.0]] * 2, "kind one-hot, then steps"
     seen = [envs.step(np.array([5, 6])) for _ in range(4)]
@@ -145,14 +127,14 @@ def test_rows_that_are_over_stand_still(stepped, ends: str) -> None:
 
 def test_a_declared_success_is_known_from_the_first_step_on(stepped) -> None:
     family = gymnasium_family(Counter, name="counter", parameters=[GOAL], horizon=5, reports_success=True)
-    envs = stepped(family, "sync", 1, 2, 5)
+    envs = stepped(family, 1, 2, 5)
     envs.set_tasks([Task.of("counter", goal=0.5)])
     envs.reset(seed=0)
     assert envs.step(np.array([5, 6]))[4]["success"].tolist() == [False, False]
 
 
 def test_an_environment_is_made_anew_only_when_an_argument_changes(stepped) -> None:
-    envs = stepped(counter(), "sync", 2, 2, 5)
+    envs = stepped(counter(), 2, 2, 5)
     tasks = [Task.of("counter", goal=0.1), Task.of("counter", goal=0.2)]
     Counter.made = 0
     for expected, pair in ((4, tasks), (4, tasks), (6, [tasks[0], Task.of("counter", goal=0.3)])):
@@ -167,39 +149,11 @@ def steps(envs: Any) -> None:
         envs.step(np.zeros(envs.action_space.shape))
 
 
-@pytest.mark.parametrize(
-    ("fault", "message", "trace"),
-    [
-        ("raise", "raised RuntimeError in step .the gripper is stuck.", "in break_down"),
-        ("unpicklable", "raised Local in step", "never seen by the parent"),
-        ("exit", "worker process died .exit code 3..*left no traceback", ""),
-        ("kill", "worker process died .signal SIGKILL.", ""),
-        ("segfault", "worker process died .signal SIGSEGV.", "in break_down"),
-        ("hang", "worker process hangs: no answer within the time limit of 2 s", "in break_down"),
-    ],
-)
-def test_what_breaks_in_a_worker_arrives_with_its_task_and_traceback(stepped, fault, message, trace) -> None:
-    from faulty_robot import family
-
-    broken = family(fault)
-    limit = 2.0 if fault == "hang" else 60.0
-    envs = stepped(broken, "async", 2, 2, 10, processes=2, timeout=limit)
-    tasks = broken.distribution.held_out(2)
-    envs.set_tasks(tasks)
-    envs.reset(seed=0)
-    with pytest.raises(EnvError, match=message) as caught:
-        steps(envs)
-    in_row = [f"row {row}, task: goal = {tasks[row // 2]['goal'][0]!r}" for row in range(4)]
-    assert any(text in str(caught.value) for text in in_row)
-    assert trace in caught.value.trace
-    assert not multiprocessing.active_children()
-
-
 @pytest.mark.parametrize("fault", ["raise", "hang"])
 def test_what_breaks_in_this_process_arrives_too(stepped, fault: str) -> None:
     from faulty_robot import family
 
-    envs = stepped(family(fault), "sync", 1, 1, 10, timeout=1.0)
+    envs = stepped(family(fault), 1, 1, 10, timeout=1.0)
     envs.set_tasks([Task.of("faulty", goal=0.25)])
     envs.reset(seed=0)
     with pytest.raises(EnvError, match=r"in step.*row 0, task: goal = 0\.25") as caught:
@@ -207,21 +161,20 @@ def test_what_breaks_in_this_process_arrives_too(stepped, fault: str) -> None:
     assert "in break_down" in caught.value.trace
 
 
-def test_closing_leaves_no_process(stepped) -> None:
-    envs = stepped(gym_family("gym:Pendulum-v1?g=uniform(5,15)"), "async", 1, 2, 10, processes=2)
-    envs.set_tasks([Task.of("", g=9.0)])
+def test_calls_are_reported_with_their_row_and_time_limit(stepped) -> None:
+    envs, numbers, seen = stepped(counter(), 1, 2, 5, timeout=7.0), np.zeros(3, dtype=np.int64), []
+    envs.report_calls(numbers)
+    envs.set_tasks([Task.of("counter", goal=0.5)])
     envs.reset(seed=0)
-    assert len(multiprocessing.active_children()) == 2
-    envs.close()
-    assert not multiprocessing.active_children()
+    assert numbers.tolist() == [1, 2, 0], "the last row, two calls, no call now"
+    for row in envs._rows._rows.envs:
+        row._env.step = lambda action, step=row._env.step: seen.append(numbers.tolist()) or step(action)
+    envs.step(np.array([5, 6]))
+    assert seen == [[0, 3, 7000], [1, 4, 7000]]
+    with pytest.raises(RuntimeError, match="report_calls: got a batch that was reset before"):
+        envs.report_calls(numbers)
 
 
-def test_what_cannot_be_sent_to_a_worker_is_said(stepped) -> None:
-    from broken_robots import unpicklable
-
-    family = unpicklable()
-    envs = stepped(family, "async", 1, 2, 10)
-    envs.set_tasks(family.distribution.held_out(1))
-    with pytest.raises(EnvError, match=r"cannot be started in a worker process.*lock.*picklable"):
-        envs.reset(seed=0)
-    assert not multiprocessing.active_children()
+def test_a_batch_that_was_not_reset_has_no_picture(stepped) -> None:
+    with pytest.raises(ValueError, match="render_row: got row 0 of a batch that was not reset"):
+        stepped(counter(), 1, 1, 5).render_row(0, 8, 8)

@@ -1,10 +1,7 @@
 from __future__ import annotations
 
-import itertools
-import multiprocessing
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import gymnasium
@@ -12,13 +9,10 @@ import numpy as np
 import pytest
 from gymnasium import spaces
 
-import metarl.measure as home
 from metarl import Family, gymnasium_family, uniform
-from metarl.gymnasium_envs.from_gym import gym_family, gym_spec
-from metarl.measure import settled
+from metarl.gymnasium_envs.from_gym import gym_spec
 from metarl.own_code.errors import EnvError
 from metarl.registry import is_own_code, make_family
-from metarl.stepping import Stepping
 
 GOAL = uniform("goal", -1.0, 1.0, meaning="m")
 
@@ -174,35 +168,3 @@ def test_vary_belongs_to_gym_alone() -> None:
     for name in ("point-robot", "gym:Pendulum-v1?g=uniform(5,15)"):
         with pytest.raises(ValueError, match="expected a family gym:ID"):
             gym_spec(name, ["g=uniform(5,15)"])
-
-
-# Who steps ------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(("rates", "expected"), [((100.0, 300.0), "async"), ((100.0, 110.0), "sync")])
-def test_the_faster_way_is_chosen_unless_one_is_named(monkeypatch, rates, expected) -> None:
-    family = gym_family("gym:Pendulum-v1?g=uniform(5,15)")
-    by_workers = dict(zip(("sync", "async"), rates, strict=True))
-    monkeypatch.setattr(home, "available_cores", lambda: 2)
-    monkeypatch.setattr(home, "_steps_per_second", lambda family, rows: by_workers[family.stepping.workers])
-    assert settled(family, 40) == Stepping(workers=expected)
-    named = Stepping(workers="async", processes=3)
-    assert settled(family.with_stepping(named), 40) == named
-    monkeypatch.setattr(home, "available_cores", lambda: 1)
-    assert settled(family, 40) == Stepping(workers="sync")
-    assert settled(make_family("point-robot"), 40) is None
-
-
-@pytest.mark.parametrize(("workers", "processes"), [("sync", 0), ("async", 1)])
-def test_both_ways_are_really_measured(monkeypatch: pytest.MonkeyPatch, workers: str, processes: int) -> None:
-    """By a clock on which each batched step takes 0.1 s: three steps of four rows until 0.35 s are over, at 0.4 s."""
-    ticks, stepping = itertools.count(), Stepping(workers=workers, processes=1)
-    monkeypatch.setattr(home, "time", SimpleNamespace(perf_counter=lambda: 0.1 * next(ticks)))
-    monkeypatch.setattr(home, "MEASURED_SECONDS", 0.35)
-    others, drawn = [], home.random_actions
-    monkeypatch.setattr(
-        home, "random_actions", lambda *a: others.append(len(multiprocessing.active_children())) or drawn(*a)
-    )
-    family = gym_family("gym:Pendulum-v1?g=uniform(5,15)").with_stepping(stepping)
-    assert home._steps_per_second(family, 4) == pytest.approx(3 * 4 / 0.4)
-    assert others == [processes] * 4

@@ -240,7 +240,7 @@ def test_a_run_is_looked_at_with_what_it_was_trained_with(run_metarl, tmp_path: 
     )
     words = ("gym:HalfCheetah-v5", "--vary", "ctrl_cost_weight=uniform(0.1,1)", "--set", "xml_file=robot.xml")
     out = tmp_path / "[lr=0.1]$x$"
-    more = ("--out", out, *tiny, "--iterations", "1", "--eval-every", "0", "--workers", "sync", "--set", "frame_skip=2")
+    more = ("--out", out, *tiny, "--iterations", "1", "--eval-every", "0", "--workers", "0", "--set", "frame_skip=2")
     code, _, err = run_metarl("train", "maml-trpo", *words, *more)
     assert code == 0, err
     assert f": {out}" in err.replace("\n", ""), "the folder as it is called"

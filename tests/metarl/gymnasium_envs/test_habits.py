@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import io
-import multiprocessing
 import os
 import signal
-import subprocess
-import sys
-import threading
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -18,12 +14,10 @@ import numpy as np
 import pytest
 
 from metarl.gymnasium_envs import rows
-from metarl.measure import settled
 from metarl.own_code import guest
 from metarl.own_code.errors import EnvError
 
 ROBOTS = Path(__file__).resolve().parents[2] / "robots"
-BOTH = pytest.mark.parametrize("workers", ["sync", "async"])
 
 
 @pytest.mark.parametrize(("kind", "task_by"), [("ChangesItsTask", "set_task"), ("ChangesItsOptions", "options")])
@@ -38,12 +32,11 @@ def test_an_array_changed_in_place_is_whole_again_in_the_next_episode(
     assert np.array_equal(*rewards)
 
 
-@BOTH
 @pytest.mark.parametrize("where", ["set_task", "reset", "step"])
-def test_sys_exit_ends_the_run_with_a_traceback_and_one_line(habits: Any, batch: Any, where: str, workers: str) -> None:
+def test_sys_exit_ends_the_run_with_a_traceback_and_one_line(habits: Any, batch: Any, where: str) -> None:
     family = habits.family(habits.Leaves)
     leaving = replace(family.make_envs.maker, make_env=habits.partial(habits.Leaves, where))
-    envs = batch(family.with_single_envs(replace(family.make_envs, maker=leaving)), workers)
+    envs = batch(family.with_single_envs(replace(family.make_envs, maker=leaving)))
     place = "reset" if where == "set_task" else where
     with pytest.raises(EnvError, match=rf"called sys\.exit\(3\) in {place}, row 0, task") as caught:
         habits.played(envs)
@@ -55,31 +48,28 @@ def test_sys_exit_when_it_is_made_is_said(habits: Any) -> None:
         habits.family(habits.Leaves, "set_task")
 
 
-@BOTH
 @pytest.mark.parametrize("how", ["raises", "hangs", "exits"])
 def test_a_close_that_fails_is_a_warning_of_one_line(
-    habits: Any, batch: Any, how: str, workers: str, capfd: pytest.CaptureFixture[str], within: Any
+    habits: Any, batch: Any, how: str, capfd: pytest.CaptureFixture[str], within: Any
 ) -> None:
     family = habits.family(habits.Leaves, "close") if how == "exits" else habits.family(habits.Closes, how)
     habits.Closes.hung = 0
     capfd.readouterr()
     guest._said.clear()
-    envs = batch(family, workers, e=3, timeout=0.5, **({"processes": 1} if workers == "async" else {}))
+    envs = batch(family, e=3, timeout=0.5)
     envs.reset(seed=0)
     habits.steps(envs)
     with within(5.0):
         envs.close()
-    if how == "hangs" and workers == "sync":
+    if how == "hangs":
         assert habits.Closes.hung == 1, "the second and third close are not waited for"
     (line,) = capfd.readouterr().err.strip().splitlines()
     assert line.startswith("warning: ")
     assert "close" in line
-    assert not multiprocessing.active_children()
 
 
-@BOTH
-def test_a_close_that_raises_hides_nothing(habits: Any, batch: Any, workers: str) -> None:
-    envs = batch(habits.family(habits.Closes, "lost"), workers)
+def test_a_close_that_raises_hides_nothing(habits: Any, batch: Any) -> None:
+    envs = batch(habits.family(habits.Closes, "lost"))
     with pytest.raises(EnvError, match=r"ConnectionError in step .the simulator is gone.") as caught:
         habits.played(envs)
     assert "in step" in caught.value.trace
@@ -99,89 +89,11 @@ def test_ctrl_c_and_the_working_directory_stay_ours(
         assert os.getcwd() == folder
 
 
-def test_workers_draw_different_numbers_of_numpys_own_generator_and_repeat_them(habits: Any, batch: Any) -> None:
-    first = []
-    for _ in range(2):
-        envs = batch(habits.family(habits.GlobalNoise), "async", e=4, processes=2)
-        first.append(envs.reset(seed=1)[0][:, 0])
-    assert len(set(first[0])) == 4
-    assert np.array_equal(*first)
-
-
-def alive(pid: float) -> bool:
-    try:
-        os.kill(int(pid), 0)
-    except ProcessLookupError:
-        return False
-    return Path(f"/proc/{int(pid)}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-
-
-def gone(pids: Any) -> bool:
-    end = time.monotonic() + 10.0
-    while time.monotonic() < end and any(map(alive, pids)):
-        time.sleep(0.02)
-    return not any(map(alive, pids))
-
-
-def test_workers_may_start_processes_which_end_with_them(habits: Any, batch: Any) -> None:
-    family = habits.family(habits.Point)
-    maker = replace(family.make_envs.maker, make_env=habits.OwnProcess)
-    family = family.with_single_envs(replace(family.make_envs, maker=maker))
-    other = batch(habits.family(habits.Point), "async", e=2, processes=2)
-    other.reset(seed=0)
-    envs = batch(family, "async", e=2, processes=2)
-    pids = envs.reset(seed=0)[0]
-    assert all(map(alive, pids.ravel()))
-    envs.close()
-    assert gone(pids.ravel())
-    habits.steps(other)  # its workers are still there
-    dying = batch(family, "async", e=2, processes=2)
-    pids = dying.reset(seed=0)[0]
-    os.kill(int(pids[0, 1]), signal.SIGKILL)
-    with pytest.raises(EnvError, match=r"worker process died .signal SIGKILL"):
-        habits.steps(dying)
-    assert gone(pids[:, 1])
-    for engine in filter(alive, pids[:, 0]):
-        os.kill(int(engine), signal.SIGKILL)
-
-
-def test_workers_that_nobody_closed_end_with_the_process(tmp_path: Path) -> None:
-    code = f"""
-import sys
-sys.path.insert(0, {str(ROBOTS)!r})
-import habits
-from metarl import Task
-if __name__ == "__main__":
-    envs = habits.family(habits.Point, workers="async").make_envs(1, 2, 5)
-    envs.set_tasks([Task.of("habit", goal=(0.5, 0.0))])
-    envs.reset(seed=0)
-    print("done", flush=True)
-    globals()["kept"] = [envs, envs.reset]
-"""
-    (tmp_path / "script.py").write_text(code)
-    done = subprocess.run([sys.executable, "script.py"], cwd=tmp_path, capture_output=True, text=True, timeout=60)
-    assert (done.returncode, done.stdout) == (0, "done\n"), done.stderr
-
-
-def test_auto_takes_this_process_where_workers_do_not_work(
-    habits: Any, said: set[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("metarl.measure.available_cores", lambda: 2)
-    monkeypatch.setattr("metarl.measure.MEASURED_SECONDS", 0.01)
-    lock = threading.Lock()  # which no other process can have
-    stepping = settled(habits.family(lambda: habits.Point() if lock else None, workers="auto"), 4)
-    assert stepping is not None
-    assert stepping.workers == "sync"
-    (line,) = said
-    assert "worker processes fail: the environment cannot be started" in line
-
-
-@BOTH
 def test_prints_of_environments_do_not_bury_what_a_command_says(
-    habits: Any, batch: Any, workers: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    habits: Any, batch: Any, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(guest, "_output", guest.LimitedOutput())
-    envs = batch(habits.family(habits.Prints), workers, e=3, **({"processes": 2} if workers == "async" else {}))
+    envs = batch(habits.family(habits.Prints), e=3)
     for seed in range(4):
         envs.reset(seed=seed)
         habits.steps(envs)
@@ -235,9 +147,3 @@ class MuteError(Exception):
 def test_an_exception_that_cannot_tell_its_message_is_named() -> None:
     assert rows.what_it_did(MuteError(), "step") == "the environment raised MuteError in step"
     assert rows.what_it_did(ValueError("two\nlines"), "step") == "the environment raised ValueError in step (two lines)"
-
-
-def test_a_keyboard_interrupt_of_the_environments_own_is_an_error_in_a_worker(batch, habits) -> None:
-    envs = batch(habits.family(habits.Interrupts), "async", e=2, processes=1)
-    with pytest.raises(EnvError, match="the environment raised KeyboardInterrupt in step, row 0, task: goal"):
-        habits.played(envs)

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from metarl import DiscreteTasks, Family, Task, make_family
-from metarl.gymnasium_envs.check.contract import check_family
+from metarl.gymnasium_envs.check.contract import check_family, examine
+from metarl.stepping import Stepping
 from metarl.tasks import ContinuousTasks
 
 ALSO = {"IgnoresItsSeed": {"gymnasium"}, "RemembersTheLastEpisode": {"gymnasium"}, "NoInfo": {"fault"}}
@@ -56,6 +57,28 @@ def test_what_cannot_go_to_a_worker_is_found(robots: Any) -> None:
     (problem,) = check_family(robots.unpicklable())
     assert problem.kind == "pickle"
     assert "lock" in problem.message
+
+
+def test_what_a_worker_can_make_by_its_name_is_no_problem(robots: Any) -> None:
+    assert examine(robots.unpicklable(), spec="broken_robots:unpicklable").problems == []
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("DiesElsewhere", "in a worker process: a worker process died (exit code 3)"),
+        ("HangsElsewhere", "in a worker process: a worker process hangs: no answer within"),
+        ("RaisesElsewhere", "in a worker process: the environment raised RuntimeError in reset (no display here)"),
+    ],
+)
+def test_what_fails_in_a_worker_only_is_found_and_survived(robots: Any, name: str, words: str) -> None:
+    family = robots.family_of(getattr(robots, name))
+    assert family.stepping is not None
+    (problem,) = check_family(family.with_stepping(Stepping(timeout=1.0)))
+    assert problem.kind == "fault"
+    assert problem.message.startswith(words)
+    assert name != "RaisesElsewhere" or "in reset" in problem.trace
+    assert not multiprocessing.active_children()
 
 
 def test_held_out_tasks_that_are_training_tasks_are_found(robots: Any) -> None:

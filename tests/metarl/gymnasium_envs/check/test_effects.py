@@ -15,9 +15,10 @@ from metarl import make_family
 from metarl.gymnasium_envs.check.contract import check_family, examine
 from metarl.gymnasium_envs.check.findings import Clock, Findings
 from metarl.gymnasium_envs.check.playing import Recording, difference, reward_kind, same_length_terminations
-from metarl.gymnasium_envs.check.short_test import SECONDS, effect_warnings
+from metarl.gymnasium_envs.check.short_test import SECONDS, effect_warnings, effect_warnings_apart
 from metarl.gymnasium_envs.check.tasks_apart import told_apart
 from metarl.gymnasium_envs.from_gym import gym_spec
+from metarl.stepping import Stepping
 
 
 @pytest.fixture
@@ -254,9 +255,11 @@ def test_the_short_test_leaves_faults_and_the_global_generators_alone(odd: Any) 
     assert one == np.random.random()  # noqa: NPY002
 
 
-def test_the_short_test_plays_in_a_worker_process_where_the_training_does(odd: Any) -> None:
-    (line,) = effect_warnings(odd.family_of(odd.Deaf, workers="async"))
+def test_the_short_test_can_play_in_a_process_that_may_die(odd: Any) -> None:
+    (line,) = effect_warnings_apart("odd_tasks:deaf", Stepping(), 12)
     assert line.startswith("NO EFFECT SEEN of the parameter 'goal'")
+    assert "at most 12 steps" in line
+    assert effect_warnings_apart("odd_tasks:exiting", Stepping(), 12) == [], "left to the training to report"
     assert not multiprocessing.active_children()
 
 
