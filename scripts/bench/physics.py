@@ -24,7 +24,7 @@ from metarl.envs.mujoco_batch import Simulation
 from metarl.types import Task
 from metarl.vector import TaskVecEnv, available_cores, limit_cores, random_actions
 from metarl.workers.choice import NamedEnvs
-from metarl.workers.worker import ctrl_c_is_ours
+from metarl.workers.server import ctrl_c_is_ours
 
 START_METHOD = "spawn"
 WAIT_SECONDS = 60.0
