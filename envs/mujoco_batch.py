@@ -139,6 +139,9 @@ class MujocoBatch:
 
     def _parallel(self, work: Callable[[Sequence[int]], None], rows: np.ndarray) -> None:
         """Runs `work` on the rows, split evenly over the threads; raises the first exception of a thread."""
+        if self._workers.count == 1:
+            work(rows.tolist())
+            return
         self._workers.run(work, [part.tolist() for part in np.array_split(rows, self._workers.count) if len(part)])
 
     def _gather(self, rows: np.ndarray) -> None:

@@ -11,6 +11,7 @@ import torch
 
 from metarl.agent import Actor
 from metarl.finite import NotFiniteError
+from metarl.learning.device.process import matrix_library
 from metarl.seeding import Streams
 from metarl.types import Action, Actions, Bools, Floats, Spaces, Step, Trajectories
 from metarl.vector import TaskVecEnv
@@ -184,12 +185,13 @@ class TrajectoryBuilder:
 
 
 @contextmanager
-def _torch_threads(number: int) -> Iterator[None]:
-    """Limits torch's threads; its idle threads would otherwise spin on the cores that step the physics."""
+def _threads(number: int) -> Iterator[None]:
+    """Limits the threads of torch and of NumPy's products; idle ones would spin on the cores that step the physics."""
     threads = torch.get_num_threads()
     torch.set_num_threads(number)
     try:
-        yield
+        with matrix_library().limit(limits=number):
+            yield
     finally:
         torch.set_num_threads(threads)
 
@@ -222,7 +224,7 @@ def collect(
     observation, _ = envs.reset(seed=int(streams.envs.integers(2**31)))
     builder = TrajectoryBuilder(m, e, envs.spaces, observation, actor.recorded)
     how = {"mode": True} if actions == "mode" else {}
-    with _torch_threads(actor.acting_threads), np.errstate(over="ignore"):
+    with _threads(actor.acting_threads), np.errstate(over="ignore"):
         while builder.unfinished:
             if on_step is not None:
                 on_step()

@@ -13,9 +13,10 @@ import torch
 from torch import Tensor, nn
 
 from metarl.learning.device.gpu import send
+from metarl.learning.networks.acting import affine, through_layers
 from metarl.learning.networks.cells import fresh_cell_memory, memory_after, one_step, recurrent_cell, through
 from metarl.learning.networks.distributions import Distribution
-from metarl.learning.networks.modules import ActorCritic, affine, hidden_layers, linear, through_layers
+from metarl.learning.networks.modules import ActorCritic, hidden_layers, linear
 from metarl.learning.networks.sequence import SequenceNetwork
 from metarl.types import Floats
 
@@ -78,11 +79,11 @@ class BeliefEncoder(nn.Module):
         assert isinstance(after, Tensor)
         return self.belief(features), after
 
-    def step(self, x: Tensor, memory: Tensor) -> tuple[Tensor, Tensor]:
-        """`forward` for a single step: the belief `[B, 2 Z]` after an input `[B, I]`, and the memory `[B, H]`."""
+    def step(self, x: Floats, memory: Tensor) -> tuple[Floats, Tensor]:
+        """`forward` for a step on a CPU, by NumPy: the belief `[B, 2 Z]` after `[B, I]`, and the memory `[B, H]`."""
         features, after = one_step(self.cell, through_layers(self.encoder, x), memory)
         assert isinstance(after, Tensor)
-        return torch.cat([affine(self.mean, features), affine(self.log_variance, features)], dim=-1), after
+        return np.concatenate([affine(self.mean, features), affine(self.log_variance, features)], axis=-1), after
 
     def belief(self, features: Tensor) -> Posterior:
         """The belief `[..., Z]` that outputs of the GRU `[..., H]` encode."""
@@ -143,10 +144,13 @@ class BeliefPolicy(SequenceNetwork[BeliefMemory]):
 
     def step(self, x: Tensor, memory: BeliefMemory) -> tuple[Distribution, Tensor, BeliefMemory]:
         """`forward` for a single step: policy and values `[B]` for inputs `[B, I]`, and the memory after it."""
-        belief, cell = self.encoder.step(x, memory.cell)
-        inputs = self.joined(x[:, : self._observation_size], belief)
-        distribution, values = self.actor_critic.forward(inputs)
-        return distribution, values, BeliefMemory(cell, belief)
+        if x.is_cuda:
+            return super().step(x, memory)
+        inputs = x.numpy()
+        belief, cell = self.encoder.step(inputs, memory.cell)
+        shown = belief if self._shown is None else self._shown(belief)
+        distribution, values = self.actor_critic.step(np.concatenate([inputs[:, : self._observation_size], shown], -1))
+        return distribution, values, BeliefMemory(cell, torch.tensor(belief))
 
     def joined(self, observations: Tensor, beliefs: Tensor) -> Tensor:
         """Inputs of policy and value function, `[..., O + 2 Z]`; `observations` are normalised as for the encoder."""

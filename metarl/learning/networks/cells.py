@@ -9,7 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence
 
+from metarl.learning.networks.acting import logistic_, views
 from metarl.learning.networks.modules import orthogonal
+from metarl.types import Floats
 
 Cell = Literal["gru", "lstm"]
 GATES = {"gru": 3, "lstm": 4}
@@ -66,14 +68,45 @@ def through(layer: nn.GRU | nn.LSTM, inputs: Any, memory: CellMemory) -> tuple[A
     return outputs, (hidden.squeeze(0), inner.squeeze(0))
 
 
-def one_step(layer: nn.GRU | nn.LSTM, x: Tensor, memory: CellMemory) -> tuple[Tensor, CellMemory]:
-    """The output `[B, H]` of a recurrent layer for a single input `[B, I]`, and the memory after it."""
-    weights: Any = (layer.weight_ih_l0, layer.weight_hh_l0, layer.bias_ih_l0, layer.bias_hh_l0)
+def one_step(cell: nn.GRU | nn.LSTM, x: Floats, memory: CellMemory) -> tuple[Floats, CellMemory]:
+    """The output `[B, H]` of a recurrent layer for a single input `[B, I]` on a CPU, and the memory after it; by NumPy.
+
+    With the logistic function s, a GRU (Cho et al. 2014, arXiv:1406.1078, as in torch) has
+
+        r = s(W_r x + U_r h),  z = s(W_z x + U_z h),  n = tanh(W_n x + r (U_n h)),  h' = n + z (h - n)
+
+    and an LSTM (Hochreiter and Schmidhuber 1997)
+
+        i, f, o = s(W x + U h),  g = tanh(W_g x + U_g h),  c' = f c + i g,  h' = o tanh(c')
+
+    with a bias in each product. The memory is in torch's own memory, as that of a pass over a sequence is.
+    """
+    hidden = memory if isinstance(memory, Tensor) else memory[0]
+    after, h = torch.empty_like(hidden), hidden.numpy()
+    new = after.numpy()
+    of_input, of_state, input_bias, state_bias = views(cell)
+    inputs, states = x @ of_input, h @ of_state
+    inputs += input_bias
+    states += state_bias
+    units = h.shape[1]
     if isinstance(memory, Tensor):
-        after = torch.gru_cell(x, memory, *weights)
-        return after, after
-    hidden, inner = torch.lstm_cell(x, memory, *weights)
-    return hidden, (hidden, inner)
+        gates = logistic_(inputs[:, : 2 * units] + states[:, : 2 * units])
+        candidate = states[:, 2 * units :]
+        candidate *= gates[:, :units]
+        candidate += inputs[:, 2 * units :]
+        np.tanh(candidate, out=candidate)
+        np.subtract(h, candidate, out=new)
+        new *= gates[:, units:]
+        new += candidate
+        return new, after
+    inputs += states
+    gates_in, gates_forget, candidate, gates_out = (inputs[:, i * units : (i + 1) * units] for i in range(4))
+    inner = torch.empty_like(memory[1])
+    c = inner.numpy()
+    np.multiply(logistic_(gates_forget), memory[1].numpy(), out=c)
+    c += logistic_(gates_in) * np.tanh(candidate)
+    np.multiply(logistic_(gates_out), np.tanh(c), out=new)
+    return new, (after, inner)
 
 
 def memory_after(layer: nn.GRU | nn.LSTM, inputs: Tensor, memory: CellMemory, steps: Tensor) -> CellMemory:

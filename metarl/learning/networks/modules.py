@@ -14,9 +14,10 @@ from torch import Tensor, nn
 from torch.nn.functional import softplus, softsign
 
 from metarl.config import NonNegative, Positive
+from metarl.learning.networks.acting import affine, through_layers
 from metarl.learning.networks.distributions import HALF_LOG_TWO_PI, Categorical, Distribution, Gaussian
 from metarl.learning.networks.perceptron import Activation
-from metarl.types import Spaces
+from metarl.types import Floats, Spaces
 
 HIDDEN_GAIN = math.sqrt(2.0)
 POLICY_GAIN = 0.01
@@ -50,21 +51,6 @@ def hidden_layers(sizes: Sequence[int], activation: Activation, rng: np.random.G
     kind = {"tanh": nn.Tanh, "relu": nn.ReLU}[activation]
     layers = [(linear(i, o, HIDDEN_GAIN, rng), kind()) for i, o in pairwise(sizes)]
     return nn.Sequential(*(module for pair in layers for module in pair))
-
-
-def affine(layer: nn.Linear, x: Tensor) -> Tensor:
-    """The output of a layer, without the cost of calling a module: acting has few rows and many calls."""
-    return nn.functional.linear(x, layer.weight, layer.bias)
-
-
-def through_layers(layers: nn.Sequential, x: Tensor) -> Tensor:
-    """The output of `hidden_layers`, without the cost of calling modules."""
-    for module in layers:
-        if isinstance(module, nn.Linear):
-            x = affine(module, x)
-        else:
-            x = torch.tanh(x) if isinstance(module, nn.Tanh) else torch.relu(x)
-    return x
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,13 +119,21 @@ class PolicyHead(nn.Module):
 
     def forward(self, features: Tensor) -> Distribution:
         """The distribution for features `[..., H]`; its log-std is `[A]`, or `[..., A]` if it depends on the state."""
-        output = affine(self.output, features)
+        return self._distribution(self.output(features), None if self.deviation is None else self.deviation(features))
+
+    def step(self, features: Floats) -> Distribution:
+        """`forward` for features `[B, H]` on a CPU, by NumPy."""
+        deviation = None if self.deviation is None else torch.from_numpy(affine(self.deviation, features))
+        return self._distribution(torch.from_numpy(affine(self.output, features)), deviation)
+
+    def _distribution(self, output: Tensor, deviation: Tensor | None) -> Distribution:
+        """The distribution for the outputs of the layers."""
         if self._settings.mean == "tanh" and self._continuous:
             output = self._settings.action_scale * torch.tanh(output)
         if self.log_std is not None:
             return Gaussian(output, self.log_std.clone())  # a step of Adam changes the parameter in place
-        if self.deviation is not None:
-            return Gaussian(output, self._bounded(affine(self.deviation, features)))
+        if deviation is not None:
+            return Gaussian(output, self._bounded(deviation))
         return Categorical(output)
 
     @property
@@ -217,5 +211,9 @@ class ActorCritic(nn.Module):
 
     def forward(self, x: Tensor) -> tuple[Distribution, Tensor]:
         """Policy and values `[...]` for inputs `[..., I]`."""
-        values = affine(self.value, through_layers(self.critic, x)).squeeze(-1)
-        return self.policy.forward(through_layers(self.actor, x)), values
+        return self.policy(self.actor(x)), self.value(self.critic(x)).squeeze(-1)
+
+    def step(self, x: Floats) -> tuple[Distribution, Tensor]:
+        """`forward` for inputs `[B, I]` on a CPU, by NumPy."""
+        values = affine(self.value, through_layers(self.critic, x))[:, 0]
+        return self.policy.step(through_layers(self.actor, x)), torch.from_numpy(values)

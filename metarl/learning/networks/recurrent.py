@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from metarl.learning.networks.acting import affine, through_layers
 from metarl.learning.networks.cells import (
     Cell,
     CellMemory,
@@ -19,10 +20,8 @@ from metarl.learning.networks.distributions import Distribution
 from metarl.learning.networks.modules import (
     PolicyHead,
     PolicySettings,
-    affine,
     hidden_layers,
     linear,
-    through_layers,
 )
 from metarl.learning.networks.perceptron import Activation
 from metarl.learning.networks.sequence import SequenceNetwork
@@ -84,12 +83,14 @@ class RecurrentActorCritic(SequenceNetwork[CellMemory]):
 
     def step(self, x: Tensor, memory: CellMemory) -> tuple[Distribution, Tensor, CellMemory]:
         """`forward` for a single step: policy and values `[B]` for inputs `[B, I]`, and the memory after it."""
-        encoded = through_layers(self.encoder, x)
+        if x.is_cuda:
+            return super().step(x, memory)
+        encoded = through_layers(self.encoder, x.numpy())
         features, memory = one_step(self.cell, encoded, memory)
         if len(self.actor):
-            features = torch.cat([features, encoded], dim=-1)
-        values = affine(self.value, through_layers(self.critic, features)).squeeze(-1)
-        return self.policy.forward(through_layers(self.actor, features)), values, memory
+            features = np.concatenate([features, encoded], axis=-1)
+        values = affine(self.value, through_layers(self.critic, features))[:, 0]
+        return self.policy.step(through_layers(self.actor, features)), torch.from_numpy(values), memory
 
     def memory_after(self, x: Tensor, memory: CellMemory, steps: Tensor) -> CellMemory:
         """The memory after the first `steps` `[B]` of each row, by one pass over packed sequences."""

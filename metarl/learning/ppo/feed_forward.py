@@ -101,10 +101,14 @@ class FeedForwardAgent(PpoAgent[StateT], Generic[StateT]):
     def _sample(self, inputs: Floats, rng: np.random.Generator, mode: bool = False) -> Action:
         """Samples an action (or takes the mode) for each row of `[M, E, I]`; log-probability and value are extras."""
         with torch.inference_mode():
-            distribution, values = self.network.forward(self._seen(inputs))
+            x = self._seen(inputs)
+            flat = x.flatten(0, -2)
+            distribution, values = self.network(flat) if x.is_cuda else self.network.step(flat.numpy())
             output, log_probs = sample_with_log_prob(distribution, rng, mode)
-        extras = {"policy_output": output, "log_prob": log_probs, "value": values.cpu().numpy()}
-        return Action(self._actions.to_environment(output), extras)
+        rows = inputs.shape[:-1]
+        extras = {"log_prob": log_probs.reshape(rows), "value": values.cpu().numpy().reshape(rows)}
+        output = output.reshape(*rows, -1)
+        return Action(self._actions.to_environment(output), {"policy_output": output, **extras})
 
     def _learn(
         self, inputs: Floats, final_inputs: Floats, trajectories: Trajectories, progress: float = 0.0

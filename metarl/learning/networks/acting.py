@@ -1,0 +1,58 @@
+"""Layers of torch modules evaluated by NumPy, for the few rows and many calls of acting on a CPU.
+
+NumPy's operations start several times faster than torch's, and its hyperbolic tangent is faster as well. The parameters
+are read where torch keeps them, so nothing has to be kept up to date. Tests hold every function to the torch module.
+"""
+
+from __future__ import annotations
+
+from weakref import WeakKeyDictionary
+
+import numpy as np
+from torch import nn
+
+from metarl.types import Floats
+
+_views: WeakKeyDictionary[nn.Module, tuple[tuple[int, ...], tuple[Floats, ...]]] = WeakKeyDictionary()
+
+
+def views(layer: nn.Module) -> tuple[Floats, ...]:
+    """The numbers of a layer's parameters on the CPU, without a copy: matrices transposed, in the layer's order.
+
+    They are kept as long as the parameters stay at their places in memory.
+    """
+    places = tuple([parameter.data_ptr() for parameter in layer._parameters.values() if parameter is not None])
+    kept = _views.get(layer)
+    if kept is None or kept[0] != places:
+        kept = places, tuple(parameter.detach().numpy().T for parameter in layer.parameters(recurse=False))
+        _views[layer] = kept
+    return kept[1]
+
+
+def affine(layer: nn.Linear, x: Floats) -> Floats:
+    """The output of a linear layer for inputs `[B, I]`."""
+    weight, bias = views(layer)
+    y = x @ weight
+    y += bias
+    return y
+
+
+def through_layers(layers: nn.Sequential, x: Floats) -> Floats:
+    """The output of `metarl.learning.networks.modules.hidden_layers` for inputs `[B, I]`."""
+    for layer in layers:
+        if isinstance(layer, nn.Linear):
+            x = affine(layer, x)
+        elif isinstance(layer, nn.Tanh):
+            np.tanh(x, out=x)
+        else:
+            np.maximum(x, 0.0, out=x)
+    return x
+
+
+def logistic_(x: Floats) -> Floats:
+    """The logistic function, in place, by the hyperbolic tangent: `(1 + tanh(x / 2)) / 2`."""
+    x *= 0.5
+    np.tanh(x, out=x)
+    x += 1.0
+    x *= 0.5
+    return x
