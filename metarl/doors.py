@@ -112,7 +112,8 @@ def train(
         WorkersError: Workers were asked for and cannot be used.
     """
     name, kind = _named(agent)
-    watchers, choice = [_Warnings(), *trackers(track), *watch], read_workers(str(workers))
+    watchers = [_Warnings(), *trackers(track), *watch]
+    choice = dataclasses.replace(read_workers(str(workers)), by_name=isinstance(family, str))
     own = kind if ":" in name else None
     spec, family = (family, make_family(family)) if isinstance(family, str) else (getattr(family, "name", ""), family)
     if not isinstance(family, Family):

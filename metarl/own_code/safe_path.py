@@ -11,24 +11,16 @@ import os
 from collections.abc import Iterator
 
 VARIABLE = "PYTHONSAFEPATH"
-MARK = "metarl"
-"""Value of the variable if this module has set it."""
 
 
 @contextlib.contextmanager
 def safe_path() -> Iterator[None]:
-    """Python processes started in this context do not search the working folder; `forget_safe_path` undoes it there."""
+    """Python processes started in this context do not search the working folder first."""
     if VARIABLE in os.environ:
         yield
         return
-    os.environ[VARIABLE] = MARK
+    os.environ[VARIABLE] = "1"
     try:
         yield
     finally:
         os.environ.pop(VARIABLE, None)
-
-
-def forget_safe_path() -> None:
-    """Undoes `safe_path` for the children of such a process, which then find modules as usual."""
-    if os.environ.get(VARIABLE) == MARK:
-        del os.environ[VARIABLE]

@@ -33,12 +33,15 @@ class WorkerChoice:
         ray: Whether they are actors of a Ray cluster.
         address: Address of the cluster, `auto` or `HOST:PORT`; None starts Ray on this machine.
         silent: Longest time without a step of the environments, s; after it a worker counts as hung.
+        by_name: Whether workers may make the family anew by its name. False for a family that the caller made, which
+            may be another one than the registered family of that name.
     """
 
     count: int | None = None
     ray: bool = False
     address: str | None = None
     silent: float = 300.0
+    by_name: bool = True
 
     def number(self, blocks: int) -> int:
         """Number of workers that `blocks` blocks keep busy."""
@@ -133,7 +136,7 @@ def make_player(
         WorkersError: Workers were asked for, and the environments cannot be sent to them, or Ray is not there.
     """
     refuse_second_run()
-    say = say or _warn
+    say, spec = say or _warn, spec if choice.by_name else ""
     count = choice.number(blocks)
     if choice.ray:
         from metarl.workers.ray_pool import RayActors  # an optional package

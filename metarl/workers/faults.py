@@ -48,7 +48,7 @@ class Tries:
 
         Args:
             block: Index of the block.
-            what: What happened to the worker: "raised ValueError: ...".
+            what: End of the worker, in words: "raised ValueError: ...".
             trace: Its traceback.
 
         Raises:

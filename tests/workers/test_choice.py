@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import fatal_robot
 import numpy as np
 import pytest
@@ -91,3 +93,18 @@ def test_the_error_of_a_block_names_its_tasks_and_shortens_them() -> None:
     assert len(message) < 800
     assert caught.value.trace == "the trace"
     assert caught.value.__notes__ == ["Traceback of the worker:\nthe trace"]
+
+
+def test_a_callers_own_family_is_never_made_by_the_name_of_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It cannot be pickled, and a family of its name is registered."""
+    registered = make_family("point-robot")
+    mine = replace(registered, make_envs=lambda *sizes: registered.make_envs(*sizes))
+    assert sendable_envs(mine, "point-robot") == NamedEnvs("point-robot", None)
+    said: list[str] = []
+    choice = WorkerChoice(by_name=False)
+    monkeypatch.setattr(choice_module, "available_cores", lambda: 2)
+    assert isinstance(make_player(choice, mine, "point-robot", 2, said.append), InProcess)
+    assert len(said) == 1
+    assert said[0].startswith("sampling in this process: the environments cannot be sent to worker processes")
+    with pytest.raises(WorkersError, match="cannot be sent"):
+        make_player(WorkerChoice(2, by_name=False), mine, "point-robot", 2)
