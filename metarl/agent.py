@@ -52,7 +52,7 @@ class Actor(Protocol[StateT]):
     adapts_within_episodes: ClassVar[bool] = False
 
     def acting_part(self) -> Actor[StateT]:
-        """What a worker process needs: a copy that can only act, without learner, replay and optimisers.
+        """A copy for worker processes, without learner, replay and optimisers: it can only act.
 
         It shares its attributes with this actor, and is pickled before the next update.
         """

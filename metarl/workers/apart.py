@@ -24,7 +24,7 @@ LOOK_SECONDS = 0.1
 
 
 def called_apart(function: Callable[[], ResultT], seconds: float) -> ResultT:
-    """What a function returns in a worker process.
+    """Result of a function in a worker process.
 
     Args:
         function: The function.

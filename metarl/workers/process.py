@@ -128,7 +128,7 @@ class Failure:
         return cls(type(error).__name__, words_of(error), trace, None if numbers is None else str(numbers))
 
     def in_words(self) -> str:
-        """What the worker did."""
+        """The failure in words, after "a worker process"."""
         return f"failed: {self.message}" if self.kind == EnvError.__name__ else f"raised {self.kind}: {self.message}"
 
 

@@ -29,7 +29,7 @@ class FatalPoint(PointRobot):
     """Breaks down in the third step of a batch with a task whose goal is on the right, but never in the owner.
 
     Args:
-        fault: What happens.
+        fault: Kind of breakdown.
         folder: Counts the breakdowns; None for no limit.
         times: Number of breakdowns.
         num_tasks: `M`.
