@@ -61,9 +61,8 @@ def shown(agent: Any, state: Any, monkeypatch: pytest.MonkeyPatch) -> np.ndarray
         sample = agent.policy.sample
         monkeypatch.setattr(agent.policy, "sample", lambda p, x, *rest: (inputs.append(x), sample(p, x, *rest))[1])
     else:
-        name = "step" if hasattr(agent.network, "step") else "forward"
-        through = getattr(agent.network, name)
-        monkeypatch.setattr(agent.network, name, lambda x, *rest: (inputs.append(x.numpy()), through(x, *rest))[1])
+        step = agent.network.step
+        monkeypatch.setattr(agent.network, "step", lambda x, *rest: (inputs.append(np.asarray(x).copy()), step(x, *rest))[1])
     agent.act(state, STEP, np.random.default_rng(0))
     return inputs[0].reshape(2, -1)[:, :3]
 

@@ -154,11 +154,16 @@ def test_the_pages_of_agents(type_lines, page: str) -> None:
 
 
 @pytest.mark.slow
+def test_the_page_on_workers(type_lines) -> None:
+    type_lines(typed(ROOT / "docs" / "workers.md"))
+
+
+@pytest.mark.slow
 def test_the_readme_on_meta_world(type_lines) -> None:
     type_lines([line for line in typed(ROOT / "README.md") if {"ml10", "runs/ml10", "ml1:reach-v3"} & set(line)])
 
 
 def test_all_pages_with_lines_to_type_are_tried() -> None:
     pages = {page.stem for page in (ROOT / "docs").glob("*.md") if blocks(page, "sh")}
-    by_hand = {"robot-packages"}  # each of its packages wants an environment of its own
-    assert pages <= {*AGENT_PAGES, "custom-environments", *by_hand}
+    by_hand = {"robot-packages", "cluster"}  # packages that want an environment of their own; several machines
+    assert pages <= {*AGENT_PAGES, "custom-environments", "workers", *by_hand}

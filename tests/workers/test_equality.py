@@ -88,7 +88,8 @@ def test_the_switch_to_workers_in_the_midst_of_a_run_changes_no_bit(
     monkeypatch.setattr(pool_module, "PAYS_AFTER", 0.0)
     monkeypatch.setattr(choice, "available_cores", lambda: 2)
     out = train("maml-trpo", CHEETAH, "auto")
-    assert here == [0] * 10
+    assert 1 <= len(here) <= 10
+    assert not any(here), "this process does not play any more once a worker has"
     assert len(there) > 20
     assert_same_run(train("maml-trpo", CHEETAH, 0), out)
 

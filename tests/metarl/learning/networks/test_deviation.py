@@ -172,8 +172,8 @@ def test_an_exported_policy_says_how_its_distribution_is_computed(
 ) -> None:
     agent = moved(make(name, spaces, **settings))
     seen: list[Any] = []
-    head = agent.network.policy.forward
-    agent.network.policy.forward = lambda features: (seen.append((features, head(features))), seen[-1][1])[1]
+    head = agent.network.policy.step
+    agent.network.policy.step = lambda features: (seen.append((features.copy(), head(features))), seen[-1][1])[1]
     state = agent.begin([Task.of("noise", number=1)], E)
     rng = np.random.default_rng(0)
     step = TrajectoryBuilder(1, E, spaces, rng.standard_normal((1, E, 3))).step
@@ -181,7 +181,7 @@ def test_an_exported_policy_says_how_its_distribution_is_computed(
     agent.save_policy(state, tmp_path / "policy.safetensors")
     tensors, about = read_tensors(tmp_path / "policy.safetensors")
     (features, ours), *_ = seen
-    mean, std = head_by_numpy({key: t.numpy() for key, t in tensors.items()}, about, features.numpy())
+    mean, std = head_by_numpy({key: t.numpy() for key, t in tensors.items()}, about, features)
     assert mean == pytest.approx(ours.mean.numpy(), abs=1e-5)
     assert np.broadcast_to(std, mean.shape) == pytest.approx(ours.log_std.exp().expand_as(ours.mean).numpy(), abs=1e-5)
     assert mean.std() > 0.05
