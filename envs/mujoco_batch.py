@@ -181,6 +181,8 @@ class MujocoBatch:
         self.set_controls(rows, ctrl)
         self.bare_physics(rows)
         self._warnings.read(rows)
+        if not self._warnings.array.any() and np.isfinite(self.qpos).all() and np.isfinite(self.qvel).all():
+            return np.zeros(len(rows), dtype=np.bool_)
         warned = np.any(self._warnings.array[rows][:, FATAL_WARNINGS], axis=1)
         # MuJoCo checks a state before it steps from it, so the state after the last physics step is checked here.
         finite = np.isfinite(self.qpos[rows]).all(axis=1) & np.isfinite(self.qvel[rows]).all(axis=1)

@@ -113,8 +113,8 @@ class TrajectoryBuilder:
         if self._recorded is not None:
             self._check_recorded(action.extras, self._recorded)
         self._observations[:, :, t + 1] = self._seen(observation)
-        self._actions[:, :, t] = np.where(live[..., None], action.environment, 0.0)
-        self._rewards[:, :, t] = np.where(live, self._by_row(reward), 0.0)
+        self._actions[:, :, t] = action.environment
+        self._rewards[:, :, t] = self._by_row(reward)
         self._flags[0, :, :, t] = live
         self._flags[1, :, :, t] = live & self._by_row(terminated)
         self._flags[2, :, :, t] = live & self._by_row(truncated)
@@ -125,7 +125,10 @@ class TrajectoryBuilder:
         for name, value in action.extras.items():
             if name not in self._extras:
                 self._extras[name] = np.zeros((*rows, self._rewards.shape[2], *value.shape[2:]), dtype=value.dtype)
-            self._extras[name][:, :, t] = np.where(live.reshape(*rows, *[1] * (value.ndim - 2)), value, 0)
+            self._extras[name][:, :, t] = value
+        if not live.all():
+            for array in (self._actions, self._rewards, *self._extras.values()):
+                array[:, :, t][~live] = 0
         self.live = live & ~self._flags[1, :, :, t] & ~self._flags[2, :, :, t]
         self._t += 1
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import faulthandler
+import gc
 import multiprocessing
 import os
 import signal
@@ -210,6 +211,7 @@ def prepare(files: Files, surroundings: Surroundings) -> None:
 
 def one_thread() -> None:
     """Limits this process to one thread of torch and of physics, and makes it keep freed memory."""
+    gc.freeze()  # what is imported stays
     limit_cores(1)
     torch.set_num_threads(1)
     keep_freed_memory()

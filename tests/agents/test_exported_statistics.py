@@ -62,7 +62,9 @@ def shown(agent: Any, state: Any, monkeypatch: pytest.MonkeyPatch) -> np.ndarray
         monkeypatch.setattr(agent.policy, "sample", lambda p, x, *rest: (inputs.append(x), sample(p, x, *rest))[1])
     else:
         step = agent.network.step
-        monkeypatch.setattr(agent.network, "step", lambda x, *rest: (inputs.append(np.asarray(x).copy()), step(x, *rest))[1])
+        monkeypatch.setattr(
+            agent.network, "step", lambda x, *rest: (inputs.append(np.asarray(x).copy()), step(x, *rest))[1]
+        )
     agent.act(state, STEP, np.random.default_rng(0))
     return inputs[0].reshape(2, -1)[:, :3]
 

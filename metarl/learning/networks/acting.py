@@ -6,26 +6,29 @@ are read where torch keeps them, so nothing has to be kept up to date. Tests hol
 
 from __future__ import annotations
 
-from weakref import WeakKeyDictionary
-
 import numpy as np
 from torch import nn
 
 from metarl.types import Floats
 
-_views: WeakKeyDictionary[nn.Module, tuple[tuple[int, ...], tuple[Floats, ...]]] = WeakKeyDictionary()
+KEPT = 64
+"""Largest number of layers whose views are kept."""
+_views: dict[int, tuple[list[int], tuple[Floats, ...]]] = {}  # by the layer's id
 
 
 def views(layer: nn.Module) -> tuple[Floats, ...]:
     """The numbers of a layer's parameters on the CPU, without a copy: matrices transposed, in the layer's order.
 
-    They are kept as long as the parameters stay at their places in memory.
+    They are kept as long as the parameters stay at their places in memory. Views hold that memory, so another layer's
+    parameters cannot be at the same places.
     """
-    places = tuple([parameter.data_ptr() for parameter in layer._parameters.values() if parameter is not None])
-    kept = _views.get(layer)
+    places = [parameter.data_ptr() for parameter in layer._parameters.values() if parameter is not None]
+    kept = _views.get(id(layer))
     if kept is None or kept[0] != places:
+        if len(_views) >= KEPT:
+            _views.clear()
         kept = places, tuple(parameter.detach().numpy().T for parameter in layer.parameters(recurse=False))
-        _views[layer] = kept
+        _views[id(layer)] = kept
     return kept[1]
 
 

@@ -124,14 +124,14 @@ class PolicyHead(nn.Module):
     def step(self, features: Floats) -> Distribution:
         """`forward` for features `[B, H]` on a CPU, by NumPy."""
         deviation = None if self.deviation is None else torch.from_numpy(affine(self.deviation, features))
-        return self._distribution(torch.from_numpy(affine(self.output, features)), deviation)
+        return self._distribution(torch.from_numpy(affine(self.output, features)), deviation, shared=self.log_std)
 
-    def _distribution(self, output: Tensor, deviation: Tensor | None) -> Distribution:
-        """The distribution for the outputs of the layers."""
+    def _distribution(self, output: Tensor, deviation: Tensor | None, *, shared: Tensor | None = None) -> Distribution:
+        """The distribution for the outputs of the layers; `shared` is the log-std, by default a copy of it."""
         if self._settings.mean == "tanh" and self._continuous:
             output = self._settings.action_scale * torch.tanh(output)
-        if self.log_std is not None:
-            return Gaussian(output, self.log_std.clone())  # a step of Adam changes the parameter in place
+        if self.log_std is not None:  # a step of Adam changes it in place
+            return Gaussian(output, self.log_std.clone() if shared is None else shared)
         if deviation is not None:
             return Gaussian(output, self._bounded(deviation))
         return Categorical(output)
