@@ -36,7 +36,9 @@ def states(envs: TaskVecEnv) -> list[np.ndarray]:
     return [np.concatenate([one.data.qpos, one.data.qvel]) for one in envs.simulations()]
 
 
-@pytest.mark.parametrize("name", ["half-cheetah-vel", "hopper-rand-params", "ant-goal", "ml10"])
+@pytest.mark.parametrize(
+    "name", ["half-cheetah-vel", "hopper-rand-params", "ant-goal", pytest.param("ml10", marks=pytest.mark.slow)]
+)
 def test_mujoco_alone_repeats_the_episodes_bit_for_bit(name: str) -> None:
     """So the limit steps the same simulations as the environments, only live rows, and no fewer."""
     envs = ready(name, 3, 2, 40)

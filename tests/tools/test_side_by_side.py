@@ -50,7 +50,9 @@ def test_the_bounds_are_those_that_were_asked_for() -> None:
     assert max(case.iteration for case in CASES["many-cores"]) == pytest.approx(1 / 0.35)
 
 
-@pytest.mark.parametrize("case", ["random,point-robot,2x2x5", "maml-trpo,point-robot,2x2x5"])
+@pytest.mark.parametrize(
+    "case", [pytest.param("random,point-robot,2x2x5", marks=pytest.mark.slow), "maml-trpo,point-robot,2x2x5"]
+)
 def test_a_checkout_is_timed_against_itself(case: str) -> None:
     words = [sys.executable, ROOT / "tools" / "side_by_side.py", ROOT, "--cases", case, "--rounds", "2", "--json"]
     done = subprocess.run(words, capture_output=True, text=True, check=False)

@@ -75,7 +75,12 @@ def test_global_generators_repeat_whoever_plays_and_stay_the_callers(habits: Any
         ("exit", r"died \(exit code 3\) in row", ""),
         ("segfault", r"died \(signal SIGSEGV\) in row", "in break_down"),
         ("hang", "raised NoAnswerError in step .no answer within the time limit of 1 s", "in break_down"),
-        ("stuck", r"hangs: no answer within the time limit of 1 s \(--timeout\) in row", "in break_down"),
+        pytest.param(
+            "stuck",
+            r"hangs: no answer within the time limit of 1 s \(--timeout\) in row",
+            "in break_down",
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_a_block_that_fails_three_times_names_row_and_task(play: Any, fault: str, message: str, trace: str) -> None:

@@ -183,7 +183,9 @@ def test_an_exported_policy_says_how_its_distribution_is_computed(
     (features, ours), *_ = seen
     mean, std = head_by_numpy({key: t.numpy() for key, t in tensors.items()}, about, features)
     assert mean == pytest.approx(ours.mean.numpy(), abs=1e-5)
-    assert np.broadcast_to(std, mean.shape) == pytest.approx(ours.log_std.detach().exp().expand_as(ours.mean).numpy(), abs=1e-5)
+    assert np.broadcast_to(std, mean.shape) == pytest.approx(
+        ours.log_std.detach().exp().expand_as(ours.mean).numpy(), abs=1e-5
+    )
     assert mean.std() > 0.05
     assert about["std"] == settings.get("std", "shared")
 
