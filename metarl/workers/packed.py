@@ -103,6 +103,14 @@ def unpack(packed: Packed, device: torch.device | None = None) -> Any:
         return pickle.loads(packed.data, buffers=packed.arrays)  # bytes of our own processes
 
 
+def same(one: Packed, two: Packed) -> bool:
+    """Whether two packed values are equal; NumPy compares their bytes faster than memoryviews do."""
+    if one.data != two.data or len(one.arrays) != len(two.arrays):
+        return False
+    pairs = zip(one.arrays, two.arrays, strict=True)
+    return all(np.array_equal(np.frombuffer(a, np.uint8), np.frombuffer(b, np.uint8)) for a, b in pairs)
+
+
 def copied(packed: Packed) -> Packed:
     """The same with its arrays in memory of their own, which may be written to."""
     return Packed(packed.data, [memoryview(bytearray(array)) for array in packed.arrays])

@@ -10,7 +10,6 @@ from multiprocessing.connection import wait
 from multiprocessing.util import Finalize
 from typing import Any, TypeVar
 
-import numpy as np
 import torch
 
 from metarl.agent import Actor
@@ -20,7 +19,7 @@ from metarl.stepping import MakeEnvs
 from metarl.workers.blocks import Block, InProcess, Played
 from metarl.workers.faults import TRIES, Tries, WorkersError
 from metarl.workers.main_module import check_importable, is_needed, refuse_second_run
-from metarl.workers.packed import Packed, copied, device_of, pack, pack_or_refuse, unpack
+from metarl.workers.packed import Packed, copied, device_of, pack, pack_or_refuse, same, unpack
 from metarl.workers.process import READY, Failure, Result
 from metarl.workers.server import start_server
 from metarl.workers.shared import Letter, Mailbox, SharedFile
@@ -187,7 +186,7 @@ class Processes:
 
     def _publish(self, actor: Packed) -> None:
         """Writes the actor for all workers, unless it has not changed. None of them is at work."""
-        if not _same(actor, self._actor):
+        if not same(actor, self._actor):
             self._actor, self._version = copied(actor), self._version + 1
             self._letter = self._actor_box.write(actor)
 
@@ -304,14 +303,6 @@ class _Collect:
             return ""
         block = self.blocks[worker.block]
         return f" in row {row}, task: {describe(block.tasks[row // block.episodes])}"
-
-
-def _same(one: Packed, two: Packed) -> bool:
-    """Whether two packed values are equal; NumPy compares their bytes faster than memoryviews do."""
-    if one.data != two.data or len(one.arrays) != len(two.arrays):
-        return False
-    pairs = zip(one.arrays, two.arrays, strict=True)
-    return all(np.array_equal(np.frombuffer(a, np.uint8), np.frombuffer(b, np.uint8)) for a, b in pairs)
 
 
 def _allow_files(count: int) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
-import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -85,7 +84,7 @@ class RayBlocks:
         try:
             self._batches = Batches(unpack(copied(received(make_envs))))
         except Exception as error:
-            return failure(error)
+            return Failure.of(error)
         return Started(socket.gethostname(), os.getpid(), package_versions(), vector_instructions())
 
     def play(self, version: int, actor: Sent, block: Sent) -> tuple[Sent, Sent] | Failure:
@@ -103,14 +102,9 @@ class RayBlocks:
             trajectories, state = self._batches.play(self._actor, unpack(copied(received(block))))
             return sendable(pack(trajectories)), sendable(pack(state))
         except Exception as error:
-            return failure(error)
+            return Failure.of(error)
 
     def close(self) -> None:
         """Closes the environments."""
         if self._batches is not None:
             self._batches.close()
-
-
-def failure(error: Exception) -> Failure:
-    """An exception as a message, so that its class need not be known to the receiver."""
-    return Failure(type(error).__name__, " ".join(str(error).split()), traceback.format_exc())

@@ -11,11 +11,12 @@ from typing import Any, TypeVar
 import torch
 
 from metarl.agent import Actor
+from metarl.finite import NotFiniteError
 from metarl.stepping import MakeEnvs
 from metarl.vector import available_cores
 from metarl.workers.blocks import Block, Played
 from metarl.workers.faults import TRIES, Tries, WorkersError
-from metarl.workers.packed import Packed, copied, device_of, pack_or_refuse, unpack
+from metarl.workers.packed import Packed, copied, device_of, pack_or_refuse, same, unpack
 from metarl.workers.process import Failure
 from metarl.workers.ray_actor import RayBlocks, Started, package_versions, received, sendable, vector_instructions
 from metarl.workers.ray_cluster import EXAMPLE, RUNTIME_ENV, Cluster
@@ -148,7 +149,7 @@ class RayActors:
 
     def _publish(self, actor: Packed) -> None:
         """Puts the agent into Ray's memory once for all actors, unless it has not changed."""
-        if actor.data == self._packed.data and list(actor.arrays) == list(self._packed.arrays):
+        if same(actor, self._packed):
             return
         self._packed, self._version = copied(actor), self._version + 1
         self._agent = self._ray.put(sendable(self._packed))
@@ -204,6 +205,7 @@ class RayActors:
 
         Raises:
             BlockError: The block failed too often.
+            NotFiniteError: The numbers of the training are not finite, which another try does not change.
             WorkersError: Actors do not start, or their machines differ from this one.
         """
         number = seat.block
@@ -216,11 +218,13 @@ class RayActors:
             if isinstance(event, Failure) or self._failed_starts >= TRIES:
                 raise WorkersError(_why_no_start(event))
             self._add()
+        elif isinstance(event, Failure) and event.not_finite is not None:
+            raise NotFiniteError(event.not_finite)
         elif isinstance(event, Failure | str):
             self._drop([seat])
             self._add()
             collect.waiting.appendleft(number)
-            what = f"raised {event.kind}: {event.message}" if isinstance(event, Failure) else event
+            what = event.in_words() if isinstance(event, Failure) else event
             collect.tries.failed(number, what, event.trace if isinstance(event, Failure) else "")
             self._say(f"{seat} {what}; its block of tasks is played again")
         else:

@@ -19,6 +19,7 @@ import pytest
 import torch
 
 import metarl
+from metarl.finite import NotFiniteError
 from metarl.registry import agent_class, make_family
 from metarl.seeding import Streams
 from metarl.tasks import Family
@@ -153,10 +154,19 @@ def test_a_block_that_always_fails_ends_with_the_actors_traceback(actors, robots
     assert "its block of tasks is played again" in said[0]
 
 
+def test_numbers_that_are_not_finite_end_it_at_once(actors, robots, said: list[str]) -> None:
+    import fatal_robot
+
+    family = fatal_robot.family("nan")
+    with pytest.raises(NotFiniteError, match="got a reward that is not finite"):
+        trained(actors(family), family, blocks=2)
+    assert not said
+
+
 def test_an_actor_whose_process_ends_fails_a_block_three_times(actors, robots) -> None:
     import faulty_robot
 
-    family = faulty_robot.family("exit", after=2, workers="sync")
+    family = faulty_robot.family("exit", after=2)
     with pytest.raises(BlockError, match=r"failed 3 times .* died \(ActorDiedError\)"):
         trained(actors(family, 1), family, blocks=1)
 
