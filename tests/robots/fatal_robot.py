@@ -32,15 +32,19 @@ class FatalPoint(PointRobot):
         fault: Kind of breakdown.
         folder: Counts the breakdowns; None for no limit.
         times: Number of breakdowns.
+        owner: Process that made the family.
         num_tasks: `M`.
         episodes: `E`.
         horizon: `T`.
     """
 
-    def __init__(self, fault: str, folder: str | None, times: int, num_tasks: int, episodes: int, horizon: int) -> None:
+    def __init__(
+        self, fault: str, folder: str | None, times: int, owner: int, num_tasks: int, episodes: int, horizon: int
+    ) -> None:
         super().__init__(num_tasks, episodes, horizon)
         self._fault, self._folder, self._times = fault, folder, times
-        self._t, self._at_work = 0, multiprocessing.current_process().name == "metarl-worker"
+        worker = multiprocessing.current_process().name == "metarl-worker"
+        self._t, self._at_work = 0, worker or os.getpid() != owner
         if self._at_work and fault == "never made":
             raise RuntimeError("the model is missing")
 
@@ -101,7 +105,7 @@ def break_down(fault: str) -> None:
 
 def family(fault: str, folder: Path | None = None, times: int = 1) -> Family:
     """Point-robot with a fault."""
-    make_envs = partial(FatalPoint, fault, None if folder is None else str(folder), times)
+    make_envs = partial(FatalPoint, fault, None if folder is None else str(folder), times, os.getpid())
     return dataclasses.replace(point_robot(), name="fatal", make_envs=make_envs)
 
 
