@@ -90,7 +90,7 @@ def _check_resumed(out: Path, run: RunConfig) -> list[str]:
         fields = ", ".join({**names, **there}[name] for name in changed)
         raise ValueError(
             f"resume: got a configuration that differs from that of {out} in {fields}; "
-            "only iterations, eval_every and device may change"
+            "only iterations, eval_every, device, and the options of this machine (workers, track) may change"
         )
     if was == is_now:
         return []

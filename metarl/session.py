@@ -96,7 +96,7 @@ def _session(
         streams = Streams(config.seed)
         agent = run.build_agent(resolve_device(config.device), streams.learner)
         with contextlib.ExitStack() as closing:
-            player = make_player(workers, family, run.family, config.blocks)
+            player = make_player(workers, family, run.family, config.blocks, most_blocks(run))
             closing.callback(player.close)
             start = RunStart(
                 run=run,
@@ -105,7 +105,7 @@ def _session(
                 adapts_within_episodes=agent.adapts_within_episodes,
                 evaluated=split_name(family.distribution, "tune"),
                 warnings=tuple(warnings),
-                sampling=workers.in_words(config.blocks),
+                sampling=workers.in_words(config.blocks, most_blocks(run)),
             )
             if resume:
                 start = _resumed(start, out, agent, streams)
@@ -151,6 +151,12 @@ def _session(
             title = f"{run.agent} on {run.family}, seed {config.seed}"
             labels = tasks_label(start.evaluated), start.adapts_within_episodes
             write_bytes(out / "training.png", training_picture(rows, title, *labels))
+
+
+def most_blocks(run: RunConfig) -> int:
+    """Largest number of blocks in a collect of the training or of its evaluations: more workers have no work."""
+    config = run.training
+    return max(config.blocks, -(-config.eval_tasks // run.block_tasks) if config.eval_every else 1)
 
 
 def _resumed(start: RunStart, out: Path, agent: MetaAgent[Any], streams: Streams) -> RunStart:

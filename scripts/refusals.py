@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shlex
 import sys
 from pathlib import Path
@@ -9,8 +10,10 @@ from pathlib import Path
 from metarl.checkpoint import list_checkpoints
 from metarl.finite import NotFiniteError, remedies
 from metarl.runs import RunConfig
+from metarl.scripts.sampling import SamplingOptions
 
 DEFAULT_TRACK = "tensorboard"
+DEFAULT_SAMPLING = SamplingOptions()
 """Trackers of a run without `--track`."""
 
 
@@ -26,7 +29,9 @@ def folder_to_go_on_with(out: Path, seeds: int) -> Path | None:
     return next((folder for folder in folders if (folder / "config.json").is_file()), None)
 
 
-def how_to_go_on(run: RunConfig, out: Path, seeds: int, track: str = DEFAULT_TRACK) -> str:
+def how_to_go_on(
+    run: RunConfig, out: Path, seeds: int, track: str = DEFAULT_TRACK, sampling: SamplingOptions = DEFAULT_SAMPLING
+) -> str:
     """The command that resumes a run, and the other seeds if there are several.
 
     Args:
@@ -34,10 +39,15 @@ def how_to_go_on(run: RunConfig, out: Path, seeds: int, track: str = DEFAULT_TRA
         out: Folder of the run.
         seeds: As in `folder_to_go_on_with`.
         track: The trackers, as on the command line.
+        sampling: Options of sampling, likewise.
     """
     folder, more = (out.parent, f" --seeds {seeds}") if seeds else (out, "")
     if track != DEFAULT_TRACK:
         more += f" --track {shlex.quote(track)}"
+    for field in dataclasses.fields(SamplingOptions):
+        value = getattr(sampling, field.name)
+        if value != field.default:
+            more += f" --{field.name.replace('_', '-')} {shlex.quote(str(value))}"
     words = f"{shlex.quote(run.agent)} {shlex.quote(run.family)} --out {shlex.quote(str(folder))}{more}"
     return f"resume with: metarl train {words} --resume"
 

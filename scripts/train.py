@@ -208,7 +208,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         ends.append(end)
         if stopped and not code and len(ends) < len(runs):
             code = 130
-            go_on = how_to_go_on(one_run, Path(end["run"]), door.seeds, door.track)
+            go_on = how_to_go_on(one_run, Path(end["run"]), door.seeds, door.track, door)
             print(f"stopped before {runs[len(ends)][0].out}; {go_on}", file=sys.stderr)
         if code == BLEW_UP:  # the other seeds may not diverge
             blown.append(str(end["run"]))
@@ -252,7 +252,7 @@ def _train_here(door: Door, run: RunConfig, family: Family) -> tuple[int, dict[s
         watch = [*trackers(door.track), display]  # its clock starts last
         how: dict[str, Any] = {"watch": watch, "stop": lambda: stop.requested, "workers": door.choice()}
         session = run_session(run, family, out, resume=door.resume, **how)
-    go_on = how_to_go_on(run, out, door.seeds, door.track)
+    go_on = how_to_go_on(run, out, door.seeds, door.track, door)
     try:
         with contextlib.closing(session), stop:
             for _ in session:

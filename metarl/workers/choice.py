@@ -43,20 +43,25 @@ class WorkerChoice:
     silent: float = 300.0
     by_name: bool = True
 
-    def number(self, blocks: int) -> int:
-        """Number of workers that `blocks` blocks keep busy."""
+    def number(self, blocks: int, most: int | None = None) -> int:
+        """Number of workers.
+
+        Args:
+            blocks: Number of blocks of a collect.
+            most: Largest number of blocks, in evaluations too; further workers would have no work.
+        """
         if self.count is not None:
-            return self.count
+            return min(self.count, most or blocks)
         count = min(available_cores(), blocks)
         return count if count > 1 else 0
 
-    def in_words(self, blocks: int) -> str:
-        """A line for the start of a run."""
+    def in_words(self, blocks: int, most: int | None = None) -> str:
+        """A line for the start of a run; arguments as for `number`."""
         work = f"{blocks} block{'s' if blocks > 1 else ''} of tasks"
         if self.ray:
             actors = f"{self.count} actor{'s' if self.count != 1 else ''}" if self.count else "one actor per CPU"
             return f"sampling: {work}, {actors} of Ray"
-        count = self.number(blocks)
+        count = self.number(blocks, most)
         where = f"{count} worker process{'es' if count > 1 else ''}" if count else "this process"
         chosen = f", chosen by {available_cores()} cores" if self.count is None else ""
         return f"sampling: {work}, {where}{chosen}"
@@ -121,7 +126,12 @@ def sendable_envs(family: Family, spec: str) -> MakeEnvs:
 
 
 def make_player(
-    choice: WorkerChoice, family: Family, spec: str, blocks: int, say: Callable[[str], None] | None = None
+    choice: WorkerChoice,
+    family: Family,
+    spec: str,
+    blocks: int,
+    most: int | None = None,
+    say: Callable[[str], None] | None = None,
 ) -> Player:
     """The player of a run.
 
@@ -130,6 +140,7 @@ def make_player(
         family: Source of the environments.
         spec: Name of the family, as on the command line; empty if it has none.
         blocks: Number of blocks of a collect.
+        most: Largest number of blocks, in evaluations too; `blocks` by default.
         say: Prints a line about lost workers; on stderr by default.
 
     Raises:
@@ -137,7 +148,7 @@ def make_player(
     """
     refuse_second_run()
     say, spec = say or _warn, spec if choice.by_name else ""
-    count = choice.number(blocks)
+    count = choice.number(blocks, most)
     if choice.ray:
         from metarl.workers.ray_pool import RayActors  # an optional package
 

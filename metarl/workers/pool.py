@@ -151,7 +151,10 @@ class Processes:
             while len(self._workers) < self.count:
                 self._workers.append(Worker(self._file, self._packed, with_main=self._with_main))
         except OSError as error:
-            self._give_up(f"a worker process cannot be started ({error})", collect)
+            files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+            few = 0 <= files < FILES_BESIDES + FILES_PER_WORKER * self.count
+            limit = f"; this process may open only {files} files (ulimit -n)" if few else ""
+            self._give_up(f"a worker process cannot be started ({error}{limit})", collect)
 
     def _drop(self, workers: Sequence[Worker]) -> None:
         """Kills workers and forgets them."""
@@ -254,8 +257,7 @@ class Processes:
             WorkersError: Workers were asked for, and do not start.
         """
         number = worker.block
-        if isinstance(event, Result):
-            assert number is not None
+        if isinstance(event, Result) and number is not None:
             worker.block, collect.ends[worker] = None, event.state.end
             episodes, state = worker.read(event.trajectories), worker.read(event.state)
             collect.results[number] = unpack(episodes), unpack(copied(state), collect.device)
@@ -264,6 +266,8 @@ class Processes:
         if isinstance(event, Failure) and event.not_finite is not None and number is not None:
             raise NotFiniteError(event.not_finite)
         trace = event.trace if isinstance(event, Failure) else worker.trace()
+        if isinstance(event, Result):
+            event = "answered twice; an environment that forks has to end the copy"
         what = event.in_words() if isinstance(event, Failure) else f"{event}{collect.called(worker)}"
         again = worker.runs_script_again()
         self._drop([worker])

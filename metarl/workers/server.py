@@ -10,7 +10,7 @@ import shutil
 import signal
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from multiprocessing import forkserver, resource_tracker, util
 
 from metarl.own_code.safe_path import safe_path
@@ -23,6 +23,8 @@ ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THRE
 """Environment of the server: libraries that read it when they are imported use one thread."""
 FOLDER = "METARL_LISTENER_FOLDER"
 """Environment variable of the server: folder of the socket that it listens on."""
+OWNER = "METARL_LISTENER_OWNER"
+"""Environment variable of the server: process id of its owner."""
 OWNER_SECONDS = 1.0
 """Time in which an owner whose files are closed is gone, s."""
 
@@ -59,14 +61,20 @@ def start_server(more: Sequence[str] = ()) -> None:
         more: Further modules to import there.
     """
     multiprocessing.get_context(START_METHOD).set_forkserver_preload([*PRELOADED, *more])
-    variables = {**ONE_THREAD, FOLDER: util.get_temp_dir()}
-    with ctrl_c_is_ours(later=True), safe_path(), _environment(variables):
-        forkserver.ensure_running()
+    own = {FOLDER: util.get_temp_dir(), OWNER: str(os.getpid())}
+    try:
+        with ctrl_c_is_ours(later=True), safe_path(), _environment(ONE_THREAD), _environment(own, replace=True):
+            forkserver.ensure_running()
+    except OSError as error:
+        if "path too long" in str(error):
+            raise OSError(f"{error}: {own[FOLDER]}; set TMPDIR to a shorter folder") from error
+        raise
 
 
 def remove_folder_at_end() -> None:
     """Makes the server remove the folder of its socket if its owner was killed; a living owner does that itself."""
-    server, owner, folder = os.getpid(), os.getppid(), os.environ.pop(FOLDER, "")
+    server, folder = os.getpid(), os.environ.pop(FOLDER, "")
+    owner = int(os.environ.pop(OWNER, "0"))  # its parent may be another process by now
 
     def remove() -> None:
         if not folder or os.getpid() != server:
@@ -90,12 +98,15 @@ def let_server_end() -> None:
 
 
 @contextlib.contextmanager
-def _environment(variables: dict[str, str]) -> Iterator[None]:
-    """Context with some environment variables set, unless they already are."""
-    added = {name: value for name, value in variables.items() if name not in os.environ}
-    os.environ.update(added)
+def _environment(variables: Mapping[str, str], *, replace: bool = False) -> Iterator[None]:
+    """Context with some environment variables set; those that already are stay, unless they are to be replaced."""
+    before = {name: os.environ.get(name) for name in variables if replace or name not in os.environ}
+    os.environ.update({name: variables[name] for name in before})
     try:
         yield
     finally:
-        for name in added:
-            os.environ.pop(name, None)
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value

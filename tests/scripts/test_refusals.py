@@ -11,6 +11,7 @@ from metarl.registry import make_family
 from metarl.report import millions
 from metarl.runs import RunConfig
 from metarl.scripts.refusals import how_to_go_on
+from metarl.scripts.sampling import SamplingOptions
 from metarl.sizes import batch_memory, tasks_memory
 
 
@@ -119,6 +120,8 @@ def test_several_seeds_go_on_with_their_own_settings(run_metarl, tmp_path: Path,
         f"resume with: metarl train maml-trpo point-robot --out '{out}' --seeds 2 --resume"
     )
     assert how_to_go_on(run, out, 0, "csv,wandb").endswith(f"--out '{out}' --track csv,wandb --resume")
+    sampling = SamplingOptions(workers="ray:2", ray_address="auto")
+    assert how_to_go_on(run, out, 0, sampling=sampling).endswith("--workers ray:2 --ray-address auto --resume")
     damaged = list((out / "seed-4" / "checkpoints").iterdir())
     for path in damaged:
         path.write_bytes(b"cut short")

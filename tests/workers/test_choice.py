@@ -45,7 +45,7 @@ def test_environments_that_pickle_does_not_find_are_sent_by_name() -> None:
 def test_without_a_name_they_are_played_here_or_refused() -> None:
     family = fatal_robot.unpicklable()
     said: list[str] = []
-    player = make_player(WorkerChoice(None), family, "", 4, said.append)
+    player = make_player(WorkerChoice(None), family, "", 4, say=said.append)
     assert isinstance(player, InProcess)
     if choice_module.available_cores() > 1:
         (line,) = said
@@ -103,8 +103,19 @@ def test_a_callers_own_family_is_never_made_by_the_name_of_another(monkeypatch: 
     said: list[str] = []
     choice = WorkerChoice(by_name=False)
     monkeypatch.setattr(choice_module, "available_cores", lambda: 2)
-    assert isinstance(make_player(choice, mine, "point-robot", 2, said.append), InProcess)
+    assert isinstance(make_player(choice, mine, "point-robot", 2, say=said.append), InProcess)
     assert len(said) == 1
     assert said[0].startswith("sampling in this process: the environments cannot be sent to worker processes")
     with pytest.raises(WorkersError, match="cannot be sent"):
         make_player(WorkerChoice(2, by_name=False), mine, "point-robot", 2)
+
+
+@pytest.mark.parametrize(
+    ("count", "blocks", "most", "expected"),
+    [(None, 4, 8, 2), (None, 1, 8, 0), (6, 2, None, 2), (6, 2, 4, 4), (3, 8, 8, 3), (0, 8, 8, 0)],
+)
+def test_no_more_workers_than_blocks(
+    count: int | None, blocks: int, most: int | None, expected: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(choice_module, "available_cores", lambda: 2)
+    assert WorkerChoice(count).number(blocks, most) == expected

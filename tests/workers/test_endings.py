@@ -143,7 +143,7 @@ def test_a_block_that_always_fails_ends_the_run_with_exit_code_1(
     assert "of 4 (task " in last
     assert "failed 3 times in worker processes" in last
     assert "0000002.safetensors, is intact" in last
-    assert f"--out {out} --track none --resume" in last
+    assert f"--out {out} --track none --workers 2 --worker-timeout 0.5 --resume" in last
     assert ("in break_down" in err) == (fault != "kill")
     assert err.count("is played again") == 2
     assert last_checkpoint(out) == 2

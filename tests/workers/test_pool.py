@@ -89,11 +89,12 @@ def test_workers_that_die_between_collects_are_replaced(shared: Processes, trial
 
 def test_workers_that_die_at_any_moment_change_nothing(shared: Processes, trial, expected) -> None:
     rng, over = np.random.default_rng(0), threading.Event()
-    killed = []
+    killed: list[int] = []
+    trials = 0
 
     def kill() -> None:
         while not over.wait(0.02 + 0.1 * rng.random()):
-            if len(killed) < 6 and (there := pids(shared)):
+            if len(killed) < 2 * trials and (there := pids(shared)):  # a third one may hit a block for the third time
                 killed.append(there[0])
                 os.kill(there[0], signal.SIGKILL)
 
@@ -101,6 +102,7 @@ def test_workers_that_die_at_any_moment_change_nothing(shared: Processes, trial,
     thread.start()
     try:
         while len(killed) < 6:
+            trials = min(trials + 1, 3)
             assert_same(trial(point_robot()).play(shared), expected)
     finally:
         over.set()

@@ -136,8 +136,8 @@ def test_what_cannot_be_sent_is_said_unless_its_name_is_known() -> None:
 
     said: list[str] = []
     with pytest.raises(WorkersError, match=r"the environments cannot be sent to worker processes.*lock.*--workers 0"):
-        make_player(WorkerChoice(2), unpicklable(), "", 2, said.append)
-    player = make_player(WorkerChoice(2), unpicklable(), "broken_robots:unpicklable", 2, said.append)
+        make_player(WorkerChoice(2), unpicklable(), "", 2, say=said.append)
+    player = make_player(WorkerChoice(2), unpicklable(), "broken_robots:unpicklable", 2, say=said.append)
     assert isinstance(player, Processes)
     player.close()
     assert not said
