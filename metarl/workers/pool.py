@@ -257,7 +257,8 @@ class Processes:
             WorkersError: Workers were asked for, and do not start.
         """
         number = worker.block
-        if isinstance(event, Result) and number is not None:
+        if isinstance(event, Result):
+            assert number is not None
             worker.block, collect.ends[worker] = None, event.state.end
             episodes, state = worker.read(event.trajectories), worker.read(event.state)
             collect.results[number] = unpack(episodes), unpack(copied(state), collect.device)
@@ -266,8 +267,6 @@ class Processes:
         if isinstance(event, Failure) and event.not_finite is not None and number is not None:
             raise NotFiniteError(event.not_finite)
         trace = event.trace if isinstance(event, Failure) else worker.trace()
-        if isinstance(event, Result):
-            event = "answered twice; an environment that forks has to end the copy"
         what = event.in_words() if isinstance(event, Failure) else f"{event}{collect.called(worker)}"
         again = worker.runs_script_again()
         self._drop([worker])

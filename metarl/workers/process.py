@@ -149,6 +149,7 @@ def serve(
         data: Makes a batch of environments, packed: `Packed.data`.
         arrays: Its arrays.
     """
+    worker = os.getpid()
     prepare(files, surroundings)
     batches = None
     try:
@@ -168,17 +169,26 @@ def serve(
                 status[STEPS] += 1
 
             trajectories, state = batches.play(actor, block, step)
+            _end_copy(worker)
             played = outbox.write(pack(trajectories), order.start)
             connection.send(Result(played, outbox.write(pack(state), played.end)))
     except (EOFError, ConnectionError):
         pass  # the owner has ended, or closes the pool
     except BaseException as error:
+        _end_copy(worker)
         with contextlib.suppress(OSError):
             connection.send(Failure.of(error))
     finally:
+        _end_copy(worker)
         if batches is not None:
             batches.close()
         end_children()
+
+
+def _end_copy(worker: int) -> None:
+    """Ends a copy of the worker that an environment has forked: its answers would be taken for the worker's."""
+    if os.getpid() != worker:
+        os._exit(0)
 
 
 def end_children() -> None:

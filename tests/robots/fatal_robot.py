@@ -84,6 +84,8 @@ def break_down(fault: str) -> None:
         os._exit(3)
     if fault == "kill":
         os.kill(os.getpid(), signal.SIGKILL)
+    if fault == "fork":
+        os.fork()
     if fault == "segfault":
         ctypes.string_at(0)
     if fault == "sleep":

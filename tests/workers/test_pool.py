@@ -102,7 +102,7 @@ def test_workers_that_die_at_any_moment_change_nothing(shared: Processes, trial,
     thread.start()
     try:
         while len(killed) < 6:
-            trials = min(trials + 1, 3)
+            trials = min(len(killed) // 2 + 1, 3)
             assert_same(trial(point_robot()).play(shared), expected)
     finally:
         over.set()
@@ -366,3 +366,12 @@ def test_many_workers_get_more_open_files(monkeypatch: pytest.MonkeyPatch) -> No
         assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] == min(1000, limits[1])
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+
+
+def test_a_copy_of_a_worker_that_an_environment_forks_answers_nothing(made, trial, expected, tmp_path: Path) -> None:
+    said: list[str] = []
+    pool = made("fork", tmp_path, 100, say=said.append)
+    for _ in range(5):
+        assert_same(trial(point_robot()).play(pool), expected)
+    assert len(list(tmp_path.iterdir())) > 5
+    assert not said
