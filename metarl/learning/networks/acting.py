@@ -6,30 +6,33 @@ are read where torch keeps them, so nothing has to be kept up to date. Tests hol
 
 from __future__ import annotations
 
+from weakref import ref
+
 import numpy as np
 from torch import nn
 
 from metarl.types import Floats
 
-KEPT = 64
-"""Largest number of layers whose views are kept."""
-_views: dict[int, tuple[list[int], tuple[Floats, ...]]] = {}  # by the layer's id
+PURGE = 64
+"""Number of layers from which views of layers that are gone are dropped."""
+_views: dict[int, tuple[ref[nn.Module], list[int], tuple[Floats, ...]]] = {}  # by the layer's id
 
 
 def views(layer: nn.Module) -> tuple[Floats, ...]:
     """The numbers of a layer's parameters on the CPU, without a copy: matrices transposed, in the layer's order.
 
-    They are kept as long as the parameters stay at their places in memory. Views hold that memory, so another layer's
-    parameters cannot be at the same places.
+    They are kept as long as the parameters stay at their places in memory. (A dictionary by id is faster than one by
+    weak references.)
     """
     places = [parameter.data_ptr() for parameter in layer._parameters.values() if parameter is not None]
     kept = _views.get(id(layer))
-    if kept is None or kept[0] != places:
-        if len(_views) >= KEPT:
-            _views.clear()
-        kept = places, tuple(parameter.detach().numpy().T for parameter in layer.parameters(recurse=False))
-        _views[id(layer)] = kept
-    return kept[1]
+    if kept is None or kept[0]() is not layer or kept[1] != places:
+        if len(_views) >= PURGE:
+            for key in [key for key, (of, _, _) in _views.items() if of() is None]:
+                del _views[key]
+        arrays = tuple(parameter.detach().numpy().T for parameter in layer.parameters(recurse=False))
+        kept = _views[id(layer)] = ref(layer), places, arrays
+    return kept[2]
 
 
 def affine(layer: nn.Linear, x: Floats) -> Floats:
