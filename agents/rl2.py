@@ -13,29 +13,26 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 
-from metarl.config import Layers, RowsOrOwn, Units
+from metarl.config import Layers, RowsOrOwn
 from metarl.learning.experience.trials import Trials
-from metarl.learning.networks.cells import GATES, Cell, CellMemory
+from metarl.learning.networks.cells.settings import CellSettings
+from metarl.learning.networks.cells.table import cell_size
 from metarl.learning.networks.perceptron import Activation
 from metarl.learning.networks.recurrent import RecurrentActorCritic
 from metarl.learning.networks.sequence import unroll
 from metarl.learning.ppo.learner import Forward, PpoSamples
-from metarl.learning.ppo.needs import networks_need, trials_need
+from metarl.learning.ppo.needs import memories_need, networks_need, trials_need
 from metarl.learning.ppo.segments import segments_of
 from metarl.learning.ppo.trial_agent import TrialAgent, input_size
-from metarl.learning.ppo.trials import TrialSettings
-from metarl.memory import Need, RunSize, dense_parameters, recurrent_parameters
+from metarl.learning.ppo.trials import TrialSettings, trial_steps
+from metarl.memory import Need, RunSize, dense_parameters
 from metarl.types import Spaces
 
 
 @dataclass(frozen=True, kw_only=True)
-class Rl2Config(TrialSettings):
+class Rl2Config(CellSettings, TrialSettings):
     """Settings of RL2."""
 
-    cell: Cell = "gru"
-    """Kind of recurrent cell."""
-    units: Units = 128
-    """Size of the memory; usually 64 to 256."""
     encoder: Layers = (64,)
     """Units of each layer before the cell; may be empty."""
     hidden: Layers = ()
@@ -50,7 +47,7 @@ class Rl2Config(TrialSettings):
     Faster for long trials. Each segment starts from its trial's memory before the update."""
 
 
-class Rl2(TrialAgent[CellMemory]):
+class Rl2(TrialAgent[Any]):
     """RL2 as a `metarl.agent.MetaAgent`; its state is a `Memory`.
 
     Args:
@@ -63,13 +60,14 @@ class Rl2(TrialAgent[CellMemory]):
     Config: ClassVar[type] = Rl2Config
     summary: ClassVar[str] = "a recurrent policy whose memory spans the episodes of a task (Duan et al. 2016)"
     config: Rl2Config
-    network: RecurrentActorCritic
+    network: RecurrentActorCritic[Any]
 
     @classmethod
     def memory_needed(cls, config: Rl2Config, spaces: Spaces, size: RunSize) -> list[Need]:
         """Memory of the network and of whole trials."""
         inputs = (input_size(spaces), *config.encoder)
-        parameters = dense_parameters(inputs) + recurrent_parameters(inputs[-1], config.units, GATES[config.cell])
+        cell = cell_size(config, inputs[-1], trial_steps(config, spaces))
+        parameters = dense_parameters(inputs) + cell.parameters
         for outputs in (spaces.policy_outputs, 1):
             parameters += dense_parameters((config.units, *config.hidden, outputs))
         remedy = "fewer --agent.units or smaller layers (--agent.encoder, --agent.hidden)"
@@ -77,16 +75,17 @@ class Rl2(TrialAgent[CellMemory]):
         return [
             networks_need(parameters, size, remedy),
             trials_need(spaces, size, config.episodes_per_trial, numbers),
+            memories_need(size, cell.memory),
         ]
 
     def __init__(self, config: Rl2Config, spaces: Spaces, *, device: torch.device, rng: np.random.Generator) -> None:
-        network = RecurrentActorCritic(
+        network: RecurrentActorCritic[Any] = RecurrentActorCritic(
             input_size(spaces),
             spaces,
             encoder=config.encoder,
             activation=config.activation,
-            cell=config.cell,
-            units=config.units,
+            cell=config,
+            steps=trial_steps(config, spaces),
             hidden=config.hidden,
             policy=config,
             rng=rng,

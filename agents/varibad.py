@@ -23,16 +23,17 @@ from metarl.learning.experience.normalisation import Normaliser
 from metarl.learning.experience.trial_replay import TrialReplay
 from metarl.learning.experience.trials import Trials
 from metarl.learning.networks.belief import BeliefEncoder, BeliefMemory, BeliefPolicy
-from metarl.learning.networks.cells import GATES
+from metarl.learning.networks.cells.settings import CellSettings
+from metarl.learning.networks.cells.table import cell_size
 from metarl.learning.networks.modules import ActorCritic
 from metarl.learning.networks.perceptron import Activation
 from metarl.learning.networks.vae import TrialTensors, Vae, VaeLearner
 from metarl.learning.ppo.learner import Forward, PpoSamples, step_size
-from metarl.learning.ppo.needs import buffer_need, networks_need, trials_need
+from metarl.learning.ppo.needs import buffer_need, memories_need, networks_need, trials_need
 from metarl.learning.ppo.trial_agent import TrialAgent, input_size
-from metarl.learning.ppo.trials import TrialSettings
+from metarl.learning.ppo.trials import TrialSettings, trial_steps
 from metarl.learning.saving import check_tensors
-from metarl.memory import Need, RunSize, dense_parameters, recurrent_parameters
+from metarl.memory import Need, RunSize, dense_parameters
 from metarl.types import Bools, Floats, Spaces
 
 PRIOR_DEVIATION = 1.0
@@ -40,7 +41,7 @@ PRIOR_DEVIATION = 1.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class VaribadConfig(TrialSettings):
+class VaribadConfig(CellSettings, TrialSettings):
     """Settings of VariBAD; discount, clipping and entropy are the published ones."""
 
     clip: Positive = 0.1
@@ -60,8 +61,6 @@ class VaribadConfig(TrialSettings):
     """Normalise the belief for policy and value function by running statistics."""
     latent: Units = 5
     """Components of the latent task variable m (Z); usually 5 to 10."""
-    units: Units = 128
-    """Size of the encoder's memory; usually 64 to 256."""
     encoder: Layers = (64,)
     """Units of each layer (ReLU) before the encoder's recurrent cell; may be empty."""
     decoder: Layers = (64, 32)
@@ -109,7 +108,8 @@ class Varibad(TrialAgent[BeliefMemory]):
     def memory_needed(cls, config: VaribadConfig, spaces: Spaces, size: RunSize) -> list[Need]:
         """Memory of the networks, of whole trials, and of the buffer of trials."""
         inputs = (input_size(spaces), *config.encoder)
-        parameters = dense_parameters(inputs) + recurrent_parameters(inputs[-1], config.units, GATES["gru"])
+        cell = cell_size(config, inputs[-1], trial_steps(config, spaces))
+        parameters = dense_parameters(inputs) + cell.parameters
         parameters += dense_parameters((config.units, 2 * config.latent))
         for last in (spaces.policy_outputs, 1):
             parameters += dense_parameters((spaces.observation_size + 2 * config.latent, *config.hidden, last))
@@ -118,13 +118,16 @@ class Varibad(TrialAgent[BeliefMemory]):
             networks_need(parameters, size, remedy),
             buffer_need(spaces, size, config.episodes_per_trial, config.buffer_trials),
             trials_need(spaces, size, config.episodes_per_trial, 2 * config.latent),
+            memories_need(size, cell.memory),
         ]
 
     def __init__(
         self, config: VaribadConfig, spaces: Spaces, *, device: torch.device, rng: np.random.Generator
     ) -> None:
         o, z = spaces.observation_size, config.latent
-        encoder = BeliefEncoder(input_size(spaces), z, hidden=config.encoder, units=config.units, rng=rng)
+        encoder = BeliefEncoder(
+            input_size(spaces), z, hidden=config.encoder, cell=config, steps=trial_steps(config, spaces), rng=rng
+        )
         self.vae = Vae(
             encoder,
             o,

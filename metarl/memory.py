@@ -75,11 +75,6 @@ def dense_parameters(sizes: Sequence[int]) -> int:
     return sum((inputs + 1) * outputs for inputs, outputs in pairwise(sizes))
 
 
-def recurrent_parameters(inputs: int, units: int, gates: int) -> int:
-    """Number of parameters of a recurrent cell (3 gates for a GRU, 4 for an LSTM)."""
-    return gates * units * (inputs + units + 2)
-
-
 def rollout_memory(spaces: Spaces, tasks: int, episodes: int, collects: int = 1) -> Need:
     """Memory of the recorded episodes of one iteration, without the environments.
 

@@ -6,7 +6,7 @@ Zintgraf et al. 2020 (arXiv:1910.08348), section 3. `vae` has the decoders and t
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from metarl.learning.device.gpu import send
 from metarl.learning.networks.acting import affine, through_layers
-from metarl.learning.networks.cells import fresh_cell_memory, memory_after, one_step, recurrent_cell, through
+from metarl.learning.networks.cells.settings import CellSettings
+from metarl.learning.networks.cells.table import make_cell
 from metarl.learning.networks.distributions import Distribution
 from metarl.learning.networks.modules import ActorCritic, hidden_layers, linear
 from metarl.learning.networks.sequence import SequenceNetwork
@@ -38,73 +39,73 @@ class Posterior(NamedTuple):
 
 
 class BeliefEncoder(nn.Module):
-    """Layers and a GRU, whose output gives mean and log-variance of a belief.
+    """Layers and a cell, whose output gives mean and log-variance of a belief.
 
     Args:
         inputs: Size of the input, `I`.
         latent: `Z`.
-        hidden: Units of each layer (ReLU) before the GRU; may be empty.
-        units: `H`, size of the memory.
+        hidden: Units of each layer (ReLU) before the cell; may be empty.
+        cell: Settings of the cell.
+        steps: Steps of a trial.
         rng: Source of the initial weights.
     """
 
     def __init__(
-        self, inputs: int, latent: int, *, hidden: tuple[int, ...], units: int, rng: np.random.Generator
+        self,
+        inputs: int,
+        latent: int,
+        *,
+        hidden: tuple[int, ...],
+        cell: CellSettings,
+        steps: int,
+        rng: np.random.Generator,
     ) -> None:
         super().__init__()
         sizes = (inputs, *hidden)
-        self.units = units
         self.encoder = hidden_layers(sizes, "relu", rng)
-        self.cell = recurrent_cell("gru", sizes[-1], units, rng)
-        self.mean = linear(units, latent, 1.0, rng)
-        self.log_variance = linear(units, latent, 1.0, rng)
+        self.cell = make_cell(cell, sizes[-1], steps, rng)
+        self.mean, self.log_variance = (linear(self.cell.outputs, latent, 1.0, rng) for _ in range(2))
 
-    def fresh_memory(self, rows: int) -> Tensor:
-        """The memory at the start of a trial: zeros `[rows, H]`."""
-        memory = fresh_cell_memory("gru", rows, self.units, self.mean.weight.device)
-        assert isinstance(memory, Tensor)
-        return memory
+    def fresh_memory(self, rows: int) -> Any:
+        """The cell's memory at the start of a trial."""
+        return self.cell.fresh_memory(rows)
 
-    def forward(self, x: Tensor, memory: Tensor) -> tuple[Posterior, Tensor]:
+    def forward(self, x: Tensor, memory: Any) -> tuple[Posterior, Any]:
         """Continues from a memory over `L` steps.
 
         Args:
             x: `[B, L, I]`.
-            memory: `[B, H]`.
+            memory: The cell's memory of `B` rows.
 
         Returns:
             The belief after each step `[B, L, Z]`, and the memory after the last.
         """
-        features, after = through(self.cell, self.encoder(x), memory)
-        assert isinstance(after, Tensor)
+        features, after = self.cell(self.encoder(x), memory)
         return self.belief(features), after
 
-    def step(self, x: Floats, memory: Tensor) -> tuple[Floats, Tensor]:
-        """`forward` for a step on a CPU, by NumPy: the belief `[B, 2 Z]` after `[B, I]`, and the memory `[B, H]`."""
-        features, after = one_step(self.cell, through_layers(self.encoder, x), memory)
-        assert isinstance(after, Tensor)
+    def step(self, x: Floats, memory: Any) -> tuple[Floats, Any]:
+        """`forward` for a step on a CPU, by NumPy: the belief `[B, 2 Z]` after `[B, I]`, and the memory."""
+        features, after = self.cell.step(through_layers(self.encoder, x), memory)
         return np.concatenate([affine(self.mean, features), affine(self.log_variance, features)], axis=-1), after
 
     def belief(self, features: Tensor) -> Posterior:
-        """The belief `[..., Z]` that outputs of the GRU `[..., H]` encode."""
+        """The belief `[..., Z]` that outputs of the cell `[..., H]` encode."""
         return Posterior(self.mean(features), self.log_variance(features))
 
-    def memory_after(self, x: Tensor, memory: Tensor, steps: Tensor) -> Tensor:
-        """The memory `[B, H]` after the first `steps` `[B]` of each row of `[B, L, I]`."""
-        after = memory_after(self.cell, self.encoder(x), memory, steps)
-        assert isinstance(after, Tensor)
-        return after
+    def features_after(self, x: Tensor, memory: Any, steps: Tensor) -> tuple[Tensor, Any]:
+        """The outputs `[B, H]` of the cell after the first `steps` `[B]` of each row of `[B, L, I]`, and its memory."""
+        return self.cell.features_after(self.encoder(x), memory, steps)
 
 
 class BeliefMemory(NamedTuple):
     """The memory of a policy that acts on beliefs.
 
     Attributes:
-        cell: State of the encoder's GRU, `[rows, H]`.
+        cell: Memory of the encoder's cell.
         belief: Mean and log-variance after the last step, `[rows, 2 Z]`; zeros, which is N(0, 1), at the start.
     """
 
-    cell: Tensor
+    cell: Any
     belief: Tensor
 
 
@@ -133,7 +134,8 @@ class BeliefPolicy(SequenceNetwork[BeliefMemory]):
     def fresh_memory(self, rows: int) -> BeliefMemory:
         """The memory at the start of a trial: a belief of N(0, 1), and zeros for the encoder."""
         cell = self.encoder.fresh_memory(rows)
-        return BeliefMemory(cell, cell.new_zeros(rows, 2 * self.encoder.mean.out_features))
+        bias = self.encoder.mean.bias
+        return BeliefMemory(cell, bias.new_zeros(rows, 2 * len(bias)))
 
     def forward(self, x: Tensor, memory: BeliefMemory) -> tuple[Distribution, Tensor, BeliefMemory]:
         """Policy and values `[B, L]` on the belief after each input `[B, L, I]`, and the memory after the last."""
@@ -152,6 +154,11 @@ class BeliefPolicy(SequenceNetwork[BeliefMemory]):
         distribution, values = self.actor_critic.step(np.concatenate([inputs[:, : self._observation_size], shown], -1))
         return distribution, values, BeliefMemory(cell, torch.tensor(belief))
 
+    def keep(self, live: Tensor, new: BeliefMemory, old: BeliefMemory) -> BeliefMemory:
+        """The new memory in rows where `live` `[B]` is True, and the old one in the others."""
+        cell = self.encoder.cell.keep(live, new.cell, old.cell)
+        return BeliefMemory(cell, torch.where(live.unsqueeze(1), new.belief, old.belief))
+
     def joined(self, observations: Tensor, beliefs: Tensor) -> Tensor:
         """Inputs of policy and value function, `[..., O + 2 Z]`; `observations` are normalised as for the encoder."""
         if self._shown is not None:
@@ -159,9 +166,9 @@ class BeliefPolicy(SequenceNetwork[BeliefMemory]):
         return torch.cat([observations, beliefs], dim=-1)
 
     def memory_after(self, x: Tensor, memory: BeliefMemory, steps: Tensor) -> BeliefMemory:
-        """The memory after the first `steps` `[B]` of each row, by one pass over packed sequences."""
-        cell = self.encoder.memory_after(x, memory.cell, steps)
-        return BeliefMemory(cell, torch.cat(self.encoder.belief(cell), dim=-1))
+        """The memory after the first `steps` `[B]` of each row."""
+        features, cell = self.encoder.features_after(x, memory.cell, steps)
+        return BeliefMemory(cell, torch.cat(self.encoder.belief(features), dim=-1))
 
     def value_after(self, x: Tensor, steps: Tensor) -> Tensor:
         """The value `[B]` at one step of each row; the value function is evaluated there alone."""
@@ -177,5 +184,5 @@ class BeliefPolicy(SequenceNetwork[BeliefMemory]):
         return {f"{part}.{name}": p.detach() for part, module in parts.items() for name, p in module.named_parameters()}
 
     def exported_memory(self, memory: BeliefMemory) -> dict[str, Tensor]:
-        """The state of the encoder's GRU, `[1, rows, H]`; the belief follows from it."""
-        return {"memory": memory.cell.unsqueeze(0).clone()}
+        """The memory of the encoder's cell; the belief follows from it."""
+        return self.encoder.cell.exported_memory(memory.cell)

@@ -1,21 +1,17 @@
-"""A recurrent policy and value function."""
+"""A policy and a value function around a cell."""
 
 from __future__ import annotations
+
+from typing import Generic
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from metarl.learning.networks.acting import affine, through_layers
-from metarl.learning.networks.cells import (
-    Cell,
-    CellMemory,
-    fresh_cell_memory,
-    memory_after,
-    one_step,
-    recurrent_cell,
-    through,
-)
+from metarl.learning.networks.cells.base import MemoryT
+from metarl.learning.networks.cells.settings import CellSettings
+from metarl.learning.networks.cells.table import make_cell
 from metarl.learning.networks.distributions import Distribution
 from metarl.learning.networks.modules import (
     PolicyHead,
@@ -28,8 +24,8 @@ from metarl.learning.networks.sequence import SequenceNetwork
 from metarl.types import Spaces
 
 
-class RecurrentActorCritic(SequenceNetwork[CellMemory]):
-    """An encoder, a recurrent cell, and policy and value on the cell's output.
+class RecurrentActorCritic(SequenceNetwork[MemoryT], Generic[MemoryT]):
+    """An encoder, a cell, and policy and value on the cell's output.
 
     With `hidden` layers, policy and value are two MLPs on the cell's output and input together. Features of the current
     observation then need not pass through the memory.
@@ -39,8 +35,8 @@ class RecurrentActorCritic(SequenceNetwork[CellMemory]):
         spaces: Sizes of the actions.
         encoder: Units of each layer before the cell; may be empty.
         activation: Activation after each layer.
-        cell: `gru` (Cho et al. 2014, arXiv:1406.1078) or `lstm` (Hochreiter and Schmidhuber 1997).
-        units: `H`, size of the memory.
+        cell: Settings of the cell.
+        steps: Steps of a trial.
         hidden: Units of each layer after the cell, of policy and value each; may be empty.
         policy: Settings of the policy's deviation and mean.
         rng: Source of the initial weights.
@@ -53,8 +49,8 @@ class RecurrentActorCritic(SequenceNetwork[CellMemory]):
         *,
         encoder: tuple[int, ...],
         activation: Activation,
-        cell: Cell,
-        units: int,
+        cell: CellSettings,
+        steps: int,
         hidden: tuple[int, ...],
         policy: PolicySettings,
         rng: np.random.Generator,
@@ -62,40 +58,47 @@ class RecurrentActorCritic(SequenceNetwork[CellMemory]):
         super().__init__()
         sizes = (inputs, *encoder)
         self.encoder = hidden_layers(sizes, activation, rng)
-        self.cell = recurrent_cell(cell, sizes[-1], units, rng)
+        self.cell = make_cell(cell, sizes[-1], steps, rng)
+        units = self.cell.outputs
         joined = (units + sizes[-1] if hidden else units, *hidden)
         self.actor, self.critic = (hidden_layers(joined, activation, rng) for _ in range(2))
         self.policy = PolicyHead(joined[-1], spaces, policy, rng=rng)
         self.value = linear(joined[-1], 1, 1.0, rng)
-        self._kind, self._units = cell, units
 
-    def fresh_memory(self, rows: int) -> CellMemory:
-        """Zeros: `[rows, H]` for the GRU, two such arrays for the LSTM."""
-        return fresh_cell_memory(self._kind, rows, self._units, self.value.weight.device)
+    def fresh_memory(self, rows: int) -> MemoryT:
+        """The cell's memory at the start of a trial."""
+        memory: MemoryT = self.cell.fresh_memory(rows)
+        return memory
 
-    def forward(self, x: Tensor, memory: CellMemory) -> tuple[Distribution, Tensor, CellMemory]:
+    def forward(self, x: Tensor, memory: MemoryT) -> tuple[Distribution, Tensor, MemoryT]:
         """Policy and values `[B, L]` for inputs `[B, L, I]`, and the memory after the last step."""
         encoded = self.encoder(x)
-        features, memory = through(self.cell, encoded, memory)
+        features, memory = self.cell(encoded, memory)
         if len(self.actor):
             features = torch.cat([features, encoded], dim=-1)
         return self.policy(self.actor(features)), self.value(self.critic(features)).squeeze(-1), memory
 
-    def step(self, x: Tensor, memory: CellMemory) -> tuple[Distribution, Tensor, CellMemory]:
+    def step(self, x: Tensor, memory: MemoryT) -> tuple[Distribution, Tensor, MemoryT]:
         """`forward` for a single step: policy and values `[B]` for inputs `[B, I]`, and the memory after it."""
         if x.is_cuda:
             return super().step(x, memory)
         encoded = through_layers(self.encoder, x.numpy())
-        features, memory = one_step(self.cell, encoded, memory)
+        features, memory = self.cell.step(encoded, memory)
         if len(self.actor):
             features = np.concatenate([features, encoded], axis=-1)
         values = affine(self.value, through_layers(self.critic, features))[:, 0]
         return self.policy.step(through_layers(self.actor, features)), torch.from_numpy(values), memory
 
-    def memory_after(self, x: Tensor, memory: CellMemory, steps: Tensor) -> CellMemory:
-        """The memory after the first `steps` `[B]` of each row, by one pass over packed sequences."""
-        return memory_after(self.cell, self.encoder(x), memory, steps)
+    def keep(self, live: Tensor, new: MemoryT, old: MemoryT) -> MemoryT:
+        """The new memory in rows where `live` `[B]` is True, and the old one in the others."""
+        kept: MemoryT = self.cell.keep(live, new, old)
+        return kept
 
-    def exported_memory(self, memory: CellMemory) -> dict[str, Tensor]:
-        """The memory as one array `[S, rows, H]`: hidden state, and for the LSTM (`S` = 2) cell state."""
-        return {"memory": torch.stack((memory,) if isinstance(memory, Tensor) else memory)}
+    def memory_after(self, x: Tensor, memory: MemoryT, steps: Tensor) -> MemoryT:
+        """The memory after the first `steps` `[B]` of each row."""
+        after: MemoryT = self.cell.memory_after(self.encoder(x), memory, steps)
+        return after
+
+    def exported_memory(self, memory: MemoryT) -> dict[str, Tensor]:
+        """The cell's memory, as the cell names its parts."""
+        return self.cell.exported_memory(memory)

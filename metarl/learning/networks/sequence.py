@@ -1,39 +1,21 @@
-"""Networks with a memory, and their forward passes over whole trials.
-
-A memory is a tensor whose first axis is the rows of the batch, or a tuple (or named tuple) of memories. Its tensors
-have the same shapes at every step: a cache of keys and values has a fixed capacity, and the number of entries of each
-row.
-"""
+"""Policies and value functions with a memory, and their forward passes over whole trials."""
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Callable
-from typing import Any, Generic, TypeVar
+from abc import abstractmethod
+from typing import Any, Generic
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from metarl.learning.networks.cells.base import MemoryT, Remembering, mapped
 from metarl.learning.networks.distributions import Distribution, at_step, joined
 from metarl.learning.networks.modules import PolicyHead
 from metarl.types import Bools
 
-MemoryT = TypeVar("MemoryT")
 
-
-def mapped(function: Callable[..., Tensor], *memories: MemoryT) -> MemoryT:
-    """The memory whose tensors are `function` of the corresponding tensors of one or several memories."""
-    first: Any = memories[0]
-    if isinstance(first, Tensor):
-        result: Any = function(*memories)
-        return result
-    parts: Any = [mapped(function, *some) for some in zip(*memories, strict=True)]
-    built: Any = type(first)(*parts) if hasattr(first, "_fields") else tuple(parts)
-    return built
-
-
-class SequenceNetwork(nn.Module, ABC, Generic[MemoryT]):
+class SequenceNetwork(Remembering[MemoryT], Generic[MemoryT]):
     """A policy and a value function with a memory, for `metarl.learning.ppo.trial_agent.TrialAgent`.
 
     A subclass defines `fresh_memory`, `forward` and `policy`; the other methods have defaults for any memory, and may
@@ -44,10 +26,6 @@ class SequenceNetwork(nn.Module, ABC, Generic[MemoryT]):
     """
 
     policy: PolicyHead
-
-    @abstractmethod
-    def fresh_memory(self, rows: int) -> MemoryT:
-        """The memory at the start of a trial, for `rows` rows."""
 
     @abstractmethod
     def forward(self, x: Tensor, memory: MemoryT) -> tuple[Distribution, Tensor, MemoryT]:
@@ -74,16 +52,6 @@ class SequenceNetwork(nn.Module, ABC, Generic[MemoryT]):
         distribution, values, memory = self(x.unsqueeze(1), memory)
         return at_step(distribution, 0), values[:, 0], memory
 
-    def keep(self, live: Tensor, new: MemoryT, old: MemoryT) -> MemoryT:
-        """The new memory in rows where `live` `[B]` is True, and the old one in the others."""
-        return mapped(lambda n, o: torch.where(live.view(-1, *[1] * (n.ndim - 1)), n, o), new, old)
-
-    def memory_after(self, x: Tensor, memory: MemoryT, steps: Tensor) -> MemoryT:
-        """The memory after the first `steps` `[B]` (on the CPU, each from 1 to `L`) of each row of `x` `[B, L, I]`."""
-        for t, some in enumerate(torch.split(x, 1, dim=1)):
-            memory = self.keep((t < steps).to(x.device), self(some, memory)[2], memory)
-        return memory
-
     def value_after(self, x: Tensor, steps: Tensor) -> Tensor:
         """The value `[B]` at step number `steps` `[B]` (from 0, on the CPU) of each row, from a fresh memory."""
         values: Tensor = self(x, self.fresh_memory(len(x)))[1]
@@ -92,17 +60,6 @@ class SequenceNetwork(nn.Module, ABC, Generic[MemoryT]):
     def exported_parameters(self) -> dict[str, Tensor]:
         """The parameters of an exported policy, by name: `network.NAME`."""
         return {f"network.{name}": p.detach() for name, p in self.named_parameters()}
-
-    def exported_memory(self, memory: MemoryT) -> dict[str, Tensor]:
-        """The memory of an exported policy: `memory`, or `memory.0`, `memory.1` ... for the tensors of a tuple."""
-        return _named("memory", memory)
-
-
-def _named(name: str, memory: Any) -> dict[str, Tensor]:
-    """The tensors of a memory, by name."""
-    if isinstance(memory, Tensor):
-        return {name: memory.clone()}
-    return {key: t for i, part in enumerate(memory) for key, t in _named(f"{name}.{i}", part).items()}
 
 
 def unroll(network: SequenceNetwork[Any], x: Tensor, span: int = 0) -> tuple[Distribution, Tensor]:

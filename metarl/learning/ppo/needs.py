@@ -35,6 +35,21 @@ def trials_need(spaces: Spaces, size: RunSize, episodes: int, units: int) -> Nee
     )
 
 
+def memories_need(size: RunSize, numbers: int) -> Need:
+    """The memories of all environments, before and after an episode.
+
+    Args:
+        size: Size of the training.
+        numbers: Numbers in the memory of one environment.
+    """
+    rows = size.tasks * size.episodes
+    copies = 1 if size.gpu else 2
+    remedy = "fewer --tasks or --episodes, fewer --agent.units, or another --agent.cell"
+    return Need(
+        f"memories of {rows:,} environments, {numbers:,} numbers each,", FLOAT * copies * rows * numbers, remedy
+    )
+
+
 def buffer_need(spaces: Spaces, size: RunSize, episodes: int, capacity: int) -> Need:
     """A buffer of whole trials, with both observations, action, reward and end of each step.
 

@@ -6,7 +6,8 @@ from typing import Any
 
 from torch import Tensor
 
-from metarl.learning.networks.sequence import SequenceNetwork, in_segments, mapped, memories_before_segments
+from metarl.learning.networks.cells.base import mapped
+from metarl.learning.networks.sequence import SequenceNetwork, in_segments, memories_before_segments
 from metarl.learning.ppo.learner import Forward, PpoSamples
 
 

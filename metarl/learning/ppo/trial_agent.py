@@ -16,8 +16,9 @@ from metarl.learning.experience.checks import check_episodes, check_step, check_
 from metarl.learning.experience.feedback import Feedback
 from metarl.learning.experience.normalisation import NORMALISATION, Normaliser
 from metarl.learning.experience.trials import Trials, pack_trials
+from metarl.learning.networks.cells.base import MemoryT, mapped
 from metarl.learning.networks.distributions import sample_with_log_prob
-from metarl.learning.networks.sequence import MemoryT, SequenceNetwork, mapped, memories_after_episodes, unroll
+from metarl.learning.networks.sequence import SequenceNetwork, memories_after_episodes, unroll
 from metarl.learning.ppo.agent import PpoAgent
 from metarl.learning.ppo.learner import Forward, PpoSamples
 from metarl.learning.ppo.trials import TrialSettings, trial_ends, trial_returns, trial_samples

@@ -11,7 +11,7 @@ from metarl.config import Positive, Rounds
 from metarl.learning.experience.returns import discounted_sums, generalised_advantages
 from metarl.learning.experience.trials import Trials, last_steps
 from metarl.learning.ppo.learner import PpoSamples, PpoSettings, normalise_over_steps
-from metarl.types import Bools, Floats
+from metarl.types import Bools, Floats, Spaces
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +27,11 @@ class TrialSettings(PpoSettings):
     finite_trials: bool = False
     """Treat the end of a trial as terminal (bandits); with episodes_cut_returns, the end of each episode.
     Otherwise bootstrap from the value function when the time limit ended the return."""
+
+
+def trial_steps(settings: TrialSettings, spaces: Spaces) -> int:
+    """`L`, steps of a trial if no episode ends early."""
+    return settings.episodes_per_trial * spaces.horizon
 
 
 def trial_ends(trials: Trials, cut_episodes: bool) -> Bools:

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from metarl.learning.networks.belief import BeliefEncoder, BeliefMemory, BeliefPolicy, Posterior
+from metarl.learning.networks.cells.settings import CellSettings
 from metarl.learning.networks.distributions import at_step
 from metarl.learning.networks.modules import ActorCritic, PolicySettings
 from metarl.learning.networks.sequence import SequenceNetwork, unroll
@@ -19,7 +20,7 @@ def test_a_drawn_latent_has_the_beliefs_mean_and_deviation() -> None:
 
 
 def test_an_encoder_step_by_step_is_the_encoder_over_the_trial() -> None:
-    encoder = BeliefEncoder(3, 2, hidden=(4,), units=5, rng=np.random.default_rng(0))
+    encoder = BeliefEncoder(3, 2, hidden=(4,), cell=CellSettings(units=5), steps=6, rng=np.random.default_rng(0))
     x = torch.randn(2, 6, 3, generator=torch.Generator().manual_seed(0))
     whole, end = encoder(x, encoder.fresh_memory(2))
     memory = encoder.fresh_memory(2)
@@ -34,7 +35,7 @@ def test_an_encoder_step_by_step_is_the_encoder_over_the_trial() -> None:
 def policy_on_beliefs(spaces: Spaces) -> BeliefPolicy:
     """A policy that sees twice the belief."""
     rng = np.random.default_rng(0)
-    encoder = BeliefEncoder(5, 2, hidden=(4,), units=6, rng=rng)
+    encoder = BeliefEncoder(5, 2, hidden=(4,), cell=CellSettings(units=6), steps=6, rng=rng)
     policy = ActorCritic(3 + 4, spaces, hidden=(5,), activation="tanh", policy=PolicySettings(), rng=rng)
     return BeliefPolicy(encoder, policy, 3, lambda beliefs: 2 * beliefs)
 

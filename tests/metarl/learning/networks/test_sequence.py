@@ -9,14 +9,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from metarl.learning.networks.cells import Cell
+from metarl.learning.networks.cells.base import mapped
+from metarl.learning.networks.cells.settings import CellName, CellSettings
 from metarl.learning.networks.distributions import Categorical, at_step
 from metarl.learning.networks.modules import PolicyHead, PolicySettings, linear
 from metarl.learning.networks.recurrent import RecurrentActorCritic
 from metarl.learning.networks.sequence import (
     SequenceNetwork,
     in_segments,
-    mapped,
     memories_after_episodes,
     memories_before_segments,
     unroll,
@@ -118,8 +118,8 @@ def test_the_tensors_of_an_exported_memory_are_numbered() -> None:
 @pytest.mark.parametrize(("cell", "parts"), [("gru", 1), ("lstm", 2)])
 def test_packed_sequences_leave_the_memory_of_steps_one_after_another(cell: str, parts: int) -> None:
     network = RecurrentActorCritic(
-        2, SPACES, encoder=(4,), activation="tanh", cell=cell, units=6, hidden=(), policy=PolicySettings(),
-        rng=np.random.default_rng(0),
+        2, SPACES, encoder=(4,), activation="tanh", cell=CellSettings(cell=cell, units=6), steps=8, hidden=(),
+        policy=PolicySettings(), rng=np.random.default_rng(0),
     )  # fmt: skip
     _, _, start = network(X.flip(0), network.fresh_memory(2))
     steps = torch.tensor([4, 2])
@@ -132,15 +132,15 @@ def test_packed_sequences_leave_the_memory_of_steps_one_after_another(cell: str,
 @pytest.mark.parametrize("hidden", [(), (4,)])
 @pytest.mark.parametrize("choices", [0, 3])
 @torch.no_grad()
-def test_steps_of_acting_are_a_pass_over_the_trial(cell: Cell, hidden: tuple[int, ...], choices: int) -> None:
+def test_steps_of_acting_are_a_pass_over_the_trial(cell: CellName, hidden: tuple[int, ...], choices: int) -> None:
     spaces = Spaces(2, (0.0,), (2.0,), horizon=5, choices=choices)
     network = RecurrentActorCritic(
         3,
         spaces,
         encoder=(5,),
         activation="tanh",
-        cell=cell,
-        units=6,
+        cell=CellSettings(cell=cell, units=6),
+        steps=8,
         hidden=hidden,
         policy=PolicySettings(std="state"),
         rng=np.random.default_rng(0),

@@ -10,10 +10,12 @@ import torch
 from metarl.learning.experience.actions import ActionMap
 from metarl.learning.experience.feedback import Feedback
 from metarl.learning.experience.trials import Trials, last_steps, pack_trials, step_after
+from metarl.learning.networks.cells.base import mapped
+from metarl.learning.networks.cells.settings import CellSettings
 from metarl.learning.networks.distributions import Gaussian
 from metarl.learning.networks.modules import PolicySettings
 from metarl.learning.networks.recurrent import RecurrentActorCritic
-from metarl.learning.networks.sequence import mapped, memories_after_episodes, unroll
+from metarl.learning.networks.sequence import memories_after_episodes, unroll
 from metarl.learning.ppo.learner import PpoSettings
 from metarl.learning.ppo.trials import trial_advantages, trial_ends, trial_returns, trial_samples
 from metarl.types import Spaces, Trajectories
@@ -23,7 +25,7 @@ def make(
     spaces: Spaces, cell: str = "gru", encoder: tuple[int, ...] = (4,), hidden: tuple[int, ...] = (), **policy: Any
 ) -> RecurrentActorCritic:
     network = RecurrentActorCritic(
-        5, spaces, encoder=encoder, activation="tanh", cell=cell, units=6, hidden=hidden,
+        5, spaces, encoder=encoder, activation="tanh", cell=CellSettings(cell=cell, units=6), steps=8, hidden=hidden,
         policy=PolicySettings(init_std=0.5, min_std=0.1, **policy), rng=np.random.default_rng(0),
     )  # fmt: skip
     generator = torch.Generator().manual_seed(0)
@@ -112,8 +114,8 @@ def test_discrete_pieces_join_and_an_encoder_is_optional(discrete_spaces: Spaces
 def test_the_cells_start_is_orthogonal_gate_by_gate_and_an_lstm_remembers(spaces: Spaces) -> None:
     before = torch.random.get_rng_state()
     network = RecurrentActorCritic(
-        5, spaces, encoder=(4,), activation="tanh", cell="lstm", units=6, hidden=(), policy=PolicySettings(),
-        rng=np.random.default_rng(0),
+        5, spaces, encoder=(4,), activation="tanh", cell=CellSettings(cell="lstm", units=6), steps=8, hidden=(),
+        policy=PolicySettings(), rng=np.random.default_rng(0),
     )  # fmt: skip
     assert torch.equal(torch.random.get_rng_state(), before)
     for gate in network.cell.weight_hh_l0.detach().split(6):
