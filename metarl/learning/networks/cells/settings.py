@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
-from metarl.config import Units
+from metarl.config import Rounds, RowsOrOwn, Units
 
 CellName = Literal["gru", "lstm"]
 
@@ -17,7 +17,13 @@ class CellSettings:
     cell: CellName = "gru"
     """Kind of memory; the page docs/memory.md compares them."""
     units: Units = 128
-    """Size of the memory's output; usually 64 to 256."""
+    """Size of the memory's output (H); usually 64 to 256."""
+    cell_layers: Rounds = 2
+    """Layers of mingru, s5 and attention; usually 1 to 3. The other cells have a fixed number."""
+    attention_heads: Rounds = 4
+    """Heads of attention; they divide the units."""
+    attention_window: RowsOrOwn = 0
+    """Number of steps that each layer of attention sees, the current one included; 0 for the whole trial."""
 
 
 class CellSize(NamedTuple):
