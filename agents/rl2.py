@@ -12,17 +12,19 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from metarl.config import Layers, RowsOrOwn
 from metarl.learning.experience.trials import Trials
 from metarl.learning.networks.cells.settings import CellSettings
 from metarl.learning.networks.cells.table import cell_size
+from metarl.learning.networks.distributions import Distribution
 from metarl.learning.networks.perceptron import Activation
 from metarl.learning.networks.recurrent import RecurrentActorCritic
 from metarl.learning.networks.sequence import unroll
-from metarl.learning.ppo.learner import Forward, PpoSamples
+from metarl.learning.ppo.learner import PpoSamples
 from metarl.learning.ppo.needs import memories_need, networks_need, trials_need
-from metarl.learning.ppo.segments import segments_of
+from metarl.learning.ppo.segments import segments_of, through_segments
 from metarl.learning.ppo.trial_agent import TrialAgent, input_size
 from metarl.learning.ppo.trials import TrialSettings, trial_steps
 from metarl.memory import Need, RunSize, dense_parameters
@@ -92,12 +94,17 @@ class Rl2(TrialAgent[Any]):
         )
         super().__init__("rl2", config, spaces, network, device=device, rng=rng)
 
-    def _to_learn_from(self, trials: Trials, samples: PpoSamples) -> tuple[PpoSamples, Forward]:
+    def _to_learn_from(self, trials: Trials, samples: PpoSamples) -> tuple[PpoSamples, tuple[Tensor, ...]]:
         """Whole trials, with gradients that may be truncated, or segments of them."""
         x = self._trial_inputs(trials)
         if self.config.segment_steps:
             return segments_of(self.network, x, samples, self.config.segment_steps)
-        return samples, lambda rows: unroll(self.network, x[rows], self.config.backpropagation_steps)
+        return samples, (x,)
+
+    def _forward(self, x: Tensor, *memory: Tensor) -> tuple[Distribution, Tensor]:
+        if self.config.segment_steps:
+            return through_segments(self.network, x, *memory)
+        return unroll(self.network, x, self.config.backpropagation_steps)
 
     def _description(self) -> dict[str, Any]:
         about = super()._description()

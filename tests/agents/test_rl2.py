@@ -179,8 +179,8 @@ def test_gradients_flow_back_through_that_many_steps_of_the_trial(spaces: Spaces
     trials = pack_trials(play(agent, LENGTHS))
     x = agent._trial_inputs(trials).requires_grad_()
     agent._trial_inputs = lambda _: x
-    _, forward = agent._to_learn_from(trials, agent._samples(trials))
-    _, values = forward(torch.tensor([0]))
+    _, inputs = agent._to_learn_from(trials, agent._samples(trials))
+    _, values = agent._forward(*(t[:1] for t in inputs))
     values[0, 9].backward()
     reached = np.flatnonzero(x.grad[0].abs().sum(dim=-1).numpy())
     assert reached.tolist() == {0: list(range(10)), 1: [9], 4: [8, 9]}[span]
@@ -206,13 +206,13 @@ def test_segments_learn_as_whole_trials_do_until_the_parameters_change(some_spac
     agent = make(some_spaces, cell=cell, segment_steps=4)
     trials = pack_trials(play(agent, LENGTHS))
     samples, x = agent._samples(trials), agent._trial_inputs(trials)
-    parts, forward = agent._to_learn_from(trials, samples)
+    parts, inputs = agent._to_learn_from(trials, samples)
     assert parts.mask.shape[1:] == (4,)
     assert parts.mask.any(dim=1).all()
     assert parts.mask.sum() == samples.mask.sum()
     gradients = []
     for (distribution, values), part in (
-        (forward(torch.arange(len(parts.mask))), parts),
+        (agent._forward(*inputs), parts),
         (unroll(agent.network, x, 4), samples),
     ):
         happened = part.mask > 0
