@@ -84,18 +84,18 @@ def products_of_loop(name: str, arguments: Sequence[Any]) -> list[Product]:
         arguments: Its arguments after the range of rows.
     """
     if name in ("gru_forward", "lstm_forward"):
-        x, *weights = arguments[:3]  # [B, L, I], [I, gates], [H, gates]
-        rows = x.shape[0] * x.shape[1]
+        x, of_x, of_h = arguments[:3]  # [B, L, I], [I, gates], [H, gates]
+        counts = [(x.shape[0] * x.shape[1], of_x), (x.shape[0] * x.shape[1], of_h)]
     elif name in ("gru_backward", "lstm_backward"):
-        at = 2 if name == "gru_backward" else 3
-        weights = list(arguments[at : at + 2])  # [gates, I], [gates, H]
-        rows = arguments[0].shape[0] * arguments[0].shape[1]
+        at, x_gradient, start = (2, 6, 9) if name == "gru_backward" else (3, 6, 8)
+        of_x, of_h = arguments[at : at + 2]  # [gates, I], [gates, H]
+        rows, steps, _ = arguments[0].shape
+        counts = [(rows * (steps if arguments[start].size else steps - 1), of_h)]
+        counts += [(rows * steps, of_x)] if arguments[x_gradient].size else []
     else:
         return []
-    return [
-        (torch.ops.aten.mm.default, (((rows, w.shape[0]), (w.shape[0], 1)), (w.shape, (w.shape[1], 1))))
-        for w in weights
-    ]
+    product = torch.ops.aten.mm.default
+    return [(product, (((rows, w.shape[0]), (w.shape[0], 1)), (w.shape, (w.shape[1], 1)))) for rows, w in counts]
 
 
 def flops(products: Counter[Product]) -> int:

@@ -335,7 +335,7 @@ def test_memory_measures_every_cell_at_every_length(run_metarl, tmp_path: Path) 
 
 
 def test_the_products_of_compiled_loops_are_counted() -> None:
-    """`2 B L G H (I + H)` operations forwards, as much again for the inputs' and the weights' gradients each."""
+    """`2 B L G H (I + H)` operations forwards, as much again for the gradients of inputs and of weights each."""
     for name, gates in (("gru", 3), ("lstm", 4)):
         cell = make_cell(CellSettings(cell=name, units=5), 4, 7, np.random.default_rng(0))
         x = torch.ones(2, 7, 4, requires_grad=True)
@@ -344,6 +344,7 @@ def test_the_products_of_compiled_loops_are_counted() -> None:
             cell(x, cell.fresh_memory(2))[0].sum().backward()
 
         forwards = 2 * 2 * 7 * gates * 5 * (4 + 5)
-        assert flops(products_of(work)) == 3 * forwards
+        without_start = 2 * 2 * gates * 5 * 5  # the product at the first step, for the gradient of the memory
+        assert flops(products_of(work)) == 3 * forwards - without_start
         with torch.no_grad():
             assert flops(products_of(lambda cell=cell, x=x: cell(x, cell.fresh_memory(2)))) == forwards
