@@ -19,6 +19,7 @@ AGENTS: dict[str, tuple[str, dict[str, Any]]] = {
     "rl2 gru": ("rl2", {"cell": "gru"}),
     "rl2 lstm": ("rl2", {"cell": "lstm"}),
     "rl2 aggregated": ("rl2", {"aggregate": "max"}),
+    "rl2 hypernetwork": ("rl2", {"head": "hypernetwork"}),
     "varibad": ("varibad", {}),
     "varibad aggregated": ("varibad", {"aggregate": "max"}),
 }
