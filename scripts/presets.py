@@ -253,7 +253,7 @@ PRESETS: dict[tuple[str, str], Preset] = {
             "units": 32,
             "encoder": (32,),
         },
-        source=f"{OWN_RUNS}, as on bandit with a small network: a GRU is right 95 times of 100 from iteration 50 on",
+        source="as on bandit, with a small network; own runs with seeds 0 to 2: above 0.95 at iterations 46 to 61",
     ),
     ("varibad", "point-robot"): Preset(
         training={"iterations": 80, "tasks": 40, "episodes": 2},

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -125,3 +127,12 @@ def test_the_cue_is_visible_told_to_an_oracle_and_the_same_in_training_and_evalu
 def test_options_that_make_no_sense_are_refused(options: str) -> None:
     with pytest.raises(ValueError, match="family 'delayed-recall': got option"):
         make_family(f"delayed-recall:{options}")
+
+
+@pytest.mark.slow
+def test_a_gru_learns_to_recall_with_the_preset(run_metarl, tmp_path: Path) -> None:
+    code, _, err = run_metarl("train", "rl2", "delayed-recall", "--workers", "0", "--out", "run")
+    assert code == 0, err
+    lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text("utf-8").splitlines()]
+    assert lines[0]["success/0"] == pytest.approx(0.25, abs=0.1)
+    assert np.mean([line["success/0"] for line in lines[-10:]]) > 0.95
