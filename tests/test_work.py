@@ -111,7 +111,7 @@ def ready(family: Family, m: int, e: int, horizon: int = 20) -> TaskVecEnv:
 
 STEP_CALLS = {
     **dict.fromkeys(GYMNASIUM_IDS, 175),
-    **dict.fromkeys(("point-robot", "sparse-point-robot", "bandit", "tabular-mdp"), 65),
+    **dict.fromkeys(("point-robot", "sparse-point-robot", "bandit", "tabular-mdp", "delayed-recall"), 65),
     FEW_CLASSES: 460,
 }
 """The most calls of one batched step, without MuJoCo's."""

@@ -60,12 +60,17 @@ def some_spaces(request, spaces: Spaces, discrete_spaces: Spaces) -> Spaces:
     return spaces if request.param == "continuous" else discrete_spaces
 
 
-@pytest.mark.parametrize("cell", ["gru", "lstm"])
+MEMORIES: list[dict[str, Any]] = [{"cell": "gru"}, {"cell": "lstm"}, {"aggregate": "max"}]
+MEMORIES += [{"head": "hypernetwork"}, {"head": "hypernetwork", "aggregate": "max", "hidden": (4,)}]
+every_memory = pytest.mark.parametrize("memory", MEMORIES, ids=lambda m: " ".join(map(str, m.values())))
+
+
+@every_memory
 @pytest.mark.parametrize("normalise", [False, True], ids=["raw", "normalised observations"])
 def test_learning_reproduces_the_log_probabilities_and_values_of_acting(
-    some_spaces: Spaces, play: Callable[..., Any], cell: str, normalise: bool
+    some_spaces: Spaces, play: Callable[..., Any], memory: dict[str, Any], normalise: bool
 ) -> None:
-    agent = make(some_spaces, cell=cell, normalise_observations=normalise)
+    agent = make(some_spaces, normalise_observations=normalise, **memory)
     agent.meta_update(batch_of(play(agent, LENGTHS, seed=7)))  # so that there are statistics
     trials = pack_trials(play(agent, LENGTHS))
     samples = agent._samples(trials)
@@ -200,10 +205,12 @@ def test_targets_are_returns_to_the_end_of_the_trial_or_of_the_episode(spaces: S
         assert samples.targets[row, : len(expected)].numpy() == pytest.approx(np.array(expected), abs=1e-5)
 
 
-@pytest.mark.parametrize("cell", ["gru", "lstm"])
-def test_segments_learn_as_whole_trials_do_until_the_parameters_change(some_spaces: Spaces, play, cell: str) -> None:
+@every_memory
+def test_segments_learn_as_whole_trials_do_until_the_parameters_change(
+    some_spaces: Spaces, play, memory: dict[str, Any]
+) -> None:
     """The same values, and the gradient of back-propagation cut at the segments; padding and empty ones left out."""
-    agent = make(some_spaces, cell=cell, segment_steps=4)
+    agent = make(some_spaces, segment_steps=4, **memory)
     trials = pack_trials(play(agent, LENGTHS))
     samples, x = agent._samples(trials), agent._trial_inputs(trials)
     parts, inputs = agent._to_learn_from(trials, samples)
@@ -225,9 +232,11 @@ def test_segments_learn_as_whole_trials_do_until_the_parameters_change(some_spac
         torch.testing.assert_close(ours, plain, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("cell", ["gru", "lstm"])
-def test_a_restored_agent_goes_on_bit_for_bit(tmp_path: Path, some_spaces: Spaces, play, cell: str) -> None:
-    settings = {"cell": cell, "normalise_observations": True}
+@every_memory
+def test_a_restored_agent_goes_on_bit_for_bit(
+    tmp_path: Path, some_spaces: Spaces, play, memory: dict[str, Any]
+) -> None:
+    settings = {**memory, "normalise_observations": True}
     agent, twin = make(some_spaces, **settings), make(some_spaces, 5, **settings)
     agent.meta_update(batch_of(play(agent, LENGTHS)))
     save_checkpoint(tmp_path, agent, Streams(0), Progress(1, 1), keep=2)

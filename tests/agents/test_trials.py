@@ -23,7 +23,10 @@ AGENTS: dict[str, tuple[str, dict[str, Any]]] = {
     "rl2 lstm": ("rl2", {"cell": "lstm"}),
     "rl2 in segments": ("rl2", {"segment_steps": 4}),
     "rl2 normalised": ("rl2", {"normalise_observations": True}),
+    "rl2 aggregated": ("rl2", {"aggregate": "max"}),
+    "rl2 hypernetwork": ("rl2", {"head": "hypernetwork"}),
     "varibad": ("varibad", {}),
+    "varibad aggregated": ("varibad", {"aggregate": "max"}),
     "varibad normalised": ("varibad", {"normalise_observations": True}),
 }
 

@@ -6,6 +6,7 @@ are read where torch keeps them, so nothing has to be kept up to date. Tests hol
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from weakref import ref
 
 import numpy as np
@@ -43,7 +44,7 @@ def affine(layer: nn.Linear, x: Floats) -> Floats:
     return y
 
 
-def through_layers(layers: nn.Sequential, x: Floats) -> Floats:
+def through_layers(layers: Iterable[nn.Module], x: Floats) -> Floats:
     """The output of `metarl.learning.networks.modules.hidden_layers` for inputs `[B, I]`."""
     for layer in layers:
         if isinstance(layer, nn.Linear):

@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from metarl.learning.networks.cells.aggregated import Aggregated, check_units, inner_inputs, outer_size
 from metarl.learning.networks.cells.base import Cell
 from metarl.learning.networks.cells.gru import Gru
 from metarl.learning.networks.cells.lstm import Lstm
@@ -34,10 +35,21 @@ CELLS: Mapping[CellName, CellKind] = {"gru": Gru, "lstm": Lstm}
 
 
 def make_cell(settings: CellSettings, inputs: int, steps: int, rng: np.random.Generator) -> Cell[Any]:
-    """The cell of these settings; arguments as in `CellKind.build`."""
-    return CELLS[settings.cell].build(settings, inputs, steps, rng)
+    """The cell of these settings; arguments as in `CellKind.build`.
+
+    Raises:
+        ValueError: Settings do not fit together.
+    """
+    kind = CELLS[settings.cell]
+    if settings.aggregate == "none":
+        return kind.build(settings, inputs, steps, rng)
+    check_units(settings)
+    return Aggregated(kind.build(settings, inner_inputs(inputs), steps, rng), inputs)
 
 
 def cell_size(settings: CellSettings, inputs: int, steps: int) -> CellSize:
     """Size of the cell that `make_cell` returns."""
-    return CELLS[settings.cell].size(settings, inputs, steps)
+    kind = CELLS[settings.cell]
+    if settings.aggregate == "none":
+        return kind.size(settings, inputs, steps)
+    return outer_size(kind.size(settings, inner_inputs(inputs), steps), settings, inputs)

@@ -16,7 +16,8 @@ from metarl.learning.networks.cells.table import CELLS, cell_size, make_cell
 INPUTS, UNITS, STEPS = 3, 8, 12
 
 SETTINGS = [CellSettings(cell=name, units=UNITS) for name in CELLS]
-every_cell = pytest.mark.parametrize("settings", SETTINGS, ids=lambda s: str(s.cell))
+SETTINGS += [CellSettings(cell=name, units=UNITS, aggregate="max") for name in CELLS]
+every_cell = pytest.mark.parametrize("settings", SETTINGS, ids=lambda s: f"{s.cell} {s.aggregate}")
 
 
 def random_cell(settings: CellSettings, dtype: torch.dtype = torch.float32) -> Cell[Any]:
