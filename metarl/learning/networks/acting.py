@@ -6,6 +6,7 @@ are read where torch keeps them, so nothing has to be kept up to date. Tests hol
 
 from __future__ import annotations
 
+import math
 from weakref import ref
 
 import numpy as np
@@ -15,6 +16,7 @@ from metarl.types import Floats
 
 PURGE = 64
 """Number of layers from which views of layers that are gone are dropped."""
+GELU_SCALE = math.sqrt(2.0 / math.pi)
 _views: dict[int, tuple[ref[nn.Module], list[int], tuple[Floats, ...]]] = {}  # by the layer's id
 
 
@@ -72,3 +74,16 @@ def standardised(x: Floats) -> Floats:
     variances += 1e-5
     y /= np.sqrt(variances)[:, None]
     return y
+
+
+def gelu_(x: Floats) -> Floats:
+    """The Gaussian error linear unit in its form with the hyperbolic tangent, in place (arXiv:1606.08415)."""
+    inner = x * x
+    inner *= 0.044715 * GELU_SCALE
+    inner += GELU_SCALE
+    inner *= x
+    np.tanh(inner, out=inner)
+    inner += 1.0
+    x *= 0.5
+    x *= inner
+    return x

@@ -57,11 +57,10 @@ def gated_backward(
             d_gate, d_candidate = dx[row, t, :units], dx[row, t, units:]
             for i in range(units):
                 total = g[i] + outer[i]
-                through = total * gate[i]
-                d_candidate[i] = through
-                kept = total - through
-                d_gate[i] = kept * gate[i] * (candidate[i] - before[i])
-                g[i] = kept
+                d_candidate[i] = total * gate[i]
+                g[i] = total - d_candidate[i]
+            for i in range(units):  # a loop of its own: faster than one loop over all arrays
+                d_gate[i] = g[i] * gate[i] * (candidate[i] - before[i])
 
 
 @compiled

@@ -10,6 +10,7 @@ import numpy as np
 from metarl.learning.networks.cells.base import Cell
 from metarl.learning.networks.cells.mingru import MinGru
 from metarl.learning.networks.cells.recurrent import Gru, Lstm
+from metarl.learning.networks.cells.s5 import S5
 from metarl.learning.networks.cells.settings import CellName, CellSettings, CellSize
 
 
@@ -30,7 +31,7 @@ class CellKind(Protocol):
         """Size of the cell that `build` returns."""
 
 
-CELLS: Mapping[CellName, CellKind] = {"gru": Gru, "lstm": Lstm, "mingru": MinGru}
+CELLS: Mapping[CellName, CellKind] = {"gru": Gru, "lstm": Lstm, "mingru": MinGru, "s5": S5}
 
 
 def make_cell(settings: CellSettings, inputs: int, steps: int, rng: np.random.Generator) -> Cell[Any]:
