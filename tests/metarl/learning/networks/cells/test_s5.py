@@ -120,6 +120,15 @@ def test_states_shrink_whatever_the_parameters_are() -> None:
     assert (a_re**2 + a_im**2 < 1.0).all()
 
 
+@pytest.mark.parametrize("units", [2, 6, 8, 20])
+def test_eigenvalues_start_as_those_of_small_blocks(units: int) -> None:
+    layer = S5Layer(units, np.random.default_rng(0))
+    block = hippo_eigenvalues(min(units, 8))
+    expected = [block[i % len(block)] for i in range(units // 2)]
+    assert layer.frequency.detach().numpy() == pytest.approx(np.imag(expected), rel=1e-6)
+    assert np.exp(layer.decay.detach().numpy()) == pytest.approx(0.5, rel=1e-6)
+
+
 def test_step_sizes_are_log_uniform_at_the_start() -> None:
     steps = np.exp(S5Layer(2000, np.random.default_rng(0)).log_step.detach().double().numpy())
     assert 1e-3 <= steps.min() < 1.1e-3
