@@ -60,7 +60,7 @@ def some_spaces(request, spaces: Spaces, discrete_spaces: Spaces) -> Spaces:
     return spaces if request.param == "continuous" else discrete_spaces
 
 
-@pytest.mark.parametrize("cell", ["gru", "lstm"])
+@pytest.mark.parametrize("cell", ["gru", "lstm", "mingru", "s5"])
 @pytest.mark.parametrize("normalise", [False, True], ids=["raw", "normalised observations"])
 def test_learning_reproduces_the_log_probabilities_and_values_of_acting(
     some_spaces: Spaces, play: Callable[..., Any], cell: str, normalise: bool
@@ -149,7 +149,7 @@ def test_rewards_are_divided_by_the_deviation_of_the_trials_returns(spaces: Spac
     assert targets[0, : len(returns[0])] == pytest.approx(np.array(returns[0]) / std, abs=1e-5)
 
 
-@pytest.mark.parametrize("cell", ["gru", "lstm"])
+@pytest.mark.parametrize("cell", ["gru", "lstm", "mingru", "s5"])
 def test_what_a_trial_cut_by_the_clock_had_left_is_the_value_of_going_on(spaces: Spaces, cell: str) -> None:
     agent = make(spaces, episodes_per_trial=2, cell=cell, normalise_rewards=False, gamma=0.5, gae_lambda=0.0)
     rng, state, episodes = np.random.default_rng(0), agent.begin([Task.of("noise")], 2), []
@@ -200,7 +200,7 @@ def test_targets_are_returns_to_the_end_of_the_trial_or_of_the_episode(spaces: S
         assert samples.targets[row, : len(expected)].numpy() == pytest.approx(np.array(expected), abs=1e-5)
 
 
-@pytest.mark.parametrize("cell", ["gru", "lstm"])
+@pytest.mark.parametrize("cell", ["gru", "lstm", "mingru", "s5"])
 def test_segments_learn_as_whole_trials_do_until_the_parameters_change(some_spaces: Spaces, play, cell: str) -> None:
     """The same values, and the gradient of back-propagation cut at the segments; padding and empty ones left out."""
     agent = make(some_spaces, cell=cell, segment_steps=4)
@@ -225,7 +225,7 @@ def test_segments_learn_as_whole_trials_do_until_the_parameters_change(some_spac
         torch.testing.assert_close(ours, plain, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("cell", ["gru", "lstm"])
+@pytest.mark.parametrize("cell", ["gru", "lstm", "mingru", "s5"])
 def test_a_restored_agent_goes_on_bit_for_bit(tmp_path: Path, some_spaces: Spaces, play, cell: str) -> None:
     settings = {"cell": cell, "normalise_observations": True}
     agent, twin = make(some_spaces, **settings), make(some_spaces, 5, **settings)

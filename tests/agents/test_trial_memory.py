@@ -18,6 +18,8 @@ SMALL = {"units": 6, "encoder": (5,), "hidden": (7,), "decoder": (6,), "latent":
 AGENTS: dict[str, tuple[str, dict[str, Any]]] = {
     "rl2 gru": ("rl2", {"cell": "gru"}),
     "rl2 lstm": ("rl2", {"cell": "lstm"}),
+    "rl2 mingru": ("rl2", {"cell": "mingru"}),
+    "rl2 s5": ("rl2", {"cell": "s5"}),
     "varibad": ("varibad", {}),
 }
 Play = Callable[..., list[Trajectories]]
@@ -58,7 +60,7 @@ def leaves(content: Any) -> list[torch.Tensor]:
 def same_rows(one: Memory[Any], other: Memory[Any]) -> list[bool]:
     """For each row whether its memory is the same, bit for bit."""
     pairs = zip(leaves(one.content), leaves(other.content), strict=True)
-    return torch.stack([(a == b).all(dim=-1) for a, b in pairs]).all(dim=0).tolist()
+    return torch.stack([(a == b).flatten(1).all(dim=-1) for a, b in pairs]).all(dim=0).tolist()
 
 
 def assert_equal(one: Memory[Any], other: Memory[Any]) -> None:

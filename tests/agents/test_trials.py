@@ -21,6 +21,8 @@ SMALL = {"units": 6, "encoder": (5,), "hidden": (7,), "decoder": (6,), "latent":
 AGENTS: dict[str, tuple[str, dict[str, Any]]] = {
     "rl2 gru": ("rl2", {"cell": "gru"}),
     "rl2 lstm": ("rl2", {"cell": "lstm"}),
+    "rl2 mingru": ("rl2", {"cell": "mingru"}),
+    "rl2 s5": ("rl2", {"cell": "s5"}),
     "rl2 in segments": ("rl2", {"segment_steps": 4}),
     "rl2 normalised": ("rl2", {"normalise_observations": True}),
     "varibad": ("varibad", {}),

@@ -14,8 +14,6 @@ import torch
 from torch import Tensor
 from torch.autograd.function import FunctionCtx, once_differentiable
 
-from metarl.learning.device.compiled import over_rows
-
 
 def gated_scan(x: Tensor, start: Tensor, *, doubling: bool) -> Tensor:
     """States of a gated recurrence, `h_t = (1 - z_t) h_{t-1} + z_t c_t` with `z_t` the logistic function of gates.
@@ -80,10 +78,8 @@ class _Gated(torch.autograd.Function):
         if doubling:
             h = scan_by_doubling(1.0 - z, z * c, start)
         else:
-            from metarl.learning.networks.cells.scan_kernels import gated_forward  # imports Numba, which is slow
-
             h = torch.empty_like(z)
-            over_rows(gated_forward, len(h), 1, *_arrays(z, c, start, h))
+            _loop("gated_forward", z, c, start, h)
         ctx.save_for_backward(z, c, start, h)
         ctx.doubling = doubling  # type: ignore[attr-defined]
         return h
@@ -96,10 +92,8 @@ class _Gated(torch.autograd.Function):
             g = _gradients(1.0 - z, dh)
             kept, through = (1.0 - z) * g, z * g
             return torch.cat([kept * z * (c - _before(h, start)), through], dim=-1), kept[:, 0], None
-        from metarl.learning.networks.cells.scan_kernels import gated_backward  # imports Numba, which is slow
-
         dx, carried = z.new_empty(*z.shape[:2], 2 * z.shape[2]), torch.zeros_like(start)
-        over_rows(gated_backward, len(h), 1, *_arrays(z, c, start, h, dh.contiguous(), dx, carried))
+        _loop("gated_backward", z, c, start, h, dh.contiguous(), dx, carried)
         return dx, carried, None
 
 
@@ -111,10 +105,8 @@ class _Rotated(torch.autograd.Function):
         if doubling:
             h = _real(scan_by_doubling(_complex(a)[None, None], _complex(u), _complex(start)))
         else:
-            from metarl.learning.networks.cells.scan_kernels import rotated_forward  # imports Numba, which is slow
-
             h = torch.empty_like(u)
-            over_rows(rotated_forward, len(h), 1, *_arrays(a, u, start, h))
+            _loop("rotated_forward", a, u, start, h)
         ctx.save_for_backward(a, start, h)
         ctx.doubling = doubling  # type: ignore[attr-defined]
         return h
@@ -128,10 +120,8 @@ class _Rotated(torch.autograd.Function):
             g = _gradients(conjugate[None, None], _complex(dh))
             da = (g * _complex(_before(h, start)).conj()).sum((0, 1))
             return _real(da), _real(g), _real(conjugate * g[:, 0]), None
-        from metarl.learning.networks.cells.scan_kernels import rotated_backward  # imports Numba, which is slow
-
         du, (carried, da) = torch.empty_like(h), torch.zeros(2, *start.shape, dtype=h.dtype)
-        over_rows(rotated_backward, len(h), 1, *_arrays(a, start, h, dh.contiguous(), du, carried, da))
+        _loop("rotated_backward", a, start, h, dh.contiguous(), du, carried, da)
         return da.sum(0), du, carried, None
 
 
@@ -156,6 +146,10 @@ def _real(x: Tensor) -> Tensor:
     return torch.view_as_real(x.resolve_conj()).flatten(-2)
 
 
-def _arrays(*tensors: Tensor) -> tuple[Any, ...]:
-    """The tensors' numbers, without a copy."""
-    return tuple(tensor.detach().numpy() for tensor in tensors)
+def _loop(name: str, *tensors: Tensor) -> None:
+    """Calls a loop of `scan_kernels` with the tensors' numbers for all rows; the last tensor has an axis of rows."""
+    from metarl.learning.device.compiled import over_rows  # when needed: Numba takes 0.2 s to import
+    from metarl.learning.networks.cells import scan_kernels
+
+    arrays = (tensor.detach().numpy() for tensor in tensors)
+    over_rows(getattr(scan_kernels, name), len(tensors[-1]), 1, *arrays)
