@@ -74,26 +74,28 @@ class _Gated(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: FunctionCtx, x: Tensor, start: Tensor, doubling: bool) -> Tensor:
-        z, c = x[..., : start.shape[1]].sigmoid(), x[..., start.shape[1] :]
+        x, start, units = x.contiguous(), start.contiguous(), start.shape[1]
+        z = x[..., :units].sigmoid()
         if doubling:
-            h = scan_by_doubling(1.0 - z, z * c, start)
+            h = scan_by_doubling(1.0 - z, z * x[..., units:], start)
         else:
             h = torch.empty_like(z)
-            _loop("gated_forward", z, c, start, h)
-        ctx.save_for_backward(z, c, start, h)
+            _loop("gated_forward", z, x, start, h)
+        ctx.save_for_backward(z, x, start, h)
         ctx.doubling = doubling  # type: ignore[attr-defined]
         return h
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, dh: Tensor) -> tuple[Tensor, Tensor, None]:
-        z, c, start, h = ctx.saved_tensors
+        z, x, start, h = ctx.saved_tensors
         if ctx.doubling:
             g = _gradients(1.0 - z, dh)
             kept, through = (1.0 - z) * g, z * g
-            return torch.cat([kept * z * (c - _before(h, start)), through], dim=-1), kept[:, 0], None
-        dx, carried = z.new_empty(*z.shape[:2], 2 * z.shape[2]), torch.zeros_like(start)
-        _loop("gated_backward", z, c, start, h, dh.contiguous(), dx, carried)
+            candidates = x[..., start.shape[1] :]
+            return torch.cat([kept * z * (candidates - _before(h, start)), through], dim=-1), kept[:, 0], None
+        dx, carried = torch.empty_like(x), torch.zeros_like(start)
+        _loop("gated_backward", z, x, start, h, dh.contiguous(), dx, carried)
         return dx, carried, None
 
 
@@ -102,6 +104,7 @@ class _Rotated(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: FunctionCtx, a: Tensor, u: Tensor, start: Tensor, doubling: bool) -> Tensor:
+        a, u, start = (t.contiguous() for t in (a, u, start))
         if doubling:
             h = _real(scan_by_doubling(_complex(a)[None, None], _complex(u), _complex(start)))
         else:
@@ -147,7 +150,10 @@ def _real(x: Tensor) -> Tensor:
 
 
 def _loop(name: str, *tensors: Tensor) -> None:
-    """Calls a loop of `scan_kernels` with the tensors' numbers for all rows; the last tensor has an axis of rows."""
+    """Calls a loop of `scan_kernels` with the tensors' numbers for all rows; the last tensor has an axis of rows.
+
+    Tensors are contiguous, as a loop is compiled for each layout of its arguments that it meets.
+    """
     from metarl.learning.device.compiled import over_rows  # when needed: Numba takes 0.2 s to import
     from metarl.learning.networks.cells import scan_kernels
 

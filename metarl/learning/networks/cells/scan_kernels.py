@@ -10,14 +10,14 @@ from metarl.types import Floats
 
 
 @compiled
-def gated_forward(first: int, last: int, z: Floats, c: Floats, start: Floats, h: Floats) -> None:
-    """Fills `h` `[B, L, H]` for rows from `first` to before `last`, by `h = p + z (c - p)` with p the `h` before.
+def gated_forward(first: int, last: int, z: Floats, x: Floats, start: Floats, h: Floats) -> None:
+    """Fills `h` `[B, L, H]` for rows from `first` to before `last`, by `h = p + z (c - p)`, p the `h` before.
 
     Args:
         first: First row.
         last: Row after the last.
         z: Gates, `[B, L, H]`.
-        c: Candidates, `[B, L, H]`.
+        x: Candidates in the second half of the last axis, `[B, L, 2 H]`.
         start: State before the first step, `[B, H]`.
         h: Result.
     """
@@ -25,7 +25,7 @@ def gated_forward(first: int, last: int, z: Floats, c: Floats, start: Floats, h:
     for row in range(first, last):
         before = start[row]
         for t in range(steps):
-            gate, candidate, state = z[row, t], c[row, t], h[row, t]
+            gate, candidate, state = z[row, t], x[row, t, units:], h[row, t]
             for i in range(units):
                 state[i] = before[i] + gate[i] * (candidate[i] - before[i])
             before = state
@@ -33,7 +33,7 @@ def gated_forward(first: int, last: int, z: Floats, c: Floats, start: Floats, h:
 
 @compiled
 def gated_backward(
-    first: int, last: int, z: Floats, c: Floats, start: Floats, h: Floats, dh: Floats, dx: Floats, carried: Floats
+    first: int, last: int, z: Floats, x: Floats, start: Floats, h: Floats, dh: Floats, dx: Floats, carried: Floats
 ) -> None:
     """Gradients of `gated_forward` with respect to the gates' pre-activations, candidates and start.
 
@@ -41,7 +41,7 @@ def gated_backward(
         first: First row.
         last: Row after the last.
         z: Gates, `[B, L, H]`.
-        c: Candidates, `[B, L, H]`.
+        x: Candidates in the second half of the last axis, `[B, L, 2 H]`.
         start: State before the first step, `[B, H]`.
         h: States, `[B, L, H]`.
         dh: Gradient with respect to the states, `[B, L, H]`.
@@ -53,7 +53,7 @@ def gated_backward(
         g = carried[row]
         for t in range(steps - 1, -1, -1):
             before = h[row, t - 1] if t else start[row]
-            gate, candidate, outer = z[row, t], c[row, t], dh[row, t]
+            gate, candidate, outer = z[row, t], x[row, t, units:], dh[row, t]
             d_gate, d_candidate = dx[row, t, :units], dx[row, t, units:]
             for i in range(units):
                 total = g[i] + outer[i]
