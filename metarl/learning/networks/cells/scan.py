@@ -2,8 +2,8 @@
 
 The derivative is the same recurrence, backwards: with y_t the gradient of the loss with respect to h_t on its own, the
 total gradient is `g_t = y_t + a_{t+1} g_{t+1}`; that of b_t is g_t, that of a_t is `g_t h_{t-1}`, that of the start is
-`a_1 g_1`. (Of complex numbers, conjugate factors.) Two ways compute it: loops over time that are compiled for the CPU,
-and on a GPU a parallel scan by doubling (Hillis and Steele 1986, "Data Parallel Algorithms"), `log2 L` operations.
+`a_1 g_1`. With complex numbers, factors are conjugated. There are two ways to compute a scan: loops over time that are
+compiled for the CPU; and on a GPU doubling (Hillis and Steele 1986, "Data Parallel Algorithms"), `log2 L` operations.
 """
 
 from __future__ import annotations

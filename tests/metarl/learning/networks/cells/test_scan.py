@@ -61,7 +61,7 @@ every_scan = pytest.mark.parametrize(("scan", "slow", "case"), CASES, ids=["gate
 
 
 def gradients(states: Tensor, arguments: list[Tensor]) -> tuple[Tensor, ...]:
-    """Of a random projection of the states."""
+    """Gradients of a random projection of the states."""
     return torch.autograd.grad((states * random(*states.shape, seed=5, dtype=states.dtype)).sum(), arguments)
 
 
