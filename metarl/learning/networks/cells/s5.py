@@ -37,7 +37,6 @@ class S5Layer(nn.Module):
     is the output. The states h are one half of conjugate pairs. The continuous system `dh/dt = l h + B u` with u
     constant during a step of size d (zero-order hold) has `a = exp(d l)` and `w = (a - 1) / l`, both elementwise. The
     real part of l is `-exp(decay)`, so that states cannot grow. The memory is h, real and imaginary parts in turn.
-
     B, D and b stand for scale and shift of the layer norm. B is complex normal with variance 1 / H, D standard normal;
     C and G are orthogonal as real matrices; biases are 0.
 
@@ -49,8 +48,7 @@ class S5Layer(nn.Module):
     def __init__(self, units: int, rng: np.random.Generator) -> None:
         super().__init__()
         eigenvalues = np.resize(hippo_eigenvalues(min(BLOCK, units)), units // 2)
-        low, high = STEP_SIZES
-        step = rng.uniform(math.log(low), math.log(high), units // 2)
+        step = rng.uniform(math.log(STEP_SIZES[0]), math.log(STEP_SIZES[1]), units // 2)
         self.decay, self.frequency, self.log_step = (
             _parameter(values) for values in (np.log(-eigenvalues.real), eigenvalues.imag, step)
         )
@@ -125,8 +123,7 @@ class S5(Cell[Tensor]):
 
     def fresh_memory(self, rows: int) -> Tensor:
         """Zeros, `[rows, N, H]`."""
-        shape = rows, len(self.layers), self.outputs
-        return torch.zeros(shape, dtype=torch.float32, device=self.enter.weight.device)
+        return torch.zeros(rows, len(self.layers), self.outputs, dtype=torch.float32, device=self.enter.weight.device)
 
     def forward(self, x: Tensor, memory: Tensor) -> tuple[Tensor, Tensor]:
         """The features `[B, L, H]`, and the layers' memories after the last step `[B, N, H]`."""
@@ -171,8 +168,7 @@ def hippo_eigenvalues(size: int) -> Floats:
     """
     roots = np.sqrt(2.0 * np.arange(size) + 1.0)
     below = np.tril(np.outer(roots, roots), -1)
-    skew = 0.5 * (below.T - below)
-    imaginary = np.linalg.eigvalsh(-1j * skew)
+    imaginary = np.linalg.eigvalsh(-0.5j * (below.T - below))
     return -0.5 + 1j * imaginary[size // 2 :]
 
 
