@@ -37,7 +37,7 @@ class S5Layer(nn.Module):
     is the output. The states h are one half of conjugate pairs. The continuous system `dh/dt = l h + B u` with u
     constant during a step of size d (zero-order hold) has `a = exp(d l)` and `w = (a - 1) / l`, both elementwise. The
     real part of l is `-exp(decay)`, so that states cannot grow. The memory is h, real and imaginary parts in turn.
-    B, D and b stand for scale and shift of the layer norm. B is complex normal with variance 1 / H, D standard normal;
+    B and D contain the scale of the layer norm. B is complex normal with variance 1 / H, D standard normal;
     C and G are orthogonal as real matrices; biases are 0.
 
     Args:
