@@ -13,6 +13,7 @@ import torch
 from metarl.agents.rl2 import Rl2, Rl2Config
 from metarl.checkpoint import load_newest, save_checkpoint
 from metarl.learning.experience.trials import pack_trials
+from metarl.learning.networks.cells.table import CELLS
 from metarl.learning.networks.sequence import unroll
 from metarl.registry import make_family
 from metarl.rollout import TrajectoryBuilder, collect
@@ -60,7 +61,7 @@ def some_spaces(request, spaces: Spaces, discrete_spaces: Spaces) -> Spaces:
     return spaces if request.param == "continuous" else discrete_spaces
 
 
-MEMORIES: list[dict[str, Any]] = [{"cell": "gru"}, {"cell": "lstm"}, {"aggregate": "max"}]
+MEMORIES: list[dict[str, Any]] = [*({"cell": cell} for cell in CELLS), {"aggregate": "max"}]
 MEMORIES += [{"head": "hypernetwork"}, {"head": "hypernetwork", "aggregate": "max", "hidden": (4,)}]
 every_memory = pytest.mark.parametrize("memory", MEMORIES, ids=lambda m: " ".join(map(str, m.values())))
 
@@ -154,7 +155,7 @@ def test_rewards_are_divided_by_the_deviation_of_the_trials_returns(spaces: Spac
     assert targets[0, : len(returns[0])] == pytest.approx(np.array(returns[0]) / std, abs=1e-5)
 
 
-@pytest.mark.parametrize("cell", ["gru", "lstm"])
+@pytest.mark.parametrize("cell", ["gru", "lstm", "mingru", "s5"])
 def test_what_a_trial_cut_by_the_clock_had_left_is_the_value_of_going_on(spaces: Spaces, cell: str) -> None:
     agent = make(spaces, episodes_per_trial=2, cell=cell, normalise_rewards=False, gamma=0.5, gae_lambda=0.0)
     rng, state, episodes = np.random.default_rng(0), agent.begin([Task.of("noise")], 2), []

@@ -10,16 +10,26 @@ import numpy as np
 import pytest
 import torch
 
+from metarl.learning.networks.cells.table import CELLS
 from metarl.learning.ppo.trial_agent import Memory
 from metarl.registry import agent_class
 from metarl.types import Spaces, Step, Task, Trajectories
 
-SMALL = {"units": 6, "encoder": (5,), "hidden": (7,), "decoder": (6,), "latent": 2, "episodes_per_trial": 3}
+SMALL = {
+    "units": 6,
+    "attention_heads": 3,
+    "encoder": (5,),
+    "hidden": (7,),
+    "decoder": (6,),
+    "latent": 2,
+    "episodes_per_trial": 3,
+}
 AGENTS: dict[str, tuple[str, dict[str, Any]]] = {
-    "rl2 gru": ("rl2", {"cell": "gru"}),
-    "rl2 lstm": ("rl2", {"cell": "lstm"}),
+    **{f"rl2 {cell}": ("rl2", {"cell": cell}) for cell in CELLS},
     "rl2 aggregated": ("rl2", {"aggregate": "max"}),
     "rl2 hypernetwork": ("rl2", {"head": "hypernetwork"}),
+    **{f"varibad {cell}": ("varibad", {"cell": cell}) for cell in CELLS if cell != "gru"},
+    **{f"varibad {cell}": ("varibad", {"cell": cell}) for cell in CELLS if cell != "gru"},
     "varibad": ("varibad", {}),
     "varibad aggregated": ("varibad", {"aggregate": "max"}),
 }
@@ -63,7 +73,7 @@ def leaves(content: Any) -> list[torch.Tensor]:
 def same_rows(one: Memory[Any], other: Memory[Any]) -> list[bool]:
     """For each row whether its memory is the same, bit for bit."""
     pairs = zip(leaves(one.content), leaves(other.content), strict=True)
-    return torch.stack([(a == b).all(dim=-1) for a, b in pairs]).all(dim=0).tolist()
+    return torch.stack([(a == b).flatten(1).all(dim=-1) for a, b in pairs]).all(dim=0).tolist()
 
 
 def assert_equal(one: Memory[Any], other: Memory[Any]) -> None:

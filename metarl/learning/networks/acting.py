@@ -6,6 +6,7 @@ are read where torch keeps them, so nothing has to be kept up to date. Tests hol
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from weakref import ref
 
@@ -16,6 +17,7 @@ from metarl.types import Floats
 
 PURGE = 64
 """Number of layers from which views of layers that are gone are dropped."""
+GELU_SCALE = math.sqrt(2.0 / math.pi)
 _views: dict[int, tuple[ref[nn.Module], list[int], tuple[Floats, ...]]] = {}  # by the layer's id
 
 
@@ -36,7 +38,7 @@ def views(layer: nn.Module) -> tuple[Floats, ...]:
     return kept[2]
 
 
-def affine(layer: nn.Linear, x: Floats) -> Floats:
+def affine(layer: nn.Module, x: Floats) -> Floats:
     """The output of a linear layer for inputs `[B, I]`."""
     weight, bias = views(layer)
     y = x @ weight
@@ -62,4 +64,27 @@ def logistic_(x: Floats) -> Floats:
     np.tanh(x, out=x)
     x += 1.0
     x *= 0.5
+    return x
+
+
+def standardised(x: Floats) -> Floats:
+    """Layer norm without scale and shift, of `[B, H]`, as torch's with its default of 1e-5 under the root."""
+    share = 1.0 / x.shape[1]
+    y = x - share * np.add.reduce(x, axis=1, keepdims=True)
+    variances = share * np.einsum("bh,bh->b", y, y)
+    variances += 1e-5
+    y /= np.sqrt(variances)[:, None]
+    return y
+
+
+def gelu_(x: Floats) -> Floats:
+    """The Gaussian error linear unit in its form with the hyperbolic tangent, in place (arXiv:1606.08415)."""
+    inner = x * x
+    inner *= 0.044715 * GELU_SCALE
+    inner += GELU_SCALE
+    inner *= x
+    np.tanh(inner, out=inner)
+    inner += 1.0
+    x *= 0.5
+    x *= inner
     return x

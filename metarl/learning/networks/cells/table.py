@@ -11,6 +11,8 @@ from metarl.learning.networks.cells.aggregated import Aggregated, check_units, i
 from metarl.learning.networks.cells.base import Cell
 from metarl.learning.networks.cells.gru import Gru
 from metarl.learning.networks.cells.lstm import Lstm
+from metarl.learning.networks.cells.mingru import MinGru
+from metarl.learning.networks.cells.s5 import S5
 from metarl.learning.networks.cells.settings import CellName, CellSettings, CellSize
 
 
@@ -31,7 +33,7 @@ class CellKind(Protocol):
         """Size of the cell that `build` returns."""
 
 
-CELLS: Mapping[CellName, CellKind] = {"gru": Gru, "lstm": Lstm}
+CELLS: Mapping[CellName, CellKind] = {"gru": Gru, "lstm": Lstm, "mingru": MinGru, "s5": S5}
 
 
 def make_cell(settings: CellSettings, inputs: int, steps: int, rng: np.random.Generator) -> Cell[Any]:
