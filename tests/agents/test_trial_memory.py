@@ -29,7 +29,6 @@ AGENTS: dict[str, tuple[str, dict[str, Any]]] = {
     "rl2 aggregated": ("rl2", {"aggregate": "max"}),
     "rl2 hypernetwork": ("rl2", {"head": "hypernetwork"}),
     **{f"varibad {cell}": ("varibad", {"cell": cell}) for cell in CELLS if cell != "gru"},
-    **{f"varibad {cell}": ("varibad", {"cell": cell}) for cell in CELLS if cell != "gru"},
     "varibad": ("varibad", {}),
     "varibad aggregated": ("varibad", {"aggregate": "max"}),
 }
