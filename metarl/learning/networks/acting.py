@@ -62,3 +62,14 @@ def logistic_(x: Floats) -> Floats:
     x += 1.0
     x *= 0.5
     return x
+
+
+def normalised(layer: nn.LayerNorm, x: Floats) -> Floats:
+    """The output of a layer norm for inputs `[B, I]`."""
+    weight, bias = views(layer)
+    y = x - x.mean(axis=-1, keepdims=True)
+    variance = np.einsum("bi,bi->b", y, y)[:, None] / x.shape[-1]
+    y /= np.sqrt(variance + np.float32(layer.eps))
+    y *= weight
+    y += bias
+    return y

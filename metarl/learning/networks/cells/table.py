@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from metarl.learning.networks.cells.attention import Attention
 from metarl.learning.networks.cells.base import Cell
 from metarl.learning.networks.cells.recurrent import Gru, Lstm
 from metarl.learning.networks.cells.settings import CellName, CellSettings, CellSize
@@ -29,7 +30,7 @@ class CellKind(Protocol):
         """Size of the cell that `build` returns."""
 
 
-CELLS: Mapping[CellName, CellKind] = {"gru": Gru, "lstm": Lstm}
+CELLS: Mapping[CellName, CellKind] = {"gru": Gru, "lstm": Lstm, "attention": Attention}
 
 
 def make_cell(settings: CellSettings, inputs: int, steps: int, rng: np.random.Generator) -> Cell[Any]:
