@@ -7,7 +7,8 @@ rotary position embedding (Su et al. 2021, arXiv:2104.09864). In meta-RL: TrMRL 
 
 from __future__ import annotations
 
-from typing import Self
+from collections.abc import Iterable
+from typing import Self, cast
 
 import numpy as np
 import torch
@@ -144,7 +145,7 @@ class Attention(Cell[Cache]):
         position = start.unsqueeze(1) + torch.arange(x.shape[1], device=x.device)
         rotation = rotations(position, self.outputs // self._heads, x.dtype)
         x, entries = self.input(x), []
-        for i, layer in enumerate(self.layers):
+        for i, layer in enumerate(cast("Iterable[AttentionLayer]", self.layers)):
             query, key, value = layer.projection(layer.attention_norm(x)).chunk(3, dim=-1)
             key = torch.cat([before[:, 2 * i], rotated(key, rotation)], dim=1)
             value = torch.cat([before[:, 2 * i + 1], value], dim=1)
@@ -157,12 +158,12 @@ class Attention(Cell[Cache]):
     def step(self, x: Floats, memory: Cache) -> tuple[Floats, Cache]:
         """`forward` for a single step on a CPU, by NumPy; keys and values are written into the cache in place."""
         after = advanced(memory, self._window - 1)
-        entries, count = after.entries[0].numpy(), after.count.numpy()
+        entries, count = after.entries[0].numpy(), after.length.numpy()
         span, unread = entries_to_read(count, self._window)
         rows, slot = np.arange(len(x)), count - 1
         rotation = rotations(memory.position, self.outputs // self._heads, torch.float32)
         x = affine(self.input, x)
-        for i, layer in enumerate(self.layers):
+        for i, layer in enumerate(cast("Iterable[AttentionLayer]", self.layers)):
             projected = affine(layer.projection, normalised(layer.attention_norm, x)).reshape(len(x), 3, -1)
             query, key = (rotated(torch.from_numpy(projected[:, j]), rotation).numpy() for j in (0, 1))
             entries[rows, 2 * i, slot], entries[rows, 2 * i + 1, slot] = key, projected[:, 2]

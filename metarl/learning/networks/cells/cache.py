@@ -1,9 +1,9 @@
 """An append-only cache: what a cell keeps of each of its last steps.
 
 A memory is a value, and copying the whole cache at each step of acting would cost more than the step. So a step writes
-its entry into the buffer of the memory before it. Memories that share a buffer have a count of entries each and ignore
+its entry into the buffer of the memory before it. Memories that share a buffer have a number of entries each and ignore
 those after it, and they share the tensor `head`: the number of entries that the buffer has in each row. A step from a
-memory whose count is not the head, since another step went on from it already, copies the buffer first. A step from a
+memory whose length is not the head, since another step went on from it already, copies the buffer first. A step from a
 full buffer begins a new one with the entries that are still needed.
 """
 
@@ -25,13 +25,13 @@ class Cache(NamedTuple):
 
     Attributes:
         entries: Parts of the entries, `[rows, ..., C, D]` each, for a capacity `C`.
-        count: Number of entries of each row, the first ones, `[rows]`.
+        length: Number of entries of each row, the first ones, `[rows]`.
         head: Number of entries that the buffer has, `[rows]`; shared by all memories of the same buffer.
         position: Steps of each row since the start of the trial, `[rows]`.
     """
 
     entries: tuple[Tensor, ...]
-    count: Tensor
+    length: Tensor
     head: Tensor
     position: Tensor
 
@@ -56,8 +56,8 @@ def fresh_cache(rows: int, shapes: Sequence[Sequence[int]], device: torch.device
         device: Device of the tensors.
     """
     zero = torch.zeros((), dtype=torch.float32, device=device)
-    count = torch.zeros(rows, dtype=torch.int64, device=device)
-    return Cache(tuple(zero.expand(rows, *shape) for shape in shapes), count, count.clone(), count.clone())
+    length = torch.zeros(rows, dtype=torch.int64, device=device)
+    return Cache(tuple(zero.expand(rows, *shape) for shape in shapes), length, length.clone(), length.clone())
 
 
 def is_fresh(cache: Cache) -> bool:
@@ -79,7 +79,7 @@ def previous(cache: Cache, number: int) -> tuple[tuple[Tensor, ...], Tensor]:
         The parts of the entries, `[rows, ..., number, D]` each, and where there is one, `[rows, number]`: rows with
         fewer entries have zeros first.
     """
-    index = cache.count.unsqueeze(1) - number + torch.arange(number, device=cache.count.device)
+    index = cache.length.unsqueeze(1) - number + torch.arange(number, device=cache.length.device)
     there = index >= 0
     taken = (_at(part, index) for part in cache.entries)
     return tuple(part * _along_time(there, part).to(part.dtype) for part in taken), there
@@ -96,7 +96,7 @@ def after_pass(cache: Cache, joined: Sequence[Tensor], before: int, steps: Tenso
         steps: The first steps of each row that count, `[rows]`, or their number in every row.
         needed: Most entries that later steps need.
     """
-    total = (torch.clamp(cache.count, max=before) + steps).clamp(max=needed)
+    total = (torch.clamp(cache.length, max=before) + steps).clamp(max=needed)
     capacity = cache.entries[0].shape[-2]
     if isinstance(steps, int) and not before:  # the same entries in all rows
         recent = [part[..., max(steps - needed, 0) : steps, :] for part in joined]
@@ -108,23 +108,23 @@ def after_pass(cache: Cache, joined: Sequence[Tensor], before: int, steps: Tenso
 
 
 def advanced(cache: Cache, needed: int) -> Cache:
-    """The cache after one more step on a CPU; the caller writes the entry at index `count - 1` of each row, in place.
+    """The cache after one more step on a CPU; the caller writes the entry at index `length - 1` of each row, in place.
 
     Args:
         cache: The cache before the step. It stays valid.
         needed: Most entries that a step needs of the ones before it, fewer than the capacity.
     """
-    entries, count, head = cache.entries, cache.count, cache.head
+    entries, length, head = cache.entries, cache.length, cache.head
     if is_fresh(cache):
-        entries, head = tuple(torch.zeros(part.shape, dtype=part.dtype) for part in entries), count.clone()
-    elif int(count.max()) == entries[0].shape[-2]:
-        entries, count = _restarted(Cache(tuple(part.detach() for part in entries), *cache[1:]), needed)
-        head = count.clone()
-    elif any(part.requires_grad for part in entries) or not torch.equal(count, head):
-        entries, head = tuple(part.detach().clone() for part in entries), count.clone()
+        entries, head = tuple(torch.zeros(part.shape, dtype=part.dtype) for part in entries), length.clone()
+    elif int(length.max()) == entries[0].shape[-2]:
+        entries, length = _restarted(Cache(tuple(part.detach() for part in entries), *cache[1:]), needed)
+        head = length.clone()
+    elif any(part.requires_grad for part in entries) or not torch.equal(length, head):
+        entries, head = tuple(part.detach().clone() for part in entries), length.clone()
     written = head.numpy()  # torch refuses to change a tensor of its inference mode outside of it
     written += 1
-    return Cache(entries, count + 1, head, cache.position + 1)
+    return Cache(entries, length + 1, head, cache.position + 1)
 
 
 def kept(live: Tensor, new: Cache, old: Cache, needed: int) -> Cache:
@@ -139,20 +139,20 @@ def kept(live: Tensor, new: Cache, old: Cache, needed: int) -> Cache:
     position = torch.where(live, new.position, old.position)
     if new.entries[0].data_ptr() == old.entries[0].data_ptr():  # written in place: take the entries back
         head = new.head.numpy()
-        head[:] = torch.where(live, new.head, old.count).numpy()
-        return Cache(new.entries, torch.where(live, new.count, old.count), new.head, position)
-    entries, count = _restarted(old, needed)
+        head[:] = torch.where(live, new.head, old.length).numpy()
+        return Cache(new.entries, torch.where(live, new.length, old.length), new.head, position)
+    entries, length = _restarted(old, needed)
     parts = zip(new.entries, entries, strict=True)
     chosen = tuple(torch.where(live.view(-1, *[1] * (n.ndim - 1)), n, o) for n, o in parts)
-    count = torch.where(live, new.count, count)
-    return Cache(chosen, count, count.clone(), position)
+    length = torch.where(live, new.length, length)
+    return Cache(chosen, length, length.clone(), position)
 
 
 def _restarted(cache: Cache, needed: int) -> tuple[tuple[Tensor, ...], Tensor]:
     """A new buffer with the last `needed` entries of each row at its start, and their numbers."""
-    count = cache.count.clamp(max=needed)
-    first, capacity = cache.count - count, cache.entries[0].shape[-2]
-    return tuple(_moved(part, first, needed, capacity) for part in cache.entries), count
+    length = cache.length.clamp(max=needed)
+    first, capacity = cache.length - length, cache.entries[0].shape[-2]
+    return tuple(_moved(part, first, needed, capacity) for part in cache.entries), length
 
 
 def _moved(part: Tensor, first: Tensor, number: int, capacity: int) -> Tensor:

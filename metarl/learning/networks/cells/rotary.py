@@ -26,5 +26,5 @@ def rotations(position: Tensor, size: int, dtype: torch.dtype) -> Tensor:
 def rotated(x: Tensor, rotation: Tensor) -> Tensor:
     """Queries or keys `[..., heads * d]`, each head rotated; `rotation` is that of `rotations` for `[...]` and d."""
     cos, sin = rotation
-    one, other = x.unflatten(-1, (-1, 2, cos.shape[-1])).unbind(-2)
+    one, other = x.view(*x.shape[:-1], -1, 2, cos.shape[-1]).unbind(-2)
     return torch.stack([one * cos - other * sin, other * cos + one * sin], dim=-2).flatten(-3)

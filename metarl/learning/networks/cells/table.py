@@ -11,6 +11,7 @@ from metarl.learning.networks.cells.attention import Attention
 from metarl.learning.networks.cells.base import Cell
 from metarl.learning.networks.cells.recurrent import Gru, Lstm
 from metarl.learning.networks.cells.settings import CellName, CellSettings, CellSize
+from metarl.learning.networks.cells.snail import Snail
 
 
 class CellKind(Protocol):
@@ -30,7 +31,7 @@ class CellKind(Protocol):
         """Size of the cell that `build` returns."""
 
 
-CELLS: Mapping[CellName, CellKind] = {"gru": Gru, "lstm": Lstm, "attention": Attention}
+CELLS: Mapping[CellName, CellKind] = {"gru": Gru, "lstm": Lstm, "attention": Attention, "snail": Snail}
 
 
 def make_cell(settings: CellSettings, inputs: int, steps: int, rng: np.random.Generator) -> Cell[Any]:

@@ -31,20 +31,25 @@ def windowed_attention(query: Tensor, key: Tensor, value: Tensor, there: Tensor,
     """
     (rows, steps), before = query.shape[:2], there.shape[1]
     if not before and steps <= window:
-        q, k, v = (t.unflatten(2, (heads, -1)).transpose(1, 2) for t in (query, key, value))
+        q, k, v = (_by_head(t, heads) for t in (query, key, value))
         return scaled_dot_product_attention(q, k, v, is_causal=True).transpose(1, 2).flatten(2)
     blocks = -(-steps // window)
     size = -(-steps // blocks)  # queries of a block
     span, front, behind = window - 1 + size, window - 1 - before, blocks * size - steps
-    query = pad(query, (0, 0, 0, behind)).view(rows * blocks, size, heads, -1).transpose(1, 2)
-    key, value = (pad(t, (0, 0, front, behind)).unfold(1, span, size).flatten(0, 1) for t in (key, value))
-    key, value = (t.unflatten(1, (heads, -1)).transpose(2, 3) for t in (key, value))  # [B blocks, heads, span, d]
+    query = _by_head(pad(query, (0, 0, 0, behind)).view(rows * blocks, size, -1), heads)  # [B blocks, heads, size, d]
+    key, value = (pad(t, (0, 0, front, behind)).unfold(1, span, size) for t in (key, value))  # [B, blocks, V, span]
+    key, value = (_by_head(t.flatten(0, 1).transpose(1, 2), heads) for t in (key, value))
     seen = pad(pad(there, (front, 0)), (0, blocks * size), value=True).unfold(1, span, size)  # [B, blocks, span]
     ahead = torch.arange(span, device=key.device) - torch.arange(size, device=key.device).unsqueeze(1)
     band = (ahead >= 0) & (ahead < window)  # [size, span]: a query's own step is its index and `window - 1` more
     mask = (seen.unsqueeze(2) & band).flatten(0, 1).unsqueeze(1)
     read = scaled_dot_product_attention(query, key, value, attn_mask=mask)
     return read.transpose(1, 2).reshape(rows, blocks * size, -1)[:, :steps]
+
+
+def _by_head(x: Tensor, heads: int) -> Tensor:
+    """`[B, L, heads * d]` as `[B, heads, L, d]`."""
+    return x.view(*x.shape[:2], heads, -1).transpose(1, 2)
 
 
 def entries_to_read(count: NDArray[np.int64], window: int) -> tuple[slice, Bools | None]:
