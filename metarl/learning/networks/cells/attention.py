@@ -7,6 +7,7 @@ rotary position embedding (Su et al. 2021, arXiv:2104.09864). In meta-RL: TrMRL 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from typing import Self, cast
 
@@ -35,6 +36,12 @@ from metarl.types import Floats
 EXPANSION = 2
 """Units of an MLP's hidden layer, relative to those of its input. TrMRL and AMAGO have 4; 2 make a third fewer
 operations."""
+INPUT_BIAS = 0.5
+"""Standard deviation of the initial biases of the input layer. Without them the first input of a trial, often all
+zeros, would be divided by a deviation of zero, and its gradient would be hundreds of times the others'."""
+FEATURE_SCALE = 0.3
+"""Initial weights of the last layer norm. The features are then about as large as those of a recurrent cell, and the
+same step sizes suit the layers after them."""
 RESIDUAL_GAIN = 0.1
 """Gain of the initial weights of a branch's last layer, so that a layer is close to the identity at the start."""
 
@@ -91,9 +98,11 @@ class Attention(Cell[Cache]):
         rng: np.random.Generator,
     ) -> None:
         super().__init__()
-        self.input = linear(inputs, units, 1.0, rng)
+        self.input = linear(inputs, units, max(1.0, math.sqrt(units / inputs)), rng)
+        self.input.bias = nn.Parameter(torch.tensor(INPUT_BIAS * rng.standard_normal(units), dtype=torch.float32))
         self.layers = nn.ModuleList(AttentionLayer(units, rng) for _ in range(layers))
         self.norm = nn.LayerNorm(units, dtype=torch.float32)
+        nn.init.constant_(self.norm.weight, FEATURE_SCALE)
         self.outputs, self._heads, self._window, self._capacity = units, heads, window, capacity
 
     @classmethod

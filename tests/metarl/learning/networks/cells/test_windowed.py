@@ -35,7 +35,8 @@ def test_each_step_reads_the_window_before_it(window: int, steps: int, there: tu
     value = rng.standard_normal((ROWS, before + steps, HEADS * 5))
     numbers = [min(n, before) for n in there or (0, 0)]
     mask = torch.tensor([[i >= before - n for i in range(before)] for n in numbers], dtype=torch.bool)
-    read = windowed_attention(*(torch.tensor(a) for a in (query, key, value)), mask, window, HEADS)
+    q, k, v = (torch.tensor(a) for a in (query, key, value))
+    read = windowed_attention(q, k, v, mask, window, HEADS)
     assert read.shape == (ROWS, steps, HEADS * 5)
     for row in range(ROWS):
         for t in range(steps):
