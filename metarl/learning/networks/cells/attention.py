@@ -123,20 +123,20 @@ class Attention(Cell[Cache]):
         return CellSize((inputs + 3) * units + layers * layer, 2 * layers * capacity * units + 3)
 
     def fresh_memory(self, rows: int) -> Cache:
-        """A cache without entries; keys and values of each layer, in turn, are `[rows, 2 layers, C, H]`."""
-        shape = (2 * len(self.layers), self._capacity, self.outputs)
-        return fresh_cache(rows, [shape], self.norm.weight.device)
+        """A cache without entries: keys and values of each layer in turn, `[rows, C, H]` each."""
+        shapes = [(self._capacity, self.outputs)] * (2 * len(self.layers))
+        return fresh_cache(rows, shapes, self.norm.weight.device)
 
     def forward(self, x: Tensor, memory: Cache) -> tuple[Tensor, Cache]:
         """The features after each step `[B, L, H]`, and the cache after the last one."""
         features, joined, before = self._through(x, memory)
-        return features, after_pass(memory, [joined], before, x.shape[1], self._window - 1)
+        return features, after_pass(memory, joined, before, x.shape[1], self._window - 1)
 
     def features_after(self, x: Tensor, memory: Cache, steps: Tensor) -> tuple[Tensor, Cache]:
         """The features `[B, H]` and the cache after the first `steps` `[B]` of each row, by one pass."""
         features, joined, before = self._through(x, memory)
         steps = steps.to(x.device)
-        after = after_pass(memory, [joined], before, steps, self._window - 1)
+        after = after_pass(memory, joined, before, steps, self._window - 1)
         return features[torch.arange(len(x), device=x.device), steps - 1], after
 
     def memory_after(self, x: Tensor, memory: Cache, steps: Tensor) -> Cache:
@@ -147,28 +147,28 @@ class Attention(Cell[Cache]):
         """The new cache in rows where `live` `[B]` is True, and the old one in the others."""
         return kept(live, new, old, self._window - 1)
 
-    def _through(self, x: Tensor, memory: Cache) -> tuple[Tensor, Tensor, int]:
+    def _through(self, x: Tensor, memory: Cache) -> tuple[Tensor, list[Tensor], int]:
         """The features of a pass; keys and values `[B, 2 layers, P + L, H]`, those of `P` steps before first; `P`."""
         fresh = is_fresh(memory)
-        (before,), there = previous(memory, 0 if fresh else self._window - 1)
+        before, there = previous(memory, 0 if fresh else self._window - 1)
         start = memory.position[:1] if fresh else memory.position
         position = start.unsqueeze(1) + torch.arange(x.shape[1], device=x.device)
         rotation = rotations(position, self.outputs // self._heads, x.dtype)
-        x, entries = self.input(x), []
+        x, joined = self.input(x), []
         for i, layer in enumerate(cast("Iterable[AttentionLayer]", self.layers)):
             query, key, value = layer.projection(layer.attention_norm(x)).chunk(3, dim=-1)
-            key = torch.cat([before[:, 2 * i], rotated(key, rotation)], dim=1)
-            value = torch.cat([before[:, 2 * i + 1], value], dim=1)
+            key = torch.cat([before[2 * i], rotated(key, rotation)], dim=1)
+            value = torch.cat([before[2 * i + 1], value], dim=1)
             query = rotated(query, rotation)
             x = x + layer.output(windowed_attention(query, key, value, there, self._window, self._heads))
             x = x + layer.mlp_output(layer.mlp(layer.mlp_norm(x)))
-            entries += [key, value]
-        return self.norm(x), torch.stack(entries, dim=1), there.shape[1]
+            joined += [key, value]
+        return self.norm(x), joined, there.shape[1]
 
     def step(self, x: Floats, memory: Cache) -> tuple[Floats, Cache]:
         """`forward` for a single step on a CPU, by NumPy; keys and values are written into the cache in place."""
         after = advanced(memory, self._window - 1)
-        entries, count = after.entries[0].numpy(), after.length.numpy()
+        entries, count = [part.numpy() for part in after.entries], after.length.numpy()
         span, unread = entries_to_read(count, self._window)
         rows, slot = np.arange(len(x)), count - 1
         rotation = rotations(memory.position, self.outputs // self._heads, torch.float32)
@@ -176,9 +176,9 @@ class Attention(Cell[Cache]):
         for i, layer in enumerate(cast("Iterable[AttentionLayer]", self.layers)):
             projected = affine(layer.projection, normalised(layer.attention_norm, x)).reshape(len(x), 3, -1)
             query, key = (rotated(torch.from_numpy(projected[:, j]), rotation).numpy() for j in (0, 1))
-            entries[rows, 2 * i, slot], entries[rows, 2 * i + 1, slot] = key, projected[:, 2]
-            keys, values = entries[:, 2 * i, span], entries[:, 2 * i + 1, span]
-            x += affine(layer.output, attention_step(query, keys, values, unread, self._heads))
+            keys, values = entries[2 * i : 2 * i + 2]
+            keys[rows, slot], values[rows, slot] = key, projected[:, 2]
+            x += affine(layer.output, attention_step(query, keys[:, span], values[:, span], unread, self._heads))
             x += affine(layer.mlp_output, through_layers(layer.mlp, normalised(layer.mlp_norm, x)))
         return normalised(self.norm, x), after
 

@@ -24,7 +24,7 @@ class Cache(NamedTuple):
     """The entries of each row.
 
     Attributes:
-        entries: Parts of the entries, `[rows, ..., C, D]` each, for a capacity `C`.
+        entries: Parts of the entries, `[rows, C, D]` each, for a capacity `C`.
         length: Number of entries of each row, the first ones, `[rows]`.
         head: Number of entries that the buffer has, `[rows]`; shared by all memories of the same buffer.
         position: Steps of each row since the start of the trial, `[rows]`.
@@ -52,7 +52,7 @@ def fresh_cache(rows: int, shapes: Sequence[Sequence[int]], device: torch.device
 
     Args:
         rows: Number of rows.
-        shapes: Shape `[..., C, D]` of each part of the entries; `D` is at least 2.
+        shapes: Shape `[C, D]` of each part of the entries; `D` is at least 2.
         device: Device of the tensors.
     """
     zero = torch.zeros((), dtype=torch.float32, device=device)
@@ -76,13 +76,13 @@ def previous(cache: Cache, number: int) -> tuple[tuple[Tensor, ...], Tensor]:
         number: How many entries.
 
     Returns:
-        The parts of the entries, `[rows, ..., number, D]` each, and where there is one, `[rows, number]`: rows with
+        The parts of the entries, `[rows, number, D]` each, and where there is one, `[rows, number]`: rows with
         fewer entries have zeros first.
     """
     index = cache.length.unsqueeze(1) - number + torch.arange(number, device=cache.length.device)
     there = index >= 0
     taken = (_at(part, index) for part in cache.entries)
-    return tuple(part * _along_time(there, part).to(part.dtype) for part in taken), there
+    return tuple(part * there.unsqueeze(2).to(part.dtype) for part in taken), there
 
 
 def after_pass(cache: Cache, joined: Sequence[Tensor], before: int, steps: Tensor | int, needed: int) -> Cache:
@@ -90,17 +90,17 @@ def after_pass(cache: Cache, joined: Sequence[Tensor], before: int, steps: Tenso
 
     Args:
         cache: The cache before the pass.
-        joined: Parts of the entries, `[rows, ..., before + L, D]` each: the last `before` ones of the cache as
+        joined: Parts of the entries, `[rows, before + L, D]` each: the last `before` ones of the cache as
             `previous` returns them, and those of the pass.
         before: Number of entries in front of those of the pass.
         steps: The first steps of each row that count, `[rows]`, or their number in every row.
         needed: Most entries that later steps need.
     """
     total = (torch.clamp(cache.length, max=before) + steps).clamp(max=needed)
-    capacity = cache.entries[0].shape[-2]
+    capacity = cache.entries[0].shape[1]
     if isinstance(steps, int) and not before:  # the same entries in all rows
-        recent = [part[..., max(steps - needed, 0) : steps, :] for part in joined]
-        entries = tuple(pad(part, (0, 0, 0, capacity - part.shape[-2])) for part in recent)
+        recent = [part[:, max(steps - needed, 0) : steps] for part in joined]
+        entries = tuple(pad(part, (0, 0, 0, capacity - part.shape[1])) for part in recent)
     else:
         first = before + steps - total
         entries = tuple(_moved(part, first, needed, capacity) for part in joined)
@@ -117,7 +117,7 @@ def advanced(cache: Cache, needed: int) -> Cache:
     entries, length, head = cache.entries, cache.length, cache.head
     if is_fresh(cache):
         entries, head = tuple(torch.zeros(part.shape, dtype=part.dtype) for part in entries), length.clone()
-    elif int(length.max()) == entries[0].shape[-2]:
+    elif int(length.max()) == entries[0].shape[1]:
         entries, length = _restarted(Cache(tuple(part.detach() for part in entries), *cache[1:]), needed)
         head = length.clone()
     elif any(part.requires_grad for part in entries) or not torch.equal(length, head):
@@ -143,7 +143,7 @@ def kept(live: Tensor, new: Cache, old: Cache, needed: int) -> Cache:
         return Cache(new.entries, torch.where(live, new.length, old.length), new.head, position)
     entries, length = _restarted(old, needed)
     parts = zip(new.entries, entries, strict=True)
-    chosen = tuple(torch.where(live.view(-1, *[1] * (n.ndim - 1)), n, o) for n, o in parts)
+    chosen = tuple(torch.where(live.view(-1, 1, 1), n, o) for n, o in parts)
     length = torch.where(live, new.length, length)
     return Cache(chosen, length, length.clone(), position)
 
@@ -151,22 +151,17 @@ def kept(live: Tensor, new: Cache, old: Cache, needed: int) -> Cache:
 def _restarted(cache: Cache, needed: int) -> tuple[tuple[Tensor, ...], Tensor]:
     """A new buffer with the last `needed` entries of each row at its start, and their numbers."""
     length = cache.length.clamp(max=needed)
-    first, capacity = cache.length - length, cache.entries[0].shape[-2]
+    first, capacity = cache.length - length, cache.entries[0].shape[1]
     return tuple(_moved(part, first, needed, capacity) for part in cache.entries), length
 
 
 def _moved(part: Tensor, first: Tensor, number: int, capacity: int) -> Tensor:
-    """A buffer that starts with `number` entries of `[rows, ..., T, D]`, those of a row from index `first` `[rows]`."""
+    """A buffer that starts with `number` entries of `[rows, T, D]`, those of a row from index `first` `[rows]`."""
     index = first.unsqueeze(1) + torch.arange(number, device=first.device)
     return pad(_at(part, index), (0, 0, 0, capacity - number))
 
 
 def _at(part: Tensor, index: Tensor) -> Tensor:
-    """The entries of `[rows, ..., T, D]` at the indices `[rows, N]`, which are brought into the range of `T`."""
-    index = _along_time(index.clamp(0, part.shape[-2] - 1), part)
-    return part.gather(-2, index.expand(*part.shape[:-2], index.shape[-2], part.shape[-1]))
-
-
-def _along_time(numbers: Tensor, part: Tensor) -> Tensor:
-    """Numbers `[rows, N]` as `[rows, ..., N, 1]`, for entries `[rows, ..., T, D]`."""
-    return numbers.view(len(numbers), *[1] * (part.ndim - 3), numbers.shape[1], 1)
+    """The entries of `[rows, T, D]` at the indices `[rows, N]`, which are brought into the range of `T`."""
+    index = index.clamp(0, part.shape[1] - 1).unsqueeze(2)
+    return part.gather(1, index.expand(-1, -1, part.shape[2]))

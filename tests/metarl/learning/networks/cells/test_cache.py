@@ -24,30 +24,26 @@ Lists = list[list[float]]
 
 
 def fresh() -> Cache:
-    return fresh_cache(ROWS, [(2, CAPACITY, 2), (CAPACITY, 3)], torch.device("cpu"))
+    return fresh_cache(ROWS, [(CAPACITY, 2), (CAPACITY, 3)], torch.device("cpu"))
 
 
 def entry(numbers: Tensor, part: int) -> Tensor:
-    """Entries of a part for numbers `[rows, L]`: the number, with its sign changed in the second of two streams."""
-    if part:
-        return numbers.unsqueeze(-1).expand(*numbers.shape, 3)
-    return torch.stack([numbers, -numbers], dim=1).unsqueeze(-1).expand(len(numbers), 2, numbers.shape[1], 2)
+    """Entries of a part for numbers `[rows, L]`: the number, with its sign changed in the second part."""
+    return (numbers if part else -numbers).unsqueeze(2).expand(-1, -1, 2 + part)
 
 
 def stepped(cache: Cache, numbers: Tensor) -> Cache:
     after = advanced(cache, NEEDED)
     for part, buffer in enumerate(after.entries):
         for row in range(ROWS):
-            buffer.detach().numpy()[row, ..., int(after.length[row]) - 1, :] = entry(numbers[:, None], part)[
-                row, ..., 0, :
-            ]
+            buffer.detach().numpy()[row, int(after.length[row]) - 1] = entry(numbers[:, None], part)[row, 0]
     return after
 
 
 def passed(cache: Cache, numbers: Tensor, steps: Tensor | int) -> Cache:
     before = 0 if is_fresh(cache) else NEEDED
     old, _ = previous(cache, before)
-    joined = [torch.cat([o, entry(numbers, i)], dim=-2) for i, o in enumerate(old)]
+    joined = [torch.cat([o, entry(numbers, i)], dim=1) for i, o in enumerate(old)]
     return after_pass(cache, joined, before, steps, NEEDED)
 
 
@@ -59,7 +55,7 @@ def check(cache: Cache, rows: Lists) -> None:
     for i, part in enumerate(parts):
         torch.testing.assert_close(part, entry(expected, i), atol=0.0, rtol=0.0)
     assert cache.position.tolist() == [len(row) for row in rows]
-    assert cache.entries[0].shape == (ROWS, 2, CAPACITY, 2)
+    assert cache.entries[0].shape == (ROWS, CAPACITY, 2)
 
 
 def numbers(rng: np.random.Generator, *shape: int) -> Tensor:
