@@ -11,7 +11,6 @@ import torch
 from torch import Tensor, nn
 
 from agents.rl2 import Rl2Config
-from metarl.learning.networks.acting import normalised
 from metarl.learning.networks.cells.attention import Attention
 from metarl.learning.networks.cells.base import mapped
 from metarl.learning.networks.cells.cache import Cache
@@ -187,11 +186,3 @@ def test_heads_that_do_not_divide_the_units_are_refused(units: int, heads: int, 
     with pytest.raises(ValueError, match="attention_heads"):
         cell_size(settings, INPUTS, STEPS)
     assert cell_size(Rl2Config(cell="gru", units=units, attention_heads=heads), INPUTS, STEPS).memory == units
-
-
-def test_a_layer_norm_by_numpy_is_torchs() -> None:
-    layer, x = nn.LayerNorm(5), 3.0 + np.random.default_rng(0).standard_normal((4, 5), dtype=np.float32)
-    with torch.no_grad():
-        layer.weight.add_(torch.arange(5))
-        layer.bias.add_(torch.arange(5))
-        np.testing.assert_allclose(normalised(layer, x), layer(torch.tensor(x)).numpy(), atol=1e-5)
