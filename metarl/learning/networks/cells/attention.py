@@ -36,14 +36,14 @@ from metarl.types import Floats
 EXPANSION = 2
 """Units of an MLP's hidden layer, relative to those of its input. TrMRL and AMAGO have 4; 2 make a third fewer
 operations."""
-INPUT_BIAS = 0.5
+INPUT_BIAS = 0.1
 """Standard deviation of the initial biases of the input layer. Without them the first input of a trial, often all
 zeros, would be divided by a deviation of zero, and its gradient would be hundreds of times the others'."""
 FEATURE_SCALE = 0.3
 """Initial weights of the last layer norm. The features are then about as large as those of a recurrent cell, and the
 same step sizes suit the layers after them."""
-RESIDUAL_GAIN = 0.1
-"""Gain of the initial weights of a branch's last layer, so that a layer is close to the identity at the start."""
+RESIDUAL_GAIN = 0.0
+"""Gain of the initial weights of a branch's last layer: a layer is the identity at the start."""
 
 
 class AttentionLayer(nn.Module):
