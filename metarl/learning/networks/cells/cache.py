@@ -103,7 +103,7 @@ def after_pass(cache: Cache, joined: Sequence[Tensor], before: int, steps: Tenso
         entries = tuple(pad(part, (0, 0, 0, capacity - part.shape[1])) for part in recent)
     else:
         first = before + steps - total
-        entries = tuple(_moved(part, first, needed, capacity) for part in joined)
+        entries = tuple(_moved(part, first, total, needed, capacity) for part in joined)
     return Cache(entries, total, total.clone(), cache.position + steps)
 
 
@@ -152,13 +152,22 @@ def _restarted(cache: Cache, needed: int) -> tuple[tuple[Tensor, ...], Tensor]:
     """A new buffer with the last `needed` entries of each row at its start, and their numbers."""
     length = cache.length.clamp(max=needed)
     first, capacity = cache.length - length, cache.entries[0].shape[1]
-    return tuple(_moved(part, first, needed, capacity) for part in cache.entries), length
+    return tuple(_moved(part, first, length, needed, capacity) for part in cache.entries), length
 
 
-def _moved(part: Tensor, first: Tensor, number: int, capacity: int) -> Tensor:
-    """A buffer that starts with `number` entries of `[rows, T, D]`, those of a row from index `first` `[rows]`."""
-    index = first.unsqueeze(1) + torch.arange(number, device=first.device)
-    return pad(_at(part, index), (0, 0, 0, capacity - number))
+def _moved(part: Tensor, first: Tensor, length: Tensor, most: int, capacity: int) -> Tensor:
+    """A buffer that starts with `length` entries of each row of `[rows, T, D]` from index `first`; zeros after them.
+
+    Args:
+        part: Entries of which some are taken.
+        first: `[rows]`.
+        length: `[rows]`, at most `most`.
+        most: Bound of the length, known without reading a GPU's numbers.
+        capacity: Entries that the buffer has room for.
+    """
+    numbers = torch.arange(most, device=first.device)
+    taken = _at(part, first.unsqueeze(1) + numbers) * (numbers < length.unsqueeze(1)).unsqueeze(2).to(part.dtype)
+    return pad(taken, (0, 0, 0, capacity - most))
 
 
 def _at(part: Tensor, index: Tensor) -> Tensor:
