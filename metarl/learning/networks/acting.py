@@ -88,3 +88,12 @@ def gelu_(x: Floats) -> Floats:
     x *= 0.5
     x *= inner
     return x
+
+
+def normalised(layer: nn.LayerNorm, x: Floats) -> Floats:
+    """The output of a layer norm for inputs `[B, I]`."""
+    weight, bias = views(layer)
+    y = standardised(x)
+    y *= weight
+    y += bias
+    return y

@@ -7,7 +7,7 @@ from typing import Literal, NamedTuple
 
 from metarl.config import Rounds, RowsOrOwn, Units
 
-CellName = Literal["gru", "lstm", "mingru", "s5"]
+CellName = Literal["gru", "lstm", "mingru", "s5", "attention", "snail"]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,12 +8,14 @@ from typing import Any, Protocol
 import numpy as np
 
 from metarl.learning.networks.cells.aggregated import Aggregated, check_units, inner_inputs, outer_size
+from metarl.learning.networks.cells.attention import Attention
 from metarl.learning.networks.cells.base import Cell
 from metarl.learning.networks.cells.gru import Gru
 from metarl.learning.networks.cells.lstm import Lstm
 from metarl.learning.networks.cells.mingru import MinGru
 from metarl.learning.networks.cells.s5 import S5
 from metarl.learning.networks.cells.settings import CellName, CellSettings, CellSize
+from metarl.learning.networks.cells.snail import Snail
 
 
 class CellKind(Protocol):
@@ -33,7 +35,14 @@ class CellKind(Protocol):
         """Size of the cell that `build` returns."""
 
 
-CELLS: Mapping[CellName, CellKind] = {"gru": Gru, "lstm": Lstm, "mingru": MinGru, "s5": S5}
+CELLS: Mapping[CellName, CellKind] = {
+    "gru": Gru,
+    "lstm": Lstm,
+    "mingru": MinGru,
+    "s5": S5,
+    "attention": Attention,
+    "snail": Snail,
+}
 
 
 def make_cell(settings: CellSettings, inputs: int, steps: int, rng: np.random.Generator) -> Cell[Any]:

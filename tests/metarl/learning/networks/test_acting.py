@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from metarl.learning.networks import acting
-from metarl.learning.networks.acting import affine, gelu_, logistic_, standardised, through_layers, views
+from metarl.learning.networks.acting import affine, gelu_, logistic_, normalised, standardised, through_layers, views
 from metarl.learning.networks.modules import hidden_layers
 from metarl.learning.networks.perceptron import Activation
 
@@ -25,6 +25,16 @@ def test_layers_by_numpy_are_torchs(activation: Activation) -> None:
     layers = hidden_layers((3, 4, 2), activation, np.random.default_rng(0))
     assert through_layers(layers, X) == pytest.approx(expected(layers), abs=1e-6)
     assert through_layers(nn.Sequential(), X) is X
+
+
+def test_a_layer_norm_by_numpy_is_torchs() -> None:
+    layer = nn.LayerNorm(3)
+    with torch.no_grad():
+        layer.weight.add_(torch.arange(3))
+        layer.bias.add_(torch.arange(3))
+    assert normalised(layer, X) == pytest.approx(expected(layer), abs=1e-6)
+    constant = np.full((1, 3), 7.0, dtype=np.float32)
+    assert normalised(layer, constant) == pytest.approx(layer.bias.detach().numpy()[None])
 
 
 def test_the_logistic_function_is_torchs_also_far_from_zero() -> None:
