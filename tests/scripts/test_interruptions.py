@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from metarl.checkpoint import list_checkpoints
+from metarl.learning.networks.cells.table import CELLS
 from metarl.registry import AGENTS, agent_class, names
 
 OPTIONS = ("--tasks", "3", "--episodes", "3", "--horizon", "30", "--eval-every", "4", "--eval-tasks", "2")
@@ -202,15 +203,25 @@ metarl.metrics_log.MetricsLog.add = log
 """
 
 
-@pytest.mark.parametrize("agent", names(AGENTS))
+MEMORIES = {
+    **{f"rl2 {cell}": ("rl2", "--agent.cell", cell) for cell in CELLS if cell != "gru"},
+    "rl2 aggregated": ("rl2", "--agent.aggregate", "max"),
+    "rl2 hypernetwork": ("rl2", "--agent.head", "hypernetwork"),
+    "varibad attention": ("varibad", "--agent.cell", "attention"),
+}
+"""Agents with another memory than their default, by name."""
+
+
+@pytest.mark.parametrize("name", [*names(AGENTS), *MEMORIES])
 def test_every_agent_killed_and_resumed_ends_like_one_that_never_was(
-    run_metarl, tmp_path: Path, assert_same_run, tiny, agent: str
+    run_metarl, tmp_path: Path, assert_same_run, tiny, name: str
 ) -> None:
     whole, killed = tmp_path / "whole", tmp_path / "killed"
-    words = ("train", agent, "point-robot", *tiny, "--eval-every", "0", "--iterations", "25", *small(agent))
+    agent, *memory = MEMORIES.get(name, (name,))
+    words = ("train", agent, "point-robot", *tiny, "--eval-every", "0", "--iterations", "25", *small(agent), *memory)
     code, _, err = run_metarl(*words, "--out", whole)
     assert code == 0, err
-    delay = random.Random(agent).uniform(0.0, 0.05)
+    delay = random.Random(name).uniform(0.0, 0.05)
     process = run_in_a_process((*words, "--out", str(killed)), DIE_SOON.format(delay=delay))
     assert finish(process) == -signal.SIGKILL
     code, _, err = run_metarl("train", agent, "point-robot", "--resume", "--out", killed)

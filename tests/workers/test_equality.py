@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 import metarl
+from metarl.learning.networks.cells.table import CELLS
 from metarl.workers import choice
 from metarl.workers import pool as pool_module
 from metarl.workers.pool import Processes
@@ -57,6 +58,23 @@ def test_a_run_is_the_same_with_any_number_of_workers(
     alone = train(agent, family, 0)
     for workers in counts:
         assert_same_run(alone, train(agent, family, workers))
+
+
+@pytest.mark.parametrize(
+    ("agent", "memory"),
+    [
+        *(("rl2", {"cell": cell}) for cell in CELLS if cell != "gru"),
+        ("rl2", {"aggregate": "max"}),
+        ("rl2", {"head": "hypernetwork", "hidden": (8,)}),
+        ("varibad", {"cell": "attention", "attention_window": 5}),
+    ],
+    ids=lambda value: value if isinstance(value, str) else " ".join(map(str, value.values())),
+)
+def test_every_memory_travels_to_workers_and_back(
+    train: Callable[..., Path], assert_same_run, agent: str, memory: dict[str, Any]
+) -> None:
+    small = {"iterations": 2, "eval_every": 0, "units": 16, "encoder": (8,), **memory}
+    assert_same_run(train(agent, CHEETAH, 0, **small), train(agent, CHEETAH, 2, **small))
 
 
 def test_a_run_started_with_three_workers_and_resumed_with_one_is_the_same(train, assert_same_run) -> None:
