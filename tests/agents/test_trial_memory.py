@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from metarl.learning.ppo.trial_agent import Memory
+from metarl.learning.trials.actor import Memory
 from metarl.registry import agent_class
 from metarl.types import Spaces, Step, Task, Trajectories
 

@@ -1,4 +1,4 @@
-"""Memory that agents trained by PPO will need (`metarl.memory.Need`)."""
+"""Memory that agents will need (`metarl.memory.Need`)."""
 
 from __future__ import annotations
 
