@@ -302,6 +302,20 @@ PRESETS: dict[tuple[str, str], Preset] = {
         agent=PEARL_CHEETAH,
         source=f"{PEARL_SOURCE}; 100 training tasks, 5 collected per iteration, horizon 200, as published",
     ),
+    ("recurrent-sac", "point-robot"): Preset(
+        training={"iterations": 100, "tasks": 10, "episodes": 2},
+        agent={
+            "units": 64,
+            "hidden": (64, 64),
+            "gradient_steps": 20,
+            "batch_trials": 32,
+            "warmup_iterations": 5,
+            "learning_rate": 1e-3,
+            "gamma": 0.95,
+            "reward_scale": 5.0,
+        },
+        source="",
+    ),
     ("pearl", "half-cheetah-dir"): Preset(
         training={**PEARL_CHEETAH_RUN, "tasks": 2, "episodes": 5, "train_tasks": 0},
         agent={**PEARL_CHEETAH, "warmup_iterations": 2, "replay_size": 100_000, "replay_tasks": 2},
