@@ -8,7 +8,8 @@ from typing import Any, Protocol
 import numpy as np
 
 from metarl.learning.networks.cells.base import Cell
-from metarl.learning.networks.cells.recurrent import Gru, Lstm
+from metarl.learning.networks.cells.gru import Gru
+from metarl.learning.networks.cells.lstm import Lstm
 from metarl.learning.networks.cells.settings import CellName, CellSettings, CellSize
 
 

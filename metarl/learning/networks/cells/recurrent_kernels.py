@@ -1,0 +1,362 @@
+"""GRU and LSTM over time, forwards and backwards, compiled for the CPU.
+
+Every loop takes four rows through all their steps at once, so that a weight that is loaded is used four times. Rows
+beyond the last one repeat it. A row's numbers do not depend on the rows beside it. Arrays are contiguous; `B` rows, `L`
+steps, `H` units, gates in PyTorch's order.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numba import float32
+from numba.extending import overload
+
+from metarl.learning.device import compiled as device
+from metarl.learning.device.compiled import compiled
+from metarl.types import Floats
+
+LARGEST = 87.0
+"""Exponents are clamped to this size in float32, where exp neither overflows nor becomes subnormal."""
+LOG2_E, LN2_HIGH, LN2_LOW = 1.4426950408889634, 0.693359375, -2.12194440054690583e-4
+"""log2(e), and the natural logarithm of 2 as a sum of a short number and a small one (Cody and Waite 1980)."""
+
+
+def exponential(x: float) -> float:
+    """`exp(x)`; in float32 by a polynomial, which the compiler vectorises (relative error below 2e-7)."""
+    return math.exp(x)
+
+
+@overload(exponential)
+def _exponential(x: Any) -> Any:
+    def double(x: Any) -> Any:
+        return math.exp(x)
+
+    def single(x: Any) -> Any:
+        x = np.float32(-LARGEST) if x < np.float32(-LARGEST) else x
+        x = np.float32(LARGEST) if x > np.float32(LARGEST) else x
+        k = np.floor(x * np.float32(LOG2_E) + np.float32(0.5))
+        r = (x - k * np.float32(LN2_HIGH)) - k * np.float32(LN2_LOW)  # within ln(2) / 2
+        p = np.float32(1 / 5040)
+        p = p * r + np.float32(1 / 720)
+        p = p * r + np.float32(1 / 120)
+        p = p * r + np.float32(1 / 24)
+        p = p * r + np.float32(1 / 6)
+        p = p * r + np.float32(0.5)
+        p = p * r + np.float32(1.0)
+        p = p * r + np.float32(1.0)
+        bits = np.int32((np.int32(k) + np.int32(127)) << np.int32(23))  # those of 2^k: its exponent
+        return p * bits.view(np.float32)
+
+    return single if x == float32 else double
+
+
+def over_rows(loop: Callable[..., None], rows: int, *arguments: Any) -> None:
+    """Calls a loop of this module for all rows (`metarl.learning.device.compiled.over_rows`)."""
+    device.over_rows(loop, rows, 4, *arguments)
+
+
+@compiled
+def add_products(out: Floats, a: Floats, weights: Floats) -> None:
+    """Adds `a @ weights` to `out`, for four rows.
+
+    Args:
+        out: `[4, N]`.
+        a: `[4, K]`.
+        weights: `[K, N]`.
+    """
+    length, width = weights.shape
+    o0, o1, o2, o3 = out[0], out[1], out[2], out[3]
+    whole = length - length % 4
+    for k in range(0, whole, 4):
+        a00, a01, a02, a03 = a[0, k], a[0, k + 1], a[0, k + 2], a[0, k + 3]
+        a10, a11, a12, a13 = a[1, k], a[1, k + 1], a[1, k + 2], a[1, k + 3]
+        a20, a21, a22, a23 = a[2, k], a[2, k + 1], a[2, k + 2], a[2, k + 3]
+        a30, a31, a32, a33 = a[3, k], a[3, k + 1], a[3, k + 2], a[3, k + 3]
+        for j in range(width):
+            w0, w1, w2, w3 = weights[k, j], weights[k + 1, j], weights[k + 2, j], weights[k + 3, j]
+            o0[j] += a00 * w0 + a01 * w1 + a02 * w2 + a03 * w3
+            o1[j] += a10 * w0 + a11 * w1 + a12 * w2 + a13 * w3
+            o2[j] += a20 * w0 + a21 * w1 + a22 * w2 + a23 * w3
+            o3[j] += a30 * w0 + a31 * w1 + a32 * w2 + a33 * w3
+    for k in range(whole, length):
+        for i in range(4):
+            for j in range(width):
+                out[i, j] += a[i, k] * weights[k, j]
+
+
+@compiled
+def gru_forward(
+    first: int,
+    last: int,
+    x: Floats,
+    input_weights: Floats,
+    state_weights: Floats,
+    input_bias: Floats,
+    state_bias: Floats,
+    start: Floats,
+    features: Floats,
+    before: Floats,
+    kept: Floats,
+) -> None:
+    """A GRU over time (`metarl.learning.networks.cells.recurrent.Gru`).
+
+    Args:
+        first: First row.
+        last: Row after the last one.
+        x: Inputs, `[B, L, I]`.
+        input_weights: Weights of the input, transposed, `[I, 3 H]`.
+        state_weights: Weights of the state, transposed, `[H, 3 H]`.
+        input_bias: `[3 H]`.
+        state_bias: `[3 H]`.
+        start: Initial state, `[B, H]`.
+        features: The states after each step are written here, `[B, L, H]`.
+        before: The states before each step are written here, `[B, L, H]`; nothing if `kept` is empty.
+        kept: The gates r and z, the candidate n, and the state's part of the candidate before its gate are written
+            here, for the derivative, `[B, L, 4 H]`; nothing if it is empty.
+    """
+    steps, units = features.shape[1], features.shape[2]
+    training = kept.size > 0
+    one, two = x.dtype.type(1.0), x.dtype.type(2.0)
+    state, given = np.empty((4, units), x.dtype), np.empty((4, x.shape[2]), x.dtype)
+    by_state, by_input = np.empty((4, 3 * units), x.dtype), np.empty((4, 3 * units), x.dtype)
+    for block in range(first, last, 4):
+        for i in range(4):
+            state[i] = start[min(block + i, last - 1)]
+        for t in range(steps):
+            for i in range(4):
+                given[i] = x[min(block + i, last - 1), t]
+                by_state[i], by_input[i] = state_bias, input_bias
+            add_products(by_state, state, state_weights)
+            add_products(by_input, given, input_weights)
+            for i in range(4):
+                row = min(block + i, last - 1)
+                h, y, gates, v = state[i], features[row, t], by_state[i, : 2 * units], by_input[i]
+                r, z, u, n = gates[:units], gates[units:], by_state[i, 2 * units :], v[2 * units :]
+                for j in range(2 * units):
+                    gates[j] = one / (one + exponential(-(gates[j] + v[j])))
+                for j in range(units):
+                    n[j] = two / (one + exponential(-two * (n[j] + r[j] * u[j]))) - one
+                if training:
+                    before[row, t] = h
+                    kept[row, t, : 2 * units] = gates
+                    kept[row, t, 2 * units : 3 * units] = n
+                    kept[row, t, 3 * units :] = u
+                for j in range(units):
+                    h[j] = n[j] + z[j] * (h[j] - n[j])
+                    y[j] = h[j]
+
+
+@compiled
+def gru_backward(
+    first: int,
+    last: int,
+    gradient: Floats,
+    end_gradient: Floats,
+    input_weights: Floats,
+    state_weights: Floats,
+    before: Floats,
+    kept: Floats,
+    x_gradient: Floats,
+    gate_gradient: Floats,
+    candidate_gradient: Floats,
+    start_gradient: Floats,
+) -> None:
+    """The derivative of `gru_forward`, from the last step to the first.
+
+    Args:
+        first: First row.
+        last: Row after the last one.
+        gradient: Gradient of the features, `[B, L, H]`.
+        end_gradient: Further gradient of the state after the last step, `[B, H]`.
+        input_weights: Weights of the input, `[3 H, I]`.
+        state_weights: Weights of the state, `[3 H, H]`.
+        before: As `gru_forward` left it.
+        kept: As `gru_forward` left it.
+        x_gradient: The gradient of the inputs is written here, `[B, L, I]`; nothing if it is empty.
+        gate_gradient: The gradient of the products with the inputs is written here, `[B, L, 3 H]`. It is that of the
+            products with the state too, except for the candidate's.
+        candidate_gradient: The gradient of the state's part of the candidate is written here, `[B, L, H]`.
+        start_gradient: The gradient of the initial state is written here, `[B, H]`.
+    """
+    steps, units = before.shape[1], before.shape[2]
+    one, kind = gradient.dtype.type(1.0), gradient.dtype
+    carried, of_state = np.empty((4, units), kind), np.empty((4, 3 * units), kind)
+    of_input, of_x = np.empty((4, 3 * units), kind), np.empty((4, input_weights.shape[1]), kind)
+    for block in range(first, last, 4):
+        for i in range(4):
+            carried[i] = end_gradient[min(block + i, last - 1)]
+        for t in range(steps - 1, -1, -1):
+            for i in range(4):
+                row = min(block + i, last - 1)
+                g, h, k, c = gradient[row, t], before[row, t], kept[row, t], carried[i]
+                r, z, n, u = k[:units], k[units : 2 * units], k[2 * units : 3 * units], k[3 * units :]
+                d_r, d_z, d_u = of_state[i, :units], of_state[i, units : 2 * units], of_state[i, 2 * units :]
+                d_n = of_input[i, 2 * units :]
+                for j in range(units):
+                    d = g[j] + c[j]
+                    d_z[j] = d * (h[j] - n[j]) * z[j] * (one - z[j])
+                    d_n[j] = d * (one - z[j]) * (one - n[j] * n[j])
+                    c[j] = d * z[j]
+                for j in range(units):
+                    d_u[j] = d_n[j] * r[j]
+                    d_r[j] = d_u[j] * u[j] * (one - r[j])
+                of_input[i, : 2 * units] = of_state[i, : 2 * units]
+                gate_gradient[row, t] = of_input[i]
+                candidate_gradient[row, t] = d_u
+            add_products(carried, of_state, state_weights)
+            if x_gradient.size:
+                of_x[:] = 0.0
+                add_products(of_x, of_input, input_weights)
+                for i in range(4):
+                    x_gradient[min(block + i, last - 1), t] = of_x[i]
+        for i in range(4):
+            start_gradient[min(block + i, last - 1)] = carried[i]
+
+
+@compiled
+def lstm_forward(
+    first: int,
+    last: int,
+    x: Floats,
+    input_weights: Floats,
+    state_weights: Floats,
+    bias: Floats,
+    start: Floats,
+    inner_start: Floats,
+    features: Floats,
+    inner_end: Floats,
+    before: Floats,
+    kept: Floats,
+) -> None:
+    """An LSTM over time (`metarl.learning.networks.cells.recurrent.Lstm`).
+
+    Args:
+        first: First row.
+        last: Row after the last one.
+        x: Inputs, `[B, L, I]`.
+        input_weights: Weights of the input, transposed, `[I, 4 H]`.
+        state_weights: Weights of the hidden state, transposed, `[H, 4 H]`.
+        bias: The sum of both biases, `[4 H]`.
+        start: Initial hidden state, `[B, H]`.
+        inner_start: Initial cell state, `[B, H]`.
+        features: The hidden states after each step are written here, `[B, L, H]`.
+        inner_end: The cell state after the last step is written here, `[B, H]`.
+        before: The hidden states before each step are written here, `[B, L, H]`; nothing if `kept` is empty.
+        kept: The gates i, f, the candidate g and the gate o, the cell state before the step, and the hyperbolic
+            tangent of the one after it are written here, `[B, L, 6 H]`; nothing if it is empty.
+    """
+    steps, units = features.shape[1], features.shape[2]
+    training = kept.size > 0
+    one, two, kind = x.dtype.type(1.0), x.dtype.type(2.0), x.dtype
+    state, inner, sums = np.empty((4, units), kind), np.empty((4, units), kind), np.empty((4, 4 * units), kind)
+    given, squashed = np.empty((4, x.shape[2]), kind), np.empty(units, kind)
+    for block in range(first, last, 4):
+        for i in range(4):
+            state[i] = start[min(block + i, last - 1)]
+            inner[i] = inner_start[min(block + i, last - 1)]
+        for t in range(steps):
+            for i in range(4):
+                given[i] = x[min(block + i, last - 1), t]
+                sums[i] = bias
+            add_products(sums, state, state_weights)
+            add_products(sums, given, input_weights)
+            for i in range(4):
+                row = min(block + i, last - 1)
+                h, c, y, s = state[i], inner[i], features[row, t], sums[i]
+                both, g, o = s[: 2 * units], s[2 * units : 3 * units], s[3 * units :]
+                gate_in, gate_forget = both[:units], both[units:]
+                for j in range(2 * units):
+                    both[j] = one / (one + exponential(-both[j]))
+                for j in range(units):
+                    g[j] = two / (one + exponential(-two * g[j])) - one
+                    o[j] = one / (one + exponential(-o[j]))
+                if training:
+                    before[row, t] = h
+                    kept[row, t, : 4 * units] = s
+                    kept[row, t, 4 * units : 5 * units] = c
+                for j in range(units):
+                    c[j] = gate_forget[j] * c[j] + gate_in[j] * g[j]
+                    squashed[j] = two / (one + exponential(-two * c[j])) - one
+                    h[j] = o[j] * squashed[j]
+                    y[j] = h[j]
+                if training:
+                    kept[row, t, 5 * units :] = squashed
+        for i in range(4):
+            inner_end[min(block + i, last - 1)] = inner[i]
+
+
+@compiled
+def lstm_backward(
+    first: int,
+    last: int,
+    gradient: Floats,
+    end_gradient: Floats,
+    inner_end_gradient: Floats,
+    input_weights: Floats,
+    state_weights: Floats,
+    kept: Floats,
+    x_gradient: Floats,
+    gate_gradient: Floats,
+    start_gradient: Floats,
+    inner_start_gradient: Floats,
+) -> None:
+    """The derivative of `lstm_forward`, from the last step to the first.
+
+    Args:
+        first: First row.
+        last: Row after the last one.
+        gradient: Gradient of the features, `[B, L, H]`.
+        end_gradient: Further gradient of the hidden state after the last step, `[B, H]`.
+        inner_end_gradient: Gradient of the cell state after the last step, `[B, H]`.
+        input_weights: Weights of the input, `[4 H, I]`.
+        state_weights: Weights of the hidden state, `[4 H, H]`.
+        kept: As `lstm_forward` left it.
+        x_gradient: The gradient of the inputs is written here, `[B, L, I]`; nothing if it is empty.
+        gate_gradient: The gradient of the products is written here, `[B, L, 4 H]`.
+        start_gradient: The gradient of the initial hidden state is written here, `[B, H]`.
+        inner_start_gradient: The gradient of the initial cell state is written here, `[B, H]`.
+    """
+    steps, units = gradient.shape[1], gradient.shape[2]
+    one, kind = gradient.dtype.type(1.0), gradient.dtype
+    carried, inner = np.empty((4, units), kind), np.empty((4, units), kind)
+    sums, of_x = np.empty((4, 4 * units), kind), np.empty((4, input_weights.shape[1]), kind)
+    for block in range(first, last, 4):
+        for i in range(4):
+            carried[i] = end_gradient[min(block + i, last - 1)]
+            inner[i] = inner_end_gradient[min(block + i, last - 1)]
+        for t in range(steps - 1, -1, -1):
+            for i in range(4):
+                row = min(block + i, last - 1)
+                y, k, h, c, d = gradient[row, t], kept[row, t], carried[i], inner[i], sums[i]
+                gate_in, gate_forget = k[:units], k[units : 2 * units]
+                g, o, c_before, squashed = (
+                    k[2 * units : 3 * units],
+                    k[3 * units : 4 * units],
+                    k[4 * units : 5 * units],
+                    k[5 * units :],
+                )
+                d_in, d_forget, d_g, d_o = d[:units], d[units : 2 * units], d[2 * units : 3 * units], d[3 * units :]
+                for j in range(units):
+                    dh = y[j] + h[j]
+                    d_o[j] = dh * squashed[j] * o[j] * (one - o[j])
+                    c[j] += dh * o[j] * (one - squashed[j] * squashed[j])
+                for j in range(units):
+                    d_in[j] = c[j] * g[j] * gate_in[j] * (one - gate_in[j])
+                    d_g[j] = c[j] * gate_in[j] * (one - g[j] * g[j])
+                    d_forget[j] = c[j] * c_before[j] * gate_forget[j] * (one - gate_forget[j])
+                    c[j] *= gate_forget[j]
+                gate_gradient[row, t] = d
+            carried[:] = 0.0
+            add_products(carried, sums, state_weights)
+            if x_gradient.size:
+                of_x[:] = 0.0
+                add_products(of_x, sums, input_weights)
+                for i in range(4):
+                    x_gradient[min(block + i, last - 1), t] = of_x[i]
+        for i in range(4):
+            start_gradient[min(block + i, last - 1)] = carried[i]
+            inner_start_gradient[min(block + i, last - 1)] = inner[i]
