@@ -264,15 +264,7 @@ class RecurrentSac(TrialActor[Any]):
         config, p, actor_critic, mask = self.config, self.parameters, self.actor_critic, drawn.mask
         acting, valuing = (self._features(name, drawn.inputs) for name in ("actor", "critic"))
         observations = drawn.inputs[..., : self.spaces.observation_size]
-        with torch.no_grad():
-            after = Following(acting, self._features("target", drawn.inputs), observations)
-            after = Following(*(t[:, 1:] for t in after))
-            if config.episodes_cut_returns:
-                after = self._at_the_ends(trials, drawn.inputs, after)
-        next_values = sac.soft_values(
-            actor_critic, p, after.policy, drawn.next_noise, after.observations, critic_observations=after.critics
-        )
-        targets = sac.critic_targets(config.reward_scale * drawn.rewards, drawn.done, next_values, config.gamma)
+        targets = self.targets(drawn, trials, acting)
         acting, valuing, observations = (t[:, :-1] for t in (acting, valuing, observations))
         values = actor_critic.critics(p.critics, valuing, drawn.actions, observations)
         critic_loss = sac.critic_loss(values, targets, mask)
@@ -290,6 +282,29 @@ class RecurrentSac(TrialActor[Any]):
             torch._foreach_lerp_(slow, fast, config.tau)
             means = (sac.mean(values.mean(dim=0), mask), -sac.mean(log_prob, mask))
             return torch.stack((critic_loss, policy_loss, *means, p.log_temperature.exp().squeeze()))
+
+    @torch.no_grad()
+    def targets(self, drawn: Minibatch, trials: Trials, acting: Tensor) -> Tensor:
+        """Targets of the critics, `[B, L]`, without a graph.
+
+        Args:
+            drawn: The data of the gradient step.
+            trials: The trials themselves.
+            acting: Features of the policy's encoder, `[B, L + 1, H]`.
+        """
+        config, observations = self.config, drawn.inputs[..., : self.spaces.observation_size]
+        after = Following(*(t[:, 1:] for t in (acting, self._features("target", drawn.inputs), observations)))
+        if config.episodes_cut_returns:
+            after = self._at_the_ends(trials, drawn.inputs, after)
+        next_values = sac.soft_values(
+            self.actor_critic,
+            self.parameters,
+            after.policy,
+            drawn.next_noise,
+            after.observations,
+            critic_observations=after.critics,
+        )
+        return sac.critic_targets(config.reward_scale * drawn.rewards, drawn.done, next_values, config.gamma)
 
     def _features(self, name: str, inputs: Tensor) -> Tensor:
         """The features of an encoder at each step of whole trials, `[B, L + 1, H]`."""

@@ -19,6 +19,7 @@ AGENTS: dict[str, tuple[str, dict[str, Any]]] = {
     "rl2 gru": ("rl2", {"cell": "gru"}),
     "rl2 lstm": ("rl2", {"cell": "lstm"}),
     "varibad": ("varibad", {}),
+    "recurrent-sac": ("recurrent-sac", {}),
 }
 Play = Callable[..., list[Trajectories]]
 
