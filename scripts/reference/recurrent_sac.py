@@ -48,16 +48,16 @@ class PlainRecurrentSac(RecurrentSac):
             x = drawn.inputs[b, : length + 1]
             acting, valuing, slow = (features(self.encoders[name], x) for name in ("actor", "critic", "target"))
             for t in range(length):
-                after, following = (acting[t + 1].detach(), slow[t + 1]), x[t + 1]
+                next_acting, next_valuing, following = acting[t + 1].detach(), slow[t + 1], x[t + 1]
                 if config.episodes_cut_returns and trials.over[b, t]:
                     episode = torch.cat([x[: t + 1], self._end_of_episode(trials, b, t)])
-                    after = tuple(features(self.encoders[name], episode)[-1].detach() for name in ("actor", "target"))
-                    following = episode[-1]
+                    next_acting = features(self.encoders["actor"], episode)[-1].detach()
+                    next_valuing, following = features(self.encoders["target"], episode)[-1], episode[-1]
                 with torch.no_grad():
                     target = drawn.rewards[b, t] * config.reward_scale
                     if not drawn.done[b, t]:
                         next_seen = following[: self.spaces.observation_size]
-                        value = self._soft_value(*after, next_seen, drawn.next_noise[b, t], alpha)
+                        value = self._soft_value(next_acting, next_valuing, next_seen, drawn.next_noise[b, t], alpha)
                         target = target + config.gamma * value
                 seen = x[t, : self.spaces.observation_size]
                 for critic in p.critics:
@@ -75,8 +75,8 @@ class PlainRecurrentSac(RecurrentSac):
             torch.autograd.backward(means[name])
         self.optimiser.step(clear=True)
         with torch.no_grad():
-            slow, fast = ([*self.encoders[name].parameters()] for name in ("target", "critic"))
-            for target, source in zip([p.targets, *slow], [p.critics, *fast], strict=True):
+            targets, sources = ([*self.encoders[name].parameters()] for name in ("target", "critic"))
+            for target, source in zip([p.targets, *targets], [p.critics, *sources], strict=True):
                 target.copy_((1.0 - config.tau) * target + config.tau * source)
             reported = [means[name].detach() for name in ("critic", "policy", "value", "entropy")]
             return torch.stack([*reported, p.log_temperature.exp().squeeze()])
