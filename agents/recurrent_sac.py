@@ -158,8 +158,11 @@ class RecurrentSac(TrialActor[Any]):
         "tasks": 10,
         "episodes": 2,
         "normalise_observations": True,
+        "units": 64,
+        "hidden": (128, 128),
         "gradient_steps": 100,
         "batch_trials": 16,
+        "learning_rate": 1e-3,
     }
     config: RecurrentSacConfig
     network: SequenceEncoder[Any]

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from metarl.agents.recurrent_sac import Minibatch, RecurrentSac, RecurrentSacConfig
 from metarl.learning.networks import soft_actor_critic as sac
+from metarl.memory import RunSize
 from metarl.rollout import TrajectoryBuilder
 from metarl.types import MetaBatch, Spaces, Task, Trajectories
 
@@ -231,6 +232,13 @@ def test_the_replay_keeps_the_newest_trials_in_order(spaces: Spaces, play: Play)
     rows = agent.tensors()["buffer.rows"]
     first_rewards = rows[:, 0, spaces.observation_size + spaces.action_size]
     assert first_rewards.tolist() == [rewards[3], rewards[1], rewards[2]], "the oldest is overwritten"
+
+
+def test_the_estimate_of_the_buffer_is_its_size(spaces: Spaces) -> None:
+    agent = built(spaces, buffer_trials=40)
+    needs = RecurrentSac.memory_needed(agent.config, spaces, RunSize(tasks=1, episodes=2, iterations=1000))
+    (buffer,) = [need for need in needs if need.reserved]
+    assert buffer.reserved == agent.replay._rows.nbytes
 
 
 def test_warm_up_only_collects(spaces: Spaces, play: Play) -> None:
