@@ -334,7 +334,7 @@ class RecurrentSac(TrialActor[Any]):
 
     def learned(self) -> dict[str, Tensor]:
         """The arrays of `tensors` without the buffer."""
-        saved = {name: t.detach().cpu().clone() for name, t in self._parameters().items()}
+        saved = {name: t.detach().cpu().clone() for name, t in self._named_parameters().items()}
         return saved | self.optimiser.tensors("adam") | self._observation_moments.tensors("observation_moments")
 
     def counters(self) -> dict[str, Any]:
@@ -352,14 +352,14 @@ class RecurrentSac(TrialActor[Any]):
         iteration = int(counters["iteration"])
         restore_generator(self._name, self.rng, counters["rng"])
         with torch.no_grad():
-            for name, parameter in self._parameters().items():
+            for name, parameter in self._named_parameters().items():
                 parameter.copy_(tensors[name])
         self.optimiser.restore("adam", tensors)
         self._observation_moments.restore("observation_moments", tensors)
         self.replay.restore("buffer", tensors)
         self.iteration = iteration
 
-    def _parameters(self) -> dict[str, Tensor]:
+    def _named_parameters(self) -> dict[str, Tensor]:
         """All parameters by their names in the checkpoint."""
         encoders = {f"encoders.{name}.{n}": t for name, e in self.encoders.items() for n, t in e.named_parameters()}
         return {**vars(self.parameters), **encoders}

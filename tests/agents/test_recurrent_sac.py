@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from metarl.agents.recurrent_sac import Minibatch, RecurrentSac, RecurrentSacCon
 from metarl.learning.networks import soft_actor_critic as sac
 from metarl.memory import RunSize
 from metarl.rollout import TrajectoryBuilder
+from metarl.storage import read_tensors
 from metarl.types import MetaBatch, Spaces, Task, Trajectories
 
 Play = Callable[..., list[Trajectories]]
@@ -287,3 +289,46 @@ def test_the_acting_part_acts_as_the_agent_does_and_has_no_critics(spaces: Space
     assert part.parameters.critics.numel() == part.parameters.targets.numel() == 0
     for mine, theirs in zip(play(agent, LENGTHS), play(part, LENGTHS), strict=True):
         assert np.array_equal(mine.actions, theirs.actions)
+
+
+def test_an_exported_policy_acts_without_metarl(spaces: Spaces, tmp_path: Path) -> None:
+    """A reader of the file that computes with NumPy alone chooses the modes of the agent, over a trial of two episodes."""
+    agent, rng = built(spaces, reward_input_scale=0.5), np.random.default_rng(0)
+    agent._observation_moments.update(rng.normal(1.0, 2.0, (50, 3)), np.ones(50, dtype=np.bool_))
+    state = agent.begin(TASKS, 1)
+    path = tmp_path / "policy.safetensors"
+    agent.save_policy(state, path)
+    arrays, about = read_tensors(path)
+    w = {name: tensor.numpy() for name, tensor in arrays.items()}
+    memory, told = w["memory"][0, 0], w["feedback"][0]
+
+    def act(observation: np.ndarray) -> np.ndarray:
+        nonlocal memory
+        seen = np.clip((observation - w["observation.mean"]) / w["observation.deviation"], -10, 10)
+        parts = (seen, told[:-2], told[-2:])
+        layers = [(w[f"encoder.embeddings.{i}.weight"], w[f"encoder.embeddings.{i}.bias"]) for i in range(3)]
+        x = np.concatenate([np.maximum(a @ part + b, 0) for part, (a, b) in zip(parts, layers, strict=True)])
+        inputs = np.split(w["encoder.cell.weight_ih_l0"] @ x + w["encoder.cell.bias_ih_l0"], 3)
+        states = np.split(w["encoder.cell.weight_hh_l0"] @ memory + w["encoder.cell.bias_hh_l0"], 3)
+        reset, update = (1 / (1 + np.exp(-inputs[i] - states[i])) for i in (0, 1))
+        memory = (1 - update) * np.tanh(inputs[2] + reset * states[2]) + update * memory
+        x = np.concatenate([memory, seen])
+        for i in range(about["layers"]):
+            x = x @ w[f"weight_{i}"] + w[f"bias_{i}"]
+            x = np.maximum(x, 0) if i < about["layers"] - 1 else x
+        mean = np.tanh(x[: spaces.action_size])
+        return np.clip(w["action_offset"] + w["action_factor"] * mean, w["action_low"], w["action_high"])
+
+    assert (about["mean"], about["inputs"]) == ("tanh", "features of the encoder, observation")
+    for _ in range(2):
+        seen = rng.standard_normal(3).astype(np.float32)
+        builder = TrajectoryBuilder(1, 1, spaces, seen, agent.recorded)
+        while builder.unfinished:
+            action, state = agent.act(state, builder.step, rng, mode=True)
+            assert act(seen) == pytest.approx(action.single(), rel=1e-4, abs=1e-5)
+            reward, seen = float(rng.standard_normal()), rng.standard_normal(3).astype(np.float32)
+            builder.add(action, seen, reward, False, False)
+            scaled = 2 * (action.single() - w["action_low"]) / (w["action_high"] - w["action_low"]) - 1
+            told = np.concatenate([scaled, [about["reward_input_scale"] * reward, float(not builder.unfinished)]])
+        state = agent.adapt(state, builder.build())
+    assert np.abs(memory).max() > 0.01
