@@ -292,7 +292,7 @@ def test_the_acting_part_acts_as_the_agent_does_and_has_no_critics(spaces: Space
 
 
 def test_an_exported_policy_acts_without_metarl(spaces: Spaces, tmp_path: Path) -> None:
-    """A reader of the file that computes with NumPy alone chooses the modes of the agent, over a trial of two episodes."""
+    """A reader of the file that computes with NumPy alone chooses the modes of the agent, over two episodes."""
     agent, rng = built(spaces, reward_input_scale=0.5), np.random.default_rng(0)
     agent._observation_moments.update(rng.normal(1.0, 2.0, (50, 3)), np.ones(50, dtype=np.bool_))
     state = agent.begin(TASKS, 1)
