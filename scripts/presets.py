@@ -33,7 +33,8 @@ SAC_POINT = {
     "reward_input_scale": 5.0,
     "gradient_steps": 100,
     "batch_trials": 10,
-    "learning_rate": 2e-3,
+    "buffer_trials": 400,
+    "learning_rate": 1e-3,
     "gamma": 0.9,
     "tau": 0.02,
     "reward_scale": 5.0,
@@ -320,9 +321,10 @@ PRESETS: dict[tuple[str, str], Preset] = {
         source=f"{PEARL_SOURCE}; 100 training tasks, 5 collected per iteration, horizon 200, as published",
     ),
     ("recurrent-sac", "point-robot"): Preset(
-        training={"iterations": 60, "tasks": 20, "episodes": 1},
+        training={"iterations": 100, "tasks": 20, "episodes": 1},
         agent=SAC_POINT,
-        source=f"{SAC_SOURCE}; a step size, discount and input scale of the reward for few gradient steps: {OWN_RUNS}",
+        source=f"{SAC_SOURCE}; a small buffer, a large input scale of the reward, step size, discount and tau for few "
+        "gradient steps: own runs with seeds 0 and 1",
     ),
     ("recurrent-sac", "half-cheetah-vel-3"): Preset(
         training={"iterations": 100, "tasks": 25, "episodes": 1, "horizon": 200, "eval_every": 20},
