@@ -8,20 +8,23 @@ arXiv:1707.06347). The page `docs/rl2.md` has the equations and every detail tha
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from metarl.config import Layers, RowsOrOwn
 from metarl.learning.experience.trials import Trials
 from metarl.learning.networks.cells.settings import CellSettings
 from metarl.learning.networks.cells.table import cell_size
+from metarl.learning.networks.distributions import Distribution
+from metarl.learning.networks.hypernetwork import HypernetworkActorCritic, head_size
 from metarl.learning.networks.perceptron import Activation
-from metarl.learning.networks.recurrent import RecurrentActorCritic
+from metarl.learning.networks.recurrent import CellNetwork, RecurrentActorCritic
 from metarl.learning.networks.sequence import unroll
-from metarl.learning.ppo.learner import Forward, PpoSamples
-from metarl.learning.ppo.segments import segments_of
+from metarl.learning.ppo.learner import PpoSamples
+from metarl.learning.ppo.segments import segments_of, through_segments
 from metarl.learning.ppo.trial_agent import TrialAgent
 from metarl.learning.ppo.trials import TrialSettings
 from metarl.learning.trials.actor import input_size
@@ -39,7 +42,11 @@ class Rl2Config(CellSettings, TrialSettings):
     """Units of each layer before the cell; may be empty."""
     hidden: Layers = ()
     """Units of each layer after the cell, for policy and value separately; their input is the cell's output and input.
-    Usually empty, as published, or one layer of 64 to 128."""
+    Usually empty, as published, or one layer of 64 to 128. With a hypernetwork, units of each layer that it generates;
+    there one or two layers of 64 to 256."""
+    head: Literal["mlp", "hypernetwork"] = "mlp"
+    """Policy and value function after the cell: layers that read its output, or layers whose weights its output
+    generates (RNN+HN) and that read the observation."""
     activation: Activation = "tanh"
     """Activation of the encoder and hidden layers."""
     backpropagation_steps: RowsOrOwn = 0
@@ -62,26 +69,30 @@ class Rl2(TrialAgent[Any]):
     Config: ClassVar[type] = Rl2Config
     summary: ClassVar[str] = "a recurrent policy whose memory spans the episodes of a task (Duan et al. 2016)"
     config: Rl2Config
-    network: RecurrentActorCritic[Any]
+    network: CellNetwork[Any]
 
     @classmethod
     def memory_needed(cls, config: Rl2Config, spaces: Spaces, size: RunSize) -> list[Need]:
         """Memory of the network and of whole trials."""
         inputs = (input_size(spaces), *config.encoder)
         cell = cell_size(config, inputs[-1], trial_steps(config, spaces))
-        parameters = dense_parameters(inputs) + cell.parameters
-        for outputs in (spaces.policy_outputs, 1):
-            parameters += dense_parameters((config.units, *config.hidden, outputs))
+        parameters, numbers = dense_parameters(inputs) + cell.parameters, config.units
+        if config.head == "hypernetwork":
+            more = head_size(config.units, spaces, config.encoder, config.hidden)
+            parameters, numbers = parameters + more[0], numbers + more[1]
+        else:
+            for outputs in (spaces.policy_outputs, 1):
+                parameters += dense_parameters((config.units, *config.hidden, outputs))
         remedy = "fewer --agent.units or smaller layers (--agent.encoder, --agent.hidden)"
-        numbers = config.units // config.minibatches
         return [
             networks_need(parameters, size, remedy),
-            trials_need(spaces, size, config.episodes_per_trial, numbers),
+            trials_need(spaces, size, config.episodes_per_trial, numbers // config.minibatches),
             memories_need(size, cell.memory),
         ]
 
     def __init__(self, config: Rl2Config, spaces: Spaces, *, device: torch.device, rng: np.random.Generator) -> None:
-        network: RecurrentActorCritic[Any] = RecurrentActorCritic(
+        kind: Any = HypernetworkActorCritic if config.head == "hypernetwork" else RecurrentActorCritic
+        network: CellNetwork[Any] = kind(
             input_size(spaces),
             spaces,
             encoder=config.encoder,
@@ -94,14 +105,21 @@ class Rl2(TrialAgent[Any]):
         )
         super().__init__("rl2", config, spaces, network, device=device, rng=rng)
 
-    def _to_learn_from(self, trials: Trials, samples: PpoSamples) -> tuple[PpoSamples, Forward]:
+    def _to_learn_from(self, trials: Trials, samples: PpoSamples) -> tuple[PpoSamples, tuple[Tensor, ...]]:
         """Whole trials, with gradients that may be truncated, or segments of them."""
         x = self._trial_inputs(trials)
         if self.config.segment_steps:
             return segments_of(self.network, x, samples, self.config.segment_steps)
-        return samples, lambda rows: unroll(self.network, x[rows], self.config.backpropagation_steps)
+        return samples, (x,)
+
+    def _forward(self, x: Tensor, *memory: Tensor) -> tuple[Distribution, Tensor]:
+        if self.config.segment_steps:
+            return through_segments(self.network, x, *memory)
+        return unroll(self.network, x, self.config.backpropagation_steps)
 
     def _description(self) -> dict[str, Any]:
         about = super()._description()
         inputs = about.pop("inputs")
-        return {"inputs": inputs, "cell": self.config.cell, "activation": self.config.activation, **about}
+        config = self.config
+        memory = {"cell": config.cell, "aggregate": config.aggregate, "head": config.head}
+        return {"inputs": inputs, **memory, "activation": config.activation, **about}

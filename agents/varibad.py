@@ -25,10 +25,11 @@ from metarl.learning.experience.trials import Trials
 from metarl.learning.networks.belief import BeliefEncoder, BeliefMemory, BeliefPolicy
 from metarl.learning.networks.cells.settings import CellSettings
 from metarl.learning.networks.cells.table import cell_size
+from metarl.learning.networks.distributions import Distribution
 from metarl.learning.networks.modules import ActorCritic
 from metarl.learning.networks.perceptron import Activation
 from metarl.learning.networks.vae import TrialTensors, Vae, VaeLearner
-from metarl.learning.ppo.learner import Forward, PpoSamples, step_size
+from metarl.learning.ppo.learner import PpoSamples, step_size
 from metarl.learning.ppo.trial_agent import TrialAgent
 from metarl.learning.ppo.trials import TrialSettings
 from metarl.learning.saving import check_tensors
@@ -168,11 +169,15 @@ class Varibad(TrialAgent[BeliefMemory]):
         deviations = np.exp(0.5 * beliefs[..., self.config.latent :][trials.mask])
         return report | {"belief/std": float(deviations.mean()), "buffer/trials": float(self._replay.size)}
 
-    def _to_learn_from(self, trials: Trials, samples: PpoSamples) -> tuple[PpoSamples, Forward]:
+    def _to_learn_from(self, trials: Trials, samples: PpoSamples) -> tuple[PpoSamples, tuple[Tensor, ...]]:
         """Single steps with their recorded beliefs, which are constants: no gradient reaches the encoder."""
         observations, beliefs = self._seen(trials.observations), trials.extras["belief"]
         x = self.network.joined(*(send(a[trials.mask], self._device, torch.float32) for a in (observations, beliefs)))
-        return samples.rows(samples.mask.bool()), lambda rows: self.network.actor_critic(x[rows])
+        return samples.rows(samples.mask.bool()), (x,)
+
+    def _forward(self, x: Tensor, *memory: Tensor) -> tuple[Distribution, Tensor]:
+        passed: tuple[Distribution, Tensor] = self.network.actor_critic(x)
+        return passed
 
     def _update_vae(self, progress: float = 0.0) -> dict[str, float]:
         """Steps of Adam on the bound; returns means over them, and the step size."""

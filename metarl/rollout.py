@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from typing import TypeVar
 
 import numpy as np
-import torch
 
 from metarl.agent import Actor
 from metarl.finite import NotFiniteError
-from metarl.learning.device.process import matrix_library
+from metarl.learning.device.process import threads
 from metarl.seeding import Streams
 from metarl.types import Action, Actions, Bools, Floats, Spaces, Step, Trajectories
 from metarl.vector import TaskVecEnv
@@ -187,18 +185,6 @@ class TrajectoryBuilder:
         )
 
 
-@contextmanager
-def _threads(number: int) -> Iterator[None]:
-    """Limits the threads of torch and of NumPy's products; idle ones would spin on the cores that step the physics."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(number)
-    try:
-        with matrix_library().limit(limits=number):
-            yield
-    finally:
-        torch.set_num_threads(threads)
-
-
 def collect(
     envs: TaskVecEnv,
     actor: Actor[StateT],
@@ -227,7 +213,7 @@ def collect(
     observation, _ = envs.reset(seed=int(streams.envs.integers(2**31)))
     builder = TrajectoryBuilder(m, e, envs.spaces, observation, actor.recorded)
     how = {"mode": True} if actions == "mode" else {}
-    with _threads(actor.acting_threads), np.errstate(over="ignore"):
+    with threads(actor.acting_threads), np.errstate(over="ignore"):
         while builder.unfinished:
             if on_step is not None:
                 on_step()

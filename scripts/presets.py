@@ -260,6 +260,19 @@ PRESETS: dict[tuple[str, str], Preset] = {
         },
         source="10 episodes of 10 steps as in Duan et al. 2016; the rest as on bandit",
     ),
+    ("rl2", "delayed-recall"): Preset(
+        training={"iterations": 100, "tasks": 40, "episodes": 4, "eval_every": 25},
+        agent={
+            "episodes_per_trial": 1,
+            "finite_trials": True,
+            "learning_rate": 3e-3,
+            "minibatches": 8,
+            "gamma": 1.0,
+            "units": 32,
+            "encoder": (32,),
+        },
+        source="as on bandit, with a small network; own runs with seeds 0 to 2: above 0.95 at iterations 46 to 61",
+    ),
     ("varibad", "point-robot"): Preset(
         training={"iterations": 80, "tasks": 40, "episodes": 2},
         agent={"normalise_observations": True, "learning_rate": 1e-3, "vae_learning_rate": 3e-3, "entropy_weight": 0.0},

@@ -18,7 +18,7 @@ from metarl.types import Spaces, Task, TaskParameter
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = (ROOT / "docs" / "exported-policies.md").read_text(encoding="utf-8")
-OPEN, RL2 = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+OPEN, RL2, MEMORIES = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
 README_READER = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)[1]
 SPACES = Spaces(3, (-1.0, -np.inf), (3.0, np.inf), 4, task_parameters=(TaskParameter("goal", 1),))
 BOUNDED = dataclasses.replace(SPACES, action_low=(-1.0, 0.0), action_high=(3.0, 0.5))
@@ -100,13 +100,31 @@ def test_numpy_alone_reproduces_the_mode(name: str, monkeypatch: pytest.MonkeyPa
         assert lines["policy"](seen) == pytest.approx(asked, rel=1e-4, abs=1e-5)
 
 
-@pytest.mark.parametrize("option", [{}, {"mean": "tanh", "action_scale": 2.0}, {"encoder": (), "activation": "relu"}])
-def test_numpy_alone_reproduces_a_trial_of_rl2(option: dict[str, Any], monkeypatch, tmp_path: Path) -> None:
+HYPERNETWORK: dict[str, Any] = {"head": "hypernetwork"}
+READERS: list[tuple[str, dict[str, Any]]] = [
+    ("Rl2Policy", {}),
+    ("Rl2Policy", {"mean": "tanh", "action_scale": 2.0}),
+    ("Rl2Policy", {"encoder": (), "activation": "relu"}),
+    ("HypernetworkPolicy", HYPERNETWORK),
+    ("HypernetworkPolicy", {**HYPERNETWORK, "hidden": (4, 3), "mean": "tanh", "std": "state", "max_std": 2.0}),
+    ("HypernetworkPolicy", {**HYPERNETWORK, "encoder": (), "hidden": (4,), "activation": "relu"}),
+    ("AggregatedPolicy", {"aggregate": "max", "units": 8}),
+]
+
+
+@pytest.mark.parametrize(("reader", "option"), READERS)
+def test_numpy_alone_reproduces_a_trial_of_rl2(
+    reader: str, option: dict[str, Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.chdir(tmp_path)
-    agent, rng = built("rl2", hidden=(), **option), np.random.default_rng(0)
+    agent, rng = built("rl2", **option), np.random.default_rng(0)
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for parameter in agent.network.parameters():  # a hypernetwork generates nothing at the start
+            parameter.add_(0.3 * torch.randn(parameter.shape, generator=generator))
     state = agent.begin([Task("a task")], 1)
     lines: dict[str, Any] = {}
-    exec(RL2, lines)
+    exec(RL2 + MEMORIES, lines)
     policy = None
     for _ in range(3):
         seen = rng.standard_normal(3).astype(np.float32)
@@ -122,5 +140,5 @@ def test_numpy_alone_reproduces_a_trial_of_rl2(option: dict[str, Any], monkeypat
         state = agent.adapt(state, builder.build())
         if policy is None:
             agent.save_policy(state, "adapted.safetensors")
-            policy = lines["Rl2Policy"]("adapted.safetensors")
+            policy = lines[reader]("adapted.safetensors")
     assert np.abs(policy.memory).max() > 0.01

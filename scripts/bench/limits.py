@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
+from unittest import mock
 
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from metarl.learning.device import compiled
 from metarl.learning.device.gpu import one_by_one
 from metarl.scripts.bench.stopwatch import Stopwatch
 
@@ -22,6 +24,7 @@ LEFT = {
 """Matrix products of PyTorch, with the position of the left factor among the arguments."""
 PRODUCTS = {
     **{product: product for product in LEFT},
+    torch.ops.aten.mm.out: torch.ops.aten.mm.default,
     torch.ops.aten.bmm.out: torch.ops.aten.bmm.default,
     torch.ops.aten.baddbmm.out: torch.ops.aten.baddbmm.default,
     torch.ops.aten.baddbmm_.default: torch.ops.aten.baddbmm.default,
@@ -57,10 +60,42 @@ class ProductRecorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # to
 
 
 def products_of(work: Callable[[], Any]) -> Counter[Product]:
-    """The matrix products of a computation, with their counts."""
+    """The matrix products of a computation, with their counts.
+
+    The products of a compiled recurrence over time count as one product over all its rows and steps.
+    """
     with one_by_one(), ProductRecorder() as recorder:
-        work()
+        run = compiled.over_rows
+
+        def counted(loop: Any, rows: int, together: int, *arguments: Any) -> None:
+            recorder.counts.update(products_of_loop(loop.__name__, arguments))
+            run(loop, rows, together, *arguments)
+
+        with mock.patch.object(compiled, "over_rows", counted):
+            work()
     return recorder.counts
+
+
+def products_of_loop(name: str, arguments: Sequence[Any]) -> list[Product]:
+    """The products of a compiled loop with its arguments; none for a loop that has no products.
+
+    Args:
+        name: Name of the loop.
+        arguments: Its arguments after the range of rows.
+    """
+    if name in ("gru_forward", "lstm_forward"):
+        x, of_x, of_h = arguments[:3]  # [B, L, I], [I, gates], [H, gates]
+        counts = [(x.shape[0] * x.shape[1], of_x), (x.shape[0] * x.shape[1], of_h)]
+    elif name in ("gru_backward", "lstm_backward"):
+        at, x_gradient, start = (2, 6, 9) if name == "gru_backward" else (3, 6, 8)
+        of_x, of_h = arguments[at : at + 2]  # [gates, I], [gates, H]
+        rows, steps, _ = arguments[0].shape
+        counts = [(rows * (steps if arguments[start].size else steps - 1), of_h)]
+        counts += [(rows * steps, of_x)] if arguments[x_gradient].size else []
+    else:
+        return []
+    product = torch.ops.aten.mm.default
+    return [(product, (((rows, w.shape[0]), (w.shape[0], 1)), (w.shape, (w.shape[1], 1)))) for rows, w in counts]
 
 
 def flops(products: Counter[Product]) -> int:

@@ -213,6 +213,43 @@ class TabularMdpEnv(gymnasium.Env[np.ndarray, int]):
         return np.eye(len(self._rewards))[self._state], reward, False, False, {}
 
 
+class DelayedRecallEnv(gymnasium.Env[np.ndarray, int]):
+    """A cue that is asked for later.
+
+    Args:
+        task: The task.
+        cues: Number of cues.
+        delay: Steps from the cue to the question.
+    """
+
+    def __init__(self, task: Task, cues: int = 4, delay: int = 50) -> None:
+        self._cue, self._cues, self._delay, self._steps = int(task["cue"][0]), cues, delay, 0
+        self.observation_space = spaces.Box(0.0, 1.0, (2 * cues + 1,), np.float64)
+        self.action_space = spaces.Discrete(cues)  # type: ignore[assignment]
+
+    def _seen(self) -> np.ndarray:
+        seen = np.zeros(2 * self._cues + 1)
+        if self._steps == 0:
+            seen[self._cue] = 1.0
+        elif self._steps < self._delay:
+            seen[self._cues + self.np_random.integers(self._cues)] = 1.0
+        if self._steps == self._delay:
+            seen[-1] = 1.0
+        return seen
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        """Shows the cue."""
+        super().reset(seed=seed)
+        self._steps = 0
+        return self._seen(), {}
+
+    def step(self, action: int) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        """Shows a distractor, or asks; the reward is 1 for the right answer to the question, else 0."""
+        right = self._steps == self._delay and int(action) == self._cue
+        self._steps += 1
+        return self._seen(), float(right), False, False, {"success": right}
+
+
 GYMNASIUM_IDS = {
     "half-cheetah-dir": "HalfCheetah-v5",
     "half-cheetah-vel": "HalfCheetah-v5",
@@ -316,6 +353,7 @@ SINGLE_ENVS: dict[str, Callable[[Task], gymnasium.Env[Any, Any]]] = {
     ),
     "bandit": BanditEnv,
     "tabular-mdp": TabularMdpEnv,
+    "delayed-recall": DelayedRecallEnv,
 }
 """Constructor of a task's environment, by family."""
 

@@ -13,6 +13,7 @@ import torch
 from metarl.agents.rl2 import Rl2, Rl2Config
 from metarl.checkpoint import load_newest, save_checkpoint
 from metarl.learning.experience.trials import pack_trials
+from metarl.learning.networks.cells.table import CELLS
 from metarl.learning.networks.sequence import unroll
 from metarl.registry import make_family
 from metarl.rollout import TrajectoryBuilder, collect
@@ -60,12 +61,17 @@ def some_spaces(request, spaces: Spaces, discrete_spaces: Spaces) -> Spaces:
     return spaces if request.param == "continuous" else discrete_spaces
 
 
-@pytest.mark.parametrize("cell", ["gru", "lstm"])
+MEMORIES: list[dict[str, Any]] = [*({"cell": cell} for cell in CELLS), {"aggregate": "max"}]
+MEMORIES += [{"head": "hypernetwork"}, {"head": "hypernetwork", "aggregate": "max", "hidden": (4,)}]
+every_memory = pytest.mark.parametrize("memory", MEMORIES, ids=lambda m: " ".join(map(str, m.values())))
+
+
+@every_memory
 @pytest.mark.parametrize("normalise", [False, True], ids=["raw", "normalised observations"])
 def test_learning_reproduces_the_log_probabilities_and_values_of_acting(
-    some_spaces: Spaces, play: Callable[..., Any], cell: str, normalise: bool
+    some_spaces: Spaces, play: Callable[..., Any], memory: dict[str, Any], normalise: bool
 ) -> None:
-    agent = make(some_spaces, cell=cell, normalise_observations=normalise)
+    agent = make(some_spaces, normalise_observations=normalise, **memory)
     agent.meta_update(batch_of(play(agent, LENGTHS, seed=7)))  # so that there are statistics
     trials = pack_trials(play(agent, LENGTHS))
     samples = agent._samples(trials)
@@ -149,7 +155,7 @@ def test_rewards_are_divided_by_the_deviation_of_the_trials_returns(spaces: Spac
     assert targets[0, : len(returns[0])] == pytest.approx(np.array(returns[0]) / std, abs=1e-5)
 
 
-@pytest.mark.parametrize("cell", ["gru", "lstm"])
+@pytest.mark.parametrize("cell", ["gru", "lstm", "mingru", "s5"])
 def test_what_a_trial_cut_by_the_clock_had_left_is_the_value_of_going_on(spaces: Spaces, cell: str) -> None:
     agent = make(spaces, episodes_per_trial=2, cell=cell, normalise_rewards=False, gamma=0.5, gae_lambda=0.0)
     rng, state, episodes = np.random.default_rng(0), agent.begin([Task.of("noise")], 2), []
@@ -179,8 +185,8 @@ def test_gradients_flow_back_through_that_many_steps_of_the_trial(spaces: Spaces
     trials = pack_trials(play(agent, LENGTHS))
     x = agent._trial_inputs(trials).requires_grad_()
     agent._trial_inputs = lambda _: x
-    _, forward = agent._to_learn_from(trials, agent._samples(trials))
-    _, values = forward(torch.tensor([0]))
+    _, inputs = agent._to_learn_from(trials, agent._samples(trials))
+    _, values = agent._forward(*(t[:1] for t in inputs))
     values[0, 9].backward()
     reached = np.flatnonzero(x.grad[0].abs().sum(dim=-1).numpy())
     assert reached.tolist() == {0: list(range(10)), 1: [9], 4: [8, 9]}[span]
@@ -200,19 +206,21 @@ def test_targets_are_returns_to_the_end_of_the_trial_or_of_the_episode(spaces: S
         assert samples.targets[row, : len(expected)].numpy() == pytest.approx(np.array(expected), abs=1e-5)
 
 
-@pytest.mark.parametrize("cell", ["gru", "lstm"])
-def test_segments_learn_as_whole_trials_do_until_the_parameters_change(some_spaces: Spaces, play, cell: str) -> None:
+@every_memory
+def test_segments_learn_as_whole_trials_do_until_the_parameters_change(
+    some_spaces: Spaces, play, memory: dict[str, Any]
+) -> None:
     """The same values, and the gradient of back-propagation cut at the segments; padding and empty ones left out."""
-    agent = make(some_spaces, cell=cell, segment_steps=4)
+    agent = make(some_spaces, segment_steps=4, **memory)
     trials = pack_trials(play(agent, LENGTHS))
     samples, x = agent._samples(trials), agent._trial_inputs(trials)
-    parts, forward = agent._to_learn_from(trials, samples)
+    parts, inputs = agent._to_learn_from(trials, samples)
     assert parts.mask.shape[1:] == (4,)
     assert parts.mask.any(dim=1).all()
     assert parts.mask.sum() == samples.mask.sum()
     gradients = []
     for (distribution, values), part in (
-        (forward(torch.arange(len(parts.mask))), parts),
+        (agent._forward(*inputs), parts),
         (unroll(agent.network, x, 4), samples),
     ):
         happened = part.mask > 0
@@ -225,9 +233,11 @@ def test_segments_learn_as_whole_trials_do_until_the_parameters_change(some_spac
         torch.testing.assert_close(ours, plain, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("cell", ["gru", "lstm"])
-def test_a_restored_agent_goes_on_bit_for_bit(tmp_path: Path, some_spaces: Spaces, play, cell: str) -> None:
-    settings = {"cell": cell, "normalise_observations": True}
+@every_memory
+def test_a_restored_agent_goes_on_bit_for_bit(
+    tmp_path: Path, some_spaces: Spaces, play, memory: dict[str, Any]
+) -> None:
+    settings = {**memory, "normalise_observations": True}
     agent, twin = make(some_spaces, **settings), make(some_spaces, 5, **settings)
     agent.meta_update(batch_of(play(agent, LENGTHS)))
     save_checkpoint(tmp_path, agent, Streams(0), Progress(1, 1), keep=2)

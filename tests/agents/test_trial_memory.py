@@ -10,15 +10,27 @@ import numpy as np
 import pytest
 import torch
 
+from metarl.learning.networks.cells.table import CELLS
 from metarl.learning.trials.actor import Memory
 from metarl.registry import agent_class
 from metarl.types import Spaces, Step, Task, Trajectories
 
-SMALL = {"units": 6, "encoder": (5,), "hidden": (7,), "decoder": (6,), "latent": 2, "episodes_per_trial": 3}
+SMALL = {
+    "units": 6,
+    "attention_heads": 3,
+    "encoder": (5,),
+    "hidden": (7,),
+    "decoder": (6,),
+    "latent": 2,
+    "episodes_per_trial": 3,
+}
 AGENTS: dict[str, tuple[str, dict[str, Any]]] = {
-    "rl2 gru": ("rl2", {"cell": "gru"}),
-    "rl2 lstm": ("rl2", {"cell": "lstm"}),
+    **{f"rl2 {cell}": ("rl2", {"cell": cell}) for cell in CELLS},
+    "rl2 aggregated": ("rl2", {"aggregate": "max"}),
+    "rl2 hypernetwork": ("rl2", {"head": "hypernetwork"}),
+    **{f"varibad {cell}": ("varibad", {"cell": cell}) for cell in CELLS if cell != "gru"},
     "varibad": ("varibad", {}),
+    "varibad aggregated": ("varibad", {"aggregate": "max"}),
     "recurrent-sac": ("recurrent-sac", {}),
 }
 Play = Callable[..., list[Trajectories]]
@@ -53,13 +65,15 @@ def step_of(agent: Any, m: int, e: int, **changes: Any) -> Step:
 
 def leaves(content: Any) -> list[torch.Tensor]:
     """The tensors of a network's memory."""
-    return [content] if isinstance(content, torch.Tensor) else list(content)
+    if isinstance(content, torch.Tensor):
+        return [content]
+    return [leaf for part in content for leaf in leaves(part)]
 
 
 def same_rows(one: Memory[Any], other: Memory[Any]) -> list[bool]:
     """For each row whether its memory is the same, bit for bit."""
     pairs = zip(leaves(one.content), leaves(other.content), strict=True)
-    return torch.stack([(a == b).all(dim=-1) for a, b in pairs]).all(dim=0).tolist()
+    return torch.stack([(a == b).flatten(1).all(dim=-1) for a, b in pairs]).all(dim=0).tolist()
 
 
 def assert_equal(one: Memory[Any], other: Memory[Any]) -> None:
@@ -73,7 +87,8 @@ def assert_equal(one: Memory[Any], other: Memory[Any]) -> None:
 def test_the_memory_survives_the_end_of_an_episode_and_not_that_of_a_trial(agent: Any) -> None:
     rng = np.random.default_rng(0)
     start = agent.begin([Task.of("noise")], 2)
-    assert not any(t.any() for t in leaves(start.content))
+    fresh = leaves(agent.network.fresh_memory(2))
+    assert all(torch.equal(one, other) for one, other in zip(leaves(start.content), fresh, strict=True))
     assert not start.feedback.any()
     _, lived = agent.act(start, step_of(agent, 1, 2, first=np.ones((1, 2), dtype=np.bool_)), rng)
     episode = Trajectories(
@@ -92,7 +107,7 @@ def test_the_memory_survives_the_end_of_an_episode_and_not_that_of_a_trial(agent
     assert same_rows(lived, start) == [False, False]
     assert adapted.feedback.tolist() == [[[1, 1, 7, 1], [-1, -1, 5, 1]]]
     again = agent.begin([Task.of("noise")], 2)
-    assert not any(t.any() for t in leaves(again.content))
+    assert same_rows(again, start) == [True, True]
     assert not again.feedback.any()
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from metarl.learning.networks.cells.table import CELLS
 from metarl.registry import agent_class
 from metarl.rollout import TrajectoryBuilder
 from metarl.types import MetaBatch, Spaces, Task, Trajectories
@@ -17,13 +18,24 @@ LENGTHS = np.array([[[5, 2], [1, 5], [3, 4]], [[4, 5], [5, 1], [5, 5]], [[5, 5],
 CUT = np.array([[[1, 1], [0, 1], [1, 0]], [[0, 1], [1, 1], [1, 0]], [[1, 0], [1, 1], [0, 1]]], dtype=np.bool_)
 """Episodes that a time limit cut; the others end by themselves."""
 TASKS = tuple(Task.of("noise", number=i) for i in range(3))
-SMALL = {"units": 6, "encoder": (5,), "hidden": (7,), "decoder": (6,), "latent": 2, "vae_updates": 0}
+SMALL = {
+    "units": 6,
+    "attention_heads": 3,
+    "encoder": (5,),
+    "hidden": (7,),
+    "decoder": (6,),
+    "latent": 2,
+    "vae_updates": 0,
+}
 AGENTS: dict[str, tuple[str, dict[str, Any]]] = {
-    "rl2 gru": ("rl2", {"cell": "gru"}),
-    "rl2 lstm": ("rl2", {"cell": "lstm"}),
+    **{f"rl2 {cell}": ("rl2", {"cell": cell}) for cell in CELLS},
     "rl2 in segments": ("rl2", {"segment_steps": 4}),
     "rl2 normalised": ("rl2", {"normalise_observations": True}),
+    "rl2 aggregated": ("rl2", {"aggregate": "max"}),
+    "rl2 hypernetwork": ("rl2", {"head": "hypernetwork"}),
+    **{f"varibad {cell}": ("varibad", {"cell": cell}) for cell in CELLS if cell != "gru"},
     "varibad": ("varibad", {}),
+    "varibad aggregated": ("varibad", {"aggregate": "max"}),
     "varibad normalised": ("varibad", {"normalise_observations": True}),
 }
 

@@ -242,17 +242,17 @@ def test_rewards_are_divided_by_the_deviation_of_the_trials_returns(spaces: Spac
     )
     trajectories, seen = play(agent, LENGTHS), []
     monkeypatch.setattr(
-        agent._learner, "update", lambda samples, forward, _: seen.append((samples, forward)) or {"update/entropy": 0.0}
+        agent._learner, "update", lambda samples, inputs, _: seen.append((samples, inputs)) or {"update/entropy": 0.0}
     )
     agent.meta_update(batch_of(trajectories))
     trials, returns = pack_trials(trajectories), []
     for rewards, mask in zip(trials.rewards, trials.mask, strict=True):
         real = rewards[mask].astype(float)
         returns += [sum(0.5**i * r for i, r in enumerate(real[t:])) for t in range(len(real))]
-    [(samples, forward)] = seen
+    [(samples, inputs)] = seen
     assert samples.targets.numpy() == pytest.approx(np.array(returns) / np.std(returns), abs=1e-5)
     with torch.no_grad():
-        distribution, values = forward(torch.arange(len(returns)))
+        distribution, values = agent._forward(*inputs)
     torch.testing.assert_close(distribution.log_prob(samples.actions), samples.log_probs)
     torch.testing.assert_close(values, samples.values)
 

@@ -9,9 +9,12 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, ClassVar
 
+import numpy as np
 import pytest
 import torch
 
+from metarl.learning.networks.cells.settings import CellSettings
+from metarl.learning.networks.cells.table import CELLS, cell_size, make_cell
 from metarl.registry import agent_class, make_family
 from metarl.sampling import LocalSampler
 from metarl.scripts.bench import everything
@@ -312,3 +315,36 @@ def test_memory_does_not_grow_over_200_iterations(agent: str) -> None:
     used = [used_mib() for i, _ in enumerate(reports, 1) if i % 50 == 0]
     envs.close()
     assert used[-1] - used[0] < 2, "MiB"
+
+
+def test_memory_measures_every_cell_at_every_length(run_metarl, tmp_path: Path) -> None:
+    words = ("--steps", "25", "50", "--units", "8", "--rows", "2", "--acting-rows", "3", "--rounds", "1")
+    code, out, err = run_metarl("bench", "memory", *words, "--out", "memory.png", "--json")
+    assert code == 0, err
+    value = json.loads(out.splitlines()[-1])
+    assert [(row["steps"], row["cell"]) for row in value["rows"]] == [(n, c) for n in (25, 50) for c in CELLS]
+    for row in value["rows"]:
+        assert row["act_us"] > 0
+        assert row["update_us_per_step"] > 0
+        size = cell_size(CellSettings(cell=row["cell"], units=8), 8, row["steps"])
+        assert (row["parameters"], row["state_numbers"]) == size
+    assert Path("memory.png").read_bytes().startswith(b"\x89PNG")
+    code, _, err = run_metarl("bench", "memory", *words, "--out", "memory.png")
+    assert code == 2
+    assert "exists already" in err
+
+
+def test_the_products_of_compiled_loops_are_counted() -> None:
+    """`2 B L G H (I + H)` operations forwards, as much again for the gradients of inputs and of weights each."""
+    for name, gates in (("gru", 3), ("lstm", 4)):
+        cell = make_cell(CellSettings(cell=name, units=5), 4, 7, np.random.default_rng(0))
+        x = torch.ones(2, 7, 4, requires_grad=True)
+
+        def work(cell: Any = cell, x: torch.Tensor = x) -> None:
+            cell(x, cell.fresh_memory(2))[0].sum().backward()
+
+        forwards = 2 * 2 * 7 * gates * 5 * (4 + 5)
+        without_start = 2 * 2 * gates * 5 * 5  # the product at the first step, for the gradient of the memory
+        assert flops(products_of(work)) == 3 * forwards - without_start
+        with torch.no_grad():
+            assert flops(products_of(lambda cell=cell, x=x: cell(x, cell.fresh_memory(2)))) == forwards

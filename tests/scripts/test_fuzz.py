@@ -113,6 +113,7 @@ FAMILIES += [
     "bandit:arms={}",
     "bandit:pulls={}",
     "tabular-mdp:states={},actions={}",
+    "delayed-recall:delay={},cues={}",
     "bandit:arms=2,arms=3",
     "bandit:=,",
     "robot",

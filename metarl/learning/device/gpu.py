@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,9 @@ from torch import Tensor
 
 WARM_UP = 3
 """Calls of a step before it is captured, so that libraries finish their setup at first use."""
+
+KEPT_SHAPES = 3
+"""Number of shapes whose graphs a step keeps."""
 
 _one_by_one: ContextVar[bool] = ContextVar("one_by_one", default=False)
 
@@ -50,7 +54,8 @@ class ReplayedStep:
     """A step of many small kernels as a CUDA graph: captured once, then replayed with a single launch per call.
 
     The numbers are those of the step itself, which runs without a graph on a CPU. Every call makes exactly one step;
-    warm-up and capture make no further ones.
+    warm-up and capture make no further ones. The graphs of the last few shapes are kept, since the minibatches of a
+    batch may differ by a row.
 
     Args:
         step: Function from tensors to one tensor. It may change other tensors in place, in the same memory at every
@@ -59,11 +64,7 @@ class ReplayedStep:
 
     def __init__(self, step: Callable[..., Tensor]) -> None:
         self._step = step
-        self._shapes: tuple[torch.Size, ...] = ()
-        self._calls = 0
-        self._graph: torch.cuda.CUDAGraph | None = None
-        self._inputs: list[Tensor] = []
-        self._output = torch.empty(0)
+        self._recorded: dict[tuple[torch.Size, ...], _Recording] = {}  # the shapes of the last call are last
 
     def __call__(self, *inputs: Tensor) -> Tensor:
         """One step.
@@ -74,21 +75,45 @@ class ReplayedStep:
         if not inputs[0].is_cuda or _one_by_one.get():
             return self._step(*inputs)
         shapes = tuple(t.shape for t in inputs)
-        if shapes != self._shapes:
-            self._shapes, self._calls, self._graph = shapes, 0, None
-        if self._calls < WARM_UP:
-            self._calls += 1
+        recording = self._recorded.pop(shapes, None) or _Recording()
+        self._recorded[shapes] = recording
+        while len(self._recorded) > KEPT_SHAPES:
+            del self._recorded[next(iter(self._recorded))]
+        if recording.calls < WARM_UP:
+            recording.calls += 1
             return self._step(*inputs)
-        if self._graph is None:
-            self._record(inputs)
-        torch._foreach_copy_(self._inputs, list(inputs))
-        assert self._graph is not None
-        self._graph.replay()
-        return self._output.clone()  # the next replay overwrites it
+        if recording.graph is None:
+            self._record(recording, inputs)
+        torch._foreach_copy_(recording.inputs, list(inputs))
+        assert recording.graph is not None
+        recording.graph.replay()
+        return recording.output.clone()  # the next replay overwrites it
 
-    def _record(self, inputs: tuple[Tensor, ...]) -> None:
-        self._inputs = [t.clone() for t in inputs]
+    @property
+    def recorded(self) -> bool:
+        """Whether a graph has been captured."""
+        return any(recording.graph is not None for recording in self._recorded.values())
+
+    def _record(self, recording: _Recording, inputs: tuple[Tensor, ...]) -> None:
+        recording.inputs = [t.clone() for t in inputs]
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph):  # captures, computes nothing
-            self._output = self._step(*self._inputs)
-        self._graph = graph
+            recording.output = self._step(*recording.inputs)
+        recording.graph = graph
+
+
+@dataclass
+class _Recording:
+    """The graph of a step for some shapes, its inputs and its output.
+
+    Attributes:
+        calls: Calls without a graph.
+        graph: The graph once it has been captured.
+        inputs: Memory of the graph's inputs.
+        output: Memory of the graph's output.
+    """
+
+    calls: int = 0
+    graph: torch.cuda.CUDAGraph | None = None
+    inputs: list[Tensor] = field(default_factory=list)
+    output: Tensor = field(default_factory=lambda: torch.empty(0))

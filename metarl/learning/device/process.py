@@ -1,11 +1,13 @@
-"""Settings of this process: keep freed memory, and control the threads of NumPy's BLAS."""
+"""Settings of this process: keep freed memory, and control the threads of torch and of NumPy's BLAS."""
 
 from __future__ import annotations
 
 import contextlib
 import ctypes
+from collections.abc import Iterator
 from functools import cache
 
+import torch
 from threadpoolctl import ThreadpoolController
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
@@ -29,3 +31,15 @@ def keep_freed_memory() -> None:
 def matrix_library() -> ThreadpoolController:
     """Controller of NumPy's BLAS threads. After a product they spin for a while, on cores that torch needs."""
     return ThreadpoolController().select(user_api="blas")
+
+
+@contextlib.contextmanager
+def threads(number: int) -> Iterator[None]:
+    """Limits the threads of torch and of NumPy's products; idle ones would spin on the cores that step the physics."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(number)
+    try:
+        with matrix_library().limit(limits=number):
+            yield
+    finally:
+        torch.set_num_threads(before)

@@ -6,6 +6,8 @@ are read where torch keeps them, so nothing has to be kept up to date. Tests hol
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterable
 from weakref import ref
 
 import numpy as np
@@ -15,6 +17,7 @@ from metarl.types import Floats
 
 PURGE = 64
 """Number of layers from which views of layers that are gone are dropped."""
+GELU_SCALE = math.sqrt(2.0 / math.pi)
 _views: dict[int, tuple[ref[nn.Module], list[int], tuple[Floats, ...]]] = {}  # by the layer's id
 
 
@@ -35,7 +38,7 @@ def views(layer: nn.Module) -> tuple[Floats, ...]:
     return kept[2]
 
 
-def affine(layer: nn.Linear, x: Floats) -> Floats:
+def affine(layer: nn.Module, x: Floats) -> Floats:
     """The output of a linear layer for inputs `[B, I]`."""
     weight, bias = views(layer)
     y = x @ weight
@@ -43,7 +46,7 @@ def affine(layer: nn.Linear, x: Floats) -> Floats:
     return y
 
 
-def through_layers(layers: nn.Sequential, x: Floats) -> Floats:
+def through_layers(layers: Iterable[nn.Module], x: Floats) -> Floats:
     """The output of `metarl.learning.networks.modules.hidden_layers` for inputs `[B, I]`."""
     for layer in layers:
         if isinstance(layer, nn.Linear):
@@ -62,3 +65,35 @@ def logistic_(x: Floats) -> Floats:
     x += 1.0
     x *= 0.5
     return x
+
+
+def standardised(x: Floats) -> Floats:
+    """Layer norm without scale and shift, of `[B, H]`, as torch's with its default of 1e-5 under the root."""
+    share = 1.0 / x.shape[1]
+    y = x - share * np.add.reduce(x, axis=1, keepdims=True)
+    variances = share * np.einsum("bh,bh->b", y, y)
+    variances += 1e-5
+    y /= np.sqrt(variances)[:, None]
+    return y
+
+
+def gelu_(x: Floats) -> Floats:
+    """The Gaussian error linear unit in its form with the hyperbolic tangent, in place (arXiv:1606.08415)."""
+    inner = x * x
+    inner *= 0.044715 * GELU_SCALE
+    inner += GELU_SCALE
+    inner *= x
+    np.tanh(inner, out=inner)
+    inner += 1.0
+    x *= 0.5
+    x *= inner
+    return x
+
+
+def normalised(layer: nn.LayerNorm, x: Floats) -> Floats:
+    """The output of a layer norm for inputs `[B, I]`."""
+    weight, bias = views(layer)
+    y = standardised(x)
+    y *= weight
+    y += bias
+    return y

@@ -119,15 +119,21 @@ class PolicyHead(nn.Module):
 
     def forward(self, features: Tensor) -> Distribution:
         """The distribution for features `[..., H]`; its log-std is `[A]`, or `[..., A]` if it depends on the state."""
-        return self._distribution(self.output(features), None if self.deviation is None else self.deviation(features))
+        return self.distribution(self.output(features), None if self.deviation is None else self.deviation(features))
 
     def step(self, features: Floats) -> Distribution:
         """`forward` for features `[B, H]` on a CPU, by NumPy."""
         deviation = None if self.deviation is None else torch.from_numpy(affine(self.deviation, features))
-        return self._distribution(torch.from_numpy(affine(self.output, features)), deviation, shared=self.log_std)
+        return self.distribution(torch.from_numpy(affine(self.output, features)), deviation, shared=self.log_std)
 
-    def _distribution(self, output: Tensor, deviation: Tensor | None, *, shared: Tensor | None = None) -> Distribution:
-        """The distribution for the outputs of the layers; `shared` is the log-std, by default a copy of it."""
+    def distribution(self, output: Tensor, deviation: Tensor | None, *, shared: Tensor | None = None) -> Distribution:
+        """The distribution for the outputs of the layers `output` and `deviation`.
+
+        Args:
+            output: Means `[..., A]` before a tanh, or logits `[..., n]`.
+            deviation: Deviations that depend on the state `[..., A]`, before they are bounded; None for other policies.
+            shared: The shared log-std, by default a copy of it.
+        """
         if self._settings.mean == "tanh" and self._continuous:
             output = self._settings.action_scale * torch.tanh(output)
         if self.log_std is not None:  # a step of Adam changes it in place

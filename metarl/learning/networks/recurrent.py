@@ -24,7 +24,54 @@ from metarl.learning.networks.sequence import SequenceNetwork
 from metarl.types import Spaces
 
 
-class RecurrentActorCritic(SequenceNetwork[MemoryT], Generic[MemoryT]):
+class CellNetwork(SequenceNetwork[MemoryT], Generic[MemoryT]):
+    """A network whose memory is that of a cell behind an encoder; a subclass adds what follows the cell.
+
+    Args:
+        inputs: Size of the input, `I`.
+        encoder: Units of each layer before the cell; may be empty.
+        activation: Activation after each layer.
+        cell: Settings of the cell.
+        steps: Steps of a trial.
+        rng: Source of the initial weights.
+    """
+
+    def __init__(
+        self,
+        inputs: int,
+        *,
+        encoder: tuple[int, ...],
+        activation: Activation,
+        cell: CellSettings,
+        steps: int,
+        rng: np.random.Generator,
+    ) -> None:
+        super().__init__()
+        sizes = (inputs, *encoder)
+        self.encoder = hidden_layers(sizes, activation, rng)
+        self.cell = make_cell(cell, sizes[-1], steps, rng)
+
+    def fresh_memory(self, rows: int) -> MemoryT:
+        """The cell's memory at the start of a trial."""
+        memory: MemoryT = self.cell.fresh_memory(rows)
+        return memory
+
+    def keep(self, live: Tensor, new: MemoryT, old: MemoryT) -> MemoryT:
+        """The new memory in rows where `live` `[B]` is True, and the old one in the others."""
+        kept: MemoryT = self.cell.keep(live, new, old)
+        return kept
+
+    def memory_after(self, x: Tensor, memory: MemoryT, steps: Tensor) -> MemoryT:
+        """The memory after the first `steps` `[B]` of each row."""
+        after: MemoryT = self.cell.memory_after(self.encoder(x), memory, steps)
+        return after
+
+    def exported_memory(self, memory: MemoryT) -> dict[str, Tensor]:
+        """The cell's memory, as the cell names its parts."""
+        return self.cell.exported_memory(memory)
+
+
+class RecurrentActorCritic(CellNetwork[MemoryT], Generic[MemoryT]):
     """An encoder, a cell, and policy and value on the cell's output.
 
     With `hidden` layers, policy and value are two MLPs on the cell's output and input together. Features of the current
@@ -55,20 +102,12 @@ class RecurrentActorCritic(SequenceNetwork[MemoryT], Generic[MemoryT]):
         policy: PolicySettings,
         rng: np.random.Generator,
     ) -> None:
-        super().__init__()
-        sizes = (inputs, *encoder)
-        self.encoder = hidden_layers(sizes, activation, rng)
-        self.cell = make_cell(cell, sizes[-1], steps, rng)
+        super().__init__(inputs, encoder=encoder, activation=activation, cell=cell, steps=steps, rng=rng)
         units = self.cell.outputs
-        joined = (units + sizes[-1] if hidden else units, *hidden)
+        joined = (units + (inputs, *encoder)[-1] if hidden else units, *hidden)
         self.actor, self.critic = (hidden_layers(joined, activation, rng) for _ in range(2))
         self.policy = PolicyHead(joined[-1], spaces, policy, rng=rng)
         self.value = linear(joined[-1], 1, 1.0, rng)
-
-    def fresh_memory(self, rows: int) -> MemoryT:
-        """The cell's memory at the start of a trial."""
-        memory: MemoryT = self.cell.fresh_memory(rows)
-        return memory
 
     def forward(self, x: Tensor, memory: MemoryT) -> tuple[Distribution, Tensor, MemoryT]:
         """Policy and values `[B, L]` for inputs `[B, L, I]`, and the memory after the last step."""
@@ -88,17 +127,3 @@ class RecurrentActorCritic(SequenceNetwork[MemoryT], Generic[MemoryT]):
             features = np.concatenate([features, encoded], axis=-1)
         values = affine(self.value, through_layers(self.critic, features))[:, 0]
         return self.policy.step(through_layers(self.actor, features)), torch.from_numpy(values), memory
-
-    def keep(self, live: Tensor, new: MemoryT, old: MemoryT) -> MemoryT:
-        """The new memory in rows where `live` `[B]` is True, and the old one in the others."""
-        kept: MemoryT = self.cell.keep(live, new, old)
-        return kept
-
-    def memory_after(self, x: Tensor, memory: MemoryT, steps: Tensor) -> MemoryT:
-        """The memory after the first `steps` `[B]` of each row."""
-        after: MemoryT = self.cell.memory_after(self.encoder(x), memory, steps)
-        return after
-
-    def exported_memory(self, memory: MemoryT) -> dict[str, Tensor]:
-        """The cell's memory, as the cell names its parts."""
-        return self.cell.exported_memory(memory)

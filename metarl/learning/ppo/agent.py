@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from metarl.agent import MetaAgent
 from metarl.learning.experience.actions import ActionMap
 from metarl.learning.experience.normalisation import ReturnScale, RunningMoments
-from metarl.learning.ppo.learner import PpoLearner, PpoSettings
+from metarl.learning.ppo.learner import Forward, PpoLearner, PpoSettings
 from metarl.learning.saving import check_tensors
 from metarl.types import Spaces
 
@@ -27,6 +27,7 @@ class PpoAgent(MetaAgent[StateT], Generic[StateT]):
         config: The settings.
         spaces: Sizes and action bounds of the environments.
         learns: The module whose parameters PPO trains, on the device.
+        forward: Passes the inputs of a minibatch through the network; `learns` itself by default.
         statistics: Running statistics by their names in the checkpoint; the statistics of the returns are added.
         device: Device of the networks and their training.
         rng: Source of the minibatches.
@@ -45,11 +46,12 @@ class PpoAgent(MetaAgent[StateT], Generic[StateT]):
         *,
         device: torch.device,
         rng: np.random.Generator,
+        forward: Forward | None = None,
     ) -> None:
         self.config, self.spaces, self._name, self._device = config, spaces, name, device
         self.recorded = {"policy_output": (spaces.action_size,), "log_prob": (), "value": ()}
         self._actions = ActionMap(spaces, config.action_scale)
-        self._learner = PpoLearner(learns, config, rng)
+        self._learner = PpoLearner(learns, config, rng, forward)
         self._return_moments = ReturnScale(config.deviation_floor)
         self._statistics = {**statistics, "return_moments": self._return_moments}
 

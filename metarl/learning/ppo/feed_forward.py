@@ -16,7 +16,7 @@ from metarl.learning.device.gpu import send
 from metarl.learning.experience.normalisation import NORMALISATION, Normaliser
 from metarl.learning.experience.returns import discounted_sums, generalised_advantages
 from metarl.learning.experience.trials import last_steps
-from metarl.learning.networks.distributions import Distribution, sample_with_log_prob
+from metarl.learning.networks.distributions import sample_with_log_prob
 from metarl.learning.networks.modules import ActorCritic
 from metarl.learning.networks.perceptron import Activation
 from metarl.learning.ppo.agent import PpoAgent, StateT
@@ -143,13 +143,7 @@ class FeedForwardAgent(PpoAgent[StateT], Generic[StateT]):
             "mask": mask,
         }
         samples = PpoSamples.of({name: array[mask] for name, array in arrays.items()}, self._device)
-        x = self._seen(inputs[mask])
-
-        def forward(rows: Tensor) -> tuple[Distribution, Tensor]:
-            distribution, value = self.network(x[rows])
-            return distribution, value
-
-        report = self._learner.update(samples, forward, progress)
+        report = self._learner.update(samples, (self._seen(inputs[mask]),), progress)
         if config.normalise_observations:  # after the update, so that acting and learning see the same inputs
             self._input_moments.update(inputs[..., : self._normalised], mask)
         return report | {"policy/std": self.network.policy.std(report["update/entropy"])}

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from metarl.config import NonNegative, Positive, Rounds, Rows, UnitInterval
 from metarl.learning.device.chunks import chunks_that_fit, graph_bytes
-from metarl.learning.device.gpu import send
+from metarl.learning.device.gpu import ReplayedStep, send
 from metarl.learning.experience.normalisation import DEVIATION_FLOOR
 from metarl.learning.networks.distributions import Distribution
 from metarl.learning.networks.modules import PolicyHead, PolicySettings
@@ -158,32 +158,43 @@ def normalise_over_steps(advantages: Floats, mask: Bools, epsilon: float = 1e-8)
     return np.where(mask, (advantages - chosen.mean()) / (chosen.std() + epsilon), 0.0)
 
 
-Forward = Callable[[Tensor], tuple[Distribution, Tensor]]
-"""Maps indices of rows to the policy at their steps and the values, `[rows, ...]`."""
+Forward = Callable[..., tuple[Distribution, Tensor]]
+"""Maps inputs of some rows, one or several tensors `[rows, ...]`, to the policy at their steps and the values."""
 NDIndex = np.ndarray[Any, np.dtype[np.int64]]
+
+
+REPORTED = ("policy_loss", "value_loss", "entropy", "clipped", "kl")
+"""Metrics of a minibatch."""
 
 
 class PpoLearner:
     """A network, its Adam state, and the generator that draws the minibatches.
 
+    On a GPU the gradients of a minibatch are one launch, once its shapes have repeated (`ReplayedStep`).
+
     Args:
         network: The network to train. Its policy heads are projected onto their bounds after each step.
         settings: The settings.
         rng: Source of the minibatches. Its state is part of the checkpoint.
+        forward: Passes inputs through the network; the network itself by default.
     """
 
-    def __init__(self, network: nn.Module, settings: PpoSettings, rng: np.random.Generator) -> None:
+    def __init__(
+        self, network: nn.Module, settings: PpoSettings, rng: np.random.Generator, forward: Forward | None = None
+    ) -> None:
         self._parameters = dict(network.named_parameters())
         self._heads = [module for module in network.modules() if isinstance(module, PolicyHead)]
-        self._settings, self._rng = settings, rng
-        self._adam = Adam(self._parameters.values(), settings.learning_rate, eps=1e-5)
+        self._settings, self._rng, self._forward = settings, rng, forward or network
+        on_gpu = any(p.is_cuda for p in self._parameters.values())
+        self._adam = Adam(self._parameters.values(), settings.learning_rate, eps=1e-5, fused=on_gpu)
+        self._differentiated = ReplayedStep(self._differentiate)
 
-    def update(self, samples: PpoSamples, forward: Forward, progress: float = 0.0) -> dict[str, float]:
+    def update(self, samples: PpoSamples, inputs: tuple[Tensor, ...], progress: float = 0.0) -> dict[str, float]:
         """Makes all epochs of one iteration.
 
         Args:
             samples: The experience.
-            forward: Passes rows of it through the network.
+            inputs: Inputs of the network in the same rows.
             progress: Fraction of the run's meta-updates that are done, in [0, 1); read with `anneal`.
 
         Returns:
@@ -200,23 +211,25 @@ class PpoLearner:
         for index in minibatches(len(samples.mask), settings.minibatches, settings.epochs, self._rng):
             rows = send(index, device)
             steps = samples.mask[rows].sum().clamp_min(1.0)
-            self._adam.zero_grad()
-            sums = [self._accumulate(samples.rows(some), steps, *forward(some)) for some in torch.split(rows, at_once)]
-            norm = nn.utils.clip_grad_norm_(
-                list(self._parameters.values()), settings.max_gradient_norm or torch.inf, foreach=False
-            )
-            self._adam.step()
-            self._project()
-            total = torch.stack(sums).sum(dim=0)
-            reports.append(torch.cat([total[:3], norm.detach().unsqueeze(0), total[3:]]))
+            sums = [
+                self._differentiated(steps, *samples.rows(some), *(t[some] for t in inputs))
+                for some in torch.split(rows, at_once)
+            ]
+            total = torch.stack(sums).sum(dim=0) if len(sums) > 1 else sums[0]
+            gradient, report = total[: -len(REPORTED)], total[-len(REPORTED) :]
+            norm = gradient.norm()
+            if settings.max_gradient_norm:
+                gradient *= (settings.max_gradient_norm / (norm + 1e-6)).clamp(max=1.0)
+            self._step(gradient)
+            reports.append(torch.cat([report, norm.unsqueeze(0)]))
         means, last = torch.stack(reports).mean(dim=0).tolist(), torch.stack(reports[-parts:]).mean(dim=0).tolist()
-        names = ("policy_loss", "value_loss", "entropy", "gradient_norm", "clipped", "kl")
-        report = {f"update/{name}": value for name, value in zip(names, means, strict=True)}
+        names = (*REPORTED, "gradient_norm")
+        metrics = {f"update/{name}": value for name, value in zip(names, means, strict=True)}
         mask = samples.mask.bool()
         targets, errors = samples.targets[mask], (samples.targets - samples.values)[mask]
         unexplained = errors.var(unbiased=False) / targets.var(unbiased=False).clamp_min(1e-12)
-        return report | {
-            "update/kl": last[-1],
+        return metrics | {
+            "update/kl": last[names.index("kl")],
             "update/explained_variance": 1.0 - float(unexplained),
             "update/learning_rate": self._adam.step_size,
         }
@@ -226,12 +239,17 @@ class PpoLearner:
         units = sum(p.numel() for p in self._parameters.values() if p.ndim == 1)  # one bias each
         return chunks_that_fit(rows, graph_bytes(mask[0].numel(), (max(units, 1),)), mask.device)[0].stop
 
-    def _accumulate(self, part: PpoSamples, steps: Tensor, distribution: Distribution, values: Tensor) -> Tensor:
-        """Accumulates the gradients of some rows of a minibatch with `steps` steps.
+    def _differentiate(self, steps: Tensor, *tensors: Tensor) -> Tensor:
+        """Gradient of the loss of some rows of a minibatch, and their share in its metrics, `[P + 5]`.
 
-        Returns: Share of these rows in policy loss, value loss, entropy, fraction of clipped ratios, and KL, `[5]`.
+        Args:
+            steps: Number of steps of the minibatch.
+            tensors: The fields of the rows' `PpoSamples`, and the inputs of the network.
         """
-        settings, weights = self._settings, part.mask / steps
+        fields = len(PpoSamples._fields)
+        settings, part = self._settings, PpoSamples(*tensors[:fields])
+        weights = part.mask / steps
+        distribution, values = self._forward(*tensors[fields:])
         # On padding the ratio is 1: zero weight times an overflow would be NaN.
         log_probs = torch.where(part.mask > 0, distribution.log_prob(part.actions), part.log_probs)
         policy_loss = clipped_surrogate_loss(log_probs, part.log_probs, part.advantages, weights, settings.clip)
@@ -241,12 +259,23 @@ class PpoLearner:
             error = value_loss(values, part.targets, weights)
         entropy = (weights * distribution.entropy()).sum()
         loss = policy_loss + settings.value_weight * error - settings.entropy_weight * entropy
-        loss.backward()  # type: ignore[no-untyped-call]
+        gradients = torch.autograd.grad(loss, list(self._parameters.values()), materialize_grads=True)
         with torch.no_grad():
             log_ratio = log_probs - part.log_probs
             kl = (weights * (log_ratio.exp() - 1.0 - log_ratio)).sum()
             clipped = (weights * ((log_ratio.exp() - 1.0).abs() > settings.clip)).sum()
-            return torch.stack([policy_loss, error, entropy, clipped, kl])
+            return torch.cat(
+                [*(g.flatten() for g in gradients), torch.stack([policy_loss, error, entropy, clipped, kl])]
+            )
+
+    def _step(self, gradient: Tensor) -> None:
+        """A step of Adam along a gradient `[P]`."""
+        parameters = list(self._parameters.values())
+        parts = torch.split(gradient, [p.numel() for p in parameters])
+        for parameter, part in zip(parameters, parts, strict=True):
+            parameter.grad = part.view_as(parameter)
+        self._adam.step(clear=True)
+        self._project()
 
     def _project(self) -> None:
         """Keeps the policy's deviations within their bounds."""

@@ -12,10 +12,10 @@ from torch import Tensor, nn
 from metarl.learning.experience.actions import ActionMap
 from metarl.learning.experience.trials import Trials, pack_trials
 from metarl.learning.networks.cells.base import MemoryT
-from metarl.learning.networks.distributions import sample_with_log_prob
+from metarl.learning.networks.distributions import Distribution, sample_with_log_prob
 from metarl.learning.networks.sequence import SequenceNetwork, memories_after_episodes, unroll
 from metarl.learning.ppo.agent import PpoAgent
-from metarl.learning.ppo.learner import Forward, PpoSamples
+from metarl.learning.ppo.learner import PpoSamples
 from metarl.learning.ppo.trials import TrialSettings, trial_returns, trial_samples
 from metarl.learning.trials.actor import Memory, TrialActor
 from metarl.learning.trials.settings import trial_ends
@@ -26,7 +26,7 @@ class TrialAgent(TrialActor[MemoryT], PpoAgent[Memory[MemoryT]], Generic[MemoryT
     """An agent that adapts by the memory of its network; its state is a `Memory`.
 
     A subclass has a `Config` (a subclass of `TrialSettings`), a `summary`, and a constructor that makes the network.
-    It may override the steps of training: `_learn`, `_to_learn_from`.
+    It may override the steps of training: `_learn`, `_to_learn_from`, `_forward`.
 
     Args:
         name: Name of the agent, for messages and exported files.
@@ -58,7 +58,9 @@ class TrialAgent(TrialActor[MemoryT], PpoAgent[Memory[MemoryT]], Generic[MemoryT
         actions = ActionMap(spaces, config.action_scale)
         TrialActor.__init__(self, name, config, spaces, network, actions, device=device)
         learned, statistics = network if learns is None else learns, {"observation_moments": self._observation_moments}
-        PpoAgent.__init__(self, name, config, spaces, learned, statistics, device=device, rng=rng)
+        PpoAgent.__init__(
+            self, name, config, spaces, learned, statistics, device=device, rng=rng, forward=self._forward
+        )
 
     # Acting ---------------------------------------------------------------------------------------------
 
@@ -92,13 +94,17 @@ class TrialAgent(TrialActor[MemoryT], PpoAgent[Memory[MemoryT]], Generic[MemoryT
             ends = trial_ends(trials, config.episodes_cut_returns)
             returns = trial_returns(trials.rewards.astype(np.float64), ends, config.gamma)
             self._return_moments.update(returns[..., None], trials.mask)
-        report = self._learner.update(*self._to_learn_from(trials, self._samples(trials)), progress)
+        samples, inputs = self._to_learn_from(trials, self._samples(trials))
+        report = self._learner.update(samples, inputs, progress)
         return report | {"policy/std": self.network.policy.std(report["update/entropy"])}
 
-    def _to_learn_from(self, trials: Trials, samples: PpoSamples) -> tuple[PpoSamples, Forward]:
-        """Samples `[B, L, ...]`, and the function that passes rows of them through the network: whole trials."""
-        x = self._trial_inputs(trials)
-        return samples, lambda rows: unroll(self.network, x[rows])
+    def _to_learn_from(self, trials: Trials, samples: PpoSamples) -> tuple[PpoSamples, tuple[Tensor, ...]]:
+        """Samples and inputs of `_forward`, whose rows make the minibatches: whole trials, `[B, L, ...]`."""
+        return samples, (self._trial_inputs(trials),)
+
+    def _forward(self, x: Tensor, *memory: Tensor) -> tuple[Distribution, Tensor]:
+        """Policy and values for the inputs of a minibatch."""
+        return unroll(self.network, x)
 
     def _trial_inputs(self, trials: Trials) -> Tensor:
         """Inputs of the network at each step of the trials, `[B, L, I]`."""

@@ -8,7 +8,7 @@ row.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Generic, TypeVar
 
 import torch
@@ -28,6 +28,17 @@ def mapped(function: Callable[..., Tensor], *memories: MemoryT) -> MemoryT:
     parts: Any = [mapped(function, *some) for some in zip(*memories, strict=True)]
     built: Any = type(first)(*parts) if hasattr(first, "_fields") else tuple(parts)
     return built
+
+
+def leaves(memory: Any) -> list[Tensor]:
+    """The tensors of a memory, in order."""
+    return [memory] if isinstance(memory, Tensor) else [leaf for part in memory for leaf in leaves(part)]
+
+
+def rebuilt(like: MemoryT, tensors: Iterable[Tensor]) -> MemoryT:
+    """The memory of the same kind as another one, from its tensors in order."""
+    given = iter(tensors)
+    return mapped(lambda _: next(given), like)
 
 
 class Remembering(nn.Module, ABC, Generic[MemoryT]):

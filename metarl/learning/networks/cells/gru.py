@@ -137,7 +137,7 @@ class GruOverTime(torch.autograd.Function):
         (rows, steps, units), inputs = before.shape, x.shape[2]
         gates, candidate = x.new_empty(rows, steps, GATES * units), torch.empty_like(before)
         of_inputs = x.new_empty((rows, steps, inputs) if ctx.needs_input_grad[1] else (0, 0, 0))
-        start = x.new_empty(rows, units)
+        start = x.new_empty((rows, units) if ctx.needs_input_grad[2] else (0, 0))
         kernels.over_rows(
             kernels.gru_backward,
             rows,
@@ -152,4 +152,5 @@ class GruOverTime(torch.autograd.Function):
         bias = gates.sum(dim=0)
         state_bias = torch.cat([bias[:both], candidate.sum(dim=0)])
         of_x_gradient = gates.T @ x.reshape(-1, inputs)
-        return None, of_inputs if ctx.needs_input_grad[1] else None, start, of_x_gradient, weights, bias, state_bias
+        wanted = (t if need else None for t, need in zip((of_inputs, start), ctx.needs_input_grad[1:3], strict=True))
+        return None, *wanted, of_x_gradient, weights, bias, state_bias

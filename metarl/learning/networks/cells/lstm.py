@@ -149,7 +149,8 @@ class LstmOverTime(torch.autograd.Function):
         (rows, steps, units), inputs = before.shape, x.shape[2]
         gates = x.new_empty(rows, steps, GATES * units)
         of_inputs = x.new_empty((rows, steps, inputs) if ctx.needs_input_grad[1] else (0, 0, 0))
-        start, inner = x.new_empty(rows, units), x.new_empty(rows, units)
+        started = any(ctx.needs_input_grad[2:4])
+        start, inner = (x.new_empty((rows, units) if started else (0, 0)) for _ in range(2))
         kernels.over_rows(
             kernels.lstm_backward,
             rows,
@@ -158,5 +159,6 @@ class LstmOverTime(torch.autograd.Function):
         )
         gates = gates.view(-1, GATES * units)
         of_x_gradient, of_h_gradient = gates.T @ x.reshape(-1, inputs), gates.T @ before.view(-1, units)
-        of_inputs_or_none = of_inputs if ctx.needs_input_grad[1] else None
-        return None, of_inputs_or_none, start, inner, of_x_gradient, of_h_gradient, gates.sum(dim=0)
+        of_memory = (start, inner) if started else (None, None)
+        wanted = of_inputs if ctx.needs_input_grad[1] else None
+        return None, wanted, *of_memory, of_x_gradient, of_h_gradient, gates.sum(dim=0)

@@ -180,7 +180,7 @@ def gru_backward(
         gate_gradient: The gradient of the products with the inputs is written here, `[B, L, 3 H]`. It is that of the
             products with the state too, except for the candidate's.
         candidate_gradient: The gradient of the state's part of the candidate is written here, `[B, L, H]`.
-        start_gradient: The gradient of the initial state is written here, `[B, H]`.
+        start_gradient: The gradient of the initial state is written here, `[B, H]`; nothing if it is empty.
     """
     steps, units = before.shape[1], before.shape[2]
     one, kind = gradient.dtype.type(1.0), gradient.dtype
@@ -207,14 +207,16 @@ def gru_backward(
                 of_input[i, : 2 * units] = of_state[i, : 2 * units]
                 gate_gradient[row, t] = of_input[i]
                 candidate_gradient[row, t] = d_u
-            add_products(carried, of_state, state_weights)
+            if t or start_gradient.size:
+                add_products(carried, of_state, state_weights)
             if x_gradient.size:
                 of_x[:] = 0.0
                 add_products(of_x, of_input, input_weights)
                 for i in range(4):
                     x_gradient[min(block + i, last - 1), t] = of_x[i]
-        for i in range(4):
-            start_gradient[min(block + i, last - 1)] = carried[i]
+        if start_gradient.size:
+            for i in range(4):
+                start_gradient[min(block + i, last - 1)] = carried[i]
 
 
 @compiled
@@ -317,8 +319,8 @@ def lstm_backward(
         kept: As `lstm_forward` left it.
         x_gradient: The gradient of the inputs is written here, `[B, L, I]`; nothing if it is empty.
         gate_gradient: The gradient of the products is written here, `[B, L, 4 H]`.
-        start_gradient: The gradient of the initial hidden state is written here, `[B, H]`.
-        inner_start_gradient: The gradient of the initial cell state is written here, `[B, H]`.
+        start_gradient: The gradient of the initial hidden state is written here, `[B, H]`; nothing if it is empty.
+        inner_start_gradient: The gradient of the initial cell state is written here, `[B, H]`, if that is.
     """
     steps, units = gradient.shape[1], gradient.shape[2]
     one, kind = gradient.dtype.type(1.0), gradient.dtype
@@ -351,12 +353,14 @@ def lstm_backward(
                     c[j] *= gate_forget[j]
                 gate_gradient[row, t] = d
             carried[:] = 0.0
-            add_products(carried, sums, state_weights)
+            if t or start_gradient.size:
+                add_products(carried, sums, state_weights)
             if x_gradient.size:
                 of_x[:] = 0.0
                 add_products(of_x, sums, input_weights)
                 for i in range(4):
                     x_gradient[min(block + i, last - 1), t] = of_x[i]
-        for i in range(4):
-            start_gradient[min(block + i, last - 1)] = carried[i]
-            inner_start_gradient[min(block + i, last - 1)] = inner[i]
+        if start_gradient.size:
+            for i in range(4):
+                start_gradient[min(block + i, last - 1)] = carried[i]
+                inner_start_gradient[min(block + i, last - 1)] = inner[i]

@@ -7,7 +7,7 @@ from typing import Literal, NamedTuple
 
 from metarl.config import Rounds, RowsOrOwn, Units
 
-CellName = Literal["gru", "lstm"]
+CellName = Literal["gru", "lstm", "mingru", "s5", "attention", "snail"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,6 +24,8 @@ class CellSettings:
     """Heads of attention; they divide the units."""
     attention_window: RowsOrOwn = 0
     """Number of steps that each layer of attention sees, the current one included; 0 for the whole trial."""
+    aggregate: Literal["none", "max"] = "none"
+    """Maximum over time of half of the memory's output (SplAgger), for any cell; the units are then even."""
 
 
 class CellSize(NamedTuple):

@@ -7,10 +7,15 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from metarl.learning.networks.cells.aggregated import Aggregated, check_units, inner_inputs, outer_size
+from metarl.learning.networks.cells.attention import Attention
 from metarl.learning.networks.cells.base import Cell
 from metarl.learning.networks.cells.gru import Gru
 from metarl.learning.networks.cells.lstm import Lstm
+from metarl.learning.networks.cells.mingru import MinGru
+from metarl.learning.networks.cells.s5 import S5
 from metarl.learning.networks.cells.settings import CellName, CellSettings, CellSize
+from metarl.learning.networks.cells.snail import Snail
 
 
 class CellKind(Protocol):
@@ -30,14 +35,32 @@ class CellKind(Protocol):
         """Size of the cell that `build` returns."""
 
 
-CELLS: Mapping[CellName, CellKind] = {"gru": Gru, "lstm": Lstm}
+CELLS: Mapping[CellName, CellKind] = {
+    "gru": Gru,
+    "lstm": Lstm,
+    "mingru": MinGru,
+    "s5": S5,
+    "attention": Attention,
+    "snail": Snail,
+}
 
 
 def make_cell(settings: CellSettings, inputs: int, steps: int, rng: np.random.Generator) -> Cell[Any]:
-    """The cell of these settings; arguments as in `CellKind.build`."""
-    return CELLS[settings.cell].build(settings, inputs, steps, rng)
+    """The cell of these settings; arguments as in `CellKind.build`.
+
+    Raises:
+        ValueError: Settings do not fit together.
+    """
+    kind = CELLS[settings.cell]
+    if settings.aggregate == "none":
+        return kind.build(settings, inputs, steps, rng)
+    check_units(settings)
+    return Aggregated(kind.build(settings, inner_inputs(inputs), steps, rng), inputs)
 
 
 def cell_size(settings: CellSettings, inputs: int, steps: int) -> CellSize:
     """Size of the cell that `make_cell` returns."""
-    return CELLS[settings.cell].size(settings, inputs, steps)
+    kind = CELLS[settings.cell]
+    if settings.aggregate == "none":
+        return kind.size(settings, inputs, steps)
+    return outer_size(kind.size(settings, inner_inputs(inputs), steps), settings, inputs)

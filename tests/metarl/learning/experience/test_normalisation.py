@@ -160,7 +160,7 @@ def test_units_are_declared_for_every_number_of_an_observation_or_for_none(name:
     units = envs.spaces.observation_units
     envs.close()
     assert len(units) in (0, envs.spaces.observation_size)
-    assert bool(units) == (name not in ("bandit", "tabular-mdp", "point-robot", "sparse-point-robot"))
+    assert bool(units) == (name not in ("bandit", "tabular-mdp", "delayed-recall", "point-robot", "sparse-point-robot"))
 
 
 def test_a_known_deviation_is_exported_as_it_is_divided_by() -> None:

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from metarl.learning.networks import acting
-from metarl.learning.networks.acting import affine, logistic_, through_layers, views
+from metarl.learning.networks.acting import affine, gelu_, logistic_, normalised, standardised, through_layers, views
 from metarl.learning.networks.modules import hidden_layers
 from metarl.learning.networks.perceptron import Activation
 
@@ -27,9 +27,33 @@ def test_layers_by_numpy_are_torchs(activation: Activation) -> None:
     assert through_layers(nn.Sequential(), X) is X
 
 
+def test_a_layer_norm_by_numpy_is_torchs() -> None:
+    layer = nn.LayerNorm(3)
+    with torch.no_grad():
+        layer.weight.add_(torch.arange(3))
+        layer.bias.add_(torch.arange(3))
+    assert normalised(layer, X) == pytest.approx(expected(layer), abs=1e-6)
+    constant = np.full((1, 3), 7.0, dtype=np.float32)
+    assert normalised(layer, constant) == pytest.approx(layer.bias.detach().numpy()[None])
+
+
 def test_the_logistic_function_is_torchs_also_far_from_zero() -> None:
     x = np.linspace(-100.0, 100.0, 1001, dtype=np.float32)
     assert logistic_(x.copy()) == pytest.approx(torch.sigmoid(torch.tensor(x)).numpy(), abs=1e-6)
+
+
+def test_the_gaussian_error_linear_unit_is_torchs_also_far_from_zero() -> None:
+    x = np.linspace(-100.0, 100.0, 1001, dtype=np.float32)
+    expected = nn.functional.gelu(torch.tensor(x), approximate="tanh").numpy()
+    assert gelu_(x.copy()) == pytest.approx(expected, rel=1e-5, abs=1e-6)
+
+
+@pytest.mark.parametrize("scale", [1e-3, 1.0, 1e3])
+def test_layer_norm_is_torchs_and_leaves_its_input(scale: float) -> None:
+    x = (scale * X + 3.0).astype(np.float32)
+    before = x.copy()
+    assert standardised(x) == pytest.approx(nn.functional.layer_norm(torch.tensor(x), (3,)).numpy(), abs=2e-4)
+    assert np.array_equal(x, before)
 
 
 def test_changed_and_replaced_parameters_are_seen_at_once() -> None:

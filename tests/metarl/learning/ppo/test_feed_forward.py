@@ -72,8 +72,8 @@ def test_the_ratio_is_one_before_the_first_step_and_only_real_steps_are_learnt_f
     agent._learn(*recording(agent, spaces))
     seen: list[tuple[torch.Tensor, PpoSamples]] = []
 
-    def look(self, samples, forward, progress):
-        distribution, values = forward(torch.arange(len(samples.mask)))
+    def look(self, samples, inputs, progress):
+        distribution, values = self._forward(*inputs)
         seen.append((distribution.log_prob(samples.actions), samples))
         torch.testing.assert_close(values, samples.values)
         return {"update/entropy": 0.0}

@@ -11,7 +11,6 @@ from metarl.learning.device.chunks import chunks, graph_bytes
 from metarl.learning.networks.distributions import Distribution, Gaussian
 from metarl.learning.ppo import learner as ppo
 from metarl.learning.ppo.learner import (
-    Forward,
     PpoLearner,
     PpoSamples,
     PpoSettings,
@@ -91,10 +90,6 @@ class OneNumber(nn.Module):
         return Gaussian((self.a * x).unsqueeze(-1), torch.zeros(1)), self.b * x
 
 
-def forward_of(network: OneNumber, x: Tensor) -> Forward:
-    return lambda rows: network(x[rows])
-
-
 def problem(seed: int = 0) -> tuple[OneNumber, Tensor, PpoSamples]:
     rng = np.random.default_rng(seed)
     network, x = OneNumber(), torch.tensor(rng.standard_normal((6, 4)), dtype=torch.float32)
@@ -117,7 +112,7 @@ def test_one_step_goes_down_the_gradient_that_hand_arithmetic_gives() -> None:
     u, a, b = samples.actions[..., 0].numpy(), 0.3, -0.2
     slope_a = -(weights * samples.advantages.numpy() * (u - a * x.numpy()) * x.numpy()).sum()
     slope_b = (weights * (b * x.numpy() - samples.targets.numpy()) * x.numpy()).sum()
-    report = PpoLearner(network, PLAIN, np.random.default_rng(0)).update(samples, forward_of(network, x))
+    report = PpoLearner(network, PLAIN, np.random.default_rng(0)).update(samples, (x,))
     assert report["update/gradient_norm"] == pytest.approx(np.hypot(slope_a, slope_b), rel=1e-4)
     # Adam's first step is the learning rate against the sign of the gradient, but for its epsilon.
     assert float(network.a.detach()) == pytest.approx(a - 1e-2 * np.sign(slope_a), abs=1e-5)
@@ -130,20 +125,21 @@ def test_gradients_are_shortened_and_the_entropy_bonus_widens_the_policy() -> No
             super().__init__()
             self.log_std = nn.Parameter(torch.zeros(1))
 
+        def forward(self, x: Tensor) -> tuple[Distribution, Tensor]:
+            return Gaussian(torch.zeros(len(x), 4, 1), self.log_std), torch.zeros(len(x), 4)
+
     network = Deviation()
-    _, _, samples = problem()
+    _, x, samples = problem()
     samples = samples._replace(advantages=torch.zeros(6, 4))
     settings = replace(PLAIN, entropy_weight=0.1, value_weight=0.0, epochs=5)
     learner = PpoLearner(network, settings, np.random.default_rng(0))
-    report = learner.update(
-        samples, lambda rows: (Gaussian(torch.zeros(len(rows), 4, 1), network.log_std), torch.zeros(len(rows), 4))
-    )
+    report = learner.update(samples, (x,))
     assert float(network.log_std.detach()) == pytest.approx(5 * 1e-2, rel=1e-2)
     assert report["update/gradient_norm"] == pytest.approx(0.1, rel=1e-5)
 
     first, x, samples = problem()
     short = PpoLearner(first, replace(PLAIN, max_gradient_norm=1e-3), np.random.default_rng(0))
-    short.update(samples, forward_of(first, x))
+    short.update(samples, (x,))
     moments = short.tensors()
     squared = sum(float((moments[f"adam.{i}.exp_avg"] / 0.1).square()) for i in range(2))
     assert np.sqrt(squared) == pytest.approx(1e-3, rel=1e-3)
@@ -157,7 +153,7 @@ def test_padded_steps_teach_nothing() -> None:
         assert pad.any()
         polluted = [torch.where(pad, torch.full_like(t, junk), t) for t in samples[1:5]]
         learner = PpoLearner(network, replace(PLAIN, epochs=2, minibatches=2), np.random.default_rng(0))
-        report = learner.update(PpoSamples(samples.actions, *polluted, samples.mask), forward_of(network, x))
+        report = learner.update(PpoSamples(samples.actions, *polluted, samples.mask), (x,))
         results.append((learner.tensors(), report))
     assert all(torch.equal(results[0][0][name], results[1][0][name]) for name in results[0][0])
     assert results[0][1] == results[1][1]
@@ -175,13 +171,14 @@ def test_rows_of_a_minibatch_that_do_not_fit_at_once_teach_the_same(monkeypatch:
         monkeypatch.setattr(ppo, "chunks_that_fit", fitting)
         network, x, samples = problem()
         settings = replace(PLAIN, epochs=3, minibatches=2, entropy_weight=0.1, value_clip=0.05, max_gradient_norm=0.1)
-        learner, seen, forward = PpoLearner(network, settings, np.random.default_rng(0)), [], forward_of(network, x)
+        seen: list[int] = []
 
-        def counted(rows: torch.Tensor, seen=seen, forward=forward):
+        def counted(rows: Tensor, seen: list[int] = seen, network: OneNumber = network) -> tuple[Distribution, Tensor]:
             seen.append(len(rows))
-            return forward(rows)
+            return network(rows)
 
-        report = learner.update(samples, counted)
+        learner = PpoLearner(network, settings, np.random.default_rng(0), counted)
+        report = learner.update(samples, (x,))
         assert asked == [(3, graph_bytes(4, (1,)))], "three rows of four steps; at least one unit"
         assert sum(seen) == 3 * 6
         assert max(seen) == min(at_once, 3)
@@ -200,7 +197,7 @@ def test_the_clip_of_values_stops_them_beyond_it() -> None:
         network, x, samples = problem()
         samples = samples._replace(advantages=torch.zeros(6, 4), targets=samples.values + 5.0)
         learner = PpoLearner(network, replace(PLAIN, epochs=20, value_clip=clip), np.random.default_rng(0))
-        learner.update(samples, forward_of(network, x))
+        learner.update(samples, (x,))
         change = (network(x)[1].detach() - samples.values)[samples.mask > 0]
         moved.append(float(change.abs().max()))
     assert moved[1] < 0.02 < 0.4 < moved[0]
@@ -210,13 +207,13 @@ def test_a_restored_learner_goes_on_bit_for_bit() -> None:
     network, x, samples = problem()
     settings = replace(PLAIN, epochs=3, minibatches=3)
     learner = PpoLearner(network, settings, np.random.default_rng(0))
-    learner.update(samples, forward_of(network, x))
+    learner.update(samples, (x,))
     twin_network, _, _ = problem()
     twin = PpoLearner(twin_network, settings, np.random.default_rng(99))
     twin.restore(learner.tensors(), {**learner.counters(), "iteration": 1})  # older checkpoints count iterations too
     assert learner.tensors()["adam.0.step"].item() == 9
-    learner.update(samples, forward_of(network, x))
-    twin.update(samples, forward_of(twin_network, x))
+    learner.update(samples, (x,))
+    twin.update(samples, (x,))
     assert all(torch.equal(a, twin.tensors()[name]) for name, a in learner.tensors().items())
     assert learner.counters() == twin.counters()
 

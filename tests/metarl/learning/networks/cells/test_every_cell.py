@@ -15,8 +15,13 @@ from metarl.learning.networks.cells.table import CELLS, cell_size, make_cell
 
 INPUTS, UNITS, STEPS = 3, 8, 12
 
-SETTINGS = [CellSettings(cell=name, units=UNITS) for name in CELLS]
-every_cell = pytest.mark.parametrize("settings", SETTINGS, ids=lambda s: str(s.cell))
+SETTINGS = [
+    *(CellSettings(cell=name, units=UNITS) for name in CELLS),
+    *(CellSettings(cell=name, units=UNITS, aggregate="max") for name in CELLS),
+    CellSettings(cell="attention", units=UNITS, cell_layers=3, attention_heads=2, attention_window=4),
+    CellSettings(cell="attention", units=UNITS, cell_layers=1, attention_heads=1, attention_window=2),
+]
+every_cell = pytest.mark.parametrize("settings", SETTINGS, ids=lambda s: f"{s.cell}-{s.attention_window}-{s.aggregate}")
 
 
 def random_cell(settings: CellSettings, dtype: torch.dtype = torch.float32) -> Cell[Any]:
