@@ -27,7 +27,7 @@ LENGTHS = [[[5, 2], [1, 5], [3, 4]], [[4, 5], [5, 1], [5, 5]], [[5, 5], [2, 3], 
 
 def make(spaces: Spaces, seed: int = 0, **settings: Any) -> Rl2:
     """A small agent none of whose parameters is zero."""
-    config = Rl2Config(**{"units": 6, "encoder": (5,), "episodes_per_trial": 3, **settings})
+    config = Rl2Config(**{"units": 6, "attention_heads": 3, "encoder": (5,), "episodes_per_trial": 3, **settings})
     agent = Rl2(config, spaces, device=torch.device("cpu"), rng=np.random.default_rng(seed))
     generator = torch.Generator().manual_seed(seed)
     tensors = {
@@ -63,6 +63,13 @@ def some_spaces(request, spaces: Spaces, discrete_spaces: Spaces) -> Spaces:
 
 MEMORIES: list[dict[str, Any]] = [*({"cell": cell} for cell in CELLS), {"aggregate": "max"}]
 MEMORIES += [{"head": "hypernetwork"}, {"head": "hypernetwork", "aggregate": "max", "hidden": (4,)}]
+
+
+def tolerance(memory: dict[str, Any]) -> float:
+    """Rounding; the layers of attention and snail are several, and their random parameters make larger numbers."""
+    return 1e-4 if memory.get("cell") in ("attention", "snail") else 1e-5
+
+
 every_memory = pytest.mark.parametrize("memory", MEMORIES, ids=lambda m: " ".join(map(str, m.values())))
 
 
@@ -79,10 +86,13 @@ def test_learning_reproduces_the_log_probabilities_and_values_of_acting(
         distribution, values = unroll(agent.network, agent._trial_inputs(trials))
     live = samples.mask.bool()
     assert 0 < live.sum() < live.numel(), "some trials are shorter than others"
-    torch.testing.assert_close(distribution.log_prob(samples.actions)[live], samples.log_probs[live])
-    torch.testing.assert_close(values[live], samples.values[live])
+    off = tolerance(memory)
+    torch.testing.assert_close(
+        distribution.log_prob(samples.actions)[live], samples.log_probs[live], atol=off, rtol=off
+    )
+    torch.testing.assert_close(values[live], samples.values[live], atol=off, rtol=off)
     ratio = torch.exp(distribution.log_prob(samples.actions) - samples.log_probs)[live]
-    torch.testing.assert_close(ratio, torch.ones_like(ratio), atol=1e-5, rtol=0)
+    torch.testing.assert_close(ratio, torch.ones_like(ratio), atol=off, rtol=0)
     assert values[live].std() > 0.05, "the network is no constant"
 
 
@@ -225,12 +235,12 @@ def test_segments_learn_as_whole_trials_do_until_the_parameters_change(
     ):
         happened = part.mask > 0
         log_probs = distribution.log_prob(part.actions)[happened]
-        torch.testing.assert_close(log_probs.detach(), part.log_probs[happened], rtol=0.0, atol=1e-5)
-        torch.testing.assert_close(values.detach()[happened], part.values[happened], rtol=0.0, atol=1e-5)
+        torch.testing.assert_close(log_probs.detach(), part.log_probs[happened], rtol=0.0, atol=tolerance(memory))
+        torch.testing.assert_close(values.detach()[happened], part.values[happened], rtol=0.0, atol=tolerance(memory))
         objective = (log_probs * part.advantages[happened] + values[happened].square()).sum()
         gradients.append(torch.autograd.grad(objective, list(agent.network.parameters()), allow_unused=True))
     for ours, plain in zip(*gradients, strict=True):
-        torch.testing.assert_close(ours, plain, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(ours, plain, rtol=1e-4, atol=tolerance(memory))
 
 
 @every_memory
