@@ -190,11 +190,7 @@ class Pearl(MetaAgent[Belief]):
         TaskBuffers.check_distribution("pearl", config.replay_tasks, distribution, size)
 
     def __init__(self, config: PearlConfig, spaces: Spaces, *, device: torch.device, rng: np.random.Generator) -> None:
-        if spaces.choices:
-            raise ValueError(f"pearl: got {spaces.choices} discrete actions, expected continuous actions")
-        self._actions = ActionMap(spaces, 1.0)
-        if not self._actions.bounded.all():
-            raise ValueError(f"pearl: got action bounds {spaces.action_low}, {spaces.action_high}, expected finite")
+        self._actions = ActionMap.of_bounded("pearl", spaces)
         self.config, self.spaces, self.device, self.iteration = config, spaces, device, 0
         self.recorded = {"policy_output": (spaces.action_size,)}
         self.encoder, self.actor_critic = networks(config, spaces)

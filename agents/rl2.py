@@ -24,10 +24,12 @@ from metarl.learning.networks.perceptron import Activation
 from metarl.learning.networks.recurrent import CellNetwork, RecurrentActorCritic
 from metarl.learning.networks.sequence import unroll
 from metarl.learning.ppo.learner import PpoSamples
-from metarl.learning.ppo.needs import memories_need, networks_need, trials_need
 from metarl.learning.ppo.segments import segments_of, through_segments
-from metarl.learning.ppo.trial_agent import TrialAgent, input_size
-from metarl.learning.ppo.trials import TrialSettings, trial_steps
+from metarl.learning.ppo.trial_agent import TrialAgent
+from metarl.learning.ppo.trials import TrialSettings
+from metarl.learning.trials.actor import input_size
+from metarl.learning.trials.needs import memories_need, networks_need, trials_need
+from metarl.learning.trials.settings import trial_steps
 from metarl.memory import Need, RunSize, dense_parameters
 from metarl.types import Spaces
 

@@ -30,10 +30,12 @@ from metarl.learning.networks.modules import ActorCritic
 from metarl.learning.networks.perceptron import Activation
 from metarl.learning.networks.vae import TrialTensors, Vae, VaeLearner
 from metarl.learning.ppo.learner import PpoSamples, step_size
-from metarl.learning.ppo.needs import buffer_need, memories_need, networks_need, trials_need
-from metarl.learning.ppo.trial_agent import TrialAgent, input_size
-from metarl.learning.ppo.trials import TrialSettings, trial_steps
+from metarl.learning.ppo.trial_agent import TrialAgent
+from metarl.learning.ppo.trials import TrialSettings
 from metarl.learning.saving import check_tensors
+from metarl.learning.trials.actor import input_size
+from metarl.learning.trials.needs import buffer_need, memories_need, networks_need, trials_need
+from metarl.learning.trials.settings import trial_steps
 from metarl.memory import Need, RunSize, dense_parameters
 from metarl.types import Bools, Floats, Spaces
 

@@ -23,6 +23,24 @@ VARIBAD_SOURCE = (
 )
 REFERENCE_SOURCE = "the PPO settings of rl2 on this family, so that the two can be compared"
 PEARL_SOURCE = "Rakelly et al. 2019 and oyster (configs/), with networks, batches and updates scaled down for two cores"
+SAC_SOURCE = (
+    "Ni et al. 2022 and pomdp-baselines (configs/meta/cheetah_vel): embeddings 32, 16, 16, GRU 128, policy and critics "
+    "3 x 128, Adam 3e-4, 32 trials, tau 0.005, gamma 0.99; networks and batches scaled down for two cores"
+)
+SAC_POINT = {
+    "units": 64,
+    "hidden": (64, 64),
+    "reward_input_scale": 5.0,
+    "gradient_steps": 100,
+    "batch_trials": 10,
+    "buffer_trials": 400,
+    "learning_rate": 1e-3,
+    "gamma": 0.9,
+    "tau": 0.02,
+    "reward_scale": 5.0,
+    "temperature": 0.2,
+    "normalise_observations": True,
+}
 PEARL_POINT = {
     "hidden": (128, 128),
     "encoder_hidden": (64, 64),
@@ -314,6 +332,23 @@ PRESETS: dict[tuple[str, str], Preset] = {
         training=PEARL_CHEETAH_RUN,
         agent=PEARL_CHEETAH,
         source=f"{PEARL_SOURCE}; 100 training tasks, 5 collected per iteration, horizon 200, as published",
+    ),
+    ("recurrent-sac", "point-robot"): Preset(
+        training={"iterations": 100, "tasks": 20, "episodes": 1},
+        agent=SAC_POINT,
+        source=f"{SAC_SOURCE}; a small buffer, a large input scale of the reward, step size, discount and tau for few "
+        "gradient steps: own runs with seeds 0 and 1",
+    ),
+    ("recurrent-sac", "half-cheetah-vel-3"): Preset(
+        training={"iterations": 100, "tasks": 25, "episodes": 1, "horizon": 200, "eval_every": 20},
+        agent={
+            "hidden": (128, 128),
+            "batch_trials": 16,
+            "gradient_steps": 100,
+            "learning_rate": 1e-3,
+            "normalise_observations": True,
+        },
+        source=f"{SAC_SOURCE}; 25 trials of 2 episodes per iteration, horizon 200; no long runs",
     ),
     ("pearl", "half-cheetah-dir"): Preset(
         training={**PEARL_CHEETAH_RUN, "tasks": 2, "episodes": 5, "train_tasks": 0},

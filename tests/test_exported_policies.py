@@ -24,7 +24,7 @@ SPACES = Spaces(3, (-1.0, -np.inf), (3.0, np.inf), 4, task_parameters=(TaskParam
 BOUNDED = dataclasses.replace(SPACES, action_low=(-1.0, 0.0), action_high=(3.0, 0.5))
 SMALL = {"encoder": (6, 5), "encoder_hidden": (6,), "units": 7, "replay_size": 10, "buffer_trials": 4}
 SMALL |= {"normalise_observations": True}
-WITHOUT_MEMORY = [name for name in names(AGENTS) if name not in ("rl2", "varibad")]
+WITHOUT_MEMORY = [name for name in names(AGENTS) if name not in ("rl2", "varibad", "recurrent-sac")]
 
 
 def built(name: str, **settings: Any) -> Any:
@@ -32,7 +32,7 @@ def built(name: str, **settings: Any) -> Any:
     kind: Any = agent_class(name)
     known = {f.name for f in dataclasses.fields(kind.Config)}
     config = kind.Config(**{key: value for key, value in {**SMALL, **settings}.items() if key in known})
-    spaces = BOUNDED if name == "pearl" else SPACES
+    spaces = BOUNDED if name in ("pearl", "recurrent-sac") else SPACES
     agent = kind(config, spaces, device=torch.device("cpu"), rng=np.random.default_rng(1))
     tensors = agent.tensors()
     moments = {key: t for key, t in tensors.items() if key.endswith((".count", ".mean")) and "return" not in key}

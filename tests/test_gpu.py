@@ -127,12 +127,12 @@ def test_training_evaluating_and_going_on(run_metarl, tiny) -> None:
     assert run_metarl("evaluate", "run", "--device", "cpu", "--tasks", "3")[0] == 0
 
 
-@pytest.mark.parametrize("name", ["maml-trpo", "promp", "rl2", "varibad", "pearl"])
+@pytest.mark.parametrize("name", ["maml-trpo", "promp", "rl2", "varibad", "pearl", "recurrent-sac"])
 @pytest.mark.parametrize(("first", "then"), [("cuda", "cpu"), ("cpu", "cuda")])
 def test_a_run_goes_on_on_the_other_device_and_back(run_metarl, tiny, name: str, first: str, then: str) -> None:
     words = ("train", name, "point-robot", "--out", "run", "--train-tasks", "3", *tiny)
-    small = {"pearl": ("--agent.gradient-steps", "2", "--agent.warmup-iterations", "0"), "varibad": ()}
-    words += small.get(name, ())
+    off_policy = ("--agent.gradient-steps", "2", "--agent.warmup-iterations", "0")
+    words += off_policy if name in ("pearl", "recurrent-sac") else ()
     assert run_metarl(*words, "--iterations", "1", "--device", first)[0] == 0
     for device, iterations in ((then, "2"), (first, "3")):
         code, _, err = run_metarl(*words, "--resume", "--iterations", iterations, "--device", device)

@@ -16,6 +16,7 @@ SMALL = ("--iterations", "2", "--tasks", "2", "--episodes", "2", "--horizon", "5
 SMALL += ("--eval-every", "1", "--eval-tasks", "2", "--checkpoint-every", "2")
 MORE = {
     "pearl": ("--agent.warmup-iterations", "1", "--agent.gradient-steps", "2"),
+    "recurrent-sac": ("--agent.warmup-iterations", "1", "--agent.gradient-steps", "2"),
     "varibad": ("--agent.vae-updates", "1"),
 }
 SUCCESS = {"success/{k}", "success_last/{k}", "evaluation/success/{k}", "evaluation/success_last/{k}"}

@@ -82,8 +82,8 @@ def play(agent: Any, env: Robot, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 def test_the_loop_of_the_readme_serves_every_agent(name: str, kind: str, monkeypatch, tmp_path: Path) -> None:
     space = gym_spaces.Discrete(3, start=-1) if kind == "choices" else gym_spaces.Box(-1.0, 1.0, (1,), np.float32)
     spaces, env = CHOICES if kind == "choices" else BOX, Robot(space, in_place=kind == "in place")
-    if name == "pearl" and kind == "choices":
-        pytest.skip("pearl refuses discrete actions")
+    if name in ("pearl", "recurrent-sac") and kind == "choices":
+        pytest.skip(f"{name} refuses discrete actions")
     agent, loop = built(name, spaces), LOOP
     if name == "oracle":
         with pytest.raises(ValueError, match=r"0 numbers of 'goal', expected 1.*Task.of\(NAME, goal=...\)"):
@@ -183,7 +183,7 @@ def test_what_does_not_fit_the_state_is_refused(name: str) -> None:
     wide = replace(BOX, observation_size=3)
     with pytest.raises(ValueError, match="act: got observations of 1 tasks x 1 episodes x 3 numbers, expected 1 x 1"):
         agent.act(state, metarl.TrajectoryBuilder(1, 1, wide, np.zeros(3)).step, rng)
-    if name in ("rl2", "varibad", "pearl", "oracle"):
+    if name in ("rl2", "varibad", "pearl", "recurrent-sac", "oracle"):
         with pytest.raises(ValueError, match="act: got observations of 1 tasks x 2 episodes"):
             agent.act(state, two.step, rng)
     if name != "multitask":
@@ -193,7 +193,7 @@ def test_what_does_not_fit_the_state_is_refused(name: str) -> None:
             agent.adapt(agent.begin([task, task], 1), episode)
         with pytest.raises(ValueError, match="save_policy: got task 7, expected a number from 0 to 0"):
             agent.save_policy(state, "nowhere", task=7)
-    if name in ("rl2", "varibad", "pearl"):
+    if name in ("rl2", "varibad", "pearl", "recurrent-sac"):
         with pytest.raises(ValueError, match=r"adapt: got trajectories of 1 tasks x 1 episodes.*expected 1 x 2"):
             agent.adapt(agent.begin([task], 2), episode)
     stopped = metarl.TrajectoryBuilder(1, 1, agent.spaces, np.zeros(2))
@@ -282,7 +282,7 @@ BOUNDS = {
     "half": ((-np.inf, 0.0), (0.5, np.inf)),
     "mixed": ((-np.inf, 5.0), (np.inf, 6.0)),
 }
-READABLE = [name for name in names(AGENTS) if name not in ("rl2", "varibad")]
+READABLE = [name for name in names(AGENTS) if name not in ("rl2", "varibad", "recurrent-sac")]
 OPTIONS: dict[str, dict[str, Any]] = {
     "plain": {},
     "normalised": {"normalise_observations": True},

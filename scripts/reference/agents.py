@@ -15,6 +15,7 @@ REFERENCES: Mapping[str, str] = {
     "rl2": "metarl.scripts.reference.rl2:plain",
     "varibad": "metarl.scripts.reference.varibad:plain",
     "pearl": "metarl.scripts.reference.pearl_update:plain",
+    "recurrent-sac": "metarl.scripts.reference.recurrent_sac:plain",
 }
 """`module:function` by an agent's name; see `reference`."""
 

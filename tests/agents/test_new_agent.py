@@ -26,8 +26,9 @@ from torch import nn
 
 from metarl.learning.networks.modules import PolicyHead, hidden_layers, linear
 from metarl.learning.networks.sequence import SequenceNetwork
-from metarl.learning.ppo.trial_agent import TrialAgent, input_size
+from metarl.learning.ppo.trial_agent import TrialAgent
 from metarl.learning.ppo.trials import TrialSettings
+from metarl.learning.trials.actor import input_size
 
 
 @dataclass(frozen=True, kw_only=True)

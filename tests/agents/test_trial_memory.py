@@ -12,7 +12,7 @@ import torch
 
 from metarl.learning.networks.cells.cache import Cache
 from metarl.learning.networks.cells.table import CELLS
-from metarl.learning.ppo.trial_agent import Memory
+from metarl.learning.trials.actor import Memory
 from metarl.registry import agent_class
 from metarl.types import Spaces, Step, Task, Trajectories
 
@@ -32,6 +32,7 @@ AGENTS: dict[str, tuple[str, dict[str, Any]]] = {
     **{f"varibad {cell}": ("varibad", {"cell": cell}) for cell in CELLS if cell != "gru"},
     "varibad": ("varibad", {}),
     "varibad aggregated": ("varibad", {"aggregate": "max"}),
+    "recurrent-sac": ("recurrent-sac", {}),
 }
 Play = Callable[..., list[Trajectories]]
 

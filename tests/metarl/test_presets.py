@@ -104,9 +104,9 @@ def test_without_any_table_the_installation_is_broken(monkeypatch: pytest.Monkey
 @pytest.mark.parametrize("name", names(AGENTS))
 def test_every_agent_has_sizes_of_its_own_for_any_family(name: str) -> None:
     training, config = default_settings(name, "a-family-without-presets")
-    expected = {"pearl": (10, 2, 100)}.get(name, (20, 4 if name in PPO else 10, 0))
+    expected = {"pearl": (10, 2, 100), "recurrent-sac": (10, 2, 0)}.get(name, (20, 4 if name in PPO else 10, 0))
     assert (training.tasks, training.episodes, training.train_tasks) == expected
-    assert getattr(config, "normalise_observations", False) is (name in PPO)
+    assert getattr(config, "normalise_observations", False) is (name in PPO | {"recurrent-sac"})
     assert "two cores" in preset(name, "a-family-without-presets").source
 
 

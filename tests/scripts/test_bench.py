@@ -43,7 +43,7 @@ def test_update_prints_its_keys_and_counts_the_work_of_the_update(run_metarl, ag
     assert code == 0, err
     value = json.loads(out.splitlines()[-1])
     assert {"agent", "device", "threads", "hardware", "versions", "rows", "exponent", "mib_per_task"} < set(value)
-    assert value["gradient_steps"] == (2 if agent == "pearl" else None)
+    assert value["gradient_steps"] == (2 if agent in ("pearl", "recurrent-sac") else None)
     family = make_family("half-cheetah-vel")
     _, preset = default_settings(agent, family.name)
     for row, tasks in zip(value["rows"], (2, 3), strict=True):

@@ -40,7 +40,7 @@ if __name__ == "__main__":
 """
 """Calls the installed command once per line, each in a process of its own that shares the imports."""
 TINY = ("--tasks", "3", "--episodes", "2", "--horizon", "12", "--eval-every", "2", "--eval-tasks", "3")
-PEARL = ("--agent.gradient-steps", "2", "--agent.warmup-iterations", "1", "--agent.hidden", "8", "8")
+OFF_POLICY = ("--agent.gradient-steps", "2", "--agent.warmup-iterations", "1", "--agent.hidden", "8", "8")
 FEW = ("--tasks", "4", "--episodes", "2")
 
 
@@ -54,7 +54,7 @@ def quickened(line: str) -> list[str]:
     assert program == "metarl"
     if command == "train" and "--help" not in rest:
         words += [*TINY, "--iterations", "4" if "--resume" in rest else "3"]
-        words += PEARL if rest[0] == "pearl" else ()
+        words += OFF_POLICY if rest[0] in ("pearl", "recurrent-sac") else ()
         words += ("--workers", "0") if rest[1].startswith(("gym:", "my_arm:", "reach:")) else ()
     elif command in ("evaluate", "compare"):
         if "--protocol" in rest:
@@ -144,7 +144,8 @@ def test_the_page_on_environments_of_ones_own(type_lines, folder: Path) -> None:
     assert said.count("no problems found") == said.count("metarl check") == 2
 
 
-AGENT_PAGES = ("fomaml", "maml-trpo", "meta-sgd", "pearl", "promp", "references", "reptile", "rl2", "varibad")
+AGENT_PAGES = ("fomaml", "maml-trpo", "meta-sgd", "pearl", "promp", "recurrent-sac", "references", "reptile", "rl2")
+AGENT_PAGES += ("varibad",)
 
 
 @pytest.mark.slow

@@ -175,6 +175,7 @@ SIZES = {
     "encoder": 8,
     "encoder_hidden": 8,
     "batch": 8,
+    "batch_trials": 4,
     "gradient_steps": 3,
     "replay_size": 40,
     "warmup_iterations": 2,

@@ -11,6 +11,7 @@ import torch
 
 from metarl.agents.pearl import Pearl
 from metarl.agents.promp import Promp
+from metarl.agents.recurrent_sac import RecurrentSac
 from metarl.agents.rl2 import Rl2
 from metarl.agents.varibad import Varibad
 from metarl.scripts.reference.agents import REFERENCES, reference
@@ -131,6 +132,20 @@ def test_pearl(spaces: Spaces, play: Play, tune: bool, dynamics: bool) -> None:
     agent, plain = twins(
         "pearl", Pearl, spaces, tune_temperature=tune, temperature=0.7, context_next_observation=dynamics, **small
     )
+    assert_same_updates(agent, plain, play)
+
+
+@pytest.mark.parametrize("cell", ["gru", "lstm"])
+@pytest.mark.parametrize(
+    "settings",
+    [{}, {"episodes_cut_returns": True}, {"finite_trials": True}, {"tune_temperature": False}],
+    ids=["trials", "cut", "finite", "fixed temperature"],
+)
+def test_recurrent_sac(spaces: Spaces, play: Play, cell: str, settings: dict[str, bool]) -> None:
+    small = {"units": 6, "hidden": (7, 5), "episodes_per_trial": 3, "warmup_iterations": 0, "gradient_steps": 2}
+    small |= {"observation_embedding": 5, "action_embedding": 4, "reward_embedding": 3, "batch_trials": 4}
+    small |= {"temperature": 0.7, "reward_scale": 2.0, "tau": 0.1, "gamma": 0.9, "normalise_observations": True}
+    agent, plain = twins("recurrent-sac", RecurrentSac, spaces, cell=cell, **small, **settings)
     assert_same_updates(agent, plain, play)
 
 

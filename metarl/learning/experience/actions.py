@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -35,6 +35,24 @@ class ActionMap:
     def features(self) -> int:
         """Size of the network input for one action; see `to_features`."""
         return self.choices or len(self.low)
+
+    @classmethod
+    def of_bounded(cls, agent: str, spaces: Spaces) -> Self:
+        """The map from outputs in [-1, 1] to the action bounds, for an agent with a squashed policy.
+
+        Args:
+            agent: Name of the agent, for the message.
+            spaces: Action bounds.
+
+        Raises:
+            ValueError: Actions are discrete or unbounded.
+        """
+        if spaces.choices:
+            raise ValueError(f"{agent}: got {spaces.choices} discrete actions, expected continuous actions")
+        actions = cls(spaces, 1.0)
+        if not actions.bounded.all():
+            raise ValueError(f"{agent}: got action bounds {spaces.action_low}, {spaces.action_high}, expected finite")
+        return actions
 
     def to_environment(self, output: Floats) -> Floats:
         """Environment actions for policy outputs, `[..., A]`.

@@ -99,7 +99,7 @@ def memories_before_segments(network: SequenceNetwork[MemoryT], x: Tensor, span:
 
 
 @torch.no_grad()
-def memories_after_episodes(network: SequenceNetwork[MemoryT], x: Tensor, over: Bools) -> MemoryT:
+def memories_after_episodes(network: Remembering[MemoryT], x: Tensor, over: Bools) -> MemoryT:
     """The memory after each episode's last step, `B * (K + 1)` rows, without gradient.
 
     All steps pass through the network once, episode after episode, from a fresh memory.

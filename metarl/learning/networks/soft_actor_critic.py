@@ -3,7 +3,7 @@
 Haarnoja et al. 2018, arXiv:1801.01290, in the second version of arXiv:1812.05905 (here "SAC 2"): two critics, slow
 copies of both instead of a value network, and a temperature that can be tuned. The agent has the replay, the optimisers
 and the order of the updates. The input of policy and critics may have further columns (`context`), such as a latent
-task variable.
+task variable. If policy and critics have encoders of their own, the critics get other observations than the policy.
 
 Shapes: `*rows` are the axes of a batch, `O`, `A` and `C` the sizes of observation, action and context, `P` the number
 of parameters of one network.
@@ -21,6 +21,7 @@ from torch import Tensor
 
 from metarl.learning.networks.flat import Perceptrons, mlp_init
 from metarl.learning.networks.squashed import squashed_sample
+from metarl.types import Floats
 
 LOG_STD_RANGE = (-20.0, 2.0)
 """Bounds of the policy's log standard deviation before the tanh: a clamp, as in the papers' code."""
@@ -83,6 +84,23 @@ class ActorCritic:
         mean, log_std = output.chunk(2, dim=-1)
         return mean, log_std.clamp(*LOG_STD_RANGE)
 
+    def policy_step(self, parameters: Tensor, *columns: Floats) -> tuple[Floats, Floats]:
+        """`policy` for a few rows on a CPU, by NumPy.
+
+        Args:
+            parameters: `[1, P]`.
+            columns: Observations and context, `[B, width]` each.
+        """
+        weights, biases = self.policy_network.layers(parameters.detach())
+        x = np.concatenate(columns, axis=-1)
+        for i, (weight, bias) in enumerate(zip(weights, biases, strict=True)):
+            x = x @ weight[0].numpy()
+            x += bias[0].numpy()
+            if i < len(weights) - 1:
+                np.maximum(x, 0.0, out=x)
+        mean, log_std = np.split(x, 2, axis=-1)
+        return mean, np.clip(log_std, *LOG_STD_RANGE)
+
     def critics(self, parameters: Tensor, observations: Tensor, actions: Tensor, *context: Tensor) -> Tensor:
         """Values of both critics, `[2, *rows]`.
 
@@ -119,9 +137,24 @@ def _columns(*columns: Tensor) -> list[Tensor]:
     return [c.unsqueeze(0) for c in columns]
 
 
+def mean(numbers: Tensor, mask: Tensor | None = None) -> Tensor:
+    """Mean over rows.
+
+    Args:
+        numbers: `[*rows]`.
+        mask: 1 for rows that count, else 0, `[*rows]`; by default all count. At least one does.
+    """
+    return numbers.mean() if mask is None else (numbers * mask).sum() / mask.sum()
+
+
 @torch.no_grad()
 def soft_values(
-    networks: ActorCritic, p: ActorCriticParameters, observations: Tensor, noise: Tensor, *context: Tensor
+    networks: ActorCritic,
+    p: ActorCriticParameters,
+    observations: Tensor,
+    noise: Tensor,
+    *context: Tensor,
+    critic_observations: Tensor | None = None,
 ) -> Tensor:
     """One-sample estimate of the soft value, without a graph, `[*rows]` (SAC 2, equation 3).
 
@@ -133,9 +166,11 @@ def soft_values(
         observations: `[*rows, O]`.
         noise: Standard normal numbers of the actions, `[*rows, A]`.
         context: Further input columns, as for `ActorCritic.policy`.
+        critic_observations: Observations as the target critics see them, `[*rows, O]`; by default `observations`.
     """
+    seen = observations if critic_observations is None else critic_observations
     actions, log_prob = squashed_sample(*networks.policy(p.policy, observations, *context), noise)
-    values = networks.smaller_value(p.targets, observations, actions, *context)
+    values = networks.smaller_value(p.targets, seen, actions, *context)
     return values - p.log_temperature.exp() * log_prob
 
 
@@ -152,22 +187,33 @@ def critic_targets(rewards: Tensor, terminated: Tensor, next_values: Tensor, gam
     return rewards + gamma * (1.0 - terminated) * next_values
 
 
-def critic_loss(values: Tensor, targets: Tensor) -> Tensor:
+def critic_loss(values: Tensor, targets: Tensor, mask: Tensor | None = None) -> Tensor:
     """Mean squared error of each critic, summed over the two (SAC 2, equation 5, without its factor 1/2).
 
     Args:
         values: `[2, *rows]`.
         targets: `[*rows]`.
+        mask: As for `mean`.
     """
-    return (values - targets).square().mean(dim=tuple(range(1, values.ndim))).sum()
+    errors = (values - targets).square()
+    if mask is not None:
+        return (errors * mask).sum() / mask.sum()
+    return errors.mean(dim=tuple(range(1, values.ndim))).sum()
 
 
 def policy_loss(
-    networks: ActorCritic, p: ActorCriticParameters, observations: Tensor, noise: Tensor, *context: Tensor
+    networks: ActorCritic,
+    p: ActorCriticParameters,
+    observations: Tensor,
+    noise: Tensor,
+    *context: Tensor,
+    critic_observations: Tensor | None = None,
+    mask: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Mean of `temperature * log pi(a | s) - min Q(s, a)` over new actions of the policy (SAC 2, equations 7 and 9).
 
-    Only the policy gets a gradient; critics, temperature and context are constants.
+    Only the policy gets a gradient, and `observations` if an encoder computed them; critics, temperature, context and
+    `critic_observations` are constants.
 
     Args:
         networks: Policy and critics.
@@ -175,22 +221,28 @@ def policy_loss(
         observations: `[*rows, O]`.
         noise: Standard normal numbers of the actions, `[*rows, A]`.
         context: Further input columns, as for `ActorCritic.policy`.
+        critic_observations: Observations as the critics see them, `[*rows, O]`; by default `observations`.
+        mask: As for `mean`.
 
     Returns:
         The loss, and the log-probabilities of the actions, `[*rows]`.
     """
     fixed = [column.detach() for column in context]
     actions, log_prob = squashed_sample(*networks.policy(p.policy, observations, *fixed), noise)
-    values = networks.smaller_value(p.critics.detach(), observations, actions, *fixed)
-    return (p.log_temperature.exp().detach() * log_prob - values).mean(), log_prob
+    seen = observations if critic_observations is None else critic_observations.detach()
+    values = networks.smaller_value(p.critics.detach(), seen, actions, *fixed)
+    return mean(p.log_temperature.exp().detach() * log_prob - values, mask), log_prob
 
 
-def temperature_loss(log_temperature: Tensor, log_prob: Tensor, target_entropy: float) -> Tensor:
+def temperature_loss(
+    log_temperature: Tensor, log_prob: Tensor, target_entropy: float, mask: Tensor | None = None
+) -> Tensor:
     """Mean of `-temperature * (log pi + target entropy)` (SAC 2, equation 18).
 
     Args:
         log_temperature: `[1]`.
         log_prob: Log-probabilities of the policy's actions, `[*rows]`; constants.
         target_entropy: In nats.
+        mask: As for `mean`.
     """
-    return -(log_temperature.exp() * (log_prob.detach() + target_entropy)).mean()
+    return -mean(log_temperature.exp() * (log_prob.detach() + target_entropy), mask)

@@ -21,7 +21,7 @@ from metarl.learning.networks.modules import ActorCritic
 from metarl.learning.networks.perceptron import Activation
 from metarl.learning.ppo.agent import PpoAgent, StateT
 from metarl.learning.ppo.learner import PpoSamples, PpoSettings, normalise_over_steps
-from metarl.learning.ppo.needs import networks_need
+from metarl.learning.trials.needs import networks_need
 from metarl.memory import FLOAT, Need, RunSize, dense_parameters
 from metarl.storage import write_tensors
 from metarl.types import Action, Floats, Spaces, Trajectories

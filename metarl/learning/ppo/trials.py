@@ -7,36 +7,16 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from metarl.config import Positive, Rounds
 from metarl.learning.experience.returns import discounted_sums, generalised_advantages
-from metarl.learning.experience.trials import Trials, last_steps
+from metarl.learning.experience.trials import Trials
 from metarl.learning.ppo.learner import PpoSamples, PpoSettings, normalise_over_steps
-from metarl.types import Bools, Floats, Spaces
+from metarl.learning.trials.settings import MemorySettings
+from metarl.types import Bools, Floats
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrialSettings(PpoSettings):
-    """Settings of all agents with a memory that spans a trial."""
-
-    episodes_per_trial: Rounds = 2
-    """Episodes per trial; the memory is reset between trials. Usually 2 to 10."""
-    reward_input_scale: Positive = 1.0
-    """Factor on the previous reward as an input of the network; Meta-World+ uses 0.1."""
-    episodes_cut_returns: bool = False
-    """End each return with its episode instead of at the end of the trial."""
-    finite_trials: bool = False
-    """Treat the end of a trial as terminal (bandits); with episodes_cut_returns, the end of each episode.
-    Otherwise bootstrap from the value function when the time limit ended the return."""
-
-
-def trial_steps(settings: TrialSettings, spaces: Spaces) -> int:
-    """`L`, steps of a trial if no episode ends early."""
-    return settings.episodes_per_trial * spaces.horizon
-
-
-def trial_ends(trials: Trials, cut_episodes: bool) -> Bools:
-    """Ends of returns, `[B, L]`: True on the last step of the trial, or of each episode."""
-    return trials.over if cut_episodes else last_steps(trials.mask)
+class TrialSettings(MemorySettings, PpoSettings):
+    """Settings of all agents with a memory that spans a trial and that are trained by PPO."""
 
 
 def trial_advantages(

@@ -16,6 +16,7 @@ from metarl.training import meta_train
 
 SMALL: dict[str, dict[str, Any]] = {
     "pearl": {"gradient_steps": 2, "batch": 8, "warmup_iterations": 1},
+    "recurrent-sac": {"units": 8, "hidden": (8,), "gradient_steps": 2, "warmup_iterations": 0},
     "rl2": {"units": 8, "epochs": 1},
     "varibad": {"units": 8, "hidden": (8,), "vae_updates": 1, "vae_trials": 2, "epochs": 1},
 }
@@ -38,7 +39,7 @@ def trained(name: str, family_name: str, settings: dict[str, Any], out: Path) ->
     ("name", "settings"), [*((name, {}) for name in names(AGENTS)), *((k, v) for k, v in OTHERWISE.items())]
 )
 def test_another_default_type_changes_no_bit(name: str, settings: dict[str, Any], tmp_path: Path) -> None:
-    for family in ("point-robot",) if name == "pearl" else ("point-robot", "bandit:arms=3,pulls=5"):
+    for family in ("point-robot",) if name in ("pearl", "recurrent-sac") else ("point-robot", "bandit:arms=3,pulls=5"):
         tensors, policy = trained(name, family, settings, tmp_path / "policy")
         torch.set_default_dtype(torch.float64)
         try:

@@ -117,3 +117,47 @@ def test_an_exported_policy_computes_the_same_without_metarl(networks: sac.Actor
         x = x @ tensors[f"weight_{i}"] + tensors[f"bias_{i}"]
         x = torch.relu(x) if i < 2 else x
     torch.testing.assert_close(x, expected)
+
+
+def test_a_masked_loss_is_the_loss_of_the_rows_that_count(networks: sac.ActorCritic, p) -> None:
+    observations, noise, rows = numbers(4, 7, 3), numbers(4, 7, 2, seed=2), numbers(4, 7, seed=3) > 0
+    assert 5 < rows.sum() < 25
+    mask = rows.double()
+    targets, values = numbers(4, 7, seed=4), networks.critics(p.critics, observations, torch.tanh(noise))
+    masked = sac.critic_loss(values, targets, mask)
+    torch.testing.assert_close(masked, sac.critic_loss(values[:, rows], targets[rows]), rtol=1e-12, atol=0)
+    loss, log_prob = sac.policy_loss(networks, p, observations, noise, mask=mask)
+    expected, chosen = sac.policy_loss(networks, p, observations[rows], noise[rows])
+    torch.testing.assert_close(loss, expected, rtol=1e-12, atol=0)
+    of_rows = sac.temperature_loss(p.log_temperature, chosen, -2.0)
+    torch.testing.assert_close(sac.temperature_loss(p.log_temperature, log_prob, -2.0, mask), of_rows)
+
+
+def test_critics_with_an_encoder_of_their_own_see_other_observations_than_the_policy(
+    networks: sac.ActorCritic, p
+) -> None:
+    mine, theirs, noise = numbers(7, 3).requires_grad_(), numbers(7, 3, seed=5).requires_grad_(), numbers(7, 2, seed=2)
+    mean, log_std = networks.policy(p.policy, mine)
+    actions = torch.tanh(mean + log_std.exp() * noise)
+    loss, log_prob = sac.policy_loss(networks, p, mine, noise, critic_observations=theirs)
+    smaller = networks.critics(p.critics, theirs, actions).amin(dim=0)
+    torch.testing.assert_close(loss, (p.log_temperature.exp() * log_prob - smaller).mean())
+    loss.backward()
+    assert mine.grad is not None
+    assert theirs.grad is None
+    soft = sac.soft_values(networks, p, mine, noise, critic_observations=theirs)
+    smaller = networks.critics(p.targets, theirs, actions).amin(dim=0)
+    torch.testing.assert_close(soft, (smaller - p.log_temperature.exp() * log_prob).detach())
+
+
+def test_a_step_by_numpy_is_the_policy(networks: sac.ActorCritic) -> None:
+    start = networks.initial(1.0, np.random.default_rng(0))
+    observations = np.random.default_rng(1).standard_normal((9, 3)).astype(np.float32)
+    scaled = start.policy * 40.0  # so that some deviations reach their bounds
+    with torch.no_grad():
+        expected = networks.policy(scaled, torch.tensor(observations))
+    assert (expected[1] == sac.LOG_STD_RANGE[1]).any()
+    for got, wanted in zip(
+        networks.policy_step(scaled, observations[:, :2], observations[:, 2:]), expected, strict=True
+    ):
+        np.testing.assert_allclose(got, wanted.numpy(), rtol=1e-4, atol=1e-4)

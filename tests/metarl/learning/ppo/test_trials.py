@@ -17,7 +17,8 @@ from metarl.learning.networks.modules import PolicySettings
 from metarl.learning.networks.recurrent import RecurrentActorCritic
 from metarl.learning.networks.sequence import memories_after_episodes, unroll
 from metarl.learning.ppo.learner import PpoSettings
-from metarl.learning.ppo.trials import trial_advantages, trial_ends, trial_returns, trial_samples
+from metarl.learning.ppo.trials import trial_advantages, trial_returns, trial_samples
+from metarl.learning.trials.settings import trial_ends
 from metarl.types import Spaces, Trajectories
 
 

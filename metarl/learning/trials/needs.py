@@ -1,4 +1,4 @@
-"""Memory that agents trained by PPO will need (`metarl.memory.Need`)."""
+"""Memory that agents will need (`metarl.memory.Need`)."""
 
 from __future__ import annotations
 
@@ -50,17 +50,18 @@ def memories_need(size: RunSize, numbers: int) -> Need:
     )
 
 
-def buffer_need(spaces: Spaces, size: RunSize, episodes: int, capacity: int) -> Need:
-    """A buffer of whole trials, with both observations, action, reward and end of each step.
+def buffer_need(spaces: Spaces, size: RunSize, episodes: int, capacity: int, flags: int = 1) -> Need:
+    """A buffer of whole trials, with both observations, action, reward and flags of each step.
 
     Args:
         spaces: Sizes and horizon.
         size: Size of the training.
         episodes: Episodes of a trial.
         capacity: Capacity of the buffer, in trials.
+        flags: Number of flags per step, such as the end of an episode.
     """
     o, steps = spaces.observation_size, episodes * spaces.horizon
-    trial = FLOAT * steps * (2 * o + spaces.action_size + 2)
+    trial = FLOAT * steps * (2 * o + spaces.action_size + 1 + flags)
     stored = min(capacity, size.iterations * size.tasks * size.episodes)
     return Need(
         f"the buffer, of {capacity:,} trials of {steps:,} steps with {2 * o:,} numbers each,",
