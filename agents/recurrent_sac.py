@@ -376,4 +376,4 @@ class RecurrentSac(TrialActor[Any]):
     def _description(self) -> dict[str, Any]:
         about = super()._description()
         inputs = {"encoder_inputs": about.pop("inputs"), "inputs": "features of the encoder, observation"}
-        return {**inputs, "encoder_activation": "relu", "cell": self.config.cell, **about}
+        return {**inputs, "encoder_activation": "relu", **self.config.description(), **about}

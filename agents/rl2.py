@@ -121,5 +121,5 @@ class Rl2(TrialAgent[Any]):
         about = super()._description()
         inputs = about.pop("inputs")
         config = self.config
-        memory = {"cell": config.cell, "aggregate": config.aggregate, "head": config.head}
+        memory = {**config.description(), "head": config.head}
         return {"inputs": inputs, **memory, "activation": config.activation, **about}

@@ -244,6 +244,7 @@ class Varibad(TrialAgent[BeliefMemory]):
         return {
             "encoder_inputs": about.pop("inputs"),
             "inputs": "observation, mean and log-variance of the belief",
+            **config.description(),
             "activation": config.activation,
             "encoder_activation": "relu",
             "reward_input_scale": config.reward_input_scale,

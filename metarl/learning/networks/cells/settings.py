@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from metarl.config import Rounds, RowsOrOwn, Units
 
@@ -26,6 +26,11 @@ class CellSettings:
     """Number of steps that each layer of attention sees, the current one included; 0 for the whole trial."""
     aggregate: Literal["none", "max"] = "none"
     """Maximum over time of half of the memory's output (SplAgger), for any cell; the units are then even."""
+
+    def description(self) -> dict[str, Any]:
+        """The settings that the reader of an exported policy needs to compute the cell."""
+        names = ("cell", "cell_layers", "attention_heads", "attention_window", "aggregate")
+        return {name: getattr(self, name) for name in names}
 
 
 class CellSize(NamedTuple):
