@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -15,6 +16,8 @@ from metarl.learning.device.gpu import ReplayedStep, one_by_one
 from metarl.learning.experience import device_returns, returns
 from metarl.learning.gradient import trust_region
 from metarl.learning.gradient.trust_region import conjugate_gradient
+from metarl.learning.networks.cells.settings import CellName, CellSettings
+from metarl.learning.networks.cells.table import CELLS, make_cell
 from metarl.registry import AGENTS, agent_class, make_family, names
 from metarl.scripts.bench.synthetic import synthetic_batch
 from metarl.scripts.bench.update import Shape, sized
@@ -76,6 +79,31 @@ def test_a_replayed_update_is_the_same() -> None:
         seen = [learned(twin, batch) for _ in range(2)]
     assert off(replayed[0], seen[0]) < 1e-3
     assert off(replayed[1], seen[1]) < 1e-2
+
+
+@pytest.mark.parametrize("name", ["rl2", "varibad", "oracle"])
+def test_minibatches_that_are_replayed_teach_the_same(name: str) -> None:
+    agent, batch = made(name, GPU)
+    replayed = [learned(agent, batch) for _ in range(2)]
+    assert agent._learner._differentiated.recorded  # type: ignore[attr-defined]
+    twin, _ = made(name, GPU)
+    with one_by_one():
+        seen = [learned(twin, batch) for _ in range(2)]
+    assert off(replayed[0], seen[0]) < 1e-2
+    assert off(replayed[1], seen[1]) < 1e-2
+
+
+@pytest.mark.parametrize("cell", CELLS)
+@torch.no_grad()
+def test_cells_on_a_gpu_are_those_on_a_cpu(cell: CellName) -> None:
+    settings, x = CellSettings(cell=cell, units=16), torch.randn(3, 40, 5, generator=torch.Generator().manual_seed(0))
+    here = make_cell(settings, 5, 40, np.random.default_rng(0))
+    there = make_cell(settings, 5, 40, np.random.default_rng(0)).to(GPU)
+    expected, memory = here(x, here.fresh_memory(3))
+    features, memory_there = there(x.to(GPU), there.fresh_memory(3))
+    torch.testing.assert_close(features.cpu(), expected, rtol=1e-3, atol=1e-4)
+    again, _ = there(x[:, :5].to(GPU), memory_there)
+    torch.testing.assert_close(again.cpu(), here(x[:, :5], memory)[0], rtol=1e-3, atol=1e-4)
 
 
 def test_a_step_is_recorded_anew_for_another_shape_and_never_made_twice() -> None:
