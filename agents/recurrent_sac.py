@@ -103,7 +103,7 @@ class Minibatch(NamedTuple):
 
 
 class Following(NamedTuple):
-    """What the value after each step is computed from.
+    """Inputs of the value after each step.
 
     Attributes:
         policy: Features of the policy's encoder, `[B, L, H]`.

@@ -121,7 +121,7 @@ def test_rows_are_independent_and_memories_are_cut_and_joined(settings: CellSett
 
 @every_cell
 def test_gradients_are_those_of_finite_differences(settings: CellSettings) -> None:
-    """Of a random projection of the features, over all parameters and the inputs, in float64."""
+    """The value is a random projection of the features. All parameters and the inputs vary, in float64."""
     cell = random_cell(settings, torch.float64)
     generator = torch.Generator().manual_seed(3)
     x = torch.randn(2, 6, INPUTS, generator=generator, dtype=torch.float64, requires_grad=True)
