@@ -253,7 +253,7 @@ class VaeLearner:
 
     def __init__(self, vae: Vae, learning_rate: float, rng: np.random.Generator) -> None:
         self._parameters, self.rng = dict(vae.named_parameters()), rng
-        self._adam = Adam(self._parameters.values(), learning_rate)
+        self._adam = Adam(self._parameters.values(), learning_rate, fused=True)
 
     def step(self, loss: Tensor, step_size: float) -> None:
         """One step of Adam that decreases a loss."""

@@ -185,8 +185,7 @@ class PpoLearner:
         self._parameters = dict(network.named_parameters())
         self._heads = [module for module in network.modules() if isinstance(module, PolicyHead)]
         self._settings, self._rng, self._forward = settings, rng, forward or network
-        on_gpu = any(p.is_cuda for p in self._parameters.values())
-        self._adam = Adam(self._parameters.values(), settings.learning_rate, eps=1e-5, fused=on_gpu)
+        self._adam = Adam(self._parameters.values(), settings.learning_rate, eps=1e-5, fused=True)
         self._differentiated = ReplayedStep(self._differentiate)
 
     def update(self, samples: PpoSamples, inputs: tuple[Tensor, ...], progress: float = 0.0) -> dict[str, float]:
