@@ -85,17 +85,18 @@ def products_of_loop(name: str, arguments: Sequence[Any]) -> list[Product]:
     """
     if name in ("gru_forward", "lstm_forward"):
         x, of_x, of_h = arguments[:3]  # [B, L, I], [I, gates], [H, gates]
-        counts = [(x.shape[0] * x.shape[1], of_x), (x.shape[0] * x.shape[1], of_h)]
+        rows = x.shape[0] * x.shape[1]
+        shapes = [((rows, w.shape[0]), w.shape) for w in (of_x, of_h)]
     elif name in ("gru_backward", "lstm_backward"):
-        at, x_gradient, start = (2, 6, 9) if name == "gru_backward" else (3, 6, 8)
-        of_x, of_h = arguments[at : at + 2]  # [gates, I], [gates, H]
-        rows, steps, _ = arguments[0].shape
-        counts = [(rows * (steps if arguments[start].size else steps - 1), of_h)]
-        counts += [(rows * steps, of_x)] if arguments[x_gradient].size else []
+        at, x_gradient, start_gradient = (3, 9, 10) if name == "gru_backward" else (4, 10, 11)
+        x, of_x, of_h = arguments[at : at + 3]  # [B, L, I], [gates, I], [gates, H]
+        rows = x.shape[0] * x.shape[1]
+        steps = rows if arguments[start_gradient].size else rows - x.shape[0]
+        shapes = [((len(w), rows), (rows, w.shape[1])) for w in (of_x, of_h)] + [((steps, len(of_h)), of_h.shape)]
+        shapes += [((rows, len(of_x)), of_x.shape)] if arguments[x_gradient].size else []
     else:
         return []
-    product = torch.ops.aten.mm.default
-    return [(product, (((rows, w.shape[0]), (w.shape[0], 1)), (w.shape, (w.shape[1], 1)))) for rows, w in counts]
+    return [(torch.ops.aten.mm.default, tuple((shape, (shape[1], 1)) for shape in pair)) for pair in shapes]
 
 
 def flops(products: Counter[Product]) -> int:

@@ -14,6 +14,8 @@ from typing import Any
 import numba
 import torch
 
+from metarl.learning.device.process import end_idle_threads
+
 FAST_MATH = {"contract", "reassoc", "nsz", "arcp"}
 """Freedoms of the compiler: products and sums may be fused and reordered. NaN and infinity stay what they are."""
 
@@ -53,6 +55,7 @@ def over_rows(loop: Callable[..., None], rows: int, together: int, *arguments: A
     if parts == 1:
         loop(0, rows, *arguments)
         return
+    end_idle_threads()
     others = _threads(parts - 1)
     waiting = [others.submit(loop, *ends[part : part + 2], *arguments) for part in range(1, parts)]
     loop(0, ends[1], *arguments)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cache
 
 import torch
@@ -12,6 +12,8 @@ from threadpoolctl import ThreadpoolController
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 """Parameters of mallopt, from malloc.h of glibc."""
+OMP_PAUSE_SOFT = 1
+"""Argument of omp_pause_resource_all, from omp.h: threads end, and settings stay."""
 NEVER = 2**31 - 1
 """A threshold in bytes that no allocation reaches."""
 
@@ -31,6 +33,23 @@ def keep_freed_memory() -> None:
 def matrix_library() -> ThreadpoolController:
     """Controller of NumPy's BLAS threads. After a product they spin for a while, on cores that torch needs."""
     return ThreadpoolController().select(user_api="blas")
+
+
+@cache
+def _pauses() -> tuple[Callable[[int], int], ...]:
+    """The function `omp_pause_resource_all` of each OpenMP library in this process that has it (OpenMP 5.0)."""
+    libraries = ThreadpoolController().select(user_api="openmp").info()
+    found = (getattr(ctypes.CDLL(one["filepath"]), "omp_pause_resource_all", None) for one in libraries)
+    return tuple(function for function in found if function is not None)
+
+
+def end_idle_threads() -> None:
+    """Ends the idle threads of OpenMP, which torch starts again in some 30 us when it needs them.
+
+    After each parallel operation they spin for several milliseconds (libgomp), on the cores that compiled loops need.
+    """
+    for pause in _pauses():
+        pause(OMP_PAUSE_SOFT)
 
 
 @contextlib.contextmanager

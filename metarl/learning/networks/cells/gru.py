@@ -98,7 +98,7 @@ class Gru(Cell[Tensor], nn.GRU):
 
 
 class GruOverTime(torch.autograd.Function):
-    """A GRU over time as one node of the graph: compiled loops, and the gradients of weights by one product each."""
+    """A GRU over time as one node of the graph: compiled loops."""
 
     @staticmethod
     def forward(
@@ -120,11 +120,10 @@ class GruOverTime(torch.autograd.Function):
 
         (rows, steps, _), units = x.shape, start.shape[1]
         features = x.new_empty(rows, steps, units)
-        before = x.new_empty((rows, steps, units) if training else (0, 0, 0))
         kept = x.new_empty((rows, steps, 4 * units) if training else (0, 0, 0))
         inputs = tuple(array(t) for t in (x, of_x.T, of_h.T, bias_x, bias_h, start))
-        kernels.over_rows(kernels.gru_forward, rows, *inputs, features.numpy(), before.numpy(), kept.numpy())
-        ctx.save_for_backward(x, of_x, of_h, before, kept)
+        kernels.over_rows(kernels.gru_forward, rows, *inputs, features.numpy(), kept.numpy())
+        ctx.save_for_backward(x, start, of_x, of_h, features, kept)
         return features, features[:, -1].clone()
 
     @staticmethod
@@ -133,24 +132,20 @@ class GruOverTime(torch.autograd.Function):
         """The gradients of the arguments of `forward`."""
         from metarl.learning.networks.cells import recurrent_kernels as kernels
 
-        x, of_x, of_h, before, kept = ctx.saved_tensors
-        (rows, steps, units), inputs = before.shape, x.shape[2]
-        gates, candidate = x.new_empty(rows, steps, GATES * units), torch.empty_like(before)
-        of_inputs = x.new_empty((rows, steps, inputs) if ctx.needs_input_grad[1] else (0, 0, 0))
-        start = x.new_empty((rows, units) if ctx.needs_input_grad[2] else (0, 0))
+        x, start, of_x, of_h, features, kept = ctx.saved_tensors
+        rows, group = len(x), kernels.rows_of_a_group(len(x))
+        sums = [x.new_zeros(-(-rows // group), *t.shape) for t in (of_x.T, of_h.T, of_x[:, 0], of_h[:, 0])]
+        wanted = [
+            torch.empty_like(t) if need else None for t, need in zip((x, start), ctx.needs_input_grad[1:3], strict=True)
+        ]
+        x_gradient = x.new_empty((0, 0, 0)) if wanted[0] is None else wanted[0]
+        start_gradient = x.new_empty((0, 0)) if wanted[1] is None else wanted[1]
         kernels.over_rows(
             kernels.gru_backward,
             rows,
-            *(array(t) for t in (gradient, end_gradient, of_x, of_h, before, kept)),
-            *(t.numpy() for t in (of_inputs, gates, candidate, start)),
+            group,
+            *(array(t) for t in (gradient, end_gradient, x, of_x, of_h, start, features, kept)),
+            *(t.numpy() for t in (x_gradient, start_gradient, *sums)),
+            together=group,
         )
-        states = before.view(-1, units)
-        gates, candidate, both = gates.view(-1, GATES * units), candidate.view(-1, units), 2 * units
-        weights = torch.empty_like(of_h)
-        torch.mm(gates[:, :both].T, states, out=weights[:both])
-        torch.mm(candidate.T, states, out=weights[both:])
-        bias = gates.sum(dim=0)
-        state_bias = torch.cat([bias[:both], candidate.sum(dim=0)])
-        of_x_gradient = gates.T @ x.reshape(-1, inputs)
-        wanted = (t if need else None for t, need in zip((of_inputs, start), ctx.needs_input_grad[1:3], strict=True))
-        return None, *wanted, of_x_gradient, weights, bias, state_bias
+        return None, *wanted, *(t.sum(dim=0).T for t in sums[:2]), *(t.sum(dim=0) for t in sums[2:])

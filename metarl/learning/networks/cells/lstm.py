@@ -109,7 +109,7 @@ class Lstm(Cell[LstmMemory], nn.LSTM):
 
 
 class LstmOverTime(torch.autograd.Function):
-    """An LSTM over time as one node of the graph: compiled loops, and the gradients of weights by one product each."""
+    """An LSTM over time as one node of the graph: compiled loops."""
 
     @staticmethod
     def forward(
@@ -131,12 +131,11 @@ class LstmOverTime(torch.autograd.Function):
 
         (rows, steps, _), units = x.shape, start.shape[1]
         features, end = x.new_empty(rows, steps, units), torch.empty_like(inner)
-        before = x.new_empty((rows, steps, units) if training else (0, 0, 0))
         kept = x.new_empty((rows, steps, 6 * units) if training else (0, 0, 0))
         inputs = tuple(array(t) for t in (x, of_x.T, of_h.T, bias, start, inner))
-        outputs = tuple(t.numpy() for t in (features, end, before, kept))
+        outputs = tuple(t.numpy() for t in (features, end, kept))
         kernels.over_rows(kernels.lstm_forward, rows, *inputs, *outputs)
-        ctx.save_for_backward(x, of_x, of_h, before, kept)
+        ctx.save_for_backward(x, start, inner, of_x, of_h, features, kept)
         return features, features[:, -1].clone(), end
 
     @staticmethod
@@ -145,20 +144,19 @@ class LstmOverTime(torch.autograd.Function):
         """The gradients of the arguments of `forward`."""
         from metarl.learning.networks.cells import recurrent_kernels as kernels
 
-        x, of_x, of_h, before, kept = ctx.saved_tensors
-        (rows, steps, units), inputs = before.shape, x.shape[2]
-        gates = x.new_empty(rows, steps, GATES * units)
-        of_inputs = x.new_empty((rows, steps, inputs) if ctx.needs_input_grad[1] else (0, 0, 0))
-        started = any(ctx.needs_input_grad[2:4])
-        start, inner = (x.new_empty((rows, units) if started else (0, 0)) for _ in range(2))
+        x, start, inner, of_x, of_h, features, kept = ctx.saved_tensors
+        rows, group = len(x), kernels.rows_of_a_group(len(x))
+        sums = [x.new_zeros(-(-rows // group), *t.shape) for t in (of_x.T, of_h.T, of_x[:, 0])]
+        started, of_inputs = any(ctx.needs_input_grad[2:4]), ctx.needs_input_grad[1]
+        memory = [torch.empty_like(t) if started else x.new_empty((0, 0)) for t in (start, inner)]
+        x_gradient = torch.empty_like(x) if of_inputs else x.new_empty((0, 0, 0))
         kernels.over_rows(
             kernels.lstm_backward,
             rows,
-            *(array(t) for t in (gradient, end, inner_end, of_x, of_h, kept)),
-            *(t.numpy() for t in (of_inputs, gates, start, inner)),
+            group,
+            *(array(t) for t in (gradient, end, inner_end, x, of_x, of_h, start, features, kept)),
+            *(t.numpy() for t in (x_gradient, *memory, *sums)),
+            together=group,
         )
-        gates = gates.view(-1, GATES * units)
-        of_x_gradient, of_h_gradient = gates.T @ x.reshape(-1, inputs), gates.T @ before.view(-1, units)
-        of_memory = (start, inner) if started else (None, None)
-        wanted = of_inputs if ctx.needs_input_grad[1] else None
-        return None, wanted, *of_memory, of_x_gradient, of_h_gradient, gates.sum(dim=0)
+        wanted = (x_gradient if of_inputs else None, *(memory if started else (None, None)))
+        return None, *wanted, *(t.sum(dim=0).T for t in sums[:2]), sums[2].sum(dim=0)

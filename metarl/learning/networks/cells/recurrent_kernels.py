@@ -19,6 +19,10 @@ from metarl.learning.device import compiled as device
 from metarl.learning.device.compiled import compiled
 from metarl.types import Floats
 
+CHUNK = 16
+"""Steps of four rows whose outer products are added to the gradients of weights at once, out of a core's cache."""
+GROUPS = 16
+"""Largest number of groups of rows that have a sum of their own of the gradients of weights."""
 LARGEST = 87.0
 """Exponents are clamped to this size in float32, where exp neither overflows nor becomes subnormal."""
 LOG2_E, LN2_HIGH, LN2_LOW = 1.4426950408889634, 0.693359375, -2.12194440054690583e-4
@@ -54,9 +58,14 @@ def _exponential(x: Any) -> Any:
     return single if x == float32 else double
 
 
-def over_rows(loop: Callable[..., None], rows: int, *arguments: Any) -> None:
+def over_rows(loop: Callable[..., None], rows: int, *arguments: Any, together: int = 4) -> None:
     """Calls a loop of this module for all rows (`metarl.learning.device.compiled.over_rows`)."""
-    device.over_rows(loop, rows, 4, *arguments)
+    device.over_rows(loop, rows, together, *arguments)
+
+
+def rows_of_a_group(rows: int) -> int:
+    """Rows that share a sum of the gradients of weights: a multiple of four, whatever the number of threads."""
+    return 4 * -(-rows // (4 * GROUPS))
 
 
 @compiled
@@ -89,6 +98,38 @@ def add_products(out: Floats, a: Floats, weights: Floats) -> None:
 
 
 @compiled
+def add_outer_products(out: Floats, left: Floats, right: Floats) -> None:
+    """Adds `left^T @ right` to `out`.
+
+    Args:
+        out: `[M, N]`.
+        left: `[K, M]`, a multiple of four rows.
+        right: `[K, N]`.
+    """
+    width, count = right.shape[1], left.shape[1]
+    whole = count - count % 4
+    for i in range(0, whole, 4):
+        o0, o1, o2, o3 = out[i], out[i + 1], out[i + 2], out[i + 3]
+        for k in range(0, left.shape[0], 4):
+            a00, a01, a02, a03 = left[k, i], left[k + 1, i], left[k + 2, i], left[k + 3, i]
+            a10, a11, a12, a13 = left[k, i + 1], left[k + 1, i + 1], left[k + 2, i + 1], left[k + 3, i + 1]
+            a20, a21, a22, a23 = left[k, i + 2], left[k + 1, i + 2], left[k + 2, i + 2], left[k + 3, i + 2]
+            a30, a31, a32, a33 = left[k, i + 3], left[k + 1, i + 3], left[k + 2, i + 3], left[k + 3, i + 3]
+            for j in range(width):
+                w0, w1, w2, w3 = right[k, j], right[k + 1, j], right[k + 2, j], right[k + 3, j]
+                o0[j] += a00 * w0 + a01 * w1 + a02 * w2 + a03 * w3
+                o1[j] += a10 * w0 + a11 * w1 + a12 * w2 + a13 * w3
+                o2[j] += a20 * w0 + a21 * w1 + a22 * w2 + a23 * w3
+                o3[j] += a30 * w0 + a31 * w1 + a32 * w2 + a33 * w3
+    for i in range(whole, count):
+        o = out[i]
+        for k in range(0, left.shape[0], 4):
+            a0, a1, a2, a3 = left[k, i], left[k + 1, i], left[k + 2, i], left[k + 3, i]
+            for j in range(width):
+                o[j] += a0 * right[k, j] + a1 * right[k + 1, j] + a2 * right[k + 2, j] + a3 * right[k + 3, j]
+
+
+@compiled
 def gru_forward(
     first: int,
     last: int,
@@ -99,7 +140,6 @@ def gru_forward(
     state_bias: Floats,
     start: Floats,
     features: Floats,
-    before: Floats,
     kept: Floats,
 ) -> None:
     """A GRU over time (`metarl.learning.networks.cells.recurrent.Gru`).
@@ -114,7 +154,6 @@ def gru_forward(
         state_bias: `[3 H]`.
         start: Initial state, `[B, H]`.
         features: The states after each step are written here, `[B, L, H]`.
-        before: The states before each step are written here, `[B, L, H]`; nothing if `kept` is empty.
         kept: The gates r and z, the candidate n, and the state's part of the candidate before its gate are written
             here, for the derivative, `[B, L, 4 H]`; nothing if it is empty.
     """
@@ -141,7 +180,6 @@ def gru_forward(
                 for j in range(units):
                     n[j] = two / (one + exponential(-two * (n[j] + r[j] * u[j]))) - one
                 if training:
-                    before[row, t] = h
                     kept[row, t, : 2 * units] = gates
                     kept[row, t, 2 * units : 3 * units] = n
                     kept[row, t, 3 * units :] = u
@@ -154,48 +192,65 @@ def gru_forward(
 def gru_backward(
     first: int,
     last: int,
+    group: int,
     gradient: Floats,
     end_gradient: Floats,
+    x: Floats,
     input_weights: Floats,
     state_weights: Floats,
-    before: Floats,
+    start: Floats,
+    features: Floats,
     kept: Floats,
     x_gradient: Floats,
-    gate_gradient: Floats,
-    candidate_gradient: Floats,
     start_gradient: Floats,
+    input_sums: Floats,
+    state_sums: Floats,
+    input_bias_sums: Floats,
+    state_bias_sums: Floats,
 ) -> None:
     """The derivative of `gru_forward`, from the last step to the first.
 
     Args:
         first: First row.
         last: Row after the last one.
+        group: Rows of a group.
         gradient: Gradient of the features, `[B, L, H]`.
         end_gradient: Further gradient of the state after the last step, `[B, H]`.
+        x: Inputs, `[B, L, I]`.
         input_weights: Weights of the input, `[3 H, I]`.
         state_weights: Weights of the state, `[3 H, H]`.
-        before: As `gru_forward` left it.
+        start: Initial state, `[B, H]`.
+        features: As `gru_forward` left them.
         kept: As `gru_forward` left it.
         x_gradient: The gradient of the inputs is written here, `[B, L, I]`; nothing if it is empty.
-        gate_gradient: The gradient of the products with the inputs is written here, `[B, L, 3 H]`. It is that of the
-            products with the state too, except for the candidate's.
-        candidate_gradient: The gradient of the state's part of the candidate is written here, `[B, L, H]`.
         start_gradient: The gradient of the initial state is written here, `[B, H]`; nothing if it is empty.
+        input_sums: The gradient of `input_weights` is added here, transposed, a sum for each group of
+            rows, `[G, I, 3 H]`.
+        state_sums: That of `state_weights`, transposed, `[G, H, 3 H]`.
+        input_bias_sums: That of the bias of the input, `[G, 3 H]`.
+        state_bias_sums: That of the bias of the state, `[G, 3 H]`.
     """
-    steps, units = before.shape[1], before.shape[2]
-    one, kind = gradient.dtype.type(1.0), gradient.dtype
-    carried, of_state = np.empty((4, units), kind), np.empty((4, 3 * units), kind)
-    of_input, of_x = np.empty((4, 3 * units), kind), np.empty((4, input_weights.shape[1]), kind)
+    steps, units, kind = features.shape[1], features.shape[2], gradient.dtype
+    one, inputs = kind.type(1.0), x.shape[2]
+    carried, of_x = np.empty((4, units), kind), np.empty((4, inputs), kind)
+    of_states, of_inputs = np.zeros((4 * CHUNK, 3 * units), kind), np.zeros((4 * CHUNK, 3 * units), kind)
+    states, given = np.zeros((4 * CHUNK, units), kind), np.zeros((4 * CHUNK, inputs), kind)
     for block in range(first, last, 4):
-        for i in range(4):
-            carried[i] = end_gradient[min(block + i, last - 1)]
+        here, into = min(4, last - block), block // group
+        input_bias, state_bias = input_bias_sums[into], state_bias_sums[into]
+        used = 0
+        for i in range(here):
+            carried[i] = end_gradient[block + i]
         for t in range(steps - 1, -1, -1):
-            for i in range(4):
-                row = min(block + i, last - 1)
-                g, h, k, c = gradient[row, t], before[row, t], kept[row, t], carried[i]
+            of_state, of_input = of_states[used : used + 4], of_inputs[used : used + 4]
+            for i in range(here):
+                row = block + i
+                g, k, c, h = gradient[row, t], kept[row, t], carried[i], states[used + i]
+                h[:] = features[row, t - 1] if t else start[row]
+                given[used + i] = x[row, t]
                 r, z, n, u = k[:units], k[units : 2 * units], k[2 * units : 3 * units], k[3 * units :]
                 d_r, d_z, d_u = of_state[i, :units], of_state[i, units : 2 * units], of_state[i, 2 * units :]
-                d_n = of_input[i, 2 * units :]
+                d_n, both = of_input[i, 2 * units :], of_state[i, : 2 * units]
                 for j in range(units):
                     d = g[j] + c[j]
                     d_z[j] = d * (h[j] - n[j]) * z[j] * (one - z[j])
@@ -204,19 +259,29 @@ def gru_backward(
                 for j in range(units):
                     d_u[j] = d_n[j] * r[j]
                     d_r[j] = d_u[j] * u[j] * (one - r[j])
-                of_input[i, : 2 * units] = of_state[i, : 2 * units]
-                gate_gradient[row, t] = of_input[i]
-                candidate_gradient[row, t] = d_u
+                of_input[i, : 2 * units] = both
+                v, w = of_input[i], of_state[i]
+                for j in range(3 * units):
+                    input_bias[j] += v[j]
+                for j in range(3 * units):
+                    state_bias[j] += w[j]
+            for i in range(here, 4):  # rows that are not there
+                of_state[i], of_input[i] = 0.0, 0.0
             if t or start_gradient.size:
                 add_products(carried, of_state, state_weights)
             if x_gradient.size:
                 of_x[:] = 0.0
                 add_products(of_x, of_input, input_weights)
-                for i in range(4):
-                    x_gradient[min(block + i, last - 1), t] = of_x[i]
+                for i in range(here):
+                    x_gradient[block + i, t] = of_x[i]
+            used += 4
+            if used == 4 * CHUNK or t == 0:
+                add_outer_products(state_sums[into], states[:used], of_states[:used])
+                add_outer_products(input_sums[into], given[:used], of_inputs[:used])
+                used = 0
         if start_gradient.size:
-            for i in range(4):
-                start_gradient[min(block + i, last - 1)] = carried[i]
+            for i in range(here):
+                start_gradient[block + i] = carried[i]
 
 
 @compiled
@@ -231,25 +296,13 @@ def lstm_forward(
     inner_start: Floats,
     features: Floats,
     inner_end: Floats,
-    before: Floats,
     kept: Floats,
 ) -> None:
     """An LSTM over time (`metarl.learning.networks.cells.recurrent.Lstm`).
 
-    Args:
-        first: First row.
-        last: Row after the last one.
-        x: Inputs, `[B, L, I]`.
-        input_weights: Weights of the input, transposed, `[I, 4 H]`.
-        state_weights: Weights of the hidden state, transposed, `[H, 4 H]`.
-        bias: The sum of both biases, `[4 H]`.
-        start: Initial hidden state, `[B, H]`.
-        inner_start: Initial cell state, `[B, H]`.
-        features: The hidden states after each step are written here, `[B, L, H]`.
-        inner_end: The cell state after the last step is written here, `[B, H]`.
-        before: The hidden states before each step are written here, `[B, L, H]`; nothing if `kept` is empty.
-        kept: The gates i, f, the candidate g and the gate o, the cell state before the step, and the hyperbolic
-            tangent of the one after it are written here, `[B, L, 6 H]`; nothing if it is empty.
+    Arguments as in `gru_forward`, for four gates, with the sum of both biases `[4 H]` as `bias`, the initial and the
+    last cell state `[B, H]` as `inner_start` and `inner_end` (written here), and as `kept`, `[B, L, 6 H]`: the gates i,
+    f, the candidate g and the gate o, the cell state before the step, and the hyperbolic tangent of the one after it.
     """
     steps, units = features.shape[1], features.shape[2]
     training = kept.size > 0
@@ -277,7 +330,6 @@ def lstm_forward(
                     g[j] = two / (one + exponential(-two * g[j])) - one
                     o[j] = one / (one + exponential(-o[j]))
                 if training:
-                    before[row, t] = h
                     kept[row, t, : 4 * units] = s
                     kept[row, t, 4 * units : 5 * units] = c
                 for j in range(units):
@@ -295,52 +347,47 @@ def lstm_forward(
 def lstm_backward(
     first: int,
     last: int,
+    group: int,
     gradient: Floats,
     end_gradient: Floats,
     inner_end_gradient: Floats,
+    x: Floats,
     input_weights: Floats,
     state_weights: Floats,
+    start: Floats,
+    features: Floats,
     kept: Floats,
     x_gradient: Floats,
-    gate_gradient: Floats,
     start_gradient: Floats,
     inner_start_gradient: Floats,
+    input_sums: Floats,
+    state_sums: Floats,
+    bias_sums: Floats,
 ) -> None:
     """The derivative of `lstm_forward`, from the last step to the first.
 
-    Args:
-        first: First row.
-        last: Row after the last one.
-        gradient: Gradient of the features, `[B, L, H]`.
-        end_gradient: Further gradient of the hidden state after the last step, `[B, H]`.
-        inner_end_gradient: Gradient of the cell state after the last step, `[B, H]`.
-        input_weights: Weights of the input, `[4 H, I]`.
-        state_weights: Weights of the hidden state, `[4 H, H]`.
-        kept: As `lstm_forward` left it.
-        x_gradient: The gradient of the inputs is written here, `[B, L, I]`; nothing if it is empty.
-        gate_gradient: The gradient of the products is written here, `[B, L, 4 H]`.
-        start_gradient: The gradient of the initial hidden state is written here, `[B, H]`; nothing if it is empty.
-        inner_start_gradient: The gradient of the initial cell state is written here, `[B, H]`, if that is.
+    Arguments as in `gru_backward`, for four gates, with one sum of biases, and the gradients of the last and the
+    initial cell state (written here) as `inner_end_gradient` and `inner_start_gradient`.
     """
-    steps, units = gradient.shape[1], gradient.shape[2]
-    one, kind = gradient.dtype.type(1.0), gradient.dtype
-    carried, inner = np.empty((4, units), kind), np.empty((4, units), kind)
-    sums, of_x = np.empty((4, 4 * units), kind), np.empty((4, input_weights.shape[1]), kind)
+    steps, units, kind = features.shape[1], features.shape[2], gradient.dtype
+    one, inputs = kind.type(1.0), x.shape[2]
+    carried, inner, of_x = np.empty((4, units), kind), np.empty((4, units), kind), np.empty((4, inputs), kind)
+    sums, states = np.zeros((4 * CHUNK, 4 * units), kind), np.zeros((4 * CHUNK, units), kind)
+    given = np.zeros((4 * CHUNK, inputs), kind)
     for block in range(first, last, 4):
-        for i in range(4):
-            carried[i] = end_gradient[min(block + i, last - 1)]
-            inner[i] = inner_end_gradient[min(block + i, last - 1)]
+        here, into = min(4, last - block), block // group
+        bias, used = bias_sums[into], 0
+        for i in range(here):
+            carried[i], inner[i] = end_gradient[block + i], inner_end_gradient[block + i]
         for t in range(steps - 1, -1, -1):
-            for i in range(4):
-                row = min(block + i, last - 1)
-                y, k, h, c, d = gradient[row, t], kept[row, t], carried[i], inner[i], sums[i]
-                gate_in, gate_forget = k[:units], k[units : 2 * units]
-                g, o, c_before, squashed = (
-                    k[2 * units : 3 * units],
-                    k[3 * units : 4 * units],
-                    k[4 * units : 5 * units],
-                    k[5 * units :],
-                )
+            at = sums[used : used + 4]
+            for i in range(here):
+                row = block + i
+                y, k, h, c, d = gradient[row, t], kept[row, t], carried[i], inner[i], at[i]
+                states[used + i] = features[row, t - 1] if t else start[row]
+                given[used + i] = x[row, t]
+                gate_in, gate_forget, g = k[:units], k[units : 2 * units], k[2 * units : 3 * units]
+                o, c_before, squashed = k[3 * units : 4 * units], k[4 * units : 5 * units], k[5 * units :]
                 d_in, d_forget, d_g, d_o = d[:units], d[units : 2 * units], d[2 * units : 3 * units], d[3 * units :]
                 for j in range(units):
                     dh = y[j] + h[j]
@@ -351,16 +398,23 @@ def lstm_backward(
                     d_g[j] = c[j] * gate_in[j] * (one - g[j] * g[j])
                     d_forget[j] = c[j] * c_before[j] * gate_forget[j] * (one - gate_forget[j])
                     c[j] *= gate_forget[j]
-                gate_gradient[row, t] = d
+                for j in range(4 * units):
+                    bias[j] += d[j]
+            for i in range(here, 4):  # rows that are not there
+                at[i] = 0.0
             carried[:] = 0.0
             if t or start_gradient.size:
-                add_products(carried, sums, state_weights)
+                add_products(carried, at, state_weights)
             if x_gradient.size:
                 of_x[:] = 0.0
-                add_products(of_x, sums, input_weights)
-                for i in range(4):
-                    x_gradient[min(block + i, last - 1), t] = of_x[i]
+                add_products(of_x, at, input_weights)
+                for i in range(here):
+                    x_gradient[block + i, t] = of_x[i]
+            used += 4
+            if used == 4 * CHUNK or t == 0:
+                add_outer_products(state_sums[into], states[:used], sums[:used])
+                add_outer_products(input_sums[into], given[:used], sums[:used])
+                used = 0
         if start_gradient.size:
-            for i in range(4):
-                start_gradient[min(block + i, last - 1)] = carried[i]
-                inner_start_gradient[min(block + i, last - 1)] = inner[i]
+            for i in range(here):
+                start_gradient[block + i], inner_start_gradient[block + i] = carried[i], inner[i]

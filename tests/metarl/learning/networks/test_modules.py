@@ -6,9 +6,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from metarl.learning.networks.distributions import Categorical, Gaussian
-from metarl.learning.networks.modules import ActorCritic, PolicySettings, linear, orthogonal
+from metarl.learning.networks.modules import ActorCritic, PolicySettings, Tanh, linear, orthogonal
 from metarl.types import Spaces
 
 
@@ -135,3 +136,17 @@ def test_a_mean_through_a_tanh_stays_within_a_full_action(spaces: Spaces) -> Non
 def test_bounds_that_leave_no_room_are_refused(spaces: Spaces, settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         make(spaces, **settings)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_the_hyperbolic_tangent_by_numpy_is_torchs(dtype: torch.dtype) -> None:
+    x = torch.linspace(-12.0, 12.0, 2401, dtype=dtype).view(7, 343).T.requires_grad_()
+    weights = torch.randn(x.shape, generator=torch.Generator().manual_seed(0)).to(dtype)
+    found = []
+    for layer in (Tanh(), nn.Tanh()):
+        values = layer(x)
+        found.append((values.detach(), *torch.autograd.grad((weights * values).sum(), x)))
+    for ours, theirs in zip(*found, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-6, atol=1e-6 if dtype == torch.float32 else 1e-13)
+    with torch.no_grad():
+        assert Tanh()(torch.tensor([torch.nan, torch.inf])).isnan().tolist() == [True, False]
