@@ -1,11 +1,12 @@
 """Times another checkout of metarl against this one, in turn on the same machine.
 
 Each checkout is served by a process of its own, which imports metarl from there. Every round asks both, the first one
-alternating, for an iteration of training, or for sampling with random actions. The output is the median of each, and
-the median of the ratios within a round; a ratio above 1 means that this checkout is faster.
+alternating, for an iteration of training, which has an update, or for sampling with random actions. The output is the median of
+each, and the median of the ratios within a round; a ratio above 1 means that this checkout is faster.
 
     git worktree add --detach ../before 78e9477
     python tools/side_by_side.py ../before --cases two-cores --rounds 5 --train 60
+    python tools/side_by_side.py ../before --cases memories --rounds 5
     python tools/side_by_side.py ../before --cases many-cores --rounds 5
     python tools/side_by_side.py ../before --cases rl2,half-cheetah-vel-3 random,ml10,20x10x500
 
@@ -47,6 +48,17 @@ CASES = {
         Case("pearl", "half-cheetah-vel-3"),
         Case(RANDOM, "half-cheetah-vel", 40, 20, 100, of_limit=0.8),
         Case(RANDOM, "ml10", 20, 10, 500),
+    ),
+    "memories": (
+        *(
+            Case("rl2", "half-cheetah-vel-3", tasks, 1, 200, learning=2.0 if tasks == 40 else 1.0)
+            for tasks in (40, 20, 10)
+        ),
+        *(
+            Case("varibad", "half-cheetah-vel-3", tasks, 1, 200, learning=2.0 if tasks == 40 else 1.0)
+            for tasks in (40, 20, 10)
+        ),
+        Case("rl2", "ml10", learning=1.25),
     ),
     "many-cores": (
         Case(RANDOM, "half-cheetah-vel", 40, 20, 100, sampling=3.3, of_limit=0.8),
@@ -163,7 +175,7 @@ def compared(name: str, theirs: Sequence[float], ours: Sequence[float], bound: f
 
 
 def measure(case: Case, checkouts: Sequence[Checkout], rounds: int, device: str, workers: str) -> list[dict[str, Any]]:
-    """The rows of a case: sampling, the whole iteration, and the fraction of the limit."""
+    """The rows of a case: sampling, the update, the whole iteration, and the fraction of the limit."""
     request = {"case": dataclasses.asdict(case), "device": device, "workers": workers}
     with contextlib.ExitStack() as closing:
         asks = [closing.enter_context(checkout.process(request)) for checkout in checkouts]
@@ -175,8 +187,9 @@ def measure(case: Case, checkouts: Sequence[Checkout], rounds: int, device: str,
     speeds = [[one["env_steps"] / one["sampling"] for one in answers] for answers in (theirs, ours)]
     rows = [compared(f"{name}: sampling", speeds[0], speeds[1], case.sampling, "env steps/s")]
     if case.update and case.agent != RANDOM:
-        rates = [[1 / one["iteration"] for one in answers] for answers in (theirs, ours)]
-        rows.append(compared(f"{name}: iteration", rates[0], rates[1], case.iteration, "1/s"))
+        for part, bound in (("update", case.learning), ("iteration", case.iteration)):
+            rates = [[1 / one[part] for one in answers] for answers in (theirs, ours)]
+            rows.append(compared(f"{name}: {part}", rates[0], rates[1], bound, "1/s"))
     if limit is not None:
         fractions = [speed / limit for speed in speeds[1]]
         rows.append(compared(f"{name}: of the limit", [1.0] * rounds, fractions, case.of_limit, "fraction"))

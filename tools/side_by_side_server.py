@@ -38,8 +38,9 @@ class Case:
         horizon: `T`; 0 for the preset's number.
         sampling: Least ratio of the speeds of sampling.
         iteration: Least ratio of the speeds of whole iterations.
+        learning: Least ratio of the speeds of updates.
         of_limit: Least fraction of the physics limit; 0 does not measure it.
-        update: Measure whole iterations, not only sampling.
+        update: Measure updates and whole iterations, not only sampling.
     """
 
     agent: str
@@ -49,6 +50,7 @@ class Case:
     horizon: int = 0
     sampling: float = NOT_SLOWER
     iteration: float = NOT_SLOWER
+    learning: float = NOT_SLOWER
     of_limit: float = 0.0
     update: bool = True
 
@@ -241,7 +243,7 @@ class Measured:
                 break
 
     def iterate(self) -> dict[str, Any]:
-        """Seconds of sampling without adaptation, seconds of the iteration, and environment steps."""
+        """Seconds of sampling without adaptation, of the update and of the iteration, and environment steps."""
         agent = self._agent if self._case.agent == RANDOM else ClockedAgent(self._agent)
         begun = time.perf_counter()
         tasks, played = self.sampler.play(agent)
@@ -252,6 +254,7 @@ class Measured:
             _finish()
         return {
             "sampling": sampled - begun - getattr(agent, "seconds", 0.0),
+            "update": time.perf_counter() - sampled,
             "iteration": time.perf_counter() - begun,
             "env_steps": sum(one.env_steps for one in played),
             "sizes": self.sampler.sizes(),
