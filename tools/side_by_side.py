@@ -1,8 +1,8 @@
 """Times another checkout of metarl against this one, in turn on the same machine.
 
 Each checkout is served by a process of its own, which imports metarl from there. Every round asks both, the first one
-alternating, for an iteration of training, which has an update, or for sampling with random actions. The output is the median of
-each, and the median of the ratios within a round; a ratio above 1 means that this checkout is faster.
+alternating, for an iteration of training, which has an update, or for sampling with random actions. The output is the
+median of each, and the median of the ratios within a round; a ratio above 1 means that this checkout is faster.
 
     git worktree add --detach ../before 78e9477
     python tools/side_by_side.py ../before --cases two-cores --rounds 5 --train 60
