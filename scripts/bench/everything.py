@@ -24,7 +24,6 @@ from metarl.scripts.bench.tables import markdown, paragraph
 from metarl.scripts.bench.update import UpdateCommand, bench_update
 from metarl.scripts.common import border, parse
 from metarl.scripts.presets import default_settings
-from metarl.scripts.reference.agents import REFERENCES
 from metarl.vector import available_cores
 
 Section = Literal["sampling", "cpu", "iterations", "gpu"]
@@ -66,7 +65,7 @@ class EverythingCommand:
     """Measurements of each contender, after a warm-up round."""
     families: tuple[str, ...] = ()
     """Families whose sampling is measured; by default all except Meta-World's."""
-    agents: tuple[str, ...] = tuple(REFERENCES)
+    agents: tuple[str, ...] = tuple(ITERATIONS)
     """Agents whose updates and iterations are measured."""
     tasks: tuple[Rows, ...] = SIZES
     """Tasks per meta-batch (M) of the updates on the CPU."""

@@ -57,7 +57,7 @@ def test_a_checkout_is_timed_against_itself(case: str) -> None:
     words = [sys.executable, ROOT / "tools" / "side_by_side.py", ROOT, "--cases", case, "--rounds", "2", "--json"]
     done = subprocess.run(words, capture_output=True, text=True, check=False)
     rows = [json.loads(line) for line in done.stdout.splitlines()]
-    names = ["sampling", "iteration"][: 1 if case.startswith("random") else 2]
+    names = ["sampling", "update", "iteration"][: 1 if case.startswith("random") else 3]
     assert [row["case"].rpartition(": ")[2] for row in rows] == names, done.stderr
     assert all("2 x 2 x 5" in row["case"] for row in rows)
     assert all(row["theirs"] > 0 and row["ours"] > 0 for row in rows)

@@ -11,7 +11,15 @@ from torch.autograd.function import once_differentiable
 
 from metarl.learning.networks.acting import logistic_
 from metarl.learning.networks.cells.base import Cell
-from metarl.learning.networks.cells.recurrent import array, compiled_for, initialise, parameters_of, products
+from metarl.learning.networks.cells.recurrent import (
+    TOGETHER,
+    array,
+    compiled_for,
+    initialise,
+    parameters_of,
+    products,
+    rows_of_a_group,
+)
 from metarl.learning.networks.cells.settings import CellSettings, CellSize
 from metarl.types import Floats
 
@@ -116,13 +124,14 @@ class GruOverTime(torch.autograd.Function):
             bias_x: `[3 H]`.
             bias_h: `[3 H]`.
         """
-        from metarl.learning.networks.cells import recurrent_kernels as kernels  # imports Numba
+        from metarl.learning.device import compiled  # imports Numba
+        from metarl.learning.networks.cells import recurrent_kernels as kernels
 
         (rows, steps, _), units = x.shape, start.shape[1]
         features = x.new_empty(rows, steps, units)
         kept = x.new_empty((rows, steps, 4 * units) if training else (0, 0, 0))
         inputs = tuple(array(t) for t in (x, of_x.T, of_h.T, bias_x, bias_h, start))
-        kernels.over_rows(kernels.gru_forward, rows, *inputs, features.numpy(), kept.numpy())
+        compiled.over_rows(kernels.gru_forward, rows, TOGETHER, *inputs, features.numpy(), kept.numpy())
         ctx.save_for_backward(x, start, of_x, of_h, features, kept)
         return features, features[:, -1].clone()
 
@@ -130,22 +139,23 @@ class GruOverTime(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor, end_gradient: Tensor) -> tuple[Tensor | None, ...]:
         """The gradients of the arguments of `forward`."""
+        from metarl.learning.device import compiled
         from metarl.learning.networks.cells import recurrent_kernels as kernels
 
         x, start, of_x, of_h, features, kept = ctx.saved_tensors
-        rows, group = len(x), kernels.rows_of_a_group(len(x))
+        rows, group = len(x), rows_of_a_group(len(x))
         sums = [x.new_zeros(-(-rows // group), *t.shape) for t in (of_x.T, of_h.T, of_x[:, 0], of_h[:, 0])]
         wanted = [
             torch.empty_like(t) if need else None for t, need in zip((x, start), ctx.needs_input_grad[1:3], strict=True)
         ]
         x_gradient = x.new_empty((0, 0, 0)) if wanted[0] is None else wanted[0]
         start_gradient = x.new_empty((0, 0)) if wanted[1] is None else wanted[1]
-        kernels.over_rows(
+        compiled.over_rows(
             kernels.gru_backward,
             rows,
             group,
+            group,
             *(array(t) for t in (gradient, end_gradient, x, of_x, of_h, start, features, kept)),
             *(t.numpy() for t in (x_gradient, start_gradient, *sums)),
-            together=group,
         )
         return None, *wanted, *(t.sum(dim=0).T for t in sums[:2]), *(t.sum(dim=0) for t in sums[2:])

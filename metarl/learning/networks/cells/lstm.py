@@ -11,7 +11,15 @@ from torch.autograd.function import once_differentiable
 
 from metarl.learning.networks.acting import logistic_
 from metarl.learning.networks.cells.base import Cell
-from metarl.learning.networks.cells.recurrent import array, compiled_for, initialise, parameters_of, products
+from metarl.learning.networks.cells.recurrent import (
+    TOGETHER,
+    array,
+    compiled_for,
+    initialise,
+    parameters_of,
+    products,
+    rows_of_a_group,
+)
 from metarl.learning.networks.cells.settings import CellSettings, CellSize
 from metarl.types import Floats
 
@@ -127,14 +135,15 @@ class LstmOverTime(torch.autograd.Function):
             of_h: Weights of the hidden state, `[4 H, H]`.
             bias: The sum of both biases, `[4 H]`.
         """
-        from metarl.learning.networks.cells import recurrent_kernels as kernels  # imports Numba
+        from metarl.learning.device import compiled  # imports Numba
+        from metarl.learning.networks.cells import recurrent_kernels as kernels
 
         (rows, steps, _), units = x.shape, start.shape[1]
         features, end = x.new_empty(rows, steps, units), torch.empty_like(inner)
         kept = x.new_empty((rows, steps, 6 * units) if training else (0, 0, 0))
         inputs = tuple(array(t) for t in (x, of_x.T, of_h.T, bias, start, inner))
         outputs = tuple(t.numpy() for t in (features, end, kept))
-        kernels.over_rows(kernels.lstm_forward, rows, *inputs, *outputs)
+        compiled.over_rows(kernels.lstm_forward, rows, TOGETHER, *inputs, *outputs)
         ctx.save_for_backward(x, start, inner, of_x, of_h, features, kept)
         return features, features[:, -1].clone(), end
 
@@ -142,21 +151,22 @@ class LstmOverTime(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor, end: Tensor, inner_end: Tensor) -> tuple[Tensor | None, ...]:
         """The gradients of the arguments of `forward`."""
+        from metarl.learning.device import compiled
         from metarl.learning.networks.cells import recurrent_kernels as kernels
 
         x, start, inner, of_x, of_h, features, kept = ctx.saved_tensors
-        rows, group = len(x), kernels.rows_of_a_group(len(x))
+        rows, group = len(x), rows_of_a_group(len(x))
         sums = [x.new_zeros(-(-rows // group), *t.shape) for t in (of_x.T, of_h.T, of_x[:, 0])]
         started, of_inputs = any(ctx.needs_input_grad[2:4]), ctx.needs_input_grad[1]
         memory = [torch.empty_like(t) if started else x.new_empty((0, 0)) for t in (start, inner)]
         x_gradient = torch.empty_like(x) if of_inputs else x.new_empty((0, 0, 0))
-        kernels.over_rows(
+        compiled.over_rows(
             kernels.lstm_backward,
             rows,
             group,
+            group,
             *(array(t) for t in (gradient, end, inner_end, x, of_x, of_h, start, features, kept)),
             *(t.numpy() for t in (x_gradient, *memory, *sums)),
-            together=group,
         )
         wanted = (x_gradient if of_inputs else None, *(memory if started else (None, None)))
         return None, *wanted, *(t.sum(dim=0).T for t in sums[:2]), sums[2].sum(dim=0)

@@ -10,6 +10,16 @@ from metarl.learning.networks.acting import views
 from metarl.learning.networks.modules import orthogonal
 from metarl.types import Floats
 
+TOGETHER = 4
+"""Rows that the compiled loops take through time at once."""
+GROUPS = 16
+"""Largest number of groups of rows that have a sum of their own of the gradients of weights."""
+
+
+def rows_of_a_group(rows: int) -> int:
+    """Rows that share a sum of the gradients of weights: a multiple of `TOGETHER`, whatever the number of threads."""
+    return TOGETHER * -(-rows // (TOGETHER * GROUPS))
+
 
 def initialise(layer: nn.RNNBase, gates: int, rng: np.random.Generator) -> None:
     """Orthogonal matrices, gate by gate, and zero biases in place of parameters on torch's `meta` device."""

@@ -8,21 +8,17 @@ steps, `H` units, gates in PyTorch's order.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from numba import float32
 from numba.extending import overload
 
-from metarl.learning.device import compiled as device
 from metarl.learning.device.compiled import compiled
 from metarl.types import Floats
 
 CHUNK = 16
 """Steps of four rows whose outer products are added to the gradients of weights at once, out of a core's cache."""
-GROUPS = 16
-"""Largest number of groups of rows that have a sum of their own of the gradients of weights."""
 LARGEST = 87.0
 """Exponents are clamped to this size in float32, where exp neither overflows nor becomes subnormal."""
 LOG2_E, LN2_HIGH, LN2_LOW = 1.4426950408889634, 0.693359375, -2.12194440054690583e-4
@@ -56,16 +52,6 @@ def _exponential(x: Any) -> Any:
         return p * bits.view(np.float32)
 
     return single if x == float32 else double
-
-
-def over_rows(loop: Callable[..., None], rows: int, *arguments: Any, together: int = 4) -> None:
-    """Calls a loop of this module for all rows (`metarl.learning.device.compiled.over_rows`)."""
-    device.over_rows(loop, rows, together, *arguments)
-
-
-def rows_of_a_group(rows: int) -> int:
-    """Rows that share a sum of the gradients of weights: a multiple of four, whatever the number of threads."""
-    return 4 * -(-rows // (4 * GROUPS))
 
 
 @compiled
@@ -210,25 +196,12 @@ def gru_backward(
 ) -> None:
     """The derivative of `gru_forward`, from the last step to the first.
 
-    Args:
-        first: First row.
-        last: Row after the last one.
-        group: Rows of a group.
-        gradient: Gradient of the features, `[B, L, H]`.
-        end_gradient: Further gradient of the state after the last step, `[B, H]`.
-        x: Inputs, `[B, L, I]`.
-        input_weights: Weights of the input, `[3 H, I]`.
-        state_weights: Weights of the state, `[3 H, H]`.
-        start: Initial state, `[B, H]`.
-        features: As `gru_forward` left them.
-        kept: As `gru_forward` left it.
-        x_gradient: The gradient of the inputs is written here, `[B, L, I]`; nothing if it is empty.
-        start_gradient: The gradient of the initial state is written here, `[B, H]`; nothing if it is empty.
-        input_sums: The gradient of `input_weights` is added here, transposed, a sum for each group of
-            rows, `[G, I, 3 H]`.
-        state_sums: That of `state_weights`, transposed, `[G, H, 3 H]`.
-        input_bias_sums: That of the bias of the input, `[G, 3 H]`.
-        state_bias_sums: That of the bias of the state, `[G, 3 H]`.
+    `group` is the number of rows of a group. Inputs, weights (`[3 H, I]` and `[3 H, H]`, not transposed) and initial
+    state are those of `gru_forward`, `features` and `kept` as it left them. `gradient` `[B, L, H]` is that of the
+    features, and `end_gradient` `[B, H]` a further one of the last state. The gradients of inputs `[B, L, I]` and
+    initial state `[B, H]` are written to `x_gradient` and `start_gradient`, unless these are empty. Those of weights
+    and biases are added, a sum for each group, to `input_sums` `[G, I, 3 H]` and `state_sums` `[G, H, 3 H]`
+    (transposed), `input_bias_sums` and `state_bias_sums` `[G, 3 H]`.
     """
     steps, units, kind = features.shape[1], features.shape[2], gradient.dtype
     one, inputs = kind.type(1.0), x.shape[2]
