@@ -1,7 +1,7 @@
 """GRU and LSTM over time, forwards and backwards, compiled for the CPU.
 
 Every loop takes four rows through all their steps at once, so that a weight that is loaded is used four times. Rows
-beyond the last one repeat it. A row's numbers do not depend on the rows beside it. Arrays are contiguous; `B` rows, `L`
+beyond the last one repeat it forwards and are zero backwards. A row's numbers do not depend on the rows beside it. Arrays are contiguous; `B` rows, `L`
 steps, `H` units, gates in PyTorch's order.
 """
 
@@ -128,7 +128,7 @@ def gru_forward(
     features: Floats,
     kept: Floats,
 ) -> None:
-    """A GRU over time (`metarl.learning.networks.cells.recurrent.Gru`).
+    """A GRU over time (`metarl.learning.networks.cells.gru.Gru`).
 
     Args:
         first: First row.
@@ -271,7 +271,7 @@ def lstm_forward(
     inner_end: Floats,
     kept: Floats,
 ) -> None:
-    """An LSTM over time (`metarl.learning.networks.cells.recurrent.Lstm`).
+    """An LSTM over time (`metarl.learning.networks.cells.lstm.Lstm`).
 
     Arguments as in `gru_forward`, for four gates, with the sum of both biases `[4 H]` as `bias`, the initial and the
     last cell state `[B, H]` as `inner_start` and `inner_end` (written here), and as `kept`, `[B, L, 6 H]`: the gates i,
