@@ -1,8 +1,8 @@
 """GRU and LSTM over time, forwards and backwards, compiled for the CPU.
 
 Every loop takes four rows through all their steps at once, so that a weight that is loaded is used four times. Rows
-beyond the last one repeat it forwards and are zero backwards. A row's numbers do not depend on the rows beside it. Arrays are contiguous; `B` rows, `L`
-steps, `H` units, gates in PyTorch's order.
+beyond the last one repeat it forwards and are zero backwards. A row's numbers do not depend on the rows beside it.
+Arrays are contiguous; `B` rows, `L` steps, `H` units, gates in PyTorch's order.
 """
 
 from __future__ import annotations
