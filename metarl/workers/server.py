@@ -10,8 +10,9 @@ import shutil
 import signal
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from multiprocessing import forkserver, resource_tracker, util
+from multiprocessing.process import BaseProcess
 
 from metarl.own_code.safe_path import safe_path
 
@@ -27,6 +28,9 @@ OWNER = "METARL_LISTENER_OWNER"
 """Environment variable of the server: process id of its owner."""
 OWNER_SECONDS = 1.0
 """Time in which an owner whose files are closed is gone, s."""
+RESTARTS = (0.02, 0.04, 0.08, 0.16, 0.32)
+"""Waits before a start is tried again, s."""
+_one_server = threading.Lock()
 
 
 @contextlib.contextmanager
@@ -61,9 +65,48 @@ def start_server(more: Sequence[str] = ()) -> None:
         more: Further modules to import there.
     """
     multiprocessing.get_context(START_METHOD).set_forkserver_preload([*PRELOADED, *more])
+    _ensure_running()
+
+
+def start_process(make: Callable[[], BaseProcess]) -> BaseProcess:
+    """Starts a process; if the server has died, by a new server.
+
+    A server that is killed closes its files some milliseconds before it is dead, and until then `ensure_running` takes
+    it for alive. So the start is tried again, after a wait that doubles each time.
+
+    Args:
+        make: Makes the process.
+    """
+    for wait in RESTARTS:
+        try:
+            process = make()
+            process.start()
+            return process
+        except (EOFError, ConnectionError):
+            time.sleep(wait)
+            _ensure_running()
+    process = make()
+    process.start()
+    return process
+
+
+def environment() -> dict[str, str]:
+    """The environment variables of this process, never those of the server that is being started."""
+    with _one_server:
+        return dict(os.environ)
+
+
+def _ensure_running() -> None:
+    """Starts the server if it does not run, with the modules of the last start."""
     own = {FOLDER: util.get_temp_dir(), OWNER: str(os.getpid())}
     try:
-        with ctrl_c_is_ours(later=True), safe_path(), _environment(ONE_THREAD), _environment(own, replace=True):
+        with (
+            _one_server,
+            ctrl_c_is_ours(later=True),
+            safe_path(),
+            _environment(ONE_THREAD),
+            _environment(own, replace=True),
+        ):
             forkserver.ensure_running()
     except OSError as error:
         if "path too long" in str(error):

@@ -9,6 +9,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from typing import Any
@@ -18,7 +19,7 @@ from metarl.vector import CALLS, LIMIT, NUM_CALL_NUMBERS, ROW
 from metarl.workers.main_module import GUARD, RUNS_AGAIN, WORKER, one_start
 from metarl.workers.packed import Packed
 from metarl.workers.process import CALLED, STATUS, STEPS, Files, Order, Surroundings, end_with_children, serve
-from metarl.workers.server import START_METHOD, ctrl_c_is_ours
+from metarl.workers.server import START_METHOD, ctrl_c_is_ours, environment, start_process
 from metarl.workers.shared import Letter, Mailbox, SharedFile, shared_numbers
 
 CLOSE_SECONDS = 5.0
@@ -67,17 +68,14 @@ class Worker:
     def _start(self, theirs: Connection, make_envs: Packed, with_main: bool) -> None:
         """Starts the process; it takes as long as the server's imports, so a thread does it."""
         plain = make_envs.data, [bytes(array) for array in make_envs.arrays]
-        surroundings = Surroundings(dict(os.environ), output_is_limited())
+        arguments = (theirs, self.files, Surroundings(environment(), output_is_limited()), *plain)
         process: BaseProcess | None = None
         try:
             context: Any = multiprocessing.get_context(START_METHOD)
-            started = context.Process(
-                target=self._main, args=(theirs, self.files, surroundings, *plain), name=WORKER, daemon=False
-            )
+            make = partial(context.Process, target=self._main, args=arguments, name=WORKER, daemon=False)
             with one_start(with_main=with_main), ctrl_c_is_ours():
                 if not self._closed:
-                    started.start()
-                    process = started
+                    process = start_process(make)
         except Exception as error:
             self.problem = f"cannot be started ({type(error).__name__}: {error})"
         finally:
