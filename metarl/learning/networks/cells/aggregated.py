@@ -87,10 +87,6 @@ class Aggregated(Cell[AggregatedMemory]):
         previous = torch.where(live, new.previous, old.previous)
         return AggregatedMemory(inner, previous, torch.where(live, new.maximum, old.maximum))
 
-    def memory_after(self, x: Tensor, memory: AggregatedMemory, steps: Tensor) -> AggregatedMemory:
-        """The memory after the first `steps` `[B]` of each row."""
-        return self.features_after(x, memory, steps)[1]
-
     def features_after(self, x: Tensor, memory: AggregatedMemory, steps: Tensor) -> tuple[Tensor, AggregatedMemory]:
         """The features `[B, H]` and the memory after the first `steps` `[B]` of each row."""
         transitions, last = _transitions(x, memory.previous), (torch.arange(len(x)), steps - 1)

@@ -16,17 +16,15 @@ import torch
 from torch import Tensor, nn
 
 from metarl.learning.networks.acting import affine, normalised, through_layers
-from metarl.learning.networks.cells.base import Cell
 from metarl.learning.networks.cells.cache import (
     Cache,
     advanced,
-    after_pass,
     fresh_cache,
     is_fresh,
-    kept,
     previous,
     window_and_capacity,
 )
+from metarl.learning.networks.cells.cached import CachedCell
 from metarl.learning.networks.cells.rotary import rotated, rotations
 from metarl.learning.networks.cells.settings import CellSettings, CellSize
 from metarl.learning.networks.cells.windowed import attention_step, entries_to_read, windowed_attention
@@ -65,7 +63,7 @@ class AttentionLayer(nn.Module):
         self.mlp_output = linear(EXPANSION * units, units, RESIDUAL_GAIN, rng)
 
 
-class Attention(Cell[Cache]):
+class Attention(CachedCell):
     """Layers of causal self-attention over the last steps, the current one included.
 
     With inputs x, layer norm N, and heads of d units each, the queries q, keys k and values v of a layer are the parts
@@ -103,7 +101,7 @@ class Attention(Cell[Cache]):
         self.layers = nn.ModuleList(AttentionLayer(units, rng) for _ in range(layers))
         self.norm = nn.LayerNorm(units, dtype=torch.float32)
         nn.init.constant_(self.norm.weight, FEATURE_SCALE)
-        self.outputs, self._heads, self._window, self._capacity = units, heads, window, capacity
+        self.outputs, self._heads, self.window, self._capacity = units, heads, window, capacity
 
     @classmethod
     def build(cls, settings: CellSettings, inputs: int, steps: int, rng: np.random.Generator) -> Self:
@@ -127,30 +125,10 @@ class Attention(Cell[Cache]):
         shapes = [(self._capacity, self.outputs)] * (2 * len(self.layers))
         return fresh_cache(rows, shapes, self.norm.weight.device)
 
-    def forward(self, x: Tensor, memory: Cache) -> tuple[Tensor, Cache]:
-        """The features after each step `[B, L, H]`, and the cache after the last one."""
-        features, joined, before = self._through(x, memory)
-        return features, after_pass(memory, joined, before, x.shape[1], self._window - 1)
-
-    def features_after(self, x: Tensor, memory: Cache, steps: Tensor) -> tuple[Tensor, Cache]:
-        """The features `[B, H]` and the cache after the first `steps` `[B]` of each row, by one pass."""
-        features, joined, before = self._through(x, memory)
-        steps = steps.to(x.device)
-        after = after_pass(memory, joined, before, steps, self._window - 1)
-        return features[torch.arange(len(x), device=x.device), steps - 1], after
-
-    def memory_after(self, x: Tensor, memory: Cache, steps: Tensor) -> Cache:
-        """The cache after the first `steps` `[B]` of each row, by one pass."""
-        return self.features_after(x, memory, steps)[1]
-
-    def keep(self, live: Tensor, new: Cache, old: Cache) -> Cache:
-        """The new cache in rows where `live` `[B]` is True, and the old one in the others."""
-        return kept(live, new, old, self._window - 1)
-
     def _through(self, x: Tensor, memory: Cache) -> tuple[Tensor, list[Tensor], int]:
         """The features of a pass; keys and values `[B, 2 layers, P + L, H]`, those of `P` steps before first; `P`."""
         fresh = is_fresh(memory)
-        before, there = previous(memory, 0 if fresh else self._window - 1)
+        before, there = previous(memory, 0 if fresh else self.window - 1)
         start = memory.position[:1] if fresh else memory.position
         position = start.unsqueeze(1) + torch.arange(x.shape[1], device=x.device)
         rotation = rotations(position, self.outputs // self._heads, x.dtype)
@@ -160,16 +138,16 @@ class Attention(Cell[Cache]):
             key = torch.cat([before[2 * i], rotated(key, rotation)], dim=1)
             value = torch.cat([before[2 * i + 1], value], dim=1)
             query = rotated(query, rotation)
-            x = x + layer.output(windowed_attention(query, key, value, there, self._window, self._heads))
+            x = x + layer.output(windowed_attention(query, key, value, there, self.window, self._heads))
             x = x + layer.mlp_output(layer.mlp(layer.mlp_norm(x)))
             joined += [key, value]
         return self.norm(x), joined, there.shape[1]
 
     def step(self, x: Floats, memory: Cache) -> tuple[Floats, Cache]:
         """`forward` for a single step on a CPU, by NumPy; keys and values are written into the cache in place."""
-        after = advanced(memory, self._window - 1)
+        after = advanced(memory, self.window - 1)
         entries, count = [part.numpy() for part in after.entries], after.length.numpy()
-        span, unread = entries_to_read(count, self._window)
+        span, unread = entries_to_read(count, self.window)
         rows, slot = np.arange(len(x)), count - 1
         rotation = rotations(memory.position, self.outputs // self._heads, torch.float32)
         x = affine(self.input, x)

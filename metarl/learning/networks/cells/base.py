@@ -93,7 +93,11 @@ class Cell(Remembering[MemoryT], Generic[MemoryT]):
     def features_after(self, x: Tensor, memory: MemoryT, steps: Tensor) -> tuple[Tensor, MemoryT]:
         """The features `[B, H]` and the memory after the first `steps` `[B]` of each row of `[B, L, I]`."""
         features: Tensor = self(x, memory)[0]
-        return features[torch.arange(len(x)), steps - 1], self.memory_after(x, memory, steps)
+        return features[torch.arange(len(x)), steps - 1], super().memory_after(x, memory, steps)
+
+    def memory_after(self, x: Tensor, memory: MemoryT, steps: Tensor) -> MemoryT:
+        """The memory after the first `steps` `[B]` of each row of `[B, L, I]`."""
+        return self.features_after(x, memory, steps)[1]
 
     def step(self, x: Floats, memory: MemoryT) -> tuple[Floats, MemoryT]:
         """Continues from a memory over a single step on a CPU, for acting.

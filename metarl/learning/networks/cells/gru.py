@@ -96,10 +96,6 @@ class Gru(Cell[Tensor], nn.GRU):
         features = self(x, memory)[0][torch.arange(len(x)), steps - 1]
         return features, features
 
-    def memory_after(self, x: Tensor, memory: Tensor, steps: Tensor) -> Tensor:
-        """The memory after the first `steps` `[B]` of each row."""
-        return self.features_after(x, memory, steps)[1]
-
     def exported_memory(self, memory: Tensor) -> dict[str, Tensor]:
         """The hidden state, `[1, rows, H]`."""
         return {"memory": memory.unsqueeze(0).clone()}

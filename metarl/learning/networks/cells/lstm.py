@@ -107,10 +107,6 @@ class Lstm(Cell[LstmMemory], nn.LSTM):
             _, (hidden[rows], inner[rows]) = self(x[rows, :length], start)
         return hidden, (hidden, inner)
 
-    def memory_after(self, x: Tensor, memory: LstmMemory, steps: Tensor) -> LstmMemory:
-        """The memory after the first `steps` `[B]` of each row."""
-        return self.features_after(x, memory, steps)[1]
-
     def exported_memory(self, memory: LstmMemory) -> dict[str, Tensor]:
         """Hidden state and cell state, `[2, rows, H]`."""
         return {"memory": torch.stack(memory)}

@@ -83,10 +83,6 @@ class MinGru(Cell[Tensor]):
             y = y + h if i else h
         return y, after
 
-    def memory_after(self, x: Tensor, memory: Tensor, steps: Tensor) -> Tensor:
-        """The memory after the first `steps` `[B]` of each row."""
-        return self.features_after(x, memory, steps)[1]
-
     def features_after(self, x: Tensor, memory: Tensor, steps: Tensor) -> tuple[Tensor, Tensor]:
         """The features `[B, H]` and the memory after the first `steps` `[B]` of each row, by one pass."""
         features, states = self._states(x, memory)

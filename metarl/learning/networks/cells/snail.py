@@ -15,17 +15,15 @@ from torch import Tensor, nn
 from torch.nn.functional import pad
 
 from metarl.learning.networks.acting import affine, logistic_
-from metarl.learning.networks.cells.base import Cell
 from metarl.learning.networks.cells.cache import (
     Cache,
     advanced,
-    after_pass,
     fresh_cache,
     is_fresh,
-    kept,
     previous,
     window_and_capacity,
 )
+from metarl.learning.networks.cells.cached import CachedCell
 from metarl.learning.networks.cells.settings import CellSettings, CellSize
 from metarl.learning.networks.cells.windowed import attention_step, entries_to_read, windowed_attention
 from metarl.learning.networks.modules import linear
@@ -41,7 +39,7 @@ TC_BLOCKS = 2
 """TC blocks before the attention."""
 
 
-class Snail(Cell[Cache]):
+class Snail(CachedCell):
     """An embedding, two TC blocks, attention, and a linear layer.
 
     A TC block for trials of T steps is `ceil(log2 T)` dense blocks. Dense block i convolves all features so far,
@@ -62,7 +60,7 @@ class Snail(Cell[Cache]):
 
     def __init__(self, inputs: int, units: int, steps: int, rng: np.random.Generator) -> None:
         super().__init__()
-        self._window, self._capacity = window_and_capacity(0, steps)
+        self.window, self._capacity = window_and_capacity(0, steps)
         self._dilations = _dilations(steps)
         self._sizes = _sizes(steps)
         self.embedding = linear(inputs, EMBEDDING, 1.0, rng)
@@ -90,32 +88,11 @@ class Snail(Cell[Cache]):
         shapes = [(self._capacity, size) for size in (self._sizes[-2], KEY, VALUE)]
         return fresh_cache(rows, shapes, self.output.weight.device)
 
-    def forward(self, x: Tensor, memory: Cache) -> tuple[Tensor, Cache]:
-        """The features after each step `[B, L, H]`, and the cache after the last one."""
-        features, joined, before = self._through(x, memory)
-        return features, after_pass(memory, joined, before, x.shape[1], self._window - 1)
-
-    def features_after(self, x: Tensor, memory: Cache, steps: Tensor) -> tuple[Tensor, Cache]:
-        """The features `[B, H]` and the cache after the first `steps` `[B]` of each row, by one pass."""
-        features, joined, before = self._through(x, memory)
-        steps = steps.to(x.device)
-        after = after_pass(memory, joined, before, steps, self._window - 1)
-        return features[torch.arange(len(x), device=x.device), steps - 1], after
-
-    def memory_after(self, x: Tensor, memory: Cache, steps: Tensor) -> Cache:
-        """The cache after the first `steps` `[B]` of each row, by one pass."""
-        return self.features_after(x, memory, steps)[1]
-
-    def keep(self, live: Tensor, new: Cache, old: Cache) -> Cache:
-        """The new cache in rows where `live` `[B]` is True, and the old one in the others."""
-        return kept(live, new, old, self._window - 1)
-
     def _dense_blocks(self) -> Iterable[nn.Linear]:
         return cast("Iterable[nn.Linear]", self.convolutions)
 
     def _through(self, x: Tensor, memory: Cache) -> tuple[Tensor, list[Tensor], int]:
-        """The features of a pass; the parts of the cache's entries, those of `P` steps before first; and `P`."""
-        (features, keys, values), there = previous(memory, 0 if is_fresh(memory) else self._window - 1)
+        (features, keys, values), there = previous(memory, 0 if is_fresh(memory) else self.window - 1)
         x = self.embedding(x)
         for layer, size, dilation in zip(self._dense_blocks(), self._sizes[:-1], self._dilations, strict=True):
             inner = x
@@ -123,12 +100,12 @@ class Snail(Cell[Cache]):
             x = torch.cat([x, torch.tanh(update) * torch.sigmoid(gate)], dim=-1)
         query, key, value = self.projection(x).split([KEY, KEY, VALUE], dim=-1)
         joined = [torch.cat(parts, dim=1) for parts in ((features, inner), (keys, key), (values, value))]
-        read = windowed_attention(query, joined[1], joined[2], there, self._window, 1)
+        read = windowed_attention(query, joined[1], joined[2], there, self.window, 1)
         return self.output(torch.cat([x, read], dim=-1)), joined, there.shape[1]
 
     def step(self, x: Floats, memory: Cache) -> tuple[Floats, Cache]:
         """`forward` for a single step on a CPU, by NumPy; features, keys and values are written into the cache."""
-        after = advanced(memory, self._window - 1)
+        after = advanced(memory, self.window - 1)
         features, keys, values = (part.numpy() for part in after.entries)
         count, rows = after.length.numpy(), np.arange(len(x))
         wide = np.empty((len(x), self._sizes[-1] + VALUE), dtype=np.float32)  # features, and the read
@@ -143,7 +120,7 @@ class Snail(Cell[Cache]):
         query, key, value = np.split(affine(self.projection, inner), [KEY, 2 * KEY], axis=1)
         for part, entry in zip((features, keys, values), (wide[:, : self._sizes[-2]], key, value), strict=True):
             part[rows, count - 1] = entry
-        span, unread = entries_to_read(count, self._window)
+        span, unread = entries_to_read(count, self.window)
         wide[:, self._sizes[-1] :] = attention_step(query, keys[:, span], values[:, span], unread, 1)
         return affine(self.output, wide), after
 
