@@ -193,7 +193,7 @@ class PhysicsLimit:
     ) -> None:
         self.cores = cores or available_cores()
         context: Any = multiprocessing.get_context(START_METHOD)
-        barrier = context.Barrier(self.cores)
+        barrier = self._barrier = context.Barrier(self.cores)  # its memory is used anew as soon as nobody here holds it
         self._processes, self._connections = list[Any](), list[Connection]()
         try:
             with ctrl_c_is_ours(later=True):

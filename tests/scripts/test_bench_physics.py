@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 from collections.abc import Iterator
 
@@ -112,6 +113,13 @@ def test_the_limit_is_the_sum_over_processes_and_tells_of_one_that_ends(limit: P
     limit._processes[0].join()
     with pytest.raises(ValueError, match=r"physics limit: got no speed from a process .*, expected"):
         limit.steps_per_second()
+
+
+def test_nothing_else_is_put_into_the_memory_of_a_running_limit(limit: PhysicsLimit) -> None:
+    context = multiprocessing.get_context("forkserver")
+    others = [context.Array("i", [7] * 2, lock=False) for _ in range(16)]
+    assert limit.steps_per_second() > 0
+    assert [list(other) for other in others] == [[7, 7]] * 16
 
 
 def test_an_error_of_a_process_is_one_line() -> None:
