@@ -255,8 +255,14 @@ def iteration_section(agents: Sequence[str], rounds: int) -> tuple[str, list[dic
     return text, rows
 
 
-def page(command: EverythingCommand, progress: Callable[[str], None]) -> tuple[str, str]:
-    """The page, and the short table."""
+def page(command: EverythingCommand, progress: Callable[[str], None], save: Callable[[str], None]) -> tuple[str, str]:
+    """The page, and the short table.
+
+    Args:
+        command: Options of the measurements.
+        progress: Prints what begins.
+        save: Is called with the page so far after each section.
+    """
     families = command.families or tuple(name for name in names(FAMILIES) if name not in LONG)
     about = versions()
     machine, packages = about["machine"], about["packages"]
@@ -289,6 +295,7 @@ def page(command: EverythingCommand, progress: Callable[[str], None]) -> tuple[s
         else:
             text = gpu_section(command.agents, command.rounds)
         texts.append(text)
+        save("\n".join(texts))
     shown: dict[str, dict[str, Any]] = {}
     for row in sorted(updates, key=lambda row: abs(row["tasks"] - 20)):
         shown.setdefault(row["update"], row)
@@ -342,8 +349,15 @@ def main(arguments: Sequence[str]) -> int:
         def progress(what: str) -> None:
             print(f"{time.perf_counter() - begun:6.0f} s: {what}", file=sys.stderr, flush=True)
 
-        text, short = page(command, progress)
+        so_far = command.out.with_name(f"{command.out.stem}.so-far{command.out.suffix}")
+
+        def save(text: str) -> None:
+            write_bytes(so_far, text.encode())
+            progress(f"written so far: {so_far}")
+
+        text, short = page(command, progress, save)
         write_bytes(command.out, text.encode())
+        so_far.unlink()
     if set(command.sections) != {"gpu"}:
         print(short)
     print(f"written: {command.out}")

@@ -233,6 +233,21 @@ def test_a_page_of_the_gpu_alone_says_that_there_is_none(run_metarl) -> None:
     assert "`metarl bench all --sections gpu`" in text
 
 
+def test_sections_that_were_measured_stay_if_a_later_one_fails(run_metarl, monkeypatch) -> None:
+    def fail(*_: object) -> None:
+        raise ValueError("physics limit: got no speed")
+
+    monkeypatch.setattr(everything, "bench_rollout", fail)
+    monkeypatch.setattr(everything, "gpu_section", lambda *_: "## A section")
+    Path("page.md").write_text("old")
+    code, _, err = run_metarl("bench", "all", "--sections", "gpu", "sampling", "--out", "page.md")
+    assert code == 2
+    assert "got no speed" in err
+    assert "written so far: page.so-far.md" in err
+    assert Path("page.so-far.md").read_text().endswith("## A section")
+    assert Path("page.md").read_text() == "old"
+
+
 @pytest.mark.parametrize(
     ("value", "shown"),
     [(None, "-"), (0.0, "0.00"), (0.01234, "0.0123"), (1.234, "1.23"), (12.34, "12.3"), (6_326.02, "6,326"), (7, "7")],
