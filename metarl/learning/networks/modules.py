@@ -26,6 +26,8 @@ POLICY_GAIN = 0.01
 
 Andrychowicz et al. 2021, arXiv:2006.05990.
 """
+INPUT_BIAS = 0.1
+"""Deviation of initial biases before a layer norm, where inputs are about 1."""
 
 
 def orthogonal(rows: int, columns: int, gain: float, rng: np.random.Generator) -> Tensor:
@@ -37,6 +39,15 @@ def orthogonal(rows: int, columns: int, gain: float, rng: np.random.Generator) -
     q, r = np.linalg.qr(rng.standard_normal((max(rows, columns), min(rows, columns))))
     q = q * np.sign(np.diag(r))
     return torch.tensor(gain * (q if rows >= columns else q.T), dtype=torch.float32).contiguous()
+
+
+def biases_before_norm(units: int, rng: np.random.Generator) -> Tensor:
+    """Initial biases `[H]` of an input layer before a layer norm, normal with deviation `INPUT_BIAS`.
+
+    Without them the first input of a trial, often all zeros, would be divided by a deviation of zero, and each layer
+    norm would multiply its gradient by hundreds.
+    """
+    return torch.tensor(INPUT_BIAS * rng.standard_normal(units), dtype=torch.float32)
 
 
 def linear(inputs: int, outputs: int, gain: float, rng: np.random.Generator) -> nn.Linear:

@@ -28,15 +28,12 @@ from metarl.learning.networks.cells.cached import CachedCell
 from metarl.learning.networks.cells.rotary import rotated, rotations
 from metarl.learning.networks.cells.settings import CellSettings, CellSize
 from metarl.learning.networks.cells.windowed import attention_step, entries_to_read, windowed_attention
-from metarl.learning.networks.modules import hidden_layers, linear, orthogonal
+from metarl.learning.networks.modules import biases_before_norm, hidden_layers, linear, orthogonal
 from metarl.types import Floats
 
 EXPANSION = 2
 """Units of an MLP's hidden layer, relative to those of its input. TrMRL and AMAGO have 4; 2 make a third fewer
 operations."""
-INPUT_BIAS = 0.1
-"""Standard deviation of the initial biases of the input layer. Without them the first input of a trial, often all
-zeros, would be divided by a deviation of zero, and its gradient would be hundreds of times the others'."""
 FEATURE_SCALE = 0.3
 """Initial weights of the last layer norm. The features are then about as large as those of a recurrent cell, and the
 same step sizes suit the layers after them."""
@@ -97,7 +94,7 @@ class Attention(CachedCell):
     ) -> None:
         super().__init__()
         self.input = linear(inputs, units, max(1.0, math.sqrt(units / inputs)), rng)
-        self.input.bias = nn.Parameter(torch.tensor(INPUT_BIAS * rng.standard_normal(units), dtype=torch.float32))
+        self.input.bias = nn.Parameter(biases_before_norm(units, rng))
         self.layers = nn.ModuleList(AttentionLayer(units, rng) for _ in range(layers))
         self.norm = nn.LayerNorm(units, dtype=torch.float32)
         nn.init.constant_(self.norm.weight, FEATURE_SCALE)

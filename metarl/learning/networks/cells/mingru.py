@@ -17,7 +17,7 @@ from metarl.learning.networks.acting import affine, logistic_, standardised
 from metarl.learning.networks.cells.base import Cell
 from metarl.learning.networks.cells.scan import gated_scan
 from metarl.learning.networks.cells.settings import CellSettings, CellSize
-from metarl.learning.networks.modules import orthogonal
+from metarl.learning.networks.modules import biases_before_norm, orthogonal
 from metarl.types import Floats
 
 
@@ -33,7 +33,8 @@ class MinGru(Cell[Tensor]):
 
     Candidates c are linear, as in the paper's first form; its form with logarithms needs positive ones. Time constants
     1 / z at zero input are log-uniform between 2 steps and a trial, unit by unit (after Tallec and Ollivier 2018,
-    arXiv:1804.11188). Weights are orthogonal, gate by gate; the other biases are 0.
+    arXiv:1804.11188). Weights are orthogonal, gate by gate; biases of the first layer's candidates are N(0, 0.1^2)
+    (`biases_before_norm`), those of later ones 0.
 
     Args:
         inputs: Size of the input.
@@ -47,6 +48,8 @@ class MinGru(Cell[Tensor]):
         super().__init__()
         self.outputs = units
         self.layers = nn.ModuleList(_layer(inputs if i == 0 else units, units, steps, rng) for i in range(layers))
+        with torch.no_grad():
+            self.layers[0].bias[units:] = biases_before_norm(units, rng)
 
     @classmethod
     def build(cls, settings: CellSettings, inputs: int, steps: int, rng: np.random.Generator) -> Self:

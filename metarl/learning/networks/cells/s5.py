@@ -18,7 +18,7 @@ from metarl.learning.networks.acting import affine, gelu_, logistic_, standardis
 from metarl.learning.networks.cells.base import Cell
 from metarl.learning.networks.cells.scan import rotated_scan
 from metarl.learning.networks.cells.settings import CellSettings, CellSize
-from metarl.learning.networks.modules import linear
+from metarl.learning.networks.modules import biases_before_norm, linear
 from metarl.types import Floats
 
 STEP_SIZES = 1e-3, 1e-1
@@ -86,7 +86,7 @@ class S5Layer(nn.Module):
 
 
 class S5(Cell[Tensor]):
-    """A linear map to `H` numbers, and layers `S5Layer`.
+    """A linear map to `H` numbers, with initial biases N(0, 0.1^2) (`biases_before_norm`), and layers `S5Layer`.
 
     Eigenvalues l start as those of the normal part of HiPPO-LegS for `BLOCK` real states, repeated, step sizes as
     log-uniform in `STEP_SIZES`. Small blocks have more slow rotations, which add up what a trial shows.
@@ -107,6 +107,7 @@ class S5(Cell[Tensor]):
         super().__init__()
         self.outputs = units
         self.enter = linear(inputs, units, 1.0, rng)
+        self.enter.bias = nn.Parameter(biases_before_norm(units, rng))
         self.layers = nn.ModuleList(S5Layer(units, rng) for _ in range(layers))
 
     @classmethod

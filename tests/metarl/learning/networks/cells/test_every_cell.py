@@ -146,6 +146,22 @@ def test_gradients_are_those_of_finite_differences(settings: CellSettings) -> No
         assert float((gradient * direction).sum()) == pytest.approx(slope, rel=1e-5, abs=1e-7)
 
 
+@pytest.mark.parametrize("layers", [1, 2, 3, 5])
+@pytest.mark.parametrize("name", CELLS)
+def test_a_first_input_of_zeros_has_no_larger_gradient_than_others(name: Any, layers: int) -> None:
+    """A layer norm of zeros would multiply it by 300 in each layer."""
+    norms = []
+    for first in (0.0, 1.0):
+        cell = make_cell(CellSettings(cell=name, units=32, cell_layers=layers), 16, 10, np.random.default_rng(0))
+        generator = torch.Generator().manual_seed(1)
+        x, weights = torch.rand(4, 10, 16, generator=generator), torch.randn(4, 10, 32, generator=generator)
+        x[:, 0] *= first
+        loss = (cell(x, cell.fresh_memory(4))[0] * weights).mean()
+        gradients = torch.autograd.grad(loss, list(cell.parameters()), materialize_grads=True)
+        norms.append(float(torch.cat([g.flatten() for g in gradients]).norm()))
+    assert 0.5 < norms[0] / norms[1] < 2.0
+
+
 @every_cell
 def test_gradients_reach_the_memory_that_a_pass_starts_from(settings: CellSettings) -> None:
     cell, x = random_cell(settings), inputs()
