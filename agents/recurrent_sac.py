@@ -175,7 +175,8 @@ class RecurrentSac(TrialActor[Any]):
         parameters = 3 * (cell.parameters + sum(dense_parameters(part) for part in parts))
         every = (actor_critic.policy_network, *[actor_critic.critic_networks] * 4)
         parameters += sum(dense_parameters(network.sizes) for network in every)
-        drawn = config.batch_trials * steps * (3 * config.units + 3 * sum(config.hidden))
+        trials = min(config.batch_trials, config.buffer_trials, size.iterations * size.tasks * size.episodes)
+        drawn = trials * steps * (3 * config.units + 3 * sum(config.hidden))
         return [
             networks_need(parameters, size, "fewer --agent.units or smaller layers (--agent.hidden)"),
             buffer_need(spaces, size, config.episodes_per_trial, config.buffer_trials, len(FLAGS)),

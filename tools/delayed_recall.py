@@ -19,9 +19,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from metarl.files import write_bytes
+
 MEMORIES = {
     **{cell: ("--agent.cell", cell) for cell in ("gru", "lstm", "mingru", "s5", "attention", "snail")},
-    "gru, max": ("--agent.aggregate", "max"),
+    "gru-max": ("--agent.aggregate", "max"),
 }
 """Options of `rl2` by the name of the memory."""
 SMALLER = {1000: ("--tasks", "20", "--episodes", "2")}
@@ -32,7 +34,7 @@ EPISODES = 100
 
 def folder(out: Path, memory: str, delay: int) -> Path:
     """Folder of the run of a memory with a delay."""
-    return out / f"recall-{delay}-{memory.split(', ')[-1]}"
+    return out / f"recall-{delay}-{memory.split('-')[-1]}"
 
 
 def metarl(*words: object) -> str:
@@ -77,7 +79,25 @@ def _finished(run: Path, iterations: int) -> bool:
     if not log.is_file():
         return False
     lines = log.read_text(encoding="utf-8").splitlines()
-    return bool(lines) and json.loads(lines[-1]).get("iteration") == iterations
+    try:
+        return bool(lines) and json.loads(lines[-1]).get("iteration") == iterations
+    except json.JSONDecodeError:  # the run was ended while it wrote the line
+        return False
+
+
+def merged(before: Sequence[Mapping[str, Any]], new: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Rows of earlier calls and of this one, by memory and delay; a new row replaces an old one."""
+    rows = {(row["memory"], row["delay"]): row for row in (*before, *new)}
+    order = list(MEMORIES)
+    return sorted(rows.values(), key=lambda row: (row["delay"], order.index(row["memory"])))
+
+
+def positive(text: str) -> int:
+    """A whole number of at least 1."""
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"got {text}, expected a whole number of at least 1")
+    return number
 
 
 def table(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -113,17 +133,26 @@ def main() -> None:
     """Measures all memories and delays, and writes `recall.json` and `recall.png` beside the runs."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True, help="folder of the runs")
-    parser.add_argument("--memories", nargs="+", choices=list(MEMORIES), default=list(MEMORIES))
-    parser.add_argument("--delays", nargs="+", type=int, default=[50, 200, 1000])
-    parser.add_argument("--iterations", type=int, default=100)
+    options: dict[str, Any] = {"nargs": "+", "default": list(MEMORIES), "choices": list(MEMORIES)}
+    parser.add_argument("--memories", help="memories to measure, all by default", **options)
+    parser.add_argument(
+        "--delays", nargs="+", type=positive, default=[50, 200, 1000], help="steps since the cue (50 200 1000)"
+    )
+    parser.add_argument("--iterations", type=positive, default=100, help="iterations of each training (100)")
     read = parser.parse_args()
+    if read.out.exists() and not read.out.is_dir():
+        parser.error(f"--out: got {read.out}, which is a file, expected a folder")
     read.out.mkdir(parents=True, exist_ok=True)
-    rows = []
+    file = read.out / "recall.json"
+    rows = json.loads(file.read_text(encoding="utf-8")) if file.exists() else []
     for delay in read.delays:
         for memory in read.memories:
-            rows.append(measured(read.out, memory, delay, read.iterations))
-            print(f"{memory}, {delay:,} steps: success {rows[-1]['success']:.2f}", file=sys.stderr, flush=True)
-            (read.out / "recall.json").write_text(json.dumps(rows, indent=1), encoding="utf-8")
+            try:
+                rows = merged(rows, [measured(read.out, memory, delay, read.iterations)])
+            except subprocess.CalledProcessError as error:  # the command has said why
+                parser.exit(2, f"{memory}, {delay:,} steps: {folder(read.out, memory, delay)} failed ({error})\n")
+            write_bytes(file, json.dumps(rows, indent=1).encode())
+            print(f"{memory}, {delay:,} steps: done", file=sys.stderr, flush=True)
     picture(rows, read.out / "recall.png")
     print(table(rows))
 

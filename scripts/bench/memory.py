@@ -127,8 +127,11 @@ def bench_memory(command: MemoryCommand) -> dict[str, Any]:
     Raises:
         ValueError: The device does not exist.
     """
+    for name in ("cells", "steps"):
+        if not getattr(command, name):
+            raise ValueError(f"{name}: got nothing, expected one or more; leave --{name} out for the default")
     device, rows = resolve_device(command.device), []
-    for steps in command.steps:
+    for steps in dict.fromkeys(command.steps):
         measured = {name: MeasuredCell(name, command, steps, device) for name in command.cells}
         rows += _in_turn(measured, command, steps, device)
     about = versions()

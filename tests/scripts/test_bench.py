@@ -349,6 +349,13 @@ def test_memory_measures_every_cell_at_every_length(run_metarl, tmp_path: Path) 
     assert "exists already" in err
 
 
+@pytest.mark.parametrize("name", ["steps", "cells"])
+def test_memory_refuses_an_empty_list(run_metarl, name: str) -> None:
+    code, out, err = run_metarl("bench", "memory", f"--{name}")
+    assert (code, out) == (2, "")
+    assert f"{name}: got nothing" in err
+
+
 def test_the_products_of_compiled_loops_are_counted() -> None:
     """`2 B L G H (I + H)` operations forwards, as much again for the gradients of inputs and of weights each."""
     for name, gates in (("gru", 3), ("lstm", 4)):

@@ -6,6 +6,7 @@ It has all functions that its loops call: Numba's cache on disk looks at the tim
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
@@ -38,6 +39,9 @@ def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
 def _threads(count: int) -> ThreadPoolExecutor:
     """Threads that wait for work."""
     return ThreadPoolExecutor(count, thread_name_prefix="metarl-compiled")
+
+
+os.register_at_fork(after_in_child=_threads.cache_clear)  # threads do not survive a fork
 
 
 def over_rows(loop: Callable[..., None], rows: int, together: int, *arguments: Any) -> None:

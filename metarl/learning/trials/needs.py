@@ -44,7 +44,10 @@ def memories_need(size: RunSize, numbers: int) -> Need:
     """
     rows = size.tasks * size.episodes
     copies = 1 if size.gpu else 2
-    remedy = "fewer --tasks or --episodes, fewer --agent.units, or another --agent.cell"
+    remedy = (
+        "fewer --tasks or --episodes, fewer --agent.units, a shorter --horizon, an --agent.attention-window, or "
+        "another --agent.cell"
+    )
     return Need(
         f"memories of {rows:,} environments, {numbers:,} numbers each,", FLOAT * copies * rows * numbers, remedy
     )

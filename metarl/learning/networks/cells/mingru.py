@@ -6,7 +6,7 @@ Feng et al. 2024, "Were RNNs All We Needed?" (arXiv:2410.01201).
 from __future__ import annotations
 
 import math
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -48,8 +48,9 @@ class MinGru(Cell[Tensor]):
         super().__init__()
         self.outputs = units
         self.layers = nn.ModuleList(_layer(inputs if i == 0 else units, units, steps, rng) for i in range(layers))
+        first: Any = self.layers[0]
         with torch.no_grad():
-            self.layers[0].bias[units:] = biases_before_norm(units, rng)
+            first.bias[units:] = biases_before_norm(units, rng)
 
     @classmethod
     def build(cls, settings: CellSettings, inputs: int, steps: int, rng: np.random.Generator) -> Self:

@@ -103,7 +103,7 @@ class S5(Cell[Tensor]):
 
     def __init__(self, inputs: int, units: int, layers: int, rng: np.random.Generator) -> None:
         if units % 2:
-            raise ValueError(f"units: got {units}, expected an even number where cell is 's5'; change --agent.units")
+            raise ValueError(f"units: got {units}, expected an even number where cell is 's5'; use {units + 1}")
         super().__init__()
         self.outputs = units
         self.enter = linear(inputs, units, 1.0, rng)

@@ -176,7 +176,7 @@ def test_the_gradient_of_an_input_of_zeros_is_not_hundreds_of_times_that_of_othe
 
 @pytest.mark.parametrize(
     ("units", "heads", "possible"),
-    [(8, 3, "possible are 1, 2, 4"), (8, 8, "possible are 1, 2, 4"), (7, 1, "use an even number of units")],
+    [(8, 3, "possible are 1, 2, 4"), (8, 8, "possible are 1, 2, 4"), (7, 2, "use a multiple of 4 units")],
 )
 def test_heads_that_do_not_divide_the_units_are_refused(units: int, heads: int, possible: str) -> None:
     settings = CellSettings(cell="attention", units=units, attention_heads=heads)
