@@ -1,4 +1,4 @@
-"""What cells have in common that keep a cache of their last steps."""
+"""The common part of cells that keep a cache of their last steps."""
 
 from __future__ import annotations
 
