@@ -19,11 +19,13 @@ from metarl.learning.gradient.trust_region import conjugate_gradient
 from metarl.learning.networks.cells.settings import CellName, CellSettings
 from metarl.learning.networks.cells.table import CELLS, make_cell
 from metarl.registry import AGENTS, agent_class, make_family, names
-from metarl.scripts.bench.synthetic import synthetic_batch
+from metarl.scripts.bench.synthetic import synthetic_batch, synthetic_spaces
 from metarl.scripts.bench.update import Shape, sized
 from metarl.scripts.presets import default_settings
 from metarl.seeding import Streams
 from metarl.types import MetaBatch
+from metarl.workers.blocks import Block, InProcess
+from metarl.workers.packed import copied, device_of, pack, unpack
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device here")
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
@@ -34,7 +36,7 @@ def made(name: str, device: torch.device) -> tuple[MetaAgent[Any], MetaBatch]:
     """A fresh agent on the device, and experience that is the same for every device."""
     family = make_family("point-robot")
     config = sized(default_settings(name, "point-robot")[1], SHAPE, 8)
-    spaces = family.spaces(SHAPE.horizon)
+    spaces = synthetic_spaces(family, SHAPE.horizon)
     agents = [agent_class(name)(config, spaces, device=d, rng=Streams(0).learner) for d in (CPU, device)]
     batch, _ = synthetic_batch(agents[0], family, SHAPE.tasks, SHAPE.episodes, SHAPE.horizon, 0)
     return agents[1], batch
@@ -91,6 +93,19 @@ def test_minibatches_that_are_replayed_teach_the_same(name: str) -> None:
         seen = [learned(twin, batch) for _ in range(2)]
     assert off(replayed[0], seen[0]) < 1e-2
     assert off(replayed[1], seen[1]) < 1e-2
+
+
+@pytest.mark.parametrize("name", ["maml-trpo", "pearl", "rl2", "varibad", "recurrent-sac"])
+def test_acting_in_this_process_is_that_of_a_worker(name: str) -> None:
+    (agent, _), family = made(name, GPU), make_family("point-robot")
+    tasks, player = tuple(family.distribution.sample(4, np.random.default_rng(0))), InProcess(family.make_envs)
+    state = agent.begin(tasks, SHAPE.episodes)
+    block, same = (Block(tasks, SHAPE.episodes, SHAPE.horizon, state, Streams(0)) for _ in range(2))
+    ((here, after),) = player.play(agent, [block])
+    ((there, _),) = player.play(unpack(copied(pack(agent.acting_part()))), [unpack(copied(pack(same)))])
+    assert np.array_equal(here.actions, there.actions)
+    assert device_of(after) == device_of(state)
+    agent.adapt(after, here)
 
 
 @pytest.mark.parametrize("cell", CELLS)

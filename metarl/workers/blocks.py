@@ -22,6 +22,7 @@ from metarl.seeding import Streams
 from metarl.stepping import MakeEnvs
 from metarl.types import Actions, Task, Trajectories
 from metarl.vector import TaskVecEnv
+from metarl.workers.packed import copied, device_of, pack, unpack
 
 StateT = TypeVar("StateT")
 
@@ -129,6 +130,9 @@ class Batches:
 class InProcess:
     """Plays blocks one after another in this process; the environments may use all cores.
 
+    An agent on a GPU acts through a copy on the CPU, as in a worker: the networks are small, and each step on a GPU
+    waits for its launches. One that cannot be packed acts on its own device.
+
     Args:
         make_envs: Makes a batch of environments.
     """
@@ -138,7 +142,16 @@ class InProcess:
 
     def play(self, actor: Actor[StateT], blocks: Sequence[Block[StateT]]) -> list[Played[StateT]]:
         """The results of all blocks, in their order."""
-        return [self._batches.play(actor, block) for block in blocks]
+        try:
+            part = actor.acting_part()
+            device = device_of((part, blocks[0].state))
+            on_cpu = None if device.type == "cpu" else unpack(copied(pack(part)))
+        except Exception:  # pickle raises exceptions of several types
+            on_cpu = None
+        if on_cpu is None:
+            return [self._batches.play(actor, block) for block in blocks]
+        played = (self._batches.play(on_cpu, unpack(copied(pack(block)))) for block in blocks)
+        return [(trajectories, unpack(copied(pack(state)), device)) for trajectories, state in played]
 
     def close(self) -> None:
         """Closes the environments."""

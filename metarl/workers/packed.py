@@ -126,13 +126,18 @@ def _tensors_on(device: torch.device) -> Iterator[None]:
 
 
 def device_of(value: Any) -> torch.device:
-    """Device of the first tensor in a value; the CPU if it has none."""
+    """Device of the first tensor in a value that is not on the CPU; the CPU if there is none.
+
+    Raises:
+        Exception: Some part of the value cannot be pickled.
+    """
     found: list[torch.device] = []
 
     class Finder(_Packer):
         def reducer_override(self, value: Any) -> Any:
             if isinstance(value, Tensor):
-                found.append(value.device)
+                if value.device.type != "cpu":
+                    found.append(value.device)
                 return _tensor, (np.zeros(0),)
             return super().reducer_override(value)
 
