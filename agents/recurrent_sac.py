@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from metarl.config import Count, Layers, NonNegative, Positive, Rows, UnitInterval, Units, Whole
-from metarl.learning.device.gpu import send, standard_normal
+from metarl.learning.device.gpu import ReplayedStep, send, standard_normal
 from metarl.learning.experience.actions import ActionMap
 from metarl.learning.experience.columns import Columns
 from metarl.learning.experience.normalisation import DEVIATION_FLOOR
@@ -191,13 +191,13 @@ class RecurrentSac(TrialActor[Any]):
         name, o = "recurrent-sac", spaces.observation_size
         actions = ActionMap.of_bounded(name, spaces)
         actor, critic = (
-            SequenceEncoder[Any](
-                embeddings(config, spaces), cell=config, steps=trial_steps(config, spaces), rng=rng
-            ).to(device)
+            SequenceEncoder[Any](embeddings(config, spaces), cell=config, steps=trial_steps(config, spaces), rng=rng)
             for _ in range(2)
         )
+        target = copy.deepcopy(critic).requires_grad_(False)  # on a GPU its weights would lie apart
+        for encoder in (actor, critic, target):
+            encoder.to(device)
         super().__init__(name, config, spaces, actor, actions, device=device)
-        target = copy.deepcopy(critic).requires_grad_(False)
         self.encoders = {"actor": actor, "critic": critic, "target": target}
         self.recorded = {"policy_output": (spaces.action_size,)}
         self.actor_critic = heads(config, spaces)
@@ -211,6 +211,7 @@ class RecurrentSac(TrialActor[Any]):
         )
         self.replay = TrialReplay(config.buffer_trials, trial_steps(config, spaces), columns)
         self.rng, self.iteration = rng.spawn(1)[0], 0
+        self._replayed = ReplayedStep(self._step)
 
     def acting_part(self) -> RecurrentSac:
         """As `metarl.agent.Actor.acting_part`, with the policy as the only network."""
@@ -264,11 +265,24 @@ class RecurrentSac(TrialActor[Any]):
         return Minibatch(*tensors), trials
 
     def _gradient_step(self, drawn: Minibatch, trials: Trials) -> Tensor:
-        """One step of Adam on all losses, then of the targets; returns the numbers of `METRICS`, `[5]`."""
+        """One gradient step; returns the numbers of `METRICS`, `[5]`.
+
+        On a GPU it is one launch, unless episodes cut returns: their ends are others in each step.
+        """
+        return self._step(*drawn, trials=trials) if self.config.episodes_cut_returns else self._replayed(*drawn)
+
+    def _step(self, *tensors: Tensor, trials: Trials | None = None) -> Tensor:
+        """One step of Adam on all losses, then of the targets; returns the numbers of `METRICS`, `[5]`.
+
+        Args:
+            tensors: The fields of the step's `Minibatch`.
+            trials: The trials themselves, where episodes cut returns.
+        """
+        drawn = Minibatch(*tensors)
         config, p, actor_critic, mask = self.config, self.parameters, self.actor_critic, drawn.mask
         acting, valuing = (self._features(name, drawn.inputs) for name in ("actor", "critic"))
         observations = drawn.inputs[..., : self.spaces.observation_size]
-        targets = self.targets(drawn, trials, acting)
+        targets = self.targets(drawn, acting, trials)
         acting, valuing, observations = (t[:, :-1] for t in (acting, valuing, observations))
         values = actor_critic.critics(p.critics, valuing, drawn.actions, observations)
         critic_loss = sac.critic_loss(values, targets, mask)
@@ -288,17 +302,18 @@ class RecurrentSac(TrialActor[Any]):
             return torch.stack((critic_loss, policy_loss, *means, p.log_temperature.exp().squeeze()))
 
     @torch.no_grad()
-    def targets(self, drawn: Minibatch, trials: Trials, acting: Tensor) -> Tensor:
+    def targets(self, drawn: Minibatch, acting: Tensor, trials: Trials | None = None) -> Tensor:
         """Targets of the critics, `[B, L]`, without a graph.
 
         Args:
             drawn: The data of the gradient step.
-            trials: The trials themselves.
             acting: Features of the policy's encoder, `[B, L + 1, H]`.
+            trials: The trials themselves, where episodes cut returns.
         """
         config, observations = self.config, drawn.inputs[..., : self.spaces.observation_size]
         after = Following(*(t[:, 1:] for t in (acting, self._features("target", drawn.inputs), observations)))
         if config.episodes_cut_returns:
+            assert trials is not None
             after = self._at_the_ends(trials, drawn.inputs, after)
         next_values = sac.soft_values(
             self.actor_critic,

@@ -28,7 +28,7 @@ from metarl.learning.networks.cells.table import cell_size
 from metarl.learning.networks.distributions import Distribution
 from metarl.learning.networks.modules import ActorCritic
 from metarl.learning.networks.perceptron import Activation
-from metarl.learning.networks.vae import TrialTensors, Vae, VaeLearner
+from metarl.learning.networks.vae import REPORTED, TrialTensors, Vae, VaeLearner
 from metarl.learning.ppo.learner import PpoSamples, step_size
 from metarl.learning.ppo.trial_agent import TrialAgent
 from metarl.learning.ppo.trials import TrialSettings
@@ -143,7 +143,8 @@ class Varibad(TrialAgent[BeliefMemory]):
         policy = ActorCritic(
             o + 2 * z, spaces, hidden=config.hidden, activation=config.activation, policy=config, rng=rng
         )
-        self._vae_learner = VaeLearner(self.vae, config.vae_learning_rate, rng.spawn(1)[0])
+        weights = (config.reward_weight, config.transition_weight, config.kl_weight)
+        self._vae_learner = VaeLearner(self.vae, weights, config.vae_learning_rate, rng.spawn(1)[0])
         units = ("mean",) * z + ("log-variance",) * z
         self._belief_moments = Normaliser(2 * z, config.deviation_floor, units, expected=PRIOR_DEVIATION)
         network = BeliefPolicy(encoder, policy, o, self._belief_moments.normalise if config.normalise_belief else None)
@@ -182,18 +183,13 @@ class Varibad(TrialAgent[BeliefMemory]):
     def _update_vae(self, progress: float = 0.0) -> dict[str, float]:
         """Steps of Adam on the bound; returns means over them, and the step size."""
         config, step = self.config, step_size(self.config.vae_learning_rate, self.config.anneal, progress)
-        sums = torch.zeros(4, dtype=torch.float32, device=self._device)
+        sums = torch.zeros(len(REPORTED), dtype=torch.float32, device=self._device)
         for _ in range(config.vae_updates):
             columns, mask = self._replay.sample(config.vae_trials, self._vae_learner.rng)
             trials = self._trial_tensors(columns, mask)
-            elbo = self.vae.estimate(trials, mask, config.elbo_terms, config.decoded_steps, self._vae_learner.rng)
-            loss = elbo.loss(config.reward_weight, config.transition_weight, config.kl_weight)
-            self._vae_learner.step(loss, step)
-            with torch.no_grad():
-                sums += torch.stack([loss, *elbo.means(trials.mask)])
+            sums += self._vae_learner.step(trials, mask, config.elbo_terms, config.decoded_steps, step)
         means = (sums / max(config.vae_updates, 1)).tolist()
-        names = ("loss", "reward_error", "observation_error", "kl")
-        report = {f"vae/{name}": value for name, value in zip(names, means, strict=True)}
+        report = {f"vae/{name}": value for name, value in zip(REPORTED, means, strict=True)}
         return report | {"vae/learning_rate": step} if config.vae_updates else {}
 
     def _trial_tensors(self, columns: Mapping[str, Floats], mask: Bools) -> TrialTensors:

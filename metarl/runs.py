@@ -299,12 +299,15 @@ def resolve_device(name: str) -> torch.device:
 def use_matmul(name: Literal["float32", "tf32"], device: torch.device) -> None:
     """Sets the precision of float32 matrix products on a GPU, for this process.
 
+    cuDNN's passes of recurrent networks have a switch of their own in PyTorch, which allows TF32 by default.
+
     Raises:
         ValueError: The device does not have that precision.
     """
     if name != "float32" and device.type != "cuda":
         raise ValueError(f"matmul: got {name!r} on {device}, expected 'float32'; tf32 needs a GPU")
     torch.set_float32_matmul_precision("highest" if name == "float32" else "high")
+    torch.backends.cudnn.allow_tf32 = name == "tf32"
 
 
 def load(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from metarl.learning.gradient.trust_region import conjugate_gradient
 from metarl.learning.networks.cells.settings import CellName, CellSettings
 from metarl.learning.networks.cells.table import CELLS, make_cell
 from metarl.registry import AGENTS, agent_class, make_family, names
+from metarl.runs import use_matmul
 from metarl.scripts.bench.synthetic import synthetic_batch, synthetic_spaces
 from metarl.scripts.bench.update import Shape, sized
 from metarl.scripts.presets import default_settings
@@ -30,6 +32,11 @@ from metarl.workers.packed import copied, device_of, pack, unpack
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device here")
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
 SHAPE = Shape(tasks=4, episodes=3, horizon=20)
+
+
+@pytest.fixture(autouse=True)
+def _in_float32() -> None:
+    use_matmul("float32", GPU)
 
 
 def made(name: str, device: torch.device) -> tuple[MetaAgent[Any], MetaBatch]:
@@ -83,11 +90,18 @@ def test_a_replayed_update_is_the_same() -> None:
     assert off(replayed[1], seen[1]) < 1e-2
 
 
-@pytest.mark.parametrize("name", ["rl2", "varibad", "oracle"])
-def test_minibatches_that_are_replayed_teach_the_same(name: str) -> None:
+@pytest.mark.parametrize("name", ["rl2", "varibad", "oracle", "recurrent-sac"])
+def test_steps_that_are_replayed_teach_the_same(name: str) -> None:
     agent, batch = made(name, GPU)
     replayed = [learned(agent, batch) for _ in range(2)]
-    assert agent._learner._differentiated.recorded  # type: ignore[attr-defined]
+    found: Any = agent
+    steps = {
+        "varibad": lambda: [found._learner._differentiated, found._vae_learner._differentiated],
+        "recurrent-sac": lambda: [found._replayed],
+    }
+    for step in steps.get(name, lambda: [found._learner._differentiated])():
+        assert step.recorded
+        assert not copy.deepcopy(step).recorded
     twin, _ = made(name, GPU)
     with one_by_one():
         seen = [learned(twin, batch) for _ in range(2)]

@@ -235,7 +235,9 @@ class Measured:
         )
         kind: Any = InBlocks if importlib.util.find_spec("metarl.workers") else InOneProcess
         self._case, self.sampler = case, kind(family, case.family, sizes, streams, workers)
-        on = importlib.import_module("metarl.runs").resolve_device(device)
+        runs = importlib.import_module("metarl.runs")
+        on = runs.resolve_device(device)
+        runs.use_matmul("float32", on)
         self._agent = _agent(case, config, self.sampler.spaces, on, streams.learner)
         while True:
             self.iterate()

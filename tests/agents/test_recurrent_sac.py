@@ -86,7 +86,7 @@ def test_targets_bootstrap_where_a_return_goes_on(
     batch = filled(agent, play)
     agent.replay.add(*stored(batch))
     drawn, trials = agent.draw()
-    targets = agent.targets(drawn, trials, agent._features("actor", drawn.inputs)).numpy()
+    targets = agent.targets(drawn, agent._features("actor", drawn.inputs), trials).numpy()
     seen = [int(n) for n in trials.mask.sum(axis=1)]
     assert sorted(seen) == [7, 8]
     for row, steps in enumerate(seen):

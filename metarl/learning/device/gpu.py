@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -88,6 +89,10 @@ class ReplayedStep:
         assert recording.graph is not None
         recording.graph.replay()
         return recording.output.clone()  # the next replay overwrites it
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> ReplayedStep:
+        """A copy of the step that has recorded nothing: a graph would change the tensors of the original."""
+        return ReplayedStep(copy.deepcopy(self._step, memo))
 
     @property
     def recorded(self) -> bool:

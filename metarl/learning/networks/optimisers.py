@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 import torch
 from torch import Tensor
 from torch.optim.adam import adam
+
+
+def flat_gradient(loss: Tensor, parameters: Sequence[Tensor]) -> Tensor:
+    """The gradient of a loss in all parameters, in order, `[P]`; zero in those that it does not depend on."""
+    return torch.cat([g.flatten() for g in torch.autograd.grad(loss, parameters, materialize_grads=True)])
 
 
 class Adam:
@@ -73,6 +78,13 @@ class Adam:
         )
         if clear:
             self.zero_grad()
+
+    def step_along(self, gradient: Tensor) -> None:
+        """One step along a `flat_gradient` of all parameters."""
+        parts = torch.split(gradient, [p.numel() for p in self._parameters])
+        for parameter, part in zip(self._parameters, parts, strict=True):
+            parameter.grad = part.view_as(parameter)
+        self.step(clear=True)
 
     def tensors(self, prefix: str) -> dict[str, Tensor]:
         """Number of steps and both moments of each parameter, for a checkpoint; zeros before the first step.

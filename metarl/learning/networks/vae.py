@@ -16,10 +16,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from metarl.learning.device.gpu import send
+from metarl.learning.device.gpu import ReplayedStep, send
 from metarl.learning.networks.belief import BeliefEncoder, Posterior
 from metarl.learning.networks.modules import HIDDEN_GAIN, linear
-from metarl.learning.networks.optimisers import Adam
+from metarl.learning.networks.optimisers import Adam, flat_gradient
 from metarl.learning.saving import restore_generator
 from metarl.types import Bools
 
@@ -220,30 +220,19 @@ class Vae(nn.Module):
             return Elbo(rewards, torch.zeros_like(rewards), kl)
         return Elbo(rewards, summed_error(self.transition(latents, before), after, prefixes, decoded), kl)
 
-    def estimate(
-        self, trials: TrialTensors, mask: Bools, elbo_terms: int, decoded_steps: int, rng: np.random.Generator
-    ) -> Elbo:
-        """The parts of the bound, from prefixes, steps and latents drawn at random.
 
-        Args:
-            trials: `[B, L, ...]`.
-            mask: `[B, L]`, True on the steps that happened, in the host's memory.
-            elbo_terms: Prefixes of each trial; 0 for all.
-            decoded_steps: Steps of each trial; 0 for all.
-            rng: Source of prefixes, steps and latents.
-        """
-        device = trials.mask.device
-        prefixes, decoded = (choose_steps(mask, count, device, rng) for count in (elbo_terms, decoded_steps))
-        latent = self.encoder.mean.out_features
-        noise = rng.standard_normal((*prefixes.steps.shape, latent), dtype=np.float32)
-        return self.elbo(trials, prefixes, decoded, send(noise, device))
+REPORTED = ("loss", "reward_error", "observation_error", "kl")
+"""Metrics of a step of `VaeLearner`."""
 
 
 class VaeLearner:
     """A variational auto-encoder, its Adam state, and the generator of its training's random numbers.
 
+    On a GPU the gradients of a step are one launch, once its shapes have repeated (`ReplayedStep`).
+
     Args:
         vae: Encoder and decoders.
+        weights: Weights of the loss, as in `Elbo.loss`: of rewards, transitions and KL.
         learning_rate: Step size of Adam.
         rng: The generator. Its state is part of the checkpoint.
 
@@ -251,16 +240,45 @@ class VaeLearner:
         rng: The generator.
     """
 
-    def __init__(self, vae: Vae, learning_rate: float, rng: np.random.Generator) -> None:
-        self._parameters, self.rng = dict(vae.named_parameters()), rng
+    def __init__(
+        self, vae: Vae, weights: tuple[float, float, float], learning_rate: float, rng: np.random.Generator
+    ) -> None:
+        self._vae, self._weights, self.rng = vae, weights, rng
+        self._parameters = dict(vae.named_parameters())
         self._adam = Adam(self._parameters.values(), learning_rate, fused=True)
+        self._differentiated = ReplayedStep(self._differentiate)
 
-    def step(self, loss: Tensor, step_size: float) -> None:
-        """One step of Adam that decreases a loss."""
+    def step(self, trials: TrialTensors, mask: Bools, elbo_terms: int, decoded_steps: int, step_size: float) -> Tensor:
+        """One step of Adam that decreases the loss, estimated from prefixes, steps and latents drawn at random.
+
+        Args:
+            trials: `[B, L, ...]`.
+            mask: `[B, L]`, True on the steps that happened, in the host's memory.
+            elbo_terms: Prefixes of each trial; 0 for all.
+            decoded_steps: Steps of each trial; 0 for all.
+            step_size: Step size.
+
+        Returns:
+            The numbers of `REPORTED`, `[4]`.
+        """
+        device = trials.mask.device
+        prefixes, decoded = (choose_steps(mask, count, device, self.rng) for count in (elbo_terms, decoded_steps))
+        latent = self._vae.encoder.mean.out_features
+        noise = self.rng.standard_normal((*prefixes.steps.shape, latent), dtype=np.float32)
+        total = self._differentiated(*trials, *prefixes, *decoded, send(noise, device))
         self._adam.step_size = step_size
-        self._adam.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        self._adam.step()
+        self._adam.step_along(total[: -len(REPORTED)])
+        return total[-len(REPORTED) :]
+
+    def _differentiate(self, *tensors: Tensor) -> Tensor:
+        """Gradient of the loss and the numbers of `REPORTED`, `[P + 4]`, from the tensors of `Vae.elbo`."""
+        *of_trials, prefixes, prefix_weight, steps, step_weight, noise = tensors
+        trials = TrialTensors(*of_trials)
+        elbo = self._vae.elbo(trials, Chosen(prefixes, prefix_weight), Chosen(steps, step_weight), noise)
+        loss = elbo.loss(*self._weights)
+        gradient = flat_gradient(loss, list(self._parameters.values()))
+        with torch.no_grad():
+            return torch.cat([gradient, torch.stack([loss, *elbo.means(trials.mask)])])
 
     def tensors(self) -> dict[str, Tensor]:
         """Parameters (`vae.NAME`) and Adam's state of each (`vae_adam`)."""

@@ -20,7 +20,7 @@ from metarl.learning.device.gpu import ReplayedStep, send
 from metarl.learning.experience.normalisation import DEVIATION_FLOOR
 from metarl.learning.networks.distributions import Distribution
 from metarl.learning.networks.modules import PolicyHead, PolicySettings
-from metarl.learning.networks.optimisers import Adam
+from metarl.learning.networks.optimisers import Adam, flat_gradient
 from metarl.learning.saving import restore_generator
 from metarl.types import Bools, Floats
 
@@ -219,7 +219,8 @@ class PpoLearner:
             norm = gradient.norm()
             if settings.max_gradient_norm:
                 gradient *= (settings.max_gradient_norm / (norm + 1e-6)).clamp(max=1.0)
-            self._step(gradient)
+            self._adam.step_along(gradient)
+            self._project()
             reports.append(torch.cat([report, norm.unsqueeze(0)]))
         means, last = torch.stack(reports).mean(dim=0).tolist(), torch.stack(reports[-parts:]).mean(dim=0).tolist()
         names = (*REPORTED, "gradient_norm")
@@ -258,23 +259,12 @@ class PpoLearner:
             error = value_loss(values, part.targets, weights)
         entropy = (weights * distribution.entropy()).sum()
         loss = policy_loss + settings.value_weight * error - settings.entropy_weight * entropy
-        gradients = torch.autograd.grad(loss, list(self._parameters.values()), materialize_grads=True)
+        gradient = flat_gradient(loss, list(self._parameters.values()))
         with torch.no_grad():
             log_ratio = log_probs - part.log_probs
             kl = (weights * (log_ratio.exp() - 1.0 - log_ratio)).sum()
             clipped = (weights * ((log_ratio.exp() - 1.0).abs() > settings.clip)).sum()
-            return torch.cat(
-                [*(g.flatten() for g in gradients), torch.stack([policy_loss, error, entropy, clipped, kl])]
-            )
-
-    def _step(self, gradient: Tensor) -> None:
-        """A step of Adam along a gradient `[P]`."""
-        parameters = list(self._parameters.values())
-        parts = torch.split(gradient, [p.numel() for p in parameters])
-        for parameter, part in zip(parameters, parts, strict=True):
-            parameter.grad = part.view_as(parameter)
-        self._adam.step(clear=True)
-        self._project()
+            return torch.cat([gradient, torch.stack([policy_loss, error, entropy, clipped, kl])])
 
     def _project(self) -> None:
         """Keeps the policy's deviations within their bounds."""
