@@ -77,17 +77,18 @@ def start_process(make: Callable[[], BaseProcess]) -> BaseProcess:
     Args:
         make: Makes the process.
     """
-    for wait in RESTARTS:
+    waits = iter(RESTARTS)
+    while True:
+        process = make()
         try:
-            process = make()
             process.start()
             return process
         except (EOFError, ConnectionError):
-            time.sleep(wait)
-            _ensure_running()
-    process = make()
-    process.start()
-    return process
+            wait = next(waits, None)
+            if wait is None:
+                raise
+        time.sleep(wait)
+        _ensure_running()
 
 
 def environment() -> dict[str, str]:

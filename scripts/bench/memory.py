@@ -19,7 +19,7 @@ from metarl.config import Rounds, Rows, RowsOrOwn, Seed, Units, check
 from metarl.files import write_bytes
 from metarl.learning.device.process import threads
 from metarl.learning.networks.cells.base import leaves
-from metarl.learning.networks.cells.settings import CellName, CellSettings
+from metarl.learning.networks.cells.settings import READ, CellName, CellSettings
 from metarl.learning.networks.cells.table import CELLS, make_cell
 from metarl.report import literal
 from metarl.runs import resolve_device, versions
@@ -78,12 +78,8 @@ class MeasuredCell:
     """
 
     def __init__(self, name: CellName, command: MemoryCommand, steps: int, device: torch.device) -> None:
-        settings = CellSettings(
-            cell=name,
-            units=command.units,
-            cell_layers=command.cell_layers,
-            attention_window=command.attention_window,
-        )
+        given = {key: getattr(command, key) for key in ("cell_layers", "attention_window") if name in READ[key]}
+        settings = CellSettings(cell=name, units=command.units, **given)
         rng = np.random.default_rng(command.seed)
         self.cell = make_cell(settings, command.units, steps, rng).to(device)
         self._rows = command.rows

@@ -12,12 +12,13 @@ import tyro
 
 from metarl.agent import MetaAgent
 from metarl.config import Rounds, RowsOrOwn, Seed, check
+from metarl.learning.device.gpu import one_by_one
 from metarl.registry import agent_class
 from metarl.scripts.common import option_value, parse
 from metarl.scripts.presets import PresetName, default_settings
-from metarl.scripts.reference.agents import reference
+from metarl.scripts.reference.agents import plain_agent, reference
 from metarl.seeding import Streams
-from metarl.types import Spaces
+from metarl.types import MetaBatch, Spaces
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,4 +95,12 @@ def contenders(
     """
     kind: type[MetaAgent[Any]] = agent_class(command.agent)
     ours = kind.build(config, spaces, device=device, rng=Streams(command.seed).learner)
-    return {"ours": ours, "reference": reference(command.agent)(ours)} if with_reference else {"ours": ours}
+    if not with_reference:
+        return {"ours": ours}
+    plain = reference(command.agent)(ours)
+
+    def meta_update(batch: MetaBatch[Any]) -> dict[str, float]:
+        with one_by_one():  # a loop that was recorded as one launch would not be plain
+            return plain.meta_update(batch)
+
+    return {"ours": ours, "reference": plain_agent(plain, meta_update=meta_update)}

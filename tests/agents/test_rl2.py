@@ -27,7 +27,7 @@ LENGTHS = [[[5, 2], [1, 5], [3, 4]], [[4, 5], [5, 1], [5, 5]], [[5, 5], [2, 3], 
 
 def make(spaces: Spaces, seed: int = 0, **settings: Any) -> Rl2:
     """A small agent none of whose parameters is zero."""
-    config = Rl2Config(**{"units": 6, "attention_heads": 3, "encoder": (5,), "episodes_per_trial": 3, **settings})
+    config = Rl2Config(**{"units": 8, "encoder": (5,), "episodes_per_trial": 3, **settings})
     agent = Rl2(config, spaces, device=torch.device("cpu"), rng=np.random.default_rng(seed))
     generator = torch.Generator().manual_seed(seed)
     tensors = {

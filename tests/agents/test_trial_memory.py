@@ -18,18 +18,19 @@ from metarl.types import Spaces, Step, Task, Trajectories
 
 SMALL = {
     "units": 6,
-    "attention_heads": 3,
     "encoder": (5,),
     "hidden": (7,),
     "decoder": (6,),
     "latent": 2,
     "episodes_per_trial": 3,
 }
+OF_CELL: dict[str, dict[str, Any]] = {cell: {"cell": cell} for cell in CELLS}
+OF_CELL["attention"] |= {"attention_heads": 3}  # which divide the units
 AGENTS: dict[str, tuple[str, dict[str, Any]]] = {
-    **{f"rl2 {cell}": ("rl2", {"cell": cell}) for cell in CELLS},
+    **{f"rl2 {cell}": ("rl2", settings) for cell, settings in OF_CELL.items()},
     "rl2 aggregated": ("rl2", {"aggregate": "max"}),
     "rl2 hypernetwork": ("rl2", {"head": "hypernetwork"}),
-    **{f"varibad {cell}": ("varibad", {"cell": cell}) for cell in CELLS if cell != "gru"},
+    **{f"varibad {cell}": ("varibad", settings) for cell, settings in OF_CELL.items() if cell != "gru"},
     "varibad": ("varibad", {}),
     "varibad aggregated": ("varibad", {"aggregate": "max"}),
     "recurrent-sac": ("recurrent-sac", {}),

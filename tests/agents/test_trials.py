@@ -19,8 +19,7 @@ CUT = np.array([[[1, 1], [0, 1], [1, 0]], [[0, 1], [1, 1], [1, 0]], [[1, 0], [1,
 """Episodes that a time limit cut; the others end by themselves."""
 TASKS = tuple(Task.of("noise", number=i) for i in range(3))
 SMALL = {
-    "units": 6,
-    "attention_heads": 3,
+    "units": 8,
     "encoder": (5,),
     "hidden": (7,),
     "decoder": (6,),

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
 from typing import Any, Literal, NamedTuple
 
 from metarl.config import Rounds, RowsOrOwn, Units
@@ -10,9 +11,17 @@ from metarl.config import Rounds, RowsOrOwn, Units
 CellName = Literal["gru", "lstm", "mingru", "s5", "attention", "snail"]
 
 
+READ: Mapping[str, tuple[CellName, ...]] = {
+    "cell_layers": ("mingru", "s5", "attention"),
+    "attention_heads": ("attention",),
+    "attention_window": ("attention",),
+}
+"""Settings that only some cells read."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class CellSettings:
-    """Settings of the memory of an agent. Each cell reads those that it has a use for."""
+    """Settings of the memory of an agent."""
 
     cell: CellName = "gru"
     """Kind of memory; the page docs/memory.md compares them."""
@@ -31,6 +40,23 @@ class CellSettings:
         """The settings that the reader of an exported policy needs to compute the cell."""
         names = ("cell", "cell_layers", "attention_heads", "attention_window", "aggregate")
         return {name: getattr(self, name) for name in names}
+
+
+def check_read(settings: CellSettings) -> None:
+    """Checks that a setting without effect has its default.
+
+    Raises:
+        ValueError: A setting that the cell does not read has another value.
+    """
+    defaults = {field.name: field.default for field in fields(CellSettings)}
+    for name, cells in READ.items():
+        value = getattr(settings, name)
+        if settings.cell not in cells and value != defaults[name]:
+            possible = " or ".join(cells)
+            raise ValueError(
+                f"{name}: got {value} with cell {settings.cell!r}, which has no such setting; leave it out, or use "
+                f"cell {possible}"
+            )
 
 
 class CellSize(NamedTuple):

@@ -14,7 +14,7 @@ from metarl.learning.networks.cells.gru import Gru
 from metarl.learning.networks.cells.lstm import Lstm
 from metarl.learning.networks.cells.mingru import MinGru
 from metarl.learning.networks.cells.s5 import S5
-from metarl.learning.networks.cells.settings import CellName, CellSettings, CellSize
+from metarl.learning.networks.cells.settings import CellName, CellSettings, CellSize, check_read
 from metarl.learning.networks.cells.snail import Snail
 
 
@@ -51,6 +51,7 @@ def make_cell(settings: CellSettings, inputs: int, steps: int, rng: np.random.Ge
     Raises:
         ValueError: Settings do not fit together.
     """
+    check_read(settings)
     kind = CELLS[settings.cell]
     if settings.aggregate == "none":
         return kind.build(settings, inputs, steps, rng)

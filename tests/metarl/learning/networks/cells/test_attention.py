@@ -10,7 +10,6 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from agents.rl2 import Rl2Config
 from metarl.learning.networks.cells.attention import Attention
 from metarl.learning.networks.cells.base import mapped
 from metarl.learning.networks.cells.cache import Cache
@@ -184,4 +183,3 @@ def test_heads_that_do_not_divide_the_units_are_refused(units: int, heads: int, 
         make_cell(settings, INPUTS, STEPS, np.random.default_rng(0))
     with pytest.raises(ValueError, match="attention_heads"):
         cell_size(settings, INPUTS, STEPS)
-    assert cell_size(Rl2Config(cell="gru", units=units, attention_heads=heads), INPUTS, STEPS).memory == units
