@@ -297,9 +297,7 @@ def resolve_device(name: str) -> torch.device:
 
 
 def use_matmul(name: Literal["float32", "tf32"], device: torch.device) -> None:
-    """Sets the precision of float32 matrix products on a GPU, for this process.
-
-    cuDNN's passes of recurrent networks have a switch of their own in PyTorch, which allows TF32 by default.
+    """Sets the precision of float32 matrix products on a GPU, cuDNN's recurrent passes included, for this process.
 
     Raises:
         ValueError: The device does not have that precision.
@@ -385,11 +383,9 @@ def _git_commit() -> str | None:
     folder = Path(__file__).resolve().parent.parent
     if not (folder / ".git").exists():
         return None
+    calls = ["git", "rev-parse", "HEAD"], ["git", "status", "--porcelain"]
     try:
-        commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=folder, capture_output=True, text=True, timeout=10)
-        status = subprocess.run(
-            ["git", "status", "--porcelain"], cwd=folder, capture_output=True, text=True, timeout=10
-        )
+        commit, status = (subprocess.run(c, cwd=folder, capture_output=True, text=True, timeout=10) for c in calls)
     except (OSError, subprocess.SubprocessError):
         return None
     return commit.stdout.strip() + ("+" if status.stdout.strip() else "") if commit.returncode == 0 else None
