@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 
@@ -29,6 +30,12 @@ class LowerBound:
         """The nearest feasible parameters, `[..., P]`."""
         parameters[..., self.where].clamp_(min=self.value)
         return parameters
+
+    def projected(self, parameters: Tensor) -> Tensor:
+        """`project_` of a copy, differentiable."""
+        held = torch.zeros_like(parameters, dtype=torch.bool)
+        held[..., self.where] = self.broken(parameters)
+        return torch.where(held, self.value, parameters)
 
     def broken(self, parameters: Tensor) -> Tensor:
         """Mask of the bounded entries below the bound, `[..., n]`.
