@@ -96,8 +96,8 @@ def policy_evidence(
     if first_order:
         return Evidence(losses, linear.vjp(linear.cotangents(of)), statistics)
     derivatives = LossDerivatives(linear, HeadAutograd(linear.distribution, of))
-    known = _LossAndGradient.apply(parameters, losses, derivatives)  # type: ignore[no-untyped-call]
-    return Evidence(*known, statistics=statistics)
+    known: tuple[Tensor, Tensor] = _LossAndGradient.apply(parameters, losses, derivatives)  # type: ignore[no-untyped-call]
+    return Evidence(known[0], known[1], statistics)
 
 
 class _LossAndGradient(torch.autograd.Function):
