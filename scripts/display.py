@@ -80,7 +80,7 @@ class TrainingDisplay:
             **({f"return {self._first}" if last else "return": f"{metrics['return/0']:.1f}"}),
             **({self._last: f"{metrics[f'return/{last}']:.1f}"} if last else {}),
             "s/iteration": f"{elapsed / done:.1f}",
-            "in all": clock(elapsed / done * (self._iterations - self._start.iteration)),
+            "total about": clock(elapsed / done * (self._iterations - self._start.iteration)),
             "time left": clock(elapsed / done * (self._iterations - progress.iteration)),
         }
         self._diverged += int(metrics.get("diverged_episodes", 0))

@@ -64,6 +64,8 @@ class WorkerChoice:
         count = self.number(blocks, most)
         where = f"{count} worker process{'es' if count > 1 else ''}" if count else "this process"
         chosen = f", chosen by {available_cores()} cores" if self.count is None else ""
+        if self.count is not None and self.count > count:
+            chosen = f" ({self.count} asked for; at most one per block: --blocks)"
         return f"sampling: {work}, {where}{chosen}"
 
 

@@ -62,6 +62,13 @@ def test_auto_keeps_cores_busy(monkeypatch: pytest.MonkeyPatch, cores: int, bloc
     assert isinstance(make_player(read_workers("0"), make_family("point-robot"), "point-robot", blocks), InProcess)
 
 
+def test_fewer_workers_than_were_asked_for_are_explained() -> None:
+    assert read_workers("6").in_words(2) == (
+        "sampling: 2 blocks of tasks, 2 worker processes (6 asked for; at most one per block: --blocks)"
+    )
+    assert "asked" not in read_workers("2").in_words(2)
+
+
 def test_the_forms_of_workers() -> None:
     assert read_workers("3", silent=5.0) == WorkerChoice(3, silent=5.0)
     assert read_workers("ray") == WorkerChoice(None, True)

@@ -164,6 +164,6 @@ def _check(settings: CellSettings) -> None:
     if units % (2 * heads):
         possible = [str(n) for n in range(1, min(units // 2, 64) + 1) if units % (2 * n) == 0]
         raise ValueError(
-            f"attention_heads: got {heads} with {units} units, expected heads of an even size; "
+            f"attention_heads: got {heads} with {units} units, expected a divisor that leaves heads of an even size; "
             + (f"possible are {', '.join(possible)}" if possible else f"use a multiple of {2 * heads} units")
         )

@@ -52,10 +52,9 @@ def check_read(settings: CellSettings) -> None:
     for name, cells in READ.items():
         value = getattr(settings, name)
         if settings.cell not in cells and value != defaults[name]:
-            possible = " or ".join(cells)
             raise ValueError(
                 f"{name}: got {value} with cell {settings.cell!r}, which has no such setting; leave it out, or use "
-                f"cell {possible}"
+                f"one of the cells {', '.join(cells)}"
             )
 
 
