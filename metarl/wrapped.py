@@ -126,6 +126,8 @@ class Learner(nn.Module):
             raise ValueError(f"module: got parameters of {' and '.join(kinds)}, expected one type on one device")
         self.module, self.rule, self.first_order = module, rule, first_order
         self._names = tuple(adapted)
+        self._recurrent = any(isinstance(part, nn.RNNBase) for part in module.modules())
+        self._weight_norm = next((name for name, part in module.named_modules() if _is_weight_norm(part)), None)
         start = self.flat().detach()
         own = rule.initial(start.cpu(), Streams(seed).learner).to(start)
         if len(own):
@@ -142,6 +144,9 @@ class Learner(nn.Module):
 
         Args:
             first_order: Treat losses and gradients of the adaptation as constants; by default as the learner says.
+
+        Raises:
+            ValueError: The order is second, and the module has a `weight_norm`.
         """
         with torch.enable_grad():
             start = self.flat()
@@ -190,11 +195,19 @@ class Clone:
     Attributes:
         learner: Its learner.
         first_order: As given.
+
+    Raises:
+        ValueError: The order is second, and the module has a `weight_norm`.
     """
 
     def __init__(
         self, learner: Learner, parameters: Tensor, memory: Any, buffers: dict[str, Tensor], *, first_order: bool
     ) -> None:
+        if not first_order and learner._weight_norm is not None:
+            raise ValueError(
+                f"clone: {learner._weight_norm} is PyTorch's weight_norm, whose second derivative is wrong; "
+                "use first_order=True, or compute g * v / |v| in the module"
+            )
         self.learner, self.first_order = learner, first_order
         self._parameters, self._memory, self._buffers = parameters, memory, buffers
 
@@ -202,7 +215,7 @@ class Clone:
         """The module's result at the adapted parameters."""
         buffers = {name: buffer.clone() for name, buffer in self._buffers.items()}  # the module may write to them
         state = {**self.learner.named(self._parameters[0]), **buffers}
-        with _kernels(self.learner.module, second_order=not self.first_order):
+        with _kernels(recurrent=self.learner._recurrent, second_order=not self.first_order):
             result = functional_call(self.learner.module, state, args, kwargs)
         self._buffers = {name: state[name] for name in buffers}  # also those that the module replaced
         return result
@@ -270,8 +283,14 @@ class Clone:
         }
 
 
+def _is_weight_norm(part: nn.Module) -> bool:
+    """Whether a module is the parametrisation `weight_norm`, or has its older form as a hook."""
+    hooks = (type(hook).__name__ == "WeightNorm" for hook in part._forward_pre_hooks.values())
+    return type(part).__name__ == "_WeightNorm" or any(hooks)
+
+
 @contextmanager
-def _kernels(module: nn.Module, *, second_order: bool) -> Iterator[None]:
+def _kernels(*, recurrent: bool, second_order: bool) -> Iterator[None]:
     """Kernels that have the derivatives needed.
 
     Fused attention has no second derivative. Recurrent networks of cuDNN have none either, and move the weights that
@@ -279,12 +298,12 @@ def _kernels(module: nn.Module, *, second_order: bool) -> Iterator[None]:
     """
     graph, cudnn = torch.is_grad_enabled(), torch.backends.cudnn
     before = cudnn.enabled
-    recurrent = graph and before and any(isinstance(part, nn.RNNBase) for part in module.modules())
+    without_cudnn = graph and before and recurrent
     try:
-        if recurrent:
+        if without_cudnn:
             cudnn.enabled = False
         with sdpa_kernel(SDPBackend.MATH) if graph and second_order else nullcontext():
             yield
     finally:
-        if recurrent:
+        if without_cudnn:
             cudnn.enabled = before

@@ -222,9 +222,10 @@ def test_a_rule_of_first_order_sees_no_graph() -> None:
 
     fast = metarl.wrap(module, Seen(LR), first_order=True).clone()
     fast.adapt(mse_loss(fast(x), y), mse_loss(fast(x), y).reshape(1))
+    second = metarl.wrap(module, Seen(LR)).clone()
+    loss = mse_loss(second(x), y)
     with pytest.raises(AssertionError):
-        second = metarl.wrap(module, Seen(LR)).clone()
-        second.adapt(mse_loss(second(x), y))
+        second.adapt(loss)
 
 
 # Clones -------------------------------------------------------------------------------------------------------
