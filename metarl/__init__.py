@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from metarl.types import Task as Task
     from metarl.types import Trajectories as Trajectories
     from metarl.vector import TaskVecEnv as TaskVecEnv
+    from metarl.wrapped import wrap as wrap
 
 __version__ = "0.1.0"
 
@@ -50,6 +51,7 @@ _HOME = {
     "metarl.training": ("meta_train",),
     "metarl.types": ("Action", "MetaBatch", "Spaces", "Step", "Task", "Trajectories"),
     "metarl.vector": ("TaskVecEnv",),
+    "metarl.wrapped": ("wrap",),
 }
 _MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
 __all__ = ["__version__", *sorted(_MODULE_OF)]
