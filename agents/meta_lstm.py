@@ -28,7 +28,7 @@ class MetaLstm(RuleAgent[MetaLstmConfig]):
     """The LSTM meta-learner as a `metarl.agent.MetaAgent`; its state is a `RuleState`. Built like a `GradientAgent`."""
 
     Config: ClassVar[type] = MetaLstmConfig
-    summary: ClassVar[str] = "adapts by a learned LSTM per parameter, which reads policy gradients (Ravi et al. 2017)"
+    summary: ClassVar[str] = "adapts by a learned LSTM per parameter, of policy gradients (Ravi and Larochelle 2017)"
 
     @classmethod
     def rule_size(cls, config: MetaLstmConfig, spaces: Spaces) -> RuleSize:

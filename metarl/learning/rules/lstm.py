@@ -113,15 +113,15 @@ class LstmRule:
         m, units = len(parameters), self.units
         # Units before coordinates, [M, 4 H, P]: the gates of a task are contiguous.
         weights = {name: t.expand(m, *t.shape[1:]) for name, t in self.layout.split(own.unsqueeze(0)).items()}
-        of_loss, of_gradient = weights["of_evidence"].split(INPUTS // 2, dim=2)
+        of_loss, of_gradient = torch.split(weights["of_evidence"], INPUTS // 2, dim=2)
         of_task = torch.baddbmm(weights["bias"], of_loss, preprocessed(evidence.loss.unsqueeze(1)))  # [M, 4 H, 1]
         gates = torch.bmm(of_gradient, preprocessed(evidence.gradient)) + of_task  # [M, 4 H, P]
         gates = torch.baddbmm(gates, weights["of_hidden"], memory.hidden)
-        sigmoids, candidate = gates.split([3 * units, units], dim=1)
+        sigmoids, candidate = torch.split(gates, [3 * units, units], dim=1)
         enter, keep, show = sigmoids.sigmoid().chunk(3, dim=1)
         cell = keep * memory.cell + enter * candidate.tanh()
         hidden = show * cell.tanh()
-        of_hidden, of_parameter, of_last = weights["gate_weight"].split([units, 1, 1], dim=2)
+        of_hidden, of_parameter, of_last = torch.split(weights["gate_weight"], [units, 1, 1], dim=2)
         last = torch.stack([memory.forget, memory.step_size], dim=1)  # [M, 2, P]
         both = torch.bmm(of_hidden, hidden) + of_parameter * parameters.unsqueeze(1) + of_last * last
         forget, step_size = (both + weights["gate_bias"].unsqueeze(2)).sigmoid().unbind(dim=1)
