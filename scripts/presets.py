@@ -199,6 +199,20 @@ PRESETS: dict[tuple[str, str], Preset] = {
     ),
     ("meta-sgd", "half-cheetah-vel"): Preset(training={"iterations": 90}, agent={"action_scale": 10.0}, source=AS_MAML),
     ("meta-sgd", "half-cheetah-dir"): Preset(training={"iterations": 60}, agent={"action_scale": 10.0}, source=AS_MAML),
+    ("meta-lstm", "point-robot"): Preset(
+        training={"iterations": 50}, source=f"sizes of maml-trpo; {OWN_RUNS}: nearly flat from 30 on"
+    ),
+    ("meta-lstm", "half-cheetah-vel"): Preset(
+        training={"iterations": 90}, agent={"action_scale": 10.0}, source=AS_MAML
+    ),
+    ("meta-lstm", "half-cheetah-dir"): Preset(
+        training={"iterations": 60}, agent={"action_scale": 10.0}, source=AS_MAML
+    ),
+    ("gbml", "point-robot"): Preset(
+        training={"iterations": 50}, source=f"sizes of maml-trpo; {OWN_RUNS}: nearly flat from 25 on"
+    ),
+    ("gbml", "half-cheetah-vel"): Preset(training={"iterations": 90}, agent={"action_scale": 10.0}, source=AS_MAML),
+    ("gbml", "half-cheetah-dir"): Preset(training={"iterations": 60}, agent={"action_scale": 10.0}, source=AS_MAML),
     ("reptile", "point-robot"): Preset(
         training={"iterations": 100},
         source=f"sizes of maml-trpo; {OWN_RUNS}: still improving at 100",

@@ -151,7 +151,7 @@ def test_a_step_is_recorded_anew_for_another_shape_and_never_made_twice() -> Non
 
 
 @pytest.mark.filterwarnings("ignore:Synchronization debug mode is a prototype")
-@pytest.mark.parametrize("name", ["maml-trpo", "fomaml", "meta-sgd"])
+@pytest.mark.parametrize("name", ["maml-trpo", "fomaml", "meta-sgd", "meta-lstm", "gbml"])
 def test_conjugate_gradients_never_make_the_host_wait(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     calls = []
 

@@ -14,11 +14,12 @@ from torch import Tensor
 
 from metarl.learning.gradient.agent import AdaptedPolicy
 from metarl.learning.gradient.losses import inner_loss
-from metarl.learning.gradient.policy import Samples, StackedPolicy
+from metarl.learning.gradient.policy import Samples, StackedPolicy, task_chunks
 from metarl.learning.gradient.trust_region_agent import TrustRegionAgent, TrustRegionAgentConfig
 from metarl.learning.networks.cells.base import mapped
 from metarl.learning.networks.linearised import HeadAutograd, LossDerivatives
-from metarl.learning.rules.base import Evidence, UpdateRule
+from metarl.learning.rules.base import Evidence, RuleSize, UpdateRule
+from metarl.memory import FLOAT, LEARNED, Need, RunSize, dense_parameters
 from metarl.types import MetaBatch, Spaces, Task, Trajectories
 
 
@@ -166,8 +167,8 @@ ConfigT = TypeVar("ConfigT", bound=RuleAgentConfig)
 class RuleAgent(TrustRegionAgent[ConfigT], Generic[ConfigT]):
     """Adapts a policy by an update rule, and meta-learns initial parameters and rule by trust-region steps.
 
-    A subclass defines `_make_rule`, and `_statistics` if its rule reads numbers about the data. It is built like a
-    `GradientAgent`.
+    A subclass defines `_make_rule`, `rule_size` if its rule has a size, and `_statistics` if its rule reads numbers
+    about the data. It is built like a `GradientAgent`.
 
     Attributes:
         rule: The update rule.
@@ -178,6 +179,29 @@ class RuleAgent(TrustRegionAgent[ConfigT], Generic[ConfigT]):
         super().__init__(config, spaces, device=device, rng=rng)
         self.rule: UpdateRule = self._make_rule()
         self.own = self.rule.initial(self.parameters.cpu(), rng).to(device)
+
+    @classmethod
+    def rule_size(cls, config: ConfigT, spaces: Spaces) -> RuleSize:
+        """Sizes of the rule of these settings; nothing by default."""
+        return RuleSize()
+
+    @classmethod
+    def memory_needed(cls, config: ConfigT, spaces: Spaces, size: RunSize) -> list[Need]:
+        """Memory of a gradient-based agent, of the rule's own, and of its graph for one task."""
+        rule = cls.rule_size(config, spaces)
+        parameters = dense_parameters((spaces.observation_size, *config.hidden, spaces.policy_outputs))
+        of_tasks = parameters * (size.tasks * rule.memory + config.inner_steps * rule.graph)
+        need = Need(
+            f"the update rule, for {parameters:,} parameters of each of {size.tasks:,} tasks,",
+            FLOAT * (LEARNED * rule.own + (0 if size.gpu else of_tasks)),
+            "a smaller rule (--agent.rule-units), smaller layers (--agent.hidden) or fewer --tasks",
+        )
+        return [*super().memory_needed(config, spaces, size), *([need] if any(rule) else [])]
+
+    @property
+    def _task_bytes(self) -> int:
+        rule = self.rule_size(self.config, self.spaces)
+        return FLOAT * len(self.parameters) * (rule.memory + self.config.inner_steps * rule.graph)
 
     @abstractmethod
     def _make_rule(self) -> UpdateRule:
@@ -205,9 +229,14 @@ class RuleAgent(TrustRegionAgent[ConfigT], Generic[ConfigT]):
     def adapt(self, state: AdaptedPolicy, trajectories: Trajectories) -> RuleState:
         """One step of the rule per task."""
         assert isinstance(state, RuleState)
-        samples = self._samples_for(state, trajectories)
-        parameters, memory = self._step(self.own, state.parameters, state.memory, samples, first_order=True)
-        return RuleState(parameters.detach(), mapped(torch.Tensor.detach, memory))
+        samples, states = self._samples_for(state, trajectories), list[RuleState]()
+        (num_tasks, steps), widths = samples.weights.shape, self.policy.widths
+        for part in task_chunks(num_tasks, steps, widths, self.device, self._task_bytes):
+            some = state.tasks(part)
+            with torch.no_grad():
+                after = self._step(self.own, some.parameters, some.memory, samples.tasks(part), first_order=True)
+            states.append(RuleState(*after))
+        return RuleState.join(states)
 
     def _step(
         self, own: Tensor, parameters: Tensor, memory: Any, samples: Samples, *, first_order: bool

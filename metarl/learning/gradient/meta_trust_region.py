@@ -105,7 +105,10 @@ Chunk = ChunkLinearisation | RebuiltLinearisation
 
 
 def linearise(
-    policy: StackedPolicy, adaptation: Callable[[Sequence[Samples]], Adaptation], samples: Sequence[Samples]
+    policy: StackedPolicy,
+    adaptation: Callable[[Sequence[Samples]], Adaptation],
+    samples: Sequence[Samples],
+    more_bytes: int = 0,
 ) -> list[Chunk]:
     """The outer objective of all tasks, linearised at the meta-parameters, in chunks of tasks sized for the device.
 
@@ -116,15 +119,16 @@ def linearise(
         policy: The policy.
         adaptation: Maps the samples of some tasks, one per adaptation step, to their adaptation.
         samples: Samples of all tasks, one per collect.
+        more_bytes: Bytes of each task's graph besides the policy's.
     """
     (num_tasks, steps), device = samples[0].weights.shape, samples[0].weights.device
-    keep = fits(num_tasks * graph_bytes(steps, policy.widths), device)
+    keep = fits(num_tasks * (graph_bytes(steps, policy.widths) + more_bytes), device)
 
     def chunk(part: slice) -> ChunkLinearisation:
         *before, last = (s.tasks(part) for s in samples)
         return ChunkLinearisation(policy, adaptation(before), last)
 
-    parts = task_chunks(num_tasks, steps, policy.widths, device)
+    parts = task_chunks(num_tasks, steps, policy.widths, device, more_bytes)
     return [chunk(part) if keep else RebuiltLinearisation(partial(chunk, part)) for part in parts]
 
 

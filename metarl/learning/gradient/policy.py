@@ -174,7 +174,9 @@ class Samples(NamedTuple):
         return cls(*(flat(arrays[name]) for name in cls._fields))
 
 
-def task_chunks(num_tasks: int, samples: int, widths: tuple[int, ...], device: torch.device) -> list[slice]:
+def task_chunks(
+    num_tasks: int, samples: int, widths: tuple[int, ...], device: torch.device, more_bytes: int = 0
+) -> list[slice]:
     """Chunks of tasks to update at once, sized for the device.
 
     On a CPU the activations of a chunk should fit into the cache. A batched matrix product spreads its tasks over the
@@ -186,8 +188,9 @@ def task_chunks(num_tasks: int, samples: int, widths: tuple[int, ...], device: t
         samples: `B`, samples per task.
         widths: Units of every layer of the network.
         device: Device of the update.
+        more_bytes: Bytes of each task's graph besides the policy's.
     """
     if device.type == "cuda":
-        return chunks_that_fit(num_tasks, graph_bytes(samples, widths), device)
+        return chunks_that_fit(num_tasks, graph_bytes(samples, widths) + more_bytes, device)
     threads = torch.get_num_threads()
     return chunks(num_tasks, max(CPU_CACHE_BYTES // (4 * samples * max(widths)) // threads, 1) * threads)

@@ -40,6 +40,11 @@ class TrustRegionAgent(GradientAgent[ConfigT], Generic[ConfigT]):
     def _meta_parameters(self, meta_parameters: Tensor) -> None:
         self.parameters = meta_parameters
 
+    @property
+    def _task_bytes(self) -> int:
+        """Bytes of each task's graph besides the policy's: none by default."""
+        return 0
+
     @abstractmethod
     def _adaptation(self, samples: Sequence[Samples]) -> Adaptation:
         """The adaptation of some tasks from the current meta-parameters; `samples` has one entry per step."""
@@ -47,7 +52,7 @@ class TrustRegionAgent(GradientAgent[ConfigT], Generic[ConfigT]):
     def meta_update(self, batch: MetaBatch[Trajectories]) -> dict[str, float]:
         """One trust-region step on the mean surrogate of the adapted policies."""
         samples = [self.samples(t) for t in batch.collects]
-        chunks = linearise(self.policy, self._adaptation, samples)
+        chunks = linearise(self.policy, self._adaptation, samples, self._task_bytes)
         self._meta_parameters, metrics = meta_trust_region_step(
             self._meta_parameters, chunks, len(batch.tasks), self.config, self.policy.bound
         )

@@ -28,6 +28,20 @@ class Evidence(NamedTuple):
     statistics: Tensor
 
 
+class RuleSize(NamedTuple):
+    """Sizes of a rule, in numbers.
+
+    Attributes:
+        own: `R`, the rule's own parameters.
+        memory: Memory between steps, per parameter and task.
+        graph: What the derivative of a step needs, per parameter and task, roughly.
+    """
+
+    own: int = 0
+    memory: int = 0
+    graph: int = 0
+
+
 class UpdateRule(Protocol):
     """A rule that is the same for all tasks. A memory is a tensor, or a tuple of memories; its first axis is M."""
 
