@@ -26,7 +26,7 @@ from metarl.learning.networks.perceptron import Activation
 from metarl.learning.saving import check_tensors
 from metarl.memory import DOUBLE, FLOAT, Need, RunSize, dense_parameters
 from metarl.storage import write_tensors
-from metarl.types import Action, MetaBatch, Spaces, Step, Task, Trajectories
+from metarl.types import Action, Floats, MetaBatch, Spaces, Step, Task, Trajectories
 
 POLICY_FORMAT = 1
 """Version of the exported policy: of its arrays and of its description."""
@@ -194,8 +194,12 @@ class GradientAgent(MetaAgent[AdaptedPolicy], ABC, Generic[ConfigT]):
     ) -> tuple[Action, AdaptedPolicy]:
         """Actions of each row from the policy of its task; see `Actor.act`."""
         check_step(step, self.spaces, len(state.parameters))
-        output = self.policy.sample(state.parameters, self._seen(step.observation), rng, mode)
+        output = self._sample(state, self._seen(step.observation), rng, mode)
         return Action(self.policy.to_environment(output), extras={"policy_output": output}), state
+
+    def _sample(self, state: AdaptedPolicy, observations: Floats, rng: np.random.Generator, mode: bool) -> Floats:
+        """Outputs of each task's policy `[M, E, A]` for inputs `[M, E, O]`."""
+        return self.policy.sample(state.parameters, observations, rng, mode)
 
     @property
     def step_size(self) -> float | Tensor:
@@ -282,7 +286,7 @@ class GradientAgent(MetaAgent[AdaptedPolicy], ABC, Generic[ConfigT]):
     def save_policy(self, state: AdaptedPolicy, path: str | Path, task: int = 0) -> None:
         """Writes the adapted policy of one task: weights, deviation, action bounds, observation statistics."""
         check_task(task, len(state.parameters))
-        tensors, description = self.policy.export(state.parameters[task])
+        tensors, description = self._export(state, task)
         if self.config.normalise_observations:
             tensors |= self._observation_moments.exported("observation")
         description |= {
@@ -291,3 +295,7 @@ class GradientAgent(MetaAgent[AdaptedPolicy], ABC, Generic[ConfigT]):
             "normalisation": NORMALISATION,
         }
         write_tensors(path, tensors, description)
+
+    def _export(self, state: AdaptedPolicy, task: int) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Arrays and description of one task's policy."""
+        return self.policy.export(state.parameters[task])

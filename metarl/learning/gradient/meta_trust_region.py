@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -81,6 +82,20 @@ class ChunkLinearisation:
             )
 
 
+class Chunk(Protocol):
+    """Outer objective and divergence of some tasks, linearised at the meta-parameters; see `ChunkLinearisation`."""
+
+    gradient: Tensor
+
+    def curvature_product(self, v: Tensor) -> Tensor:
+        """See `ChunkLinearisation.curvature_product`."""
+        ...
+
+    def evaluate(self, meta_parameters: Tensor) -> Tensor:
+        """See `ChunkLinearisation.evaluate`."""
+        ...
+
+
 class RebuiltLinearisation:
     """A chunk that is linearised again for every product: slow, but only one chunk is in memory at a time.
 
@@ -88,7 +103,7 @@ class RebuiltLinearisation:
         make: Linearises the chunk.
     """
 
-    def __init__(self, make: Callable[[], ChunkLinearisation]) -> None:
+    def __init__(self, make: Callable[[], Chunk]) -> None:
         self._make = make
         self.gradient = make().gradient  # [Q]
 
@@ -101,19 +116,13 @@ class RebuiltLinearisation:
         return self._make().evaluate(meta_parameters)
 
 
-Chunk = ChunkLinearisation | RebuiltLinearisation
-
-
 def linearise(
     policy: StackedPolicy,
     adaptation: Callable[[Sequence[Samples]], Adaptation],
     samples: Sequence[Samples],
     more_bytes: int = 0,
 ) -> list[Chunk]:
-    """The outer objective of all tasks, linearised at the meta-parameters, in chunks of tasks sized for the device.
-
-    All chunks are kept for the whole update if half of the free memory holds them. Otherwise each is linearised again
-    for every product, so that the size of the meta-batch is not limited by memory.
+    """The outer objective of all tasks, linearised at the meta-parameters, in chunks of tasks; see `in_chunks`.
 
     Args:
         policy: The policy.
@@ -121,15 +130,36 @@ def linearise(
         samples: Samples of all tasks, one per collect.
         more_bytes: Bytes of each task's graph besides the policy's.
     """
-    (num_tasks, steps), device = samples[0].weights.shape, samples[0].weights.device
-    keep = fits(num_tasks * (graph_bytes(steps, policy.widths) + more_bytes), device)
 
-    def chunk(part: slice) -> ChunkLinearisation:
-        *before, last = (s.tasks(part) for s in samples)
+    def chunk(samples: Sequence[Samples]) -> ChunkLinearisation:
+        *before, last = samples
         return ChunkLinearisation(policy, adaptation(before), last)
 
-    parts = task_chunks(num_tasks, steps, policy.widths, device, more_bytes)
-    return [chunk(part) if keep else RebuiltLinearisation(partial(chunk, part)) for part in parts]
+    return in_chunks(chunk, samples, policy.widths, more_bytes)
+
+
+def in_chunks(
+    make: Callable[[Sequence[Samples]], Chunk],
+    samples: Sequence[Samples],
+    widths: tuple[int, ...],
+    more_bytes: int = 0,
+) -> list[Chunk]:
+    """Linearises chunks of tasks sized for the device.
+
+    All chunks are kept for the whole update if half of the free memory holds them. Otherwise each is linearised again
+    for every product, so that the size of the meta-batch is not limited by memory.
+
+    Args:
+        make: Linearises the objective of some tasks, given their samples.
+        samples: Samples of all tasks, one per collect.
+        widths: Units of every layer of the network.
+        more_bytes: Bytes of each task's graph besides the policy's.
+    """
+    (num_tasks, steps), device = samples[0].weights.shape, samples[0].weights.device
+    keep = fits(num_tasks * (graph_bytes(steps, widths) + more_bytes), device)
+    parts = task_chunks(num_tasks, steps, widths, device, more_bytes)
+    chunks = [partial(make, [s.tasks(part) for s in samples]) for part in parts]
+    return [chunk() if keep else RebuiltLinearisation(chunk) for chunk in chunks]
 
 
 def mean_over_tasks(chunks: Sequence[Chunk], of: Callable[[Chunk], Tensor], num_tasks: int) -> Tensor:

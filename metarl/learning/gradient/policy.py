@@ -91,16 +91,17 @@ class StackedPolicy:
             Mean `[M, B, A]` and log-std `[M, 1, A]`, or logits `[M, B, choices]`.
         """
         output = self._perceptrons(parameters[:, : self._perceptrons.layout.size], [observations])
-        return self._distribution(output, self.layout.split(parameters))
+        return self.distribution(output, self.layout.split(parameters))
 
-    def _distribution(self, output: Tensor, arrays: Mapping[str, Tensor]) -> Distribution:
+    def distribution(self, output: Tensor, arrays: Mapping[str, Tensor]) -> Distribution:
+        """The distributions for outputs of the network, and the arrays of the parameters."""
         if self._spaces.choices:
             return Categorical(output)
         return Gaussian(output, arrays["log_std"].unsqueeze(1))
 
     def linearise(self, parameters: Tensor, observations: Tensor) -> LinearisedPolicy:
         """The policy linearised at given parameters; same arguments as a call."""
-        return LinearisedPolicy(self.layout, parameters, observations, self.activation, self._distribution)
+        return LinearisedPolicy(self.layout, parameters, observations, self.activation, self.distribution)
 
     def to_environment(self, output: Floats) -> Floats:
         """Environment actions for policy outputs, `[..., A]`; see `ActionMap.to_environment`."""
