@@ -27,9 +27,11 @@ from typing import ClassVar
 
 import numpy as np
 
+from metarl.envs.breaking import Breaking, breaking_family
 from metarl.envs.camera import View
 from metarl.envs.locomotion import ANGLE, DIRECTION, DIRECTION_SUMMARY, Locomotion, locomotion_family, place, speed
 from metarl.envs.mujoco_batch import Output, gymnasium_asset
+from metarl.envs.observed_reward import Observed
 from metarl.envs.variation import Change, Dead, Variation
 from metarl.tasks import Family
 from metarl.types import Bools, Floats
@@ -37,6 +39,8 @@ from metarl.types import Bools, Floats
 CONTACT_COST = 0.5e-3
 MAX_CONTACT = 1.0
 HEALTHY_HEIGHT = (0.2, 1.0)  # m
+LEGS = tuple((f"hip_{leg}", f"ankle_{leg}") for leg in (1, 2, 3, 4))
+DEAD = Dead(train=LEGS[:3], withheld=LEGS[3:])
 
 
 class Ant(Locomotion):
@@ -57,6 +61,7 @@ class Ant(Locomotion):
     skipped_positions = 2
     control_cost = 0.5
     alive = 1.0
+    observed = Observed(velocity=13, axes=2, after=0.5, height=(0, *HEALTHY_HEIGHT))
 
     def _position(self, rows: np.ndarray) -> Floats:
         return self.batch.outputs["torso"][rows]
@@ -70,6 +75,10 @@ class Ant(Locomotion):
         return ~((height >= HEALTHY_HEIGHT[0]) & (height <= HEALTHY_HEIGHT[1]))
 
 
+class BreakingAnt(Breaking, Ant):
+    """A batch of ants that lose a leg within the episode."""
+
+
 class AntGoal(Ant):
     """Ants that observe their x and y. Episodes never terminate: rewards are negative, so an early fall would pay."""
 
@@ -77,6 +86,7 @@ class AntGoal(Ant):
     skipped_positions = 0
     control_cost = 0.1
     alive = 0.0
+    observed = Observed(velocity=15, axes=2, after=0.5, position=0)
 
     def _fallen(self, rows: np.ndarray) -> Bools:
         return np.zeros(len(rows), dtype=np.bool_)
@@ -151,7 +161,21 @@ def ant_crippled() -> Family:
     - Varies: the leg whose hip and ankle have gear 0, one of four; hidden. The right back leg (`hip_4`) is held out.
     - Source: GrBAL (Nagabandi et al. 2019, arXiv:1803.11347), which also shrinks the dead leg; here its size stays.
     """
-    legs = [(f"hip_{leg}", f"ankle_{leg}") for leg in (1, 2, 3, 4)]
-    variation = Variation(Change("actuator_gear", Dead(train=tuple(legs[:3]), withheld=tuple(legs[3:]))))
+    variation = Variation(Change("actuator_gear", DEAD))
     summary = "run forward with one of four legs dead (one of them held out)"
     return locomotion_family("ant-crippled", Ant, summary, variation=variation)
+
+
+def ant_breaking() -> Family:
+    """Ant that runs forward and loses a leg on the way.
+
+    - Observation: 27 numbers in m, 1, rad, m/s and rad/s, see the module.
+    - Action: 8 torques in [-1, 1].
+    - Reward: `v_x + 1 - 0.5 |a|^2 - c`.
+    - End: terminated by a fall, truncated after 200 steps.
+    - Varies: the leg whose hip and ankle die, one of four (the right back leg, `hip_4`, is held out), and the moment of
+      the break in U(0.2, 0.8) of the horizon; both hidden.
+    - Source: as `half_cheetah_breaking`.
+    """
+    summary = "run forward and lose one of four legs on the way (one of them held out)"
+    return breaking_family("ant-breaking", BreakingAnt, summary, DEAD)

@@ -20,6 +20,7 @@ Horizon 100 is that of garage, pytorch-maml-rl and ProMP. Finn et al. 2017 (arXi
 
 from __future__ import annotations
 
+from metarl.envs.breaking import Breaking, breaking_family
 from metarl.envs.locomotion import (
     DIRECTION,
     DIRECTION_SUMMARY,
@@ -29,11 +30,13 @@ from metarl.envs.locomotion import (
     speed,
 )
 from metarl.envs.mujoco_batch import gymnasium_asset
+from metarl.envs.observed_reward import Observed
 from metarl.envs.variation import Change, Dead, Uniform, Variation
 from metarl.tasks import Family
 
 HORIZON = 100
 AIR_DENSITY = 1.2  # kg/m^3
+DEAD = Dead(train=(("bshin",), ("bfoot",), ("fthigh",), ("fshin",)), withheld=(("bthigh",), ("ffoot",)))
 
 
 class HalfCheetah(Locomotion):
@@ -45,6 +48,11 @@ class HalfCheetah(Locomotion):
     position_noise = velocity_noise = 0.1
     normal_velocities = True
     control_cost = 0.05
+    observed = Observed(velocity=8, axes=1, after=0.68)
+
+
+class BreakingHalfCheetah(Breaking, HalfCheetah):
+    """A batch of half-cheetahs that lose an actuator within the episode."""
 
 
 def half_cheetah_dir() -> Family:
@@ -106,10 +114,25 @@ def half_cheetah_crippled() -> Family:
     - Source: GrBAL (Nagabandi et al. 2019, arXiv:1803.11347), whose code never trains with a dead back thigh; holding
       out the front foot too is our choice.
     """
-    dead = Dead(train=(("bshin",), ("bfoot",), ("fthigh",), ("fshin",)), withheld=(("bthigh",), ("ffoot",)))
-    variation = Variation(Change("actuator_gear", dead))
+    variation = Variation(Change("actuator_gear", DEAD))
     summary = "run forward with one of six actuators dead (two of them held out)"
     return locomotion_family("half-cheetah-crippled", HalfCheetah, summary, variation=variation)
+
+
+def half_cheetah_breaking() -> Family:
+    """Half-cheetah that runs forward and loses an actuator on the way.
+
+    - Observation: 17 numbers in m, rad, m/s and rad/s, see the module.
+    - Action: 6 torques in [-1, 1].
+    - Reward: `v - 0.05 |a|^2`.
+    - End: truncated after 200 steps.
+    - Varies: the actuator that dies, one of six (back thigh and front foot are held out), and the moment of the break
+      in U(0.2, 0.8) of the horizon; both hidden.
+    - Source: after the test of GrBAL (Nagabandi et al. 2019, arXiv:1803.11347) in which a limb dies during an episode;
+      the range of the moment is our choice. In training, too, the actuator dies within the episode.
+    """
+    summary = "run forward and lose one of six actuators on the way (two of them held out)"
+    return breaking_family("half-cheetah-breaking", BreakingHalfCheetah, summary, DEAD)
 
 
 def half_cheetah_wind() -> Family:

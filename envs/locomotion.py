@@ -18,6 +18,7 @@ import numpy as np
 
 from metarl.envs.models import load_model
 from metarl.envs.mujoco_batch import MujocoTaskEnv, state_units
+from metarl.envs.observed_reward import Observed, observed_reward
 from metarl.envs.task_sets import Choices, Factor, combined_tasks, on_disc
 from metarl.envs.variation import Variation, rand_params
 from metarl.tasks import Family, uniform
@@ -35,8 +36,8 @@ class Goal:
     """The task-dependent part of the reward.
 
     Args:
-        progress: Function of the velocity `[R, D]` in m/s and position `[R, D]` in m after the step, and of the task's
-            values `[R, size]`; returns the progress `[R]`.
+        progress: Function of the velocity `[..., D]` in m/s and position `[..., D]` in m after the step, and of the
+            task's values `[..., size]`; returns the progress `[...]`. It works on NumPy arrays and torch tensors.
         factor: The task parameter that holds these values; None if all tasks have the same goal.
         mark: Function of the robot's position `[2]` in m and the task's values `[size]`; returns the position `[2]` in
             m of a ball in pictures. None for no ball.
@@ -48,11 +49,11 @@ class Goal:
 
 
 def _forward(velocity: Floats, position: Floats, value: Floats) -> Floats:
-    return velocity[:, 0]
+    return velocity[..., 0]
 
 
 def _along_x(velocity: Floats, position: Floats, value: Floats) -> Floats:
-    return value[:, 0] * velocity[:, 0]
+    return value[..., 0] * velocity[..., 0]
 
 
 def _ahead_along_x(position: Floats, value: Floats) -> Floats:
@@ -60,7 +61,10 @@ def _ahead_along_x(position: Floats, value: Floats) -> Floats:
 
 
 def _along_angle(velocity: Floats, position: Floats, value: Floats) -> Floats:
-    return np.cos(value[:, 0]) * velocity[:, 0] + np.sin(value[:, 0]) * velocity[:, 1]
+    angle: Any = value[..., 0]  # tensors have methods instead of NumPy's functions
+    cosine, sine = (angle.cos(), angle.sin()) if hasattr(angle, "cos") else (np.cos(angle), np.sin(angle))
+    progress: Floats = cosine * velocity[..., 0] + sine * velocity[..., 1]
+    return progress
 
 
 def _ahead_along_angle(position: Floats, value: Floats) -> Floats:
@@ -68,11 +72,11 @@ def _ahead_along_angle(position: Floats, value: Floats) -> Floats:
 
 
 def _speed_error(velocity: Floats, position: Floats, value: Floats) -> Floats:
-    return -np.abs(velocity[:, 0] - value[:, 0])
+    return -abs(velocity[..., 0] - value[..., 0])
 
 
 def _distance(velocity: Floats, position: Floats, value: Floats) -> Floats:
-    return -np.abs(position - value).sum(axis=1)
+    return -abs(position - value).sum(-1)
 
 
 def _at_the_place(position: Floats, value: Floats) -> Floats:
@@ -145,6 +149,8 @@ class Locomotion(MujocoTaskEnv):
     """Factor on the squared norm of the action, subtracted from the reward."""
     alive: ClassVar[float] = 0.0
     """Reward of each step after which the robot has not fallen."""
+    observed: ClassVar[Observed | None] = None
+    """Parts of the observation that the reward is computed from; None if it is no function of observations."""
 
     def __init__(
         self,
@@ -192,6 +198,11 @@ class Locomotion(MujocoTaskEnv):
     def _contact_cost(self, rows: np.ndarray) -> Floats | float:
         """The contact forces' part of the cost, `[rows]`."""
         return 0.0
+
+    @classmethod
+    def has_own_reward(cls) -> bool:
+        """Whether a subclass computes its observation or its reward in another way than this class."""
+        return (cls._observe, cls._judge) != (Locomotion._observe, Locomotion._judge)
 
     def _judge(self, rows: np.ndarray, before: Floats, actions: Floats) -> tuple[Floats, Bools, dict[str, np.ndarray]]:
         position = self._position(rows)
@@ -244,7 +255,12 @@ def locomotion_family(
         settings["variation"] = variation
     distribution = combined_tasks(tasks or name, factors)
     return Family(
-        name=name, summary=summary, distribution=distribution, horizon=horizon, make_envs=partial(robot, **settings)
+        name=name,
+        summary=summary,
+        distribution=distribution,
+        horizon=horizon,
+        make_envs=partial(robot, **settings),
+        reward=observed_reward(robot, goal),
     )
 
 

@@ -335,9 +335,13 @@ class MujocoTaskEnv(TaskVecEnv):
 
     def _step_rows(self, rows: np.ndarray, actions: Floats) -> tuple[Floats, Bools, Bools, dict[str, np.ndarray]]:
         before = self._position(rows)
-        diverged = self.batch.step(rows, actions)
+        diverged = self.batch.step(rows, self._controls(rows, actions))
         reward, terminated, terms = self._judge(rows, before, actions)
         return reward, terminated, diverged, terms
+
+    def _controls(self, rows: np.ndarray, actions: Floats) -> Floats:
+        """Controls `[rows, nu]` of the next step; the actions as given by default."""
+        return actions
 
     def _position(self, rows: np.ndarray) -> Floats:
         """Position `[rows, D]` in m from which the reward computes the velocity over a step; a new array."""

@@ -7,13 +7,14 @@ episode starts at the origin. In the rewards, d is the distance to the goal afte
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
-from typing import ClassVar
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
 import numpy as np
 from gymnasium import spaces
 from PIL import Image, ImageDraw
 
+from metarl.rewards import DeclaredReward
 from metarl.tasks import ContinuousTasks, Family, Parameter, uniform
 from metarl.types import Bools, Floats, Task
 from metarl.vector import TaskVecEnv
@@ -23,6 +24,20 @@ GOAL_TOLERANCE = 0.01
 SPARSE_RADIUS = 0.2
 SHARPNESS = 3
 """Factor by which pictures are drawn larger before they are shrunk, for smooth edges."""
+
+
+def _distance_reward(observations: Any, actions: Any, next_observations: Any, task: Mapping[str, Any]) -> Any:
+    return -_distance(next_observations, task)
+
+
+def _near_reward(observations: Any, actions: Any, next_observations: Any, task: Mapping[str, Any]) -> Any:
+    distance = _distance(next_observations, task)
+    return (1.0 - distance) * (distance <= SPARSE_RADIUS)
+
+
+def _distance(positions: Any, task: Mapping[str, Any]) -> Any:
+    offset = positions - task["goal"]
+    return (offset * offset).sum(-1) ** 0.5
 
 
 class PointEnvs(TaskVecEnv):
@@ -120,6 +135,7 @@ def point_robot() -> Family:
         distribution=ContinuousTasks("point-robot", (goal,)),
         horizon=100,
         make_envs=PointRobot,
+        reward=DeclaredReward(_distance_reward, ("goal",)),
     )
 
 
@@ -146,4 +162,5 @@ def sparse_point_robot() -> Family:
         distribution=ContinuousTasks("sparse-point-robot", (goal,)),
         horizon=20,
         make_envs=SparsePointRobot,
+        reward=DeclaredReward(_near_reward, ("goal",)),
     )

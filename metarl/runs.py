@@ -240,7 +240,8 @@ def agent_of_config(path: Path, value: Any, named: type[MetaAgent[Any]] | None) 
 
 def _spaces_json(spaces: Spaces) -> dict[str, Any]:
     """Spaces as a JSON value; null stands for an infinite bound."""
-    value = dataclasses.asdict(spaces)
+    value = dataclasses.asdict(dataclasses.replace(spaces, reward=None))
+    del value["reward"]  # a function; a loaded run takes it from its family
     for name in ("action_low", "action_high"):
         value[name] = [bound if math.isfinite(bound) else None for bound in value[name]]
     return value
@@ -250,7 +251,7 @@ def _spaces_from_json(value: Mapping[str, Any]) -> Spaces:
     """The spaces that `_spaces_json` wrote, checked."""
     bounds = {"action_low": -math.inf, "action_high": math.inf}
     finite = {name: [0.0 if bound is None else bound for bound in value[name]] for name in bounds}
-    spaces = settings.from_json(Spaces, {**value, **finite}, "spaces.")
+    spaces = settings.from_json(Spaces, {**value, **finite, "reward": None}, "spaces.")
     low, high = (tuple(at if bound is None else float(bound) for bound in value[name]) for name, at in bounds.items())
     return dataclasses.replace(spaces, action_low=low, action_high=high)
 

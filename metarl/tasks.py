@@ -12,6 +12,7 @@ import numpy as np
 from metarl.parameters import Parameter as Parameter
 from metarl.parameters import refuse_twice
 from metarl.parameters import uniform as uniform
+from metarl.rewards import DeclaredReward
 from metarl.stepping import MakeEnvs, SingleEnvs, Stepping
 from metarl.types import Floats, Spaces, Task, TaskParameter
 
@@ -256,6 +257,7 @@ class Family:
             `make_envs` is replaced by another function.
         class_of: Maps a task to the name of its class, if results are also reported per class.
         reward_version: Name of the reward function, if the benchmark has had several; reported with every number.
+        reward: The reward as a function of observations and actions, for planners; None if it is not declared.
     """
 
     name: str
@@ -266,6 +268,7 @@ class Family:
     single_envs: SingleEnvs | None = None
     class_of: Callable[[Task], str] | None = None
     reward_version: str = ""
+    reward: DeclaredReward | None = None
 
     def __post_init__(self) -> None:
         if self.single_envs is not self.make_envs:
@@ -308,7 +311,7 @@ class Family:
         envs = self.make_envs(1, 1, horizon or self.horizon)
         spaces = envs.spaces
         envs.close()
-        return replace(spaces, task_parameters=told_parameters(self.distribution))
+        return replace(spaces, task_parameters=told_parameters(self.distribution), reward=self.reward)
 
     def with_finite_train_set(self, size: int) -> Family:
         """The same family, its training tasks drawn from a fixed set of `size` (0: unchanged).

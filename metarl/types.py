@@ -27,6 +27,8 @@ from typing import Any, Generic, Literal, Protocol, Self, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from metarl.rewards import DeclaredReward
+
 Floats = NDArray[Any]
 Bools = NDArray[np.bool_]
 
@@ -110,9 +112,9 @@ class Spaces:
         choices: Number of discrete actions; 0 for continuous actions. A discrete action is one whole number, and its
             bounds are the first and the last choice.
         observation_units: Unit of each observation feature, length `O`, such as `m` or `rad/s` (`1`: no unit, empty
-            text: unknown); empty if the environment declares none. Normalisation compares the deviations of features
-            with the same unit (`learning.experience.normalisation`). Ignored by `==`.
+            text: unknown); empty if none is declared. Normalisation compares features of one unit. Ignored by `==`.
         task_parameters: Parameters that an oracle observes, as `Family.spaces` declares them. Ignored by `==`.
+        reward: The reward as a function of observations, if the family declares one. Ignored by `==`; not in JSON.
     """
 
     observation_size: int
@@ -122,6 +124,7 @@ class Spaces:
     choices: int = 0
     observation_units: tuple[str, ...] = field(default=(), compare=False)
     task_parameters: tuple[TaskParameter, ...] = field(default=(), compare=False)
+    reward: DeclaredReward | None = field(default=None, compare=False)
 
     @property
     def action_size(self) -> int:
@@ -308,13 +311,11 @@ class Trajectories:
 
         arrays = {f.name: cut(getattr(self, f.name)) for f in fields(self) if f.name != "extras"}
         extras = {name: cut(array) for name, array in self.extras.items()}
-        return [
-            Trajectories(
-                **{name: pieces[i] for name, pieces in arrays.items()},
-                extras={name: pieces[i] for name, pieces in extras.items()},
-            )
-            for i in range(parts)
-        ]
+
+        def part(i: int, pieces: Mapping[str, list[Any]]) -> dict[str, Any]:
+            return {name: piece[i] for name, piece in pieces.items()}
+
+        return [Trajectories(**part(i, arrays), extras=part(i, extras)) for i in range(parts)]
 
     def _step_shapes(self) -> dict[str, tuple[int, ...]]:
         """Shape of each array of a single step."""

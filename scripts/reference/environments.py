@@ -146,6 +146,34 @@ def _gears(model: Any, task: Task) -> None:
     mujoco.mj_setConst(model, mujoco.MjData(model))
 
 
+class BreakingTaskEnv(GymnasiumTaskEnv):
+    """An environment whose actuators lose their gear within the episode.
+
+    Args:
+        task: The task.
+        horizon: Steps of an episode; the moment of the break is a fraction of them.
+        **settings: Those of `GymnasiumTaskEnv`.
+    """
+
+    def __init__(self, task: Task, horizon: int = 200, **settings: Any) -> None:
+        super().__init__(task, **settings)
+        self._model: Any = self.env.unwrapped.model  # type: ignore[attr-defined]
+        self._whole, self._steps = self._model.actuator_gear.copy(), 0
+        self._last = math.floor(task["break_at"][0] * horizon)
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        """Resets with all actuators."""
+        self._steps, self._model.actuator_gear[:] = 0, self._whole
+        return super().reset(seed=seed, options=options)
+
+    def step(self, action: np.ndarray) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        """Breaks the robot if it is time, then steps."""
+        if self._steps == self._last:
+            _gears(self._model, self._task)
+        self._steps += 1
+        return super().step(action)
+
+
 def _wind(model: Any, task: Task) -> None:
     model.opt.density = 1.2
     model.opt.wind[0] = task["wind"][0]
@@ -155,12 +183,14 @@ def _gravity(model: Any, task: Task) -> None:
     model.opt.gravity[2] *= task["gravity"][0]
 
 
-def _cheetah(reward: Reward, **settings: Any) -> Callable[[Task], gymnasium.Env[Any, Any]]:
-    return partial(GymnasiumTaskEnv, env_id="HalfCheetah-v5", reward=reward, control_cost=0.05, **settings)
+def _cheetah(reward: Reward, kind: Any = GymnasiumTaskEnv, **settings: Any) -> Callable[..., gymnasium.Env[Any, Any]]:
+    return partial(kind, env_id="HalfCheetah-v5", reward=reward, control_cost=0.05, **settings)
 
 
-def _ant(reward: Reward, control_cost: float = 0.5, **settings: Any) -> Callable[[Task], gymnasium.Env[Any, Any]]:
-    return partial(GymnasiumTaskEnv, env_id="Ant-v5", reward=reward, control_cost=control_cost, **settings)
+def _ant(
+    reward: Reward, control_cost: float = 0.5, kind: Any = GymnasiumTaskEnv, **settings: Any
+) -> Callable[..., gymnasium.Env[Any, Any]]:
+    return partial(kind, env_id="Ant-v5", reward=reward, control_cost=control_cost, **settings)
 
 
 def _walker(reward: Reward, **settings: Any) -> Callable[[Task], gymnasium.Env[Any, Any]]:
@@ -257,12 +287,14 @@ GYMNASIUM_IDS = {
     "half-cheetah-rand-params": "HalfCheetah-v5",
     "half-cheetah-rand-params-published": "HalfCheetah-v5",
     "half-cheetah-crippled": "HalfCheetah-v5",
+    "half-cheetah-breaking": "HalfCheetah-v5",
     "half-cheetah-wind": "HalfCheetah-v5",
     "ant-dir": "Ant-v5",
     "ant-dir-2d": "Ant-v5",
     "ant-goal": "Ant-v5",
     "ant-vel": "Ant-v5",
     "ant-crippled": "Ant-v5",
+    "ant-breaking": "Ant-v5",
     "humanoid-dir-2d": "Humanoid-v5",
     "walker2d-dir": "Walker2d-v5",
     "walker2d-vel": "Walker2d-v5",
@@ -289,7 +321,7 @@ GYMNASIUM_OPTIONS: dict[str, dict[str, Any]] = {
 }
 """Constructor options by Gymnasium environment, so that its observation is that of our families."""
 
-SINGLE_ENVS: dict[str, Callable[[Task], gymnasium.Env[Any, Any]]] = {
+SINGLE_ENVS: dict[str, Callable[..., gymnasium.Env[Any, Any]]] = {
     "point-robot": PointRobotEnv,
     "sparse-point-robot": lambda task: PointRobotEnv(task, sparse=True),
     "half-cheetah-dir": _cheetah(lambda env, task, info: _along(task["direction"][0], info)),
@@ -297,6 +329,7 @@ SINGLE_ENVS: dict[str, Callable[[Task], gymnasium.Env[Any, Any]]] = {
     "half-cheetah-vel-3": _cheetah(lambda env, task, info: _at_speed(task["velocity"][0], info)),
     "half-cheetah-rand-params": _cheetah(lambda env, task, info: _forward(info), change_model=_random_parameters),
     "half-cheetah-crippled": _cheetah(lambda env, task, info: _forward(info), change_model=_gears),
+    "half-cheetah-breaking": _cheetah(lambda env, task, info: _forward(info), kind=BreakingTaskEnv),
     "half-cheetah-wind": _cheetah(lambda env, task, info: _forward(info), change_model=_wind),
     "ant-dir": _ant(
         lambda env, task, info: _along(task["direction"][0], info) + env.is_healthy - env.contact_cost,
@@ -316,6 +349,9 @@ SINGLE_ENVS: dict[str, Callable[[Task], gymnasium.Env[Any, Any]]] = {
     ),
     "ant-crippled": _ant(
         lambda env, task, info: _forward(info) + env.is_healthy - env.contact_cost, change_model=_gears
+    ),
+    "ant-breaking": _ant(
+        lambda env, task, info: _forward(info) + env.is_healthy - env.contact_cost, kind=BreakingTaskEnv
     ),
     "humanoid-dir-2d": partial(
         GymnasiumTaskEnv,

@@ -214,6 +214,7 @@ def test_every_family_tells_held_out_tasks_within_the_range_of_training(family_n
         ("half-cheetah-dir", [("direction", 1, 0)]),
         ("half-cheetah-crippled", [("actuator_gear", 6, 4)]),
         ("ant-crippled", [("actuator_gear", 8, 3)]),
+        ("ant-breaking", [("actuator_gear", 8, 3), ("break_at", 1, 0)]),
         ("point-robot", [("goal", 2, 0)]),
         ("tabular-mdp:states=4,actions=2", [("rewards", 8, 0), ("transitions", 32, 0)]),
         ("gym:CartPole-v1?gravity=uniform(2,20)&length=choice(1,2)", [("gravity", 1, 0), ("length", 1, 0)]),
