@@ -57,7 +57,7 @@ def wrap(
     """
     if not isinstance(module, nn.Module):
         raise ValueError(f"module: got {type(module).__name__}, expected a torch.nn.Module")
-    if lr is not None and not (isinstance(lr, Real) and math.isfinite(lr) and lr > 0):
+    if lr is not None and not _is_positive(lr):
         raise ValueError(f"lr: got {lr!r}, expected a finite number above 0")
     if not isinstance(rule, str):
         given = [*settings, *(["lr"] if lr is not None else [])]
@@ -72,6 +72,11 @@ def wrap(
         expected = f"expected one of {', '.join(RULES)}, or an UpdateRule"
         raise ValueError(f"rule: got {rule!r}, {expected}.{did_you_mean(rule, RULES)}")
     return Learner(module, _made(rule, lr, settings), first_order=first_order, seed=seed)
+
+
+def _is_positive(value: object) -> bool:
+    """Whether a value is a finite number above 0."""
+    return isinstance(value, Real) and math.isfinite(number := float(value)) and number > 0
 
 
 def _made(name: str, lr: float | None, settings: Mapping[str, Any]) -> UpdateRule:
@@ -126,7 +131,7 @@ class Learner(nn.Module):
             raise ValueError(f"module: got parameters of {' and '.join(kinds)}, expected one type on one device")
         self.module, self.rule, self.first_order = module, rule, first_order
         self._names = tuple(adapted)
-        self._recurrent = any(isinstance(part, nn.RNNBase) for part in module.modules())
+        self._recurrent = [part for part in module.modules() if isinstance(part, nn.RNNBase)]
         self._weight_norm = next((name for name, part in module.named_modules() if _is_weight_norm(part)), None)
         start = self.flat().detach()
         own = rule.initial(start.cpu(), Streams(seed).learner).to(start)
@@ -153,7 +158,8 @@ class Learner(nn.Module):
             start = (start if start.requires_grad else start.requires_grad_()).unsqueeze(0)
             memory = self.rule.fresh_memory(self.own, start)
         order = self.first_order if first_order is None else first_order
-        return Clone(self, start, memory, dict(self.module.named_buffers()), first_order=order)
+        buffers = {name: buffer.clone() for name, buffer in self.module.named_buffers()}
+        return Clone(self, start, memory, buffers, first_order=order)
 
     def flat(self) -> Tensor:
         """The parameters that adapt, `[P]`, a function of the module's."""
@@ -168,7 +174,7 @@ class Learner(nn.Module):
         """
         there = dict(self.module.named_parameters())
         shapes = [there[name].shape for name in self._names]
-        parts = parameters.split([shape.numel() for shape in shapes])
+        parts = torch.split(parameters, [shape.numel() for shape in shapes])
         return {name: part.view(shape) for name, shape, part in zip(self._names, shapes, parts, strict=True)}
 
     def call(self, parameters: Tensor, *args: Any, **kwargs: Any) -> Any:
@@ -189,7 +195,7 @@ class Clone:
         learner: Its learner.
         parameters: `[1, P]`, with a graph.
         memory: The rule's memory.
-        buffers: The module's buffers by name; they are never written to.
+        buffers: Its buffers by name; they are never written to.
         first_order: Treat losses and gradients of the adaptation as constants.
 
     Attributes:
@@ -215,8 +221,11 @@ class Clone:
         """The module's result at the adapted parameters."""
         buffers = {name: buffer.clone() for name, buffer in self._buffers.items()}  # the module may write to them
         state = {**self.learner.named(self._parameters[0]), **buffers}
-        with _kernels(recurrent=self.learner._recurrent, second_order=not self.first_order):
+        with _kernels(recurrent=bool(self.learner._recurrent), second_order=not self.first_order):
             result = functional_call(self.learner.module, state, args, kwargs)
+        for part in self.learner._recurrent:  # each keeps a list of its weights, and so the clone's graph
+            for name, p in part.named_parameters(recurse=False):
+                setattr(part, name, p)
         self._buffers = {name: state[name] for name in buffers}  # also those that the module replaced
         return result
 

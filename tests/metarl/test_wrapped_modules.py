@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import gc
 import re
+import weakref
 
 import pytest
 import torch
@@ -166,25 +168,13 @@ def test_batch_norm_statistics_are_a_clones_own() -> None:
     learner.train()
     learner(x)
     assert norm.num_batches_tracked == 1, "the learner itself moves the module's"
+    assert second.state_dict()["1.num_batches_tracked"] == 0
 
 
 def test_statistics_that_move_do_not_disturb_a_derivative_that_read_them() -> None:
     module = nn.Sequential(nn.BatchNorm1d(3), nn.Linear(3, 2)).double()
     learner = metarl.wrap(module, lr=0.1)
     x, y = drawn(6, 3), drawn(6, 2)
-    gradients = []
-    for moved in (False, True):
-        fast = learner.clone()
-        learner.eval()
-        loss = mse_loss(fast(x), y)
-        learner.train()
-        if moved:
-            fast(x + 5.0)
-        fast.adapt(loss)
-        learner.eval()
-        gradients.append(torch.autograd.grad(mse_loss(fast(x * 0), y), list(module.parameters()), allow_unused=True))
-    changed = dict(zip(dict(module.named_parameters()), zip(*gradients, strict=True), strict=True))
-    assert torch.equal(*changed["1.bias"]) is False, "the query reads the moved statistics"
     fast, same = learner.clone(), learner.clone()
     adapted = []
     for clone, moved in ((fast, False), (same, True)):
@@ -274,6 +264,11 @@ def test_a_recurrent_module_can_be_copied_and_saved_after_its_clones_ran() -> No
     fast, x = learner.clone(), drawn(5, 4, 3)
     fast.adapt(mse_loss(fast(x), drawn(5, 2)))
     fast(x)
+    graph = weakref.ref(fast._parameters)
+    assert graph() is not None
+    del fast
+    gc.collect()
+    assert graph() is None
     assert torch.equal(copy.deepcopy(module)(x), module(x))
     assert torch.backends.cudnn.enabled is True
 
