@@ -16,7 +16,7 @@ from metarl.registry import AGENTS, FAMILIES, names
 ROOT = Path(__file__).resolve().parent.parent
 FOLDERS = {"metarl": "metarl", "envs": "metarl.envs", "agents": "metarl.agents", "scripts": "metarl.scripts"}
 LAYER = {"metarl": 0, "metarl.envs": 1, "metarl.agents": 1, "metarl.scripts": 2}
-FLOOR = {"device": 0, "saving": 0, "networks": 1, "experience": 1, "trials": 2, "rules": 1, "gradient": 2, "ppo": 3}
+FLOOR = {"device": 0, "saving": 0, "networks": 1, "experience": 1, "trials": 2, "rules": 2, "gradient": 3, "ppo": 3}
 """The packages of `metarl.learning`: imports run from a layer to a lower one."""
 LONGEST_FILE = 400
 
