@@ -22,9 +22,9 @@ FLOOR = {
     "networks": 1,
     "experience": 1,
     "trials": 2,
-    "rules": 1,
+    "rules": 2,
     "planning": 2,
-    "gradient": 2,
+    "gradient": 3,
     "ppo": 3,
 }
 """The packages of `metarl.learning`: imports run from a layer to a lower one."""
