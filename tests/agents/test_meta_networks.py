@@ -93,7 +93,7 @@ class Plain:
         if "log_std" in self.arrays:
             std = self.arrays["log_std"].exp()
             return torch.distributions.Normal(output, std).log_prob(action).sum()
-        return torch.log_softmax(output, dim=0)[int(action)]
+        return torch.log_softmax(output, dim=0)[int(action.item())]
 
     def write(self, episodes: list[tuple[Tensor, Tensor, Tensor]], *, exact: bool) -> None:
         """One entry for each episode of observations, actions and advantages, without its padding."""
@@ -116,7 +116,7 @@ class Plain:
         u, c, v, d = torch.split(rest, [2 * self.units, self.units, self.units, 1])
         numbers = []
         for g in gradient.flatten():
-            big = abs(float(g)) >= math.exp(-10)
+            big = abs(g.item()) >= math.exp(-10)
             z = torch.stack([g.abs().log() / 10, g.sign()] if big else [torch.full_like(g, -1.0), math.exp(10) * g])
             hidden = torch.tanh(z @ u.view(2, -1) + c)
             numbers.append(self.scale * (linear[0] * g + linear[1:] @ z + hidden @ v + d[0]))

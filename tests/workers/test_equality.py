@@ -24,6 +24,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "pearl": {"warmup_iterations": 2, "gradient_steps": 4, "batch": 16, "hidden": (16,)},
     "recurrent-sac": {"warmup_iterations": 2, "gradient_steps": 3, "batch_trials": 8, "units": 16, "hidden": (16,)},
     "varibad": {"vae_updates": 2, "vae_trials": 2},
+    "meta-networks": {"hidden": (8,)},
 }
 CHEETAH, GYMNASIUM, ARM = "half-cheetah-vel", "still_robot:still", "ml1:reach-v3"
 SLOW = pytest.mark.slow
@@ -48,6 +49,7 @@ def train(tmp_path: Path) -> Callable[..., Path]:
         ("pearl", CHEETAH, (2,)),
         ("recurrent-sac", CHEETAH, (2,)),
         ("varibad", CHEETAH, (2,)),
+        ("meta-networks", CHEETAH, (2,)),
         ("maml-trpo", GYMNASIUM, (2,)),
         *(pytest.param(agent, CHEETAH, (1, 3), marks=SLOW) for agent in ("rl2", "pearl", "varibad")),
         *(pytest.param(agent, GYMNASIUM, (1, 3), marks=SLOW) for agent in ("rl2", "pearl", "varibad")),
