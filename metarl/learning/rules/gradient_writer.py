@@ -1,4 +1,4 @@
-"""A small network that maps each coordinate of a gradient to a fast weight (Munkhdalai and Yu 2017, equation 7).
+"""A small network that maps each coordinate of a gradient to a fast weight (Munkhdalai and Yu 2017, arXiv:1703.00837).
 
 The network is the same for all coordinates. It reads the gradient in the preprocessed form of Andrychowicz et al. 2016,
 "Learning to learn by gradient descent by gradient descent" (arXiv:1606.04474), appendix A: a number for its magnitude
