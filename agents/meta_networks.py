@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from metarl.config import Layers, NonNegative, Units
+from metarl.config import Layers, Positive, Units
 from metarl.finite import check_finite
 from metarl.learning.device.gpu import send
 from metarl.learning.gradient.agent import AdaptedPolicy, GradientAgent
@@ -38,8 +38,8 @@ from metarl.types import Floats, MetaBatch, Spaces, Task, Trajectories
 class MetaNetworksConfig(TrustRegionAgentConfig):
     """Settings of Meta Networks."""
 
-    inner_lr: NonNegative = 0.01
-    """Size of a fast weight before training: a step against the sign of the gradient; usually 0.003 to 0.03."""
+    inner_lr: Positive = 0.1
+    """Scale of the fast weights, which start as gradient steps of this size; usually 0.03 to 0.3."""
     hidden: Layers = (32, 32)
     """Units of each hidden layer of the policy; every adaptation episode stores fast weights for all of them."""
     representation: Layers = (32,)

@@ -213,6 +213,10 @@ PRESETS: dict[tuple[str, str], Preset] = {
     ),
     ("gbml", "half-cheetah-vel"): Preset(training={"iterations": 90}, agent={"action_scale": 10.0}, source=AS_MAML),
     ("gbml", "half-cheetah-dir"): Preset(training={"iterations": 60}, agent={"action_scale": 10.0}, source=AS_MAML),
+    ("meta-networks", "point-robot"): Preset(
+        training={"iterations": 50, "episodes": 10},
+        source=f"as maml-trpo, with 10 episodes, since the time grows with their square; {OWN_RUNS}",
+    ),
     ("reptile", "point-robot"): Preset(
         training={"iterations": 100},
         source=f"sizes of maml-trpo; {OWN_RUNS}: still improving at 100",

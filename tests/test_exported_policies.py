@@ -18,7 +18,7 @@ from metarl.types import Spaces, Task, TaskParameter
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = (ROOT / "docs" / "exported-policies.md").read_text(encoding="utf-8")
-OPEN, RL2, MEMORIES = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+OPEN, _, RL2, MEMORIES = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
 README_READER = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)[1]
 SPACES = Spaces(3, (-1.0, -np.inf), (3.0, np.inf), 4, task_parameters=(TaskParameter("goal", 1),))
 BOUNDED = dataclasses.replace(SPACES, action_low=(-1.0, 0.0), action_high=(3.0, 0.5))

@@ -58,8 +58,8 @@ def shown(agent: Any, state: Any, monkeypatch: pytest.MonkeyPatch) -> np.ndarray
     """The observations that reach the policy's network when the agent acts, `[E, O]`."""
     inputs: list[np.ndarray] = []
     if isinstance(agent, GradientAgent):
-        sample = agent.policy.sample
-        monkeypatch.setattr(agent.policy, "sample", lambda p, x, *rest: (inputs.append(x), sample(p, x, *rest))[1])
+        sample = agent._sample
+        monkeypatch.setattr(agent, "_sample", lambda state, x, *rest: (inputs.append(x), sample(state, x, *rest))[1])
     else:
         step = agent.network.step
         monkeypatch.setattr(

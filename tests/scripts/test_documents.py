@@ -145,7 +145,7 @@ def test_the_page_on_environments_of_ones_own(type_lines, folder: Path) -> None:
 
 
 AGENT_PAGES = ("fomaml", "maml-trpo", "meta-sgd", "pearl", "promp", "recurrent-sac", "references", "reptile", "rl2")
-AGENT_PAGES += ("varibad", "memory", "meta-lstm", "gbml")
+AGENT_PAGES += ("varibad", "memory", "meta-lstm", "gbml", "meta-networks")
 
 
 @pytest.mark.slow

@@ -26,6 +26,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "varibad": {"vae_updates": 2, "vae_trials": 2},
     "meta-lstm": {"hidden": (8,), "inner_steps": 2},
     "gbml": {"hidden": (8,), "inner_steps": 2},
+    "meta-networks": {"hidden": (8,)},
 }
 CHEETAH, GYMNASIUM, ARM = "half-cheetah-vel", "still_robot:still", "ml1:reach-v3"
 SLOW = pytest.mark.slow
@@ -52,6 +53,7 @@ def train(tmp_path: Path) -> Callable[..., Path]:
         ("varibad", CHEETAH, (2,)),
         ("meta-lstm", CHEETAH, (2,)),
         ("gbml", CHEETAH, (2,)),
+        ("meta-networks", CHEETAH, (2,)),
         ("maml-trpo", GYMNASIUM, (2,)),
         *(pytest.param(agent, CHEETAH, (1, 3), marks=SLOW) for agent in ("rl2", "pearl", "varibad")),
         *(pytest.param(agent, GYMNASIUM, (1, 3), marks=SLOW) for agent in ("rl2", "pearl", "varibad")),

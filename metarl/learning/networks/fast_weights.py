@@ -1,6 +1,6 @@
 """MLPs with slow weights and a memory of fast weights that is read by attention (Munkhdalai and Yu 2017).
 
-Munkhdalai and Yu 2017, "Meta Networks" (arXiv:1703.00837), sections 2.1 and 2.2: a memory holds keys `r_i` and fast
+Munkhdalai and Yu 2017, "Meta Networks" (arXiv:1703.00837): a memory holds keys `r_i` and fast
 weights `W*_i`. An input x reads it by the attention `a_i = softmax_i(cos(r(x), r_i))`, as `W*(x) = sum_i a_i W*_i`. A
 hidden layer with slow weights W computes `f(W h + b) + f(W*(x) h + b*(x))`; the last layer is linear. An empty memory
 adds nothing, since `f(0) = 0`. Every function here can be differentiated by autograd any number of times.
@@ -55,7 +55,7 @@ def evaluate(layers: Layers, x: Tensor, activation: Activation) -> Tensor:
 
 
 def attention(queries: Tensor, keys: Tensor) -> Tensor:
-    """Softmax of the cosine similarity over the entries, `[n, B, K]` (equation 9).
+    """Softmax of the cosine similarity over the entries, `[n, B, K]`.
 
     Args:
         queries: Representations of the inputs, `[n, B, D]`.

@@ -30,12 +30,12 @@ def test_preprocessing_is_continuous() -> None:
 
 
 @pytest.mark.parametrize("hidden", [(), (4,), (5, 3)])
-def test_it_starts_as_a_step_against_the_sign(hidden: tuple[int, ...]) -> None:
+def test_it_starts_as_a_gradient_step(hidden: tuple[int, ...]) -> None:
     writer = GradientWriter(hidden, 0.02)
     parameters = writer.initial(np.random.default_rng(0)).double()
     assert parameters.shape == (writer.size,)
     gradient = random(3, 2)
-    torch.testing.assert_close(writer(parameters, gradient), -0.02 * gradient.sign())
+    torch.testing.assert_close(writer(parameters, gradient), -0.02 * gradient)
 
 
 @pytest.mark.parametrize("hidden", [(), (4,), (5, 3)])
@@ -45,14 +45,16 @@ def test_every_coordinate_goes_through_the_same_network(hidden: tuple[int, ...])
     written = writer(parameters, gradient)
     for place in np.ndindex(3, 4):
         h = z = preprocessed(gradient[place]).numpy()
-        sizes, rest = (2, *hidden, 1), parameters[2:].numpy()
+        sizes, rest = (2, *hidden, 1), parameters[3:].numpy()
         for i in range(len(sizes) - 1):
             inputs, outputs = sizes[i : i + 2]
             weight, bias, rest = np.split(rest, [inputs * outputs, inputs * outputs + outputs])
             h = h @ weight.reshape(inputs, outputs) + bias
             h = np.tanh(h) if i < len(hidden) else h
         assert len(rest) == 0
-        assert written[place].item() == pytest.approx(0.5 * (z @ parameters[:2].numpy() + h[0]), rel=1e-12)
+        assert written[place].item() == pytest.approx(
+            0.5 * (gradient[place].item() * parameters[0].item() + z @ parameters[1:3].numpy() + h[0]), rel=1e-12
+        )
 
 
 def test_first_and_second_derivatives_agree_with_finite_differences() -> None:
