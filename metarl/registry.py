@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from metarl.names import did_you_mean
 from metarl.own_code.errors import EnvError
 from metarl.own_code.modules import attribute, call_own, own_error, own_module, own_names
+from metarl.rewards import DeclaredReward
 from metarl.schemes import Scheme
 from metarl.tasks import Family
 
@@ -256,6 +257,21 @@ def _family(spec: str, what: str, factory: Callable[[], Any]) -> Family:
         _refuse_by_scheme(spec, made)
         raise ValueError(f"{what}: got {_kind(made)}, expected a metarl.Family")
     return made
+
+
+def reward_for(agent: type, family: str) -> DeclaredReward | None:
+    """The declared reward of a run's family, for an agent that plans with it.
+
+    Args:
+        agent: Class of the agent; one that plans has the class attribute `needs_reward`.
+        family: Name of the family. A user's own code is not imported.
+
+    Returns:
+        None if the agent does not plan, or the family declares none.
+    """
+    if not getattr(agent, "needs_reward", False) or is_own_code(family):
+        return None
+    return make_family(family).reward
 
 
 def _refuse_by_scheme(spec: str, found: object) -> None:

@@ -117,7 +117,7 @@ def set_up(
     family = family.with_finite_train_set(training.train_tasks)
     spaces = family.spaces(training.horizon)
     if saved and saved.spaces == spaces:  # a run keeps its recorded units and task parameters
-        spaces = saved.spaces
+        spaces = dataclasses.replace(saved.spaces, reward=spaces.reward)
     run = RunConfig(
         agent=agent,
         family=spec,

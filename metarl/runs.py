@@ -24,7 +24,7 @@ from metarl.agent import MetaAgent
 from metarl.checkpoint import load_checkpoint, load_newest
 from metarl.config import Count, Rows, RowsOrOwn, Seed, Whole
 from metarl.files import read_json, write_json
-from metarl.registry import agent_class, is_own_agent
+from metarl.registry import agent_class, is_own_agent, reward_for
 from metarl.stepping import Stepping
 from metarl.types import Progress, Spaces
 
@@ -158,7 +158,7 @@ class RunConfig:
                 family=upgraded_family(value["family"], [p["name"] for p in spaces["task_parameters"]]),
                 training=settings.from_json(TrainConfig, training, "training."),
                 agent_config=settings.from_json(kind.Config, agent_config, "agent."),
-                spaces=_spaces_from_json(spaces),
+                spaces=_spaces_from_json(spaces, reward_for(kind, value["family"])),
                 stepping=settings.from_json(Stepping, stepping, "stepping.") if stepping else None,
                 own_agent=agent,
             )
@@ -247,13 +247,13 @@ def _spaces_json(spaces: Spaces) -> dict[str, Any]:
     return value
 
 
-def _spaces_from_json(value: Mapping[str, Any]) -> Spaces:
+def _spaces_from_json(value: Mapping[str, Any], reward: Any) -> Spaces:
     """The spaces that `_spaces_json` wrote, checked."""
     bounds = {"action_low": -math.inf, "action_high": math.inf}
     finite = {name: [0.0 if bound is None else bound for bound in value[name]] for name in bounds}
     spaces = settings.from_json(Spaces, {**value, **finite, "reward": None}, "spaces.")
     low, high = (tuple(at if bound is None else float(bound) for bound in value[name]) for name, at in bounds.items())
-    return dataclasses.replace(spaces, action_low=low, action_high=high)
+    return dataclasses.replace(spaces, action_low=low, action_high=high, reward=reward)
 
 
 def upgraded(agent_config: Mapping[str, Any], fields: Collection[str]) -> dict[str, Any]:

@@ -31,6 +31,11 @@ class TrialReplay:
         self._lengths = np.zeros(capacity, dtype=np.int64)
         self.size, self._next = 0, 0
 
+    @property
+    def longest(self) -> int:
+        """Steps of the longest trial; 0 if there is none."""
+        return int(self._lengths[: self.size].max(initial=0))
+
     def add(self, arrays: Mapping[str, Floats], mask: Bools) -> None:
         """Appends trials in order. If there are more than the capacity, only the last ones are kept.
 
@@ -69,11 +74,35 @@ class TrialReplay:
         mask = np.arange(lengths.max()) < lengths[:, None]
         return self._columns.unpack(self._rows[chosen, : mask.shape[1]]), mask
 
+    def windows(self, batch: int, steps: int, rng: np.random.Generator) -> Mapping[str, Floats]:
+        """Windows of successive steps of one trial, drawn uniformly from all that the buffer holds.
+
+        Args:
+            batch: `B`, number of windows; one may be drawn several times.
+            steps: Steps of a window.
+            rng: Source of the choice.
+
+        Returns:
+            Columns `[B, steps, ...]`.
+
+        Raises:
+            ValueError: No trial has that many steps.
+        """
+        starts = np.maximum(self._lengths[: self.size] - steps + 1, 0)  # windows of each trial
+        ends = starts.cumsum()
+        if not self.size or not ends[-1]:
+            raise ValueError(
+                f"TrialReplay.windows: got {steps} steps, expected at most {self.longest}, the longest trial"
+            )
+        drawn = rng.integers(ends[-1], size=batch)
+        trials = np.searchsorted(ends, drawn, side="right")
+        first = drawn - (ends[trials] - starts[trials])
+        return self._columns.unpack(self._rows[trials[:, None], first[:, None] + np.arange(steps)])
+
     def tensors(self, prefix: str) -> dict[str, Tensor]:
         """The content for a checkpoint, cut to the longest trial."""
-        longest = int(self._lengths[: self.size].max(initial=0))
         return {
-            f"{prefix}.rows": torch.tensor(self._rows[: self.size, :longest]),
+            f"{prefix}.rows": torch.tensor(self._rows[: self.size, : self.longest]),
             f"{prefix}.lengths": torch.tensor(self._lengths[: self.size]),
             f"{prefix}.next": torch.tensor([self._next]),
         }

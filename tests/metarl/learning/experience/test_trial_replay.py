@@ -92,3 +92,21 @@ def test_a_buffer_that_does_not_fit_is_refused(change: dict[str, torch.Tensor | 
     tensors = {name: t for name, t in (replay.tensors("b") | change).items() if t is not None}
     with pytest.raises(ValueError, match="at most 4 trials of at most 6 steps with 2 numbers"):
         replay.check("b", tensors)
+
+
+def test_windows_are_successive_steps_of_one_trial_and_each_is_equally_likely() -> None:
+    replay = TrialReplay(6, 6, COLUMNS)
+    with pytest.raises(ValueError, match="got 1 steps, expected at most 0, the longest trial"):
+        replay.windows(1, 1, np.random.default_rng(0))
+    replay.add(*trials(0, [2, 5, 3, 4]))
+    assert replay.longest == 5
+    drawn = replay.windows(6000, 3, np.random.default_rng(0))
+    numbers, steps = drawn["number"], drawn["step"]
+    assert numbers.shape == steps.shape == (6000, 3)
+    assert (numbers == numbers[:, :1]).all()
+    assert (steps == steps[:, :1] + np.arange(3)).all()
+    windows, counts = np.unique(np.stack([numbers[:, 0], steps[:, 0]], axis=1), axis=0, return_counts=True)
+    assert windows.tolist() == [[1, 0], [1, 1], [1, 2], [2, 0], [3, 0], [3, 1]]
+    assert (abs(counts - 1000) < 120).all()
+    with pytest.raises(ValueError, match="got 6 steps, expected at most 5"):
+        replay.windows(1, 6, np.random.default_rng(0))

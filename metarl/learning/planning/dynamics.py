@@ -1,0 +1,145 @@
+"""Models of the dynamics: MLPs that predict the next observation, many of them at once.
+
+    s' = s + mean_d + dev_d * f(normalised s, scaled a)
+
+as in Nagabandi et al. 2019 (arXiv:1803.11347). The differences s' - s are normalised by their own statistics, since
+they are much smaller than the observations. A probabilistic model predicts the log-variance of each normalised
+difference too and is trained by its negative log-likelihood (Chua et al. 2018, arXiv:1805.12114); planning uses its
+mean.
+
+Row n of the parameters `[n, P]` is a model of its own. Training needs second derivatives, which `Perceptrons` refuses,
+so the loss goes through plain layers; predictions go through `Perceptrons`. Both are the same function.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from metarl.learning.experience.normalisation import CLIP
+from metarl.learning.networks.flat import Perceptrons, mlp_init
+from metarl.learning.networks.perceptron import Activation
+
+LOG_VARIANCE = (-10.0, 0.5)
+"""Range of the log-variances, as in PETS at the start; a sigmoid maps outputs into it."""
+
+
+class Scales(NamedTuple):
+    """Statistics of all data so far, `[O]` each, in the environment's units.
+
+    Attributes:
+        mean: Mean of the observations.
+        deviation: Deviation of the observations.
+        difference_mean: Mean of the differences between successive observations.
+        difference_deviation: Their deviation.
+    """
+
+    mean: Tensor
+    deviation: Tensor
+    difference_mean: Tensor
+    difference_deviation: Tensor
+
+    def inputs(self, observations: Tensor) -> Tensor:
+        """Normalised and clipped observations `[..., O]`."""
+        return ((observations - self.mean) / self.deviation).clamp(-CLIP, CLIP)
+
+    def targets(self, observations: Tensor, following: Tensor) -> Tensor:
+        """Normalised differences `[..., O]`."""
+        return (following - observations - self.difference_mean) / self.difference_deviation
+
+
+class Windows(NamedTuple):
+    """Transitions for the loss of each of `n` models.
+
+    Attributes:
+        inputs: Normalised observations and scaled actions, `[n, B, I]`.
+        targets: Normalised differences, `[n, B, O]`.
+        mask: 1 on transitions that count, else 0, `[n, B]`.
+    """
+
+    inputs: Tensor
+    targets: Tensor
+    mask: Tensor
+
+
+@dataclass(frozen=True)
+class Dynamics:
+    """The model as a function of its parameters.
+
+    Args:
+        observation_size: `O`.
+        action_size: `A`.
+        hidden: Units of each hidden layer.
+        activation: Activation of the hidden layers.
+        probabilistic: Whether it predicts variances too.
+    """
+
+    observation_size: int
+    action_size: int
+    hidden: tuple[int, ...]
+    activation: Activation = "relu"
+    probabilistic: bool = False
+
+    @cached_property
+    def networks(self) -> Perceptrons:
+        """The networks, as functions of their flat parameters."""
+        outputs = self.observation_size * (2 if self.probabilistic else 1)
+        return Perceptrons((self.observation_size + self.action_size, *self.hidden, outputs), self.activation)
+
+    def initial(self, members: int, rng: np.random.Generator) -> Tensor:
+        """Initial parameters of an ensemble, `[members, P]`."""
+        return torch.stack([mlp_init(self.networks.sizes, rng) for _ in range(members)])
+
+    def losses(self, parameters: Tensor, windows: Windows) -> Tensor:
+        """Mean loss of each model on its transitions, `[n]`; any number of times differentiable.
+
+        Args:
+            parameters: `[n, P]`.
+            windows: Transitions of each model; the loss of one without any is 0.
+        """
+        weights, biases = self.networks.layers(parameters)
+        x = windows.inputs
+        for i, (weight, bias) in enumerate(zip(weights, biases, strict=True)):
+            x = torch.baddbmm(bias.unsqueeze(1), x, weight)
+            if i + 1 < len(weights):
+                x = torch.relu(x) if self.activation == "relu" else torch.tanh(x)
+        errors = (x[..., : self.observation_size] - windows.targets).square()
+        if self.probabilistic:
+            low, high = LOG_VARIANCE
+            log_variance = low + (high - low) * torch.sigmoid(x[..., self.observation_size :])
+            errors = 0.5 * (errors * torch.exp(-log_variance) + log_variance + math.log(2 * math.pi))
+        rows = errors.mean(dim=-1) * windows.mask
+        return rows.sum(dim=1) / windows.mask.sum(dim=1).clamp(min=1.0)
+
+    def adapted(self, parameters: Tensor, windows: Windows, step_size: float, *, exact: bool) -> Tensor:
+        """Parameters after a gradient step of each model on its transitions, `[n, P]` (Nagabandi et al., equation 5).
+
+        Args:
+            parameters: `[n, P]`.
+            windows: Transitions of each model; one without any stays the same.
+            step_size: Step size.
+            exact: Keep the graph, so that the result can be differentiated exactly; else return a constant.
+        """
+        with torch.enable_grad():
+            at = parameters if exact else parameters.detach().requires_grad_()
+            (gradient,) = torch.autograd.grad(self.losses(at, windows).sum(), at, create_graph=exact)
+        return at - step_size * gradient if exact else parameters.detach() - step_size * gradient
+
+    def predicted(self, parameters: Tensor, observations: Tensor, actions: Tensor, scales: Scales) -> Tensor:
+        """Next observations `[n, B, O]` in the environment's units, without a graph.
+
+        Args:
+            parameters: `[n, P]`.
+            observations: `[n, B, O]`, in the environment's units.
+            actions: Scaled actions, `[n, B, A]`.
+            scales: The statistics.
+        """
+        with torch.no_grad():
+            output = self.networks(parameters, [scales.inputs(observations), actions])[..., : self.observation_size]
+            return observations + scales.difference_mean + scales.difference_deviation * output
