@@ -23,10 +23,17 @@ from torch.func import functional_call
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from metarl.learning.rules.base import Evidence, GradientStep, LearnedStepSizes, UpdateRule
+from metarl.learning.rules.gbml import LearnedDirection
+from metarl.learning.rules.lstm import LstmRule
 from metarl.names import did_you_mean
 from metarl.seeding import Streams
 
-RULES: dict[str, Callable[..., UpdateRule]] = {"maml": GradientStep, "meta-sgd": LearnedStepSizes}
+RULES: dict[str, Callable[..., UpdateRule]] = {
+    "maml": GradientStep,
+    "meta-sgd": LearnedStepSizes,
+    "meta-lstm": LstmRule,
+    "gbml": LearnedDirection,
+}
 """Update rules by name. The arguments of an entry are keywords of `wrap`; its `step_size` is called `lr` there."""
 
 

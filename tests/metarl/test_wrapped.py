@@ -145,7 +145,7 @@ def test_meta_sgd_is_that_written_by_hand(kind: str, first_order: bool) -> None:
 @pytest.mark.parametrize("rule", sorted(RULES))
 def test_meta_gradients_by_finite_differences(rule: str) -> None:
     module, batches = made("mlp")
-    settings = {"lr": 0.3} if rule in ("maml", "meta-sgd") else {}
+    settings = {"lr": 0.3} if rule in ("maml", "meta-sgd", "gbml") else {}
     learner = metarl.wrap(module, rule=rule, **settings).double()
 
     def value() -> Tensor:
