@@ -43,11 +43,11 @@ class LstmRuleMemory(NamedTuple):
 
 
 def preprocessed(x: Tensor, p: float = PREPROCESSING) -> Tensor:
-    """Size and sign of numbers of any magnitude (Ravi and Larochelle 2017, equation 6).
+    """Size and sign of numbers of any magnitude (Andrychowicz et al. 2016, arXiv:1606.04474).
 
         (log|x| / p, sign x)  if |x| >= e^-p,  else (-1, e^p x)
 
-    Both parts are continuous but for the sign. The derivative of the first is `1 / (p x)`, at most `e^p / p`.
+    Both parts are continuous. The derivative of the first is `1 / (p x)`, at most `e^p / p`.
 
     Args:
         x: `[M, N]`.
@@ -65,7 +65,7 @@ class LstmRule:
     """The update rule of the LSTM meta-learner, with H units.
 
     With the logistic function s, the gradient g, the loss L, and `x` the hidden state of an LSTM whose input is
-    `preprocessed(L)` and `preprocessed(g)`, for every coordinate (equations 2 to 5 of the paper):
+    `preprocessed(L)` and `preprocessed(g)`, for every coordinate:
 
         theta' = f' theta - i' g
         f' = s(W_F [x, theta, f] + b_F),  i' = s(W_I [x, theta, i] + b_I)
