@@ -84,7 +84,7 @@ class MetaNetworks(GradientAgent[MetaNetworksConfig]):
 
     Config: ClassVar[type] = MetaNetworksConfig
     summary: ClassVar[str] = "writes fast weights by gradients, reads them by attention (Munkhdalai and Yu 2017)"
-    acts_with: ClassVar[tuple[str, ...]] = (*GradientAgent.acts_with, "device", "_slow", "_representation")
+    acts_with: ClassVar[tuple[str, ...]] = (*GradientAgent.acts_with, "_slow", "_representation")
 
     def __init__(self, config: MetaNetworksConfig, spaces: Spaces, *, device: torch.device, rng: np.random.Generator):
         super().__init__(config, spaces, device=device, rng=rng)
