@@ -28,8 +28,8 @@ from metarl.learning.networks import fast_weights
 from metarl.learning.networks.distributions import Distribution, sample
 from metarl.learning.networks.fast_weights import FastMemory
 from metarl.learning.networks.flat import Perceptrons, mlp_init, mlp_layers
+from metarl.learning.networks.gradient_writer import GradientWriter
 from metarl.learning.rules.base import evidence_of
-from metarl.learning.rules.gradient_writer import GradientWriter
 from metarl.memory import FLOAT, Need, RunSize, dense_parameters
 from metarl.types import Floats, MetaBatch, Spaces, Task, Trajectories
 
