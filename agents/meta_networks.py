@@ -28,8 +28,8 @@ from metarl.learning.networks import fast_weights
 from metarl.learning.networks.distributions import Distribution, sample
 from metarl.learning.networks.fast_weights import FastMemory
 from metarl.learning.networks.flat import Perceptrons, mlp_init, mlp_layers
+from metarl.learning.networks.gradient_writer import GradientWriter
 from metarl.learning.rules.base import evidence_of
-from metarl.learning.rules.gradient_writer import GradientWriter
 from metarl.memory import FLOAT, Need, RunSize, dense_parameters
 from metarl.types import Floats, MetaBatch, Spaces, Task, Trajectories
 
@@ -84,7 +84,7 @@ class MetaNetworks(GradientAgent[MetaNetworksConfig]):
 
     Config: ClassVar[type] = MetaNetworksConfig
     summary: ClassVar[str] = "writes fast weights by gradients, reads them by attention (Munkhdalai and Yu 2017)"
-    acts_with: ClassVar[tuple[str, ...]] = (*GradientAgent.acts_with, "device", "_slow", "_representation")
+    acts_with: ClassVar[tuple[str, ...]] = (*GradientAgent.acts_with, "_slow", "_representation")
 
     def __init__(self, config: MetaNetworksConfig, spaces: Spaces, *, device: torch.device, rng: np.random.Generator):
         super().__init__(config, spaces, device=device, rng=rng)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from metarl.learning.rules.gradient_writer import GradientWriter, preprocessed
+from metarl.learning.networks.gradient_writer import GradientWriter, preprocessed
 
 DOUBLE = torch.float64
 
