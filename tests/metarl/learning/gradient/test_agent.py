@@ -24,6 +24,8 @@ from metarl.types import MetaBatch, Progress, Spaces, Task, Trajectories
 GRADIENT_AGENTS = [name for name in names(AGENTS) if issubclass(agent_class(name), GradientAgent)]
 ADAPTS_DEVIATIONS = [name for name in GRADIENT_AGENTS if name != "meta-networks"]
 """Agents that adapt all parameters of their policy; see tests/agents/test_meta_networks.py for the other one."""
+FIRST_GROWTH = {"meta-lstm": 0.2005}
+"""Deviation after a first step from 0.2, of agents that begin with a step size of 0.01 instead of 0.1."""
 M, E = 3, 8
 TASKS = tuple(Task.of("toy", index=i) for i in range(M))
 BRISK: dict[str, dict[str, Any]] = {"promp": {"lr": 0.02}}
@@ -209,7 +211,7 @@ def test_a_deviation_restored_at_or_below_its_floor_grows_when_that_pays(name: s
     assert spread(agent.tensors()["parameters"]).item() == pytest.approx(0.2)
     assert spread(parameters).item() == pytest.approx(start), "what was handed over is left as it was"
     first = paid_for_noise(agent, 0, 1.0)
-    assert (spread(agent.adapt(agent.begin(TASKS, E), first.collects[0]).parameters) > 0.2005).all()
+    assert (spread(agent.adapt(agent.begin(TASKS, E), first.collects[0]).parameters) > FIRST_GROWTH.get(name, 0.202)).all()
     agent.meta_update(first)
     for seed in range(1, 4):
         agent.meta_update(paid_for_noise(agent, seed, 1.0))
