@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,10 +18,12 @@ from metarl.agent import MetaAgent
 from metarl.agents.grbal import Grbal, GrbalConfig
 from metarl.agents.mb_mpc import MbMpc, MbMpcConfig
 from metarl.agents.rebal import Rebal, RebalConfig, after_transitions
+from metarl.agents.rl2 import Rl2
 from metarl.learning.planning.dynamics import Windows
-from metarl.registry import make_family
+from metarl.registry import make_family, reward_for
 from metarl.rewards import DeclaredReward
 from metarl.rollout import collect
+from metarl.runs import RunConfig, TrainConfig
 from metarl.sampling import LocalSampler
 from metarl.seeding import Streams
 from metarl.tasks import ContinuousTasks, Family, uniform
@@ -341,3 +345,23 @@ def test_the_state_of_the_recurrent_network_is_an_input_of_the_first_layer() -> 
     assert agent.dynamics.losses(model, data).item() == pytest.approx(loss.item(), abs=1e-12)
     with pytest.raises(ValueError, match="rebal: got a model without hidden layers"):
         built("rebal", hidden=())
+
+
+def test_a_run_that_is_read_again_takes_the_reward_from_its_family(tmp_path: Path) -> None:
+    spaces = make_family("half-cheetah-breaking").spaces(50)
+    run = RunConfig(
+        agent="metarl.agents.grbal:Grbal",
+        family="half-cheetah-breaking",
+        training=TrainConfig(),
+        agent_config=GrbalConfig(**SMALL),
+        spaces=spaces,
+        own_agent=Grbal,
+    )
+    run.write(tmp_path)
+    again = RunConfig.read(tmp_path, Grbal)
+    assert again.spaces == spaces
+    assert again.spaces.reward == spaces.reward
+    assert again.build_agent(torch.device("cpu"), np.random.default_rng(0)).spaces.horizon == 50
+    assert "reward" not in json.loads((tmp_path / "config.json").read_text())["spaces"]
+    assert reward_for(Rl2, "half-cheetah-breaking") is None, "it does not plan"
+    assert reward_for(Grbal, "my_module:my_family") is None, "code of one's own is not imported"
