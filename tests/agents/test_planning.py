@@ -1,10 +1,12 @@
-"""mb-mpc and grbal: what the planner sees, what the model adapts to, and learning on a small line."""
+"""mb-mpc, grbal and rebal: what the planner sees, what the model adapts to, and learning on a small line."""
 
 from __future__ import annotations
 
+import json
 import pickle
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,10 +17,13 @@ from gymnasium import spaces as gym_spaces
 from metarl.agent import MetaAgent
 from metarl.agents.grbal import Grbal, GrbalConfig
 from metarl.agents.mb_mpc import MbMpc, MbMpcConfig
+from metarl.agents.rebal import Rebal, RebalConfig, after_transitions
+from metarl.agents.rl2 import Rl2
 from metarl.learning.planning.dynamics import Windows
-from metarl.registry import make_family
+from metarl.registry import make_family, reward_for
 from metarl.rewards import DeclaredReward
 from metarl.rollout import collect
+from metarl.runs import RunConfig, TrainConfig
 from metarl.sampling import LocalSampler
 from metarl.seeding import Streams
 from metarl.tasks import ContinuousTasks, Family, uniform
@@ -41,6 +46,7 @@ SMALL: dict[str, Any] = {
 AGENTS: dict[str, tuple[type[Any], Any]] = {
     "mb-mpc": (MbMpc, MbMpcConfig(**SMALL, window=6)),
     "grbal": (Grbal, GrbalConfig(**SMALL, past=3, future=3, inner_lr=0.1)),
+    "rebal": (Rebal, RebalConfig(**SMALL, past=3, future=3, units=8)),
     "ensemble": (Grbal, GrbalConfig(**SMALL, past=3, future=3, inner_lr=0.01, ensemble=2, probabilistic=True)),
 }
 
@@ -136,8 +142,10 @@ def test_the_model_that_adapts_plans_where_the_sign_of_the_gain_differs() -> Non
     signs = replace(gain, transform=lambda u: np.where(u < 0.5, -1.0, 1.0) * (0.7 + 0.3 * u))
     family = replace(line(), distribution=ContinuousTasks("line", (signs,)))
     changes = {"gradient_steps": 150, "hidden": (32,), "plan_std": 0.7}
-    returns = {name: held_out_return(trained(name, family, 5, **changes)[0], family) for name in ("mb-mpc", "grbal")}
+    names = ("mb-mpc", "grbal", "rebal")
+    returns = {name: held_out_return(trained(name, family, 5, **changes)[0], family) for name in names}
     assert returns["grbal"] > returns["mb-mpc"] + 2.0
+    assert returns["rebal"] > returns["mb-mpc"] + 2.0
 
 
 def test_the_newest_transition_is_in_the_window_and_older_ones_leave_it() -> None:
@@ -199,7 +207,7 @@ def test_training_goes_on_from_the_last_parameters_and_acting_uses_the_new_ones(
     assert not torch.equal(agent.parameters.detach(), before)
     tasks = family.distribution.held_out(1)
     models = agent.models(agent.begin(tasks, 1))[0]
-    assert torch.equal(models, agent.parameters.detach()), "an empty window adapts nothing"
+    assert torch.equal(models, agent.parameters.detach()[:, : models.shape[1]]), "an empty window adapts nothing"
     again = agent.meta_update(MetaBatch(tuple(tasks), ()))
     assert again["model/loss_first"] < 3 * again["model/loss_last"], "a warm start, not a new one"
 
@@ -217,8 +225,7 @@ def test_the_loss_that_is_reported_and_minimised_is_the_one_after_adaptation(nam
             row = slice(16 * member + i, 16 * member + i + 1)
             flat = agent.parameters.detach()[member : member + 1]
             if past.mask.shape[1]:
-                one = Windows(*(t[row] for t in past))
-                flat = agent.dynamics.adapted(flat, one, agent.config.inner_lr, exact=False)
+                flat = agent._adapted(flat, Windows(*(t[row] for t in past)), exact=False)
             parts.append(agent.dynamics.losses(flat, Windows(*(t[row] for t in future))).item())
         assert loss[member].item() == pytest.approx(np.mean(parts), rel=1e-4, abs=1e-6)
 
@@ -298,3 +305,63 @@ def test_a_worker_gets_models_and_no_buffer() -> None:
     mine, theirs = (one.act(state, step, np.random.default_rng(0))[0] for one in (agent, part))
     assert isinstance(mine, Action)
     assert np.array_equal(mine.environment, theirs.environment)
+
+
+def test_the_recurrent_network_is_an_lstm_and_skips_what_does_not_count() -> None:
+    rows, size, units = 2, 4, 3
+    rng = np.random.default_rng(0)
+    inputs, targets = (torch.tensor(rng.standard_normal((rows, size, n))) for n in (2, 1))
+    mask = torch.tensor([[1.0, 1.0, 1.0, 1.0], [0.0, 0.0, 1.0, 1.0]], dtype=torch.float64)
+    weights = [torch.tensor(rng.standard_normal(shape)) for shape in ((rows, 3, 12), (rows, 3, 12), (rows, 12))]
+    mine = after_transitions(*weights, Windows(inputs, targets, mask))
+    for n in range(rows):
+        cell = torch.nn.LSTM(3, units, batch_first=True, dtype=torch.float64)
+        with torch.no_grad():
+            cell.weight_ih_l0.copy_(weights[0][n].T)
+            cell.weight_hh_l0.copy_(weights[1][n].T)
+            cell.bias_ih_l0.copy_(weights[2][n])
+            cell.bias_hh_l0.zero_()
+            x = torch.cat([inputs, targets], dim=-1)[n : n + 1, mask[n] > 0]
+            _, (h, _) = cell(x)
+        assert torch.allclose(mine[n], h[0, 0], rtol=0, atol=1e-12)
+    nothing = Windows(inputs, targets, torch.zeros_like(mask))
+    assert not after_transitions(*weights, nothing).any()
+
+
+def test_the_state_of_the_recurrent_network_is_an_input_of_the_first_layer() -> None:
+    agent = built("rebal")
+    parameters = agent.parameters.detach().double()
+    rng = np.random.default_rng(0)
+    data = Windows(
+        *(torch.tensor(rng.standard_normal((1, 3, n))) for n in (2, 1)), torch.ones(1, 3, dtype=torch.float64)
+    )
+    model = agent._adapted(parameters, data, exact=False)
+    rule = agent._rule.split(parameters[:, model.shape[1] :].contiguous())
+    h = after_transitions(rule["input"], rule["recurrent"], rule["bias"], data)
+    first = agent.dynamics.networks.layers(parameters[:, : model.shape[1]].contiguous())
+    expected = torch.tanh(data.inputs[0] @ first.weights[0][0] + h @ rule["shift"][0] + first.biases[0])
+    expected = expected @ first.weights[1][0] + first.biases[1]
+    loss = (expected - data.targets[0]).square().mean()
+    assert agent.dynamics.losses(model, data).item() == pytest.approx(loss.item(), abs=1e-12)
+    with pytest.raises(ValueError, match="rebal: got a model without hidden layers"):
+        built("rebal", hidden=())
+
+
+def test_a_run_that_is_read_again_takes_the_reward_from_its_family(tmp_path: Path) -> None:
+    spaces = make_family("half-cheetah-breaking").spaces(50)
+    run = RunConfig(
+        agent="metarl.agents.grbal:Grbal",
+        family="half-cheetah-breaking",
+        training=TrainConfig(),
+        agent_config=GrbalConfig(**SMALL),
+        spaces=spaces,
+        own_agent=Grbal,
+    )
+    run.write(tmp_path)
+    again = RunConfig.read(tmp_path, Grbal)
+    assert again.spaces == spaces
+    assert again.spaces.reward == spaces.reward
+    assert again.build_agent(torch.device("cpu"), np.random.default_rng(0)).spaces.horizon == 50
+    assert "reward" not in json.loads((tmp_path / "config.json").read_text())["spaces"]
+    assert reward_for(Rl2, "half-cheetah-breaking") is None, "it does not plan"
+    assert reward_for(Grbal, "my_module:my_family") is None, "code of one's own is not imported"

@@ -113,7 +113,7 @@ class PlanningAgent(MetaAgent[Plans], Generic[ConfigT]):
 
     Attributes:
         dynamics: The model, a function of its parameters.
-        parameters: Parameters of the ensemble, `[members, P]`.
+        parameters: Parameters of the ensemble, `[members, P]`, or with those of the adaptation, `[members, P + R]`.
         replay: All episodes so far.
         rng: Generator of the updates.
         iteration: Meta-updates so far.
@@ -148,7 +148,7 @@ class PlanningAgent(MetaAgent[Plans], Generic[ConfigT]):
         self._actions = ActionMap.of_bounded(name, spaces)
         o, a = spaces.observation_size, spaces.action_size
         self.dynamics = Dynamics(o, a, tuple(config.hidden), config.activation, config.probabilistic)
-        self.parameters = self.dynamics.initial(config.ensemble, rng).to(device).requires_grad_()
+        self.parameters = self._initial(rng).to(device).requires_grad_()
         self._optimiser = Adam([self.parameters], config.learning_rate)
         self._observation_moments, self._difference_moments = (
             Normaliser(o, config.deviation_floor, spaces.observation_units) for _ in range(2)
@@ -189,9 +189,19 @@ class PlanningAgent(MetaAgent[Plans], Generic[ConfigT]):
     def _future(self) -> int:
         """`K`, transitions of the loss after them."""
 
+    def _initial(self, rng: np.random.Generator) -> Tensor:
+        """Initial parameters of the ensemble; those of the models by default."""
+        return self.dynamics.initial(self.config.ensemble, rng)
+
     @abstractmethod
     def _adapted(self, parameters: Tensor, past: Windows, *, exact: bool) -> Tensor:
-        """Parameters `[n, P]` adapted to the windows `[n, M, ...]`, as `Dynamics.adapted`."""
+        """Models `[n, P]` adapted to the windows `[n, M, ...]`; see `Dynamics.adapted`.
+
+        Args:
+            parameters: Rows of `parameters`, one for each window.
+            past: The windows.
+            exact: Keep the graph.
+        """
 
     # Acting ---------------------------------------------------------------------------------------------
 
