@@ -7,7 +7,6 @@ and one for its sign, since gradients span many orders of magnitude.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,20 +14,7 @@ import torch
 from torch import Tensor
 
 from metarl.learning.networks.flat import Perceptrons, mlp_init
-
-RANGE = 10.0
-"""`p`: gradients below `exp(-p)` count as small."""
-
-
-def preprocessed(gradient: Tensor) -> Tensor:
-    """Magnitude and sign of each number, `[..., 2]`.
-
-    They are `(log|g| / p, sign g)` if `|g| >= exp(-p)`, and `(-1, exp(p) g)` otherwise; both are continuous.
-    """
-    size = gradient.abs()
-    large = size >= math.exp(-RANGE)
-    magnitude = torch.log(torch.where(large, size, math.exp(-RANGE))) / RANGE
-    return torch.stack([magnitude, torch.where(large, gradient.sign(), math.exp(RANGE) * gradient)], dim=-1)
+from metarl.learning.networks.preprocessing import preprocessed
 
 
 @dataclass(frozen=True)
@@ -62,7 +48,7 @@ class GradientWriter:
 
     def __call__(self, parameters: Tensor, gradient: Tensor) -> Tensor:
         """Fast weights `[...]` for gradients `[...]`, differentiable any number of times; `parameters` is `[W]`."""
-        z = preprocessed(gradient)
+        z = preprocessed(gradient, dim=-1)
         layers = self._network.layers(parameters[None, 3:])
         h = z
         for weight, bias in zip(layers.weights[:-1], layers.biases[:-1], strict=True):

@@ -7,7 +7,6 @@ its weights; each has a memory of its own.
 
 from __future__ import annotations
 
-import math
 from typing import NamedTuple
 
 import numpy as np
@@ -15,13 +14,12 @@ import torch
 from torch import Tensor
 
 from metarl.learning.networks.flat import Layout
+from metarl.learning.networks.preprocessing import preprocessed
 from metarl.learning.rules.base import Evidence, RuleSize
 
 GATES = 4
 INPUTS = 4
 """Two numbers of the loss, two of the gradient."""
-PREPROCESSING = 10.0
-"""`p`: losses and gradients below `e^-p` are read linearly."""
 WEIGHT_BOUND, FORGET_BIAS, INPUT_BIAS = 0.01, (4.0, 6.0), (-5.0, -4.0)
 """Ranges of the uniform initial values."""
 
@@ -40,25 +38,6 @@ class LstmRuleMemory(NamedTuple):
     cell: Tensor
     forget: Tensor
     step_size: Tensor
-
-
-def preprocessed(x: Tensor, p: float = PREPROCESSING) -> Tensor:
-    """Size and sign of numbers of any magnitude (Andrychowicz et al. 2016, arXiv:1606.04474).
-
-        (log|x| / p, sign x)  if |x| >= e^-p,  else (-1, e^p x)
-
-    Both parts are continuous. The derivative of the first is `1 / (p x)`, at most `e^p / p`.
-
-    Args:
-        x: `[M, N]`.
-        p: The constant p.
-
-    Returns:
-        `[M, 2, N]`.
-    """
-    smallest = math.exp(-p)
-    size = x.abs().clamp_min(smallest).log() / p
-    return torch.stack([size, (x * math.exp(p)).clamp(-1.0, 1.0)], dim=1)
 
 
 class LstmRule:
@@ -114,8 +93,10 @@ class LstmRule:
         # Units before coordinates, [M, 4 H, P]: the gates of a task are contiguous.
         weights = {name: t.expand(m, *t.shape[1:]) for name, t in self.layout.split(own.unsqueeze(0)).items()}
         of_loss, of_gradient = torch.split(weights["of_evidence"], INPUTS // 2, dim=2)
-        of_task = torch.baddbmm(weights["bias"], of_loss, preprocessed(evidence.loss.unsqueeze(1)))  # [M, 4 H, 1]
-        gates = torch.bmm(of_gradient, preprocessed(evidence.gradient)) + of_task  # [M, 4 H, P]
+        of_task = torch.baddbmm(
+            weights["bias"], of_loss, preprocessed(evidence.loss.unsqueeze(1), dim=1)
+        )  # [M, 4 H, 1]
+        gates = torch.bmm(of_gradient, preprocessed(evidence.gradient, dim=1)) + of_task  # [M, 4 H, P]
         gates = torch.baddbmm(gates, weights["of_hidden"], memory.hidden)
         sigmoids, candidate = torch.split(gates, [3 * units, units], dim=1)
         enter, keep, show = sigmoids.sigmoid().chunk(3, dim=1)

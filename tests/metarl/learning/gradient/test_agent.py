@@ -211,7 +211,9 @@ def test_a_deviation_restored_at_or_below_its_floor_grows_when_that_pays(name: s
     assert spread(agent.tensors()["parameters"]).item() == pytest.approx(0.2)
     assert spread(parameters).item() == pytest.approx(start), "what was handed over is left as it was"
     first = paid_for_noise(agent, 0, 1.0)
-    assert (spread(agent.adapt(agent.begin(TASKS, E), first.collects[0]).parameters) > FIRST_GROWTH.get(name, 0.202)).all()
+    assert (
+        spread(agent.adapt(agent.begin(TASKS, E), first.collects[0]).parameters) > FIRST_GROWTH.get(name, 0.202)
+    ).all()
     agent.meta_update(first)
     for seed in range(1, 4):
         agent.meta_update(paid_for_noise(agent, seed, 1.0))

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from metarl.learning.networks.gradient_writer import GradientWriter, preprocessed
+from metarl.learning.networks.gradient_writer import GradientWriter
+from metarl.learning.networks.preprocessing import preprocessed
 
 DOUBLE = torch.float64
 
@@ -17,7 +18,7 @@ def random(*shape: int, seed: int = 0) -> torch.Tensor:
 
 def test_preprocessing_by_hand() -> None:
     gradient = torch.tensor([1.0, -math.exp(-5), math.exp(5), math.exp(-11), -math.exp(-12), 0.0], dtype=DOUBLE)
-    magnitude, sign = preprocessed(gradient).unbind(dim=-1)
+    magnitude, sign = preprocessed(gradient, dim=-1).unbind(dim=-1)
     assert magnitude.tolist() == pytest.approx([0.0, -0.5, 0.5, -1.0, -1.0, -1.0])
     assert sign.tolist() == pytest.approx([1.0, -1.0, 1.0, math.exp(-1), -math.exp(-2), 0.0])
 
@@ -25,7 +26,7 @@ def test_preprocessing_by_hand() -> None:
 def test_preprocessing_is_continuous() -> None:
     for sign in (1.0, -1.0):
         around = sign * math.exp(-10) * torch.tensor([1 - 1e-9, 1 + 1e-9], dtype=DOUBLE)
-        below, above = preprocessed(around)
+        below, above = preprocessed(around, dim=-1)
         torch.testing.assert_close(below, above, rtol=0, atol=1e-8)
 
 
@@ -44,7 +45,7 @@ def test_every_coordinate_goes_through_the_same_network(hidden: tuple[int, ...])
     parameters, gradient = random(writer.size, seed=1), random(3, 4)
     written = writer(parameters, gradient)
     for place in np.ndindex(3, 4):
-        h = z = preprocessed(gradient[place]).numpy()
+        h = z = preprocessed(gradient[place], dim=-1).numpy()
         sizes, rest = (2, *hidden, 1), parameters[3:].numpy()
         for i in range(len(sizes) - 1):
             inputs, outputs = sizes[i : i + 2]

@@ -10,8 +10,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from metarl.learning.networks.preprocessing import preprocessed
 from metarl.learning.rules.base import Evidence
-from metarl.learning.rules.lstm import LstmRule, LstmRuleMemory, preprocessed
+from metarl.learning.rules.lstm import LstmRule, LstmRuleMemory
 
 DOUBLE = torch.float64
 M, P, H = 3, 5, 4
@@ -38,7 +39,7 @@ def evidence(seed: int) -> Evidence:
 
 def test_a_number_becomes_its_size_and_its_sign() -> None:
     values = [1.0, -math.e, math.exp(-9.0), -math.exp(-11.0), 0.0, math.exp(-10.0)]
-    found = preprocessed(torch.tensor([values], dtype=DOUBLE))[0]
+    found = preprocessed(torch.tensor([values], dtype=DOUBLE), dim=1)[0]
     expected = [[0.0, 0.1, -0.9, -1.0, -1.0, -1.0], [1.0, -1.0, 1.0, -math.exp(-1.0), 0.0, 1.0]]
     torch.testing.assert_close(found, torch.tensor(expected, dtype=DOUBLE), rtol=1e-12, atol=1e-14)
 
@@ -115,8 +116,8 @@ def test_the_lstm_is_pytorchs(rule: LstmRule, own: Tensor) -> None:
         cell.bias_hh.zero_()
         one, parameters = evidence(2), torch.ones(M, P, dtype=DOUBLE)
         memory = rule.step(own, parameters, one, rule.fresh_memory(own, parameters))[1]
-        loss = preprocessed(one.loss.unsqueeze(1)).expand(M, 2, P)
-        inputs = torch.cat([loss, preprocessed(one.gradient)], dim=1).transpose(1, 2).reshape(M * P, 4)
+        loss = preprocessed(one.loss.unsqueeze(1), dim=1).expand(M, 2, P)
+        inputs = torch.cat([loss, preprocessed(one.gradient, dim=1)], dim=1).transpose(1, 2).reshape(M * P, 4)
         hidden, inner = cell(inputs)
     torch.testing.assert_close(memory.hidden, hidden.view(M, P, H).transpose(1, 2), rtol=1e-12, atol=1e-12)
     torch.testing.assert_close(memory.cell, inner.view(M, P, H).transpose(1, 2), rtol=1e-12, atol=1e-12)
