@@ -58,7 +58,7 @@ def reward_for_planning(agent: str, reward: DeclaredReward | None) -> DeclaredRe
 
     Args:
         agent: Name of the agent, for the message.
-        reward: What the family declares.
+        reward: The declaration of the family.
 
     Raises:
         ValueError: The family declares none, or it reads a hidden parameter of the task.

@@ -99,7 +99,7 @@ def planned(
     Args:
         config: The settings.
         scores: Predicted returns of candidates; row n is environment n, with its own model and state.
-        plans: Where the search starts, `[N, H, A]`.
+        plans: Start of the search, `[N, H, A]`.
         bounds: Bounds of an action; finite.
         rng: Source of the candidates.
 

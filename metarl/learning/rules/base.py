@@ -15,7 +15,7 @@ from torch import Tensor
 
 
 class Evidence(NamedTuple):
-    """What a step of adaptation sees.
+    """The evidence of a step of adaptation.
 
     Attributes:
         loss: Loss of each task at its parameters, `[M]`.
@@ -34,7 +34,7 @@ class RuleSize(NamedTuple):
     Attributes:
         own: `R`, the rule's own parameters.
         memory: Memory between steps, per parameter and task.
-        graph: What the derivative of a step needs, per parameter and task, roughly.
+        graph: Needs of the derivative of a step, per parameter and task, roughly.
     """
 
     own: int = 0
@@ -69,7 +69,7 @@ class UpdateRule(Protocol):
         Args:
             own: The rule's own parameters, `[R]`.
             parameters: Parameters of each task, `[M, P]`.
-            evidence: What the step sees. A first-order method passes it without a graph.
+            evidence: Loss, gradient and statistics. A first-order method passes it without a graph.
             memory: The memory before the step.
 
         Returns:

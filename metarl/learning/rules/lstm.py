@@ -25,7 +25,7 @@ WEIGHT_BOUND, FORGET_BIAS, INPUT_BIAS = 0.01, (4.0, 6.0), (-5.0, -4.0)
 
 
 class LstmRuleMemory(NamedTuple):
-    """What the rule keeps of each coordinate of each task.
+    """The memory of each coordinate of each task.
 
     Attributes:
         hidden: Hidden state of the LSTM, `[M, H, P]`.
