@@ -6,9 +6,8 @@ At each step an agent
 2. adapts the model of each environment to its window, starting from the learned parameters (a subclass says how);
 3. plans with that model, starting from the rest of the last plan, and plays the first action.
 
-A meta-update stores the episodes with all data so far, updates the statistics, and makes gradient steps on windows of
-successive transitions; they go on from the last parameters, and the next episodes are played with the new ones. The
-loss that is minimised is the one after adaptation. The first iterations play random actions.
+A meta-update stores the episodes, updates the statistics, and makes gradient steps on windows of successive
+transitions of all data, from the last parameters. The loss is the one after adaptation. The first iterations are random.
 """
 
 from __future__ import annotations
