@@ -7,7 +7,7 @@ At each step an agent
 3. plans with that model, starting from the rest of the last plan, and plays the first action.
 
 A meta-update stores the episodes, updates the statistics, and makes gradient steps on windows of successive
-transitions of all data, from the last parameters. The loss is the one after adaptation. The first iterations are random.
+transitions of all data, from the last parameters. The loss is that after adaptation. The first iterations are random.
 """
 
 from __future__ import annotations
