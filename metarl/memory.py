@@ -93,13 +93,13 @@ def rollout_memory(spaces: Spaces, tasks: int, episodes: int, collects: int = 1)
     )
 
 
-def agent_memory(kind: Any, config: Any, spaces: Spaces, size: RunSize) -> list[Need]:
+def agent_memory(kind: Any, config: Any, spaces: Any, size: RunSize) -> list[Need]:
     """Memory of an agent, without the recorded episodes; empty for an agent without `memory_needed`.
 
     Args:
         kind: The agent's class. It may have a class method `memory_needed(config, spaces, size)` that returns `Need`s.
         config: The agent's settings.
-        spaces: Sizes of the environments.
+        spaces: Sizes of the environments, or of the examples of a few-shot family.
         size: Size of the training.
     """
     ask = getattr(kind, "memory_needed", None)

@@ -9,15 +9,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from importlib.metadata import EntryPoint, entry_points
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from metarl.agent import MetaAgent
 from metarl.names import did_you_mean
 from metarl.own_code.modules import own_error
-from metarl.registry import AGENTS, agent_class
+from metarl.registry import AGENTS, LEARNERS, agent_class
+from metarl.run_config import LearningConfig
 from metarl.runs import TrainConfig
 
 GROUP = "metarl.presets"
+TrainingT = TypeVar("TrainingT", bound=LearningConfig)
 PresetName = Literal["default", "published"]
 """`default` is sized for two cores; `published` has the sizes of the paper if those are far larger."""
 
@@ -51,7 +53,7 @@ def announced_presets(name: PresetName) -> dict[tuple[str, str], Preset]:
     """
     announced = entry_points()  # once: it reads the metadata of every package
     points = sorted(announced.select(group=GROUP), key=lambda point: point.name)
-    agents = sorted({point.name for point in announced.select(group=AGENTS)})
+    agents = sorted({point.name for group in (AGENTS, LEARNERS) for point in announced.select(group=group)})
     if not points:
         raise ValueError(f"presets: got no entry point of the group {GROUP!r}, expected metarl's own; reinstall metarl")
     found: dict[tuple[str, str], Preset] = {}
@@ -88,7 +90,13 @@ def _table(point: EntryPoint, name: PresetName) -> PresetTable:
     return table
 
 
-def preset(agent: str, family: str, name: PresetName = "default", kind: type[MetaAgent[Any]] | None = None) -> Preset:
+def preset(
+    agent: str,
+    family: str,
+    name: PresetName = "default",
+    kind: type[MetaAgent[Any]] | None = None,
+    training: type[LearningConfig] = TrainConfig,
+) -> Preset:
     """The preset of an agent on a family; the agent's `default_settings` if it has none there.
 
     Args:
@@ -96,6 +104,7 @@ def preset(agent: str, family: str, name: PresetName = "default", kind: type[Met
         family: Name of the family, with its options.
         name: Name of the preset.
         kind: The agent's class; found by its name by default.
+        training: Class of the run's settings.
 
     Raises:
         ValueError: There is no preset of that name for the two.
@@ -103,18 +112,18 @@ def preset(agent: str, family: str, name: PresetName = "default", kind: type[Met
     table = announced_presets(name if name in ("default", "published") else "published")
     if name == "default":
         found = table.get((agent, family.partition(":")[0]))
-        return found or any_family(kind or agent_class(agent))
+        return found or any_family(kind or agent_class(agent), training)
     if name == "published" and (agent, family) in table:
         return table[agent, family]
     there = ", ".join(f"published for {a} on {f}" for a, f in table)
     raise ValueError(f"--preset: got {name!r} for {agent} on {family}, expected default; there is {there}")
 
 
-def any_family(kind: type[MetaAgent[Any]]) -> Preset:
+def any_family(kind: type[MetaAgent[Any]], training: type[LearningConfig] = TrainConfig) -> Preset:
     """The preset of an agent on families without one: its class attribute `default_settings`."""
-    training, agent = split_settings(kind, getattr(kind, "default_settings", {}))
+    of_run, agent = split_settings(kind, getattr(kind, "default_settings", {}), training)
     source = "sizes at which an iteration of a light environment takes seconds on two cores; nothing else is tuned"
-    return Preset(training=training, agent=agent, source=source if training or agent else "defaults")
+    return Preset(training=of_run, agent=agent, source=source if of_run or agent else "defaults")
 
 
 def default_settings(
@@ -131,29 +140,49 @@ def default_settings(
     Raises:
         ValueError: There is no preset of that name for the two.
     """
-    kind = kind or agent_class(agent)
-    chosen = preset(agent, family, name, kind)
-    for given, there in ((chosen.training, TrainConfig), (chosen.agent, kind.Config)):
+    return settings_from_preset(agent, family, name, kind or agent_class(agent), TrainConfig)
+
+
+def settings_from_preset(
+    agent: str, family: str, name: PresetName, kind: type[MetaAgent[Any]], training: type[TrainingT]
+) -> tuple[TrainingT, Any]:
+    """As `default_settings`, for any class of the run's settings.
+
+    Args:
+        agent: Name of the agent or learner.
+        family: Name of the family, with its options.
+        name: Name of the preset.
+        kind: Class of the agent or learner.
+        training: Class of the run's settings.
+
+    Raises:
+        ValueError: There is no preset of that name for the two.
+    """
+    chosen = preset(agent, family, name, kind, training)
+    for given, there in ((chosen.training, training), (chosen.agent, kind.Config)):
         known = [one.name for one in fields(there)]
         for wrong in sorted(set(given) - set(known)):
             raise ValueError(
                 f"presets: got the setting {wrong!r} for {agent} on {family}, which {there.__name__} does not have."
                 f"{did_you_mean(wrong, known)} There are: {', '.join(known)}"
             )
-    return replace(TrainConfig(), **chosen.training), replace(kind.Config(), **chosen.agent)
+    return replace(training(), **chosen.training), replace(kind.Config(), **chosen.agent)
 
 
-def split_settings(kind: type[MetaAgent[Any]], settings: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+def split_settings(
+    kind: type[MetaAgent[Any]], settings: Mapping[str, Any], training: type[LearningConfig] = TrainConfig
+) -> tuple[dict[str, Any], dict[str, Any]]:
     """Splits settings into those of a run and those of its agent, by name.
 
     Args:
         kind: The agent's class.
         settings: Values by name.
+        training: Class of the run's settings.
 
     Raises:
         ValueError: A name belongs to neither, or to both.
     """
-    of_run, of_agent = {f.name for f in fields(TrainConfig)}, {f.name for f in fields(kind.Config)}
+    of_run, of_agent = {f.name for f in fields(training)}, {f.name for f in fields(kind.Config)}
     for name in settings:
         if name not in of_run | of_agent:
             known = ", ".join(sorted(of_run | of_agent))

@@ -1,7 +1,8 @@
 """Agents and families by name.
 
-Packages register them as entry points of the groups `metarl.agents`, `metarl.families` and `metarl.schemes`; this one
-does so in `pyproject.toml`. A user's own code is named `module:Class` or `module:function`.
+Packages register them as entry points of the groups `metarl.agents`, `metarl.families` and `metarl.schemes`, and for
+few-shot learning of `metarl.few_shot_learners` and `metarl.few_shot_families`; this one does so in `pyproject.toml`.
+A user's own code is named `module:Class` or `module:function`.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from metarl.few_shot.family import FewShotFamily
 from metarl.names import did_you_mean
 from metarl.own_code.errors import EnvError
 from metarl.own_code.modules import attribute, call_own, own_error, own_module, own_names
@@ -24,9 +26,16 @@ if TYPE_CHECKING:
     from metarl.agent import MetaAgent  # imports torch
 
 AGENTS, FAMILIES, SCHEMES = "metarl.agents", "metarl.families", "metarl.schemes"
-KINDS = {AGENTS: "agent", FAMILIES: "family", SCHEMES: "scheme"}
+LEARNERS, FEW_SHOT_FAMILIES = "metarl.few_shot_learners", "metarl.few_shot_families"
+KINDS = {
+    AGENTS: "agent",
+    FAMILIES: "family",
+    SCHEMES: "scheme",
+    LEARNERS: "few-shot learner",
+    FEW_SHOT_FAMILIES: "few-shot family",
+}
 FUNCTION, CLASS = "module:function", "module:Class"
-OWN_FORMS = {AGENTS: CLASS, FAMILIES: FUNCTION}
+OWN_FORMS = {AGENTS: CLASS, FAMILIES: FUNCTION, LEARNERS: CLASS, FEW_SHOT_FAMILIES: FUNCTION}
 
 
 def _announced(group: str) -> dict[str, list[EntryPoint]]:
@@ -81,30 +90,42 @@ def _loaded(group: str, name: str) -> Any:
 
 
 def is_own_agent(name: str) -> bool:
-    """Whether an agent is a user's own class, named `module:Class`."""
-    return ":" in name and name not in names(AGENTS)
+    """Whether an agent or a learner is a user's own class, named `module:Class`."""
+    return ":" in name and name not in names(AGENTS) and name not in names(LEARNERS)
 
 
-def agent_class(name: str) -> type[MetaAgent[Any]]:
+def agent_class(name: str, group: str = AGENTS) -> type[MetaAgent[Any]]:
     """The class of an agent from its registered name, or from a user's `module:Class`.
 
+    Args:
+        name: The name.
+        group: `AGENTS`, or `LEARNERS` for a few-shot learner.
+
     A user's module may be in the working folder. Importing runs code, so call this with a name from a
-    command line or a script, never with `module:Class` from a file (`metarl.runs.agent_of_config`).
+    command line or a script, never with `module:Class` from a file (`metarl.run_config.agent_of_config`).
 
     Raises:
         ValueError: The name is unknown (the message has the nearest one), or the class is no agent.
         EnvError: The module cannot be imported; with its own traceback.
     """
     if is_own_agent(name):
-        what, (module_name, _, last) = f"agent {name!r}", name.partition(":")
+        what, (module_name, _, last) = f"{KINDS[group]} {name!r}", name.partition(":")
         module = own_module(module_name, what, CLASS)
         classes = own_names(module, inspect.isclass)
         return checked_agent(what, attribute(module, last, what, CLASS, classes, "a class with Config and summary"))
-    known = names(AGENTS)
+    known, kind = names(group), KINDS[group]
     if name not in known:
-        near = _in_this_folder(name, "CLASS") or did_you_mean(name, known)
-        raise ValueError(f"unknown agent {name!r}.{near} Known agents: {', '.join(known)}; or your own {CLASS}")
-    return checked_agent(f"agent {name!r} of {announcement(AGENTS, name)}", _loaded(AGENTS, name))
+        near = _of_other_kind(name, group) or _in_this_folder(name, "CLASS") or did_you_mean(name, known)
+        raise ValueError(f"unknown {kind} {name!r}.{near} Known {kind}s: {', '.join(known)}; or your own {CLASS}")
+    return checked_agent(f"{kind} {name!r} of {announcement(group, name)}", _loaded(group, name))
+
+
+def _of_other_kind(name: str, group: str) -> str:
+    """A sentence on an agent that learns from the other kind of experience; empty if there is none of that name."""
+    other, families = (LEARNERS, FEW_SHOT_FAMILIES) if group == AGENTS else (AGENTS, FAMILIES)
+    if name not in names(other):
+        return ""
+    return f" There is the {KINDS[other]} {name!r}, for a {KINDS[families]}: {', '.join(names(families)[:4])}, ..."
 
 
 def checked_agent(what: str, found: Any) -> type[MetaAgent[Any]]:
@@ -172,12 +193,28 @@ def _schemes() -> list[Scheme]:
 def is_own_code(spec: str) -> bool:
     """Whether a family is a user's own code: `module:function`, or a scheme's name such as `gym:module:ID`."""
     name = spec.partition(":")[0]
-    if ":" not in spec or name in names(FAMILIES):
+    if ":" not in spec or name in names(FAMILIES) or name in names(FEW_SHOT_FAMILIES):
         return False
     return name not in names(SCHEMES) or scheme(name).is_own_code(spec)
 
 
 def make_family(spec: str) -> Family:
+    """A family of environments; see `find_family`.
+
+    Raises:
+        ValueError: As `find_family`, or the family is a few-shot family, which has no environments.
+        EnvError: As `find_family`.
+    """
+    found = find_family(spec)
+    if not isinstance(found, Family):
+        raise ValueError(
+            f"family {spec!r}: got a few-shot family, whose tasks have examples instead of environments; expected one "
+            "of environments (few-shot families are for metarl train, metarl evaluate and metarl.find_family)"
+        )
+    return found
+
+
+def find_family(spec: str) -> Family | FewShotFamily:
     """A family from its name, its name with options (`bandit:arms=10,pulls=100`), `gym:ID?...`, or `module:function`.
 
     A user's module may be in the working folder. Importing runs code, so call this with `module:function`
@@ -189,15 +226,17 @@ def make_family(spec: str) -> Family:
         EnvError: The user's module or function raised; with its own traceback.
     """
     name, _, argument = spec.partition(":")
-    known = names(FAMILIES)
+    group = FEW_SHOT_FAMILIES if name in names(FEW_SHOT_FAMILIES) else FAMILIES
+    known = names(group)
     if ":" in spec and name not in known:
         return scheme(name).make_family(spec) if name in names(SCHEMES) else _of_ones_own(spec, name, argument)
     if name not in known:
         ways = "; ".join([*(one.usage for one in _schemes()), f"{FUNCTION} for a function of your own"])
+        known += names(FEW_SHOT_FAMILIES)
         raise ValueError(f"unknown family {name!r}.{_instead(name)} Known families: {', '.join(known)}; {ways}")
-    factory = _loaded(FAMILIES, name)
-    what = f"family {spec!r} of {announcement(FAMILIES, name)}"
-    if isinstance(factory, Family) and not argument:
+    factory = _loaded(group, name)
+    what = f"family {spec!r} of {announcement(group, name)}"
+    if isinstance(factory, Family | FewShotFamily) and not argument:
         return factory
     if not callable(factory):
         raise ValueError(f"{what}: got {_kind(factory)}, expected a function that returns a metarl.Family")
@@ -216,7 +255,7 @@ def _instead(name: str) -> str:
     suggestion = next(filter(None, (one.suggestion(name) for one in _schemes())), "")
     if suggestion:
         return f" Did you mean {suggestion}?"
-    return _in_this_folder(name, "FUNCTION") or did_you_mean(name, names(FAMILIES))
+    return _in_this_folder(name, "FUNCTION") or did_you_mean(name, [*names(FAMILIES), *names(FEW_SHOT_FAMILIES)])
 
 
 def _in_this_folder(name: str, last: str) -> str:
@@ -227,13 +266,13 @@ def _in_this_folder(name: str, last: str) -> str:
     return f" Did you mean {f'{module}:{inner}' if module else f'{inner}:{last}'!r}?"
 
 
-def _of_ones_own(spec: str, name: str, function: str) -> Family:
+def _of_ones_own(spec: str, name: str, function: str) -> Family | FewShotFamily:
     """The family of a user's `module:function`."""
     what = f"family {spec!r}"
     module = own_module(name, what, FUNCTION)
     functions = own_names(module, inspect.isfunction)
     found = attribute(module, function, what, FUNCTION, functions, "a function that returns a metarl.Family")
-    if isinstance(found, Family):
+    if isinstance(found, Family | FewShotFamily):
         return found
     if isinstance(found, type):
         _refuse_by_scheme(spec, found)
@@ -250,10 +289,10 @@ def _of_ones_own(spec: str, name: str, function: str) -> Family:
     return _family(spec, f"{what}: the function {function!r}", found)
 
 
-def _family(spec: str, what: str, factory: Callable[[], Any]) -> Family:
+def _family(spec: str, what: str, factory: Callable[[], Any]) -> Family | FewShotFamily:
     """The family that a function returns."""
     made = call_own(factory, what)
-    if not isinstance(made, Family):
+    if not isinstance(made, Family | FewShotFamily):
         _refuse_by_scheme(spec, made)
         raise ValueError(f"{what}: got {_kind(made)}, expected a metarl.Family")
     return made

@@ -281,42 +281,54 @@ def _return_range(curves: Sequence[Curve]) -> tuple[float, float]:
 
 
 def training_picture(
-    rows: Sequence[Mapping[str, Any]], title: str, evaluated: str, adapts_within_episodes: bool = False
+    rows: Sequence[Mapping[str, Any]],
+    title: str,
+    evaluated: str,
+    adapts_within_episodes: bool = False,
+    score: str = "return",
+    counted: str = "env steps",
 ) -> bytes:
-    """A PNG of returns over environment steps, before and after adaptation.
+    """A PNG of a score over environment steps or examples, before and after adaptation.
 
     Args:
         rows: The lines of `metrics.jsonl`.
         title: Title of the figure.
         evaluated: Label of the evaluated tasks; see `tasks_label`.
         adapts_within_episodes: Whether the agent adapts during an episode; see `first_label`.
+        score: Name of the score; see `metarl.source.Source`.
+        counted: Name of the things that the horizontal axis counts.
     """
     figure = _figure()
     axes = figure.add_subplot()
-    last = max(int(key.split("/")[1]) for key in rows[-1] if key.startswith("return/"))
+    last = max(int(key.split("/")[1]) for key in rows[-1] if key.startswith(f"{score}/"))
     later = (
         f"episode {last + 1}" if adapts_within_episodes else f"after {last} adaptation step{'s' if last > 1 else ''}"
     )
     names = {0: first_label(adapts_within_episodes), last: later} if last else {0: "no adaptation"}
     for (k, name), colour in zip(names.items(), ("0.55", "tab:blue"), strict=False):
         steps = np.array([row["env_steps"] for row in rows]) / 1e6
-        axes.plot(steps, [row[f"return/{k}"] for row in rows], color=colour, label=f"while training, {name}")
-        held = [row for row in rows if row.get(f"evaluation/return/{k}") is not None]
+        axes.plot(steps, [row[f"{score}/{k}"] for row in rows], color=colour, label=f"while training, {name}")
+        held = [row for row in rows if row.get(f"evaluation/{score}/{k}") is not None]
         if held:
             axes.plot(
                 [row["env_steps"] / 1e6 for row in held],
-                [row[f"evaluation/return/{k}"] for row in held],
+                [row[f"evaluation/{score}/{k}"] for row in held],
                 color=colour,
                 linestyle="none",
                 marker="o",
                 label=f"evaluated on {evaluated}, {name}",
             )
-    axes.set_xlabel("environment steps, millions")
-    axes.set_ylabel("return per episode")
+    axes.set_xlabel(f"{COUNTED.get(counted, counted)}, millions")
+    axes.set_ylabel(SCORES.get(score, score))
     axes.set_title(literal(title))
     axes.grid(alpha=0.3)
     axes.legend(loc="best", fontsize="small")
     return _png(figure)
+
+
+COUNTED = {"env steps": "environment steps"}
+SCORES = {"return": "return per episode"}
+"""Labels of axes, if they differ from the name."""
 
 
 def _png(figure: Figure) -> bytes:

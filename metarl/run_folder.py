@@ -11,7 +11,8 @@ from pathlib import Path
 
 from metarl.checkpoint import list_checkpoints, newest_iteration
 from metarl.files import read_json, remove_partial, write_json
-from metarl.runs import STEPPING_FIELDS, RunConfig, versions
+from metarl.run_config import BaseRun
+from metarl.runs import STEPPING_FIELDS, versions
 
 MAY_CHANGE = ("training.iterations", "training.eval_every", *STEPPING_FIELDS)
 """Settings that a resumed run may change: none affects what an iteration computes, except that an annealed step size
@@ -38,7 +39,7 @@ def new_run_dir(agent: str, family: str) -> Path:
     raise ValueError(f"runs/{stem}: got 999 runs of that name, expected a free one")
 
 
-def prepare(out: Path, run: RunConfig, *, resume: bool) -> list[str]:
+def prepare(out: Path, run: BaseRun, *, resume: bool) -> list[str]:
     """Makes or checks a run's folder; overwrites nothing.
 
     Args:
@@ -72,14 +73,14 @@ def prepare(out: Path, run: RunConfig, *, resume: bool) -> list[str]:
     return warnings
 
 
-def _check_resumed(out: Path, run: RunConfig) -> list[str]:
+def _check_resumed(out: Path, run: BaseRun) -> list[str]:
     """Raises ValueError unless a configuration may continue the run in a folder; returns warnings."""
     done = newest_iteration(out / "checkpoints")
     if run.training.iterations < done:
         raise ValueError(
             f"iterations: got {run.training.iterations}, but {out} has already made {done}; expected at least that many"
         )
-    before = RunConfig.read(out, run.own_agent)
+    before = type(run).read(out, run.own_agent)
     was, is_now = before.training.device, run.training.device
     changed = before.changed_fields(run, (*MAY_CHANGE, *(DEVICE_FIELDS if was != is_now else ())))
     if "agent" in changed:
@@ -117,7 +118,7 @@ def sole_writer(out: Path) -> Iterator[None]:
         yield
 
 
-def describe(out: Path, run: RunConfig) -> None:
+def describe(out: Path, run: BaseRun) -> None:
     """Writes `config.json`, and appends the installed versions to `versions.json`; removes half-written files."""
     remove_partial(out)
     remove_partial(out / "checkpoints")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import torch
@@ -15,12 +15,15 @@ from metarl.config import check
 from metarl.evaluation import TASKS_AT_ONCE
 from metarl.memory import RunSize, agent_memory, check_memory, slow_parts
 from metarl.presets import PresetName, default_settings
+from metarl.run_config import LearningConfig
 from metarl.runs import RunConfig, TrainConfig, resolve_device, use_matmul
 from metarl.sizes import batch_memory, evaluation_memory
 from metarl.stepping import Stepping
 from metarl.tasks import DrawnTasks, Family
 from metarl.vector import available_cores
 from metarl.workers.blocks import default_blocks
+
+TrainingT = TypeVar("TrainingT", bound=LearningConfig)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,7 +134,7 @@ def set_up(
     return run, family.with_stepping(run.stepping), warnings
 
 
-def on_this_machine(training: TrainConfig, named: Collection[str], *, resumed: bool) -> TrainConfig:
+def on_this_machine(training: TrainingT, named: Collection[str], *, resumed: bool) -> TrainingT:
     """The settings with the actual device.
 
     Args:

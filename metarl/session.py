@@ -12,28 +12,30 @@ import torch
 
 from metarl.agent import MetaAgent
 from metarl.checkpoint import DAMAGED, load_newest, save_checkpoint, set_aside
-from metarl.curves import success_rates
-from metarl.evaluation import evaluate
+from metarl.few_shot.family import FewShotFamily
+from metarl.few_shot.run import FewShotRun
+from metarl.few_shot.source import ShotSource
 from metarl.files import write_bytes
 from metarl.finite import naming
 from metarl.learning.device.process import keep_freed_memory
 from metarl.metrics_log import MetricsLog, keep_log, read_log
 from metarl.report import tasks_label, training_picture
+from metarl.run_config import BaseRun
 from metarl.run_folder import describe, prepare, sole_writer
 from metarl.runs import RunConfig, resolve_device, use_matmul
 from metarl.seeding import Streams
-from metarl.tasks import Family, split_name, split_tasks
+from metarl.source import EpisodeSource, Source
+from metarl.tasks import Family, split_name
 from metarl.training import IterationReport, meta_train
 from metarl.types import Progress
 from metarl.watch.protocol import RunStart, Watcher
-from metarl.workers.blocks import BlockSampler, Player
-from metarl.workers.choice import IN_PROCESS, WorkerChoice, make_player
+from metarl.workers.choice import IN_PROCESS, WorkerChoice
 from metarl.workers.main_module import refuse_second_run
 
 
 def run_session(
-    run: RunConfig,
-    family: Family,
+    run: BaseRun,
+    family: Family | FewShotFamily,
     out: Path,
     *,
     resume: bool = False,
@@ -79,8 +81,8 @@ def run_session(
 
 
 def _session(
-    run: RunConfig,
-    family: Family,
+    run: BaseRun,
+    family: Family | FewShotFamily,
     out: Path,
     resume: bool,
     warnings: list[str],
@@ -96,16 +98,18 @@ def _session(
         streams = Streams(config.seed)
         agent = run.build_agent(resolve_device(config.device), streams.learner)
         with contextlib.ExitStack() as closing:
-            player = make_player(workers, family, run.family, config.blocks, most_blocks(run))
-            closing.callback(player.close)
+            source = _source(run, family, workers)
+            closing.callback(source.close)
             start = RunStart(
                 run=run,
                 out=out,
                 progress=Progress(),
                 adapts_within_episodes=agent.adapts_within_episodes,
-                evaluated=split_name(family.distribution, "tune"),
+                evaluated=split_name(source.distribution, "tune"),
                 warnings=tuple(warnings),
-                sampling=workers.in_words(config.blocks, most_blocks(run)),
+                sampling=source.in_words,
+                score=source.score,
+                counted=source.counted,
             )
             if resume:
                 start = _resumed(start, out, agent, streams)
@@ -117,8 +121,8 @@ def _session(
                 watcher.start(start)
             loop = meta_train(
                 agent,
-                BlockSampler(player, config.tasks, config.episodes, run.spaces.horizon, config.blocks),
-                family.distribution,
+                source.sampler,
+                source.distribution,
                 streams,
                 iterations=config.iterations,
                 start=start.progress,
@@ -127,7 +131,7 @@ def _session(
                 progress = report.progress
                 if config.eval_every and progress.iteration % config.eval_every == 0:
                     with naming(f"the evaluation after iteration {progress.iteration}"):
-                        evaluated = _evaluated(agent, family, run, progress, player)
+                        evaluated = source.evaluate(agent, progress)
                     report = replace(report, metrics=report.metrics | evaluated)
                 log.add(progress, report.metrics)
                 stopped = stop()  # called once, since a later request must not skip the checkpoint
@@ -149,14 +153,18 @@ def _session(
         rows = read_log(out / "metrics.jsonl")
         if rows:
             title = f"{run.agent} on {run.family}, seed {config.seed}"
-            labels = tasks_label(start.evaluated), start.adapts_within_episodes
+            labels = tasks_label(start.evaluated), start.adapts_within_episodes, start.score, start.counted
             write_bytes(out / "training.png", training_picture(rows, title, *labels))
 
 
-def most_blocks(run: RunConfig) -> int:
-    """Largest number of blocks in a collect of the training or of its evaluations: more workers have no work."""
-    config = run.training
-    return max(config.blocks, -(-config.eval_tasks // run.block_tasks) if config.eval_every else 1)
+def _source(run: BaseRun, family: Family | FewShotFamily, workers: WorkerChoice) -> Source:
+    """Where the experience of a run comes from."""
+    if isinstance(run, FewShotRun):
+        assert isinstance(family, FewShotFamily)
+        return ShotSource(run, family)
+    assert isinstance(run, RunConfig)
+    assert isinstance(family, Family)
+    return EpisodeSource(run, family, workers)
 
 
 def _resumed(start: RunStart, out: Path, agent: MetaAgent[Any], streams: Streams) -> RunStart:
@@ -176,25 +184,3 @@ def _resumed(start: RunStart, out: Path, agent: MetaAgent[Any], streams: Streams
     else:
         note = f"no checkpoint in {out}: starting from scratch"
     return replace(start, progress=found or start.progress, warnings=(*start.warnings, *complaints), note=note)
-
-
-def _evaluated(
-    agent: MetaAgent[Any], family: Family, run: RunConfig, progress: Progress, player: Player
-) -> dict[str, float]:
-    """Mean return and success rates over the tuning tasks at each point of the adaptation curve."""
-    config = run.training
-    result = evaluate(
-        agent,
-        family,
-        split_tasks(family.distribution, "tune", config.eval_tasks),
-        Streams.for_evaluation(config.seed, progress.iteration),
-        episodes=config.episodes,
-        horizon=run.spaces.horizon,
-        block_tasks=run.block_tasks,
-        player=player,
-        diverged_limit=1.0,  # a policy in training may still learn to avoid divergence
-    )
-    metrics = {f"evaluation/return/{k}": float(v) for k, v in enumerate(result.returns.mean(axis=(0, 2)))}
-    for name, rates in (("success_last", success_rates(result, "last")), ("success", success_rates(result))):
-        metrics |= {f"evaluation/{name}/{k}": rate for k, rate in enumerate(rates) if rate is not None}
-    return metrics | {"evaluation/diverged_episodes": float(result.diverged_episodes)}

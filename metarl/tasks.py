@@ -108,6 +108,7 @@ class ContinuousTasks:
         parameters: The parameters that vary.
         finite: Size of a fixed set that training tasks are drawn from (PEARL needs one); 0 draws new tasks each time.
         held_out_size: Number of held-out tasks.
+        reported: Number of them that tables report on.
 
     Raises:
         ValueError: Two parameters have the same name.
@@ -117,6 +118,7 @@ class ContinuousTasks:
     parameters: tuple[Parameter, ...]
     finite: int = 0
     held_out_size: int = 100
+    reported: int = REPORTED
     splits: bool = field(default=True, init=False)
 
     def __post_init__(self) -> None:
@@ -365,8 +367,8 @@ def split_tasks(distribution: TaskDistribution, split: Split, n: int | None = No
     """The first `n` tasks of a split (all by default, or if there are fewer).
 
     Tables report on the tasks of `test`, so no preset, step size or number of iterations may be chosen by them. `tune`
-    has the held-out tasks after the first `REPORTED` for that purpose. If there are none, or if a benchmark reports on
-    all of its held-out tasks (`reports_all`), `tune` has training tasks.
+    has the held-out tasks after those, by default after the first `REPORTED`. If there are none, or if a benchmark
+    reports on all of its held-out tasks (`reports_all`), `tune` has training tasks.
 
     Args:
         distribution: Distribution of the tasks.
@@ -396,4 +398,4 @@ def _kept_for_tuning(distribution: TaskDistribution) -> list[Task]:
     """The held-out tasks that no table reports on."""
     if not distribution.splits or getattr(distribution, "reports_all", False):
         return []
-    return distribution.held_out()[REPORTED:]
+    return distribution.held_out()[getattr(distribution, "reported", REPORTED) :]

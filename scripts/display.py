@@ -41,10 +41,24 @@ class TrainingDisplay:
         first: Label of the first point of a curve, see `first_label`.
         last: Label of the last point, see `last_label`.
         evaluated: Label of the tasks of the evaluations, see `tasks_label`.
+        score: Name of the score, see `metarl.source.Source`.
+        counted: Name of the things that are counted, likewise.
     """
 
-    def __init__(self, title: str, iterations: int, start: Progress, first: str, last: str, evaluated: str) -> None:
+    def __init__(
+        self,
+        title: str,
+        iterations: int,
+        start: Progress,
+        first: str,
+        last: str,
+        evaluated: str,
+        score: str = "return",
+        counted: str = "env steps",
+    ) -> None:
         self._title, self._iterations, self._start = title, iterations, start
+        self._score, self._counted = score, counted
+        self._digits = 1 if score == "return" else 3
         self._first, self._last, self._evaluated = first, last, evaluated
         self._began, self._diverged = time.perf_counter(), 0
         self._last_line = -PLAIN_LINE_SECONDS
@@ -72,13 +86,14 @@ class TrainingDisplay:
         """Shows the state after an iteration; plain lines at most every five seconds, and at start and end."""
         elapsed = time.perf_counter() - self._began
         done = progress.iteration - self._start.iteration
-        last = max(int(key.split("/")[1]) for key in metrics if key.startswith("return/"))
+        score, digits = self._score, self._digits
+        last = max(int(key.split("/")[1]) for key in metrics if key.startswith(f"{score}/"))
         rows = {
             "iteration": f"{progress.iteration} of {self._iterations}",
-            "env steps": f"{progress.env_steps:,}",
-            "steps/s": f"{(progress.env_steps - self._start.env_steps) / elapsed:,.0f}",
-            **({f"return {self._first}" if last else "return": f"{metrics['return/0']:.1f}"}),
-            **({self._last: f"{metrics[f'return/{last}']:.1f}"} if last else {}),
+            self._counted: f"{progress.env_steps:,}",
+            f"{self._counted.split()[-1]}/s": f"{(progress.env_steps - self._start.env_steps) / elapsed:,.0f}",
+            **({f"{score} {self._first}" if last else score: f"{metrics[f'{score}/0']:.{digits}f}"}),
+            **({self._last: f"{metrics[f'{score}/{last}']:.{digits}f}"} if last else {}),
             "s/iteration": f"{elapsed / done:.1f}",
             "total about": clock(elapsed / done * (self._iterations - self._start.iteration)),
             "time left": clock(elapsed / done * (self._iterations - progress.iteration)),
@@ -90,9 +105,9 @@ class TrainingDisplay:
         if any(rate is not None for pair in rates for rate in pair):  # some collects may have no success rate
             ends = [f"{_rate(at_last)} ({_rate(at_any)})" for at_last, at_any in rates]
             rows["success at the last (any) step"] = " -> ".join(ends)
-        evaluated = [metrics.get(f"evaluation/return/{k}") for k in (0, last)]
+        evaluated = [metrics.get(f"evaluation/{score}/{k}") for k in (0, last)]
         if None not in evaluated:
-            rows[self._evaluated] = " -> ".join(f"{v:.1f}" for v in evaluated)
+            rows[self._evaluated] = " -> ".join(f"{v:.{digits}f}" for v in evaluated)
         if self._live:
             table = Table(title=self._title, show_header=False)
             for name, value in rows.items():
@@ -135,7 +150,8 @@ class RunDisplay:
         warnings = [f"warning: {warning}" for warning in start.warnings]
         for line in filter(None, [*warnings, start.note, start.sampling]):
             print(line, file=sys.stderr)
-        self._display = TrainingDisplay(title, run.training.iterations, start.progress, first, last, evaluated)
+        labels = first, last, evaluated, start.score, start.counted
+        self._display = TrainingDisplay(title, run.training.iterations, start.progress, *labels)
         self._display.start()
         with self._stop.showing():
             self._display.note(title)

@@ -15,7 +15,8 @@ from metarl.agent import MetaAgent
 from metarl.gymnasium_envs.from_gym import named_again
 from metarl.gymnasium_envs.vary import FORMS
 from metarl.registry import agent_class, is_own_agent, is_own_code, make_family
-from metarl.runs import RunConfig, load_with_progress, own_agent_of
+from metarl.run_config import own_agent_of
+from metarl.runs import RunConfig, load_with_progress
 from metarl.tasks import Family
 from metarl.types import Progress
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from metarl.checkpoint import list_checkpoints
 from metarl.finite import NotFiniteError, remedies
-from metarl.runs import RunConfig
+from metarl.run_config import BaseRun
 from metarl.scripts.sampling import SamplingOptions
 
 DEFAULT_TRACK = "tensorboard"
@@ -30,7 +30,7 @@ def folder_to_go_on_with(out: Path, seeds: int) -> Path | None:
 
 
 def how_to_go_on(
-    run: RunConfig, out: Path, seeds: int, track: str = DEFAULT_TRACK, sampling: SamplingOptions = DEFAULT_SAMPLING
+    run: BaseRun, out: Path, seeds: int, track: str = DEFAULT_TRACK, sampling: SamplingOptions = DEFAULT_SAMPLING
 ) -> str:
     """The command that resumes a run, and the other seeds if there are several.
 
@@ -59,7 +59,7 @@ def advice(out: Path, go_on: str) -> str:
     return f"; {left}. After fixing this, {go_on}"
 
 
-def say_that_it_blew_up(run: RunConfig, error: NotFiniteError, out: Path, go_on: str) -> None:
+def say_that_it_blew_up(run: BaseRun, error: NotFiniteError, out: Path, go_on: str) -> None:
     """Prints one line on stderr: the numbers that are not finite, the iteration, remedies, how to resume."""
     tried = f"in a new run try {remedies(run.agent_config)}"
     print(f"metarl: error: {run.agent} diverged in {error}; {tried}{advice(out, go_on)}", file=sys.stderr)

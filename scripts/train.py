@@ -2,59 +2,45 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import shlex
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated, Any, cast
 
 import tyro
 
 from metarl.agent import MetaAgent
-from metarl.checkpoint import UnfitError
-from metarl.config import RoundsOrNone, check
-from metarl.finite import NotFiniteError
+from metarl.config import check
+from metarl.few_shot.family import FewShotFamily
 from metarl.gymnasium_envs.check.short_test import effect_warnings, effect_warnings_apart
 from metarl.gymnasium_envs.from_gym import PREFIX, gym_spec, named_again
-from metarl.own_code.errors import EnvError
 from metarl.own_code.guest import limit_output
 from metarl.presets import PresetName, default_settings
-from metarl.registry import AGENTS, FAMILIES, agent_class, is_own_agent, make_family, names
-from metarl.run_folder import new_run_dir
-from metarl.run_setup import RunSettings, out_of_memory, set_up, starting_settings
+from metarl.registry import (
+    AGENTS,
+    FAMILIES,
+    FEW_SHOT_FAMILIES,
+    LEARNERS,
+    agent_class,
+    find_family,
+    is_own_agent,
+    make_family,
+    names,
+)
+from metarl.run_setup import RunSettings, set_up, starting_settings
 from metarl.runs import RunConfig, TrainConfig
-from metarl.scripts.common import (
-    border,
-    end_with_block,
-    end_with_json,
-    option_value,
-    own_agent_failure,
-    parse,
-    refuse,
-    refuse_environment,
-)
-from metarl.scripts.display import RunDisplay
-from metarl.scripts.ending import StopRequest, run_as_process
+from metarl.scripts.common import border, option_value, parse, refuse
+from metarl.scripts.ending import run_as_process
 from metarl.scripts.families import GymOptions
-from metarl.scripts.refusals import (
-    DEFAULT_TRACK,
-    advice,
-    folder_to_go_on_with,
-    how_to_go_on,
-    say_that_it_blew_up,
-)
+from metarl.scripts.refusals import folder_to_go_on_with
 from metarl.scripts.sampling import SamplingOptions
-from metarl.session import run_session
+from metarl.scripts.train_shots import read_few_shot
+from metarl.scripts.training_runs import RunDoor, one_per_seed, train_all
 from metarl.stepping import Stepping
 from metarl.tasks import Family
 from metarl.watch import trackers
-from metarl.workers.faults import BlockError, WorkersError
-
-BLEW_UP = 2
-"""Exit code of a diverged training."""
 
 USAGE = """usage: metarl train AGENT FAMILY [--out DIR] [--resume] [--seed S] [--iterations N] [--json] [options]
 
@@ -63,29 +49,18 @@ Trains an agent on a family of tasks. All options, with their ranges and the pre
 
 agents:   {agents}
           or your own class, as module:Class
+          few-shot learners: {learners}
 families: {families}
           gym:ID --vary "NAME=uniform(LOW,HIGH)" [--set "NAME=VALUE"], any environment that Gymnasium knows,
           or one of your own as gym:MODULE:CLASS
           or your own function, as module:function
+          few-shot families: {few_shot}
 """
 
 
 @dataclass(frozen=True, kw_only=True)
-class Door(SamplingOptions):
-    """Folder, start and output of a run."""
-
-    out: Path | None = None
-    """Folder of the run; by default a new one under runs/."""
-    preset: PresetName = "default"
-    """Default settings: default (sized for two cores) or published (if `metarl list` shows one)."""
-    resume: bool = False
-    """Resume from the newest intact checkpoint in --out."""
-    seeds: RoundsOrNone = 0
-    """Number of runs, trained one after another with seeds from --seed on, in OUT/seed-S; 0 for one run in OUT."""
-    track: str = DEFAULT_TRACK
-    """Trackers of the metrics, separated by commas: tensorboard, csv, wandb, mlflow; or none."""
-    json: bool = False
-    """Print the results as one JSON line at the end."""
+class Door(RunDoor, SamplingOptions):
+    """Folder, start and output of a run, and who plays its episodes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,14 +99,14 @@ def _command_type(kind: type[MetaAgent[Any]], door: type[Door], stepping: bool) 
     return dataclasses.make_dataclass("TrainCommand", fields, frozen=True, kw_only=True)
 
 
-def _read_command(agent: str, name: str, arguments: Sequence[str]) -> Command:
+def _read_command(agent: str, name: str, family: Family | None, arguments: Sequence[str]) -> Command:
     """Reads the command line.
 
-    With --resume, other settings come from the run's configuration, or from the preset if `--preset` names one.
+    The family is None for gym:ID, whose options define it. With --resume, other settings come from the run's
+    configuration, or from the preset if `--preset` names one.
     """
     agent_type = agent_class(agent)
     from_gym = name.startswith(PREFIX)  # the options --vary and --set define the family
-    family = None if from_gym else make_family(name)
     stepping = family.stepping if family else Stepping()
     door_type: type[Door] = GymDoor if from_gym else Door
     kind, prog = _command_type(agent_type, door_type, stepping is not None), f"metarl train {agent} {name}"
@@ -169,7 +144,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit code."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     if len(words) < 2 or words[0].startswith("-") or words[1].startswith("-"):
-        usage = USAGE.format(agents=", ".join(names(AGENTS)), families=", ".join(names(FAMILIES)))
+        groups = {"agents": AGENTS, "families": FAMILIES, "learners": LEARNERS, "few_shot": FEW_SHOT_FAMILIES}
+        usage = USAGE.format(**{word: ", ".join(names(group)) for word, group in groups.items()})
         if words and words[0] in ("-h", "--help"):
             print(usage)
             return 0
@@ -180,7 +156,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     agent, family_name, options = words[0], words[1], words[2:]
     limit_output()
     with border(agent if is_own_agent(agent) else ""):
-        command = _read_command(agent, family_name, options)
+        found = None if family_name.startswith(PREFIX) else find_family(family_name)
+        if isinstance(found, FewShotFamily):
+            door_and_runs = read_few_shot(agent, family_name, found, options)
+    if isinstance(found, FewShotFamily):
+        return train_all(*door_and_runs)
+    with border(agent if is_own_agent(agent) else ""):
+        command = _read_command(agent, family_name, found, options)
         door = command.door
         door.choice()
         trackers(door.track)  # a missing package is refused before anything is written
@@ -194,7 +176,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             named=[name for name in ("device", "matmul") if option_value(options, f"--{name}", "")],
         )
         _warn(warnings)
-        runs = _one_per_seed(door, run)
+        runs = one_per_seed(door, run)
     if not door.resume and (run.stepping or family_name.partition(":")[0] not in names(FAMILIES)):
         choice = door.choice()
         if run.stepping and (choice.ray or choice.count):  # an environment may end its process
@@ -202,90 +184,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         else:
             seen = effect_warnings(dataclasses.replace(family, horizon=run.spaces.horizon))
         _warn(f"{line}; see metarl check {shlex.quote(run.family)}" for line in seen)
-    ends, blown = [], []
-    for one_door, one_run in runs:
-        code, end, stopped = _train_here(one_door, one_run, family)
-        ends.append(end)
-        if stopped and not code and len(ends) < len(runs):
-            code = 130
-            go_on = how_to_go_on(one_run, Path(end["run"]), door.seeds, door.track, door)
-            print(f"stopped before {runs[len(ends)][0].out}; {go_on}", file=sys.stderr)
-        if code == BLEW_UP:  # the other seeds may not diverge
-            blown.append(str(end["run"]))
-        elif code:
-            break
-    if blown and door.seeds:
-        print(f"metarl: error: {len(blown)} of {len(runs)} seeds diverged: {', '.join(blown)}", file=sys.stderr)
-    if door.json:
-        end_with_json(ends if door.seeds else ends[0])
-    return code or (BLEW_UP if blown else 0)
+    return train_all(door, runs, family)
 
 
 def _warn(lines: Iterable[str]) -> None:
     for line in lines:
         print(f"warning: {line}", file=sys.stderr)
-
-
-def _one_per_seed(door: Door, run: RunConfig) -> list[tuple[Door, RunConfig]]:
-    """The run itself; with --seeds, one run for each seed from the run's seed on, in subfolders of --out."""
-    if not door.seeds:
-        return [(door, run)]
-    parent, first = door.out or new_run_dir(run.agent, run.family), run.training.seed
-    check(dataclasses.replace(run.training, seed=first + door.seeds - 1))
-    if (parent / "config.json").exists():
-        raise ValueError(f"--seeds: got --out {parent}, which is a single run; expected a folder for several")
-    return [
-        (
-            dataclasses.replace(door, out=parent / f"seed-{seed}"),
-            dataclasses.replace(run, training=dataclasses.replace(run.training, seed=seed)),
-        )
-        for seed in range(first, first + door.seeds)
-    ]
-
-
-def _train_here(door: Door, run: RunConfig, family: Family) -> tuple[int, dict[str, Any], bool]:
-    """Trains one run in its folder; returns the exit code, the counters at its end, and whether Ctrl-C was pressed."""
-    stop = StopRequest()
-    display = RunDisplay(stop)
-    with border():
-        out = door.out or new_run_dir(run.agent, run.family)
-        watch = [*trackers(door.track), display]  # its clock starts last
-        how: dict[str, Any] = {"watch": watch, "stop": lambda: stop.requested, "workers": door.choice()}
-        session = run_session(run, family, out, resume=door.resume, **how)
-    go_on = how_to_go_on(run, out, door.seeds, door.track, door)
-    try:
-        with contextlib.closing(session), stop:
-            for _ in session:
-                pass
-    except EnvError as failure:
-        refuse_environment(failure, advice(out, go_on))
-    except UnfitError as error:
-        refuse(error)
-    except BlockError as failure:
-        end_with_block(failure, advice(out, go_on))
-    except WorkersError as error:
-        refuse(f"{error}{advice(out, go_on)}")
-    except OSError as error:
-        refuse(f"{error}{advice(out, go_on)}")
-    except NotFiniteError as error:
-        say_that_it_blew_up(run, error, out, go_on)
-        return BLEW_UP, {"run": str(out), "iteration": None, "env_steps": None}, False
-    except KeyboardInterrupt:
-        print(f"stopped at once; {go_on}", file=sys.stderr)
-        return 130, {"run": str(out), "iteration": None, "env_steps": None}, True
-    except Exception as error:
-        if said := out_of_memory(error):
-            refuse(f"{said}{advice(out, go_on)}")
-        if run.own_agent is None:
-            raise
-        refuse_environment(own_agent_failure(run.agent, "in training", error), advice(out, go_on))
-    progress = display.progress
-    end = {"run": str(out), "iteration": progress.iteration, "env_steps": progress.env_steps}
-    if progress.iteration < run.training.iterations:
-        print(f"saved after iteration {progress.iteration}; {go_on}", file=sys.stderr)
-        return 130, end, stop.requested
-    print(f"run: {out}\ntraining curve: {out / 'training.png'}")
-    return 0, end, stop.requested
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from metarl.files import read_json, write_json
-from metarl.runs import RunConfig
+from metarl.run_config import BaseRun
 
 FILE = "tracking.json"
 
@@ -26,6 +26,6 @@ def identity(out: Path, tracker: str, make: Callable[[], str]) -> str:
     return known[tracker]
 
 
-def title(run: RunConfig) -> str:
+def title(run: BaseRun) -> str:
     """Name of a run at a tracker."""
     return f"{run.agent} on {run.family}, seed {run.training.seed}"

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from metarl.runs import RunConfig
+from metarl.run_config import BaseRun
 from metarl.tasks import Split
 from metarl.training import IterationReport
 from metarl.types import Progress
@@ -26,9 +26,11 @@ class RunStart:
         warnings: Warnings of one line each, such as a damaged checkpoint.
         note: One line on the resume; empty for a new run.
         sampling: One line on who plays the episodes.
+        score: Name of the score of a collect: its metrics are `SCORE/0`, `SCORE/1`, ...
+        counted: Name of the things that `progress.env_steps` counts.
     """
 
-    run: RunConfig
+    run: BaseRun
     out: Path
     progress: Progress
     adapts_within_episodes: bool
@@ -36,6 +38,8 @@ class RunStart:
     warnings: tuple[str, ...] = ()
     note: str = ""
     sampling: str = ""
+    score: str = "return"
+    counted: str = "env steps"
 
 
 class Watcher(Protocol):
