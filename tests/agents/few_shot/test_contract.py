@@ -196,7 +196,7 @@ def test_the_memory_that_a_run_needs_is_an_estimate(case) -> None:
     kind = agent_class(name, LEARNERS)
     config = kind.Config()
     needs = [
-        sum(need.num_bytes for need in agent_memory(kind, config, family.spaces, RunSize(tasks, 1, 10, False)))
+        sum(need.num_bytes for need in agent_memory(kind, config, family.spaces, RunSize(tasks=tasks, episodes=1, iterations=10)))
         for tasks in (10, 1000)
     ]
     assert 0 <= needs[0] <= needs[1]
