@@ -135,7 +135,7 @@ def train(
     folder = Path(out) if out is not None else new_run_dir(name, spec)
     for _ in run_session(run, family, folder, resume=resume, watch=watchers, workers=choice):
         pass
-    trained, progress, _ = load_with_progress(folder, device=run.training.device, agent=own)
+    trained, progress, _ = load_with_progress(folder, device=run.training.device, agent=own, family=family)
     return Trained(folder, progress, trained)
 
 

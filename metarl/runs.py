@@ -24,8 +24,9 @@ from metarl.agent import MetaAgent
 from metarl.checkpoint import load_checkpoint, load_newest
 from metarl.config import Count, Rows, RowsOrOwn, Seed, Whole
 from metarl.files import read_json, write_json
-from metarl.registry import agent_class, is_own_agent, reward_for
+from metarl.registry import agent_class, is_own_agent, reward_for, with_reward
 from metarl.stepping import Stepping
+from metarl.tasks import Family
 from metarl.types import Progress, Spaces
 
 STEPPING_FIELDS = ("stepping.timeout",)
@@ -178,10 +179,7 @@ class RunConfig:
                 pairs |= flat(item, f"{prefix}{key}.") if isinstance(item, dict) else {f"{prefix}{key}": item}
             return pairs
 
-        mine, theirs = (
-            flat(json.loads(json.dumps(self.to_json()))),
-            flat(json.loads(json.dumps(other.to_json()))),
-        )
+        mine, theirs = (flat(json.loads(json.dumps(one.to_json()))) for one in (self, other))
         names = sorted(set(mine) | set(theirs))
         return [name for name in names if mine.get(name) != theirs.get(name) and name not in may_change]
 
@@ -315,6 +313,7 @@ def load(
     device: str = "cpu",
     checkpoint: str | Path | None = None,
     agent: type[MetaAgent[Any]] | None = None,
+    family: Family | None = None,
 ) -> MetaAgent[Any]:
     """The trained agent of a run.
 
@@ -323,11 +322,13 @@ def load(
         device: `cpu`, `cuda` or `auto`.
         checkpoint: A checkpoint file of the run; the newest intact one by default.
         agent: Class of the agent, if no package registers it.
+        family: The family of the run, if it is your own and the agent plans with its reward.
 
     Raises:
-        ValueError: The folder is no run, holds no intact checkpoint, or its agent has to be named.
+        ValueError: The folder is no run, holds no intact checkpoint, or its agent or its family has to be named.
     """
-    loaded, _, complaints = load_with_progress(Path(run_dir), device=device, checkpoint=checkpoint, agent=agent)
+    named: dict[str, Any] = {"checkpoint": checkpoint, "agent": agent, "family": family}
+    loaded, _, complaints = load_with_progress(Path(run_dir), device=device, **named)
     for line in complaints:
         warnings.warn(line, stacklevel=2)
     return loaded
@@ -339,9 +340,10 @@ def load_with_progress(
     device: str = "cpu",
     checkpoint: str | Path | None = None,
     agent: type[MetaAgent[Any]] | None = None,
+    family: Family | None = None,
 ) -> tuple[MetaAgent[Any], Progress, list[str]]:
     """As `load`; also returns the checkpoint's counters and a message for each newer, damaged checkpoint."""
-    run = RunConfig.read(run_dir, agent)
+    run = with_reward(RunConfig.read(run_dir, agent), family)
     built = run.build_agent(resolve_device(device), np.random.default_rng(0))
     if checkpoint is not None:
         path = Path(checkpoint)
@@ -359,12 +361,10 @@ def load_with_progress(
 
 def versions() -> dict[str, Any]:
     """Versions of packages and Python, git commit and machine, to be recorded with a result."""
-    packages = {}
+    packages = dict.fromkeys(PACKAGES, "not installed")
     for name in PACKAGES:
-        try:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             packages[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            packages[name] = "not installed"
     return {
         "packages": packages,
         "python": platform.python_version(),
