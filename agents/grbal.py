@@ -61,3 +61,8 @@ class Grbal(PlanningAgent[GrbalConfig]):
 
     def _adapted(self, parameters: Tensor, past: Windows, *, exact: bool) -> Tensor:
         return self.dynamics.adapted(parameters, past, self.config.inner_lr, exact=exact)
+
+    def meta_loss(self, parameters: Tensor, past: Windows, future: Windows) -> Tensor:
+        """See `PlanningAgent.meta_loss`; computed without a copy of the weights for each window."""
+        losses = self.dynamics.losses_after_step(parameters, past, future, self.config.inner_lr)
+        return losses.view(len(parameters), -1).mean(dim=1)
