@@ -141,7 +141,7 @@ class AmortisedMaml(Learner[AmortisedMamlConfig, Posterior]):
         """Outputs of sampled networks, `[S, M, B, O]`."""
         weights = q.sampled(noise)
         inputs = x.expand(len(noise), *x.shape).flatten(0, 1)
-        return self.network(weights.flatten(0, 1), inputs).unflatten(0, weights.shape[:2])
+        return self.network(weights.flatten(0, 1), inputs).view(*weights.shape[:2], x.shape[1], -1)
 
     def _expected_losses(self, q: Posterior, examples: Examples, noise: Tensor) -> Tensor:
         """Monte Carlo mean of each task's loss, `[M]`."""
