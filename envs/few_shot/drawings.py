@@ -87,7 +87,9 @@ def _files(character: Path) -> list[Path]:
 
 
 def _read(path: Path) -> Floats:
-    """One image, `[28, 28]` uint8 with 255 for ink. Sizes are checked before the pixels are unpacked.
+    """One image, `[28, 28]` uint8: 255 times the share of a pixel's area that is ink.
+
+    Sizes are checked before the pixels are unpacked.
 
     Raises:
         ValueError: The file is no such image.
@@ -102,7 +104,7 @@ def _read(path: Path) -> Floats:
             if image.mode not in MODES:
                 raise ValueError(f"pixels of mode {image.mode}")
             # pillow resizes images of mode 1 and P without interpolation
-            small = image.convert("L").resize((SIDE, SIDE), Image.Resampling.LANCZOS)
+            small = image.convert("L").resize((SIDE, SIDE), Image.Resampling.BOX)
     except (
         OSError,
         SyntaxError,
