@@ -12,7 +12,16 @@ from metarl.envs.few_shot import skill_recordings, skills
 
 CHARACTERS, DRAWINGS, SIDE = 3, 8, 105
 SMALL = skill_recordings.Size(
-    ("button-press-v3", "door-close-v3", "drawer-open-v3", "plate-slide-v3", "push-v3", "reach-v3", "window-open-v3"),
+    (
+        "button-press-v3",
+        "door-close-v3",
+        "door-open-v3",
+        "drawer-open-v3",
+        "plate-slide-v3",
+        "push-v3",
+        "reach-v3",
+        "window-open-v3",
+    ),
     episodes=5,
     frames=14,
 )

@@ -119,6 +119,15 @@ def test_other_files_and_hidden_ones_are_ignored(alphabets: Path) -> None:
     assert all(np.array_equal(a, b) for a, b in zip(before.ink, after.ink, strict=True))
 
 
+def test_small_pixels_are_means_over_areas() -> None:
+    """Each pixel is divided into 28 x 28 equal parts; a part belongs to one pixel of either image."""
+    shares, side = drawings._shares(35), 35
+    picture = np.random.default_rng(0).random((side, side))
+    parts = np.kron(picture, np.ones((28, 28))).reshape(28, side, 28, side)
+    np.testing.assert_allclose(shares @ picture @ shares.T, parts.mean(axis=(1, 3)), atol=1e-12)
+    np.testing.assert_array_equal(drawings._shares(28), np.eye(28))
+
+
 @pytest.mark.parametrize("mode", ["1", "L", "P", "RGB"])
 def test_kinds_of_pixels_give_the_same_ink(alphabets: Path, mode: str) -> None:
     path = alphabets / FIRST / "0001_01.png"
