@@ -26,6 +26,7 @@ from metarl.curves import (
 from metarl.evaluation import BLOCK_TASKS, evaluate
 from metarl.intervals import Interval
 from metarl.protocols import META_WORLD_EPISODES, meta_world_protocol
+from metarl.registry import with_reward
 from metarl.report import (
     REFERENCES,
     classes_json,
@@ -42,7 +43,10 @@ from metarl.results import EvalResult
 from metarl.runs import RunConfig, resolve_device, versions
 from metarl.scripts.common import border, end_with_json, option_value, parse
 from metarl.scripts.ending import run_as_process
+from metarl.scripts.evaluate_shots import is_few_shot_command
+from metarl.scripts.evaluate_shots import main as evaluate_few_shot
 from metarl.scripts.families import agent_of_run, check_named, config_of_run, family_of_run, own_agents
+from metarl.scripts.results_folder import results_folder
 from metarl.scripts.sampling import SamplingOptions
 from metarl.seeding import Streams
 from metarl.tasks import REPORTED, Family, Split, split_name, split_tasks
@@ -89,20 +93,6 @@ class EvaluateCommand(SamplingOptions):
     """Folder for the results; by default a new one in the run's folder."""
     json: bool = False
     """Print the results as one JSON line at the end."""
-
-
-def _out_dir(command: EvaluateCommand) -> Path:
-    """Folder of the results; earlier results are not overwritten.
-
-    Raises:
-        ValueError: The folder given by `--out` holds results.
-    """
-    if command.out is not None:
-        if (command.out / "evaluation.json").exists() or (command.out / "config.json").exists():
-            raise ValueError(f"--out: got {command.out}, which already holds results; expected another folder")
-        return command.out
-    candidates = (command.run_dir / f"evaluation{suffix}" for suffix in ("", *(f"-{i}" for i in range(2, 10_000))))
-    return next(path for path in candidates if not path.exists())
 
 
 def _progress(label: str) -> Any:
@@ -238,6 +228,8 @@ def _check_references(
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit code."""
     words = list(sys.argv[1:] if arguments is None else arguments)
+    if is_few_shot_command(words):
+        return evaluate_few_shot(words)
     with border(option_value(words, "--agent", "")):
         command: EvaluateCommand = parse(EvaluateCommand, "metarl evaluate", words)
         check(command)
@@ -248,16 +240,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         own = own_agents(command.agent)
         check_named(own, [command.run_dir, *command.reference])
         run = config_of_run(command.run_dir, own)
-        agent, progress = agent_of_run(command.run_dir, command.device, command.checkpoint, own)
         family = family_of_run(run, command.family)
-        references = {str(path): agent_of_run(path, command.device, own=own)[0] for path in command.reference}
+        agent, progress = agent_of_run(command.run_dir, command.device, command.checkpoint, own, family)
+        named: dict[str, Any] = {"own": own, "family": family}
+        references = {str(path): agent_of_run(path, command.device, **named)[0] for path in command.reference}
         kinds = {str(path): config_of_run(path, own).agent for path in command.reference}
         lines = {label: kind for label, kind in kinds.items() if kind in REFERENCES}
         _check_references(run, agent, references, list(lines.values()))
         tasks = split_tasks(family.distribution, command.split, _count(command, family))
         split = split_name(family.distribution, command.split)
-        out = _out_dir(command)
-        untrained = run.build_agent(resolve_device(command.device), Streams(run.training.seed).learner)
+        out = results_folder(command.run_dir, command.out)
+        untrained = with_reward(run, family).build_agent(
+            resolve_device(command.device), Streams(run.training.seed).learner
+        )
         blocks = -(-len(tasks) // BLOCK_TASKS)
         player = make_player(command.choice(), family, command.family or run.family, blocks)
         with contextlib.closing(player):

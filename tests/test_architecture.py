@@ -6,7 +6,9 @@ import ast
 import subprocess
 import sys
 import tomllib
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -24,6 +26,7 @@ FLOOR = {
     "trials": 2,
     "rules": 2,
     "planning": 2,
+    "few_shot": 3,
     "gradient": 3,
     "ppo": 3,
 }
@@ -89,7 +92,7 @@ def test_the_rooms_of_learning_import_lower_floors_only() -> None:
                 breaches.append(f"{module} imports {name}")
     assert not breaches
     assert rooms == set(FLOOR)
-    assert len(rooms) == 9
+    assert len(rooms) == 10
     assert len(set(FLOOR.values())) <= 4
 
 
@@ -152,20 +155,24 @@ def test_importing_metarl_imports_no_torch(tmp_path: Path) -> None:
     assert run_elsewhere(tmp_path, code).returncode == 0
 
 
-def test_no_agents_first_iteration_imports_what_it_does_not_use(tmp_path: Path) -> None:
+def test_no_agents_first_iteration_imports_what_it_does_not_use(tmp_path: Path, suited: Callable[[str], Any]) -> None:
     """PyTorch imports its compiler and sympy behind many a call, which takes longer than a small agent's iteration."""
-    code = """
+    words = {name: [suited(name).family, *suited(name).words] for name in names(AGENTS)}
+    code = (
+        f"fitting = {words}"
+        + """
 import sys
 from metarl.registry import AGENTS, FAMILIES, names
 from metarl.scripts.train import main
 
 assert "matplotlib" not in sys.modules
 for name in names(AGENTS):
-    words = [name, "point-robot", "--iterations", "1", "--tasks", "2", "--episodes", "2", "--horizon", "5"]
+    words = [name, *fitting[name], "--iterations", "1", "--tasks", "2", "--episodes", "2", "--horizon", "5"]
     assert main([*words, "--out", name]) == 0, name
     assert not {"sympy", "torch._dynamo"} & set(sys.modules), name
 print("the last of", len(names(AGENTS)))
 """
+    )
     done = run_elsewhere(tmp_path, code)
     assert done.returncode == 0, done.stderr
     assert f"the last of {len(names(AGENTS))}" in done.stdout

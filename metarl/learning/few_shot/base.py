@@ -17,7 +17,8 @@ from metarl.few_shot.learner import FewShotLearner
 from metarl.few_shot.shots import Shots, ShotSpaces
 from metarl.learning.device.gpu import send
 from metarl.learning.few_shot.losses import predictions
-from metarl.learning.networks.optimisers import Adam, flat_gradient
+from metarl.learning.networks.cells.base import leaves
+from metarl.learning.networks.optimisers import Adam, flat_gradient, step_size
 from metarl.learning.saving import check_tensors, restore_generator
 from metarl.storage import write_tensors
 from metarl.types import Floats, MetaBatch, Task
@@ -37,6 +38,8 @@ class LearnerConfig:
     """Channels of each of the four convolutional blocks, for inputs that are images."""
     learning_rate: Positive = 1e-3
     """Step size of Adam in the outer loop."""
+    anneal: bool = False
+    """Decrease it linearly to 0 over the run."""
     gradient_clip: NonNegative = 10.0
     """Largest norm of the outer gradient; 0 for no limit."""
 
@@ -49,8 +52,8 @@ class Examples:
     """Examples of each task on the learner's device.
 
     Args:
-        x: `[M, B, *x_shape]` float32.
-        y: `[M, B, O]` float32.
+        x: `[M, B, *x_shape]`, of the type of the parameters.
+        y: `[M, B, O]`, likewise.
     """
 
     x: Tensor
@@ -139,13 +142,13 @@ class Learner(FewShotLearner[StateT], Generic[ConfigT, StateT]):
     def examples(self, shots: Shots) -> Examples:
         """The examples on the device, those of a task in one row."""
         m, e, t = shots.x.shape[:3]
-        x, y = (send(np.ascontiguousarray(a), self.device, torch.float32) for a in (shots.x, shots.y))
+        x, y = (send(np.ascontiguousarray(a), self.device, self.parameters.dtype) for a in (shots.x, shots.y))
         return Examples(x.reshape(m, e * t, *x.shape[3:]), y.reshape(m, e * t, -1))
 
     @torch.no_grad()
     def begin(self, tasks: Sequence[Task], episodes: int) -> StateT:
         """The state before adaptation; the tasks are not read."""
-        return self._fresh(self.parameters.detach(), len(tasks))
+        return self._fresh(self.parameters.detach().clone(), len(tasks))
 
     @torch.no_grad()
     def adapt(self, state: StateT, shots: Shots) -> StateT:
@@ -156,20 +159,30 @@ class Learner(FewShotLearner[StateT], Generic[ConfigT, StateT]):
     def predict(self, state: StateT, x: Floats) -> Tensor:
         """See `FewShotLearner.predict`."""
         m, e, t = x.shape[:3]
-        inputs = send(np.ascontiguousarray(x), self.device, torch.float32).reshape(m, e * t, *x.shape[3:])
+        inputs = send(np.ascontiguousarray(x), self.device, self.parameters.dtype).reshape(m, e * t, *x.shape[3:])
         outputs = self._outputs(self.parameters.detach(), state, inputs)
         return predictions(self.spaces, outputs).view(m, e, t, -1)
 
     def meta_update(self, batch: MetaBatch[Shots]) -> dict[str, float]:
-        """One step of Adam on the loss of the queries."""
+        """One step of the outer loop."""
         support, queries = (self.examples(shots) for shots in batch.collects)
-        loss = self._loss(self.parameters, support, queries)
-        gradient = flat_gradient(loss, [self.parameters])
+        loss, gradient = self._outer_gradient(support, queries)
         norm = float(gradient.norm())
         if self.config.gradient_clip and norm > self.config.gradient_clip:
             gradient = gradient * (self.config.gradient_clip / norm)
+        size = step_size(self.config.learning_rate, self.config.anneal, batch.progress)
+        self._descend(gradient, size)
+        return {"update/loss": float(loss.detach()), "update/gradient_norm": norm, "update/learning_rate": size}
+
+    def _outer_gradient(self, support: Examples, queries: Examples) -> tuple[Tensor, Tensor]:
+        """The objective of training, a scalar, and its gradient in the meta-parameters, `[Q]`."""
+        loss = self._loss(self.parameters, support, queries)
+        return loss, flat_gradient(loss, [self.parameters])
+
+    def _descend(self, gradient: Tensor, size: float) -> None:
+        """A step of Adam of the given step size."""
+        self._adam.step_size = size
         self._adam.step_along(gradient)
-        return {"update/loss": float(loss.detach()), "update/gradient_norm": norm}
 
     # Saving ---------------------------------------------------------------------------------------------
 
@@ -194,9 +207,13 @@ class Learner(FewShotLearner[StateT], Generic[ConfigT, StateT]):
         self._adam.restore("adam", tensors)
 
     def save_policy(self, state: StateT, path: str | Path, task: int = 0) -> None:
-        """Writes meta-parameters and the state of one task as a safetensors file with a JSON description."""
+        """Writes meta-parameters and the state of one task as a safetensors file with a JSON description.
+
+        The arrays of the state are named by its fields, `state.FIELD.0`, `state.FIELD.1`, ...
+        """
         one: Any = state
         arrays = {"parameters": self.parameters.detach().cpu().clone()}
-        arrays |= {name: t.detach().cpu().contiguous() for name, t in vars(one.tasks(slice(task, task + 1))).items()}
+        for name, part in vars(one.tasks(slice(task, task + 1))).items():
+            arrays |= {f"state.{name}.{i}": t.detach().cpu().contiguous() for i, t in enumerate(leaves(part))}
         about = {"format": STATE_FORMAT, "agent": type(self).__name__, "settings": vars(self.config)}
         write_tensors(path if isinstance(path, Path) else Path(path), arrays, about)
