@@ -168,6 +168,7 @@ def _meta_world(agent: str, benchmark: str) -> Preset:
 
 PRESETS: dict[tuple[str, str], Preset] = {
     **PLANNING_PRESETS,
+    **GRADIENT_PRESETS,
     **{
         (a, b): _meta_world(a, b)
         for a in ("maml-trpo", "rl2", "pearl", "multitask", "oracle")
@@ -388,5 +389,5 @@ PUBLISHED: dict[tuple[str, str], Preset] = {
 }
 """Presets with networks, batches and budgets as published, if the default is smaller."""
 
-TABLES: Mapping[PresetName, PresetTable] = {"default": {**PRESETS, **GRADIENT_PRESETS}, "published": PUBLISHED}
+TABLES: Mapping[PresetName, PresetTable] = {"default": PRESETS, "published": PUBLISHED}
 """The tables of this package, as registered under the entry-point group `metarl.presets`."""
