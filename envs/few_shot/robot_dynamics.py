@@ -179,7 +179,9 @@ class RobotTransitions:
 
 
 def robot_dynamics(argument: str = "") -> FewShotFamily:
-    """The family: `robot-dynamics:half-cheetah-crippled`, with options `robot-dynamics:FAMILY,shots=16,queries=16`.
+    """Regression of a robot's next transitions, `robot-dynamics:FAMILY`; options shots=32,queries=32.
+
+    Robots are held out. FAMILY is a family of environments, such as `half-cheetah-crippled`.
 
     Raises:
         ValueError: The argument names no family of environments with continuous actions, or an option is unknown.
