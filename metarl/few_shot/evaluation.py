@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from metarl.few_shot.draws import drawn
 from metarl.few_shot.family import FewShotFamily
 from metarl.few_shot.learner import FewShotLearner
 from metarl.few_shot.scores import scores
@@ -88,8 +89,8 @@ def evaluate_shots(
     for start in range(0, len(tasks), TASKS_AT_ONCE):
         group = tasks[start : start + TASKS_AT_ONCE]
         rows = slice(start, start + len(group))
-        support, query = family.draw(
-            group, max(*shots, 1), family.spaces.queries if queries is None else queries, streams.next().envs
+        support, query = drawn(
+            family, group, max(*shots, 1), family.spaces.queries if queries is None else queries, streams.next().envs
         )
         for k, count in enumerate(shots):
             state = learner.begin(group, 1)

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import torch
 
+from metarl.few_shot.draws import drawn
 from metarl.few_shot.evaluation import TASKS_AT_ONCE, ShotResult
 from metarl.few_shot.family import FewShotFamily
 from metarl.few_shot.scores import scores
@@ -63,7 +64,7 @@ def evaluate_oracle(
     for start in range(0, len(tasks), TASKS_AT_ONCE):
         group = tasks[start : start + TASKS_AT_ONCE]
         own = streams.next()
-        support, query = family.draw(group, count, spaces.queries if queries is None else queries, own.envs)
+        support, query = drawn(family, group, count, spaces.queries if queries is None else queries, own.envs)
         x, y, asked = (
             torch.tensor(a, dtype=torch.float32, device=at).flatten(1, 2) for a in (support.x, support.y, query.x)
         )
