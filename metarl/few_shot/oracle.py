@@ -59,12 +59,14 @@ def evaluate_oracle(
     """
     spaces, at = family.spaces, device or torch.device("cpu")
     network = Network(spaces.x_shape, hidden, spaces.y_size, channels)
-    count = min(family.most_shots, MOST_EXAMPLES)
+    asked_per_task = spaces.queries if queries is None else queries
+    count = family.most_shots - (asked_per_task - spaces.queries if spaces.classification else 0)  # examples are finite
+    count = max(1, min(count, MOST_EXAMPLES))
     found = np.zeros((len(tasks), 1))
     for start in range(0, len(tasks), TASKS_AT_ONCE):
         group = tasks[start : start + TASKS_AT_ONCE]
         own = streams.next()
-        support, query = drawn(family, group, count, spaces.queries if queries is None else queries, own.envs)
+        support, query = drawn(family, group, count, asked_per_task, own.envs)
         x, y, asked = (
             torch.tensor(a, dtype=torch.float32, device=at).flatten(1, 2) for a in (support.x, support.y, query.x)
         )
