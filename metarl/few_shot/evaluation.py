@@ -75,7 +75,7 @@ def evaluate_shots(
         on_progress: Called with the number of finished tasks and their total.
 
     Raises:
-        ValueError: There are no tasks, the learner was built for other examples, or the numbers of shots and steps
+        ValueError: There are no tasks or points, the learner was built for other examples, or the numbers of shots and steps
             differ.
         NotFiniteError: Predictions are infinite or not a number.
     """
@@ -86,6 +86,8 @@ def evaluate_shots(
             f"evaluate: the learner was built for inputs {learner.spaces.x_shape} and {learner.spaces.y_size} outputs, "
             f"but {family.name!r} has {family.spaces.x_shape} and {family.spaces.y_size}"
         )
+    if not shots or min(shots) < 0 or (queries is not None and queries < 1):
+        raise ValueError(f"evaluate: got shots={tuple(shots)} and queries={queries}, expected shots >= 0, queries >= 1")
     if steps is not None and len(steps) != len(shots):
         raise ValueError(f"evaluate: got {len(shots)} numbers of shots and {len(steps)} of steps, expected as many")
     if steps is not None and not learner.adapts_in_steps:

@@ -46,7 +46,8 @@ def evaluate_oracle(
         family: Source of the examples.
         tasks: The tasks.
         streams: Source of all random numbers.
-        queries: Queries per task, or per class; by default as in training.
+        queries: Queries per task; by default as in training. Queries per class are at most those of training, since a
+            class may have few examples.
         hidden: Units of the hidden layers, for vectors.
         channels: Channels of the convolutional blocks, for images.
         steps: Steps of Adam.
@@ -60,8 +61,9 @@ def evaluate_oracle(
     spaces, at = family.spaces, device or torch.device("cpu")
     network = Network(spaces.x_shape, hidden, spaces.y_size, channels)
     asked_per_task = spaces.queries if queries is None else queries
-    count = family.most_shots - (asked_per_task - spaces.queries if spaces.classification else 0)  # examples are finite
-    count = max(1, min(count, MOST_EXAMPLES))
+    if spaces.classification:  # a class may have no more examples than most_shots and these
+        asked_per_task = min(asked_per_task, spaces.queries)
+    count = min(family.most_shots, MOST_EXAMPLES)
     found = np.zeros((len(tasks), 1))
     for start in range(0, len(tasks), TASKS_AT_ONCE):
         group = tasks[start : start + TASKS_AT_ONCE]
