@@ -75,8 +75,8 @@ def evaluate_shots(
         on_progress: Called with the number of finished tasks and their total.
 
     Raises:
-        ValueError: There are no tasks or points, the learner was built for other examples, or the numbers of shots and steps
-            differ.
+        ValueError: There are no tasks or points, the learner was built for other examples, or there are not as many
+            numbers of shots as of steps.
         NotFiniteError: Predictions are infinite or not a number.
     """
     if not tasks:
