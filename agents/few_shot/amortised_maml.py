@@ -45,7 +45,7 @@ class AmortisedMamlConfig(LearnerConfig):
     """Samples of the weights per task in adaptation and predictions after the training; they are fixed."""
     kl_weight: NonNegative = 1e-4
     """Weight of the KL divergence beside the mean loss of an example (w); 1 / number of examples is the exact bound."""
-    hyperprior_weight: NonNegative = 1e-6
+    hyperprior_weight: NonNegative = 1e-8
     """Weight of the log-density of the prior's own parameters, per task."""
     initial_std: Positive = 0.02
     """Initial standard deviation of the weights (s)."""
