@@ -1,6 +1,6 @@
 """Amortised MAML: gradient steps on a distribution of a network's weights, from a meta-learned prior.
 
-Ravi and Beatson 2019, "Amortized Bayesian Meta-Learning" (ICLR), equations 4 to 7 and algorithm 1. The page
+Ravi and Beatson 2019, "Amortized Bayesian Meta-Learning" (ICLR), section 3 and algorithm 1. The page
 `docs/amortised-maml.md` has the equations, the deviations, and every detail that changes a result.
 """
 
