@@ -1,7 +1,7 @@
 """Matching networks: classes by attention over the support, with the cosine between embeddings.
 
-Vinyals et al. 2016, "Matching Networks for One Shot Learning" (arXiv:1606.04080), equation 1 and section 2.1.1. The page
-`docs/matching.md` has the equations, the deviations, and every detail that changes a result.
+Vinyals et al. 2016, "Matching Networks for One Shot Learning" (arXiv:1606.04080), equation 1 and section 2.1.1. The
+page `docs/matching.md` has the equations, the deviations, and every detail that changes a result.
 """
 
 from __future__ import annotations
