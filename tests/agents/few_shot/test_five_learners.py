@@ -150,8 +150,9 @@ def test_a_short_training_beats_chance_on_withheld_classes(name: str) -> None:
 @pytest.mark.parametrize("name", BY_MODEL)
 def test_a_short_training_beats_the_pooled_network_on_sinusoids(name: str) -> None:
     family = family_of("sinusoid")
-    learner = built(name, family, hidden=(40, 40), learning_rate=2e-3)
-    trained(learner, family, 600, tasks=20)
+    sizes: dict[str, Any] = {"features": 64, "amortisation": (64, 64)} if name == "versa" else {}
+    learner = built(name, family, hidden=(40, 40), learning_rate=2e-3, **sizes)
+    trained(learner, family, 1200 if name == "versa" else 600, tasks=20)
     tasks = family.distribution.held_out(40)
     found = evaluate_shots(learner, family, tasks, Streams.for_evaluation(0, 0), shots=(0, 10)).scores.mean(axis=0)
     assert found[1] < 0.75 * found[0]
@@ -221,6 +222,19 @@ def test_a_setting_out_of_range_is_refused_in_one_line(
     assert code == 2
     assert len(err.strip().splitlines()) == 1
     assert f"agent.{option.replace('-', '_')}: got {value}" in err
+
+
+@pytest.mark.parametrize(("kind", "name"), [row for row in FAMILIES if row[0] != "images"])
+def test_networks_larger_than_the_memory_are_refused_in_one_line(
+    run_metarl: Any, tmp_path: Path, own_family: str, kind: str, name: str
+) -> None:
+    spec = own_family if kind == "clusters" else kind
+    large = ("--agent.hidden", *["65536"] * 40)
+    code, _, err = run_metarl("train", name, spec, "--out", tmp_path / "run", *large)
+    assert code == 2
+    (line,) = err.strip().splitlines()
+    assert line.startswith("metarl: error: memory: ")
+    assert "--agent.hidden" in line
 
 
 def test_more_ways_than_classes_are_refused() -> None:
