@@ -72,6 +72,8 @@ def evaluate(
         ValueError: There are no tasks, the agent was built for other spaces, the episodes do not fit into memory, or
             too many simulations diverged.
     """
+    if not isinstance(family, Family):
+        raise ValueError(f"evaluate: got {family!r}, expected a metarl.Family; else metarl.evaluate_shots")
     if not tasks:
         raise ValueError(f"evaluate: got no tasks of {family.name!r}, expected at least one")
     if actions == "mode" and "mode" not in inspect.signature(agent.act).parameters:

@@ -113,12 +113,23 @@ def agent_class(name: str, group: str = AGENTS) -> type[MetaAgent[Any]]:
         what, (module_name, _, last) = f"{KINDS[group]} {name!r}", name.partition(":")
         module = own_module(module_name, what, CLASS)
         classes = own_names(module, inspect.isclass)
-        return checked_agent(what, attribute(module, last, what, CLASS, classes, "a class with Config and summary"))
+        found = attribute(module, last, what, CLASS, classes, "a class with Config and summary")
+        return _of_group(what, checked_agent(what, found), group)
     known, kind = names(group), KINDS[group]
     if name not in known:
         near = _of_other_kind(name, group) or _in_this_folder(name, "CLASS") or did_you_mean(name, known)
         raise ValueError(f"unknown {kind} {name!r}.{near} Known {kind}s: {', '.join(known)}; or your own {CLASS}")
     return checked_agent(f"{kind} {name!r} of {announcement(group, name)}", _loaded(group, name))
+
+
+def _of_group(what: str, found: type[MetaAgent[Any]], group: str) -> type[MetaAgent[Any]]:
+    """The class, checked to learn from the experience of its group: examples are predicted, episodes are acted in."""
+    learner = hasattr(found, "predict")
+    if learner and group == AGENTS:
+        raise ValueError(f"{what}: got a few-shot learner (it has predict), expected an agent that acts in episodes")
+    if not learner and group == LEARNERS:
+        raise ValueError(f"{what}: got a class without predict, expected one that inherits from metarl.FewShotLearner")
+    return found
 
 
 def _of_other_kind(name: str, group: str) -> str:

@@ -31,7 +31,7 @@ from metarl.few_shot.report import (
 )
 from metarl.few_shot.run import FewShotRun, is_few_shot
 from metarl.finite import NotFiniteError
-from metarl.registry import find_family, is_own_code
+from metarl.registry import LEARNERS, find_family, is_own_code
 from metarl.report import counted, interval_json, tasks_label
 from metarl.run_config import own_agent_of, read_config
 from metarl.runs import resolve_device, versions
@@ -107,7 +107,14 @@ def _family(run: FewShotRun, named: str | None) -> FewShotFamily:
         raise ValueError(
             f"--family: got none, but the run's family {run.family!r} is code of your own; name it again with --family"
         )
-    found = find_family(named or run.family)
+    try:
+        found = find_family(named or run.family)
+    except ValueError as error:
+        if named is None and ":" not in run.family:
+            raise ValueError(
+                f"--family: got none, and the run's family {run.family!r} is not registered; name it as module:function"
+            ) from error
+        raise
     if not isinstance(found, FewShotFamily):
         raise ValueError(f"--family: got {named or run.family!r}, a family of environments, expected a few-shot family")
     return found.with_finite_train_set(run.training.train_tasks)
@@ -196,7 +203,7 @@ def main(words: Sequence[str]) -> int:
     with border(option_value(words, "--agent", "")):
         command: EvaluateShotsCommand = parse(EvaluateShotsCommand, "metarl evaluate", words)
         check(command)
-        own = own_agents(command.agent)
+        own = own_agents(command.agent, LEARNERS)
         check_named(own, [command.run_dir, *command.reference])
         run = _read(command.run_dir, own)
         family = _family(run, command.family)

@@ -14,7 +14,7 @@ import tyro
 from metarl.agent import MetaAgent
 from metarl.gymnasium_envs.from_gym import named_again
 from metarl.gymnasium_envs.vary import FORMS
-from metarl.registry import agent_class, is_own_agent, is_own_code, make_family
+from metarl.registry import AGENTS, agent_class, is_own_agent, is_own_code, make_family
 from metarl.run_config import own_agent_of
 from metarl.runs import RunConfig, load_with_progress
 from metarl.tasks import Family
@@ -38,8 +38,12 @@ OwnAgents = Mapping[str, type[MetaAgent[Any]]]
 """A user's classes that a command line names, by class name."""
 
 
-def own_agents(specs: Sequence[str]) -> OwnAgents:
+def own_agents(specs: Sequence[str], group: str = AGENTS) -> OwnAgents:
     """The classes that a command line names as `module:Class`.
+
+    Args:
+        specs: The names.
+        group: Entry-point group of their kind.
 
     Raises:
         ValueError: A name has another form, or there is no such class.
@@ -48,7 +52,7 @@ def own_agents(specs: Sequence[str]) -> OwnAgents:
     for spec in specs:
         if not is_own_agent(spec):
             raise ValueError(f"--agent: got {spec!r}, expected module:Class; registered agents are found without it")
-    return {spec.rpartition(":")[2]: agent_class(spec) for spec in specs}
+    return {spec.rpartition(":")[2]: agent_class(spec, group) for spec in specs}
 
 
 def check_named(own: OwnAgents, run_dirs: Sequence[Path]) -> None:

@@ -79,6 +79,8 @@ def evaluate_shots(
             numbers of shots as of steps.
         NotFiniteError: Predictions are infinite or not a number.
     """
+    if not isinstance(family, FewShotFamily):
+        raise ValueError(f"evaluate_shots: got {family!r}, expected a metarl.FewShotFamily; see metarl.evaluate")
     if not tasks:
         raise ValueError(f"evaluate: got no tasks of {family.name!r}, expected at least one")
     if (learner.spaces.x_shape, learner.spaces.y_size) != (family.spaces.x_shape, family.spaces.y_size):

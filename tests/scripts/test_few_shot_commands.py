@@ -209,3 +209,34 @@ def test_list_has_learners_and_families(run_metarl) -> None:
     assert {"maml", "pooled"} <= {row["name"] for row in found["few_shot_learners"]}
     assert "sinusoid" in {row["name"] for row in found["few_shot_families"]}
     assert not found["broken"]
+
+
+def test_a_family_that_a_script_passed_is_named_to_evaluate_its_run(run_metarl, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / "my_lines.py").write_text(OWN)
+    import my_lines
+
+    metarl.train("maml", my_lines.lines(), iterations=2, tasks=2, eval_every=0, track="none", out="run")
+    code, _, err = run_metarl("evaluate", "run")
+    assert code == 2
+    assert "the run's family 'lines' is not registered; name it as module:function" in error_of(err)
+    assert run_metarl("evaluate", "run", "--family", "my_lines:lines", "--tasks", "2", "--no-oracle")[0] == 0
+
+
+def test_a_class_or_a_family_of_the_other_kind_is_named(run_metarl, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / "my_kinds.py").write_text(f"{OWN}\nfrom metarl.agents.rl2 import Rl2\n")
+    code, _, err = run_metarl("train", "my_kinds:Mine", "point-robot")
+    assert code == 2
+    assert "got a few-shot learner (it has predict), expected an agent that acts in episodes" in error_of(err)
+    code, _, err = run_metarl("train", "my_kinds:Rl2", "sinusoid")
+    assert code == 2
+    assert "got a class without predict, expected one that inherits from metarl.FewShotLearner" in error_of(err)
+    few_shot, robots = metarl.find_family("sinusoid"), metarl.find_family("point-robot")
+    learner = metarl.make_agent("maml", few_shot.spaces)
+    with pytest.raises(ValueError, match=r"expected a metarl\.Family; else metarl\.evaluate_shots"):
+        metarl.evaluate(learner, few_shot, few_shot.distribution.held_out(1), metarl.Streams(0))
+    with pytest.raises(ValueError, match=r"expected a metarl\.FewShotFamily; see metarl\.evaluate"):
+        metarl.evaluate_shots(learner, robots, robots.distribution.held_out(1), metarl.Streams(0), shots=(1,))
