@@ -93,7 +93,7 @@ def test_a_class_beside_you_is_found(folder: Path) -> None:
         ("my_agents:NUMBER", "got a int, expected a class"),
         ("my_agents", r"unknown agent 'my_agents'. Did you mean 'my_agents:CLASS'\?"),
         ("my_agents.Mine", r"Did you mean 'my_agents:Mine'\?"),
-        ("nosuch", r"unknown agent 'nosuch'. Known agents: fomaml, gbml, maml-trpo, .*or your own module:Class$"),
+        ("nosuch", r"unknown agent 'nosuch'. Known agents: fomaml, gbml, grbal, .*or your own module:Class$"),
     ],
 )
 def test_what_is_no_agent_is_refused_in_one_line(folder: Path, name: str, expected: str) -> None:
