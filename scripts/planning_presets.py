@@ -13,8 +13,8 @@ SOURCE = (
     "steps in 3 rounds, and 500 gradient steps: own runs with seed 0"
 )
 GRBAL_SOURCE = (
-    f"{SOURCE}; step size 0.3 and 32 transitions: predictions for a limb that is left out of the data (0.01, 0.1 and 1 "
-    "are worse, and so are 16 transitions)"
+    f"{SOURCE}; step size 0.3 and 32 transitions: predictions for a limb that is left out of the data (0.1 and 1 "
+    "are worse, and so are 16 transitions); docs/results/planning.md"
 )
 PLANNING_PRESETS: Mapping[tuple[str, str], Preset] = {
     (agent, family): Preset(training=RUN, agent={**PLANNER, **more}, source=source)
