@@ -12,16 +12,17 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image, ImageDraw
 
 from metarl.agents.maml_trpo import MamlTrpo, MamlTrpoConfig
 from metarl.checkpoint import list_checkpoints
 from metarl.learning.gradient.policy import Samples, StackedPolicy
-from metarl.registry import FAMILIES, make_family, names
+from metarl.registry import FAMILIES, agent_class, make_family, names
 from metarl.rollout import TrajectoryBuilder
 from metarl.scripts.reference.policy import PlainPolicy
 from metarl.storage import read_tensors
@@ -124,6 +125,43 @@ def run_metarl(
         return code, captured.out, captured.err
 
     return run
+
+
+class Suited(NamedTuple):
+    """A light family that an agent can be trained on, and settings that fit episodes of three steps.
+
+    Attributes:
+        family: Name of the family: point-robot, unless the agent needs a reward that is the same in all tasks.
+        settings: Settings of such an agent; none for the others.
+    """
+
+    family: str
+    settings: dict[str, Any]
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """The settings as options."""
+        return tuple(
+            w for key, value in self.settings.items() for w in (f"--agent.{key.replace('_', '-')}", f"{value}")
+        )
+
+
+PLANNING = {"plan_steps": 2, "candidates": 8, "rounds": 1, "elites": 2, "gradient_steps": 2, "batch_windows": 4}
+WINDOWS = {"window": 3, "past": 2, "future": 1}
+
+
+@pytest.fixture
+def suited() -> Callable[[str], Suited]:
+    """The family and the settings with which a test can train an agent, by its name."""
+
+    def suit(agent: str) -> Suited:
+        kind = agent_class(agent)
+        if not getattr(kind, "needs_reward", False):
+            return Suited("point-robot", {})
+        windows = {name: steps for name, steps in WINDOWS.items() if hasattr(kind.Config(), name)}
+        return Suited("half-cheetah-crippled", {**PLANNING, **windows})
+
+    return suit
 
 
 TINY = ("--iterations", "3", "--tasks", "3", "--episodes", "2", "--horizon", "12")
@@ -269,3 +307,41 @@ def assert_same_run() -> Callable[[Path, Path], None]:
             assert _without_times(a) == _without_times(b)
 
     return check
+
+
+# Few-shot families ------------------------------------------------------------------------------------------
+
+
+def _draw_character(path: Path, number: int, drawing: int) -> None:
+    """Writes a character: a few lines in black on white, which wobble from drawing to drawing."""
+    rng, wobble = np.random.default_rng(number), np.random.default_rng([number, drawing])
+    corners = rng.integers(15, 90, size=(4, 2)) + wobble.integers(-4, 5, size=(4, 2))
+    image = Image.new("1", (105, 105), 1)
+    ImageDraw.Draw(image).line([(int(x), int(y)) for x, y in corners], fill=0, width=4)
+    image.save(path)
+
+
+@pytest.fixture
+def alphabets(tmp_path: Path) -> Path:
+    """A folder in Omniglot's layout: six characters for training and six that are held out, eight drawings of each."""
+    number = 0
+    for half in ("images_background", "images_evaluation"):
+        for alphabet in ("Angelic", "Futurama"):
+            for character in range(1, 4):
+                folder = tmp_path / "omniglot" / half / alphabet / f"character{character:02d}"
+                folder.mkdir(parents=True)
+                number += 1
+                for drawing in range(1, 9):
+                    _draw_character(folder / f"{number:04d}_{drawing:02d}.png", number, drawing)
+    return tmp_path / "omniglot"
+
+
+@pytest.fixture
+def small_skills(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The family `skills` with eight classes, two of them held out, and five short episodes of each."""
+    from metarl.envs.few_shot import skills  # imported late: no other test pays for it
+
+    objects = ("button-press", "door-close", "door-open", "drawer-open", "plate-slide", "push", "reach", "window-open")
+    size = skills.Size(tuple(f"{name}-v3" for name in objects), episodes=5, frames=14)
+    monkeypatch.setattr(skills, "FULL", size)
+    return size

@@ -171,11 +171,11 @@ def test_the_model_that_plans_is_the_one_adapted_from_the_learned_parameters() -
     observations, actions = np.array([[1.0], [0.8], [0.5]]), np.array([[-0.2], [-0.3]])
     for step in steps_along(observations, actions):
         _, state = agent.act(state, step, np.random.default_rng(0))
-    scales = agent._scales()
+    scales = agent.scales()
     before, after = (torch.tensor(observations[None, rows], dtype=torch.float32) for rows in (slice(2), slice(1, 3)))
     scaled = torch.tensor(actions[None] / 0.5, dtype=torch.float32)
     data = Windows(torch.cat([scales.inputs(before), scaled], dim=-1), scales.targets(before, after), torch.ones(1, 2))
-    expected = agent.dynamics.adapted(agent.parameters.detach(), data, 0.1, exact=False)
+    expected = agent.dynamics.adapted(agent.parameters.detach(), data, 0.1 * 2 / 3, exact=False)  # 2 of 3 transitions
     assert torch.allclose(agent.models(state)[0], expected, atol=1e-6)
     assert not torch.allclose(expected, agent.parameters.detach(), atol=1e-4)
 
@@ -199,7 +199,7 @@ def test_each_environment_has_its_own_model_and_plan() -> None:
 
 @pytest.mark.parametrize("name", AGENTS)
 def test_training_goes_on_from_the_last_parameters_and_acting_uses_the_new_ones(name: str) -> None:
-    agent, _ = trained(name, line(), 1)
+    agent, metrics = trained(name, line(), 1)
     family = line()
     sampler = LocalSampler(family.make_envs(6, 2, HORIZON))
     before = agent.parameters.detach().clone()
@@ -209,13 +209,14 @@ def test_training_goes_on_from_the_last_parameters_and_acting_uses_the_new_ones(
     models = agent.models(agent.begin(tasks, 1))[0]
     assert torch.equal(models, agent.parameters.detach()[:, : models.shape[1]]), "an empty window adapts nothing"
     again = agent.meta_update(MetaBatch(tuple(tasks), ()))
-    assert again["model/loss_first"] < 3 * again["model/loss_last"], "a warm start, not a new one"
+    new = metrics[0]["model/loss_first"]
+    assert again["model/loss_first"] < (new + again["model/loss_last"]) / 2, "a warm start, not a new one"
 
 
 @pytest.mark.parametrize("name", AGENTS)
 def test_the_loss_that_is_reported_and_minimised_is_the_one_after_adaptation(name: str) -> None:
     agent, _ = trained(name, line(), 2)
-    past, future = agent.draw(agent._scales())
+    past, future = agent.draw(agent.scales())
     loss = agent.meta_loss(agent.parameters, past, future)
     members = len(agent.parameters)
     assert loss.shape == (members,)
@@ -232,7 +233,7 @@ def test_the_loss_that_is_reported_and_minimised_is_the_one_after_adaptation(nam
 
 def test_the_past_of_a_window_comes_right_before_its_future() -> None:
     agent, _ = trained("grbal", line(), 1)
-    unit = agent._scales()._replace(mean=torch.zeros(1), deviation=torch.ones(1))
+    unit = agent.scales()._replace(mean=torch.zeros(1), deviation=torch.ones(1))
     past, future = agent.draw(unit)
     moved = [w.targets * unit.difference_deviation + unit.difference_mean for w in (past, future)]
     assert torch.allclose(past.inputs[:, -1, 0] + moved[0][:, -1, 0], future.inputs[:, 0, 0], atol=1e-5)

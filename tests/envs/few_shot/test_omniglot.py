@@ -119,6 +119,15 @@ def test_other_files_and_hidden_ones_are_ignored(alphabets: Path) -> None:
     assert all(np.array_equal(a, b) for a, b in zip(before.ink, after.ink, strict=True))
 
 
+def test_small_pixels_are_means_over_areas() -> None:
+    """Each pixel is divided into 28 x 28 equal parts; a part belongs to one pixel of either image."""
+    shares, side = drawings._shares(35), 35
+    picture = np.random.default_rng(0).random((side, side))
+    parts = np.kron(picture, np.ones((28, 28))).reshape(28, side, 28, side)
+    np.testing.assert_allclose(shares @ picture @ shares.T, parts.mean(axis=(1, 3)), atol=1e-12)
+    np.testing.assert_array_equal(drawings._shares(28), np.eye(28))
+
+
 @pytest.mark.parametrize("mode", ["1", "L", "P", "RGB"])
 def test_kinds_of_pixels_give_the_same_ink(alphabets: Path, mode: str) -> None:
     path = alphabets / FIRST / "0001_01.png"
@@ -225,3 +234,16 @@ def test_a_learner_trains_on_it(alphabets: Path, run_metarl: Any) -> None:
     words = ("--iterations", "2", "--tasks", "2", "--eval-every", "2", "--eval-tasks", "2", "--out", "run")
     code, _, err = run_metarl("train", "maml", f"omniglot:{alphabets},ways=2,shots=1,queries=2", *words)
     assert code == 0, err
+
+
+def test_a_relative_folder_is_found_from_where_the_run_was_started_only(
+    alphabets: Path, run_metarl: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, spec = alphabets.parent / "run", f"{alphabets.name},ways=2,shots=1,queries=2"
+    assert run_metarl("train", "maml", f"omniglot:{spec}", "--iterations", "1", "--tasks", "1", "--out", run)[0] == 0
+    assert run_metarl("evaluate", run, "--tasks", "2", "--no-oracle")[0] == 0
+    monkeypatch.chdir(alphabets)
+    code, _, err = run_metarl("evaluate", run, "--tasks", "2", "--no-oracle")
+    assert code == 2
+    assert "omniglot: got no such folder (from " in err
+    assert len(err.strip().splitlines()) == 1
