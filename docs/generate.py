@@ -17,13 +17,15 @@ from pathlib import Path
 from typing import Any
 
 from metarl.config import Range
-from metarl.registry import AGENTS, FAMILIES, agent_class, make_family, names
+from metarl.registry import AGENTS, FAMILIES, LEARNERS, agent_class, make_family, names
 from metarl.tasks import Family
 from metarl.types import Spaces
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = {"multitask": "references", "oracle": "references"}
 """Pages of agents with another name than the agent."""
+LEARNER_PAGES = {"pooled": "few-shot"}
+"""Pages of few-shot learners, likewise."""
 PACKAGES = {"metarl": "The framework", "metarl.envs": "Task families", "metarl.agents": "Agents"}
 META_WORLD = "metarl.envs.metaworld"
 INTERNAL = ("metarl.own_code", "metarl.gymnasium_envs.check", META_WORLD)
@@ -161,10 +163,12 @@ def settings_of(page: str) -> str:
     """The settings of the agents that a page is about."""
     text = ""
     agents = [agent for agent in names(AGENTS) if PAGES.get(agent, agent) == page]
-    for agent in agents:
-        title = f"Settings of {agent}" if len(agents) > 1 else "Settings"
+    learners = [learner for learner in names(LEARNERS) if LEARNER_PAGES.get(learner, learner) == page]
+    for agent, group in [*((agent, AGENTS) for agent in agents), *((learner, LEARNERS) for learner in learners)]:
+        few_shot = " as a few-shot learner" if group == LEARNERS and agents else ""
+        title = f"Settings of {agent}{few_shot}" if len(agents) + len(learners) > 1 else "Settings"
         text += f"\n## {title}\n\n`--agent.NAME VALUE` on the command line; `metarl train {agent} FAMILY --help` "
-        text += f"shows the preset's values.\n\n{settings_table(agent_class(agent).Config)}\n"
+        text += f"shows the preset's values.\n\n{settings_table(agent_class(agent, group).Config)}\n"
     return text
 
 

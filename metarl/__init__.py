@@ -11,7 +11,13 @@ if TYPE_CHECKING:
     from metarl.doors import make_agent as make_agent
     from metarl.doors import train as train
     from metarl.evaluation import evaluate as evaluate
+    from metarl.few_shot.evaluation import evaluate_shots as evaluate_shots
+    from metarl.few_shot.family import FewShotFamily as FewShotFamily
+    from metarl.few_shot.learner import FewShotLearner as FewShotLearner
+    from metarl.few_shot.shots import Shots as Shots
+    from metarl.few_shot.shots import ShotSpaces as ShotSpaces
     from metarl.gymnasium_envs.family import gymnasium_family as gymnasium_family
+    from metarl.registry import find_family as find_family
     from metarl.registry import make_family as make_family
     from metarl.results import EvalResult as EvalResult
     from metarl.rollout import TrajectoryBuilder as TrajectoryBuilder
@@ -41,7 +47,11 @@ _HOME = {
     "metarl.doors": ("make_agent", "train"),
     "metarl.gymnasium_envs.family": ("gymnasium_family",),
     "metarl.evaluation": ("evaluate",),
-    "metarl.registry": ("make_family",),
+    "metarl.few_shot.evaluation": ("evaluate_shots",),
+    "metarl.few_shot.family": ("FewShotFamily",),
+    "metarl.few_shot.learner": ("FewShotLearner",),
+    "metarl.few_shot.shots": ("ShotSpaces", "Shots"),
+    "metarl.registry": ("find_family", "make_family"),
     "metarl.results": ("EvalResult",),
     "metarl.rollout": ("TrajectoryBuilder", "collect"),
     "metarl.runs": ("load",),

@@ -59,7 +59,7 @@ def announcement(group: str, name: str) -> str:
     return " and ".join(f"{point.dist.name if point.dist else 'a package'} ({point.value})" for point in points)
 
 
-def _find(group: str, name: str) -> EntryPoint:
+def find_entry(group: str, name: str) -> EntryPoint:
     """The entry point of a name that is registered."""
     points = _announced(group)[name]
     if len(points) > 1:
@@ -78,7 +78,7 @@ def _loaded(group: str, name: str) -> Any:
         ValueError: Several packages register the name.
         EnvError: The object cannot be imported.
     """
-    point = _find(group, name)
+    point = find_entry(group, name)
     try:
         return point.load()
     except (Exception, SystemExit) as error:

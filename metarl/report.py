@@ -206,7 +206,7 @@ def _picture(result: EvalResult, others: Mapping[str, EvalResult], title: str, l
     axes.set_title(literal(title), fontsize="medium")
     axes.grid(alpha=0.3)
     figure.legend(loc="outside right upper", fontsize="small")
-    return _png(figure)
+    return png(figure)
 
 
 @dataclass(frozen=True)
@@ -266,7 +266,7 @@ def comparison_picture(curves: Sequence[Curve], title: str) -> bytes:
     axes.set_title(f"{literal(title)}\nbands: over tasks, bars: over seeds, rings: single seeds", fontsize="medium")
     axes.grid(alpha=0.3)
     figure.legend(loc="outside right upper", fontsize="small")
-    return _png(figure)
+    return png(figure)
 
 
 def _return_range(curves: Sequence[Curve]) -> tuple[float, float]:
@@ -323,7 +323,7 @@ def training_picture(
     axes.set_title(literal(title))
     axes.grid(alpha=0.3)
     axes.legend(loc="best", fontsize="small")
-    return _png(figure)
+    return png(figure)
 
 
 COUNTED = {"env steps": "environment steps"}
@@ -331,7 +331,8 @@ SCORES = {"return": "return per episode"}
 """Labels of axes, if they differ from the name."""
 
 
-def _png(figure: Figure) -> bytes:
+def png(figure: Figure) -> bytes:
+    """The picture as a PNG."""
     data = io.BytesIO()
     figure.savefig(data, format="png")
     return data.getvalue()

@@ -22,6 +22,7 @@ from metarl import config as settings
 from metarl.agent import MetaAgent
 from metarl.checkpoint import load_checkpoint, load_newest
 from metarl.config import Rows, RowsOrOwn
+from metarl.few_shot.run import FewShotRun, is_few_shot
 from metarl.registry import reward_for
 from metarl.run_config import BaseRun, LearningConfig, agent_of_config, read_config
 from metarl.stepping import Stepping
@@ -103,6 +104,10 @@ class RunConfig(BaseRun):
             ValueError: The folder is no run, its configuration is damaged, or its agent has to be named.
         """
         path, value = read_config(run_dir)
+        if is_few_shot(value):
+            raise ValueError(
+                f"{run_dir}: got a few-shot run, expected one on episodes; metarl evaluate and metarl.load take it"
+            )
         kind = agent_of_config(path, value, agent)
         try:
             # Absent in early runs of version 0.1.
@@ -195,6 +200,12 @@ def use_matmul(name: Literal["float32", "tf32"], device: torch.device) -> None:
     torch.backends.cudnn.allow_tf32 = name == "tf32"
 
 
+def read_run(run_dir: Path, agent: type[MetaAgent[Any]] | None = None) -> RunConfig | FewShotRun:
+    """The configuration of a run of either kind; see `RunConfig.read`."""
+    kind: type[RunConfig | FewShotRun] = FewShotRun if is_few_shot(read_config(run_dir)[1]) else RunConfig
+    return kind.read(run_dir, agent)
+
+
 def load(
     run_dir: str | Path,
     *,
@@ -227,7 +238,7 @@ def load_with_progress(
     agent: type[MetaAgent[Any]] | None = None,
 ) -> tuple[MetaAgent[Any], Progress, list[str]]:
     """As `load`; also returns the checkpoint's counters and a message for each newer, damaged checkpoint."""
-    run = RunConfig.read(run_dir, agent)
+    run = read_run(run_dir, agent)
     built = run.build_agent(resolve_device(device), np.random.default_rng(0))
     if checkpoint is not None:
         path = Path(checkpoint)

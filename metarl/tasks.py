@@ -107,8 +107,7 @@ class ContinuousTasks:
         family: Name of the family.
         parameters: The parameters that vary.
         finite: Size of a fixed set that training tasks are drawn from (PEARL needs one); 0 draws new tasks each time.
-        held_out_size: Number of held-out tasks.
-        reported: Number of them that tables report on.
+        held_out_size: Number of held-out tasks; tables report on the first `reported`.
 
     Raises:
         ValueError: Two parameters have the same name.

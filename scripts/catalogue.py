@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -9,7 +10,17 @@ from typing import Any
 
 from rich.table import Table
 
-from metarl.registry import AGENTS, FAMILIES, agent_class, announcement, make_family, names
+from metarl.registry import (
+    AGENTS,
+    FAMILIES,
+    FEW_SHOT_FAMILIES,
+    LEARNERS,
+    agent_class,
+    announcement,
+    find_entry,
+    make_family,
+    names,
+)
 from metarl.scripts.common import border, end_with_json, parse
 from metarl.scripts.ending import run_as_process
 from metarl.scripts.presets import PRESETS, PUBLISHED
@@ -31,6 +42,8 @@ def catalogue() -> dict[str, Any]:
     return {
         "agents": _rows(AGENTS, "agent", _agent_row, broken),
         "families": _rows(FAMILIES, "family", lambda name: _family_row(make_family(name)), broken),
+        "few_shot_learners": _rows(LEARNERS, "few-shot learner", _learner_row, broken),
+        "few_shot_families": _rows(FEW_SHOT_FAMILIES, "few-shot family", _few_shot_row, broken),
         "presets": [
             {
                 "agent": agent,
@@ -63,6 +76,16 @@ def _rows(
 
 def _agent_row(name: str) -> dict[str, Any]:
     return {"name": name, "summary": str(agent_class(name).summary)}
+
+
+def _learner_row(name: str) -> dict[str, Any]:
+    return {"name": name, "summary": str(agent_class(name, LEARNERS).summary)}
+
+
+def _few_shot_row(name: str) -> dict[str, Any]:
+    """A row of its factory's docstring: some families need a subject, such as a folder, before they can be made."""
+    point = find_entry(FEW_SHOT_FAMILIES, name)
+    return {"name": name, "summary": " ".join((inspect.getdoc(point.load()) or "").partition("\n\n")[0].split())}
 
 
 def _family_row(family: Family) -> dict[str, Any]:

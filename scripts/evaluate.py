@@ -42,7 +42,10 @@ from metarl.results import EvalResult
 from metarl.runs import RunConfig, resolve_device, versions
 from metarl.scripts.common import border, end_with_json, option_value, parse
 from metarl.scripts.ending import run_as_process
+from metarl.scripts.evaluate_shots import is_few_shot_command
+from metarl.scripts.evaluate_shots import main as evaluate_few_shot
 from metarl.scripts.families import agent_of_run, check_named, config_of_run, family_of_run, own_agents
+from metarl.scripts.results_folder import results_folder
 from metarl.scripts.sampling import SamplingOptions
 from metarl.seeding import Streams
 from metarl.tasks import REPORTED, Family, Split, split_name, split_tasks
@@ -89,20 +92,6 @@ class EvaluateCommand(SamplingOptions):
     """Folder for the results; by default a new one in the run's folder."""
     json: bool = False
     """Print the results as one JSON line at the end."""
-
-
-def _out_dir(command: EvaluateCommand) -> Path:
-    """Folder of the results; earlier results are not overwritten.
-
-    Raises:
-        ValueError: The folder given by `--out` holds results.
-    """
-    if command.out is not None:
-        if (command.out / "evaluation.json").exists() or (command.out / "config.json").exists():
-            raise ValueError(f"--out: got {command.out}, which already holds results; expected another folder")
-        return command.out
-    candidates = (command.run_dir / f"evaluation{suffix}" for suffix in ("", *(f"-{i}" for i in range(2, 10_000))))
-    return next(path for path in candidates if not path.exists())
 
 
 def _progress(label: str) -> Any:
@@ -238,6 +227,8 @@ def _check_references(
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit code."""
     words = list(sys.argv[1:] if arguments is None else arguments)
+    if is_few_shot_command(words):
+        return evaluate_few_shot(words)
     with border(option_value(words, "--agent", "")):
         command: EvaluateCommand = parse(EvaluateCommand, "metarl evaluate", words)
         check(command)
@@ -256,7 +247,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _check_references(run, agent, references, list(lines.values()))
         tasks = split_tasks(family.distribution, command.split, _count(command, family))
         split = split_name(family.distribution, command.split)
-        out = _out_dir(command)
+        out = results_folder(command.run_dir, command.out)
         untrained = run.build_agent(resolve_device(command.device), Streams(run.training.seed).learner)
         blocks = -(-len(tasks) // BLOCK_TASKS)
         player = make_player(command.choice(), family, command.family or run.family, blocks)

@@ -21,7 +21,7 @@ PHASE = uniform("phase", 0.0, math.pi, meaning="phase p, rad; y = a sin(x - p)")
 
 
 def sinusoid(argument: str = "") -> FewShotFamily:
-    """The family: `sinusoid`, or with options such as `sinusoid:shots=5,queries=20`.
+    """Regression of y = a sin(x - p): amplitude and phase vary; options shots=10,queries=10.
 
     Raises:
         ValueError: An option is unknown.
@@ -31,7 +31,7 @@ def sinusoid(argument: str = "") -> FewShotFamily:
         raise ValueError(f"family {NAME!r}: got {subject!r}, expected options such as shots=10,queries=10")
     return FewShotFamily(
         name=NAME,
-        summary="y = a sin(x - p): amplitude and phase vary",
+        summary="regression of y = a sin(x - p): amplitude and phase vary",
         distribution=ContinuousTasks(NAME, (AMPLITUDE, PHASE), held_out_size=HELD_OUT, reported=REPORTED),
         spaces=ShotSpaces(x_shape=(1,), y_size=1, classification=False, **options),
         draw=draw,

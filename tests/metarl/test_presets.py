@@ -49,9 +49,8 @@ def test_a_table_that_names_an_agent_nobody_announces_ends_every_training(
     announce(monkeypatch, OURS, Point({"default": {("rl3", "point-robot"): Preset()}}))
     code, _, err = run_metarl("train", "maml-trpo", "point-robot", "--help")
     assert code == 2
-    assert (
-        "presets: got the agents rl3 in other_package:TABLES, expected registered ones: fomaml, gbml, maml-trpo" in err
-    )
+    assert "presets: got the agents rl3 in other_package:TABLES, expected registered ones: " in err
+    assert "maml-trpo" in err.partition("registered ones: ")[2]
 
 
 @pytest.mark.parametrize(

@@ -78,7 +78,7 @@ def test_a_comparison_draws_bands_bars_and_single_seeds_and_its_legend_beside_th
         figure.draw_without_rendering()
         return b""
 
-    monkeypatch.setattr("metarl.report._png", keep)
+    monkeypatch.setattr("metarl.report.png", keep)
     points = [Interval(0.0, -1.0, 1.0), Interval(2.0, 1.0, 3.0)]
     reference = Curve("oracle (observes the task)", (0,), points[1:], points[1:], np.zeros((0, 1)), "oracle")
     comparison_picture([Curve("a", (0, 1), points, points, np.array([[0.1, 2.1], [0.2, 2.2]])), reference], "title")

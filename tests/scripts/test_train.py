@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from metarl.checkpoint import list_checkpoints
-from metarl.scripts import train
+from metarl.scripts import training_runs
 from metarl.scripts.presets import default_settings, preset
 from metarl.storage import read_tensors
 
@@ -264,7 +264,7 @@ def test_ctrl_c_at_any_moment_stops_only_after_what_is_done_is_saved(
 ) -> None:
     """It comes just before the `read`-th time that the loop asks for it."""
 
-    class Late(train.StopRequest):
+    class Late(training_runs.StopRequest):
         reads = 0
 
         @property
@@ -276,7 +276,7 @@ def test_ctrl_c_at_any_moment_stops_only_after_what_is_done_is_saved(
         def requested(self, value: bool) -> None:
             pass
 
-    monkeypatch.setattr(train, "StopRequest", Late)
+    monkeypatch.setattr(training_runs, "StopRequest", Late)
     out = tmp_path / "new"
     words = ("train", "maml-trpo", "point-robot", "--out", out, *tiny, "--checkpoint-every", "100", "--iterations", "9")
     code, _, err = run_metarl(*words)
