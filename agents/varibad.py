@@ -29,7 +29,7 @@ from metarl.learning.networks.distributions import Distribution
 from metarl.learning.networks.modules import ActorCritic
 from metarl.learning.networks.perceptron import Activation
 from metarl.learning.networks.vae import REPORTED, TrialTensors, Vae, VaeLearner
-from metarl.learning.ppo.learner import PpoSamples, step_size
+from metarl.learning.ppo.learner import PpoSamples
 from metarl.learning.ppo.trial_agent import TrialAgent
 from metarl.learning.ppo.trials import TrialSettings
 from metarl.learning.saving import check_tensors

@@ -17,7 +17,7 @@ from metarl.few_shot.learner import FewShotLearner
 from metarl.few_shot.shots import Shots, ShotSpaces
 from metarl.learning.device.gpu import send
 from metarl.learning.few_shot.losses import predictions
-from metarl.learning.networks.optimisers import Adam, flat_gradient
+from metarl.learning.networks.optimisers import Adam, flat_gradient, step_size
 from metarl.learning.saving import check_tensors, restore_generator
 from metarl.storage import write_tensors
 from metarl.types import Floats, MetaBatch, Task
@@ -37,6 +37,8 @@ class LearnerConfig:
     """Channels of each of the four convolutional blocks, for inputs that are images."""
     learning_rate: Positive = 1e-3
     """Step size of Adam in the outer loop."""
+    anneal: bool = False
+    """Decrease it linearly to 0 over the run."""
     gradient_clip: NonNegative = 10.0
     """Largest norm of the outer gradient; 0 for no limit."""
 
@@ -145,7 +147,7 @@ class Learner(FewShotLearner[StateT], Generic[ConfigT, StateT]):
     @torch.no_grad()
     def begin(self, tasks: Sequence[Task], episodes: int) -> StateT:
         """The state before adaptation; the tasks are not read."""
-        return self._fresh(self.parameters.detach(), len(tasks))
+        return self._fresh(self.parameters.detach().clone(), len(tasks))
 
     @torch.no_grad()
     def adapt(self, state: StateT, shots: Shots) -> StateT:
@@ -161,15 +163,24 @@ class Learner(FewShotLearner[StateT], Generic[ConfigT, StateT]):
         return predictions(self.spaces, outputs).view(m, e, t, -1)
 
     def meta_update(self, batch: MetaBatch[Shots]) -> dict[str, float]:
-        """One step of Adam on the loss of the queries."""
+        """One step of the outer loop."""
         support, queries = (self.examples(shots) for shots in batch.collects)
-        loss = self._loss(self.parameters, support, queries)
-        gradient = flat_gradient(loss, [self.parameters])
+        loss, gradient = self._outer_gradient(support, queries)
         norm = float(gradient.norm())
         if self.config.gradient_clip and norm > self.config.gradient_clip:
             gradient = gradient * (self.config.gradient_clip / norm)
-        self._adam.step_along(gradient)
+        self._descend(gradient, step_size(self.config.learning_rate, self.config.anneal, batch.progress))
         return {"update/loss": float(loss.detach()), "update/gradient_norm": norm}
+
+    def _outer_gradient(self, support: Examples, queries: Examples) -> tuple[Tensor, Tensor]:
+        """The objective of training, a scalar, and its gradient in the meta-parameters, `[Q]`."""
+        loss = self._loss(self.parameters, support, queries)
+        return loss, flat_gradient(loss, [self.parameters])
+
+    def _descend(self, gradient: Tensor, size: float) -> None:
+        """A step of Adam of the given step size."""
+        self._adam.step_size = size
+        self._adam.step_along(gradient)
 
     # Saving ---------------------------------------------------------------------------------------------
 

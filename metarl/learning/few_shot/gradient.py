@@ -18,7 +18,7 @@ from metarl.learning.few_shot.base import Examples, Learner, LearnerConfig
 from metarl.learning.few_shot.losses import losses
 from metarl.learning.few_shot.networks import Network
 from metarl.learning.networks.cells.base import mapped
-from metarl.learning.rules.base import UpdateRule, evidence_of
+from metarl.learning.rules.base import RuleSize, UpdateRule, evidence_of
 from metarl.memory import FLOAT, LEARNED, Need, RunSize
 
 
@@ -60,31 +60,42 @@ class GradientLearner(Learner[ConfigT, AdaptedNetwork], Generic[ConfigT]):
     """Adapts a network by an update rule, and meta-learns initial parameters and rule.
 
     The meta-parameters are `[theta, own]`: the initial parameters of the network, `[P]`, and the rule's own, `[R]`. The
-    outer gradient goes through the steps of adaptation exactly, unless `first_order`. A subclass defines `_make_rule`.
+    outer gradient goes through the steps of adaptation exactly, unless `first_order`. A subclass defines `_make_rule`,
+    `rule_size` if its rule has a size, and `_statistics` if its rule reads numbers about the data.
 
     Attributes:
         network: The network.
         rule: The update rule.
-        first_order: Treat losses and gradients of the inner loop as constants in the meta-gradient.
     """
 
     adapts_in_steps = True
-    first_order = False
 
     def __init__(self, config: ConfigT, spaces: ShotSpaces, *, device: torch.device, rng: np.random.Generator) -> None:
-        self.config = config
+        self.config, self.spaces = config, spaces
         self.network = Network(spaces.x_shape, tuple(config.hidden), spaces.y_size, config.channels)
         self.rule: UpdateRule = self._make_rule()
         super().__init__(config, spaces, device=device, rng=rng)
 
+    @property
+    def first_order(self) -> bool:
+        """Treat losses and gradients of the inner loop as constants in the meta-gradient."""
+        return False
+
+    @classmethod
+    def rule_size(cls, config: Any, spaces: ShotSpaces) -> RuleSize:
+        """Sizes of the rule of these settings; nothing by default."""
+        return RuleSize()
+
     @classmethod
     def memory_needed(cls, config: Any, spaces: Any, size: RunSize) -> list[Need]:
-        """Memory of the networks, and of the graph of their adaptation."""
+        """Memory of the networks and of the rule, and of the graph of the adaptation."""
         network = Network(spaces.x_shape, tuple(config.hidden), spaces.y_size, config.channels)
-        adapted = network.size * size.tasks * (2 * config.inner_steps + 2)
+        rule = cls.rule_size(config, spaces)
+        per_step = 2 + rule.memory + rule.graph
+        adapted = network.size * size.tasks * (per_step * config.inner_steps + 2)
         need = Need(
             f"adapting {size.tasks:,} networks of {network.size:,} parameters in {config.inner_steps} steps",
-            FLOAT * (LEARNED * network.size + (0 if size.gpu else adapted)),
+            FLOAT * (LEARNED * (network.size + rule.own) + (0 if size.gpu else adapted)),
             "smaller layers (--agent.hidden, --agent.channels) or fewer --tasks",
         )
         return [need]
@@ -92,6 +103,10 @@ class GradientLearner(Learner[ConfigT, AdaptedNetwork], Generic[ConfigT]):
     @abstractmethod
     def _make_rule(self) -> UpdateRule:
         """The update rule of these settings."""
+
+    def _statistics(self, support: Examples) -> Tensor | None:
+        """Numbers about the support of each task, `[M, S]`; none by default."""
+        return None
 
     def _initial(self, rng: np.random.Generator) -> Tensor:
         start = self.network.initial(rng)
@@ -117,9 +132,10 @@ class GradientLearner(Learner[ConfigT, AdaptedNetwork], Generic[ConfigT]):
         steps: int | None = None,
     ) -> AdaptedNetwork:
         own = self._split(parameters)[1]
-        loss = partial(self._losses, support)
+        loss, statistics = partial(self._losses, support), self._statistics(support)
+        first_order = self.first_order or not exact
         for _ in range(self.config.inner_steps if steps is None else steps):
-            evidence = evidence_of(loss, state.parameters, first_order=self.first_order or not exact)
+            evidence = evidence_of(loss, state.parameters, statistics, first_order=first_order)
             state = AdaptedNetwork(*self.rule.step(own, state.parameters, evidence, state.memory))
         return state
 

@@ -14,6 +14,24 @@ def flat_gradient(loss: Tensor, parameters: Sequence[Tensor]) -> Tensor:
     return torch.cat([g.flatten() for g in torch.autograd.grad(loss, parameters, materialize_grads=True)])
 
 
+def step_size(learning_rate: float, anneal: bool, progress: float) -> float:
+    """The step size of a meta-update: `learning_rate`, or `learning_rate * (1 - progress)` if it is annealed.
+
+    Args:
+        learning_rate: Step size at the start of the run.
+        anneal: Whether it decreases linearly to zero over the run.
+        progress: Fraction of the run's meta-updates that are done, in [0, 1), as in `MetaBatch`.
+
+    Raises:
+        ValueError: The share is outside its range.
+    """
+    if not 0.0 <= progress < 1.0:
+        raise ValueError(
+            f"MetaBatch.progress: got {progress!r}, expected the share of meta-updates already made, >= 0 and < 1"
+        )
+    return learning_rate * (1.0 - progress) if anneal else learning_rate
+
+
 class Adam:
     """Adam (Kingma and Ba 2015, arXiv:1412.6980), as PyTorch computes it.
 

@@ -20,7 +20,7 @@ from metarl.learning.device.gpu import ReplayedStep, send
 from metarl.learning.experience.normalisation import DEVIATION_FLOOR
 from metarl.learning.networks.distributions import Distribution
 from metarl.learning.networks.modules import PolicyHead, PolicySettings
-from metarl.learning.networks.optimisers import Adam, flat_gradient
+from metarl.learning.networks.optimisers import Adam, flat_gradient, step_size
 from metarl.learning.saving import restore_generator
 from metarl.types import Bools, Floats
 
@@ -132,24 +132,6 @@ def minibatches(rows: int, parts: int, epochs: int, rng: np.random.Generator) ->
     """
     for _ in range(epochs):
         yield from np.array_split(rng.permutation(rows), min(parts, rows))
-
-
-def step_size(learning_rate: float, anneal: bool, progress: float) -> float:
-    """The step size of a meta-update: `learning_rate`, or `learning_rate * (1 - progress)` if it is annealed.
-
-    Args:
-        learning_rate: Step size at the start of the run.
-        anneal: Whether it decreases linearly to zero over the run.
-        progress: Fraction of the run's meta-updates that are done, in [0, 1), as in `MetaBatch`.
-
-    Raises:
-        ValueError: The share is outside its range.
-    """
-    if not 0.0 <= progress < 1.0:
-        raise ValueError(
-            f"MetaBatch.progress: got {progress!r}, expected the share of meta-updates already made, >= 0 and < 1"
-        )
-    return learning_rate * (1.0 - progress) if anneal else learning_rate
 
 
 def normalise_over_steps(advantages: Floats, mask: Bools, epsilon: float = 1e-8) -> Floats:
