@@ -20,20 +20,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from metarl.deviations import CLIP, channels_by_unit, floored, references
+from metarl.deviations import DEVIATION_FLOOR as DEVIATION_FLOOR
 from metarl.types import Bools, Floats
 
-DEVIATION_FLOOR = 1e-2
-"""Default floor, chosen from deviations under random actions.
-
-In MuJoCo's families each channel that varies has at least 0.11 of the largest deviation in its unit; objects of
-Meta-World that the robot hardly touches have less than 0.01.
-"""
-CLIP = 10.0
-"""Bound of normalised values."""
 NORMALISATION = f"clip((x - mean) / deviation, -{CLIP:g}, {CLIP:g})"
 """The formula of the normalisation, for the description of an exported policy."""
-TINY = 1e-6
-"""Smaller deviations count as zero."""
 
 
 class RunningMoments:
@@ -98,8 +90,7 @@ class Normaliser(RunningMoments):
         super().__init__(size)
         if units and len(units) != size:
             raise ValueError(f"Normaliser: got {len(units)} units, expected one for each of {size} channels")
-        names = np.array(units or ("",) * size, dtype=np.str_)
-        self._groups = [(name != "", np.flatnonzero(names == name)) for name in dict.fromkeys(names.tolist())]
+        self._groups = channels_by_unit(units, size)
         self._floor, self._expected = floor, expected
         self._deviation: Floats | None = None  # computed on demand
 
@@ -107,10 +98,9 @@ class Normaliser(RunningMoments):
     def deviation(self) -> Floats:
         """Divisor of each channel, `[size]`; 1 if no channel of its unit varies."""
         if self._deviation is None:
-            std, reference = np.sqrt(self.variance), np.empty_like(self.variance)
-            for declared, channels in self._groups:
-                reference[channels] = _largest(std[channels]) if declared else _typical(std[channels])
-            self._deviation = floored(std, np.maximum(reference, self._expected), self._floor)
+            std = np.sqrt(self.variance)
+            reference = np.maximum(references(std, self._groups), self._expected)
+            self._deviation = floored(std, reference, self._floor)
         return self._deviation
 
     def normalise(self, values: Floats) -> Floats:
@@ -149,19 +139,3 @@ class ReturnScale(RunningMoments):
         """The divisor, float64 (as are the rewards then); 1 if all returns are zero, and before the first return."""
         size = np.sqrt(self.variance + np.square(self.mean))
         return np.float64(floored(np.sqrt(self.variance), size, self._floor)[0])
-
-
-def floored(std: Floats, reference: Floats, floor: float) -> Floats:
-    """Deviations of at least `floor` times the reference, `[size]`; 1 if the reference is zero."""
-    least = np.maximum(floor * reference, TINY)
-    return np.where(reference > TINY, np.maximum(std, least), 1.0)
-
-
-def _largest(std: Floats) -> float:
-    return float(std.max())
-
-
-def _typical(std: Floats) -> float:
-    """Median of the deviations above `TINY`; 0 if there is none."""
-    varying = std[std > TINY]
-    return float(np.median(varying)) if len(varying) else 0.0

@@ -126,7 +126,7 @@ class Network:
             parameters: `[P]`.
             x: `[M, B, *x_shape]`.
         """
-        return self(parameters.unsqueeze(0), x.flatten(0, 1).unsqueeze(0)).view(*x.shape[:2], -1)
+        return self(parameters.unsqueeze(0), x.flatten(0, 1).unsqueeze(0)).view(*x.shape[:2], self.outputs)
 
     def _convolved(self, arrays: Mapping[str, Tensor], x: Tensor) -> Tensor:
         """The convolutional blocks: images `[n, B, C, height, width]` to features `[n, B, F]`.

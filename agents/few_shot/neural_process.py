@@ -1,0 +1,114 @@
+"""Conditional neural process: a decoder that reads the mean encoding of the support.
+
+Garnelo et al. 2018, "Conditional Neural Processes" (arXiv:1807.01613), equations 1 to 4. The page
+`docs/neural-process.md` has the equations, the deviations, and every detail that changes a result.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from metarl.config import Layers, Positive, Units
+from metarl.few_shot.shots import ShotSpaces
+from metarl.learning.few_shot.base import Examples, Learner, LearnerConfig
+from metarl.learning.few_shot.losses import losses
+from metarl.learning.few_shot.networks import Network
+from metarl.learning.few_shot.supports import Summary, some_shots
+
+
+@dataclass(frozen=True, kw_only=True)
+class NeuralProcessConfig(LearnerConfig):
+    """Settings of a neural process."""
+
+    hidden: Layers = (128, 128)
+    """Units of the hidden layers of encoder and decoder."""
+    encoding: Units = 128
+    """Size of the encoding of an example."""
+    features: Units = 64
+    """Size of the features of an image; vectors are taken as they are."""
+    least_std: Positive = 0.1
+    """Smallest predicted standard deviation of a regression, in units of the outputs."""
+
+
+def gaussian_losses(mean: Tensor, std: Tensor, y: Tensor) -> Tensor:
+    """Mean negative log-density over examples and components, in nats, `[M]`.
+
+    Args:
+        mean: `[M, B, O]`.
+        std: `[M, B, O]`.
+        y: `[M, B, O]`.
+    """
+    nats = ((y - mean) / std).square() / 2 + std.log() + math.log(2 * math.pi) / 2
+    return nats.mean(dim=(-2, -1))
+
+
+class NeuralProcess(Learner[NeuralProcessConfig, Summary]):
+    """The process as a `metarl.few_shot.learner.FewShotLearner`; the state has the sum of the encodings.
+
+    Attributes:
+        images: Features of images; None for vectors.
+        encoder: Encoding of an example from features and output.
+        decoder: Mean and standard deviation, or logits, from features and the mean encoding.
+    """
+
+    Config: ClassVar[type] = NeuralProcessConfig
+    summary: ClassVar[str] = "a decoder that reads the mean encoding of the support (Garnelo et al. 2018)"
+
+    def __init__(
+        self, config: NeuralProcessConfig, spaces: ShotSpaces, *, device: torch.device, rng: np.random.Generator
+    ) -> None:
+        self.images = Network(spaces.x_shape, (), config.features, config.channels) if spaces.image else None
+        features = config.features if spaces.image else spaces.x_shape[0]
+        hidden, outputs = tuple(config.hidden), spaces.y_size * (1 if spaces.classification else 2)
+        self.encoder = Network((features + spaces.y_size,), hidden, config.encoding)
+        self.decoder = Network((features + config.encoding,), hidden, outputs)
+        super().__init__(config, spaces, device=device, rng=rng)
+
+    @property
+    def _networks(self) -> tuple[Network, ...]:
+        return (self.encoder, self.decoder, *([self.images] if self.images else []))
+
+    def _initial(self, rng: np.random.Generator) -> Tensor:
+        return torch.cat([network.initial(rng) for network in self._networks])
+
+    def _split(self, parameters: Tensor) -> tuple[Tensor, ...]:
+        """Parameters of encoder, decoder, and the features of images."""
+        return torch.split(parameters, [network.size for network in self._networks])
+
+    def _features(self, parameters: Tensor, x: Tensor) -> Tensor:
+        """Features of images `[M, B, features]`; vectors as they are."""
+        return self.images.shared(self._split(parameters)[2], x) if self.images else x
+
+    def _fresh(self, parameters: Tensor, tasks: int) -> Summary:
+        return Summary.fresh(parameters, tasks, 1, self.config.encoding)
+
+    def _adapted(self, parameters: Tensor, state: Summary, support: Examples, *, exact: bool) -> Summary:
+        pairs = torch.cat([self._features(parameters, support.x), support.y], dim=-1)
+        return state.plus(self.encoder.shared(self._split(parameters)[0], pairs))
+
+    def _decoded(self, parameters: Tensor, state: Summary, x: Tensor) -> Tensor:
+        """Outputs of the decoder, `[M, B, O]`, or `[M, B, 2 O]` for a regression."""
+        features = self._features(parameters, x)
+        encodings = state.means.expand(-1, x.shape[1], -1)
+        return self.decoder.shared(self._split(parameters)[1], torch.cat([features, encodings], dim=-1))
+
+    def _outputs(self, parameters: Tensor, state: Summary, x: Tensor) -> Tensor:
+        decoded = self._decoded(parameters, state, x)
+        return state.possible(decoded) if self.spaces.classification else decoded[..., : self.spaces.y_size]
+
+    def _loss(self, parameters: Tensor, support: Examples, queries: Examples) -> Tensor:
+        fewest = 1 if self.spaces.classification else 0
+        support = some_shots(support, self.spaces, self.rng, fewest=fewest)
+        state = self._adapted(parameters, self._fresh(parameters, len(support.x)), support, exact=True)
+        decoded = self._decoded(parameters, state, queries.x)
+        if self.spaces.classification:
+            return losses(self.spaces, decoded, queries.y).mean()
+        mean, raw = decoded.chunk(2, dim=-1)
+        return gaussian_losses(mean, self.config.least_std + functional.softplus(raw), queries.y).mean()

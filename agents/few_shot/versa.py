@@ -1,0 +1,159 @@
+"""VERSA: a network that maps the support to a distribution of the last layer's weights, in one pass.
+
+Gordon et al. 2019, "Meta-Learning Probabilistic Inference For Prediction" (arXiv:1805.09921), sections 2 and 3. The
+page `docs/versa.md` has the equations, the deviations, and every detail that changes a result.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from metarl.config import Layers, Positive, Rounds, Units
+from metarl.few_shot.shots import ShotSpaces
+from metarl.learning.device.gpu import send, standard_normal
+from metarl.learning.few_shot.base import Examples, Learner, LearnerConfig
+from metarl.learning.few_shot.networks import Network
+from metarl.learning.few_shot.supports import Summary, some_shots
+
+PREDICTION_SAMPLES = 200
+"""Samples of the logits behind a predicted probability; they are the same at every prediction."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class VersaConfig(LearnerConfig):
+    """Settings of VERSA."""
+
+    features: Units = 64
+    """Inputs of the last layer."""
+    amortisation: Layers = (64, 64)
+    """Units of the hidden layers of the network that gives the distribution of the weights."""
+    samples: Rounds = 10
+    """Samples of the weights per task in training (L), for a classification."""
+    initial_noise: Positive = 1.0
+    """Initial standard deviation of the noise of a regression, in units of the outputs; it is learned."""
+
+
+def moments(weights: Tensor, features: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and variance of the outputs `psi^T [h, 1]` under a Gaussian with a diagonal covariance.
+
+    Args:
+        weights: Means and logarithms of the variances of the weights, the bias last, `[M, O, 2 (F + 1)]`.
+        features: `h`, `[M, B, F]`.
+
+    Returns:
+        Mean and variance, `[M, B, O]` each.
+    """
+    mean, log_variance = weights.chunk(2, dim=-1)
+    h = functional.pad(features, (0, 1), value=1.0)
+    return h @ mean.mT, h.square() @ log_variance.exp().mT
+
+
+def sampled_log_probabilities(mean: Tensor, variance: Tensor, noise: Tensor) -> Tensor:
+    """Logarithms of the mean of `softmax(logits)` over L samples of the logits, `[M, B, O]`.
+
+    Args:
+        mean: Means of the logits, `[M, B, O]`.
+        variance: Variances of the logits, `[M, B, O]`.
+        noise: Standard normal numbers, `[L, M, B, O]`, or with axes of length 1.
+    """
+    logits = mean + variance.sqrt() * noise
+    return torch.logsumexp(torch.log_softmax(logits, dim=-1), dim=0) - math.log(len(noise))
+
+
+def predictive_losses(mean: Tensor, variance: Tensor, y: Tensor) -> Tensor:
+    """Negative log-density of outputs, `[M]`, in nats: mean over examples and components.
+
+    Args:
+        mean: Means of the outputs, `[M, B, O]`.
+        variance: Their variances: those of `psi^T [h, 1]` plus those of the noise, `[M, B, O]`.
+        y: `[M, B, O]`.
+    """
+    nats = ((y - mean).square() / variance + variance.log() + math.log(2 * math.pi)) / 2
+    return nats.mean(dim=(-2, -1))
+
+
+class Versa(Learner[VersaConfig, Summary]):
+    """VERSA as a `metarl.few_shot.learner.FewShotLearner`; the state has sums of features.
+
+    For a classification, the features of each class give the weights of that class. For a regression, encodings of all
+    examples give the weights of all outputs.
+
+    Attributes:
+        network: Features `h(x)`.
+        encoder: Encoding of an example of a regression from `h(x)` and y; None for a classification.
+        amortisation: Distribution of the weights, of one class or of all outputs.
+    """
+
+    Config: ClassVar[type] = VersaConfig
+    summary: ClassVar[str] = (
+        "a distribution of the last layer's weights from the support, in one pass (Gordon et al. 2019)"
+    )
+
+    def __init__(
+        self, config: VersaConfig, spaces: ShotSpaces, *, device: torch.device, rng: np.random.Generator
+    ) -> None:
+        features, hidden = config.features, tuple(config.amortisation)
+        self.network = Network(spaces.x_shape, tuple(config.hidden), features, config.channels)
+        self.encoder: Network | None = None
+        if not spaces.classification:
+            self.encoder = Network((features + spaces.y_size,), hidden, features)
+        weights = 2 * (features + 1) * (1 if spaces.classification else spaces.y_size)
+        self.amortisation = Network((features,), hidden, weights)
+        super().__init__(config, spaces, device=device, rng=rng)
+        fixed = np.random.default_rng(0).standard_normal((PREDICTION_SAMPLES, 1, 1, spaces.y_size))
+        self._fixed = send(fixed, device, torch.float32)
+
+    @property
+    def _sizes(self) -> list[int]:
+        """Sizes of the parts of the parameters."""
+        if self.encoder is None:
+            return [self.network.size, self.amortisation.size]
+        return [self.network.size, self.amortisation.size, self.encoder.size, self.spaces.y_size]
+
+    def _initial(self, rng: np.random.Generator) -> Tensor:
+        parts = [self.network.initial(rng), self.amortisation.initial(rng)]
+        if self.encoder is not None:
+            noise = torch.full((self.spaces.y_size,), 2 * math.log(self.config.initial_noise))
+            parts += [self.encoder.initial(rng), noise]
+        return torch.cat(parts)
+
+    def _fresh(self, parameters: Tensor, tasks: int) -> Summary:
+        groups = self.spaces.y_size if self.spaces.classification else 1
+        return Summary.fresh(parameters, tasks, groups, self.config.features)
+
+    def _adapted(self, parameters: Tensor, state: Summary, support: Examples, *, exact: bool) -> Summary:
+        parts = torch.split(parameters, self._sizes)
+        features = self.network.shared(parts[0], support.x)
+        if self.encoder is None:
+            return state.plus(features, support.y)
+        return state.plus(self.encoder.shared(parts[2], torch.cat([features, support.y], dim=-1)))
+
+    def _moments(self, parameters: Tensor, state: Summary, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and variance of the outputs of the last layer, `[M, B, O]`."""
+        parts = torch.split(parameters, self._sizes)
+        weights = self.amortisation.shared(parts[1], state.means)
+        weights = weights.view(len(x), self.spaces.y_size, 2 * (self.config.features + 1))
+        return moments(weights, self.network.shared(parts[0], x))
+
+    def _outputs(self, parameters: Tensor, state: Summary, x: Tensor) -> Tensor:
+        mean, variance = self._moments(parameters, state, x)
+        if not self.spaces.classification:
+            return mean
+        return state.possible(sampled_log_probabilities(mean, variance, self._fixed))
+
+    def _loss(self, parameters: Tensor, support: Examples, queries: Examples) -> Tensor:
+        support = some_shots(support, self.spaces, self.rng, fewest=1 if self.spaces.classification else 0)
+        state = self._adapted(parameters, self._fresh(parameters, len(support.x)), support, exact=True)
+        mean, variance = self._moments(parameters, state, queries.x)
+        if not self.spaces.classification:
+            noise = torch.split(parameters, self._sizes)[3].exp()
+            return predictive_losses(mean, variance + noise, queries.y).mean()
+        drawn = standard_normal(self.rng, (self.config.samples, *mean.shape), self.device)
+        return -(sampled_log_probabilities(mean, variance, drawn) * queries.y).sum(dim=-1).mean()
