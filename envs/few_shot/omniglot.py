@@ -54,9 +54,7 @@ class Orientations(Sequence[Floats]):
         character, turns = divmod(index, TURNS) if index < turned else (index - turned + self.drawings.train, 0)
         return np.rot90(self.drawings.ink[character], turns, axes=(1, 2))[:, None]
 
-    def draw(
-        self, tasks: Sequence[Task], shots: int, queries: int, rng: np.random.Generator
-    ) -> tuple[Shots, Shots]:
+    def draw(self, tasks: Sequence[Task], shots: int, queries: int, rng: np.random.Generator) -> tuple[Shots, Shots]:
         """See `metarl.few_shot.family.Draw`."""
         support, query = draw_of_classes(self, tasks, shots, queries, rng)
         return replace(support, x=support.x / WHITE), replace(query, x=query.x / WHITE)

@@ -162,9 +162,7 @@ class RobotTransitions:
         size = y.shape[1]
         return Scaling(x, (*units, *("",) * (x.shape[1] - size)) if units else ()), Scaling(y, units)
 
-    def draw(
-        self, tasks: Sequence[Task], shots: int, queries: int, rng: np.random.Generator
-    ) -> tuple[Shots, Shots]:
+    def draw(self, tasks: Sequence[Task], shots: int, queries: int, rng: np.random.Generator) -> tuple[Shots, Shots]:
         """See `metarl.few_shot.family.Draw`. The transitions of a task begin at a random step of its stream."""
         count = shots + queries
         steps = max(count, self.span)

@@ -17,6 +17,7 @@ from metarl.few_shot.learner import FewShotLearner
 from metarl.few_shot.shots import Shots, ShotSpaces
 from metarl.learning.device.gpu import send
 from metarl.learning.few_shot.losses import predictions
+from metarl.learning.networks.cells.base import leaves
 from metarl.learning.networks.optimisers import Adam, flat_gradient, step_size
 from metarl.learning.saving import check_tensors, restore_generator
 from metarl.storage import write_tensors
@@ -205,9 +206,13 @@ class Learner(FewShotLearner[StateT], Generic[ConfigT, StateT]):
         self._adam.restore("adam", tensors)
 
     def save_policy(self, state: StateT, path: str | Path, task: int = 0) -> None:
-        """Writes meta-parameters and the state of one task as a safetensors file with a JSON description."""
+        """Writes meta-parameters and the state of one task as a safetensors file with a JSON description.
+
+        The arrays of the state are named by its fields, `state.FIELD.0`, `state.FIELD.1`, ...
+        """
         one: Any = state
         arrays = {"parameters": self.parameters.detach().cpu().clone()}
-        arrays |= {name: t.detach().cpu().contiguous() for name, t in vars(one.tasks(slice(task, task + 1))).items()}
+        for name, part in vars(one.tasks(slice(task, task + 1))).items():
+            arrays |= {f"state.{name}.{i}": t.detach().cpu().contiguous() for i, t in enumerate(leaves(part))}
         about = {"format": STATE_FORMAT, "agent": type(self).__name__, "settings": vars(self.config)}
         write_tensors(path if isinstance(path, Path) else Path(path), arrays, about)
