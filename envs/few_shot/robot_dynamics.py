@@ -168,11 +168,12 @@ class RobotTransitions:
         steps = max(count, self.span)
         found = self.streams.read([(*self.tasks.robot(task), steps) for task in tasks])
         starts = rng.integers(steps - count + 1, size=len(tasks)).tolist()
-        scaled = [
-            scale(np.stack([stream[i][at : at + count] for stream, at in zip(found, starts, strict=True)]))[:, None]
-            for i, scale in enumerate(self.scaling)
-        ]
-        both = Shots(*scaled)
+        pieces = [tuple(part[at : at + count] for part in stream) for stream, at in zip(found, starts, strict=True)]
+        x, y = (
+            scale(np.stack(parts))[:, None]
+            for scale, parts in zip(self.scaling, zip(*pieces, strict=True), strict=True)
+        )
+        both = Shots(x, y)
         return both.first(shots), Shots(both.x[:, :, shots:], both.y[:, :, shots:])
 
 

@@ -67,11 +67,12 @@ class RobotStreams:
             self._bytes -= sum(part.nbytes for part in oldest)
 
 
-def stream_rng(task: Task, number: int) -> np.random.Generator:
-    """The generator of a stream's random numbers."""
+def stream_rngs(task: Task, number: int) -> tuple[np.random.Generator, np.random.Generator]:
+    """The generators of a stream: of the seeds of its episodes, and of its actions."""
     text = json.dumps(task.to_json(), sort_keys=True)
     entropy = int.from_bytes(hashlib.sha256(text.encode()).digest()[:16], "little")
-    return np.random.default_rng(np.random.SeedSequence(entropy, spawn_key=(number,)))
+    seeds = np.random.SeedSequence(entropy, spawn_key=(number,)).spawn(2)
+    return np.random.default_rng(seeds[0]), np.random.default_rng(seeds[1])
 
 
 def simulated(family: Family, robots: Sequence[tuple[Task, int]], steps: int) -> list[Stream]:
@@ -89,15 +90,15 @@ def simulated(family: Family, robots: Sequence[tuple[Task, int]], steps: int) ->
     envs = family.make_envs(n, 1, family.horizon)
     try:
         envs.set_tasks([task for task, _ in robots])
-        rngs = [stream_rng(*robot) for robot in robots]
+        rngs, acting = zip(*(stream_rngs(*robot) for robot in robots), strict=True)
+        chosen = np.stack([random_actions(envs.single_action_space, 2 * steps, rng) for rng in acting], axis=1)
         for row, rng in enumerate(rngs):
             now = _begun(envs, row, rng)
-        space, size = envs.single_action_space, envs.spaces.observation_size
+        size = envs.spaces.observation_size
         x = np.empty((n, steps, size + envs.spaces.action_size), dtype=np.float32)
         y = np.empty((n, steps, size), dtype=np.float32)
         filled = np.zeros(n, dtype=np.int64)  # [n]
-        for _ in range(2 * steps):
-            actions = np.concatenate([random_actions(space, 1, rng) for rng in rngs])
+        for actions in chosen:
             after, _, terminated, truncated, infos = envs.step(actions)
             rows = np.flatnonzero(~infos["diverged"] & (filled < steps))
             x[rows, filled[rows]] = np.concatenate([now[rows], actions[rows]], axis=1)
