@@ -27,6 +27,7 @@ from metarl.learning.networks.cells.settings import CellSettings
 from metarl.learning.networks.cells.table import cell_size
 from metarl.learning.networks.distributions import Distribution
 from metarl.learning.networks.modules import ActorCritic
+from metarl.learning.networks.optimisers import step_size
 from metarl.learning.networks.perceptron import Activation
 from metarl.learning.networks.vae import REPORTED, TrialTensors, Vae, VaeLearner
 from metarl.learning.ppo.learner import PpoSamples
