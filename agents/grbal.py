@@ -14,14 +14,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-import numpy as np
-import torch
 from torch import Tensor
 
 from metarl.config import NonNegative, Rows
 from metarl.learning.planning.agent import PlanningAgent, PlanningConfig
 from metarl.learning.planning.dynamics import Windows
-from metarl.types import Spaces
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,12 +46,10 @@ class Grbal(PlanningAgent[GrbalConfig]):
         ValueError: Actions are discrete or unbounded, or the family declares no reward to plan with.
     """
 
+    _name = "grbal"
     Config: ClassVar[type] = GrbalConfig
     summary: ClassVar[str] = "plans with a model that adapts to the last steps (Nagabandi et al. 2019)"
     adapts_within_episodes: ClassVar[bool] = True
-
-    def __init__(self, config: GrbalConfig, spaces: Spaces, *, device: torch.device, rng: np.random.Generator) -> None:
-        super().__init__("grbal", config, spaces, device=device, rng=rng)
 
     @property
     def _past(self) -> int:
@@ -66,3 +61,8 @@ class Grbal(PlanningAgent[GrbalConfig]):
 
     def _adapted(self, parameters: Tensor, past: Windows, *, exact: bool) -> Tensor:
         return self.dynamics.adapted(parameters, past, self.config.inner_lr, exact=exact)
+
+    def meta_loss(self, parameters: Tensor, past: Windows, future: Windows) -> Tensor:
+        """See `PlanningAgent.meta_loss`; computed without a copy of the weights for each window."""
+        losses = self.dynamics.losses_after_step(parameters, past, future, self.config.inner_lr)
+        return losses.view(len(parameters), -1).mean(dim=1)

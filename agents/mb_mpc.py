@@ -9,14 +9,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-import numpy as np
-import torch
 from torch import Tensor
 
 from metarl.config import Rows
 from metarl.learning.planning.agent import PlanningAgent, PlanningConfig
 from metarl.learning.planning.dynamics import Windows
-from metarl.types import Spaces
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,11 +37,9 @@ class MbMpc(PlanningAgent[MbMpcConfig]):
         ValueError: Actions are discrete or unbounded, or the family declares no reward to plan with.
     """
 
+    _name = "mb-mpc"
     Config: ClassVar[type] = MbMpcConfig
     summary: ClassVar[str] = "reference: plans with one model of the dynamics, without adaptation"
-
-    def __init__(self, config: MbMpcConfig, spaces: Spaces, *, device: torch.device, rng: np.random.Generator) -> None:
-        super().__init__("mb-mpc", config, spaces, device=device, rng=rng)
 
     @property
     def _past(self) -> int:

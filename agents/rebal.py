@@ -59,6 +59,7 @@ class Rebal(PlanningAgent[RebalConfig]):
             hidden layer.
     """
 
+    _name = "rebal"
     Config: ClassVar[type] = RebalConfig
     summary: ClassVar[str] = "plans with a model that a recurrent network adapts (Nagabandi et al. 2019)"
     adapts_within_episodes: ClassVar[bool] = True
@@ -66,7 +67,12 @@ class Rebal(PlanningAgent[RebalConfig]):
     def __init__(self, config: RebalConfig, spaces: Spaces, *, device: torch.device, rng: np.random.Generator) -> None:
         if not config.hidden:
             raise ValueError("rebal: got a model without hidden layers, expected at least one (--agent.hidden)")
-        super().__init__("rebal", config, spaces, device=device, rng=rng)
+        super().__init__(config, spaces, device=device, rng=rng)
+
+    @classmethod
+    def _numbers(cls, config: RebalConfig, spaces: Spaces) -> int:
+        seen = 2 * spaces.observation_size + spaces.action_size
+        return super()._numbers(config, spaces) + config.units * (4 * (seen + config.units + 1) + config.hidden[0])
 
     @property
     def _past(self) -> int:

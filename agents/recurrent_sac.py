@@ -30,7 +30,7 @@ from metarl.learning.networks.cells.table import cell_size
 from metarl.learning.networks.optimisers import Adam
 from metarl.learning.networks.sequence import memories_after_episodes
 from metarl.learning.networks.sequence_encoder import Embedding, SequenceEncoder
-from metarl.learning.saving import check_tensors, restore_generator
+from metarl.learning.saving import BufferedLearner
 from metarl.learning.trials.actor import TrialActor
 from metarl.learning.trials.needs import buffer_need, memories_need, networks_need, trials_need
 from metarl.learning.trials.settings import MemorySettings, trial_ends, trial_steps
@@ -128,7 +128,7 @@ def embeddings(config: RecurrentSacConfig, spaces: Spaces) -> tuple[Embedding, .
     return tuple(Embedding(*one) for one in zip(sizes, units, strict=True))
 
 
-class RecurrentSac(TrialActor[Any]):
+class RecurrentSac(BufferedLearner, TrialActor[Any]):
     """Recurrent SAC as a `metarl.agent.MetaAgent`; its state is a `Memory`.
 
     Args:
@@ -209,7 +209,7 @@ class RecurrentSac(TrialActor[Any]):
         columns = Columns(
             observations=o, actions=spaces.action_size, rewards=0, next_observations=o, **dict.fromkeys(FLAGS, 0)
         )
-        self.replay = TrialReplay(config.buffer_trials, trial_steps(config, spaces), columns)
+        self.replay: TrialReplay = TrialReplay(config.buffer_trials, trial_steps(config, spaces), columns)
         self.rng, self.iteration = rng.spawn(1)[0], 0
         self._replayed = ReplayedStep(self._step)
 
@@ -344,36 +344,17 @@ class RecurrentSac(TrialActor[Any]):
 
     # Saving ---------------------------------------------------------------------------------------------
 
-    def tensors(self) -> dict[str, Tensor]:
-        """Parameters, Adam's state, running statistics and the buffer."""
-        return self.learned() | self.replay.tensors("buffer")
-
     def learned(self) -> dict[str, Tensor]:
-        """The arrays of `tensors` without the buffer."""
+        """Parameters, Adam's state and running statistics."""
         saved = {name: t.detach().cpu().clone() for name, t in self._named_parameters().items()}
         return saved | self.optimiser.tensors("adam") | self._observation_moments.tensors("observation_moments")
 
-    def counters(self) -> dict[str, Any]:
-        """Iterations done, and the state of the updates' generator."""
-        return {"iteration": self.iteration, "rng": self.rng.bit_generator.state}
-
-    def restore(self, tensors: Mapping[str, Tensor], counters: Mapping[str, Any]) -> None:
-        """Restores what `tensors` and `counters` returned.
-
-        Raises:
-            ValueError: Names, shapes or generator do not fit this agent; nothing is changed then.
-        """
-        check_tensors(self._name, {n: t for n, t in tensors.items() if not n.startswith("buffer.")}, self.learned())
-        self.replay.check("buffer", tensors)
-        iteration = int(counters["iteration"])
-        restore_generator(self._name, self.rng, counters["rng"])
+    def _restore_learned(self, tensors: Mapping[str, Tensor]) -> None:
         with torch.no_grad():
             for name, parameter in self._named_parameters().items():
                 parameter.copy_(tensors[name])
         self.optimiser.restore("adam", tensors)
         self._observation_moments.restore("observation_moments", tensors)
-        self.replay.restore("buffer", tensors)
-        self.iteration = iteration
 
     def _named_parameters(self) -> dict[str, Tensor]:
         """All parameters by their names in the checkpoint."""

@@ -23,6 +23,7 @@ from metarl.types import Spaces
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = {"multitask": "references", "oracle": "references"}
+PAGES |= dict.fromkeys(("mb-mpc", "grbal", "rebal"), "planning")
 """Pages of agents with another name than the agent."""
 LEARNER_PAGES = {"pooled": "few-shot"}
 """Pages of few-shot learners, likewise."""

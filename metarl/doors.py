@@ -184,7 +184,8 @@ def _trained(
     folder = Path(out) if out is not None else new_run_dir(run.agent, run.family)
     for _ in run_session(run, family, folder, resume=resume, watch=watchers, workers=choice):
         pass
-    trained, progress, _ = load_with_progress(folder, device=run.training.device, agent=own)
+    named = family if isinstance(family, Family) else None
+    trained, progress, _ = load_with_progress(folder, device=run.training.device, agent=own, family=named)
     return Trained(folder, progress, trained)
 
 

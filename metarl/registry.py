@@ -22,8 +22,9 @@ from metarl.rewards import DeclaredReward
 from metarl.schemes import Scheme
 from metarl.tasks import Family
 
-if TYPE_CHECKING:
-    from metarl.agent import MetaAgent  # imports torch
+if TYPE_CHECKING:  # these import torch
+    from metarl.agent import MetaAgent
+    from metarl.runs import RunConfig
 
 AGENTS, FAMILIES, SCHEMES = "metarl.agents", "metarl.families", "metarl.schemes"
 LEARNERS, FEW_SHOT_FAMILIES = "metarl.few_shot_learners", "metarl.few_shot_families"
@@ -306,11 +307,33 @@ def reward_for(agent: type, family: str) -> DeclaredReward | None:
         family: Name of the family. A user's own code is not imported.
 
     Returns:
-        None if the agent does not plan, or the family declares none.
+        None if the agent does not plan, the family declares none, or no package registers it.
     """
-    if not getattr(agent, "needs_reward", False) or is_own_code(family):
+    if not getattr(agent, "needs_reward", False) or family.partition(":")[0] not in names(FAMILIES):
         return None
     return make_family(family).reward
+
+
+def with_reward(run: RunConfig, family: Family | None) -> RunConfig:
+    """The configuration of a run, with the declared reward of a family if the agent plans with it.
+
+    Args:
+        run: The configuration; it has the reward of the run's family if a package registers that.
+        family: The family that a caller names; None for the run's.
+
+    Raises:
+        ValueError: The run's family is the user's own, and the caller does not name it.
+    """
+    if not getattr(run.agent_type, "needs_reward", False):
+        return run
+    if family is not None and family.reward is not None:
+        return dataclasses.replace(run, spaces=dataclasses.replace(run.spaces, reward=family.reward))
+    if run.spaces.reward is None and family is None:
+        raise ValueError(
+            f"family: got none, but the run's family {run.family!r} is your own, which a file alone does not import, "
+            f"and {run.agent} plans with its reward; name it with --family (in Python: family=, a metarl.Family)"
+        )
+    return run
 
 
 def _refuse_by_scheme(spec: str, found: object) -> None:

@@ -23,9 +23,10 @@ from metarl.agent import MetaAgent
 from metarl.checkpoint import load_checkpoint, load_newest
 from metarl.config import Rows, RowsOrOwn
 from metarl.few_shot.run import FewShotRun, is_few_shot
-from metarl.registry import reward_for
+from metarl.registry import reward_for, with_reward
 from metarl.run_config import BaseRun, LearningConfig, agent_of_config, read_config
 from metarl.stepping import Stepping
+from metarl.tasks import Family
 from metarl.types import Progress, Spaces
 
 STEPPING_FIELDS = ("stepping.timeout",)
@@ -212,6 +213,7 @@ def load(
     device: str = "cpu",
     checkpoint: str | Path | None = None,
     agent: type[MetaAgent[Any]] | None = None,
+    family: Family | None = None,
 ) -> MetaAgent[Any]:
     """The trained agent of a run.
 
@@ -220,11 +222,13 @@ def load(
         device: `cpu`, `cuda` or `auto`.
         checkpoint: A checkpoint file of the run; the newest intact one by default.
         agent: Class of the agent, if no package registers it.
+        family: The family of the run, if it is your own and the agent plans with its reward.
 
     Raises:
-        ValueError: The folder is no run, holds no intact checkpoint, or its agent has to be named.
+        ValueError: The folder is no run, holds no intact checkpoint, or its agent or its family has to be named.
     """
-    loaded, _, complaints = load_with_progress(Path(run_dir), device=device, checkpoint=checkpoint, agent=agent)
+    named: dict[str, Any] = {"checkpoint": checkpoint, "agent": agent, "family": family}
+    loaded, _, complaints = load_with_progress(Path(run_dir), device=device, **named)
     for line in complaints:
         warnings.warn(line, stacklevel=2)
     return loaded
@@ -236,9 +240,12 @@ def load_with_progress(
     device: str = "cpu",
     checkpoint: str | Path | None = None,
     agent: type[MetaAgent[Any]] | None = None,
+    family: Family | None = None,
 ) -> tuple[MetaAgent[Any], Progress, list[str]]:
     """As `load`; also returns the checkpoint's counters and a message for each newer, damaged checkpoint."""
     run = read_run(run_dir, agent)
+    if isinstance(run, RunConfig):
+        run = with_reward(run, family)
     built = run.build_agent(resolve_device(device), np.random.default_rng(0))
     if checkpoint is not None:
         path = Path(checkpoint)
@@ -256,12 +263,10 @@ def load_with_progress(
 
 def versions() -> dict[str, Any]:
     """Versions of packages and Python, git commit and machine, to be recorded with a result."""
-    packages = {}
+    packages = dict.fromkeys(PACKAGES, "not installed")
     for name in PACKAGES:
-        try:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             packages[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            packages[name] = "not installed"
     return {
         "packages": packages,
         "python": platform.python_version(),

@@ -177,7 +177,7 @@ def _contender(group: Group, family: Family, command: CompareCommand, player: Pl
     """
     results, seeds, env_steps, own = [], [], [], own_agents(command.agent)
     for path in group.paths:
-        agent, progress = agent_of_run(path, command.device, own=own)
+        agent, progress = agent_of_run(path, command.device, own=own, family=family)
         if progress.iteration != group.iteration:
             raise ValueError(
                 f"compare: got {path}, whose checkpoint of iteration {group.iteration} is damaged; the one before it "

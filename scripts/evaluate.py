@@ -26,6 +26,7 @@ from metarl.curves import (
 from metarl.evaluation import BLOCK_TASKS, evaluate
 from metarl.intervals import Interval
 from metarl.protocols import META_WORLD_EPISODES, meta_world_protocol
+from metarl.registry import with_reward
 from metarl.report import (
     REFERENCES,
     classes_json,
@@ -239,16 +240,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         own = own_agents(command.agent)
         check_named(own, [command.run_dir, *command.reference])
         run = config_of_run(command.run_dir, own)
-        agent, progress = agent_of_run(command.run_dir, command.device, command.checkpoint, own)
         family = family_of_run(run, command.family)
-        references = {str(path): agent_of_run(path, command.device, own=own)[0] for path in command.reference}
+        agent, progress = agent_of_run(command.run_dir, command.device, command.checkpoint, own, family)
+        named: dict[str, Any] = {"own": own, "family": family}
+        references = {str(path): agent_of_run(path, command.device, **named)[0] for path in command.reference}
         kinds = {str(path): config_of_run(path, own).agent for path in command.reference}
         lines = {label: kind for label, kind in kinds.items() if kind in REFERENCES}
         _check_references(run, agent, references, list(lines.values()))
         tasks = split_tasks(family.distribution, command.split, _count(command, family))
         split = split_name(family.distribution, command.split)
         out = results_folder(command.run_dir, command.out)
-        untrained = run.build_agent(resolve_device(command.device), Streams(run.training.seed).learner)
+        untrained = with_reward(run, family).build_agent(
+            resolve_device(command.device), Streams(run.training.seed).learner
+        )
         blocks = -(-len(tasks) // BLOCK_TASKS)
         player = make_player(command.choice(), family, command.family or run.family, blocks)
         with contextlib.closing(player):

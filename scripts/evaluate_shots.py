@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -89,11 +90,9 @@ class EvaluateShotsCommand:
 def is_few_shot_command(words: Sequence[str]) -> bool:
     """Whether the first word that names a run's folder names a few-shot run."""
     for word in words:
-        if not word.startswith("-") and (Path(word) / "config.json").is_file():
-            try:
+        with contextlib.suppress(OSError, ValueError):  # the word may be no path, or no run; `parse` says so later
+            if not word.startswith("-") and (Path(word) / "config.json").is_file():
                 return is_few_shot(read_config(Path(word))[1])
-            except (OSError, ValueError):
-                return False
     return False
 
 

@@ -74,10 +74,19 @@ def agent_of_run(
     device: Literal["auto", "cpu", "cuda"],
     checkpoint: Path | None = None,
     own: OwnAgents = MappingProxyType({}),
+    family: Family | None = None,
 ) -> tuple[MetaAgent[Any], Progress]:
-    """The agent of a run and its counters; names damaged checkpoints on stderr."""
-    named = own.get(own_agent_of(run_dir))
-    agent, progress, complaints = load_with_progress(run_dir, device=device, checkpoint=checkpoint, agent=named)
+    """The agent of a run and its counters; names damaged checkpoints on stderr.
+
+    Args:
+        run_dir: Folder of the run.
+        device: Device of the agent.
+        checkpoint: Checkpoint file; the newest intact one by default.
+        own: Classes of agents that the command line names.
+        family: The family that the agent is to act in; one that plans uses its reward.
+    """
+    named: dict[str, Any] = {"checkpoint": checkpoint, "agent": own.get(own_agent_of(run_dir)), "family": family}
+    agent, progress, complaints = load_with_progress(run_dir, device=device, **named)
     for line in complaints:
         print(f"warning: {line}", file=sys.stderr)
     return agent, progress

@@ -105,8 +105,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         check_named(own, [command.run_dir])
         run = config_of_run(command.run_dir, own)
         problem = use_off_screen_rendering()
-        agent, _ = agent_of_run(command.run_dir, command.device, command.checkpoint, own)
         family = family_of_run(run, command.family).drawing()
+        agent, _ = agent_of_run(command.run_dir, command.device, command.checkpoint, own, family)
         if problem and "mujoco" in sys.modules:  # other families render without OpenGL
             refuse(problem)
         task = _task(family, command.split, command.task)

@@ -12,7 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -21,7 +21,7 @@ import torch
 from metarl.agents.maml_trpo import MamlTrpo, MamlTrpoConfig
 from metarl.checkpoint import list_checkpoints
 from metarl.learning.gradient.policy import Samples, StackedPolicy
-from metarl.registry import FAMILIES, make_family, names
+from metarl.registry import FAMILIES, agent_class, make_family, names
 from metarl.rollout import TrajectoryBuilder
 from metarl.scripts.reference.policy import PlainPolicy
 from metarl.storage import read_tensors
@@ -124,6 +124,43 @@ def run_metarl(
         return code, captured.out, captured.err
 
     return run
+
+
+class Suited(NamedTuple):
+    """A light family that an agent can be trained on, and settings that fit episodes of three steps.
+
+    Attributes:
+        family: Name of the family: point-robot, unless the agent needs a reward that is the same in all tasks.
+        settings: Settings of such an agent; none for the others.
+    """
+
+    family: str
+    settings: dict[str, Any]
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """The settings as options."""
+        return tuple(
+            w for key, value in self.settings.items() for w in (f"--agent.{key.replace('_', '-')}", f"{value}")
+        )
+
+
+PLANNING = {"plan_steps": 2, "candidates": 8, "rounds": 1, "elites": 2, "gradient_steps": 2, "batch_windows": 4}
+WINDOWS = {"window": 3, "past": 2, "future": 1}
+
+
+@pytest.fixture
+def suited() -> Callable[[str], Suited]:
+    """The family and the settings with which a test can train an agent, by its name."""
+
+    def suit(agent: str) -> Suited:
+        kind = agent_class(agent)
+        if not getattr(kind, "needs_reward", False):
+            return Suited("point-robot", {})
+        windows = {name: steps for name, steps in WINDOWS.items() if hasattr(kind.Config(), name)}
+        return Suited("half-cheetah-crippled", {**PLANNING, **windows})
+
+    return suit
 
 
 TINY = ("--iterations", "3", "--tasks", "3", "--episodes", "2", "--horizon", "12")

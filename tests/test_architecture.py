@@ -6,12 +6,14 @@ import ast
 import subprocess
 import sys
 import tomllib
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import metarl
-from metarl.registry import AGENTS, FAMILIES, names
+from metarl.registry import AGENTS, FAMILIES, FEW_SHOT_FAMILIES, names
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDERS = {"metarl": "metarl", "envs": "metarl.envs", "agents": "metarl.agents", "scripts": "metarl.scripts"}
@@ -153,20 +155,24 @@ def test_importing_metarl_imports_no_torch(tmp_path: Path) -> None:
     assert run_elsewhere(tmp_path, code).returncode == 0
 
 
-def test_no_agents_first_iteration_imports_what_it_does_not_use(tmp_path: Path) -> None:
+def test_no_agents_first_iteration_imports_what_it_does_not_use(tmp_path: Path, suited: Callable[[str], Any]) -> None:
     """PyTorch imports its compiler and sympy behind many a call, which takes longer than a small agent's iteration."""
-    code = """
+    words = {name: [suited(name).family, *suited(name).words] for name in names(AGENTS)}
+    code = (
+        f"fitting = {words}"
+        + """
 import sys
 from metarl.registry import AGENTS, FAMILIES, names
 from metarl.scripts.train import main
 
 assert "matplotlib" not in sys.modules
 for name in names(AGENTS):
-    words = [name, "point-robot", "--iterations", "1", "--tasks", "2", "--episodes", "2", "--horizon", "5"]
+    words = [name, *fitting[name], "--iterations", "1", "--tasks", "2", "--episodes", "2", "--horizon", "5"]
     assert main([*words, "--out", name]) == 0, name
     assert not {"sympy", "torch._dynamo"} & set(sys.modules), name
 print("the last of", len(names(AGENTS)))
 """
+    )
     done = run_elsewhere(tmp_path, code)
     assert done.returncode == 0, done.stderr
     assert f"the last of {len(names(AGENTS))}" in done.stdout
@@ -208,3 +214,35 @@ print("families:", len(announced))
     done = run_elsewhere(tmp_path, code)
     assert done.returncode == 0, done.stderr
     assert done.stdout.endswith(f"families: {len(names(FAMILIES))}\n")
+
+
+def test_drawing_examples_loads_no_torch(tmp_path: Path) -> None:
+    """Each few-shot family in turn, in one fresh process."""
+    code = """
+import sys
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from metarl.envs.few_shot import skills
+from metarl.registry import FEW_SHOT_FAMILIES, find_family, names
+
+for half in ("images_background", "images_evaluation"):
+    for character in ("1", "2"):
+        folder = Path("characters", half, "alphabet", character)
+        folder.mkdir(parents=True)
+        for number in range(2):
+            Image.new("1", (105, 105)).save(folder / f"{number}.png")
+skills.FULL = skills.Size(skills.FULL.classes[:8], episodes=2, frames=skills.LENGTH)
+options = {"robot-dynamics": ":point-robot", "omniglot": ":characters,ways=2,shots=1,queries=1"}
+options["skills"] = ":ways=2,shots=1,queries=1"
+for name in names(FEW_SHOT_FAMILIES):
+    family = find_family(name + options.get(name, ""))
+    family.draw(family.distribution.train_tasks(1), 1, 1, np.random.default_rng(0))
+    assert "torch" not in sys.modules, name
+print("few-shot families:", len(names(FEW_SHOT_FAMILIES)))
+"""
+    done = run_elsewhere(tmp_path, code)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.endswith(f"few-shot families: {len(names(FEW_SHOT_FAMILIES))}\n")

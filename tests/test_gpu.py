@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -39,10 +41,12 @@ def _in_float32() -> None:
     use_matmul("float32", GPU)
 
 
-def made(name: str, device: torch.device) -> tuple[MetaAgent[Any], MetaBatch]:
+def made(
+    name: str, device: torch.device, suit: tuple[str, dict[str, Any]] = ("point-robot", {})
+) -> tuple[MetaAgent[Any], MetaBatch]:
     """A fresh agent on the device, and experience that is the same for every device."""
-    family = make_family("point-robot")
-    config = sized(default_settings(name, "point-robot")[1], SHAPE, 8)
+    family = make_family(suit[0])
+    config = sized(replace(default_settings(name, suit[0])[1], **suit[1]), SHAPE, 8)
     spaces = synthetic_spaces(family, SHAPE.horizon)
     agents = [agent_class(name)(config, spaces, device=d, rng=Streams(0).learner) for d in (CPU, device)]
     batch, _ = synthetic_batch(agents[0], family, SHAPE.tasks, SHAPE.episodes, SHAPE.horizon, 0)
@@ -65,8 +69,8 @@ def off(found: dict[str, Tensor], expected: dict[str, Tensor]) -> float:
 
 
 @pytest.mark.parametrize("name", names(AGENTS))
-def test_an_update_is_the_cpus(name: str) -> None:
-    on_gpu, on_cpu = (learned(*made(name, device)) for device in (GPU, CPU))
+def test_an_update_is_the_cpus(name: str, suited: Callable[[str], Any]) -> None:
+    on_gpu, on_cpu = (learned(*made(name, device, suited(name))) for device in (GPU, CPU))
     print(name, off(on_gpu, on_cpu))
     assert off(on_gpu, on_cpu) < 0.02
 

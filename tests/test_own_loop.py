@@ -15,14 +15,24 @@ from gymnasium import spaces as gym_spaces
 
 import metarl
 from metarl.registry import AGENTS, agent_class, names
+from metarl.rewards import DeclaredReward
 from metarl.scripts.presets import default_settings
 from metarl.types import Action, Spaces, Step, Task, TaskParameter, Trajectories
 
 README = Path(__file__).resolve().parent.parent / "README.md"
 LOOP, READER = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)[:2]
+PLANNING = tuple(name for name in names(AGENTS) if getattr(agent_class(name), "needs_reward", False))
+CONTINUOUS = ("pearl", "recurrent-sac", *PLANNING)
 HORIZON = 4
 TOLD = (TaskParameter("goal", 1),)
-BOX = Spaces(2, (-1.0,), (1.0,), HORIZON, task_parameters=TOLD)
+
+
+def near(observations: Any, actions: Any, following: Any, task: Any) -> Any:
+    """A reward that all tasks share, for the agents that plan."""
+    return -abs(following[..., 0])
+
+
+BOX = Spaces(2, (-1.0,), (1.0,), HORIZON, task_parameters=TOLD, reward=DeclaredReward(near))
 CHOICES = Spaces(2, (-1.0,), (1.0,), HORIZON, choices=3, task_parameters=TOLD)
 
 
@@ -49,6 +59,7 @@ def built(name: str, spaces: Spaces, **settings: Any) -> Any:
     """An untrained agent, whose first layers are not small: what it is shown changes what it does."""
     config = default_settings(name, "point-robot")[1]
     small = {"hidden": (8,), "encoder_hidden": (8,), "encoder": (8,), "units": 8, "replay_size": 10, "buffer_trials": 4}
+    small |= {"window": 3, "past": 2, "future": 1, "plan_steps": 2, "candidates": 8, "elites": 2}
     known = {key: value for key, value in small.items() if hasattr(config, key)}
     config = replace(config, **{**known, **settings})
     agent = agent_class(name)(config, spaces, device=torch.device("cpu"), rng=np.random.default_rng(1))
@@ -82,7 +93,7 @@ def play(agent: Any, env: Robot, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 def test_the_loop_of_the_readme_serves_every_agent(name: str, kind: str, monkeypatch, tmp_path: Path) -> None:
     space = gym_spaces.Discrete(3, start=-1) if kind == "choices" else gym_spaces.Box(-1.0, 1.0, (1,), np.float32)
     spaces, env = CHOICES if kind == "choices" else BOX, Robot(space, in_place=kind == "in place")
-    if name in ("pearl", "recurrent-sac") and kind == "choices":
+    if name in CONTINUOUS and kind == "choices":
         pytest.skip(f"{name} refuses discrete actions")
     agent, loop = built(name, spaces), LOOP
     if name == "oracle":
@@ -183,7 +194,7 @@ def test_what_does_not_fit_the_state_is_refused(name: str) -> None:
     wide = replace(BOX, observation_size=3)
     with pytest.raises(ValueError, match="act: got observations of 1 tasks x 1 episodes x 3 numbers, expected 1 x 1"):
         agent.act(state, metarl.TrajectoryBuilder(1, 1, wide, np.zeros(3)).step, rng)
-    if name in ("rl2", "varibad", "pearl", "recurrent-sac", "oracle"):
+    if name in ("rl2", "varibad", "pearl", "recurrent-sac", "oracle", *PLANNING):
         with pytest.raises(ValueError, match="act: got observations of 1 tasks x 2 episodes"):
             agent.act(state, two.step, rng)
     if name != "multitask":
@@ -193,7 +204,7 @@ def test_what_does_not_fit_the_state_is_refused(name: str) -> None:
             agent.adapt(agent.begin([task, task], 1), episode)
         with pytest.raises(ValueError, match="save_policy: got task 7, expected a number from 0 to 0"):
             agent.save_policy(state, "nowhere", task=7)
-    if name in ("rl2", "varibad", "pearl", "recurrent-sac"):
+    if name in ("rl2", "varibad", "pearl", "recurrent-sac", *PLANNING):
         with pytest.raises(ValueError, match=r"adapt: got trajectories of 1 tasks x 1 episodes.*expected 1 x 2"):
             agent.adapt(agent.begin([task], 2), episode)
     stopped = metarl.TrajectoryBuilder(1, 1, agent.spaces, np.zeros(2))
@@ -282,7 +293,7 @@ BOUNDS = {
     "half": ((-np.inf, 0.0), (0.5, np.inf)),
     "mixed": ((-np.inf, 5.0), (np.inf, 6.0)),
 }
-READABLE = [name for name in names(AGENTS) if name not in ("rl2", "varibad", "recurrent-sac")]
+READABLE = [name for name in names(AGENTS) if name not in ("rl2", "varibad", "recurrent-sac", *PLANNING)]
 OPTIONS: dict[str, dict[str, Any]] = {
     "plain": {},
     "normalised": {"normalise_observations": True},

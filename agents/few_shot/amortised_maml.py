@@ -21,6 +21,7 @@ from metarl.learning.device.gpu import send, standard_normal
 from metarl.learning.few_shot.base import Examples, Learner, LearnerConfig
 from metarl.learning.few_shot.losses import losses
 from metarl.learning.few_shot.networks import Network
+from metarl.learning.few_shot.supports import some_shots
 from metarl.learning.rules.base import evidence_of
 from metarl.memory import FLOAT, LEARNED, Need, RunSize
 
@@ -46,6 +47,8 @@ class AmortisedMamlConfig(LearnerConfig):
     """Weight of the log-density of the prior's own parameters, per task."""
     initial_std: Positive = 0.02
     """Initial standard deviation of the weights (s)."""
+    vary_shots: bool = True
+    """Train with random numbers of shots, so that adaptation to few shots is stable."""
 
 
 @dataclass(frozen=True)
@@ -141,7 +144,7 @@ class AmortisedMaml(Learner[AmortisedMamlConfig, Posterior]):
         """Outputs of sampled networks, `[S, M, B, O]`."""
         weights = q.sampled(noise)
         inputs = x.expand(len(noise), *x.shape).flatten(0, 1)
-        return self.network(weights.flatten(0, 1), inputs).unflatten(0, weights.shape[:2])
+        return self.network(weights.flatten(0, 1), inputs).view(*weights.shape[:2], x.shape[1], -1)
 
     def _expected_losses(self, q: Posterior, examples: Examples, noise: Tensor) -> Tensor:
         """Monte Carlo mean of each task's loss, `[M]`."""
@@ -180,6 +183,7 @@ class AmortisedMaml(Learner[AmortisedMamlConfig, Posterior]):
 
     def _loss(self, parameters: Tensor, support: Examples, queries: Examples) -> Tensor:
         prior, tasks = Posterior.of(parameters.unsqueeze(0)), len(support.x)
+        support = some_shots(support, self.spaces, self.rng, fewest=1) if self.config.vary_shots else support
         q = self._adapted(parameters, self._fresh(parameters, tasks), support, exact=True)
         bound = self._expected_losses(q, queries, self._noise(tasks)) + self.config.kl_weight * divergence(q, prior)
         return bound.mean() + self.config.hyperprior_weight * hyperprior_loss(prior)

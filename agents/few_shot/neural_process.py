@@ -50,12 +50,14 @@ def gaussian_losses(mean: Tensor, std: Tensor, y: Tensor) -> Tensor:
 
 
 class NeuralProcess(Learner[NeuralProcessConfig, Summary]):
-    """The process as a `metarl.few_shot.learner.FewShotLearner`; the state has the sum of the encodings.
+    """The process as a `metarl.few_shot.learner.FewShotLearner`; the state has sums of encodings.
+
+    A regression has one mean encoding, of all examples; a classification has one of each class (section 4.3).
 
     Attributes:
         images: Features of images; None for vectors.
         encoder: Encoding of an example from features and output.
-        decoder: Mean and standard deviation, or logits, from features and the mean encoding.
+        decoder: Mean and standard deviation, or logits, from features and mean encodings.
     """
 
     Config: ClassVar[type] = NeuralProcessConfig
@@ -68,7 +70,8 @@ class NeuralProcess(Learner[NeuralProcessConfig, Summary]):
         features = config.features if spaces.image else spaces.x_shape[0]
         hidden, outputs = tuple(config.hidden), spaces.y_size * (1 if spaces.classification else 2)
         self.encoder = Network((features + spaces.y_size,), hidden, config.encoding)
-        self.decoder = Network((features + config.encoding,), hidden, outputs)
+        self._groups = spaces.y_size if spaces.classification else 1
+        self.decoder = Network((features + self._groups * config.encoding,), hidden, outputs)
         super().__init__(config, spaces, device=device, rng=rng)
 
     @property
@@ -87,16 +90,17 @@ class NeuralProcess(Learner[NeuralProcessConfig, Summary]):
         return self.images.shared(self._split(parameters)[2], x) if self.images else x
 
     def _fresh(self, parameters: Tensor, tasks: int) -> Summary:
-        return Summary.fresh(parameters, tasks, 1, self.config.encoding)
+        return Summary.fresh(parameters, tasks, self._groups, self.config.encoding)
 
     def _adapted(self, parameters: Tensor, state: Summary, support: Examples, *, exact: bool) -> Summary:
         pairs = torch.cat([self._features(parameters, support.x), support.y], dim=-1)
-        return state.plus(self.encoder.shared(self._split(parameters)[0], pairs))
+        encodings = self.encoder.shared(self._split(parameters)[0], pairs)
+        return state.plus(encodings, support.y if self.spaces.classification else None)
 
     def _decoded(self, parameters: Tensor, state: Summary, x: Tensor) -> Tensor:
         """Outputs of the decoder, `[M, B, O]`, or `[M, B, 2 O]` for a regression."""
         features = self._features(parameters, x)
-        encodings = state.means.expand(-1, x.shape[1], -1)
+        encodings = state.means.flatten(1).unsqueeze(1).expand(-1, x.shape[1], -1)
         return self.decoder.shared(self._split(parameters)[1], torch.cat([features, encodings], dim=-1))
 
     def _outputs(self, parameters: Tensor, state: Summary, x: Tensor) -> Tensor:

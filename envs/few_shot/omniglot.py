@@ -70,7 +70,7 @@ def omniglot(argument: str = "") -> FewShotFamily:
     subject, options = few_shot_options(NAME, argument, ways=5, shots=5, queries=10)
     if not subject:
         raise ValueError(f"family {NAME!r}: got no folder, expected {NAME}:FOLDER with {LAYOUT}")
-    drawings = read_drawings(Path(subject))
+    drawings = read_drawings(_folder(subject))
     classes = Orientations(drawings)
     edge = TURNS * drawings.train
     ways, shots, queries = options["ways"], options["shots"], options["queries"]
@@ -87,3 +87,11 @@ def omniglot(argument: str = "") -> FewShotFamily:
         draw=classes.draw,
         most_shots=drawings.fewest - queries,
     )
+
+
+def _folder(subject: str) -> Path:
+    """The folder; a shell expands no `~` after a colon."""
+    try:
+        return Path(subject).expanduser()
+    except RuntimeError as error:
+        raise ValueError(f"family {NAME!r}: got {subject!r}, expected a folder ({error})") from error

@@ -12,6 +12,7 @@ MEASUREMENTS = {
     "rollout": "environment steps per second by number of workers, compared with the limit and with Gymnasium",
     "update": "time and memory of a meta-update, compared with the same update written as a plain loop",
     "memory": "time and memory of each kind of memory (--agent.cell) against the length of a trial",
+    "planning": "control steps per second of agents that plan, compared with a plain loop over environments",
     "iteration": "time of each part of a training iteration, with our update and with the plain one",
     "all": "all measurements on one page, each next to its physical limit",
 }

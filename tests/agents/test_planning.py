@@ -171,7 +171,7 @@ def test_the_model_that_plans_is_the_one_adapted_from_the_learned_parameters() -
     observations, actions = np.array([[1.0], [0.8], [0.5]]), np.array([[-0.2], [-0.3]])
     for step in steps_along(observations, actions):
         _, state = agent.act(state, step, np.random.default_rng(0))
-    scales = agent._scales()
+    scales = agent.scales()
     before, after = (torch.tensor(observations[None, rows], dtype=torch.float32) for rows in (slice(2), slice(1, 3)))
     scaled = torch.tensor(actions[None] / 0.5, dtype=torch.float32)
     data = Windows(torch.cat([scales.inputs(before), scaled], dim=-1), scales.targets(before, after), torch.ones(1, 2))
@@ -215,7 +215,7 @@ def test_training_goes_on_from_the_last_parameters_and_acting_uses_the_new_ones(
 @pytest.mark.parametrize("name", AGENTS)
 def test_the_loss_that_is_reported_and_minimised_is_the_one_after_adaptation(name: str) -> None:
     agent, _ = trained(name, line(), 2)
-    past, future = agent.draw(agent._scales())
+    past, future = agent.draw(agent.scales())
     loss = agent.meta_loss(agent.parameters, past, future)
     members = len(agent.parameters)
     assert loss.shape == (members,)
@@ -232,7 +232,7 @@ def test_the_loss_that_is_reported_and_minimised_is_the_one_after_adaptation(nam
 
 def test_the_past_of_a_window_comes_right_before_its_future() -> None:
     agent, _ = trained("grbal", line(), 1)
-    unit = agent._scales()._replace(mean=torch.zeros(1), deviation=torch.ones(1))
+    unit = agent.scales()._replace(mean=torch.zeros(1), deviation=torch.ones(1))
     past, future = agent.draw(unit)
     moved = [w.targets * unit.difference_deviation + unit.difference_mean for w in (past, future)]
     assert torch.allclose(past.inputs[:, -1, 0] + moved[0][:, -1, 0], future.inputs[:, 0, 0], atol=1e-5)

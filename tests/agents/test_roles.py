@@ -6,6 +6,7 @@ import dataclasses
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
@@ -23,11 +24,13 @@ ROOT = Path(__file__).resolve().parents[2]
 SMALL = {"hidden": (8,), "encoder_hidden": (8,), "encoder": (8,), "units": 8, "replay_size": 100, "buffer_trials": 4}
 
 
-def built(name: str, spaces: Any) -> Any:
-    """A small agent with the default settings."""
-    kind, config = agent_class(name), default_settings(name, "point-robot")[1]
-    small = dataclasses.replace(config, **{key: value for key, value in SMALL.items() if hasattr(config, key)})
-    return kind.build(small, spaces, device=torch.device("cpu"), rng=np.random.default_rng(0))
+def built(name: str, suited: Callable[[str], Any]) -> tuple[Any, Any]:
+    """A small agent with the default settings, and a family that it can be trained on."""
+    kind, (family_name, settings) = agent_class(name), suited(name)
+    family, config = make_family(family_name), default_settings(name, family_name)[1]
+    known = {key: value for key, value in SMALL.items() if hasattr(config, key)}
+    small = dataclasses.replace(config, **known, **settings)
+    return kind.build(small, family.spaces(4), device=torch.device("cpu"), rng=np.random.default_rng(0)), family
 
 
 def arrays(state: Any) -> list[np.ndarray]:
@@ -38,9 +41,9 @@ def arrays(state: Any) -> list[np.ndarray]:
 
 
 @pytest.mark.parametrize("name", names(AGENTS))
-def test_a_state_is_cut_and_joined_along_the_tasks(name: str) -> None:
-    family = make_family("point-robot")
-    agent, tasks = built(name, family.spaces(4)), family.distribution.train_tasks(5)
+def test_a_state_is_cut_and_joined_along_the_tasks(name: str, suited: Callable[[str], Any]) -> None:
+    agent, family = built(name, suited)
+    tasks = (2 * family.distribution.train_tasks(5))[:5]
     sampler = LocalSampler(family.make_envs(5, 3, 4))
     sampler.set_tasks(tasks)
     *_, (_, state) = collects(sampler, agent, agent.begin(tasks, 3), Streams(0), steps=1)
@@ -56,9 +59,8 @@ def test_a_state_is_cut_and_joined_along_the_tasks(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", names(AGENTS))
-def test_an_actor_declares_what_it_records(name: str) -> None:
-    family = make_family("point-robot")
-    agent = built(name, family.spaces(4))
+def test_an_actor_declares_what_it_records(name: str, suited: Callable[[str], Any]) -> None:
+    agent, family = built(name, suited)
     tasks = family.distribution.train_tasks(2)
     sampler = LocalSampler(family.make_envs(2, 2, 4))
     sampler.set_tasks(tasks)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -66,9 +68,12 @@ def test_what_a_resumed_run_saves_is_not_removed_for_damaged_files_of_later_iter
 
 
 @pytest.mark.parametrize("name", names(AGENTS))
-def test_every_agent_that_blows_up_is_stopped_in_that_iteration(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    family = make_family("point-robot")
-    config = default_settings(name, "point-robot")[1]
+def test_every_agent_that_blows_up_is_stopped_in_that_iteration(
+    name: str, monkeypatch: pytest.MonkeyPatch, suited: Callable[[str], Any]
+) -> None:
+    family_name, settings = suited(name)
+    family = make_family(family_name)
+    config = replace(default_settings(name, family_name)[1], **settings)
     envs = family.make_envs(2, 2, 5)
     spaces = family.spaces(5)
     agent = agent_class(name)(config, spaces, device=torch.device("cpu"), rng=np.random.default_rng(0))

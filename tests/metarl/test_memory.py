@@ -67,6 +67,7 @@ OPTIONS = {
     "rl2": "--tasks",
     "multitask": "--tasks",
     "oracle": "--tasks",
+    **dict.fromkeys(("mb-mpc", "grbal", "rebal"), "--agent.buffer-episodes"),
 }
 
 

@@ -11,6 +11,7 @@ from metarl.presets import GROUP, Preset, any_family, default_settings, preset, 
 from metarl.registry import AGENTS, agent_class, names
 
 PPO = {"rl2", "varibad", "multitask", "oracle"}
+PLANNING = {"mb-mpc", "grbal", "rebal"}
 
 
 class Point:
@@ -106,6 +107,7 @@ def test_without_any_table_the_installation_is_broken(monkeypatch: pytest.Monkey
 def test_every_agent_has_sizes_of_its_own_for_any_family(name: str) -> None:
     training, config = default_settings(name, "a-family-without-presets")
     expected = {"pearl": (10, 2, 100), "recurrent-sac": (10, 2, 0)}.get(name, (20, 4 if name in PPO else 10, 0))
+    expected = (10, 1, 0) if name in PLANNING else expected
     assert (training.tasks, training.episodes, training.train_tasks) == expected
     assert getattr(config, "normalise_observations", False) is (name in PPO | {"recurrent-sac"})
     assert "two cores" in preset(name, "a-family-without-presets").source

@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from metarl.registry import FEW_SHOT_FAMILIES, names
+
 ROOT = Path(__file__).resolve().parent.parent.parent
 EXAMPLES = ROOT / "docs" / "examples"
 BIN = Path(sys.executable).parent
@@ -52,7 +54,11 @@ def quickened(line: str) -> list[str]:
     """The words of a line, with options under which it takes a second."""
     program, command, *rest = words = shlex.split(line, comments=True)
     assert program == "metarl"
-    if command == "train" and "--help" not in rest:
+    if command == "train" and rest[1].startswith("skills"):
+        words.append("--help")  # recording the skills takes minutes
+    elif command == "train" and rest[1].partition(":")[0] in names(FEW_SHOT_FAMILIES):
+        words += ["--tasks", "3", "--eval-every", "2", "--eval-tasks", "3", "--iterations", "3"]
+    elif command == "train" and "--help" not in rest:
         words += [*TINY, "--iterations", "4" if "--resume" in rest else "3"]
         words += OFF_POLICY if rest[0] in ("pearl", "recurrent-sac") else ()
         words += ("--workers", "0") if rest[1].startswith(("gym:", "my_arm:", "reach:")) else ()

@@ -19,7 +19,8 @@ from typing import Any
 import pytest
 
 from metarl.config import Range
-from metarl.registry import AGENTS, agent_class, names
+from metarl.few_shot.run import ShotsTrainConfig
+from metarl.registry import AGENTS, LEARNERS, agent_class, names
 from metarl.runs import TrainConfig
 from metarl.scripts.bench.everything import EverythingCommand
 from metarl.scripts.bench.iteration import IterationCommand
@@ -32,6 +33,7 @@ from metarl.scripts.compare import CompareCommand
 from metarl.scripts.evaluate import EvaluateCommand
 from metarl.scripts.render import RenderCommand
 from metarl.scripts.train import GymDoor
+from metarl.scripts.training_runs import RunDoor
 from metarl.stepping import Stepping
 
 SEED, LINES = 17, 300
@@ -124,6 +126,19 @@ FAMILIES += [
     "half-cheetah-vell",
     "[/b]",
     "gym:Pendulum-v1?g=uniform(1,2,size={})",
+]
+FEW_SHOT = [
+    "sinusoid",
+    "sinusoid:shots={},queries={}",
+    "sinusoid:ways=2",
+    "omniglot:empty",
+    "omniglot:nowhere,ways={}",
+    "omniglot",
+    "robot-dynamics:point-robot",
+    "robot-dynamics:point-robot,shots={}",
+    "robot-dynamics:bandit",
+    "robot-dynamics:",
+    "skills:ways={},nothing=1",
 ]
 VARIATIONS = [
     "g=uniform(5,15)",
@@ -247,7 +262,12 @@ class CommandLines:
         command = rng.choice(
             ["train"] * 6 + ["evaluate", "evaluate", "compare", "render", "list", "check", "check"] + ["bench"] * 3
         )
-        if command == "train":
+        if command == "train" and rng.random() < 0.25:
+            learner = rng.choice(names(LEARNERS))
+            family = self.filled(FEW_SHOT)
+            words = [learner, family, *self.options(ShotsTrainConfig), *self.options(RunDoor, among=2)]
+            words += self.options(agent_class(learner, LEARNERS).Config, "agent.", among=2)
+        elif command == "train":
             agent = rng.choice([*names(AGENTS), "maml-trpo", "rl3", ""])
             family = "point-robot" if rng.random() < 0.4 else self.filled(FAMILIES)
             words = [agent, family, *self.options(TrainConfig), *self.options(GymDoor, among=2)]
@@ -289,7 +309,7 @@ def stop(*_: object, **__: object) -> Any:
 
 
 CUT = {
-    "metarl.scripts.train": ["run_session"],
+    "metarl.scripts.training_runs": ["run_session"],
     "metarl.evaluation": ["collects"],
     "metarl.scripts.render": [],
     "metarl.scripts.check": ["examine"],

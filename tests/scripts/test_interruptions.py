@@ -215,17 +215,18 @@ MEMORIES = {
 
 @pytest.mark.parametrize("name", [*names(AGENTS), *MEMORIES])
 def test_every_agent_killed_and_resumed_ends_like_one_that_never_was(
-    run_metarl, tmp_path: Path, assert_same_run, tiny, name: str
+    run_metarl, tmp_path: Path, assert_same_run, tiny, suited, name: str
 ) -> None:
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     agent, *memory = MEMORIES.get(name, (name,))
-    words = ("train", agent, "point-robot", *tiny, "--eval-every", "0", "--iterations", "25", *small(agent), *memory)
+    family, more = suited(agent).family, suited(agent).words or small(agent)
+    words = ("train", agent, family, *tiny, "--eval-every", "0", "--iterations", "25", *more, *memory)
     code, _, err = run_metarl(*words, "--out", whole)
     assert code == 0, err
     delay = random.Random(name).uniform(0.0, 0.05)
     process = run_in_a_process((*words, "--out", str(killed)), DIE_SOON.format(delay=delay))
     assert finish(process) == -signal.SIGKILL
-    code, _, err = run_metarl("train", agent, "point-robot", "--resume", "--out", killed)
+    code, _, err = run_metarl("train", agent, family, "--resume", "--out", killed)
     assert code == 0, err
     assert "resuming after iteration" in err
     assert_same_run(whole, killed)

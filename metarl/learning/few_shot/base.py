@@ -52,8 +52,8 @@ class Examples:
     """Examples of each task on the learner's device.
 
     Args:
-        x: `[M, B, *x_shape]` float32.
-        y: `[M, B, O]` float32.
+        x: `[M, B, *x_shape]`, of the type of the parameters.
+        y: `[M, B, O]`, likewise.
     """
 
     x: Tensor
@@ -142,7 +142,7 @@ class Learner(FewShotLearner[StateT], Generic[ConfigT, StateT]):
     def examples(self, shots: Shots) -> Examples:
         """The examples on the device, those of a task in one row."""
         m, e, t = shots.x.shape[:3]
-        x, y = (send(np.ascontiguousarray(a), self.device, torch.float32) for a in (shots.x, shots.y))
+        x, y = (send(np.ascontiguousarray(a), self.device, self.parameters.dtype) for a in (shots.x, shots.y))
         return Examples(x.reshape(m, e * t, *x.shape[3:]), y.reshape(m, e * t, -1))
 
     @torch.no_grad()
@@ -159,7 +159,7 @@ class Learner(FewShotLearner[StateT], Generic[ConfigT, StateT]):
     def predict(self, state: StateT, x: Floats) -> Tensor:
         """See `FewShotLearner.predict`."""
         m, e, t = x.shape[:3]
-        inputs = send(np.ascontiguousarray(x), self.device, torch.float32).reshape(m, e * t, *x.shape[3:])
+        inputs = send(np.ascontiguousarray(x), self.device, self.parameters.dtype).reshape(m, e * t, *x.shape[3:])
         outputs = self._outputs(self.parameters.detach(), state, inputs)
         return predictions(self.spaces, outputs).view(m, e, t, -1)
 
@@ -170,8 +170,9 @@ class Learner(FewShotLearner[StateT], Generic[ConfigT, StateT]):
         norm = float(gradient.norm())
         if self.config.gradient_clip and norm > self.config.gradient_clip:
             gradient = gradient * (self.config.gradient_clip / norm)
-        self._descend(gradient, step_size(self.config.learning_rate, self.config.anneal, batch.progress))
-        return {"update/loss": float(loss.detach()), "update/gradient_norm": norm}
+        size = step_size(self.config.learning_rate, self.config.anneal, batch.progress)
+        self._descend(gradient, size)
+        return {"update/loss": float(loss.detach()), "update/gradient_norm": norm, "update/learning_rate": size}
 
     def _outer_gradient(self, support: Examples, queries: Examples) -> tuple[Tensor, Tensor]:
         """The objective of training, a scalar, and its gradient in the meta-parameters, `[Q]`."""

@@ -28,14 +28,16 @@ from metarl.learning.device.gpu import send
 from metarl.learning.experience.actions import ActionMap
 from metarl.learning.experience.checks import check_episodes, check_step, check_task
 from metarl.learning.experience.columns import Columns
-from metarl.learning.experience.normalisation import DEVIATION_FLOOR, Normaliser
+from metarl.learning.experience.normalisation import DEVIATION_FLOOR, NORMALISATION, Normaliser
 from metarl.learning.experience.trial_replay import TrialReplay
 from metarl.learning.experience.trials import pack_trials
 from metarl.learning.networks.optimisers import Adam, flat_gradient
 from metarl.learning.networks.perceptron import Activation
 from metarl.learning.planning.dynamics import Dynamics, Scales, Windows
 from metarl.learning.planning.planner import Bounds, PlannerConfig, fresh_plans, planned, shifted
-from metarl.learning.saving import check_tensors, restore_generator
+from metarl.learning.planning.scoring import Scorer
+from metarl.learning.planning.state import Plans
+from metarl.learning.saving import BufferedLearner
 from metarl.memory import FLOAT, SAVED, Need, RunSize, dense_parameters
 from metarl.rewards import reward_for_planning
 from metarl.storage import write_tensors
@@ -71,40 +73,13 @@ class PlanningConfig(PlannerConfig):
     """Lower bound of the deviations that normalisation divides by, relative to the largest of the same unit."""
 
 
-@dataclass(frozen=True)
-class Plans:
-    """The state of an agent that plans: plans, and the last transitions of each environment.
-
-    Args:
-        plans: `[M, E, H, A]`, scaled to [-1, 1].
-        observation: The last observation, `[M, E, O]`.
-        window: The last transitions, the newest one last, `[M, E, W, O + A + O]`.
-        count: Number of transitions in the window, `[M, E]`.
-    """
-
-    plans: Tensor
-    observation: Tensor
-    window: Tensor
-    count: Tensor
-
-    def tasks(self, part: slice) -> Plans:
-        """The state of some of the tasks, in order."""
-        return Plans(*(t[part].clone() for t in vars(self).values()))
-
-    @classmethod
-    def join(cls, parts: Sequence[Plans]) -> Plans:
-        """The state of all tasks of the parts, in order."""
-        return cls(*(torch.cat(tensors) for tensors in zip(*(vars(part).values() for part in parts), strict=True)))
-
-
 ConfigT = TypeVar("ConfigT", bound=PlanningConfig)
 
 
-class PlanningAgent(MetaAgent[Plans], Generic[ConfigT]):
-    """Learns a model of the dynamics and plans with it. A subclass defines window, adaptation and loss.
+class PlanningAgent(BufferedLearner, MetaAgent[Plans], Generic[ConfigT]):
+    """Learns a model of the dynamics and plans with it. A subclass defines name, window and adaptation.
 
     Args:
-        name: Name of the agent, for messages.
         config: The settings.
         spaces: Sizes and action bounds, and the declared reward.
         device: Device of the models.
@@ -130,21 +105,20 @@ class PlanningAgent(MetaAgent[Plans], Generic[ConfigT]):
         "dynamics",
         "parameters",
         "iteration",
-        "_reward",
-        "_actions",
+        "reward",
+        "actions",
         "_device",
         "_observation_moments",
         "_difference_moments",
     )
     config: ConfigT
 
-    def __init__(
-        self, name: str, config: ConfigT, spaces: Spaces, *, device: torch.device, rng: np.random.Generator
-    ) -> None:
-        self.config, self.spaces, self._name, self._device = config, spaces, name, device
+    def __init__(self, config: ConfigT, spaces: Spaces, *, device: torch.device, rng: np.random.Generator) -> None:
+        name = self._name
+        self.config, self.spaces, self._device = config, spaces, device
         self.recorded = {}
-        self._reward = reward_for_planning(name, spaces.reward)
-        self._actions = ActionMap.of_bounded(name, spaces)
+        self.reward = reward_for_planning(name, spaces.reward)
+        self.actions = ActionMap.of_bounded(name, spaces)
         o, a = spaces.observation_size, spaces.action_size
         self.dynamics = Dynamics(o, a, tuple(config.hidden), config.activation, config.probabilistic)
         self.parameters = self._initial(rng).to(device).requires_grad_()
@@ -158,25 +132,35 @@ class PlanningAgent(MetaAgent[Plans], Generic[ConfigT]):
                 "steps of a window; use a longer --horizon or shorter windows"
             )
         columns = Columns(observations=o, actions=a, next_observations=o)
-        self.replay = TrialReplay(config.buffer_episodes, spaces.horizon, columns)
+        self.replay: TrialReplay = TrialReplay(config.buffer_episodes, spaces.horizon, columns)
         self.rng, self.iteration = rng.spawn(1)[0], 0
 
     @classmethod
     def memory_needed(cls, config: Any, spaces: Spaces, size: RunSize) -> list[Need]:
-        """Memory of the models, and of the buffer of all data."""
+        """Memory of the models, of the plans of a control step, and of the buffer of all data."""
         o, a = spaces.observation_size, spaces.action_size
-        outputs = o * (2 if config.probabilistic else 1)
-        models = config.ensemble * dense_parameters((o + a, *config.hidden, outputs))
-        adapted = models * max(size.tasks * size.episodes, 3 * config.batch_windows)
+        rows = size.tasks * size.episodes
+        adapted = config.ensemble * cls._numbers(config, spaces) * max(rows, 3 * config.batch_windows)
+        plans = rows * config.candidates * config.plan_steps * (2 * config.ensemble * o + 2 * a)
         episode = FLOAT * spaces.horizon * (2 * o + a)
         stored = min(config.buffer_episodes, size.iterations * size.tasks * size.episodes)
         buffer = "a smaller --agent.buffer-episodes"
         return [
             Need("the adapted models", 0 if size.gpu else FLOAT * adapted, "smaller layers (--agent.hidden)"),
+            Need("the plans", 0 if size.gpu else FLOAT * plans, "fewer --agent.candidates"),
             Need("the buffer", SAVED * stored * episode, buffer, reserved=config.buffer_episodes * episode),
         ]
 
+    @classmethod
+    def _numbers(cls, config: Any, spaces: Spaces) -> int:
+        """Parameters of one member of the ensemble."""
+        o, a = spaces.observation_size, spaces.action_size
+        return dense_parameters((o + a, *config.hidden, o * (2 if config.probabilistic else 1)))
+
     # Defined by each agent ------------------------------------------------------------------------------
+
+    _name: str
+    """Name of the agent, for messages."""
 
     @property
     @abstractmethod
@@ -216,14 +200,14 @@ class PlanningAgent(MetaAgent[Plans], Generic[ConfigT]):
     def begin(self, tasks: Sequence[Task], episodes: int) -> Plans:
         """Fresh plans and empty windows; the tasks are not read."""
         m, o, a = len(tasks), self.spaces.observation_size, self.spaces.action_size
-        plans = fresh_plans(self.config, self._bounds, m * episodes).view(m, episodes, -1, a)
+        plans = fresh_plans(self.config, self.bounds, m * episodes).view(m, episodes, -1, a)
         rows = plans.new_zeros(m, episodes, 1)
         return Plans(
             plans, rows.expand(-1, -1, o).clone(), rows.new_zeros(m, episodes, self._past, 2 * o + a), rows[..., 0]
         )
 
     @property
-    def _bounds(self) -> Bounds:
+    def bounds(self) -> Bounds:
         """Bounds of a scaled action."""
         one = torch.ones(self.spaces.action_size, dtype=torch.float32, device=self._device)
         return Bounds(-one, one)
@@ -233,21 +217,21 @@ class PlanningAgent(MetaAgent[Plans], Generic[ConfigT]):
         """Plans with adapted models; random actions while there is no data. A plan has no noise to leave out."""
         m, e = state.count.shape
         check_step(step, self.spaces, m, e)
-        state = self._observed(state, step)
+        state = self.observed(state, step)
         if self.iteration < self.config.warmup_iterations:
             output = rng.uniform(-1.0, 1.0, (m, e, self.spaces.action_size)).astype(np.float32)
-            return Action(self._actions.to_environment(output)), state
+            return Action(self.actions.to_environment(output)), state
         first = send(step.first.reshape(-1), self._device)[:, None, None]
         plans = state.plans.flatten(0, 1)
-        plans = torch.where(first, fresh_plans(self.config, self._bounds, m * e), shifted(plans, self._bounds))
-        plans, _ = planned(self.config, self._scorer(state), plans, self._bounds, rng)
-        action = self._actions.to_environment(plans[:, 0].cpu().numpy().reshape(m, e, -1))
+        plans = torch.where(first, fresh_plans(self.config, self.bounds, m * e), shifted(plans, self.bounds))
+        plans, _ = planned(self.config, self.scorer(state), plans, self.bounds, rng)
+        action = self.actions.to_environment(plans[:, 0].cpu().numpy().reshape(m, e, -1))
         return Action(action), replace(state, plans=plans.view(m, e, *plans.shape[1:]))
 
-    def _observed(self, state: Plans, step: Step) -> Plans:
+    def observed(self, state: Plans, step: Step) -> Plans:
         """The state with the observation, and with the transition that led to it, unless an episode starts."""
         new = send(step.observation, self._device)
-        scaled = send(self._actions.to_features(step.previous_action), self._device)
+        scaled = send(self.actions.to_features(step.previous_action), self._device)
         first = send(step.first, self._device)
         window, count = state.window, torch.where(first, 0.0, (state.count + 1.0).clamp(max=self._past))
         if self._past:
@@ -255,7 +239,7 @@ class PlanningAgent(MetaAgent[Plans], Generic[ConfigT]):
             window = torch.cat([window[:, :, 1:], transition.unsqueeze(2)], dim=2)
         return replace(state, observation=new, window=window, count=count)
 
-    def _scales(self) -> Scales:
+    def scales(self) -> Scales:
         """Statistics of all data so far, on the device."""
         seen, moved = self._observation_moments, self._difference_moments
         arrays = (seen.mean, seen.deviation, moved.mean, moved.deviation)
@@ -268,40 +252,27 @@ class PlanningAgent(MetaAgent[Plans], Generic[ConfigT]):
         return Windows(torch.cat([scales.inputs(before), scaled], dim=-1), scales.targets(before, after), mask)
 
     def models(self, state: Plans) -> Tensor:
-        """The adapted models of each environment, `[N, members, P]`.
+        """The adapted models of each environment, `[N, members, P]`; `[1, members, P]` if none adapts.
 
         Args:
             state: The state after acting; its windows hold the newest transitions.
         """
         n, members = state.count.numel(), len(self.parameters)
-        parameters = self.parameters.detach().expand(n, -1, -1)
         if not self._past:
-            return parameters
+            return self.parameters.detach().unsqueeze(0)
+        parameters = self.parameters.detach().expand(n, -1, -1)
         age = torch.arange(self._past, 0, -1, device=self._device)
         rows, mask = state.window.flatten(0, 1), (age <= state.count.reshape(-1, 1)).float()
-        rows, mask = (t.repeat_interleave(members, dim=0) for t in (rows, mask))
-        past = self._windows(rows, mask, self._scales())
+        if members > 1:
+            rows, mask = (t.repeat_interleave(members, dim=0) for t in (rows, mask))
+        past = self._windows(rows, mask, self.scales())
         return self._adapted(parameters.flatten(0, 1), past, exact=False).view(n, members, -1)
 
-    def _scorer(self, state: Plans) -> Any:
-        """The function from plans `[N, C, H, A]` to predicted returns `[N, C]`, the mean over the ensemble."""
-        models, scales, members = self.models(state).flatten(0, 1), self._scales(), len(self.parameters)
+    def scorer(self, state: Plans) -> Scorer:
+        """The predicted returns of plans, with the adapted models, from the last observation of each environment."""
+        low, high = (send(bound, self._device) for bound in (self.actions.low, self.actions.high))
         start = state.observation.flatten(0, 1)
-        low, high = (send(bound, self._device) for bound in (self._actions.low, self._actions.high))
-
-        def scores(plans: Tensor) -> Tensor:
-            n, candidates, steps, _ = plans.shape
-            each = plans.repeat_interleave(members, dim=0)  # [N * members, C, H, A]
-            seen = start.repeat_interleave(members, dim=0).unsqueeze(1).expand(-1, candidates, -1)
-            total = plans.new_zeros(n * members, candidates)
-            for t in range(steps):
-                scaled = each[:, :, t]
-                following = self.dynamics.predicted(models, seen, scaled, scales)
-                total += self._reward(seen, low + (high - low) * (scaled + 1.0) / 2.0, following)
-                seen = following
-            return total.view(n, members, candidates).mean(dim=1)
-
-        return scores
+        return Scorer(self.dynamics, self.models(state), start, self.scales(), self.reward, Bounds(low, high))
 
     def adapt(self, state: Plans, trajectories: Trajectories) -> Plans:
         """Changes nothing: plans and windows start anew with the next episode."""
@@ -320,7 +291,7 @@ class PlanningAgent(MetaAgent[Plans], Generic[ConfigT]):
         report = {"buffer/episodes": float(self.replay.size)}
         if self.replay.longest < self._past + self._future:  # all episodes ended early
             return report
-        scales, losses = self._scales(), []
+        scales, losses = self.scales(), []
         for _ in range(self.config.gradient_steps):
             loss = self.meta_loss(self.parameters, *self.draw(scales))
             self._optimiser.step_along(flat_gradient(loss.sum(), [self.parameters]))
@@ -333,7 +304,7 @@ class PlanningAgent(MetaAgent[Plans], Generic[ConfigT]):
         """The past `[n, M, ...]` and the future `[n, K, ...]` of windows, `n` = members times windows of a batch."""
         past, count = self._past, self.config.ensemble * self.config.batch_windows
         drawn = self.replay.windows(count, past + self._future, self.rng)
-        scaled = self._actions.to_features(drawn["actions"])
+        scaled = self.actions.to_features(drawn["actions"])
         rows = send(np.concatenate([drawn["observations"], scaled, drawn["next_observations"]], axis=-1), self._device)
         whole = self._windows(rows, torch.ones(rows.shape[:2], dtype=rows.dtype, device=self._device), scales)
         return Windows(*(t[:, :past] for t in whole)), Windows(*(t[:, past:] for t in whole))
@@ -355,46 +326,33 @@ class PlanningAgent(MetaAgent[Plans], Generic[ConfigT]):
 
     # Saving ---------------------------------------------------------------------------------------------
 
-    def tensors(self) -> dict[str, Tensor]:
-        """Parameters, Adam's state, running statistics and the buffer."""
-        return self.learned() | self.replay.tensors("buffer")
-
     def learned(self) -> dict[str, Tensor]:
-        """The arrays of `tensors` without the buffer."""
+        """Parameters, Adam's state and running statistics."""
         saved = {"parameters": self.parameters.detach().cpu().clone()} | self._optimiser.tensors("adam")
         return (
             saved | self._observation_moments.tensors("observations") | self._difference_moments.tensors("differences")
         )
 
-    def counters(self) -> dict[str, Any]:
-        """Iterations done, and the state of the updates' generator."""
-        return {"iteration": self.iteration, "rng": self.rng.bit_generator.state}
-
-    def restore(self, tensors: Mapping[str, Tensor], counters: Mapping[str, Any]) -> None:
-        """Restores what `tensors` and `counters` returned.
-
-        Raises:
-            ValueError: Names, shapes or generator do not fit this agent; nothing is changed then.
-        """
-        check_tensors(self._name, {n: t for n, t in tensors.items() if not n.startswith("buffer.")}, self.learned())
-        self.replay.check("buffer", tensors)
-        iteration = int(counters["iteration"])
-        restore_generator(self._name, self.rng, counters["rng"])
+    def _restore_learned(self, tensors: Mapping[str, Tensor]) -> None:
         with torch.no_grad():
             self.parameters.copy_(tensors["parameters"])
         self._optimiser.restore("adam", tensors)
         self._observation_moments.restore("observations", tensors)
         self._difference_moments.restore("differences", tensors)
-        self.replay.restore("buffer", tensors)
-        self.iteration = iteration
 
     def save_policy(self, state: Plans, path: str | Path, task: int = 0) -> None:
         """Writes the models of one task's first environment, adapted to its window, and a description."""
         check_task(task, len(state.count))
-        arrays = {"models": self.models(state.tasks(slice(task, task + 1)))[0].cpu().clone()}
-        arrays |= self._observation_moments.exported("observations")
-        arrays |= self._difference_moments.exported("differences")
-        arrays |= self._actions.tensors()
-        sizes, activation = self.dynamics.networks.sizes, self.config.activation
-        about = {"format": MODEL_FORMAT, "agent": self._name, "sizes": sizes, "activation": activation}
-        write_tensors(path, arrays, {**about, "probabilistic": self.config.probabilistic})
+        models = self.models(state.tasks(slice(task, task + 1)))[0].contiguous()
+        arrays = {name: t.cpu().clone() for name, t in self.dynamics.networks.layout.split(models).items()}
+        arrays |= self._observation_moments.exported("observation")
+        arrays |= self._difference_moments.exported("difference")
+        about = {
+            "format": MODEL_FORMAT,
+            "agent": self._name,
+            "layers": self.dynamics.networks.depth,
+            "activation": self.config.activation,
+            "probabilistic": self.config.probabilistic,
+            "normalisation": NORMALISATION,
+        }
+        write_tensors(path, arrays | self.actions.tensors(), about)

@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from metarl.learning.experience.normalisation import CLIP
+from metarl.deviations import CLIP
 from metarl.learning.networks.flat import Perceptrons, mlp_init
 from metarl.learning.networks.perceptron import Activation
 
@@ -108,7 +108,14 @@ class Dynamics:
         for i, (weight, bias) in enumerate(zip(weights, biases, strict=True)):
             x = torch.baddbmm(bias.unsqueeze(1), x, weight)
             if i + 1 < len(weights):
-                x = torch.relu(x) if self.activation == "relu" else torch.tanh(x)
+                x = self._activated(x)
+        return self._output_losses(x, windows)
+
+    def _activated(self, z: Tensor) -> Tensor:
+        return torch.relu(z) if self.activation == "relu" else torch.tanh(z)
+
+    def _output_losses(self, x: Tensor, windows: Windows) -> Tensor:
+        """Mean loss of each model `[n]` from its outputs `[n, B, O]`, or `[n, B, 2 O]` with variances."""
         errors = (x[..., : self.observation_size] - windows.targets).square()
         if self.probabilistic:
             low, high = LOG_VARIANCE
@@ -130,6 +137,47 @@ class Dynamics:
             at = parameters if exact else parameters.detach().requires_grad_()
             (gradient,) = torch.autograd.grad(self.losses(at, windows).sum(), at, create_graph=exact)
         return at - step_size * gradient if exact else parameters.detach() - step_size * gradient
+
+    def losses_after_step(self, parameters: Tensor, past: Windows, future: Windows, step_size: float) -> Tensor:
+        """Losses on the future after a gradient step on the past, `[n]`; their gradients are exact.
+
+        The same as `losses(adapted(...), future)` for copies of the parameters, without a copy of the weights for each
+        window. The step changes the weights of a layer by `-a h^T d`, with its inputs h and cotangents d on the past.
+        So the layer computes, for inputs x on the future,
+
+            x (W - a h^T d) + b - a 1^T d = x W + b - a (x h^T + 1) d,
+
+        whose first two terms are one product for all windows. An ordinary backward pass through this and through the
+        backward pass on the past, written out, gives second derivatives.
+
+        Args:
+            parameters: `[members, P]`.
+            past: `[n, M, ...]`, n a multiple of the members, the windows of a member in one block.
+            future: `[n, K, ...]`.
+            step_size: `a`.
+        """
+        members, (weights, biases) = len(parameters), self.networks.layers(parameters)
+        layers = range(len(weights))
+
+        def affine(i: int, x: Tensor) -> Tensor:
+            rows = x.reshape(members, -1, x.shape[-1])
+            return torch.baddbmm(biases[i].unsqueeze(1), rows, weights[i]).view(*x.shape[:-1], -1)
+
+        inputs = [past.inputs]
+        for i in layers[:-1]:
+            inputs.append(self._activated(affine(i, inputs[-1])))
+        output = affine(layers[-1], inputs[-1])
+        (delta,) = torch.autograd.grad(self._output_losses(output, past).sum(), output, create_graph=True)
+        deltas = [delta]
+        for i in reversed(layers[1:]):
+            rows, h = deltas[0].reshape(members, -1, deltas[0].shape[-1]), inputs[i]
+            slope = (h > 0).to(h.dtype) if self.activation == "relu" else 1.0 - h.square()
+            deltas.insert(0, torch.bmm(rows, weights[i].mT).view_as(h) * slope)
+        x = future.inputs
+        for i, h, d in zip(layers, inputs, deltas, strict=True):
+            z = torch.baddbmm(affine(i, x), torch.bmm(x, h.mT) + 1.0, d, alpha=-step_size)
+            x = self._activated(z) if i + 1 < len(layers) else z
+        return self._output_losses(x, future)
 
     def predicted(self, parameters: Tensor, observations: Tensor, actions: Tensor, scales: Scales) -> Tensor:
         """Next observations `[n, B, O]` in the environment's units, without a graph.

@@ -73,6 +73,24 @@ def test_predictions_by_plain_loops() -> None:
             assert torch.allclose(built._outputs(parameters, state, queries.x)[m, b], expected, rtol=0, atol=1e-10)
 
 
+def test_a_classification_has_one_mean_encoding_of_each_class() -> None:
+    built, parameters = learner(CLASSES)
+    support, queries = examples(1, 6, CLASSES), examples(2, 5, CLASSES)
+    encoder, decoder = built._split(parameters)
+    found = built._outputs(parameters, adapted(built, parameters, support), queries.x)
+    for m in range(2):
+        means = []
+        for k in range(2):
+            own = [torch.cat([x, y]) for x, y in zip(support.x[m], support.y[m], strict=True) if y[k] == 1]
+            encodings = [built.encoder(encoder.unsqueeze(0), pair.view(1, 1, -1)).flatten() for pair in own]
+            means.append(sum(encodings[1:], encodings[0]) / len(encodings))
+        for b in range(5):
+            joined = torch.cat([queries.x[m, b], *means]).view(1, 1, -1)
+            assert torch.allclose(
+                found[m, b], built.decoder(decoder.unsqueeze(0), joined).flatten(), rtol=0, atol=1e-10
+            )
+
+
 def test_a_repeated_support_has_the_same_mean_encoding() -> None:
     built, parameters = learner()
     support, queries = examples(1, 4), examples(2, 3)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -38,8 +39,13 @@ def trained(name: str, family_name: str, settings: dict[str, Any], out: Path) ->
 @pytest.mark.parametrize(
     ("name", "settings"), [*((name, {}) for name in names(AGENTS)), *((k, v) for k, v in OTHERWISE.items())]
 )
-def test_another_default_type_changes_no_bit(name: str, settings: dict[str, Any], tmp_path: Path) -> None:
-    for family in ("point-robot",) if name in ("pearl", "recurrent-sac") else ("point-robot", "bandit:arms=3,pulls=5"):
+def test_another_default_type_changes_no_bit(
+    name: str, settings: dict[str, Any], tmp_path: Path, suited: Callable[[str], Any]
+) -> None:
+    fitting, more = suited(name)
+    settings = {**more, **settings}
+    choices = [] if more or name in ("pearl", "recurrent-sac") else ["bandit:arms=3,pulls=5"]
+    for family in (fitting, *choices):
         tensors, policy = trained(name, family, settings, tmp_path / "policy")
         torch.set_default_dtype(torch.float64)
         try:

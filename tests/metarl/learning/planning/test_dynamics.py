@@ -140,3 +140,22 @@ def test_initial_parameters_come_from_the_given_generator() -> None:
     assert not torch.equal(one[0], one[1]), "members of an ensemble differ"
     assert torch.equal(torch.get_rng_state(), before)
     assert math.isfinite(float(one.sum()))
+
+
+@pytest.mark.parametrize("hidden", [(), (6,), (6, 7)])
+@pytest.mark.parametrize("probabilistic", [False, True])
+@pytest.mark.parametrize("activation", ["relu", "tanh"])
+def test_losses_after_a_step_are_those_of_adapted_copies_with_the_same_gradient(
+    activation: str, probabilistic: bool, hidden: tuple[int, ...]
+) -> None:
+    """Two members with two windows each; the fast path has no copy of the weights for a window."""
+    dynamics = Dynamics(SEEN, ACTIONS, hidden, activation, probabilistic)  # type: ignore[arg-type]
+    flat, past, future = parameters(dynamics, 2).requires_grad_(), windows(), windows(size=3, seed=2)
+    fast = dynamics.losses_after_step(flat, past, future, 0.3)
+    copies = flat.repeat_interleave(2, dim=0)
+    slow = dynamics.losses(dynamics.adapted(copies, past, 0.3, exact=True), future)
+    torch.testing.assert_close(fast, slow, rtol=1e-12, atol=1e-12)
+    weights = torch.tensor([1.0, -2.0, 0.5, 3.0], dtype=torch.float64)
+    gradients = [torch.autograd.grad((weights * losses).sum(), flat)[0] for losses in (fast, slow)]
+    torch.testing.assert_close(*gradients, rtol=1e-10, atol=1e-10)
+    assert not torch.allclose(fast, dynamics.losses(copies, future), atol=1e-3), "the step changes the loss"
