@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 import torch
+from PIL import Image, ImageDraw
 
 from metarl.agents.maml_trpo import MamlTrpo, MamlTrpoConfig
 from metarl.checkpoint import list_checkpoints
@@ -306,3 +307,41 @@ def assert_same_run() -> Callable[[Path, Path], None]:
             assert _without_times(a) == _without_times(b)
 
     return check
+
+
+# Few-shot families ------------------------------------------------------------------------------------------
+
+
+def _draw_character(path: Path, number: int, drawing: int) -> None:
+    """Writes a character: a few lines in black on white, which wobble from drawing to drawing."""
+    rng, wobble = np.random.default_rng(number), np.random.default_rng([number, drawing])
+    corners = rng.integers(15, 90, size=(4, 2)) + wobble.integers(-4, 5, size=(4, 2))
+    image = Image.new("1", (105, 105), 1)
+    ImageDraw.Draw(image).line([(int(x), int(y)) for x, y in corners], fill=0, width=4)
+    image.save(path)
+
+
+@pytest.fixture
+def alphabets(tmp_path: Path) -> Path:
+    """A folder in Omniglot's layout: six characters for training and six that are held out, eight drawings of each."""
+    number = 0
+    for half in ("images_background", "images_evaluation"):
+        for alphabet in ("Angelic", "Futurama"):
+            for character in range(1, 4):
+                folder = tmp_path / "omniglot" / half / alphabet / f"character{character:02d}"
+                folder.mkdir(parents=True)
+                number += 1
+                for drawing in range(1, 9):
+                    _draw_character(folder / f"{number:04d}_{drawing:02d}.png", number, drawing)
+    return tmp_path / "omniglot"
+
+
+@pytest.fixture
+def small_skills(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The family `skills` with eight classes, two of them held out, and five short episodes of each."""
+    from metarl.envs.few_shot import skills  # imported late: no other test pays for it
+
+    objects = ("button-press", "door-close", "door-open", "drawer-open", "plate-slide", "push", "reach", "window-open")
+    size = skills.Size(tuple(f"{name}-v3" for name in objects), episodes=5, frames=14)
+    monkeypatch.setattr(skills, "FULL", size)
+    return size

@@ -97,7 +97,7 @@ def plainly_recorded(name: str, episodes: int, frames: int) -> Floats:
     from metaworld.policies import ENV_POLICY_MAP
 
     rng = np.random.default_rng(int.from_bytes(hashlib.sha256(name.encode()).digest()[:16], "little"))
-    env: Any = ALL_V3_ENVIRONMENTS[name]()  # type: ignore[abstract, call-arg]
+    env: Any = ALL_V3_ENVIRONMENTS[name]()
     env._partially_observable, env._freeze_rand_vec, env._set_task_called, env.seeded_rand_vec = True, False, True, True
     env.seed(int(rng.integers(2**31)))
     policy: Any = ENV_POLICY_MAP[name]()
