@@ -10,6 +10,7 @@ from metarl.presets import PresetName as PresetName
 from metarl.presets import PresetTable
 from metarl.presets import default_settings as default_settings
 from metarl.presets import preset as preset
+from metarl.scripts.few_shot_presets import GRADIENT_PRESETS
 
 MAML_SOURCE = "sizes and settings of pytorch-maml-rl (configs/maml) and ProMP (run_scripts/maml_run_mujoco.py)"
 
@@ -385,5 +386,5 @@ PUBLISHED: dict[tuple[str, str], Preset] = {
 }
 """Presets with networks, batches and budgets as published, if the default is smaller."""
 
-TABLES: Mapping[PresetName, PresetTable] = {"default": PRESETS, "published": PUBLISHED}
+TABLES: Mapping[PresetName, PresetTable] = {"default": {**PRESETS, **GRADIENT_PRESETS}, "published": PUBLISHED}
 """The tables of this package, as registered under the entry-point group `metarl.presets`."""

@@ -22,7 +22,7 @@ from metarl.learning.rules.base import GradientStep
 class ReptileConfig(GradientConfig):
     """Settings of Reptile."""
 
-    inner_lr: NonNegative = 0.02
+    inner_lr: NonNegative = 0.01
     """Step size of the inner loop (alpha); usually 0.01 to 0.1."""
     inner_steps: Rounds = 10
     """Steps of adaptation; in training they alternate between support and queries. More than 1."""
