@@ -36,6 +36,12 @@ def adaptation_differences(result: EvalResult) -> list[Interval]:
     return mean_intervals(means[:, 1:] - means[:, :1]) if means.shape[1] > 1 else []
 
 
+def difference_between(result: EvalResult, other: EvalResult) -> Interval:
+    """Mean return at the last point of the curve minus that of another agent on the same tasks, paired by task."""
+    last, theirs = (one.returns[:, -1].mean(axis=1) for one in (result, other))
+    return mean_intervals((last - theirs)[:, None])[0]
+
+
 def success_rates(result: EvalResult, at: Literal["any", "last"] = "any") -> list[float | None]:
     """Success rate of each `k`, with equal weight for every task; None if the family does not report success.
 

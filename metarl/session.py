@@ -158,7 +158,7 @@ def _session(
 
 
 def _source(run: BaseRun, family: Family | FewShotFamily, workers: WorkerChoice) -> Source:
-    """Where the experience of a run comes from."""
+    """The source of a run's experience."""
     if isinstance(run, FewShotRun):
         assert isinstance(family, FewShotFamily)
         return ShotSource(run, family)

@@ -17,7 +17,7 @@ from metarl.workers.choice import WorkerChoice, make_player
 
 
 class Source(Protocol):
-    """What a run learns from, and the tasks that it is evaluated on.
+    """Experience of a run, and its evaluations.
 
     Attributes:
         distribution: Source of the training tasks.

@@ -19,6 +19,7 @@ from metarl.curves import (
     adaptation_curve,
     adaptation_differences,
     by_class,
+    difference_between,
     success_intervals,
     success_rates,
     with_known_successes,
@@ -269,6 +270,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         others = dict(zip(others, rest, strict=True))
         share, notes = _share_of_gap(result, others, lines), _notes(family, result, others, lines)
         summary = _summary(command, run, family, result, progress, notes, share)
+        beyond = {label: difference_between(result, others[label]) for label in references}
+        summary["differences_to_references"] = {label: interval_json(one) for label, one in beyond.items()}
         title = f"{run.agent} on {family.name} after {millions(progress.env_steps)} steps, {tasks_label(split)}"
         title += f", actions: {result.actions}"
         write_report(out, {**summary, "command": words, "seed": command.seed}, result, others, title, lines)
@@ -279,6 +282,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _print_classes(result, family.class_of)
     for label, compared in others.items():
         _print(compared, REFERENCES.get(lines.get(label, ""), label), command.end_at_success)
+    for label, one in beyond.items():
+        print(f"trained minus {label}, paired: {one.mean:+9.2f}{_bounds(one, '+')}")
     for note in notes:
         print(f"note: {note}")
     print(f"picture: {out / 'adaptation.png'}")

@@ -11,6 +11,7 @@ from metarl.presets import PresetTable
 from metarl.presets import default_settings as default_settings
 from metarl.presets import preset as preset
 from metarl.scripts.few_shot_presets import GRADIENT_PRESETS
+from metarl.scripts.planning_presets import PLANNING_PRESETS
 
 MAML_SOURCE = "sizes and settings of pytorch-maml-rl (configs/maml) and ProMP (run_scripts/maml_run_mujoco.py)"
 
@@ -166,6 +167,8 @@ def _meta_world(agent: str, benchmark: str) -> Preset:
 
 
 PRESETS: dict[tuple[str, str], Preset] = {
+    **PLANNING_PRESETS,
+    **GRADIENT_PRESETS,
     **{
         (a, b): _meta_world(a, b)
         for a in ("maml-trpo", "rl2", "pearl", "multitask", "oracle")
@@ -386,5 +389,5 @@ PUBLISHED: dict[tuple[str, str], Preset] = {
 }
 """Presets with networks, batches and budgets as published, if the default is smaller."""
 
-TABLES: Mapping[PresetName, PresetTable] = {"default": {**PRESETS, **GRADIENT_PRESETS}, "published": PUBLISHED}
+TABLES: Mapping[PresetName, PresetTable] = {"default": PRESETS, "published": PUBLISHED}
 """The tables of this package, as registered under the entry-point group `metarl.presets`."""

@@ -2,52 +2,57 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import statistics
 import sys
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
-import torch
 
-from metarl.config import Layers, Rounds, Rows, RowsOrOwn, Seed, check
-from metarl.learning.device.process import threads
+from metarl.config import Layers, Rounds, RoundsOrDefault, Rows, RowsOrOwn, Seed, check
 from metarl.learning.networks.fused import LAYER
 from metarl.learning.planning.agent import PlanningAgent
 from metarl.learning.planning.state import Plans
 from metarl.registry import agent_class, make_family
 from metarl.runs import resolve_device, versions
+from metarl.sampling import LocalSampler, Sampler
 from metarl.scripts.bench.stopwatch import Stopwatch
-from metarl.scripts.bench.synthetic import synthetic_batch, synthetic_tasks
+from metarl.scripts.bench.synthetic import synthetic_batch
 from metarl.scripts.bench.tables import print_table
 from metarl.scripts.common import border, end_with_json, parse
 from metarl.scripts.reference.planning import act_one_by_one
+from metarl.seeding import Streams
 from metarl.tasks import Family
-from metarl.types import Floats, Spaces, Step
+from metarl.types import Action, Step, Task
+from metarl.vector import available_cores
+from metarl.workers.blocks import BlockSampler
+from metarl.workers.choice import WorkerChoice, make_player
 
 COLUMNS = ("agent", "rounds", "candidates", "steps_per_s", "plain_steps_per_s", "ratio_vs_plain", "product_gflops")
 """Columns of the printed table."""
-ACTED = 4
-"""Control steps in one measurement."""
-SEEN = 20
-"""Steps of the episodes that statistics and windows come from."""
+STEPS = 20
+"""Steps of an episode."""
+WINDOWS = {"window": STEPS, "past": 16, "future": 4}
+"""Steps of the agents' windows."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class PlanningCommand:
-    """Measures control steps of all environments at once: adapting, planning and choosing an action, without physics.
+    """Measures episodes of agents that plan: adapting, planning, and the physics, which takes little of the time.
 
-    The plain loop calls a planner once per environment (`metarl.scripts.reference.planning`). Both use the same
-    candidates and the same threads, and take turns; the figures are medians, the ratio is taken within a turn.
+    Episodes are played as in a training, by a worker for each core. The plain loop plays them in this process, with one
+    call of a planner per environment (`metarl.scripts.reference.planning`). The two take turns; the figures are
+    medians, and the ratio is taken within a turn.
     """
 
     agents: tuple[Literal["mb-mpc", "grbal", "rebal"], ...] = ("mb-mpc", "grbal", "rebal")
     """Agents to measure."""
     family: str = "half-cheetah-crippled"
-    """Family whose spaces and reward are used; observations are random."""
+    """Family that they plan in."""
     environments: Rows = 10
     """Environments that act at once."""
     candidates: Rows = 500
@@ -58,20 +63,41 @@ class PlanningCommand:
     """Steps of a plan."""
     hidden: Layers = (200, 200)
     """Units of each hidden layer of the model."""
-    turns: Rounds = 7
+    turns: Rounds = 5
     """Measurements, after a warm-up."""
+    workers: RoundsOrDefault = None
+    """Processes that play; 0 for this process. By default one for each core."""
     threads: RowsOrOwn = 0
-    """Threads of PyTorch; 0 for its default, one per core."""
+    """Threads of PyTorch in the plain loop; 0 for one for each core."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Device of the models."""
     seed: Seed = 0
-    """Seed of models, observations and candidates."""
+    """Seed of models, tasks and candidates."""
     json: bool = False
     """Print the results as one JSON line at the end."""
 
 
-def ready(name: str, rounds: int, family: Family, command: PlanningCommand) -> tuple[PlanningAgent[Any], Plans, Step]:
-    """An agent after a meta-update on random episodes, a state with full windows, and the input of a step.
+class OneByOne:
+    """An agent that plans for one environment after another; everything else is the agent's own.
+
+    Args:
+        agent: The agent.
+        threads: Threads of PyTorch while it acts.
+    """
+
+    def __init__(self, agent: PlanningAgent[Any], threads: int) -> None:
+        self._agent, self.acting_threads = agent, threads
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._agent, name)
+
+    def act(self, state: Plans, step: Step, rng: np.random.Generator, mode: bool = False) -> tuple[Action, Plans]:
+        """See `act_one_by_one`."""
+        return act_one_by_one(self._agent, state, step, rng)
+
+
+def ready(name: str, rounds: int, family: Family, command: PlanningCommand) -> PlanningAgent[Any]:
+    """An agent after a meta-update on random episodes.
 
     Args:
         name: Name of the agent.
@@ -81,32 +107,19 @@ def ready(name: str, rounds: int, family: Family, command: PlanningCommand) -> t
     """
     kind: Any = agent_class(name)
     known = {field.name for field in dataclasses.fields(kind.Config)}
-    windows = {"window": SEEN, "past": SEEN - 4, "future": 4}
     config = kind.Config(
         rounds=rounds,
         candidates=max(command.candidates // rounds, 1),
         plan_steps=command.plan_steps,
         hidden=command.hidden,
         gradient_steps=1,
-        **{name: steps for name, steps in windows.items() if name in known},
+        **{name: steps for name, steps in WINDOWS.items() if name in known},
     )
-    spaces: Spaces = family.spaces(SEEN)
-    rng = np.random.default_rng(command.seed)
-    agent = kind.build(config, spaces, device=resolve_device(command.device), rng=rng)
-    batch, _ = synthetic_batch(agent, family, command.environments, 1, SEEN, command.seed)
-    agent.meta_update(batch)
-    state = agent.begin(synthetic_tasks(command.environments, spaces.action_size, rng), 1)
-    window = torch.tensor(rng.standard_normal(state.window.shape, dtype=np.float32), device=state.window.device)
-    state = replace(state, window=window, count=torch.full_like(state.count, SEEN))
-    shape = (command.environments, 1)
-    step = Step(
-        observation=rng.standard_normal((*shape, spaces.observation_size), dtype=np.float32),
-        previous_action=np.zeros((*shape, spaces.action_size), dtype=np.float32),
-        previous_reward=np.zeros(shape, dtype=np.float32),
-        first=np.zeros(shape, dtype=np.bool_),
-        live=np.ones(shape, dtype=np.bool_),
+    agent = kind.build(
+        config, family.spaces(STEPS), device=resolve_device(command.device), rng=np.random.default_rng(command.seed)
     )
-    return agent, state, step
+    agent.meta_update(synthetic_batch(agent, family, command.environments, 1, STEPS, command.seed)[0])
+    return cast(PlanningAgent[Any], agent)
 
 
 def bench_planning(command: PlanningCommand) -> dict[str, Any]:
@@ -121,50 +134,53 @@ def bench_planning(command: PlanningCommand) -> dict[str, Any]:
     for name in ("agents", "rounds"):
         if not getattr(command, name):
             raise ValueError(f"{name}: got nothing, expected one or more; leave --{name} out for the default")
-    family, device = make_family(command.family), resolve_device(command.device)
-    rows, count = list[dict[str, Any]](), command.threads or torch.get_num_threads()
-    for name in dict.fromkeys(command.agents):
-        for rounds in dict.fromkeys(command.rounds):
-            agent, state, step = ready(name, rounds, family, command)
-            work = {"ours": _acting(agent.act, state, step), "plain": _acting(_plain(agent), state, step)}
-            seconds: dict[str, list[float]] = {key: [] for key in work}
-            stopwatch = Stopwatch(device)
-            with threads(count):
-                for turn in range(command.turns + 1):
-                    for key, one in work.items():
-                        taken = stopwatch(one) / ACTED
-                        if turn:
-                            seconds[key].append(taken)
-            rows.append(_row(name, agent, seconds, command.environments))
-            print(f"{name}, {rounds} rounds: done", file=sys.stderr, flush=True)
+    family, count, rows = make_family(command.family), command.environments, list[dict[str, Any]]()
+    tasks = family.distribution.sample(count, np.random.default_rng(command.seed))
+    workers = min(available_cores() if command.workers is None else command.workers, count)
+    agents = [(name, ready(name, r, family, command)) for name in command.agents for r in command.rounds]
+    with contextlib.ExitStack() as closing:
+        player = make_player(WorkerChoice(workers), family, command.family, max(workers, 1))
+        closing.callback(player.close)
+        envs = family.make_envs(count, 1, STEPS)
+        closing.callback(envs.close)
+        ours = BlockSampler(player, count, 1, STEPS, max(workers, 1))
+        samplers: dict[str, Sampler[Any]] = {"ours": ours, "plain": LocalSampler(envs)}
+        for name, agent in agents:
+            seconds = _in_turn(agent, samplers, tasks, command)
+            rows.append(_row(name, agent, seconds, count))
+            print(f"{name}, {agent.config.rounds} rounds: done", file=sys.stderr, flush=True)
     about = versions()
     return {
-        "device": str(device),
-        "threads": count,
+        "device": str(resolve_device(command.device)),
+        "workers": workers,
+        "threads": command.threads or available_cores(),
         "onednn": LAYER is not None,
         "hardware": about["machine"],
         "versions": {**about["packages"], "python": about["python"]},
-        "environments": command.environments,
+        "environments": count,
         "plan_steps": command.plan_steps,
         "hidden": list(command.hidden),
         "rows": rows,
     }
 
 
-def _plain(agent: PlanningAgent[Any]) -> Callable[..., Any]:
-    return lambda *arguments: act_one_by_one(agent, *arguments)
+def _in_turn(
+    agent: PlanningAgent[Any], samplers: Mapping[str, Sampler[Any]], tasks: Sequence[Task], command: PlanningCommand
+) -> dict[str, list[float]]:
+    """Seconds of a control step in each turn, by us and by the plain loop."""
+    stopwatch, seconds = Stopwatch(resolve_device(command.device)), {key: list[float]() for key in samplers}
+    players: dict[str, Any] = {"ours": agent, "plain": OneByOne(agent, command.threads or available_cores())}
+    for turn in range(command.turns + 1):
+        for key, sampler in samplers.items():
+            sampler.set_tasks(tasks)
+            begun, streams = agent.begin(tasks, 1), Streams(command.seed)
+            taken = stopwatch(lambda: sampler.collect(players[key], begun, streams))  # noqa: B023
+            if turn:
+                seconds[key].append(taken / STEPS)
+    return seconds
 
 
-def _acting(act: Callable[..., Any], state: Plans, step: Step) -> Callable[[], Any]:
-    """A function that makes `ACTED` control steps, each from the same state with candidates of its own."""
-
-    def acted() -> list[Floats]:
-        return [act(state, step, np.random.default_rng(i))[0].environment for i in range(ACTED)]
-
-    return acted
-
-
-def _row(name: str, agent: PlanningAgent[Any], seconds: dict[str, list[float]], environments: int) -> dict[str, Any]:
+def _row(name: str, agent: PlanningAgent[Any], seconds: Mapping[str, list[float]], environments: int) -> dict[str, Any]:
     """Figures of one agent; the products are those of the models' predictions."""
     config, sizes = agent.config, agent.dynamics.networks.sizes
     predictions = environments * config.rounds * config.candidates * config.plan_steps
@@ -194,6 +210,7 @@ def main(arguments: Sequence[str]) -> int:
         print_table(COLUMNS, value["rows"])
         print(
             f"{value['environments']} environments, plans of {value['plan_steps']} steps, layers {value['hidden']} on "
-            f"{value['device']}, {value['threads']} threads; steps_per_s: control steps of all environments"
+            f"{value['device']}, {value['workers']} workers; the plain loop has {value['threads']} threads. Control "
+            "steps are those of all environments at once"
         )
     return 0

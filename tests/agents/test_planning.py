@@ -175,7 +175,7 @@ def test_the_model_that_plans_is_the_one_adapted_from_the_learned_parameters() -
     before, after = (torch.tensor(observations[None, rows], dtype=torch.float32) for rows in (slice(2), slice(1, 3)))
     scaled = torch.tensor(actions[None] / 0.5, dtype=torch.float32)
     data = Windows(torch.cat([scales.inputs(before), scaled], dim=-1), scales.targets(before, after), torch.ones(1, 2))
-    expected = agent.dynamics.adapted(agent.parameters.detach(), data, 0.1, exact=False)
+    expected = agent.dynamics.adapted(agent.parameters.detach(), data, 0.1 * 2 / 3, exact=False)  # 2 of 3 transitions
     assert torch.allclose(agent.models(state)[0], expected, atol=1e-6)
     assert not torch.allclose(expected, agent.parameters.detach(), atol=1e-4)
 
@@ -199,7 +199,7 @@ def test_each_environment_has_its_own_model_and_plan() -> None:
 
 @pytest.mark.parametrize("name", AGENTS)
 def test_training_goes_on_from_the_last_parameters_and_acting_uses_the_new_ones(name: str) -> None:
-    agent, _ = trained(name, line(), 1)
+    agent, metrics = trained(name, line(), 1)
     family = line()
     sampler = LocalSampler(family.make_envs(6, 2, HORIZON))
     before = agent.parameters.detach().clone()
@@ -209,7 +209,8 @@ def test_training_goes_on_from_the_last_parameters_and_acting_uses_the_new_ones(
     models = agent.models(agent.begin(tasks, 1))[0]
     assert torch.equal(models, agent.parameters.detach()[:, : models.shape[1]]), "an empty window adapts nothing"
     again = agent.meta_update(MetaBatch(tuple(tasks), ()))
-    assert again["model/loss_first"] < 3 * again["model/loss_last"], "a warm start, not a new one"
+    new = metrics[0]["model/loss_first"]
+    assert again["model/loss_first"] < (new + again["model/loss_last"]) / 2, "a warm start, not a new one"
 
 
 @pytest.mark.parametrize("name", AGENTS)

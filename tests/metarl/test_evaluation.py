@@ -10,7 +10,14 @@ import pytest
 from gymnasium import spaces
 
 from metarl.agent import Actor
-from metarl.curves import adaptation_curve, adaptation_differences, by_class, success_intervals, success_rates
+from metarl.curves import (
+    adaptation_curve,
+    adaptation_differences,
+    by_class,
+    difference_between,
+    success_intervals,
+    success_rates,
+)
 from metarl.evaluation import evaluate, with_worst_of_task
 from metarl.intervals import mean_intervals
 from metarl.protocols import meta_world_protocol
@@ -263,6 +270,10 @@ def test_a_paired_difference_is_sharp_where_tasks_differ_more_than_adaptation_br
     (difference,) = adaptation_differences(one)
     assert before.high > after.low, "the curves' own intervals overlap"
     assert 4 < difference.low < 5 < difference.high < 6
+    other = result(difficulty + rng.standard_normal((30, 2, 4)))
+    between = difference_between(one, other)
+    assert 4 < between.low < 5 < between.high < 6
+    assert between.mean == pytest.approx((one.returns[:, -1] - other.returns[:, -1]).mean())
 
 
 def test_a_single_task_and_a_single_point_have_no_interval_and_no_difference() -> None:

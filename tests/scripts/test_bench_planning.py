@@ -10,26 +10,43 @@ import pytest
 
 from metarl.scripts.bench import planning
 
-SMALL = ("--environments", "3", "--candidates", "8", "--plan-steps", "2", "--hidden", "8", "--turns", "2")
+SMALL = (
+    "--workers",
+    "0",
+    "--environments",
+    "3",
+    "--candidates",
+    "8",
+    "--plan-steps",
+    "2",
+    "--hidden",
+    "8",
+    "--turns",
+    "2",
+)
 
 
 def test_each_agent_is_measured_with_each_number_of_rounds(
     run_metarl: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The times are given: per control step 1 s by us, 3 s by the plain loop."""
-    times = iter([9.0, 9.0, 4.0, 12.0, 4.0, 12.0] * 4)
+    """The times are given: 20 control steps in 20 s by us, in 60 s by the plain loop."""
+    times = iter([9.0, 9.0, 20.0, 60.0, 20.0, 60.0] * 4)
+
+    played: list[Any] = []
 
     class Given(planning.Stopwatch):
         def __call__(self, work: Callable[[], Any]) -> float:
-            assert len(work()) == planning.ACTED
+            trajectories, _ = work()
+            assert trajectories.mask.sum() == 3 * planning.STEPS
+            played.append(trajectories.actions)
             return next(times)
 
     monkeypatch.setattr(planning, "Stopwatch", Given)
-    words = ("bench", "planning", *SMALL, "--agents", "mb-mpc", "grbal", "--rounds", "1", "2", "--threads", "1")
+    words = ("bench", "planning", *SMALL, "--agents", "mb-mpc", "grbal", "--rounds", "1", "2")
     code, out, err = run_metarl(*words, "--json")
     assert code == 0, err
     value = json.loads(out.splitlines()[-1])
-    assert (value["threads"], value["environments"], value["hidden"]) == (1, 3, [8])
+    assert (value["workers"], value["environments"], value["hidden"]) == (0, 3, [8])
     assert [(row["agent"], row["rounds"], row["candidates"]) for row in value["rows"]] == [
         ("mb-mpc", 1, 8), ("mb-mpc", 2, 4), ("grbal", 1, 8), ("grbal", 2, 4)
     ]  # fmt: skip
@@ -37,6 +54,7 @@ def test_each_agent_is_measured_with_each_number_of_rounds(
     for row in value["rows"]:
         assert (row["steps_per_s"], row["plain_steps_per_s"], row["ratio_vs_plain"]) == (1.0, 0.3333, 3.0)
         assert row["product_gflops"] == pytest.approx(products / 1e9, rel=0.01)
+    assert len(played) == 4 * 6
 
 
 def test_the_table_has_a_line_for_each_measurement(run_metarl: Callable[..., Any]) -> None:

@@ -103,6 +103,10 @@ def test_references_become_lines_and_a_share_of_the_gap(run_metarl, tmp_path: Pa
     ends = json.loads((tmp_path / "rl2" / "evaluation" / "evaluation.json").read_text())["others"]
     low, high = (ends[str(tmp_path / name)][-1]["mean"] for name in ("multitask", "oracle"))
     assert value["share_of_gap"]["mean"] == pytest.approx((value["curve"][-1]["mean"] - low) / (high - low))
+    beyond = value["differences_to_references"]
+    assert beyond[str(tmp_path / "multitask")]["mean"] == pytest.approx(value["curve"][-1]["mean"] - low)
+    assert beyond[str(tmp_path / "oracle")]["mean"] == pytest.approx(value["curve"][-1]["mean"] - high)
+    assert f"trained minus {tmp_path / 'oracle'}, paired: " in out
     assert value["first_point"] == "first episode", "a memory adapts in its first episode already"
     assert "(first episode)" in out
     assert "before adaptation" not in out.partition("multitask (no task information)")[0]

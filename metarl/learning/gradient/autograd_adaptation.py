@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from metarl.learning.gradient.agent import AdaptedPolicy
+from metarl.learning.gradient.autograd_jacobian import AutogradJacobian
 from metarl.learning.gradient.losses import inner_loss
 from metarl.learning.gradient.policy import Samples, StackedPolicy, task_chunks
 from metarl.learning.gradient.trust_region_agent import TrustRegionAgent, TrustRegionAgentConfig
@@ -26,10 +27,8 @@ from metarl.types import MetaBatch, Spaces, Task, Trajectories
 class AutogradAdaptation:
     """The adaptation of some tasks, with the products of its Jacobian by autograd.
 
-    A product with the transposed Jacobian is one backward pass. It is linear in the cotangents, so a second backward
-    pass, through the first one and with respect to its cotangents, is a product with the Jacobian itself. Policy
-    gradients have a derivative of their own (`policy_evidence`), since networks of stacked policies are differentiable
-    once.
+    Policy gradients have a derivative of their own (`policy_evidence`), since networks of stacked policies are
+    differentiable once.
 
     Args:
         adapted: Maps meta-parameters `[Q]` to the parameters after adaptation `[M, P]`, differentiable.
@@ -38,10 +37,10 @@ class AutogradAdaptation:
 
     def __init__(self, adapted: Callable[[Tensor], Tensor], meta_parameters: Tensor) -> None:
         self._adapted = adapted
-        self._leaf = meta_parameters.detach().requires_grad_()
+        leaf = meta_parameters.detach().requires_grad_()
         with torch.enable_grad():
-            self._end = adapted(self._leaf)
-        self._pulled: tuple[Tensor, Tensor] | None = None
+            self._end = adapted(leaf)
+        self._jacobian = AutogradJacobian([self._end], leaf)
 
     @property
     def end(self) -> Tensor:
@@ -50,22 +49,11 @@ class AutogradAdaptation:
 
     def vjp(self, w: Tensor) -> Tensor:
         """See `Adaptation.vjp`."""
-        with torch.enable_grad():
-            along = (self._end * w).sum()
-        (product,) = torch.autograd.grad(along, self._leaf, retain_graph=True)
-        return product
+        return self._jacobian.vjp([w])
 
     def jvp(self, v: Tensor) -> Tensor:
         """See `Adaptation.jvp`."""
-        with torch.enable_grad():
-            if self._pulled is None:  # the same graph serves all tangents
-                cotangents = torch.zeros_like(self._end, requires_grad=True)
-                (pulled,) = torch.autograd.grad((self._end * cotangents).sum(), self._leaf, create_graph=True)
-                self._pulled = cotangents, pulled
-            cotangents, pulled = self._pulled
-            along = (pulled * v).sum()
-        (product,) = torch.autograd.grad(along, cotangents, retain_graph=True)
-        return product
+        return self._jacobian.jvp(v)[0]
 
     def adapted_from(self, meta_parameters: Tensor) -> Tensor:
         """See `Adaptation.adapted_from`."""

@@ -129,14 +129,16 @@ class Dynamics:
 
         Args:
             parameters: `[n, P]`.
-            windows: Transitions of each model; one without any stays the same.
+            windows: Transitions of each model. The step is that of their mean loss times the share that counts: each
+                transition moves a model as much as in a window where all do, and a model without any stays the same.
             step_size: Step size.
             exact: Keep the graph, so that the result can be differentiated exactly; else return a constant.
         """
         with torch.enable_grad():
             at = parameters if exact else parameters.detach().requires_grad_()
             (gradient,) = torch.autograd.grad(self.losses(at, windows).sum(), at, create_graph=exact)
-        return at - step_size * gradient if exact else parameters.detach() - step_size * gradient
+        step = step_size * windows.mask.mean(dim=1, keepdim=True) * gradient
+        return at - step if exact else parameters.detach() - step
 
     def losses_after_step(self, parameters: Tensor, past: Windows, future: Windows, step_size: float) -> Tensor:
         """Losses on the future after a gradient step on the past, `[n]`; their gradients are exact.
@@ -167,7 +169,8 @@ class Dynamics:
         for i in layers[:-1]:
             inputs.append(self._activated(affine(i, inputs[-1])))
         output = affine(layers[-1], inputs[-1])
-        (delta,) = torch.autograd.grad(self._output_losses(output, past).sum(), output, create_graph=True)
+        shares = past.mask.mean(dim=1)
+        (delta,) = torch.autograd.grad((shares * self._output_losses(output, past)).sum(), output, create_graph=True)
         deltas = [delta]
         for i in reversed(layers[1:]):
             rows, h = deltas[0].reshape(members, -1, deltas[0].shape[-1]), inputs[i]

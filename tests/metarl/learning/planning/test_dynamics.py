@@ -130,6 +130,9 @@ def test_the_mean_of_a_step_matches_a_linear_model_in_closed_form() -> None:
     # gradient of the mean of (w x + b - y)^2 at 0: -2 / 2 * sum of y x, and of y
     expected = 0.1 * torch.tensor([[2.0 + 12.0, 4.0 - 4.0, 6.0]], dtype=torch.float64)
     assert torch.allclose(dynamics.adapted(flat, data, 0.1, exact=False), expected, atol=1e-12)
+    first = data._replace(mask=torch.tensor([[1.0, 0.0]], dtype=torch.float64))
+    expected = 0.1 * torch.tensor([[2.0, 4.0, 2.0]], dtype=torch.float64)  # its part of the whole step
+    assert torch.allclose(dynamics.adapted(flat, first, 0.1, exact=False), expected, atol=1e-12)
 
 
 def test_initial_parameters_come_from_the_given_generator() -> None:
