@@ -282,6 +282,14 @@ def test_an_update_beats_its_plain_reference(agent: str, family: str, ratio: flo
     best_of_three(words, {"ratio_vs_reference": ratio})
 
 
+@pytest.mark.bench_check
+@pytest.mark.parametrize("agent", ["mb-mpc", "grbal"])
+def test_planning_is_fast_and_beats_a_planner_per_environment(agent: str) -> None:
+    words = ("planning", "--agents", agent, "--rounds", "5")
+    best_of_three(words, {"steps_per_s": 20.0, "ratio_vs_plain": 3.0})
+    best_of_three(("planning", "--agents", agent, "--rounds", "1"), {"steps_per_s": 20.0, "ratio_vs_plain": 1.5})
+
+
 PEARL_AS_PUBLISHED = ("update", "--agent", "pearl", "--family", "half-cheetah-vel-3", "--preset", "published")
 PEARL_AS_PUBLISHED += ("--tasks", "16", "--gradient-steps", "5", "--rounds", "5")
 

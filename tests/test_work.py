@@ -25,9 +25,12 @@ from torch.utils._pytree import tree_leaves
 from metarl.envs.metaworld import batch as metaworld_batch
 from metarl.gymnasium_envs.from_gym import gym_spec
 from metarl.registry import AGENTS, agent_class, make_family, names
+from metarl.rollout import TrajectoryBuilder
 from metarl.sampling import LocalSampler
 from metarl.scripts.bench.limits import PRODUCTS, flops, products_of
 from metarl.scripts.bench.physics import Physical
+from metarl.scripts.bench.planning import OneByOne, PlanningCommand
+from metarl.scripts.bench.planning import ready as ready_to_plan
 from metarl.scripts.bench.synthetic import synthetic_batch
 from metarl.scripts.bench.update import Shape, sized
 from metarl.scripts.presets import default_settings
@@ -259,6 +262,24 @@ def test_an_update_of_pearl_as_published_passes_over_memory_less_often() -> None
 def assert_fewer(ours: Work, plain: Work, times: tuple[float, ...]) -> None:
     ratios = tuple(b / a for a, b in zip(astuple(ours), astuple(plain), strict=True))
     assert all(ratio >= bound for ratio, bound in zip(ratios, times, strict=True)), ratios
+
+
+@pytest.mark.parametrize(("agent", "fewer"), [("mb-mpc", 8.0), ("grbal", 5.0)])
+def test_a_control_step_is_fewer_calls_than_a_planner_per_environment(agent: str, fewer: float) -> None:
+    """Pins both ratios of `metarl bench planning`; a network by oneDNN is one call per layer."""
+    family = make_family("half-cheetah-crippled")
+    made = ready_to_plan(agent, 5, family, PlanningCommand(environments=10, plan_steps=4))
+    tasks = family.distribution.sample(10, np.random.default_rng(0))
+    envs = family.make_envs(10, 1, 20)
+    envs.set_tasks(tasks)
+    seen, _ = envs.reset(seed=0)
+    step = TrajectoryBuilder(10, 1, made.spaces, seen).step
+    envs.close()
+
+    def calls(act: Callable[..., Any]) -> int:
+        return torch_calls(lambda: act(made.begin(tasks, 1), step, np.random.default_rng(0))).count
+
+    assert calls(OneByOne(made, 1).act) > fewer * calls(made.act)
 
 
 # Whole commands ---------------------------------------------------------------------------------------------
