@@ -61,7 +61,9 @@ class Orientations(Sequence[Floats]):
 
 
 def omniglot(argument: str = "") -> FewShotFamily:
-    """The family: `omniglot:FOLDER`, or with options `omniglot:FOLDER,ways=5,shots=1,queries=15`.
+    """Classification of drawn characters, `omniglot:FOLDER`; options ways=5,shots=5,queries=10.
+
+    Alphabets are held out. FOLDER has Omniglot's published layout.
 
     Raises:
         ValueError: The folder is missing or has another layout, a file is no image, there are too few classes or

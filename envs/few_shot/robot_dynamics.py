@@ -16,7 +16,7 @@ regression (Nagabandi et al. 2019, arXiv:1803.11347).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import cast
 
@@ -142,10 +142,11 @@ class RobotTransitions:
 
     envs: Family
     tasks: SegmentTasks
-    streams: RobotStreams = field(init=False, compare=False)
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "streams", RobotStreams(self.envs))
+    @cached_property
+    def streams(self) -> RobotStreams:
+        """The transitions of all robots."""
+        return RobotStreams(self.envs)
 
     @property
     def span(self) -> int:
@@ -178,7 +179,9 @@ class RobotTransitions:
 
 
 def robot_dynamics(argument: str = "") -> FewShotFamily:
-    """The family: `robot-dynamics:half-cheetah-crippled`, with options `robot-dynamics:FAMILY,shots=16,queries=16`.
+    """Regression of a robot's next transitions, `robot-dynamics:FAMILY`; options shots=32,queries=32.
+
+    Robots are held out. FAMILY is a family of environments, such as `half-cheetah-crippled`.
 
     Raises:
         ValueError: The argument names no family of environments with continuous actions, or an option is unknown.

@@ -62,7 +62,9 @@ class Pieces:
 
 
 def skills(argument: str = "") -> FewShotFamily:
-    """The family: `skills`, or with options such as `skills:ways=5,shots=1,queries=15`.
+    """Classification of pieces of Meta-World trajectories; options ways=5,shots=5,queries=15.
+
+    Task classes are held out. The first use records the trajectories, which takes a few minutes.
 
     Raises:
         ValueError: An option is unknown, or there are fewer classes or episodes.

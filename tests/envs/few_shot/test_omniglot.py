@@ -234,3 +234,16 @@ def test_a_learner_trains_on_it(alphabets: Path, run_metarl: Any) -> None:
     words = ("--iterations", "2", "--tasks", "2", "--eval-every", "2", "--eval-tasks", "2", "--out", "run")
     code, _, err = run_metarl("train", "maml", f"omniglot:{alphabets},ways=2,shots=1,queries=2", *words)
     assert code == 0, err
+
+
+def test_a_relative_folder_is_found_from_where_the_run_was_started_only(
+    alphabets: Path, run_metarl: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, spec = alphabets.parent / "run", f"{alphabets.name},ways=2,shots=1,queries=2"
+    assert run_metarl("train", "maml", f"omniglot:{spec}", "--iterations", "1", "--tasks", "1", "--out", run)[0] == 0
+    assert run_metarl("evaluate", run, "--tasks", "2", "--no-oracle")[0] == 0
+    monkeypatch.chdir(alphabets)
+    code, _, err = run_metarl("evaluate", run, "--tasks", "2", "--no-oracle")
+    assert code == 2
+    assert "omniglot: got no such folder (from " in err
+    assert len(err.strip().splitlines()) == 1

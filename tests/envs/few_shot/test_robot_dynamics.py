@@ -202,3 +202,16 @@ def test_a_learner_trains_on_it(run_metarl: Any) -> None:
     code, _, err = run_metarl("train", "maml", "robot-dynamics:bandit", "--out", "other")
     assert code == 2
     assert len(err.strip().splitlines()) == 1
+
+
+def test_a_resumed_run_equals_an_uninterrupted_one(run_metarl: Any, assert_same_run: Any) -> None:
+    """A robot of a range is new in each iteration; a crippled one was simulated by the first part of the run."""
+    for number, family in enumerate(("half-cheetah-crippled", "hopper-rand-params")):
+        words = ("train", "maml", f"robot-dynamics:{family},shots=5,queries=5", "--tasks", "4", "--eval-every", "2")
+        words += ("--eval-tasks", "2", "--checkpoint-every", "1")
+        whole, parts = f"whole{number}", f"parts{number}"
+        assert run_metarl(*words, "--iterations", "4", "--out", whole)[0] == 0
+        assert run_metarl(*words, "--iterations", "2", "--out", parts)[0] == 0
+        code, _, err = run_metarl(*words, "--iterations", "4", "--out", parts, "--resume")
+        assert code == 0, err
+        assert_same_run(Path(whole), Path(parts))
