@@ -1,6 +1,6 @@
 """Amortised MAML: gradient steps on a distribution of a network's weights, from a meta-learned prior.
 
-Ravi and Beatson 2019, "Amortized Bayesian Meta-Learning" (ICLR), equations 4 to 7 and algorithm 1. The page
+Ravi and Beatson 2019, "Amortized Bayesian Meta-Learning" (ICLR), section 3 and algorithm 1. The page
 `docs/amortised-maml.md` has the equations, the deviations, and every detail that changes a result.
 """
 
@@ -37,13 +37,15 @@ class AmortisedMamlConfig(LearnerConfig):
     """Gradient steps of adaptation (K)."""
     inner_lr: NonNegative = 0.05
     """Step size of the inner loop, for means and logarithms of standard deviations."""
+    inner_clip: Positive = 10.0
+    """Largest norm of a task's gradient in the inner loop, so that few examples with large errors do not diverge."""
     samples: Rounds = 2
     """Samples of the weights per task and step in training (S)."""
     prediction_samples: Rounds = 20
     """Samples of the weights per task in adaptation and predictions after the training; they are fixed."""
     kl_weight: NonNegative = 1e-4
     """Weight of the KL divergence beside the mean loss of an example (w); 1 / number of examples is the exact bound."""
-    hyperprior_weight: NonNegative = 1e-6
+    hyperprior_weight: NonNegative = 1e-8
     """Weight of the log-density of the prior's own parameters, per task."""
     initial_std: Positive = 0.02
     """Initial standard deviation of the weights (s)."""
@@ -92,6 +94,12 @@ def divergence(q: Posterior, prior: Posterior) -> Tensor:
     ratio = 2 * (q.log_std - prior.log_std)
     distance = ((q.mean - prior.mean) / prior.log_std.exp()).square()
     return ((ratio.exp() + distance - 1 - ratio) / 2).sum(dim=-1)
+
+
+def clipped(gradient: Tensor, largest: float) -> Tensor:
+    """Gradients `[M, P]`, those with a larger norm than `largest` shortened to it."""
+    norm = torch.linalg.vector_norm(gradient, dim=-1, keepdim=True)
+    return gradient * (largest / norm.clamp(min=largest))
 
 
 def hyperprior_loss(prior: Posterior) -> Tensor:
@@ -163,7 +171,8 @@ class AmortisedMaml(Learner[AmortisedMamlConfig, Posterior]):
                 q = Posterior.of(at)
                 return self._expected_losses(q, support, noise) + self.config.kl_weight * divergence(q, prior)
 
-            flat = flat - self.config.inner_lr * evidence_of(objective, flat, first_order=not exact).gradient
+            gradient = evidence_of(objective, flat, first_order=not exact).gradient
+            flat = flat - self.config.inner_lr * clipped(gradient, self.config.inner_clip)
         return Posterior.of(flat)
 
     def _noise(self, tasks: int) -> Tensor:

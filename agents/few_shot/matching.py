@@ -1,7 +1,7 @@
 """Matching networks: classes by attention over the support, with the cosine between embeddings.
 
-Vinyals et al. 2016, "Matching Networks for One Shot Learning" (arXiv:1606.04080), equations 1 and 2. The page
-`docs/matching.md` has the equations, the deviations, and every detail that changes a result.
+Vinyals et al. 2016, "Matching Networks for One Shot Learning" (arXiv:1606.04080), equation 1 and section 2.1.1. The
+page `docs/matching.md` has the equations, the deviations, and every detail that changes a result.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class Remembered:
 def log_probabilities(cosines: Tensor, labels: Tensor, temperature: float) -> Tensor:
     """Logarithms of `p(k|x) = sum of a(x, x_i) over the x_i of class k`, up to a constant (Vinyals et al., equation 1).
 
-    The attention is `a(x, x_i) = softmax_i(cosine / temperature)` (equation 2); without a support all are 0.
+    The attention is `a(x, x_i) = softmax_i(cosine / temperature)` (section 2.1.1); without a support all are 0.
 
     Args:
         cosines: `[M, B, S]`.

@@ -1,6 +1,6 @@
 """Conditional neural process: a decoder that reads the mean encoding of the support.
 
-Garnelo et al. 2018, "Conditional Neural Processes" (arXiv:1807.01613), equations 1 to 4. The page
+Garnelo et al. 2018, "Conditional Neural Processes" (arXiv:1807.01613), sections 2.2, 2.3 and 4.3. The page
 `docs/neural-process.md` has the equations, the deviations, and every detail that changes a result.
 """
 

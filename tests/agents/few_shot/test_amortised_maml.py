@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import numpy as np
@@ -24,12 +25,13 @@ CLASSES = ShotSpaces((3,), 2, classification=True, shots=4, queries=5)
 STEPS, RATE, SAMPLES, WEIGHT, HYPER = 3, 0.05, 2, 0.01, 0.001
 
 
-def learner(spaces: ShotSpaces = REAL) -> tuple[AmortisedMaml, Tensor]:
+def learner(spaces: ShotSpaces = REAL, clip: float = 10.0) -> tuple[AmortisedMaml, Tensor]:
     """A small learner, and the parameters of its prior in float64, moved from their start."""
     config = AmortisedMamlConfig(
         hidden=(6,),
         inner_steps=STEPS,
         inner_lr=RATE,
+        inner_clip=clip,
         samples=SAMPLES,
         prediction_samples=5,
         kl_weight=WEIGHT,
@@ -64,18 +66,24 @@ def plain_loss(built: AmortisedMaml, flat: Tensor, noise: Tensor, x: Tensor, y: 
     return total / len(noise) + WEIGHT * torch.distributions.kl_divergence(q, p).sum()
 
 
+def plain_step(built: AmortisedMaml, flat: Tensor, noise: Tensor, x: Tensor, y: Tensor, prior: Tensor) -> Tensor:
+    """One step of adaptation of one task, with torch.func."""
+    gradient = torch.func.grad(lambda at: plain_loss(built, at, noise, x, y, prior))(flat)
+    norm = float(gradient.detach().square().sum().sqrt())
+    if norm > built.config.inner_clip:
+        gradient = gradient * built.config.inner_clip / gradient.square().sum().sqrt()
+    return flat - RATE * gradient
+
+
 def plain_outer_loss(
     built: AmortisedMaml, prior: Tensor, draws: list[Tensor], support: Examples, queries: Examples
 ) -> Tensor:
-    """The objective of training, task by task, with torch.func; `draws` are one array per step, then the queries'."""
+    """The objective of training, task by task; `draws` are one array per step, then that of the queries."""
     total = prior.new_zeros(())
     for m in range(2):
         flat = prior
         for noise in draws[:-1]:
-            step = torch.func.grad(
-                lambda at, e=noise, m=m: plain_loss(built, at, e[:, m], support.x[m], support.y[m], prior)
-            )
-            flat = flat - RATE * step(flat)
+            flat = plain_step(built, flat, noise[:, m], support.x[m], support.y[m], prior)
         total = total + plain_loss(built, flat, draws[-1][:, m], queries.x[m], queries.y[m], prior)
     mu, log_s = prior.chunk(2)
     normal = torch.distributions.Normal(0.0, 1.0).log_prob(mu) + math.log(2 * math.pi) / 2
@@ -104,9 +112,9 @@ def test_hyperprior_by_hand() -> None:
     assert float(hyperprior_loss(prior)) == pytest.approx((1 + 4) / 2 + 0.01 * (1 + 100), rel=1e-6)
 
 
-@pytest.mark.parametrize("spaces", [REAL, CLASSES])
-def test_adaptation_and_meta_gradient_agree_with_torch_func(spaces: ShotSpaces) -> None:
-    built, parameters = learner(spaces)
+@pytest.mark.parametrize(("spaces", "clip"), [(REAL, 10.0), (CLASSES, 10.0), (REAL, 0.05)])
+def test_adaptation_and_meta_gradient_agree_with_torch_func(spaces: ShotSpaces, clip: float) -> None:
+    built, parameters = learner(spaces, clip)
     support, queries = examples(1, 4, spaces), examples(2, 5, spaces)
     rng = np.random.default_rng(6)
     shape = (SAMPLES, 2, built.network.size)
@@ -128,10 +136,7 @@ def test_adaptation_after_training_uses_fixed_samples() -> None:
     for m in range(2):
         flat = parameters
         for _ in range(STEPS):
-            step = torch.func.grad(
-                lambda at, m=m: plain_loss(built, at, noise[:, 0].double(), support.x[m], support.y[m], parameters)
-            )
-            flat = flat - RATE * step(flat)
+            flat = plain_step(built, flat, noise[:, 0].double(), support.x[m], support.y[m], parameters)
         assert torch.allclose(state.flat[m], flat, rtol=0, atol=1e-10)
 
 
@@ -148,6 +153,20 @@ def test_predictions_average_over_samples(spaces: ShotSpaces) -> None:
             expected[m] += (torch.softmax(outputs, -1) if spaces.classification else outputs) / 5
     found = torch.softmax(found, dim=-1) if spaces.classification else found
     assert torch.allclose(found, expected, rtol=0, atol=1e-10)
+
+
+def test_training_uses_a_random_number_of_shots() -> None:
+    built, parameters = learner()
+    built.config = dataclasses.replace(built.config, vary_shots=True)
+    support, queries = examples(1, 4), examples(2, 5)
+    shape = (SAMPLES, 2, built.network.size)
+    for seed in range(4):
+        built.rng, rng = np.random.default_rng(seed), np.random.default_rng(seed)
+        count = int(rng.integers(1, 4, endpoint=True))
+        draws = [torch.tensor(rng.standard_normal(shape, dtype=np.float32)).double() for _ in range(STEPS + 1)]
+        some = Examples(support.x[:, :count], support.y[:, :count])
+        expected = float(plain_outer_loss(built, parameters, draws, some, queries).detach())
+        assert float(built._loss(parameters, support, queries).detach()) == pytest.approx(expected, abs=1e-10)
 
 
 def test_a_weight_that_no_example_needs_keeps_its_prior() -> None:

@@ -1,0 +1,24 @@
+"""Presets of few-shot learners by metric, by amortisation and by a learned prior, with the source of each number."""
+
+from __future__ import annotations
+
+from metarl.presets import Preset, PresetTable
+
+OWN = "sizes and step sizes by the tuning tasks, own runs with seed 0"
+SINUSOID = {"iterations": 10_000, "tasks": 25, "eval_every": 500, "checkpoint_every": 500}
+SKILLS = {"iterations": 500, "tasks": 20, "eval_every": 100, "checkpoint_every": 100}
+DYNAMICS = {"iterations": 4000, "tasks": 20, "eval_every": 500, "checkpoint_every": 500}
+WIDE = {"hidden": (128, 128)}
+FALLING = {"learning_rate": 2e-3, "anneal": True}
+
+SUPPORT_PRESETS: PresetTable = {
+    ("matching", "skills"): Preset(training=SKILLS, agent=WIDE, source=OWN),
+    ("prototypical", "skills"): Preset(training=SKILLS, agent=WIDE, source=OWN),
+    ("versa", "skills"): Preset(training={**SKILLS, "iterations": 1000}, agent={**WIDE, **FALLING}, source=OWN),
+    ("neural-process", "skills"): Preset(training={**SKILLS, "iterations": 2000}, agent=FALLING, source=OWN),
+    ("versa", "sinusoid"): Preset(training=SINUSOID, agent=FALLING, source=OWN),
+    ("neural-process", "sinusoid"): Preset(training=SINUSOID, agent=FALLING, source=OWN),
+    ("versa", "robot-dynamics"): Preset(training=DYNAMICS, agent={**WIDE, **FALLING}, source=OWN),
+    ("neural-process", "robot-dynamics"): Preset(training=DYNAMICS, agent=FALLING, source=OWN),
+}
+"""Presets by learner and family."""
