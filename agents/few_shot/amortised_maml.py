@@ -15,13 +15,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from metarl.config import NonNegative, Positive, Rounds
+from metarl.config import NonNegative, Positive, Rounds, UnitInterval
 from metarl.few_shot.shots import Shots, ShotSpaces
 from metarl.learning.device.gpu import send, standard_normal
 from metarl.learning.few_shot.base import Examples, Learner, LearnerConfig
 from metarl.learning.few_shot.losses import losses
 from metarl.learning.few_shot.networks import Network
-from metarl.learning.few_shot.supports import some_shots
+from metarl.learning.few_shot.supports import shuffled_inputs, some_shots
 from metarl.learning.rules.base import evidence_of
 from metarl.memory import FLOAT, LEARNED, Need, RunSize
 
@@ -49,6 +49,8 @@ class AmortisedMamlConfig(LearnerConfig):
     """Weight of the log-density of the prior's own parameters, per task."""
     initial_std: Positive = 0.02
     """Initial standard deviation of the weights (s)."""
+    shuffled: UnitInterval = 0.0
+    """Probability that one input of a training task is shuffled among its examples; for few training tasks."""
     vary_shots: bool = True
     """Train with random numbers of shots, so that adaptation to few shots is stable."""
 
@@ -192,6 +194,8 @@ class AmortisedMaml(Learner[AmortisedMamlConfig, Posterior]):
 
     def _loss(self, parameters: Tensor, support: Examples, queries: Examples) -> Tensor:
         prior, tasks = Posterior.of(parameters.unsqueeze(0)), len(support.x)
+        if self.config.shuffled and not self.spaces.image:
+            support, queries = shuffled_inputs(support, queries, self.rng, self.config.shuffled)
         support = some_shots(support, self.spaces, self.rng, fewest=1) if self.config.vary_shots else support
         q = self._adapted(parameters, self._fresh(parameters, tasks), support, exact=True)
         bound = self._expected_losses(q, queries, self._noise(tasks)) + self.config.kl_weight * divergence(q, prior)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -20,7 +20,8 @@ from metarl.few_shot.shots import ShotSpaces
 from metarl.learning.few_shot.base import Examples, Learner, LearnerConfig
 from metarl.learning.few_shot.losses import losses
 from metarl.learning.few_shot.networks import Network
-from metarl.learning.few_shot.supports import NEVER, check_classification
+from metarl.learning.few_shot.supports import NEVER, check_classification, networks_memory
+from metarl.memory import Need, RunSize
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,6 +75,11 @@ def log_probabilities(cosines: Tensor, labels: Tensor, temperature: float) -> Te
     return torch.logsumexp(scores, dim=2)
 
 
+def network_of(config: MatchingConfig, spaces: ShotSpaces) -> Network:
+    """The network of the embedding."""
+    return Network(spaces.x_shape, tuple(config.hidden), config.embedding, config.channels)
+
+
 class Matching(Learner[MatchingConfig, Remembered]):
     """Matching networks as a `metarl.few_shot.learner.FewShotLearner`; the state is the embedded support."""
 
@@ -84,8 +90,13 @@ class Matching(Learner[MatchingConfig, Remembered]):
         self, config: MatchingConfig, spaces: ShotSpaces, *, device: torch.device, rng: np.random.Generator
     ) -> None:
         check_classification("matching", spaces)
-        self.network = Network(spaces.x_shape, tuple(config.hidden), config.embedding, config.channels)
+        self.network = network_of(config, spaces)
         super().__init__(config, spaces, device=device, rng=rng)
+
+    @classmethod
+    def memory_needed(cls, config: Any, spaces: Any, size: RunSize) -> list[Need]:
+        """Memory of the networks and of their outputs."""
+        return networks_memory([network_of(config, spaces)], spaces, size)
 
     def _initial(self, rng: np.random.Generator) -> Tensor:
         return self.network.initial(rng)

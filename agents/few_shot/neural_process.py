@@ -8,19 +8,20 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from metarl.config import Layers, Positive, Units
+from metarl.config import Layers, Positive, UnitInterval, Units
 from metarl.few_shot.shots import ShotSpaces
 from metarl.learning.few_shot.base import Examples, Learner, LearnerConfig
 from metarl.learning.few_shot.losses import losses
 from metarl.learning.few_shot.networks import Network
-from metarl.learning.few_shot.supports import Summary, some_shots
+from metarl.learning.few_shot.supports import Summary, networks_memory, shuffled_inputs, some_shots
+from metarl.memory import Need, RunSize
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +34,8 @@ class NeuralProcessConfig(LearnerConfig):
     """Size of the encoding of an example."""
     features: Units = 64
     """Size of the features of an image; vectors are taken as they are."""
+    shuffled: UnitInterval = 0.0
+    """Probability that one input of a training task is shuffled among its examples; for few training tasks."""
     least_std: Positive = 0.1
     """Smallest predicted standard deviation of a regression, in units of the outputs."""
 
@@ -47,6 +50,22 @@ def gaussian_losses(mean: Tensor, std: Tensor, y: Tensor) -> Tensor:
     """
     nats = ((y - mean) / std).square() / 2 + std.log() + math.log(2 * math.pi) / 2
     return nats.mean(dim=(-2, -1))
+
+
+def groups_of(spaces: ShotSpaces) -> int:
+    """Number of mean encodings: one, or one of each class."""
+    return spaces.y_size if spaces.classification else 1
+
+
+def networks_of(config: NeuralProcessConfig, spaces: ShotSpaces) -> tuple[Network, ...]:
+    """Encoder, decoder, and features of images."""
+    features = config.features if spaces.image else spaces.x_shape[0]
+    hidden, outputs = tuple(config.hidden), spaces.y_size * (1 if spaces.classification else 2)
+    encoder = Network((features + spaces.y_size,), hidden, config.encoding)
+    decoder = Network((features + groups_of(spaces) * config.encoding,), hidden, outputs)
+    if not spaces.image:
+        return encoder, decoder
+    return encoder, decoder, Network(spaces.x_shape, (), config.features, config.channels)
 
 
 class NeuralProcess(Learner[NeuralProcessConfig, Summary]):
@@ -66,31 +85,29 @@ class NeuralProcess(Learner[NeuralProcessConfig, Summary]):
     def __init__(
         self, config: NeuralProcessConfig, spaces: ShotSpaces, *, device: torch.device, rng: np.random.Generator
     ) -> None:
-        self.images = Network(spaces.x_shape, (), config.features, config.channels) if spaces.image else None
-        features = config.features if spaces.image else spaces.x_shape[0]
-        hidden, outputs = tuple(config.hidden), spaces.y_size * (1 if spaces.classification else 2)
-        self.encoder = Network((features + spaces.y_size,), hidden, config.encoding)
-        self._groups = spaces.y_size if spaces.classification else 1
-        self.decoder = Network((features + self._groups * config.encoding,), hidden, outputs)
+        self.encoder, self.decoder, *images = networks_of(config, spaces)
+        self.images = images[0] if images else None
+        self._sizes = [network.size for network in networks_of(config, spaces)]
         super().__init__(config, spaces, device=device, rng=rng)
 
-    @property
-    def _networks(self) -> tuple[Network, ...]:
-        return (self.encoder, self.decoder, *([self.images] if self.images else []))
+    @classmethod
+    def memory_needed(cls, config: Any, spaces: Any, size: RunSize) -> list[Need]:
+        """Memory of the networks and of their outputs."""
+        return networks_memory(networks_of(config, spaces), spaces, size)
 
     def _initial(self, rng: np.random.Generator) -> Tensor:
-        return torch.cat([network.initial(rng) for network in self._networks])
+        return torch.cat([network.initial(rng) for network in networks_of(self.config, self.spaces)])
 
     def _split(self, parameters: Tensor) -> tuple[Tensor, ...]:
         """Parameters of encoder, decoder, and the features of images."""
-        return torch.split(parameters, [network.size for network in self._networks])
+        return torch.split(parameters, self._sizes)
 
     def _features(self, parameters: Tensor, x: Tensor) -> Tensor:
         """Features of images `[M, B, features]`; vectors as they are."""
         return self.images.shared(self._split(parameters)[2], x) if self.images else x
 
     def _fresh(self, parameters: Tensor, tasks: int) -> Summary:
-        return Summary.fresh(parameters, tasks, self._groups, self.config.encoding)
+        return Summary.fresh(parameters, tasks, groups_of(self.spaces), self.config.encoding)
 
     def _adapted(self, parameters: Tensor, state: Summary, support: Examples, *, exact: bool) -> Summary:
         pairs = torch.cat([self._features(parameters, support.x), support.y], dim=-1)
@@ -109,6 +126,8 @@ class NeuralProcess(Learner[NeuralProcessConfig, Summary]):
 
     def _loss(self, parameters: Tensor, support: Examples, queries: Examples) -> Tensor:
         fewest = 1 if self.spaces.classification else 0
+        if self.config.shuffled and not self.spaces.image:
+            support, queries = shuffled_inputs(support, queries, self.rng, self.config.shuffled)
         support = some_shots(support, self.spaces, self.rng, fewest=fewest)
         state = self._adapted(parameters, self._fresh(parameters, len(support.x)), support, exact=True)
         decoded = self._decoded(parameters, state, queries.x)

@@ -7,7 +7,7 @@ Snell et al. 2017, "Prototypical Networks for Few-shot Learning" (arXiv:1703.051
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -18,7 +18,8 @@ from metarl.few_shot.shots import ShotSpaces
 from metarl.learning.few_shot.base import Examples, Learner, LearnerConfig
 from metarl.learning.few_shot.losses import losses
 from metarl.learning.few_shot.networks import Network
-from metarl.learning.few_shot.supports import Summary, check_classification
+from metarl.learning.few_shot.supports import Summary, check_classification, networks_memory
+from metarl.memory import Need, RunSize
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +44,11 @@ def negative_distances(embeddings: Tensor, prototypes: Tensor) -> Tensor:
     return products - embeddings.square().sum(dim=-1, keepdim=True)
 
 
+def network_of(config: PrototypicalConfig, spaces: ShotSpaces) -> Network:
+    """The network of the embedding."""
+    return Network(spaces.x_shape, tuple(config.hidden), config.embedding, config.channels)
+
+
 class Prototypical(Learner[PrototypicalConfig, Summary]):
     """Prototypical networks as a `metarl.few_shot.learner.FewShotLearner`; the state has the sums of each class."""
 
@@ -53,8 +59,13 @@ class Prototypical(Learner[PrototypicalConfig, Summary]):
         self, config: PrototypicalConfig, spaces: ShotSpaces, *, device: torch.device, rng: np.random.Generator
     ) -> None:
         check_classification("prototypical", spaces)
-        self.network = Network(spaces.x_shape, tuple(config.hidden), config.embedding, config.channels)
+        self.network = network_of(config, spaces)
         super().__init__(config, spaces, device=device, rng=rng)
+
+    @classmethod
+    def memory_needed(cls, config: Any, spaces: Any, size: RunSize) -> list[Need]:
+        """Memory of the networks and of their outputs."""
+        return networks_memory([network_of(config, spaces)], spaces, size)
 
     def _initial(self, rng: np.random.Generator) -> Tensor:
         return self.network.initial(rng)

@@ -8,19 +8,20 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from metarl.config import Layers, Positive, Rounds, Units
+from metarl.config import Layers, Positive, Rounds, UnitInterval, Units
 from metarl.few_shot.shots import ShotSpaces
 from metarl.learning.device.gpu import send, standard_normal
 from metarl.learning.few_shot.base import Examples, Learner, LearnerConfig
 from metarl.learning.few_shot.networks import Network
-from metarl.learning.few_shot.supports import Summary, some_shots
+from metarl.learning.few_shot.supports import Summary, networks_memory, shuffled_inputs, some_shots
+from metarl.memory import Need, RunSize
 
 PREDICTION_SAMPLES = 200
 """Samples of the logits behind a predicted probability; they are the same at every prediction."""
@@ -36,6 +37,8 @@ class VersaConfig(LearnerConfig):
     """Units of the hidden layers of the network that gives the distribution of the weights."""
     samples: Rounds = 10
     """Samples of the weights per task in training (L), for a classification."""
+    shuffled: UnitInterval = 0.0
+    """Probability that one input of a training task is shuffled among its examples; for few training tasks."""
     initial_noise: Positive = 1.0
     """Initial standard deviation of the noise of a regression, in units of the outputs; it is learned."""
 
@@ -79,6 +82,17 @@ def predictive_losses(mean: Tensor, variance: Tensor, y: Tensor) -> Tensor:
     return nats.mean(dim=(-2, -1))
 
 
+def networks_of(config: VersaConfig, spaces: ShotSpaces) -> tuple[Network, ...]:
+    """Features, the network that gives the distribution of the weights, and the encoder of a regression."""
+    features, hidden = config.features, tuple(config.amortisation)
+    network = Network(spaces.x_shape, tuple(config.hidden), features, config.channels)
+    weights = 2 * (features + 1) * (1 if spaces.classification else spaces.y_size)
+    amortisation = Network((features,), hidden, weights)
+    if spaces.classification:
+        return network, amortisation
+    return network, amortisation, Network((features + spaces.y_size,), hidden, features)
+
+
 class Versa(Learner[VersaConfig, Summary]):
     """VERSA as a `metarl.few_shot.learner.FewShotLearner`; the state has sums of features.
 
@@ -99,16 +113,16 @@ class Versa(Learner[VersaConfig, Summary]):
     def __init__(
         self, config: VersaConfig, spaces: ShotSpaces, *, device: torch.device, rng: np.random.Generator
     ) -> None:
-        features, hidden = config.features, tuple(config.amortisation)
-        self.network = Network(spaces.x_shape, tuple(config.hidden), features, config.channels)
-        self.encoder: Network | None = None
-        if not spaces.classification:
-            self.encoder = Network((features + spaces.y_size,), hidden, features)
-        weights = 2 * (features + 1) * (1 if spaces.classification else spaces.y_size)
-        self.amortisation = Network((features,), hidden, weights)
+        self.network, self.amortisation, *encoder = networks_of(config, spaces)
+        self.encoder = encoder[0] if encoder else None
         super().__init__(config, spaces, device=device, rng=rng)
         fixed = np.random.default_rng(0).standard_normal((PREDICTION_SAMPLES, 1, 1, spaces.y_size))
         self._fixed = send(fixed, device, torch.float32)
+
+    @classmethod
+    def memory_needed(cls, config: Any, spaces: Any, size: RunSize) -> list[Need]:
+        """Memory of the networks and of their outputs."""
+        return networks_memory(networks_of(config, spaces), spaces, size)
 
     @property
     def _sizes(self) -> list[int]:
@@ -149,6 +163,8 @@ class Versa(Learner[VersaConfig, Summary]):
         return state.possible(sampled_log_probabilities(mean, variance, self._fixed))
 
     def _loss(self, parameters: Tensor, support: Examples, queries: Examples) -> Tensor:
+        if self.config.shuffled and not self.spaces.image:
+            support, queries = shuffled_inputs(support, queries, self.rng, self.config.shuffled)
         support = some_shots(support, self.spaces, self.rng, fewest=1 if self.spaces.classification else 0)
         state = self._adapted(parameters, self._fresh(parameters, len(support.x)), support, exact=True)
         mean, variance = self._moments(parameters, state, queries.x)

@@ -1,4 +1,4 @@
-"""Supports: sums of encodings per class or over all examples, random numbers of shots, and a check of the outputs."""
+"""Supports: sums of encodings per class or over all examples, random numbers of shots; checks of outputs and memory."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ import torch
 from torch import Tensor
 
 from metarl.few_shot.shots import ShotSpaces
+from metarl.learning.device.gpu import send
 from metarl.learning.few_shot.base import Examples
+from metarl.learning.few_shot.networks import Network
+from metarl.memory import FLOAT, LEARNED, Need, RunSize
 
 NEVER = -1e30
 """Logit of a class without examples: its probability is 0, and no gradient becomes NaN."""
@@ -90,6 +93,52 @@ def some_shots(support: Examples, spaces: ShotSpaces, rng: np.random.Generator, 
     shots = support.x.shape[1] // spaces.per_shot
     count = int(rng.integers(fewest, shots, endpoint=True)) * spaces.per_shot
     return Examples(support.x[:, :count], support.y[:, :count])
+
+
+def shuffled_inputs(
+    support: Examples, queries: Examples, rng: np.random.Generator, probability: float
+) -> tuple[Examples, Examples]:
+    """Tasks in which one component of the inputs says nothing: its values are shuffled among the task's examples.
+
+    They teach a learner of few training tasks to find out from the support what matters, instead of recognising the
+    task (meta-augmentation: Rajendran et al. 2020, arXiv:2007.05549).
+
+    Args:
+        support: The support; inputs are vectors.
+        queries: The queries.
+        rng: Source of the choice.
+        probability: Probability that a component of a task is shuffled.
+    """
+    count = support.x.shape[1]
+    x = torch.cat([support.x, queries.x], dim=1)
+    tasks, examples, size = x.shape
+    chosen = rng.integers(size, size=tasks)
+    order = np.argsort(rng.random((tasks, examples)), axis=1)
+    order = np.where((rng.random(tasks) < probability)[:, None], order, np.arange(examples))
+    rows = torch.arange(tasks, device=x.device).unsqueeze(1)
+    components = send(chosen, x.device).unsqueeze(1).expand(-1, examples)
+    places = torch.arange(examples, device=x.device).expand(tasks, -1)
+    x = x.index_put((rows, places, components), x[rows, send(order, x.device), components])
+    return Examples(x[:, :count], support.y), Examples(x[:, count:], queries.y)
+
+
+def networks_memory(networks: Sequence[Network], spaces: ShotSpaces, size: RunSize) -> list[Need]:
+    """Memory of networks that all tasks share, and of their outputs for the examples of a meta-batch.
+
+    Args:
+        networks: The networks.
+        spaces: Sizes of the examples.
+        size: Size of the training.
+    """
+    parameters = sum(network.size for network in networks)
+    examples = size.tasks * (spaces.shots + spaces.queries) * spaces.per_shot
+    kept = examples * sum(network.features + network.outputs for network in networks)
+    need = Need(
+        f"training {len(networks)} networks of {parameters:,} parameters in all on {examples:,} examples",
+        FLOAT * (LEARNED * parameters + (0 if size.gpu else kept)),
+        "smaller layers (--agent.hidden, --agent.channels), smaller outputs of theirs, or fewer --tasks",
+    )
+    return [need]
 
 
 def check_classification(learner: str, spaces: ShotSpaces) -> None:

@@ -223,6 +223,19 @@ def test_a_setting_out_of_range_is_refused_in_one_line(
     assert f"agent.{option.replace('-', '_')}: got {value}" in err
 
 
+@pytest.mark.parametrize(("kind", "name"), [row for row in FAMILIES if row[0] != "images"])
+def test_networks_larger_than_the_memory_are_refused_in_one_line(
+    run_metarl: Any, tmp_path: Path, own_family: str, kind: str, name: str
+) -> None:
+    spec = own_family if kind == "clusters" else kind
+    large = ("--agent.hidden", *["65536"] * 40)
+    code, _, err = run_metarl("train", name, spec, "--out", tmp_path / "run", *large)
+    assert code == 2
+    (line,) = err.strip().splitlines()
+    assert line.startswith("metarl: error: memory: ")
+    assert "--agent.hidden" in line
+
+
 def test_more_ways_than_classes_are_refused() -> None:
     with pytest.raises(ValueError, match="got ways=6, expected 2 to 5"):
         ClassTasks("clusters", 6, tuple(range(15)), tuple(range(15, 20)))
