@@ -16,6 +16,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -23,7 +24,7 @@ import torch
 from torch import Tensor
 
 from metarl.deviations import CLIP
-from metarl.learning.networks.flat import Perceptrons, mlp_init
+from metarl.learning.networks.flat import Layout, Perceptrons, mlp_init
 from metarl.learning.networks.perceptron import Activation
 
 LOG_VARIANCE = (-10.0, 0.5)
@@ -124,7 +125,33 @@ class Dynamics:
         rows = errors.mean(dim=-1) * windows.mask
         return rows.sum(dim=1) / windows.mask.sum(dim=1).clamp(min=1.0)
 
-    def adapted(self, parameters: Tensor, windows: Windows, step_size: float, *, exact: bool) -> Tensor:
+    @cached_property
+    def rates(self) -> Layout:
+        """Layout of learned step sizes: of the inputs, of the outputs, and of the bias of each layer.
+
+        With the step size a, the weight from unit i to unit j moves by `a into_i out_j` times its gradient, and the
+        bias of unit j by `a bias out_j` times its own.
+        """
+        arrays: list[tuple[str, tuple[int, ...]]] = []
+        for i, (fan_in, fan_out) in enumerate(pairwise(self.networks.sizes)):
+            arrays += [(f"into_{i}", (fan_in,)), (f"out_{i}", (fan_out,)), (f"bias_{i}", (1,))]
+        return Layout(tuple(arrays))
+
+    def step_sizes(self, rates: Tensor) -> Tensor:
+        """The factor on the step of every parameter, `[n, P]`.
+
+        Args:
+            rates: `[n, R]`, in the order of `rates`.
+        """
+        arrays, pieces = self.rates.split(rates), []
+        for i in range(self.networks.depth):
+            into, out, bias = (arrays[f"{name}_{i}"] for name in ("into", "out", "bias"))
+            pieces += [(into.unsqueeze(2) * out.unsqueeze(1)).flatten(1), bias * out]
+        return torch.cat(pieces, dim=1)
+
+    def adapted(
+        self, parameters: Tensor, windows: Windows, step_size: float, rates: Tensor | None = None, *, exact: bool
+    ) -> Tensor:
         """Parameters after a gradient step of each model on its transitions, `[n, P]` (Nagabandi et al., equation 5).
 
         Args:
@@ -132,15 +159,20 @@ class Dynamics:
             windows: Transitions of each model. The step is that of their mean loss times the share that counts: each
                 transition moves a model as much as in a window where all do, and a model without any stays the same.
             step_size: Step size.
+            rates: Learned factors on it, `[n, R]` or `[1, R]`; see `rates`. None for 1.
             exact: Keep the graph, so that the result can be differentiated exactly; else return a constant.
         """
         with torch.enable_grad():
             at = parameters if exact else parameters.detach().requires_grad_()
             (gradient,) = torch.autograd.grad(self.losses(at, windows).sum(), at, create_graph=exact)
         step = step_size * windows.mask.mean(dim=1, keepdim=True) * gradient
+        if rates is not None:
+            step = step * self.step_sizes(rates if exact else rates.detach())
         return at - step if exact else parameters.detach() - step
 
-    def losses_after_step(self, parameters: Tensor, past: Windows, future: Windows, step_size: float) -> Tensor:
+    def losses_after_step(
+        self, parameters: Tensor, past: Windows, future: Windows, step_size: float, rates: Tensor | None = None
+    ) -> Tensor:
         """Losses on the future after a gradient step on the past, `[n]`; their gradients are exact.
 
         The same as `losses(adapted(...), future)` for copies of the parameters, without a copy of the weights for each
@@ -149,16 +181,20 @@ class Dynamics:
 
             x (W - a h^T d) + b - a 1^T d = x W + b - a (x h^T + 1) d,
 
-        whose first two terms are one product for all windows. An ordinary backward pass through this and through the
-        backward pass on the past, written out, gives second derivatives.
+        whose first two terms are one product for all windows. Learned step sizes stand beside the factors of the last
+        term: `- a (x u h^T + c) d v`, with u, v and c for inputs, outputs and bias. An ordinary backward pass through
+        this and through the backward pass on the past, written out, gives second derivatives.
 
         Args:
             parameters: `[members, P]`.
             past: `[n, M, ...]`, n a multiple of the members, the windows of a member in one block.
             future: `[n, K, ...]`.
             step_size: `a`.
+            rates: Learned factors on it, `[members, R]`; see `rates`. None for 1.
         """
         members, (weights, biases) = len(parameters), self.networks.layers(parameters)
+        windows = len(past.mask) // members
+        factors = {} if rates is None else self.rates.split(rates.repeat_interleave(windows, dim=0))
         layers = range(len(weights))
 
         def affine(i: int, x: Tensor) -> Tensor:
@@ -178,7 +214,11 @@ class Dynamics:
             deltas.insert(0, torch.bmm(rows, weights[i].mT).view_as(h) * slope)
         x = future.inputs
         for i, h, d in zip(layers, inputs, deltas, strict=True):
-            z = torch.baddbmm(affine(i, x), torch.bmm(x, h.mT) + 1.0, d, alpha=-step_size)
+            seen, bias, along = x, x.new_ones(1, 1, 1), d
+            if factors:
+                into, out, bias = (factors[f"{name}_{i}"].unsqueeze(1) for name in ("into", "out", "bias"))
+                seen, along = x * into, d * out
+            z = torch.baddbmm(affine(i, x), torch.bmm(seen, h.mT) + bias, along, alpha=-step_size)
             x = self._activated(z) if i + 1 < len(layers) else z
         return self._output_losses(x, future)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -148,17 +149,38 @@ def test_initial_parameters_come_from_the_given_generator() -> None:
 @pytest.mark.parametrize("hidden", [(), (6,), (6, 7)])
 @pytest.mark.parametrize("probabilistic", [False, True])
 @pytest.mark.parametrize("activation", ["relu", "tanh"])
+@pytest.mark.parametrize("learned", [False, True])
 def test_losses_after_a_step_are_those_of_adapted_copies_with_the_same_gradient(
-    activation: str, probabilistic: bool, hidden: tuple[int, ...]
+    activation: str, probabilistic: bool, hidden: tuple[int, ...], learned: bool
 ) -> None:
     """Two members with two windows each; the fast path has no copy of the weights for a window."""
     dynamics = Dynamics(SEEN, ACTIONS, hidden, activation, probabilistic)  # type: ignore[arg-type]
     flat, past, future = parameters(dynamics, 2).requires_grad_(), windows(), windows(size=3, seed=2)
-    fast = dynamics.losses_after_step(flat, past, future, 0.3)
+    noise = np.random.default_rng(5).normal(1.0, 0.5, (2, dynamics.rates.size))
+    rates = torch.tensor(noise).requires_grad_() if learned else None
+    fast = dynamics.losses_after_step(flat, past, future, 0.3, rates)
     copies = flat.repeat_interleave(2, dim=0)
-    slow = dynamics.losses(dynamics.adapted(copies, past, 0.3, exact=True), future)
+    each = None if rates is None else rates.repeat_interleave(2, dim=0)
+    slow = dynamics.losses(dynamics.adapted(copies, past, 0.3, each, exact=True), future)
     torch.testing.assert_close(fast, slow, rtol=1e-12, atol=1e-12)
     weights = torch.tensor([1.0, -2.0, 0.5, 3.0], dtype=torch.float64)
-    gradients = [torch.autograd.grad((weights * losses).sum(), flat)[0] for losses in (fast, slow)]
+    at = [flat] if rates is None else [flat, rates]
+    gradients = [torch.autograd.grad((weights * losses).sum(), at) for losses in (fast, slow)]
     torch.testing.assert_close(*gradients, rtol=1e-10, atol=1e-10)
     assert not torch.allclose(fast, dynamics.losses(copies, future), atol=1e-3), "the step changes the loss"
+
+
+def test_learned_step_sizes_are_products_of_numbers_of_inputs_and_outputs() -> None:
+    dynamics = Dynamics(SEEN, ACTIONS, (2,))
+    sizes = (SEEN + ACTIONS, 2, SEEN)
+    rates = torch.arange(1.0, dynamics.rates.size + 1, dtype=torch.float64).unsqueeze(0)
+    numbers, expected = iter(rates[0].tolist()), []
+    for fan_in, fan_out in pairwise(sizes):
+        into, out = ([next(numbers) for _ in range(count)] for count in (fan_in, fan_out))
+        bias = next(numbers)
+        expected += [u * v for u in into for v in out] + [bias * v for v in out]
+    assert dynamics.step_sizes(rates)[0].tolist() == expected
+    flat, data = parameters(dynamics, 1), windows(1)
+    plain = dynamics.adapted(flat, data, 0.1, exact=False) - flat
+    learned = dynamics.adapted(flat, data, 0.1, rates, exact=False) - flat
+    torch.testing.assert_close(learned, plain * torch.tensor(expected, dtype=torch.float64), rtol=1e-10, atol=1e-12)
