@@ -150,8 +150,9 @@ def test_a_short_training_beats_chance_on_withheld_classes(name: str) -> None:
 @pytest.mark.parametrize("name", BY_MODEL)
 def test_a_short_training_beats_the_pooled_network_on_sinusoids(name: str) -> None:
     family = family_of("sinusoid")
-    learner = built(name, family, hidden=(40, 40), learning_rate=2e-3)
-    trained(learner, family, 600, tasks=20)
+    sizes: dict[str, Any] = {"features": 64, "amortisation": (64, 64)} if name == "versa" else {}
+    learner = built(name, family, hidden=(40, 40), learning_rate=2e-3, **sizes)
+    trained(learner, family, 1200 if name == "versa" else 600, tasks=20)
     tasks = family.distribution.held_out(40)
     found = evaluate_shots(learner, family, tasks, Streams.for_evaluation(0, 0), shots=(0, 10)).scores.mean(axis=0)
     assert found[1] < 0.75 * found[0]
