@@ -64,11 +64,12 @@ def as_not_finite(error: BaseException) -> NotFiniteError | None:
     return None
 
 
-def remedies(config: object) -> str:
+def remedies(config: object, experience: str = "rewards") -> str:
     """Remedies after a training diverged, worded to follow "try": options of the agent, and smaller rewards.
 
     Args:
         config: The agent's settings.
+        experience: Name of the numbers that the agent learns from.
     """
     names = [name for name in vars(config) if name in ("lr", "learning_rate") or name.endswith(("_lr", "_rate"))]
     options = [f"--agent.{name.replace('_', '-')}" for name in names]
@@ -78,4 +79,4 @@ def remedies(config: object) -> str:
         option = " (--agent.reward-scale)"
     elif getattr(config, "normalise_rewards", True) is False:
         option = " (--agent.normalise-rewards)"
-    return f"{smaller}rewards that are scaled down{option}"
+    return f"{smaller}{experience} that are scaled down{option}"

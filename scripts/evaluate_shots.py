@@ -30,6 +30,7 @@ from metarl.few_shot.report import (
     write_shot_report,
 )
 from metarl.few_shot.run import FewShotRun, is_few_shot
+from metarl.finite import NotFiniteError
 from metarl.registry import find_family, is_own_code
 from metarl.report import counted, interval_json, tasks_label
 from metarl.run_config import own_agent_of, read_config
@@ -108,7 +109,7 @@ def _family(run: FewShotRun, named: str | None) -> FewShotFamily:
         )
     found = find_family(named or run.family)
     if not isinstance(found, FewShotFamily):
-        raise ValueError(f"--family: got {named!r}, a family of environments, expected a few-shot family")
+        raise ValueError(f"--family: got {named or run.family!r}, a family of environments, expected a few-shot family")
     return found.with_finite_train_set(run.training.train_tasks)
 
 
@@ -159,8 +160,13 @@ class _Evaluation:
         self, label: str, learner: FewShotLearner[Any], shots: Sequence[int], steps: Sequence[int] | None = None
     ) -> ShotResult:
         streams = Streams.for_evaluation(self.command.seed)
-        how: dict[str, Any] = {"queries": self.queries, "split": self.split, "on_progress": _progress(label)}
-        return evaluate_shots(learner, self.family, self.tasks, streams, shots=shots, steps=steps, **how)
+        how: dict[str, Any] = {"queries": self.queries, "most": self.shots[-1], "split": self.split}
+        how["on_progress"] = _progress(label)
+        try:
+            return evaluate_shots(learner, self.family, self.tasks, streams, shots=shots, steps=steps, **how)
+        except NotFiniteError as error:
+            option = "smaller --shots" if steps is None else "fewer --adapt-steps"
+            raise ValueError(f"{label}: {error}; the adaptation diverges, use {option}, or train again") from error
 
     def oracle(self, device: str) -> ShotResult:
         """Fits the oracle."""
@@ -266,7 +272,8 @@ def _print(
     digits = 3
     per = " per class" if first.score == "accuracy" else ""
     label = tasks_label(first.split)
-    print(f"{first.score} of {len(first.tasks)} {label}, {evaluation.queries} queries, mean [95 % interval over tasks]")
+    queries = f"{evaluation.queries} queries{per}"
+    print(f"{first.score} of {len(first.tasks)} {label}, {queries}, mean [95 % interval over tasks]")
     for one in contenders:
         print(one.label)
         for n, point in zip(one.over_shots.shots, score_intervals(one.over_shots), strict=True):

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from metarl.checkpoint import list_checkpoints
+from metarl.few_shot.run import FewShotRun
 from metarl.finite import NotFiniteError, remedies
 from metarl.run_config import BaseRun
 from metarl.scripts.sampling import SamplingOptions
@@ -61,5 +62,6 @@ def advice(out: Path, go_on: str) -> str:
 
 def say_that_it_blew_up(run: BaseRun, error: NotFiniteError, out: Path, go_on: str) -> None:
     """Prints one line on stderr: the numbers that are not finite, the iteration, remedies, how to resume."""
-    tried = f"in a new run try {remedies(run.agent_config)}"
+    experience = "examples" if isinstance(run, FewShotRun) else "rewards"
+    tried = f"in a new run try {remedies(run.agent_config, experience)}"
     print(f"metarl: error: {run.agent} diverged in {error}; {tried}{advice(out, go_on)}", file=sys.stderr)

@@ -46,6 +46,11 @@ class ClassTasks:
 
     def __post_init__(self) -> None:
         fewest = min(len(self.train), len(self.withheld))
+        if fewest < 2:
+            raise ValueError(
+                f"family {self.family!r}: got {len(self.train)} classes for training and {len(self.withheld)} that are "
+                "held out, expected at least 2 of each"
+            )
         if not 2 <= self.ways <= fewest:
             raise ValueError(
                 f"family {self.family!r}: got ways={self.ways}, expected 2 to {fewest}: it has {len(self.train)} "

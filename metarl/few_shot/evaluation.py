@@ -8,10 +8,12 @@ from typing import Any
 
 import numpy as np
 
+from metarl.few_shot.draws import drawn
 from metarl.few_shot.family import FewShotFamily
 from metarl.few_shot.learner import FewShotLearner
 from metarl.few_shot.scores import scores
 from metarl.few_shot.shots import Score, Shots
+from metarl.finite import NotFiniteError
 from metarl.seeding import Streams
 from metarl.types import Floats, Task
 
@@ -50,6 +52,7 @@ def evaluate_shots(
     shots: Sequence[int],
     steps: Sequence[int] | None = None,
     queries: int | None = None,
+    most: int | None = None,
     split: str = "test",
     on_progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> ShotResult:
@@ -66,12 +69,15 @@ def evaluate_shots(
         shots: Shots of each point; 0 predicts without adaptation.
         steps: Steps of adaptation of each point; by default the learner's own number at all of them.
         queries: Queries per task, or per class; by default as in training.
+        most: Shots that are drawn, so that evaluations with other numbers of shots have the same examples; by default
+            the largest number.
         split: Name of the split that the tasks belong to.
         on_progress: Called with the number of finished tasks and their total.
 
     Raises:
-        ValueError: There are no tasks, the learner was built for other examples, or the numbers of shots and steps
-            differ.
+        ValueError: There are no tasks or points, the learner was built for other examples, or there are not as many
+            numbers of shots as of steps.
+        NotFiniteError: Predictions are infinite or not a number.
     """
     if not tasks:
         raise ValueError(f"evaluate: got no tasks of {family.name!r}, expected at least one")
@@ -80,24 +86,29 @@ def evaluate_shots(
             f"evaluate: the learner was built for inputs {learner.spaces.x_shape} and {learner.spaces.y_size} outputs, "
             f"but {family.name!r} has {family.spaces.x_shape} and {family.spaces.y_size}"
         )
+    if not shots or min(shots) < 0 or (queries is not None and queries < 1):
+        raise ValueError(f"evaluate: got shots={tuple(shots)} and queries={queries}, expected shots >= 0, queries >= 1")
     if steps is not None and len(steps) != len(shots):
         raise ValueError(f"evaluate: got {len(shots)} numbers of shots and {len(steps)} of steps, expected as many")
     if steps is not None and not learner.adapts_in_steps:
         raise ValueError("evaluate: got numbers of steps, but this learner does not adapt in steps; leave them out")
     found = np.zeros((len(tasks), len(shots)))
+    largest, asked = max(*shots, most or 1), family.spaces.queries if queries is None else queries
     for start in range(0, len(tasks), TASKS_AT_ONCE):
         group = tasks[start : start + TASKS_AT_ONCE]
         rows = slice(start, start + len(group))
-        support, query = family.draw(
-            group, max(*shots, 1), family.spaces.queries if queries is None else queries, streams.next().envs
-        )
+        support, query = drawn(family, group, largest, asked, streams.next().envs)
         for k, count in enumerate(shots):
             state = learner.begin(group, 1)
             if count:
                 state = _adapted(
                     learner, state, support.first(count * family.spaces.per_shot), None if steps is None else steps[k]
                 )
-            found[rows, k] = scores(family.spaces, learner.predict(state, query.x), query.y)
+            predicted = learner.predict(state, query.x)
+            if not bool(predicted.isfinite().all()):
+                own = "" if steps is None else f" in steps={steps[k]}"
+                raise NotFiniteError(f"the predictions after adaptation to shots={count}{own} are not finite")
+            found[rows, k] = scores(family.spaces, predicted, query.y)
         on_progress(rows.stop, len(tasks))
     return ShotResult(
         family=family.name,

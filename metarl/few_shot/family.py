@@ -26,7 +26,8 @@ class FewShotFamily:
         distribution: Distribution of its tasks.
         spaces: Sizes of the examples, with the shots and queries of training.
         draw: Draws examples.
-        most_shots: Largest number of shots that can be drawn besides the queries; an oracle is fitted to them.
+        most_shots: Largest number of shots that can be drawn besides the queries, at least those of training; an oracle
+            is fitted to them.
         unit: Unit of the error, for labels; empty for none.
     """
 
@@ -37,6 +38,9 @@ class FewShotFamily:
     draw: Draw
     most_shots: int = 1000
     unit: str = ""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "most_shots", max(self.most_shots, self.spaces.shots))
 
     def with_finite_train_set(self, size: int) -> FewShotFamily:
         """The same family, its training tasks drawn from a fixed set of `size` (0: unchanged).

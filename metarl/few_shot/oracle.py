@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import torch
 
+from metarl.few_shot.draws import drawn
 from metarl.few_shot.evaluation import TASKS_AT_ONCE, ShotResult
 from metarl.few_shot.family import FewShotFamily
 from metarl.few_shot.scores import scores
@@ -45,7 +46,8 @@ def evaluate_oracle(
         family: Source of the examples.
         tasks: The tasks.
         streams: Source of all random numbers.
-        queries: Queries per task, or per class; by default as in training.
+        queries: Queries per task; by default as in training. Queries per class are at most those of training, since a
+            class may have few examples.
         hidden: Units of the hidden layers, for vectors.
         channels: Channels of the convolutional blocks, for images.
         steps: Steps of Adam.
@@ -58,12 +60,15 @@ def evaluate_oracle(
     """
     spaces, at = family.spaces, device or torch.device("cpu")
     network = Network(spaces.x_shape, hidden, spaces.y_size, channels)
+    asked_per_task = spaces.queries if queries is None else queries
+    if spaces.classification:  # a class may have no more examples than most_shots and these
+        asked_per_task = min(asked_per_task, spaces.queries)
     count = min(family.most_shots, MOST_EXAMPLES)
     found = np.zeros((len(tasks), 1))
     for start in range(0, len(tasks), TASKS_AT_ONCE):
         group = tasks[start : start + TASKS_AT_ONCE]
         own = streams.next()
-        support, query = family.draw(group, count, spaces.queries if queries is None else queries, own.envs)
+        support, query = drawn(family, group, count, asked_per_task, own.envs)
         x, y, asked = (
             torch.tensor(a, dtype=torch.float32, device=at).flatten(1, 2) for a in (support.x, support.y, query.x)
         )

@@ -156,7 +156,8 @@ SCORES = {"error": "mean squared error", "accuracy": "accuracy"}
 
 def oracle_label(oracle: ShotResult) -> str:
     """The oracle in words."""
-    return f"fitted to {oracle.shots[0]:,} shots of the task itself"
+    per = " per class" if oracle.score == "accuracy" else ""
+    return f"fitted to {oracle.shots[0]:,} shots{per} of the task itself"
 
 
 def bounds(interval: Interval, digits: int, sign: str = "") -> str:

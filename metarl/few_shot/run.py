@@ -64,6 +64,8 @@ class FewShotRun(BaseRun):
             raise ValueError(f"{run_dir}: got a run on episodes, expected one on a few-shot family")
         kind = agent_of_config(path, value, agent, LEARNERS)
         try:
+            if not isinstance(value["family"], str):
+                raise ValueError(f"family: got {value['family']!r}, expected a name")
             return cls(
                 agent=value["agent"],
                 family=value["family"],

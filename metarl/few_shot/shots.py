@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Any, Literal
 
 from metarl.types import Floats
 
@@ -23,6 +24,9 @@ class ShotSpaces:
         classification: Whether outputs are classes.
         shots: Examples to adapt to, per task, or per class of a classification (K-shot).
         queries: Examples that are predicted after adaptation, per task or per class.
+
+    Raises:
+        ValueError: A size is no whole number or too small, or inputs are neither vectors nor images.
     """
 
     x_shape: tuple[int, ...]
@@ -30,6 +34,18 @@ class ShotSpaces:
     classification: bool
     shots: int
     queries: int
+
+    def __post_init__(self) -> None:
+        given: Any = self.x_shape
+        shape = tuple(map(_whole, given)) if isinstance(given, Sequence) and not isinstance(given, str) else ()
+        if len(shape) not in (1, 3) or min(shape) < 1:
+            raise ValueError(f"spaces: got x_shape {given!r}, expected (I,), or (channels, height, width) of an image")
+        object.__setattr__(self, "x_shape", shape)
+        for name, least in (("y_size", 2 if self.classification else 1), ("shots", 1), ("queries", 1)):
+            size = _whole(value := getattr(self, name))
+            if size < least:
+                raise ValueError(f"spaces: got {name} {value!r}, expected a whole number, at least {least}")
+            object.__setattr__(self, name, size)
 
     @property
     def score(self) -> Score:
@@ -45,6 +61,14 @@ class ShotSpaces:
     def image(self) -> bool:
         """Whether an input is an image."""
         return len(self.x_shape) == 3
+
+
+def _whole(value: Any) -> int:
+    """A whole number as Python's int; 0 for any other value."""
+    try:
+        return 0 if isinstance(value, bool) else operator.index(value)
+    except TypeError:
+        return 0
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from typing import Any, cast
 import numpy as np
 
 from metarl.agent import MetaAgent
+from metarl.few_shot.draws import drawn
 from metarl.few_shot.evaluation import evaluate_shots
 from metarl.few_shot.family import FewShotFamily
 from metarl.few_shot.learner import FewShotLearner
@@ -50,7 +51,7 @@ class ShotSampler:
         spaces = self._family.spaces
         if self._queries is None:
             rng = streams.next().envs
-            shots, self._queries = self._family.draw(self._tasks, spaces.shots, spaces.queries, rng)
+            shots, self._queries = drawn(self._family, self._tasks, spaces.shots, spaces.queries, rng)
         else:
             shots, self._queries = self._queries, None
         found = float(np.mean(scores(spaces, actor.predict(state, shots.x), shots.y)))

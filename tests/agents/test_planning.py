@@ -175,9 +175,11 @@ def test_the_model_that_plans_is_the_one_adapted_from_the_learned_parameters() -
     before, after = (torch.tensor(observations[None, rows], dtype=torch.float32) for rows in (slice(2), slice(1, 3)))
     scaled = torch.tensor(actions[None] / 0.5, dtype=torch.float32)
     data = Windows(torch.cat([scales.inputs(before), scaled], dim=-1), scales.targets(before, after), torch.ones(1, 2))
-    expected = agent.dynamics.adapted(agent.parameters.detach(), data, 0.1 * 2 / 3, exact=False)  # 2 of 3 transitions
+    model, rates = agent.parameters.detach().split([agent.dynamics.networks.layout.size, agent.dynamics.rates.size], 1)
+    assert not torch.allclose(rates, torch.ones_like(rates), atol=1e-3), "factors on the step size are learned"
+    expected = agent.dynamics.adapted(model, data, 0.1 * 2 / 3, rates, exact=False)  # 2 of 3 transitions
     assert torch.allclose(agent.models(state)[0], expected, atol=1e-6)
-    assert not torch.allclose(expected, agent.parameters.detach(), atol=1e-4)
+    assert not torch.allclose(expected, model, atol=1e-4)
 
 
 def test_each_environment_has_its_own_model_and_plan() -> None:
@@ -188,7 +190,7 @@ def test_each_environment_has_its_own_model_and_plan() -> None:
     envs.set_tasks(tasks)
     _, state = collect(envs, agent, agent.begin(tasks, 2), Streams(0))
     models = agent.models(state)
-    assert models.shape == (6, 1, agent.parameters.shape[1])
+    assert models.shape == (6, 1, agent.dynamics.networks.layout.size)
     assert len({tuple(row) for row in models.flatten(1).tolist()}) == 6
     for m in range(3):
         part = agent.models(state.tasks(slice(m, m + 1)))

@@ -13,7 +13,7 @@ import metarl
 from metarl.few_shot.run import FewShotRun
 from metarl.storage import read_tensors
 
-SMALL = ("--tasks", "4", "--eval-every", "0", "--checkpoint-every", "2", "--track", "none")
+SMALL = ("--tasks", "4", "--eval-every", "0", "--checkpoint-every", "2", "--track", "none", "--agent.no-anneal")
 TRAIN = ("train", "maml", "sinusoid", *SMALL)
 
 
