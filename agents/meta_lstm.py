@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from metarl.config import Units
+from metarl.config import NonNegative, Units
 from metarl.learning.gradient.autograd_adaptation import RuleAgent, RuleAgentConfig
 from metarl.learning.rules.base import RuleSize
 from metarl.learning.rules.lstm import LstmRule
@@ -20,6 +20,8 @@ from metarl.types import Spaces
 class MetaLstmConfig(RuleAgentConfig):
     """Settings of the LSTM meta-learner."""
 
+    inner_lr: NonNegative = 0.1
+    """Without effect: the LSTM gives the step size of every parameter."""
     rule_units: Units = 20
     """Units of the LSTM of every coordinate; 20 in the paper."""
 

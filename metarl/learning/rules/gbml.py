@@ -44,7 +44,7 @@ class LearnedDirection:
     """
 
     def __init__(self, step_size: float, statistics: int = 0, units: int = 20) -> None:
-        self.step_size, self.units = step_size, units
+        self.step_size, self.units, self.statistics = step_size, units, statistics
         task_inputs = TASK_INPUTS + statistics
         self._fans = COORDINATE_INPUTS + task_inputs + units
         self.layout = Layout(
@@ -74,7 +74,16 @@ class LearnedDirection:
         return ()
 
     def step(self, own: Tensor, parameters: Tensor, evidence: Evidence, memory: tuple[()]) -> tuple[Tensor, tuple[()]]:
-        """See `UpdateRule.step`."""
+        """See `UpdateRule.step`.
+
+        Raises:
+            ValueError: There are more or fewer statistics than the rule was made for.
+        """
+        if (given := evidence.statistics.shape[1]) != self.statistics:
+            raise ValueError(
+                f"statistics: got {given} numbers about the data, expected {self.statistics}, as the rule was made; "
+                "its argument `statistics` sets how many"
+            )
         m, gradient = len(parameters), evidence.gradient
         weights = {name: t.expand(m, *t.shape[1:]) for name, t in self.layout.split(own.unsqueeze(0)).items()}
         size = (gradient.square().mean(dim=1, keepdim=True) + FLOOR**2).sqrt()  # [M, 1]

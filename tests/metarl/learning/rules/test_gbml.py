@@ -77,3 +77,10 @@ def test_a_gradient_of_zero_has_no_step_and_finite_derivatives(rule, parameters:
     torch.testing.assert_close(after, parameters, rtol=0.0, atol=1e-7)
     (found,) = torch.autograd.grad(after.sum(), gradient)
     assert found.isfinite().all()
+
+
+def test_other_numbers_about_the_data_than_it_was_made_for_are_refused(evidence: Evidence, parameters: Tensor) -> None:
+    rule = LearnedDirection(0.1, S + 1, H)
+    own = rule.initial(parameters[0], np.random.default_rng(0))
+    with pytest.raises(ValueError, match=r"statistics: got 2 numbers about the data, expected 3"):
+        rule.step(own, parameters, evidence, ())
