@@ -43,7 +43,10 @@ if __name__ == "__main__":
 """Calls the installed command once per line, each in a process of its own that shares the imports."""
 TINY = ("--tasks", "3", "--episodes", "2", "--horizon", "12", "--eval-every", "2", "--eval-tasks", "3")
 OFF_POLICY = ("--agent.gradient-steps", "2", "--agent.warmup-iterations", "1", "--agent.hidden", "8", "8")
+PLANNER = ("--tasks", "2", "--episodes", "1", "--horizon", "70", "--eval-every", "0", "--agent.gradient-steps", "2")
+PLANNER += ("--agent.candidates", "5", "--agent.elites", "2", "--agent.rounds", "1", "--agent.hidden", "8", "8")
 FEW = ("--tasks", "4", "--episodes", "2")
+FEW_SHOT = ("--tasks", "3", "--eval-every", "2", "--eval-tasks", "3", "--iterations", "3")
 
 
 def blocks(page: Path, language: str) -> list[str]:
@@ -57,7 +60,9 @@ def quickened(line: str) -> list[str]:
     if command == "train" and rest[1].startswith("skills"):
         words.append("--help")  # recording the skills takes minutes
     elif command == "train" and rest[1].partition(":")[0] in names(FEW_SHOT_FAMILIES):
-        words += ["--tasks", "3", "--eval-every", "2", "--eval-tasks", "3", "--iterations", "3"]
+        words += FEW_SHOT
+    elif command == "train" and rest[0] in ("mb-mpc", "grbal", "rebal"):
+        words += [*PLANNER, "--iterations", "2"]
     elif command == "train" and "--help" not in rest:
         words += [*TINY, "--iterations", "4" if "--resume" in rest else "3"]
         words += OFF_POLICY if rest[0] in ("pearl", "recurrent-sac") else ()
@@ -111,9 +116,17 @@ def type_lines(tmp_path: Path, folder: Path, bare: dict[str, str]) -> Callable[[
 
 
 def typed(page: Path) -> list[list[str]]:
-    """Every line of a page's shell blocks, quickened."""
+    """Every line of a page's shell blocks, quickened; not those that need a download."""
     lines = [line for block in blocks(page, "sh") for line in block.strip().splitlines()]
-    return [quickened(line) for line in lines if not line.startswith("#")]
+    words = [quickened(line) for line in lines if not line.startswith("#") and "omniglot:" not in line]
+    few_shot = {line[-1 - len(FEW_SHOT)]: line for line in words if line[-len(FEW_SHOT) :] == list(FEW_SHOT)}
+    untrained = {word for line in words if line[1] == "train" and line[-1] == "--help" for word in line}
+    for line in words:
+        if line[1] == "evaluate" and line[2] in few_shot:
+            line[line.index("--episodes") :] = ["--no-oracle"]
+        elif line[1] == "evaluate" and line[2] in untrained:
+            line[2:] = ["--help"]
+    return words
 
 
 def test_every_line_that_one_types_is_in_a_shell_block() -> None:
@@ -151,11 +164,13 @@ def test_the_page_on_environments_of_ones_own(type_lines, folder: Path) -> None:
 
 
 AGENT_PAGES = ("fomaml", "maml-trpo", "meta-sgd", "pearl", "promp", "recurrent-sac", "references", "reptile", "rl2")
-AGENT_PAGES += ("varibad", "memory", "meta-lstm", "gbml", "meta-networks")
+AGENT_PAGES += ("varibad", "memory", "meta-lstm", "gbml", "meta-networks", "planning")
+FEW_SHOT_PAGES = ("few-shot", "few-shot-families", "maml", "matching", "prototypical", "versa", "amortised-maml")
+FEW_SHOT_PAGES += ("neural-process",)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("page", AGENT_PAGES)
+@pytest.mark.parametrize("page", [*AGENT_PAGES, *FEW_SHOT_PAGES])
 def test_the_pages_of_agents(type_lines, page: str) -> None:
     type_lines(typed(ROOT / "docs" / f"{page}.md"))
 
@@ -173,4 +188,4 @@ def test_the_readme_on_meta_world(type_lines) -> None:
 def test_all_pages_with_lines_to_type_are_tried() -> None:
     pages = {page.stem for page in (ROOT / "docs").glob("*.md") if blocks(page, "sh")}
     by_hand = {"robot-packages", "cluster"}  # packages that want an environment of their own; several machines
-    assert pages <= {*AGENT_PAGES, "custom-environments", "workers", *by_hand}
+    assert pages <= {*AGENT_PAGES, *FEW_SHOT_PAGES, "custom-environments", "workers", *by_hand}
