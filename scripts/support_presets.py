@@ -10,6 +10,7 @@ SKILLS = {"iterations": 500, "tasks": 20, "eval_every": 100, "checkpoint_every":
 ROBOTS = {"iterations": 1500, "tasks": 20, "eval_every": 500, "checkpoint_every": 500}
 BY_LIMBS = "sizes and step sizes by training limbs left out in turn, own runs with seed 0"
 WIDE = {"hidden": (128, 128)}
+CORRECTED = {"residuals": True, "shuffled": 0.5}
 FALLING = {"learning_rate": 2e-3, "anneal": True}
 
 SUPPORT_PRESETS: PresetTable = {
@@ -37,9 +38,9 @@ SUPPORT_PRESETS: PresetTable = {
         agent={"learning_rate": 3e-3, "anneal": True, "inner_lr": 0.01, "inner_clip": 30.0},
         source=OWN,
     ),
-    ("versa", "robot-dynamics"): Preset(training=ROBOTS, agent={**WIDE, **FALLING, "residuals": True}, source=BY_LIMBS),
+    ("versa", "robot-dynamics"): Preset(training=ROBOTS, agent={**WIDE, **FALLING, **CORRECTED}, source=BY_LIMBS),
     ("neural-process", "robot-dynamics"): Preset(
-        training=ROBOTS, agent={**WIDE, **FALLING, "residuals": True}, source=BY_LIMBS
+        training=ROBOTS, agent={**WIDE, **FALLING, **CORRECTED}, source=BY_LIMBS
     ),
     ("amortised-maml", "robot-dynamics"): Preset(
         training={**ROBOTS, "iterations": 1000},
@@ -48,9 +49,12 @@ SUPPORT_PRESETS: PresetTable = {
             "hidden": (64, 64),
             "inner_steps": 5,
             "samples": 1,
+            "prediction_samples": 4,
             "inner_lr": 0.2,
             "initial_std": 0.005,
             "kl_weight": 1e-5,
+            "shuffled": 0.5,
+            "vary_shots": False,
         },
         source=BY_LIMBS,
     ),
