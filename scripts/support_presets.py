@@ -56,7 +56,7 @@ SUPPORT_PRESETS: PresetTable = {
             "shuffled": 0.5,
             "vary_shots": False,
         },
-        source="step size by a training limb left out; shuffled, vary_shots as for versa, untuned; own runs with seed 0",
+        source="step size by a training limb left out; shuffled as for versa; own runs with seed 0",
     ),
 }
 """Presets by learner and family."""

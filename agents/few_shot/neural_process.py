@@ -157,7 +157,8 @@ class NeuralProcess(Learner[NeuralProcessConfig, Summary]):
         assert self.coefficients is not None
         _, decoder, coefficients = self._split(parameters)[:3]
         decoded = self.decoder.shared(decoder, features)
-        mean, raw, basis = decoded.split([self.spaces.y_size, self.spaces.y_size, self.config.encoding], dim=-1)
+        sizes = [self.spaces.y_size, self.spaces.y_size, self.config.encoding]
+        mean, raw, basis = torch.split(decoded, sizes, dim=-1)
         found = self.coefficients.shared(coefficients, state.shrunk_means)  # [M, O, encoding + 2]
         change, deviation = functional.pad(basis, (0, 1), value=1.0) @ found[..., :-1].mT, found[..., -1].unsqueeze(1)
         return torch.cat([mean + change, raw + deviation], dim=-1)

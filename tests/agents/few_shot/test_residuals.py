@@ -22,7 +22,7 @@ from metarl.types import MetaBatch, Task
 REAL = ShotSpaces((3,), 2, classification=False, shots=4, queries=5)
 IMAGES = ShotSpaces((1, 8, 8), 2, classification=False, shots=2, queries=2)
 CLASSES = ShotSpaces((3,), 2, classification=True, shots=4, queries=5)
-CONFIGS = {
+CONFIGS: dict[str, Any] = {
     "versa": VersaConfig(hidden=(7,), features=4, amortisation=(6,), channels=3, residuals=True, learning_rate=3e-3),
     "neural-process": NeuralProcessConfig(
         hidden=(7,), encoding=4, features=5, channels=3, residuals=True, learning_rate=3e-3
