@@ -20,7 +20,13 @@ from metarl.few_shot.shots import ShotSpaces
 from metarl.learning.few_shot.base import Examples, Learner, LearnerConfig
 from metarl.learning.few_shot.losses import losses
 from metarl.learning.few_shot.networks import Network
-from metarl.learning.few_shot.supports import Summary, networks_memory, shuffled_inputs, some_shots
+from metarl.learning.few_shot.supports import (
+    Summary,
+    networks_memory,
+    shuffled_inputs,
+    some_shots,
+    zero_at_first,
+)
 from metarl.memory import Need, RunSize
 
 
@@ -36,6 +42,8 @@ class NeuralProcessConfig(LearnerConfig):
     """Size of the features of an image; vectors are taken as they are."""
     shuffled: UnitInterval = 0.0
     """Probability that one input of a training task is shuffled among its examples; for few training tasks."""
+    residuals: bool = False
+    """For a regression, correct a learned prediction, each output by its own residuals; for few training tasks."""
     least_std: Positive = 0.1
     """Smallest predicted standard deviation of a regression, in units of the outputs."""
 
@@ -58,25 +66,36 @@ def groups_of(spaces: ShotSpaces) -> int:
 
 
 def networks_of(config: NeuralProcessConfig, spaces: ShotSpaces) -> tuple[Network, ...]:
-    """Encoder, decoder, and features of images."""
-    features = config.features if spaces.image else spaces.x_shape[0]
+    """Encoder, decoder, coefficients of a regression with residuals, and features of images."""
+    features, encoding = config.features if spaces.image else spaces.x_shape[0], config.encoding
     hidden, outputs = tuple(config.hidden), spaces.y_size * (1 if spaces.classification else 2)
-    encoder = Network((features + spaces.y_size,), hidden, config.encoding)
-    decoder = Network((features + groups_of(spaces) * config.encoding,), hidden, outputs)
-    if not spaces.image:
-        return encoder, decoder
-    return encoder, decoder, Network(spaces.x_shape, (), config.features, config.channels)
+    if config.residuals and not spaces.classification:
+        networks = [
+            Network((features,), hidden, encoding),
+            Network((features,), hidden, outputs + encoding),
+            Network((encoding + 1,), hidden, encoding + 2),
+        ]
+    else:
+        networks = [
+            Network((features + spaces.y_size,), hidden, encoding),
+            Network((features + groups_of(spaces) * encoding,), hidden, outputs),
+        ]
+    images = [Network(spaces.x_shape, (), config.features, config.channels)] if spaces.image else []
+    return (*networks, *images)
 
 
 class NeuralProcess(Learner[NeuralProcessConfig, Summary]):
     """The process as a `metarl.few_shot.learner.FewShotLearner`; the state has sums of encodings.
 
-    A regression has one mean encoding, of all examples; a classification has one of each class (section 4.3).
+    A regression has one mean encoding, of all examples; a classification has one of each class (section 4.3). With
+    `residuals`, each output of a regression has a mean of residual times encoding.
 
     Attributes:
         images: Features of images; None for vectors.
-        encoder: Encoding of an example from features and output.
-        decoder: Mean and standard deviation, or logits, from features and mean encodings.
+        encoder: Encoding of an example from features and output; for residuals, from features.
+        decoder: Mean and standard deviation, or logits, from features and mean encodings. For residuals, predictions
+            without a support and what corrects them, from features.
+        coefficients: Coefficients of the correction from the mean of an output; None without residuals.
     """
 
     Config: ClassVar[type] = NeuralProcessConfig
@@ -85,9 +104,11 @@ class NeuralProcess(Learner[NeuralProcessConfig, Summary]):
     def __init__(
         self, config: NeuralProcessConfig, spaces: ShotSpaces, *, device: torch.device, rng: np.random.Generator
     ) -> None:
-        self.encoder, self.decoder, *images = networks_of(config, spaces)
-        self.images = images[0] if images else None
-        self._sizes = [network.size for network in networks_of(config, spaces)]
+        networks = networks_of(config, spaces)
+        self.encoder, self.decoder = networks[:2]
+        self.coefficients = networks[2] if config.residuals and not spaces.classification else None
+        self.images = networks[-1] if spaces.image else None
+        self._sizes = [network.size for network in networks]
         super().__init__(config, spaces, device=device, rng=rng)
 
     @classmethod
@@ -96,20 +117,29 @@ class NeuralProcess(Learner[NeuralProcessConfig, Summary]):
         return networks_memory(networks_of(config, spaces), spaces, size)
 
     def _initial(self, rng: np.random.Generator) -> Tensor:
-        return torch.cat([network.initial(rng) for network in networks_of(self.config, self.spaces)])
+        networks = networks_of(self.config, self.spaces)
+        zero = None if self.coefficients is None else 2
+        return torch.cat([(zero_at_first if i == zero else Network.initial)(n, rng) for i, n in enumerate(networks)])
 
     def _split(self, parameters: Tensor) -> tuple[Tensor, ...]:
-        """Parameters of encoder, decoder, and the features of images."""
+        """Parameters of encoder, decoder, coefficients, and the features of images."""
         return torch.split(parameters, self._sizes)
 
     def _features(self, parameters: Tensor, x: Tensor) -> Tensor:
         """Features of images `[M, B, features]`; vectors as they are."""
-        return self.images.shared(self._split(parameters)[2], x) if self.images else x
+        return self.images.shared(self._split(parameters)[-1], x) if self.images else x
 
     def _fresh(self, parameters: Tensor, tasks: int) -> Summary:
+        if self.coefficients is not None:
+            return Summary.fresh(parameters, tasks, self.spaces.y_size, self.config.encoding + 1)
         return Summary.fresh(parameters, tasks, groups_of(self.spaces), self.config.encoding)
 
     def _adapted(self, parameters: Tensor, state: Summary, support: Examples, *, exact: bool) -> Summary:
+        if self.coefficients is not None:
+            features = self._features(parameters, support.x)
+            encoder, decoder = self._split(parameters)[:2]
+            predicted = self.decoder.shared(decoder, features)[..., : self.spaces.y_size]
+            return state.plus_residuals(self.encoder.shared(encoder, features), support.y - predicted)
         pairs = torch.cat([self._features(parameters, support.x), support.y], dim=-1)
         encodings = self.encoder.shared(self._split(parameters)[0], pairs)
         return state.plus(encodings, support.y if self.spaces.classification else None)
@@ -117,8 +147,21 @@ class NeuralProcess(Learner[NeuralProcessConfig, Summary]):
     def _decoded(self, parameters: Tensor, state: Summary, x: Tensor) -> Tensor:
         """Outputs of the decoder, `[M, B, O]`, or `[M, B, 2 O]` for a regression."""
         features = self._features(parameters, x)
+        if self.coefficients is not None:
+            return self._corrected(parameters, state, features)
         encodings = state.means.flatten(1).unsqueeze(1).expand(-1, x.shape[1], -1)
         return self.decoder.shared(self._split(parameters)[1], torch.cat([features, encodings], dim=-1))
+
+    def _corrected(self, parameters: Tensor, state: Summary, features: Tensor) -> Tensor:
+        """Predictions without a support plus corrections by the residuals, `[M, B, 2 O]`."""
+        assert self.coefficients is not None
+        _, decoder, coefficients = self._split(parameters)[:3]
+        decoded = self.decoder.shared(decoder, features)
+        sizes = [self.spaces.y_size, self.spaces.y_size, self.config.encoding]
+        mean, raw, basis = torch.split(decoded, sizes, dim=-1)
+        found = self.coefficients.shared(coefficients, state.shrunk_means)  # [M, O, encoding + 2]
+        change, deviation = functional.pad(basis, (0, 1), value=1.0) @ found[..., :-1].mT, found[..., -1].unsqueeze(1)
+        return torch.cat([mean + change, raw + deviation], dim=-1)
 
     def _outputs(self, parameters: Tensor, state: Summary, x: Tensor) -> Tensor:
         decoded = self._decoded(parameters, state, x)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from metarl.few_shot.shots import ShotSpaces
 from metarl.learning.device.gpu import send
@@ -17,6 +18,9 @@ from metarl.memory import FLOAT, LEARNED, Need, RunSize
 
 NEVER = -1e30
 """Logit of a class without examples: its probability is 0, and no gradient becomes NaN."""
+
+ZEROS = 4.0
+"""Encodings of zero in a mean over residuals, so that a single example, mostly noise, changes little."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +59,21 @@ class Summary:
         if groups is None:
             groups = encodings.new_ones(*encodings.shape[:2], 1)
         return Summary(self.sums + groups.mT @ encodings, self.counts + groups.sum(dim=1))
+
+    def plus_residuals(self, encodings: Tensor, residuals: Tensor) -> Summary:
+        """The summary of a regression with more examples, one group of each output: sums of `[e, 1] r_o`.
+
+        Args:
+            encodings: `e`, `[M, B, Z - 1]`.
+            residuals: `r`, outputs minus predictions, `[M, B, G]`.
+        """
+        e = functional.pad(encodings, (0, 1), value=1.0)
+        return Summary(self.sums + residuals.mT @ e, self.counts + encodings.shape[1])
+
+    @property
+    def shrunk_means(self) -> Tensor:
+        """Mean encoding of each group and of `ZEROS` encodings of zero, `[M, G, Z]`."""
+        return self.sums / (self.counts + ZEROS).unsqueeze(-1)
 
     @property
     def means(self) -> Tensor:
@@ -120,6 +139,13 @@ def shuffled_inputs(
     places = torch.arange(examples, device=x.device).expand(tasks, -1)
     x = x.index_put((rows, places, components), x[rows, send(order, x.device), components])
     return Examples(x[:, :count], support.y), Examples(x[:, count:], queries.y)
+
+
+def zero_at_first(network: Network, rng: np.random.Generator) -> Tensor:
+    """Initial parameters of a network whose outputs are 0 at first, `[P]`."""
+    parameters = network.initial(rng)
+    parameters[-(network.features + 1) * network.outputs :] = 0.0
+    return parameters
 
 
 def networks_memory(networks: Sequence[Network], spaces: ShotSpaces, size: RunSize) -> list[Need]:
