@@ -14,8 +14,7 @@ SINUSOID: dict[str, Any] = {"iterations": 4000, "tasks": 25, "eval_every": 500, 
 SMALL_SINUSOID = {**SINUSOID, "iterations": 3000, "tasks": 10}
 OUTER: dict[str, Any] = {"learning_rate": 3e-3, "anneal": True}
 TWO_STEPS = {**OUTER, "inner_steps": 2}
-ROBOTS: dict[str, Any] = {"iterations": 1000, "tasks": 20, "eval_every": 100, "checkpoint_every": 100}
-LONG_ROBOTS = {**ROBOTS, "iterations": 2000}
+ROBOTS: dict[str, Any] = {"iterations": 2000, "tasks": 20, "eval_every": 100, "checkpoint_every": 100}
 SMALL_ROBOTS = {**ROBOTS, "iterations": 3000, "tasks": 10}
 FIVE_STEPS = {**OUTER, "hidden": (128, 128), "inner_lr": 0.1, "inner_steps": 5}
 OF_ROBOTS = "own runs with seed 0 on half-cheetah-crippled, judged on training limbs"
@@ -47,7 +46,7 @@ GRADIENT_PRESETS: PresetTable = {
     ("maml", "robot-dynamics"): Preset(training=ROBOTS, agent=FIVE_STEPS, source=OF_ROBOTS),
     ("fomaml", "robot-dynamics"): Preset(training=ROBOTS, agent=FIVE_STEPS, source=OF_ROBOTS),
     ("reptile", "robot-dynamics"): Preset(
-        training=LONG_ROBOTS, agent={"hidden": (128, 128), "anneal": True, "inner_lr": 0.2}, source=OF_ROBOTS
+        training=ROBOTS, agent={"hidden": (128, 128), "anneal": True, "inner_lr": 0.1}, source=OF_ROBOTS
     ),
     ("meta-sgd", "robot-dynamics"): Preset(
         training=ROBOTS, agent={**FIVE_STEPS, "inner_steps": 3, "learning_rate": 2e-3}, source=OF_ROBOTS
@@ -62,6 +61,10 @@ GRADIENT_PRESETS: PresetTable = {
         agent={**OUTER, "hidden": (64, 64), "inner_steps": 3, "inner_lr": 0.1, "rule_units": 5},
         source=f"{OF_ROBOTS}; a small rule and network for minutes on one core",
     ),
-    ("pooled", "robot-dynamics"): Preset(training=LONG_ROBOTS, agent=FIVE_STEPS, source=OF_ROBOTS),
+    ("pooled", "robot-dynamics"): Preset(
+        training=ROBOTS,
+        agent={**FIVE_STEPS, "inner_lr": 0.05},
+        source=f"{OF_ROBOTS}; inner step size of the evaluation",
+    ),
 }
 """Presets by learner and family."""
