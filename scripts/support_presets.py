@@ -8,7 +8,7 @@ OWN = "sizes and step sizes by the tuning tasks, own runs with seed 0"
 SINUSOID = {"iterations": 10_000, "tasks": 25, "eval_every": 500, "checkpoint_every": 500}
 SKILLS = {"iterations": 500, "tasks": 20, "eval_every": 100, "checkpoint_every": 100}
 ROBOTS = {"iterations": 1500, "tasks": 20, "eval_every": 500, "checkpoint_every": 500}
-BY_LIMBS = "sizes and step sizes by training limbs left out in turn, own runs with seed 0"
+BY_LIMBS = "sizes and step sizes by one or two training limbs left out, own runs with seed 0"
 WIDE = {"hidden": (128, 128)}
 CORRECTED = {"residuals": True, "shuffled": 0.5}
 FALLING = {"learning_rate": 2e-3, "anneal": True}
@@ -56,7 +56,7 @@ SUPPORT_PRESETS: PresetTable = {
             "shuffled": 0.5,
             "vary_shots": False,
         },
-        source="step size by a training limb left out; shuffled as for versa; own runs with seed 0",
+        source="step size by a training limb left out; shuffled as for versa, all shots: not tuned; own runs, seed 0",
     ),
 }
 """Presets by learner and family."""
