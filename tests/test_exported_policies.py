@@ -138,7 +138,7 @@ def test_numpy_alone_predicts_as_the_models(
         scaled.expand(len(models), 1, -1),
         agent.scales(),
     )
-    assert read.predict(seen, action) == pytest.approx(found[:, 0].numpy(), abs=1e-5)
+    assert read.predict(seen, action) == pytest.approx(found[:, 0].numpy(), rel=1e-6, abs=1e-5)
 
 
 HYPERNETWORK: dict[str, Any] = {"head": "hypernetwork"}

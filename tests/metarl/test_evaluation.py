@@ -272,8 +272,11 @@ def test_a_paired_difference_is_sharp_where_tasks_differ_more_than_adaptation_br
     assert 4 < difference.low < 5 < difference.high < 6
     other = result(difficulty + rng.standard_normal((30, 2, 4)))
     between = difference_between(one, other)
-    assert 4 < between.low < 5 < between.high < 6
-    assert between.mean == pytest.approx((one.returns[:, -1] - other.returns[:, -1]).mean())
+    differences = (one.returns[:, -1] - other.returns[:, -1]).mean(axis=1)  # one for each task
+    assert between.mean == pytest.approx(differences.mean())
+    expected = mean_intervals(differences[:, None])[0]
+    assert (between.low, between.high) == pytest.approx((expected.low, expected.high))
+    assert 4 < between.low < between.high < 6, "sharp: difficulties of tasks cancel"
 
 
 def test_a_single_task_and_a_single_point_have_no_interval_and_no_difference() -> None:

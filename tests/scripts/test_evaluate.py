@@ -25,6 +25,7 @@ def test_the_json_has_the_promised_keys_and_the_numbers_of_the_file(run_metarl, 
     value = evaluate(run_metarl, trained_run, "--tasks", "5")
     assert set(value) == {
         "agent", "family", "split", "tasks", "iteration", "env_steps", "curve", "differences", "versions", "actions",
+        "differences_to_references",
         "first_point", "protocol", "end_at_success", "share_of_gap", "diverged_episodes", "reward_version", "notes",
     }  # fmt: skip
     assert (value["actions"], value["first_point"], value["diverged_episodes"]) == ("sample", "before adaptation", 0)

@@ -65,6 +65,7 @@ def test_a_diverged_training_keeps_its_checkpoint_and_an_evaluation_says_why_it_
 ) -> None:
     out = tmp_path / "run"
     words = ("--agent.learning-rate", "1e3", "--agent.inner-lr", "100", "--agent.gradient-clip", "0")
+    words += ("--agent.inner-steps", "1", "--agent.no-anneal")
     code, _, err = run_metarl("train", "maml", "sinusoid", *SMALL, *words, "--checkpoint-every", "1", "--out", out)
     assert code == 2
     assert "maml diverged in iteration" in error_of(err)

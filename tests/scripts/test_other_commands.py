@@ -7,7 +7,9 @@ import pytest
 
 import metarl
 from metarl.envs.metaworld.families import BenchmarkTasks
-from metarl.registry import FAMILIES, agent_class, make_family, names
+from metarl.few_shot.run import ShotsTrainConfig
+from metarl.presets import settings_from_preset
+from metarl.registry import FAMILIES, FEW_SHOT_FAMILIES, LEARNERS, agent_class, make_family, names
 from metarl.scripts.presets import META_WORLD_STEPS, PRESETS, PUBLISHED, default_settings
 from metarl.tasks import DiscreteTasks
 
@@ -43,6 +45,12 @@ def test_list_names_agents_families_and_presets(run_metarl) -> None:
 
 @pytest.mark.parametrize(("agent", "family"), list(PRESETS))
 def test_presets_name_what_exists_and_their_source(agent: str, family: str) -> None:
+    if family in names(FEW_SHOT_FAMILIES):
+        kind = agent_class(agent, LEARNERS)
+        _, config = settings_from_preset(agent, family, "default", kind, ShotsTrainConfig)
+        assert isinstance(config, kind.Config)
+        assert PRESETS[agent, family].source
+        return
     assert make_family(family).name == family
     training, config = default_settings(agent, family)
     assert isinstance(config, agent_class(agent).Config)
