@@ -130,7 +130,7 @@ def test_eigenvalues_start_as_those_of_small_blocks(units: int) -> None:
 
 
 def test_step_sizes_are_log_uniform_at_the_start() -> None:
-    steps = np.exp(S5Layer(600, np.random.default_rng(0)).log_step.detach().double().numpy())
+    steps = np.exp(S5Layer(2000, np.random.default_rng(0)).log_step.detach().double().numpy())
     assert 1e-3 <= steps.min() < 1.1e-3
     assert 0.09 < steps.max() <= 0.1 + 1e-8
     assert np.median(steps) == pytest.approx(1e-2, rel=0.15)
