@@ -8,28 +8,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from metarl.config import Positive, Units
-from metarl.few_shot.shots import ShotSpaces
-from metarl.learning.few_shot.base import Examples, Learner, LearnerConfig
-from metarl.learning.few_shot.losses import losses
-from metarl.learning.few_shot.networks import Network
-from metarl.learning.few_shot.supports import NEVER, check_classification, networks_memory
-from metarl.memory import Need, RunSize
+from metarl.config import Positive
+from metarl.learning.few_shot.base import Examples
+from metarl.learning.few_shot.metric import MetricConfig, MetricLearner
+from metarl.learning.few_shot.supports import NEVER
 
 
 @dataclass(frozen=True, kw_only=True)
-class MatchingConfig(LearnerConfig):
+class MatchingConfig(MetricConfig):
     """Settings of matching networks."""
 
-    embedding: Units = 64
-    """Size of an embedding."""
     temperature: Positive = 0.1
     """Number that divides the cosines in the attention; 1 in the paper, usually 0.05 to 1."""
 
@@ -75,31 +69,12 @@ def log_probabilities(cosines: Tensor, labels: Tensor, temperature: float) -> Te
     return torch.logsumexp(scores, dim=2)
 
 
-def network_of(config: MatchingConfig, spaces: ShotSpaces) -> Network:
-    """The network of the embedding."""
-    return Network(spaces.x_shape, tuple(config.hidden), config.embedding, config.channels)
-
-
-class Matching(Learner[MatchingConfig, Remembered]):
+class Matching(MetricLearner[MatchingConfig, Remembered]):
     """Matching networks as a `metarl.few_shot.learner.FewShotLearner`; the state is the embedded support."""
 
+    name = "matching"
     Config: ClassVar[type] = MatchingConfig
     summary: ClassVar[str] = "classes by attention over the support, by cosine (Vinyals et al. 2016)"
-
-    def __init__(
-        self, config: MatchingConfig, spaces: ShotSpaces, *, device: torch.device, rng: np.random.Generator
-    ) -> None:
-        check_classification("matching", spaces)
-        self.network = network_of(config, spaces)
-        super().__init__(config, spaces, device=device, rng=rng)
-
-    @classmethod
-    def memory_needed(cls, config: Any, spaces: Any, size: RunSize) -> list[Need]:
-        """Memory of the networks and of their outputs."""
-        return networks_memory([network_of(config, spaces)], spaces, size)
-
-    def _initial(self, rng: np.random.Generator) -> Tensor:
-        return self.network.initial(rng)
 
     def _embedded(self, parameters: Tensor, x: Tensor) -> Tensor:
         """Embeddings of length 1, `[M, B, Z]`."""
@@ -116,7 +91,3 @@ class Matching(Learner[MatchingConfig, Remembered]):
     def _outputs(self, parameters: Tensor, state: Remembered, x: Tensor) -> Tensor:
         cosines = self._embedded(parameters, x) @ state.embeddings.mT
         return log_probabilities(cosines, state.labels, self.config.temperature)
-
-    def _loss(self, parameters: Tensor, support: Examples, queries: Examples) -> Tensor:
-        state = self._adapted(parameters, self._fresh(parameters, len(support.x)), support, exact=True)
-        return losses(self.spaces, self._outputs(parameters, state, queries.x), queries.y).mean()

@@ -7,27 +7,19 @@ Snell et al. 2017, "Prototypical Networks for Few-shot Learning" (arXiv:1703.051
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from metarl.config import Units
-from metarl.few_shot.shots import ShotSpaces
-from metarl.learning.few_shot.base import Examples, Learner, LearnerConfig
-from metarl.learning.few_shot.losses import losses
-from metarl.learning.few_shot.networks import Network
-from metarl.learning.few_shot.supports import Summary, check_classification, networks_memory
-from metarl.memory import Need, RunSize
+from metarl.learning.few_shot.base import Examples
+from metarl.learning.few_shot.metric import MetricConfig, MetricLearner
+from metarl.learning.few_shot.supports import Summary
 
 
 @dataclass(frozen=True, kw_only=True)
-class PrototypicalConfig(LearnerConfig):
+class PrototypicalConfig(MetricConfig):
     """Settings of prototypical networks."""
-
-    embedding: Units = 64
-    """Size of an embedding."""
 
 
 def negative_distances(embeddings: Tensor, prototypes: Tensor) -> Tensor:
@@ -44,31 +36,12 @@ def negative_distances(embeddings: Tensor, prototypes: Tensor) -> Tensor:
     return products - embeddings.square().sum(dim=-1, keepdim=True)
 
 
-def network_of(config: PrototypicalConfig, spaces: ShotSpaces) -> Network:
-    """The network of the embedding."""
-    return Network(spaces.x_shape, tuple(config.hidden), config.embedding, config.channels)
-
-
-class Prototypical(Learner[PrototypicalConfig, Summary]):
+class Prototypical(MetricLearner[PrototypicalConfig, Summary]):
     """Prototypical networks as a `metarl.few_shot.learner.FewShotLearner`; the state has the sums of each class."""
 
+    name = "prototypical"
     Config: ClassVar[type] = PrototypicalConfig
     summary: ClassVar[str] = "classes by the distance of an embedding to their means (Snell et al. 2017)"
-
-    def __init__(
-        self, config: PrototypicalConfig, spaces: ShotSpaces, *, device: torch.device, rng: np.random.Generator
-    ) -> None:
-        check_classification("prototypical", spaces)
-        self.network = network_of(config, spaces)
-        super().__init__(config, spaces, device=device, rng=rng)
-
-    @classmethod
-    def memory_needed(cls, config: Any, spaces: Any, size: RunSize) -> list[Need]:
-        """Memory of the networks and of their outputs."""
-        return networks_memory([network_of(config, spaces)], spaces, size)
-
-    def _initial(self, rng: np.random.Generator) -> Tensor:
-        return self.network.initial(rng)
 
     def _fresh(self, parameters: Tensor, tasks: int) -> Summary:
         return Summary.fresh(parameters, tasks, self.spaces.y_size, self.config.embedding)
@@ -78,7 +51,3 @@ class Prototypical(Learner[PrototypicalConfig, Summary]):
 
     def _outputs(self, parameters: Tensor, state: Summary, x: Tensor) -> Tensor:
         return state.possible(negative_distances(self.network.shared(parameters, x), state.means))
-
-    def _loss(self, parameters: Tensor, support: Examples, queries: Examples) -> Tensor:
-        state = self._adapted(parameters, self._fresh(parameters, len(support.x)), support, exact=True)
-        return losses(self.spaces, self._outputs(parameters, state, queries.x), queries.y).mean()
