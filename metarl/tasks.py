@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Literal, Protocol, Self, runtime_checkable
+from typing import Literal
 
 import numpy as np
 
+from metarl.distribution import DrawnTasks as DrawnTasks
+from metarl.distribution import TaskDistribution as TaskDistribution
+from metarl.distribution import with_finite_set
 from metarl.parameters import Parameter as Parameter
 from metarl.parameters import refuse_twice
 from metarl.parameters import uniform as uniform
@@ -26,50 +29,6 @@ MOST_ROUNDS = 100
 """Consecutive draws without any training task after which the ranges count as too narrow."""
 MOST_TASKS = 10_000
 """Training tasks that are searched for the values of a categorical parameter."""
-
-
-class TaskDistribution(Protocol):
-    """A distribution of tasks, as training and evaluation use it."""
-
-    @property
-    def family(self) -> str:
-        """Name of the family, as in its tasks."""
-        ...
-
-    @property
-    def parameters(self) -> tuple[Parameter, ...]:
-        """The declared parameters, hidden and visible."""
-        ...
-
-    @property
-    def splits(self) -> bool:
-        """Whether there are held-out tasks. If not, evaluation uses the training tasks, and its labels say so."""
-        ...
-
-    def sample(self, n: int, rng: np.random.Generator) -> list[Task]:
-        """Draws `n` training tasks. None of them is held out, unless `splits` is False."""
-        ...
-
-    def train_tasks(self, n: int) -> list[Task]:
-        """The first `n` training tasks (all, if there are fewer), the same at every call."""
-        ...
-
-    def held_out(self, n: int | None = None) -> list[Task]:
-        """The first `n` held-out tasks; all by default, or if there are fewer."""
-        ...
-
-
-@runtime_checkable
-class DrawnTasks(TaskDistribution, Protocol):
-    """A distribution that draws training tasks at random, from a range or from a fixed set."""
-
-    def with_finite_set(self, size: int) -> Self:
-        """The same distribution, its training tasks drawn from a fixed set of `size`.
-
-        Raises:
-            ValueError: The set is too small for the distribution.
-        """
-        ...
 
 
 def halton(n: int, dimensions: int) -> Floats:
@@ -320,14 +279,7 @@ class Family:
         Raises:
             ValueError: The family's training tasks are a fixed set already, or the set is too small.
         """
-        if not size:
-            return self
-        if not isinstance(self.distribution, DrawnTasks):
-            raise ValueError(
-                f"train_tasks: got {size}, but the training tasks of {self.name!r} are a fixed set already (or their "
-                "distribution has no `with_finite_set`); use 0, and make an agent's replay large enough for all tasks"
-            )
-        return replace(self, distribution=self.distribution.with_finite_set(size))
+        return replace(self, distribution=with_finite_set(self.distribution, self.name, size))
 
 
 def read_options(family: str, argument: str, most: Mapping[str, int] | None = None, **defaults: int) -> dict[str, int]:

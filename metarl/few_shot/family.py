@@ -7,8 +7,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from metarl.distribution import with_finite_set
 from metarl.few_shot.shots import Shots, ShotSpaces
-from metarl.tasks import DrawnTasks, TaskDistribution, read_options
+from metarl.tasks import TaskDistribution, read_options
 from metarl.types import Task
 
 Draw = Callable[[Sequence[Task], int, int, np.random.Generator], tuple[Shots, Shots]]
@@ -48,14 +49,7 @@ class FewShotFamily:
         Raises:
             ValueError: The family's training tasks are a fixed set already, or the set is too small.
         """
-        if not size:
-            return self
-        if not isinstance(self.distribution, DrawnTasks):
-            raise ValueError(
-                f"train_tasks: got {size}, but the training tasks of {self.name!r} are drawn from a fixed set of "
-                "classes or models already; use 0"
-            )
-        return replace(self, distribution=self.distribution.with_finite_set(size))
+        return replace(self, distribution=with_finite_set(self.distribution, self.name, size))
 
 
 def few_shot_options(family: str, argument: str, **defaults: int) -> tuple[str, dict[str, int]]:
