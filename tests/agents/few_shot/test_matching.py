@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -14,14 +15,8 @@ from metarl.few_shot.shots import ShotSpaces
 from metarl.learning.few_shot.base import Examples
 
 TASKS, WAYS, SHOTS, QUERIES, INPUTS, TEMPERATURE = 2, 3, 4, 5, 6, 0.3
+Draw = Callable[[np.random.Generator, int], Examples]
 SPACES = ShotSpaces((INPUTS,), WAYS, classification=True, shots=SHOTS, queries=QUERIES)
-
-
-def examples(rng: np.random.Generator, per_class: int) -> Examples:
-    """Random inputs, one of each class after another."""
-    x = torch.tensor(rng.standard_normal((TASKS, per_class * WAYS, INPUTS)))
-    y = torch.eye(WAYS, dtype=torch.float64).repeat(per_class, 1).expand(TASKS, -1, -1)
-    return Examples(x, y)
 
 
 def learner() -> tuple[Matching, Tensor]:
@@ -45,7 +40,7 @@ def plain_probabilities(built: Matching, parameters: Tensor, support: Examples, 
     return [weight / total for weight in weights]
 
 
-def test_probabilities_are_the_attention_on_the_examples_of_each_class() -> None:
+def test_probabilities_are_the_attention_on_the_examples_of_each_class(examples: Draw) -> None:
     built, parameters = learner()
     rng = np.random.default_rng(1)
     support, queries = examples(rng, SHOTS), examples(rng, QUERIES)
@@ -64,21 +59,14 @@ def test_probabilities_by_hand() -> None:
     assert p.flatten().tolist() == pytest.approx([(math.exp(2) + math.exp(-2)) / total, 1 / total, 0.0], abs=1e-15)
 
 
-def test_the_gradient_agrees_with_finite_differences() -> None:
+def test_the_gradient_agrees_with_finite_differences(examples: Draw, check_gradient: Callable[..., None]) -> None:
     built, parameters = learner()
     rng = np.random.default_rng(3)
     support, queries = examples(rng, 2), examples(rng, 2)
-    parameters.requires_grad_()
-    (gradient,) = torch.autograd.grad(built._loss(parameters, support, queries), parameters)
-    for seed in range(3):
-        direction = torch.tensor(np.random.default_rng(seed).standard_normal(len(parameters)))
-        with torch.no_grad():
-            ahead = built._loss(parameters + 1e-6 * direction, support, queries)
-            behind = built._loss(parameters - 1e-6 * direction, support, queries)
-        assert float(gradient @ direction) == pytest.approx(float(ahead - behind) / 2e-6, rel=1e-6, abs=1e-8)
+    check_gradient(lambda at: built._loss(at, support, queries), parameters)
 
 
-def test_a_small_temperature_and_a_missing_class_leave_loss_and_gradient_finite() -> None:
+def test_a_small_temperature_and_a_missing_class_leave_loss_and_gradient_finite(examples: Draw) -> None:
     config = MatchingConfig(hidden=(7,), embedding=4, temperature=1e-4)
     built = Matching(config, SPACES, device=torch.device("cpu"), rng=np.random.default_rng(0))
     rng = np.random.default_rng(4)
@@ -93,7 +81,7 @@ def test_a_small_temperature_and_a_missing_class_leave_loss_and_gradient_finite(
         assert torch.isfinite(gradient).all()
 
 
-def test_examples_of_a_second_adaptation_are_added() -> None:
+def test_examples_of_a_second_adaptation_are_added(examples: Draw) -> None:
     built, parameters = learner()
     support, queries = examples(np.random.default_rng(5), 2), examples(np.random.default_rng(6), 2)
     state = built._fresh(parameters, TASKS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -14,14 +15,8 @@ from metarl.few_shot.shots import ShotSpaces
 from metarl.learning.few_shot.base import Examples
 
 TASKS, WAYS, SHOTS, QUERIES, INPUTS = 2, 3, 4, 5, 6
+Draw = Callable[[np.random.Generator, int], Examples]
 SPACES = ShotSpaces((INPUTS,), WAYS, classification=True, shots=SHOTS, queries=QUERIES)
-
-
-def examples(rng: np.random.Generator, per_class: int) -> Examples:
-    """Random inputs, one of each class after another."""
-    x = torch.tensor(rng.standard_normal((TASKS, per_class * WAYS, INPUTS)))
-    y = torch.eye(WAYS, dtype=torch.float64).repeat(per_class, 1).expand(TASKS, -1, -1)
-    return Examples(x, y)
 
 
 def learner() -> tuple[Prototypical, Tensor]:
@@ -44,7 +39,7 @@ def plain_embedding(parameters: Tensor, x: Tensor) -> list[float]:
     return values
 
 
-def test_probabilities_are_a_softmax_of_distances_to_class_means() -> None:
+def test_probabilities_are_a_softmax_of_distances_to_class_means(examples: Draw) -> None:
     built, parameters = learner()
     rng = np.random.default_rng(1)
     support, queries = examples(rng, SHOTS), examples(rng, QUERIES)
@@ -66,7 +61,7 @@ def test_distances_by_hand() -> None:
     assert negative_distances(f, c).tolist() == [[[-4.0, -5.0, -10.0], [-2.0, -25.0, 0.0]]]
 
 
-def test_the_loss_is_the_mean_negative_log_probability_of_the_class() -> None:
+def test_the_loss_is_the_mean_negative_log_probability_of_the_class(examples: Draw) -> None:
     built, parameters = learner()
     rng = np.random.default_rng(2)
     support, queries = examples(rng, SHOTS), examples(rng, QUERIES)
@@ -76,21 +71,14 @@ def test_the_loss_is_the_mean_negative_log_probability_of_the_class() -> None:
     assert float(built._loss(parameters, support, queries)) == pytest.approx(expected, abs=1e-10)
 
 
-def test_the_gradient_agrees_with_finite_differences() -> None:
+def test_the_gradient_agrees_with_finite_differences(examples: Draw, check_gradient: Callable[..., None]) -> None:
     built, parameters = learner()
     rng = np.random.default_rng(3)
     support, queries = examples(rng, 2), examples(rng, 2)
-    parameters.requires_grad_()
-    (gradient,) = torch.autograd.grad(built._loss(parameters, support, queries), parameters)
-    for seed in range(3):
-        direction = torch.tensor(np.random.default_rng(seed).standard_normal(len(parameters)))
-        with torch.no_grad():
-            ahead = built._loss(parameters + 1e-6 * direction, support, queries)
-            behind = built._loss(parameters - 1e-6 * direction, support, queries)
-        assert float(gradient @ direction) == pytest.approx(float(ahead - behind) / 2e-6, rel=1e-6, abs=1e-8)
+    check_gradient(lambda at: built._loss(at, support, queries), parameters)
 
 
-def test_a_class_without_examples_is_impossible_until_it_has_one() -> None:
+def test_a_class_without_examples_is_impossible_until_it_has_one(examples: Draw) -> None:
     built, parameters = learner()
     support = examples(np.random.default_rng(4), 2)
     two = torch.tensor([0, 1, 3, 4])  # no example of class 2
