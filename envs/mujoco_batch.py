@@ -299,7 +299,8 @@ class MujocoTaskEnv(TaskVecEnv):
         first = self.batch.data[0]
         mujoco.mj_resetDataKeyframe(model, first, keyframe)
         self._init_qpos, self._init_qvel = first.qpos.copy(), first.qvel.copy()
-        if type(self)._initial_states is MujocoTaskEnv._initial_states:
+        own = not self.model_path.startswith(gymnasium_asset(""))  # their users cannot change Gymnasium's
+        if own and type(self)._initial_states is MujocoTaskEnv._initial_states:
             warn_outside_limits(model, self._init_qpos)
 
     def _check_constants(self) -> None:

@@ -63,7 +63,7 @@ def evaluate(
             the worst return of its task.
         block_tasks: Largest number of tasks in a block (`metarl.workers.blocks`); it changes the random numbers.
         player: Plays the blocks on environments of this family; by default this process.
-        on_progress: Called with the number of finished collects and their total.
+        on_progress: Called with the number of finished collects, from 0 on, and their total.
 
     Returns:
         Returns and successes `[task, k, repeat]`, `k` from 0 (before adaptation) to `K`.
@@ -102,6 +102,8 @@ def evaluate(
             )
             group_tasks = [tasks[i] for i in group]
             sampler.set_tasks(group_tasks)
+            if not done:
+                on_progress(0, len(groups) * (k_max + 1))
             trial = collects(sampler, agent, agent.begin(group_tasks, episodes), streams, k_max)
             for k, _ in enumerate(trial):
                 judged = sampler.judged

@@ -107,7 +107,8 @@ class RunConfig(BaseRun):
         path, value = read_config(run_dir)
         if is_few_shot(value):
             raise ValueError(
-                f"{run_dir}: got a few-shot run, expected one on episodes; metarl evaluate and metarl.load take it"
+                f"{run_dir}: got a few-shot run, expected one on episodes; few-shot runs are compared by "
+                "metarl evaluate FEW_SHOT_RUN --reference FEW_SHOT_RUN"
             )
         kind = agent_of_config(path, value, agent)
         try:

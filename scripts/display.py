@@ -61,6 +61,7 @@ class TrainingDisplay:
         self._digits = 1 if score == "return" else 3
         self._first, self._last, self._evaluated = first, last, evaluated
         self._began, self._diverged = time.perf_counter(), 0
+        self._first_took = 0.0  # often another duration: warm-up, compiled loops, recorded data
         self._last_line = -PLAIN_LINE_SECONDS
         self._console = console(stderr=True)
         self._live = Live(console=self._console, auto_refresh=False) if self._console.is_terminal else None
@@ -86,6 +87,10 @@ class TrainingDisplay:
         """Shows the state after an iteration; plain lines at most every five seconds, and at start and end."""
         elapsed = time.perf_counter() - self._began
         done = progress.iteration - self._start.iteration
+        if done == 1:
+            self._first_took = elapsed
+        each = (elapsed - self._first_took) / (done - 1) if done > 1 else elapsed
+        remaining = each * (self._iterations - progress.iteration)
         score, digits = self._score, self._digits
         last = max(int(key.split("/")[1]) for key in metrics if key.startswith(f"{score}/"))
         rows = {
@@ -94,9 +99,9 @@ class TrainingDisplay:
             f"{self._counted.split()[-1]}/s": f"{(progress.env_steps - self._start.env_steps) / elapsed:,.0f}",
             **({f"{score} {self._first}" if last else score: f"{metrics[f'{score}/0']:.{digits}f}"}),
             **({self._last: f"{metrics[f'{score}/{last}']:.{digits}f}"} if last else {}),
-            "s/iteration": f"{elapsed / done:.1f}",
-            "total about": clock(elapsed / done * (self._iterations - self._start.iteration)),
-            "time left": clock(elapsed / done * (self._iterations - progress.iteration)),
+            "s/iteration": f"{each:.1f}",
+            "total about": clock(elapsed + remaining),
+            "time left": clock(remaining),
         }
         self._diverged += int(metrics.get("diverged_episodes", 0))
         if self._diverged:

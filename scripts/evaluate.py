@@ -57,7 +57,10 @@ from metarl.workers.choice import make_player
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluateCommand(SamplingOptions):
-    """Adapts a trained agent to held-out tasks and plots its return against the number of adaptation episodes."""
+    """Adapts a trained agent to held-out tasks and plots its return against the number of adaptation episodes.
+
+    A few-shot run has other options: metarl evaluate RUN --help.
+    """
 
     run_dir: Annotated[Path, tyro.conf.Positional]
     """Folder of a run, created by `metarl train`."""
@@ -99,7 +102,7 @@ class EvaluateCommand(SamplingOptions):
 def _progress(label: str) -> Any:
     def show(done: int, total: int) -> None:
         end = "\n" if done == total else "\r" if sys.stderr.isatty() else "\n"
-        if sys.stderr.isatty() or done == total:
+        if sys.stderr.isatty() or done in (0, total):
             print(f"{label}: {done} of {total} collects", end=end, file=sys.stderr, flush=True)
 
     return show
@@ -180,9 +183,17 @@ def _print_classes(result: EvalResult, class_of: Callable[[Task], str]) -> None:
         print(f"  {name:28} {len(one.tasks):5d} {mean:8.1f}   {_share(last):>24}   {_share(some):>6}")
 
 
-def _notes(family: Family, result: EvalResult, others: Mapping[str, EvalResult], lines: Mapping[str, str]) -> list[str]:
+def _notes(
+    family: Family,
+    result: EvalResult,
+    others: Mapping[str, EvalResult],
+    lines: Mapping[str, str],
+    asked: int | None,
+) -> list[str]:
     """Notes on the interpretation of the numbers."""
     notes = [f"reward: {family.reward_version}"] if family.reward_version else []
+    if asked and len(result.tasks) < asked:
+        notes.append(f"--tasks: got {asked}, but the split has {len(result.tasks)}, which are all evaluated")
     if result.split == "test" and split_tasks(family.distribution, "tune", 1)[0] in result.tasks:
         notes.append(f"these include tasks after the first {REPORTED} (--split tune), by which settings may be chosen")
     if NOISE in others and result.success is not None:
@@ -268,7 +279,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 others[label] = _evaluate(other, label, family, tasks, command, run, player=player)
         result, *rest = with_known_successes([result, *others.values()])
         others = dict(zip(others, rest, strict=True))
-        share, notes = _share_of_gap(result, others, lines), _notes(family, result, others, lines)
+        share, notes = _share_of_gap(result, others, lines), _notes(family, result, others, lines, command.tasks)
         summary = _summary(command, run, family, result, progress, notes, share)
         beyond = {label: difference_between(result, others[label]) for label in references}
         summary["differences_to_references"] = {label: interval_json(one) for label, one in beyond.items()}

@@ -201,7 +201,7 @@ def _progress(label: str) -> Any:
 def main(words: Sequence[str]) -> int:
     """Runs the command; returns its exit code."""
     with border(option_value(words, "--agent", "")):
-        command: EvaluateShotsCommand = parse(EvaluateShotsCommand, "metarl evaluate", words)
+        command: EvaluateShotsCommand = parse(EvaluateShotsCommand, "metarl evaluate RUN", words)
         check(command)
         own = own_agents(command.agent, LEARNERS)
         check_named(own, [command.run_dir, *command.reference])

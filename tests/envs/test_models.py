@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from metarl.envs import models
+from metarl.envs.ant import Ant
 from metarl.envs.camera import Camera
 from metarl.envs.locomotion import FORWARD, Locomotion, locomotion_family
 from metarl.envs.variation import Change, Uniform, Variation
@@ -62,6 +63,12 @@ def test_a_start_outside_of_a_joints_range_is_logged_once(leg: type[Locomotion],
             leg(1, 1, 5).close()
     (record,) = caplog.records
     assert "knee at 0 (-2 to -0.5); set the class attribute keyframe to 'home'" in record.message
+
+
+def test_a_robot_of_gymnasium_is_as_it_is(caplog) -> None:
+    with caplog.at_level(logging.WARNING):
+        Ant(1, 1, 5).close()
+    assert not caplog.records
 
 
 def test_episodes_start_from_the_keyframe_with_its_activations(leg: type[Locomotion], caplog) -> None:

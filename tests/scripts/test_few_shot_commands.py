@@ -121,7 +121,7 @@ def test_commands_for_episodes_refuse_a_few_shot_run(run_metarl, run: Path, tmp_
     for words in (("compare", run), ("render", run, "--out", tmp_path / "film.mp4")):
         code, _, err = run_metarl(*words)
         assert code == 2
-        assert "got a few-shot run, expected one on episodes; metarl evaluate" in error_of(err)
+        assert "got a few-shot run, expected one on episodes; few-shot runs are compared" in error_of(err)
     code, _, err = run_metarl("evaluate", run, "--shots", "5000")
     assert code == 2
     assert "--shots: got 5000, expected 0 to 1,000" in error_of(err)
