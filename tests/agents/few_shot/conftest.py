@@ -1,4 +1,4 @@
-"""What the tests of several few-shot learners share."""
+"""Gradient check and examples that the tests of several few-shot learners share."""
 
 from __future__ import annotations
 
