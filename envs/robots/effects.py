@@ -8,9 +8,9 @@ An environment writes a task by `write_task`. It plays the variations of `PLAYED
 
 | name | values | meaning |
 |---|---|---|
-| `latency` | [steps] | The controls of step t are those of the action of step t - floor(steps); before, the start's own. |
-| `push` | [moment, N s along x, N s along y] | Within the env step floor(moment T) a constant force acts on the base's \
-centre of mass, in world axes, whose integral over that step is the impulse. |
+| `latency` | [steps] | Step t has the controls of the action of step t - floor(steps); before, those of the start. |
+| `push` | [moment, N s along x, N s along y] | In the env step floor(moment T) a constant force, whose integral over \
+the step is the impulse, acts on the centre of mass of the base, in world axes. |
 | `breaking` | [moment, actuator] | From the env step floor(moment T) on, counted from 0, the actuator with index \
 floor(actuator) has force 0. |
 | `sensor_noise` | [factor] | Each observed number has a normal error, drawn in each step, with the deviation factor * \
