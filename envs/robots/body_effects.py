@@ -78,8 +78,11 @@ class _Inertial:
         for part, at in ((self.mass, self.center), (mass, place)):
             arm = at - center
             tensor += part * (arm @ arm * np.eye(3) - np.outer(arm, arm))
-        moments, vectors, axes = np.zeros(3), np.zeros(9), np.zeros(4)
-        mujoco.mju_eig3(moments, vectors, axes, tensor.reshape(9))
+        # NumPy's values are exact to rounding. MuJoCo's compiler stops at axes that are off by up to 1e-6 rad.
+        moments, vectors = np.linalg.eigh(tensor)
+        moments, vectors, axes = moments[::-1].copy(), vectors[:, ::-1].copy(), np.zeros(4)
+        vectors[:, 2] *= np.linalg.det(vectors)  # right-handed
+        mujoco.mju_mat2Quat(axes, vectors.reshape(9))
         return _Inertial(whole, center, axes, moments)
 
 
