@@ -108,4 +108,5 @@ def bind_sensor_noise(robot: Robot, factor: Factor, options: Mapping[str, str], 
 
     Changes nothing in the model. The factor is the task's; the errors themselves are drawn in each step.
     """
-    return Played(factor)
+    assert isinstance(factor, Parameter)
+    return Played(replace(factor, sensed=True))
