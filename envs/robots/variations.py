@@ -118,7 +118,8 @@ def _check(declared: Declared) -> None:
         if option not in kind.options:
             known = f"one of {', '.join(kind.options)}" if kind.options else "none"
             raise ValueError(f"{who}: got the option {option!r}, expected {known}")
-    ends = declared.distribution.values(np.array([0.0, 1.0]))
+    with np.errstate(over="ignore"):
+        ends = declared.distribution.values(np.array([0.0, 1.0]))
     lowest, highest = float(ends.min()), float(ends.max())
     if not (kind.low <= lowest and highest <= kind.high and np.isfinite(ends).all()):
         bounds = (f"at least {kind.low:g}" if kind.low > -math.inf else "", f"at most {kind.high:g}")
