@@ -38,9 +38,11 @@ def silence(envs: TaskVecEnv, name: str, low: Task, high: Task) -> Sequence[Reas
         return ()
     one, two = (_model_of(envs, task) for task in (low, high))
     data = simulations()[0].data
-    start = data.qpos.copy()
-    envs.step(np.zeros_like(envs.action_space.sample()))
-    found = list(model_silence(one, two, start, data.ctrl.copy()))
+    start, ctrl = data.qpos.copy(), data.ctrl.copy()
+    if not ctrl.any():  # no keyframe has set controls: those of action 0
+        envs.step(np.zeros_like(envs.action_space.sample()))
+        ctrl = data.ctrl.copy()
+    found = list(model_silence(one, two, start, ctrl))
     if name in PLAYED and not differing(one, two):
         return [*_played(name, np.array(low[name]), np.array(high[name]), envs.horizon, two), *found]
     if not differing(one, two) and getattr(envs, "varies_dynamics", False):

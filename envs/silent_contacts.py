@@ -77,7 +77,10 @@ def silent_friction(
             yield Reason(f"nothing touched {what} in {SECONDS:g} s from the start under constant controls")
     elif same >= SHARE * total:
         words = _because(one, [silent[key] for key in met if key in silent])
-        yield Reason(f"{same} of {total} contacts in {SECONDS:g} s from the start, at both ends, keep their friction: {words}", "most")
+        yield Reason(
+            f"{same} of {total} contacts in {SECONDS:g} s from the start, at both ends, keep their friction: {words}",
+            "most",
+        )
 
 
 def _key(one: int, two: int) -> tuple[int, int]:

@@ -24,7 +24,6 @@ OPTIONS = ("gravity", "wind", "density", "viscosity")
 FLAG = mujoco.mjtDisableBit
 SWITCHES: Mapping[str, tuple[int, ...]] = {
     "gravity": (FLAG.mjDSBL_GRAVITY,),
-    "dof_damping": (FLAG.mjDSBL_PASSIVE,),
     "jnt_stiffness": (FLAG.mjDSBL_PASSIVE,),
     "wind": (FLAG.mjDSBL_PASSIVE,),
     "density": (FLAG.mjDSBL_PASSIVE,),
@@ -37,8 +36,17 @@ SWITCHES: Mapping[str, tuple[int, ...]] = {
     "actuator_biasprm": (FLAG.mjDSBL_ACTUATION,),
     "actuator_forcerange": (FLAG.mjDSBL_ACTUATION,),
 }
-"""Flags of <option> that make physics ignore a field."""
-READ = (*SWITCHES, "body_mass", "body_inertia", "body_ipos", "body_iquat", "body_gravcomp", "dof_armature")
+"""Flags of <option> that make physics ignore a field. Damping acts without passive forces too: Euler's rule uses it."""
+READ = (
+    *SWITCHES,
+    "dof_damping",
+    "body_mass",
+    "body_inertia",
+    "body_ipos",
+    "body_iquat",
+    "body_gravcomp",
+    "dof_armature",
+)
 """Fields that variations change; others follow from them."""
 
 

@@ -118,7 +118,8 @@ class BoundVariation:
             )
         if not {"body_inertia", SECOND_MOMENT} & fields:
             for bound in self._changes:
-                bound.warn_same_inertia(model)
+                for part in (bound, *bound.parts):
+                    part.warn_same_inertia(model)
 
     @property
     def factors(self) -> tuple[Factor, ...]:

@@ -90,11 +90,16 @@ def at_both_ends(
                 yield Note("effect", f"{ends}: {reason.words}")
         if seen or name in said:
             continue
-        words = f"{ends} changes nothing in {envs.num_envs} random episodes, the longest of {one.steps} steps"
+        words = (
+            f"{ends} changes nothing in {envs.num_envs} random episodes, the longest of {one.steps} of {envs.horizon} "
+            "steps"
+        )
         if found:
             yield Problem("effect", f"{words}. A reason: {'; '.join(reason.words for reason in found)}")
-        else:
+        elif one.steps == envs.horizon:
             yield Problem("effect", f"{words}; no reason was found in the model")
+        else:
+            yield Note("effect", f"{words}; no reason was found in the model, and its effect may come later")
 
 
 def _whole(recording: Recording, actions: Floats) -> bool:
