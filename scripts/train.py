@@ -54,6 +54,8 @@ agents:   {agents}
 families: {families}
           gym:ID --vary "NAME=uniform(LOW,HIGH)" [--set "NAME=VALUE"], any environment that Gymnasium knows,
           or one of your own as gym:MODULE:CLASS
+          mjcf:PATH?payload=uniform(0,5)&..., a robot of your own as a MuJoCo XML file,
+          or menagerie:NAME?... for one of MuJoCo Menagerie
           or your own function, as module:function
           few-shot families: {few_shot}
 """

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import inspect
 import math
 from collections.abc import Callable, Mapping
@@ -55,7 +54,6 @@ TILT, HEIGHT, START_NOISE, GOAL_RANGE, TOLERANCE = 60.0, 0.5, 0.05, 0.8, 0.03
 """Defaults of the options of these names."""
 
 
-@functools.lru_cache(maxsize=8)
 def robot_family(name: str) -> Family:
     """The family of `mjcf:PATH?...` or `menagerie:NAME?...`.
 

@@ -31,8 +31,8 @@ from metarl.vector import TaskVecEnv
 
 VELOCITY_NOISE = 0.02
 """Half-width of the uniform noise on initial velocities, rad/s or m/s."""
-DISTANCE, ELEVATION = 2.0, -15.0
-"""Distance of the camera from a robot that moves, in m times its extent, and its elevation in degrees."""
+DISTANCE, NEAREST, ELEVATION = 3.0, 0.5, -15.0
+"""Distance of the camera from a moving base, in initial heights of the base; lower bound, m; elevation, degrees."""
 
 RewardFunction = Callable[[RobotState], Mapping[str, Floats]]
 """Maps the state of `R` rows to weighted terms by name, `[R]` each, whose sum is the reward."""
@@ -263,15 +263,11 @@ class RobotEnvs(TaskVecEnv):
         joint = self.setup.sensors.base_joint
         if joint < 0:
             return None
-        return View(int(model.jnt_bodyid[joint]), DISTANCE * max(_extent(model, joint), 0.3), ELEVATION)
+        height = float(model.qpos0[model.jnt_qposadr[joint] + 2])
+        return View(int(model.jnt_bodyid[joint]), max(DISTANCE * height, NEAREST), ELEVATION)
 
     def close_extras(self, **kwargs: Any) -> None:
         """Stops the threads and frees the camera."""
         self.batch.close()
         if self._camera is not None:
             self._camera.close()
-
-
-def _extent(model: Any, joint: int) -> float:
-    """Height of the free base in the model's initial state, m: a measure of a walking robot's size."""
-    return 2.5 * float(model.qpos0[model.jnt_qposadr[joint] + 2])

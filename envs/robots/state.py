@@ -179,7 +179,7 @@ class Sensors:
         low, high = self.model.jnt_range[index].T
         return np.where(limited, low, -np.inf), np.where(limited, high, np.inf)
 
-    def _base(self, qpos: Floats, qvel: Floats) -> dict[str, Floats]:
+    def _base(self, qpos: Floats, qvel: Floats) -> dict[str, Any]:
         rows = len(qpos)
         if self.base_joint < 0:
             none = np.zeros((rows, 0))
