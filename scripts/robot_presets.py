@@ -20,6 +20,7 @@ RECURRENT = {**WALK, "minibatches": 8, "units": 32, "encoder": (), "hidden": (12
 WALK_RUN = {"iterations": 250, "tasks": 40, "episodes": 2, "eval_every": 25, "eval_tasks": 20}
 WALK_TRIALS = {"iterations": 350, "tasks": 40, "episodes": 1, "eval_every": 25, "eval_tasks": 20}
 WALK_SOURCE = f"PPO's settings of half-cheetah-vel-3, with a larger step and a discount of 0.98 (1 s): {OWN_RUNS}"
+REACH = {"gamma": 0.95}
 REACH_RUN = {"iterations": 150, "tasks": 40, "episodes": 4, "eval_every": 25, "eval_tasks": 20}
 REACH_TRIALS = {"iterations": 300, "tasks": 80, "episodes": 1, "eval_every": 25, "eval_tasks": 20}
 REACH_SOURCE = f"PPO's settings of robot-walk, with a discount of 0.95: {OWN_RUNS}"
@@ -35,9 +36,9 @@ ROBOT_PRESETS: Mapping[tuple[str, str], Preset] = {
         for task in ("walk", "hold", "own")
     },
     **{
-        (agent, "robot-reach"): Preset(training=run, agent={**settings, "gamma": 0.95}, source=REACH_SOURCE)
+        (agent, "robot-reach"): Preset(training=run, agent={**settings, **REACH}, source=REACH_SOURCE)
         for agent, run, settings in (
-            ("rl2", REACH_TRIALS, RECURRENT),
+            ("rl2", REACH_TRIALS, {**RECURRENT, "units": 64, "reward_input_scale": 5.0}),
             ("multitask", REACH_RUN, FEED_FORWARD),
             ("oracle", REACH_RUN, FEED_FORWARD),
         )

@@ -119,7 +119,7 @@ WEIGHTS: Mapping[str, Mapping[str, float]] = {
         "smoothness": 0.01,
         "posture": 0.05,
     },
-    REACH: {"distance": 1.0, "near": 1.0, "energy": 1e-3, "smoothness": 0.01, "stillness": 1e-3},
+    REACH: {"distance": 2.0, "near": 1.0, "energy": 1e-3, "smoothness": 0.005, "stillness": 2e-4},
     HOLD: {"posture": 1.0, "upright": 1.0, "energy": 1e-3, "smoothness": 0.01, "stillness": 1e-3},
 }
 """The weights of each task's terms."""
