@@ -103,7 +103,7 @@ def bind(robot: Robot, declared: Sequence[Declared]) -> list[Effect]:
 
 
 def explain(name: str) -> str:
-    """What a variation changes in the model and what of it is derived, in words.
+    """The numbers of the model that a variation changes, and those that are derived from them, in words.
 
     Raises:
         KeyError: The name is unknown.

@@ -17,10 +17,10 @@ from metarl.envs.locomotion import Locomotion
 from metarl.envs.silence import model_silence, silence
 from metarl.envs.task_sets import combined_tasks
 from metarl.envs.variation import Change, Part, Uniform, Variation
-from metarl.gymnasium_envs.check.contract import examine
 from metarl.gymnasium_envs.check.ends import at_both_ends
 from metarl.gymnasium_envs.check.findings import Clock, Note, Problem, Seen
 from metarl.registry import make_family
+from metarl.scripts.check import main
 from metarl.tasks import Family
 
 ROWS, STEPS = 3, 25
@@ -251,12 +251,15 @@ def test_equal_models_have_no_reasons() -> None:
     assert list(model_silence(one, two, np.zeros(1), np.zeros(1))) == []
 
 
-def test_the_whole_check_reports_a_silent_variation_once_among_others(tmp_path: Path) -> None:
-    family = named(
-        "servo_quadruped", "payload=uniform(0,3)&latency=uniform(0,0.9)&sensor_noise=uniform(0,1)", (), tmp_path
-    )
-    found = examine(family, reasons=silence)
-    (problem,) = found.problems
-    assert "'latency' changes neither rewards nor transitions" in problem.message
-    assert problem.message.endswith("both ends are a delay of 0 env steps, since delays are rounded down")
-    assert any("'payload': changes observations" in seen.message for seen in found.seen)
+def test_the_command_reports_a_silent_variation_once_among_others(tmp_path: Path, capsys) -> None:
+    path = tmp_path / "robot.xml"
+    path.write_text(edited("servo_quadruped"), encoding="utf-8")
+    name = f"mjcf:{path}?payload=uniform(0,3)&latency=uniform(0,0.9)&sensor_noise=uniform(0,1)"
+    assert main([name]) == 1
+    said = capsys.readouterr().out.splitlines()
+    (problem,) = (line for line in said if line.startswith("effect: "))
+    assert "'latency' changes neither rewards nor transitions" in problem
+    assert problem.endswith("both ends are a delay of 0 env steps, since delays are rounded down")
+    assert not [line for line in said if line.startswith("leak: ")], "sensor noise is no leak"
+    assert any(line.startswith("seen: 'payload': changes observations") for line in said)
+    assert said[-1].endswith("1 problem found")

@@ -235,7 +235,7 @@ def servo() -> Robot:
         (servo, declare("latency", 0, 1000), "at least 0 and at most 100"),
         (servo, declare("breaking", 0, 1.5), "at most 1"),
         (servo, Declared("payload", Power(1e200, 0, 2)), "got values from 1 to inf"),
-        (servo, declare("payload", boddy="x"), "payload: got the option 'boddy', expected one of body, at, shape"),
+        (servo, declare("payload", limb="x"), "payload: got the option 'limb', expected one of body, at, shape"),
         (servo, declare("latency", 0, 2, steps="2"), "latency: got the option 'steps', expected none"),
         (servo, declare("payload", body="torso"), r"got body 'torso', expected a name \(world, trunk, .* below 10"),
         (servo, declare("payload", body="world"), "payload: got the body 'world' without mass"),
