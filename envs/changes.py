@@ -70,3 +70,8 @@ class Change:
     with_inertia: bool | None = None
     unphysical: bool = False
     also: tuple[Part, ...] = ()
+
+    @property
+    def parts(self) -> tuple[Change | Part, ...]:
+        """The change itself and the parts that follow it."""
+        return (self, *self.also)

@@ -49,22 +49,22 @@ class Variation:
 
     def __init__(self, *changes: Change, constants: Mapping[str, float] | None = None) -> None:
         self.changes, self.constants = changes, dict(constants or {})
-        parts = [part for change in changes for part in (change, *change.also)]
+        parts = [part for change in changes for part in change.parts]
         named = [part.field for part in parts]
         if len(set(named)) < len(named) or not named:
             raise ValueError(f"variation: got changes of {named}, expected at least one, each of another field")
         for name in named:
             if name not in FIELDS:
                 raise ValueError(f"variation: got field {name!r}, expected one of {', '.join(FIELDS)}")
-        for change in parts:
-            if isinstance(change.elements, str):
+        for part in parts:
+            if isinstance(part.elements, str):
                 raise ValueError(
-                    f"variation of {change.field}: got elements {change.elements!r}, "
+                    f"variation of {part.field}: got elements {part.elements!r}, "
                     "expected a tuple of names or indices"
                 )
-            if change.operation not in OPERATIONS:
+            if part.operation not in OPERATIONS:
                 raise ValueError(
-                    f"variation of {change.field}: got operation {change.operation!r}, expected {', '.join(OPERATIONS)}"
+                    f"variation of {part.field}: got operation {part.operation!r}, expected {', '.join(OPERATIONS)}"
                 )
         if apart := [change.field for change in changes if change.also and not change.shared]:
             raise ValueError(
@@ -109,7 +109,7 @@ class BoundVariation:
         # A change that multiplies the inertia follows one that sets it.
         self._in_order = sorted(self._changes, key=lambda bound: bool(bound.change.with_inertia))
         self._inertia = model.body_inertia.copy()
-        fields = {part.field for change in variation.changes for part in (change, *change.also)}
+        fields = {part.field for change in variation.changes for part in change.parts}
         self._derived = DerivedConstants(model) if any(FIELDS[name].derived for name in fields) else None
         media = [self._constants.get(name, getattr(model.opt, name)) for name in MEDIUM]
         if "wind" in fields and not fields & set(MEDIUM) and not any(media):
