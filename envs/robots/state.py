@@ -53,8 +53,8 @@ class RobotState:
         positions: Joint positions minus those of home, `[R, J]`, rad or m.
         velocities: Joint velocities, `[R, J]`, rad/s or m/s.
         gravity: The world's downward direction in the base's frame, `[R, 3]`; `[R, 0]` without a free base.
-        angular_velocity: Of the base in its frame, `[R, 3]`, rad/s; `[R, 0]` without a free base.
-        linear_velocity: Of the base in its frame, `[R, 3]`, m/s; `[R, 0]` without a free base.
+        angular_velocity: Angular velocity of the base in its frame, `[R, 3]`, rad/s; `[R, 0]` without a free base.
+        linear_velocity: Linear velocity of the base in its frame, `[R, 3]`, m/s; `[R, 0]` without a free base.
         height: Height of the base over z = 0, `[R]`, m; 0 without a free base.
         beyond: Largest distance of a joint beyond its range, `[R]`, rad or m.
         power: Mechanical power of the actuators in absolute value, summed, `[R]`, W.
