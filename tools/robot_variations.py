@@ -72,7 +72,7 @@ def cell(path: Path, variation: str) -> str:
     (parameter,) = family.distribution.parameters
     size = int(np.prod(envs.single_action_space.shape))
     for actions, last in ((np.zeros((STEPS, size)), True), (swinging(size), False)):
-        low, high = (positions(envs, task, actions) for task in end_tasks(family, base, parameter))
+        low, high = (positions(envs, task, actions) for task in end_tasks(family, base, parameter)[:2])
         gap = np.abs(low - high)
         words.append(f"{(gap[-1] if last else gap).max():.1g}")
     envs.close()

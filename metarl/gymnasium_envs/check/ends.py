@@ -14,6 +14,7 @@ import numpy as np
 
 from metarl.gymnasium_envs.check.findings import Clock, Note, Problem, Seen
 from metarl.gymnasium_envs.check.playing import Recording, difference, play, varied_actions
+from metarl.gymnasium_envs.check.tasks_apart import Part, partners
 from metarl.parameters import Parameter
 from metarl.tasks import Family
 from metarl.types import Floats, Task
@@ -34,23 +35,26 @@ class Reason:
     hides: Literal["all", "most", "part"] = "all"
 
 
+NEAR = 1e-9
+"""Distance from the ends of the unit interval of variates, where some transforms have no value."""
+BETWEEN = 0.382
+"""Place between the ends of a range."""
 Reasons = Callable[[TaskVecEnv, str, Task, Task], Sequence[Reason]]
 """Maps a batch, a parameter and two tasks that differ in it alone to reasons. It may set other tasks."""
 
 
-def end_tasks(family: Family, base: Task, parameter: Parameter) -> tuple[Task, Task]:
-    """The base task with a parameter at the lower and at the upper end of its range.
+def end_tasks(family: Family, base: Task, parameter: Parameter) -> list[Task]:
+    """Tasks that differ in one parameter: at the lower end of its range, at the upper end, and between.
 
-    A parameter without variates is at the first and at the last of its enumerated values.
+    The ends of a range may be alike, such as those of an angle. A parameter without a range has the enumerated tasks
+    that differ in it alone; the list is empty if there are none.
     """
-    if parameter.variates:
-        ends = np.array([[0.0], [1.0 - 2.0**-53]]) * np.ones(parameter.variates)
-        values = [parameter.transform(u[None])[0] for u in ends]
-    else:
-        known = sorted({task[parameter.name] for task in family.distribution.train_tasks(100)})
-        values = [np.array(known[0]), np.array(known[-1])]
-    tasks = [Task.of(base.family, **{**dict(base.parameters), parameter.name: value}) for value in values]
-    return tasks[0], tasks[1]
+    if not parameter.variates:
+        others = partners(family, base, Part(parameter.name), 2)
+        return [base, *others] if others else []
+    points = np.array([[NEAR], [1.0 - NEAR], [BETWEEN]]) * np.ones(parameter.variates)
+    values = [parameter.transform(point[None])[0] for point in points]
+    return [Task.of(base.family, **{**dict(base.parameters), parameter.name: value}) for value in values]
 
 
 def at_both_ends(
@@ -71,17 +75,23 @@ def at_both_ends(
         name = parameter.name
         if not parameter.hidden or not clock.start(f"ends of {name!r}"):
             continue
-        low, high = end_tasks(family, base, parameter)
-        if low == high:
+        tasks = end_tasks(family, base, parameter)
+        if len(set(tasks)) < 2:
             continue
+        (low, high), seen, clipped = tasks[:2], False, False
         clock.pause()
         one = play(envs, low, actions, going=clock.going)
-        clock.pause()
-        two = play(envs, high, actions[: one.steps], going=clock.going)
-        if not (_whole(one, actions) and _whole(two, actions[: one.steps])):
+        for other in tasks[1:]:
+            clock.pause()
+            two = play(envs, other, actions[: one.steps], going=clock.going)
+            clipped |= not (_whole(one, actions) and _whole(two, actions[: one.steps]))
+            seen |= bool(difference(one, two))
+            if seen:
+                break
+        if clipped and not seen:
             clock.skipped.append(f"ends of {name!r}")
             continue
-        found, seen = reasons(envs, name, low, high), bool(difference(one, two))
+        found = reasons(envs, name, low, high)
         ends = f"{name!r} from {_short(low[name])} to {_short(high[name])}"
         for reason in found:
             if seen and reason.hides == "most":
@@ -112,7 +122,8 @@ def reasons_in_words(reasons: Reasons, envs: TaskVecEnv, family: Family, base: T
     """The reasons for a parameter without effect, as sentences."""
     for parameter in family.distribution.parameters:
         if parameter.name == name:
-            return [reason.words for reason in reasons(envs, name, *end_tasks(family, base, parameter))]
+            tasks = end_tasks(family, base, parameter)
+            return [reason.words for reason in reasons(envs, name, tasks[0], tasks[1])] if tasks else []
     return []
 
 

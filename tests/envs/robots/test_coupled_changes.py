@@ -73,6 +73,14 @@ def test_derived_constants_follow_a_part_too() -> None:
     assert changed.dof_damping.tolist() == (0.5 * model.dof_damping).tolist()
 
 
+def test_another_mass_leaves_the_statistic_of_the_xml() -> None:
+    statistic = '<statistic center="1 2 3" extent="4" meaninertia="7"/><worldbody>'
+    model = mujoco.MjModel.from_xml_string(edited("servo_quadruped", ("<worldbody>", statistic)))
+    changed = applied(model, Change("body_mass", STRENGTH, shared=True, with_inertia=True), 0.5)
+    assert (changed.stat.center.tolist(), changed.stat.extent, changed.stat.meaninertia) == ([1, 2, 3], 4, 7)
+    assert changed.stat.meanmass < 0.6 * model.stat.meanmass
+
+
 @pytest.mark.parametrize(
     ("model", "change", "names"),
     [

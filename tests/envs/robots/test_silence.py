@@ -207,6 +207,23 @@ def test_an_effective_variation_is_not_reported(make, model: str, variation: Any
     assert findings(make(model, variation, (), tmp_path)) == []
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        "ant-dir-2d",  # an angle: both ends are the same direction
+        "half-cheetah-breaking",
+        "half-cheetah-rand-params",
+        "walker2d-rand-params-published",
+        "hopper-gravity",
+        "humanoid-dir-2d",
+        "tabular-mdp",  # no robot; its transform has no value at the very ends
+        "bandit",
+    ],
+)
+def test_families_that_come_with_metarl_have_no_findings(name: str) -> None:
+    assert findings(make_family(name)) == []
+
+
 SLIDER = """
 <mujoco><worldbody>
   <body name="cart"><joint name="slide" type="slide" axis="1 0 0"/><geom size="0.1"/></body>

@@ -101,6 +101,26 @@ def test_priorities_between_those_of_two_floors_all_get_the_drawn_friction() -> 
     assert {round(float(f), 12) for f in data.contact.friction[:, 0]} == {0.5}
 
 
+def test_collisions_of_a_loaded_body_are_found_where_its_geoms_are() -> None:
+    """Boxes of a body's geoms are stored in the frame of its inertia, which a payload moves and turns."""
+    robot = small_robot("torque_quadruped")
+    model = varied(robot, declare("payload", 0, 9, at="0.3 0.2 0.4"), 8.0)
+    slow, stale = copy.copy(model), copy.copy(model)
+    slow.opt.disableflags |= mujoco.mjtDisableBit.mjDSBL_MIDPHASE
+    stale.bvh_aabb[:] = robot.model.bvh_aabb
+    assert not np.array_equal(model.bvh_aabb, stale.bvh_aabb)
+    rng, met = np.random.default_rng(0), np.zeros(3, dtype=np.int64)
+    for _ in range(200):
+        qpos = robot.qpos.copy()
+        qpos[2], qpos[3:7] = rng.uniform(0.03, 0.2), rng.standard_normal(4)
+        for i, one in enumerate((model, slow, stale)):
+            data = mujoco.MjData(one)
+            data.qpos[:] = qpos
+            mujoco.mj_forward(one, data)
+            met[i] += data.ncon
+    assert met[0] == met[1] > met[2]
+
+
 def test_statistics_of_the_xml_and_moved_anchors_of_constraints_stay() -> None:
     text = """
     <mujoco><statistic center="1 2 3" extent="4" meaninertia="7"/><worldbody>
