@@ -20,6 +20,8 @@ from metarl.gymnasium_envs.check.ends import Reason
 from metarl.types import Floats, Task
 from metarl.vector import TaskVecEnv
 
+PLAYED_SIZES = dict(zip(PLAYED, (1, 3, 2, 1), strict=True))
+"""Numbers of values of the variations that an environment plays."""
 SMALLEST_IMPULSE = 1e-9  # N s
 SMALLEST_NOISE = 1e-9
 
@@ -43,7 +45,7 @@ def silence(envs: TaskVecEnv, name: str, low: Task, high: Task) -> Sequence[Reas
         envs.step(np.zeros_like(envs.action_space.sample()))
         ctrl = data.ctrl.copy()
     found = list(model_silence(one, two, start, ctrl))
-    if name in PLAYED and not differing(one, two):
+    if PLAYED_SIZES.get(name) == len(low[name]) and not differing(one, two):
         return [*_played(name, np.array(low[name]), np.array(high[name]), envs.horizon, two), *found]
     if not differing(one, two) and getattr(envs, "varies_dynamics", False):
         found.append(Reason("both ends give the same numbers of the model"))
