@@ -13,6 +13,8 @@ from metarl.types import Floats
 
 ABOVE = 0.03
 """Lowest goal over z = 0, m, for a robot that has a floor."""
+SHARES = np.linspace(1.0, 0.0, 11)
+"""Shares of the way from home to a pose that are tried until the site is above the floor."""
 
 
 @dataclass(frozen=True)
@@ -38,17 +40,22 @@ class ReachableGoals:
     floor: bool
 
     def __call__(self, u: Floats) -> Floats:
-        """Places `[n, 3]` in m at uniform variates `[n, J]`: forward kinematics of `low + u (high - low)`."""
+        """Places `[n, 3]` in m at uniform variates `[n, J]`.
+
+        They are the forward kinematics of `low + u (high - low)`. A pose whose site would be in the floor is moved
+        towards home until it is above.
+        """
         data, places = mujoco.MjData(self.model), np.zeros((len(u), 3))
         address = self.model.jnt_qposadr[list(self.joints)]
         field, index = self.site
+        data.qpos[:] = self.home
         for i, pose in enumerate(self.low + u * (self.high - self.low)):
-            data.qpos[:] = self.home
-            data.qpos[address] = pose
-            mujoco.mj_kinematics(self.model, data)
-            places[i] = getattr(data, field)[index]
-        if self.floor:
-            places[:, 2] = np.maximum(places[:, 2], ABOVE)
+            for share in SHARES:
+                data.qpos[address] = self.home[address] + share * (pose - self.home[address])
+                mujoco.mj_kinematics(self.model, data)
+                places[i] = getattr(data, field)[index]
+                if not self.floor or places[i, 2] >= ABOVE:
+                    break
         return places
 
 

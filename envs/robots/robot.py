@@ -34,6 +34,9 @@ VELOCITY_NOISE = 0.02
 DISTANCE, NEAREST, ELEVATION = 3.0, 0.5, -15.0
 """Distance of the camera from a moving base, in initial heights of the base; lower bound, m; elevation, degrees."""
 
+AROUND = 4.0
+"""Distance of the camera from an arm, in sizes of the arm at home."""
+
 RewardFunction = Callable[[RobotState], Mapping[str, Floats]]
 """Maps the state of `R` rows to weighted terms by name, `[R]` each, whose sum is the reward."""
 
@@ -258,13 +261,16 @@ class RobotEnvs(TaskVecEnv):
         goal = self._goal[row] if self._goal.shape[1] else None
         return self._camera.picture(self._drawn, goal, 0.5 * self.setup.tolerance)
 
-    def _view(self, model: Any) -> View | None:
-        """A camera that follows a free base; None for an arm, which a fixed camera shows as a whole."""
-        joint = self.setup.sensors.base_joint
-        if joint < 0:
-            return None
-        height = float(model.qpos0[model.jnt_qposadr[joint] + 2])
-        return View(int(model.jnt_bodyid[joint]), max(DISTANCE * height, NEAREST), ELEVATION)
+    def _view(self, model: Any) -> View:
+        """A camera that follows a free base, or that shows the whole arm."""
+        joint, data = self.setup.sensors.base_joint, self._drawn
+        if joint >= 0:
+            height = float(model.qpos0[model.jnt_qposadr[joint] + 2])
+            return View(int(model.jnt_bodyid[joint]), max(DISTANCE * height, NEAREST), ELEVATION)
+        data.qpos[:] = self.setup.qpos
+        mujoco.mj_kinematics(model, data)
+        size = float(np.ptp(data.xpos[1:], axis=0).max())
+        return View(1, max(AROUND * size, NEAREST), ELEVATION)
 
     def close_extras(self, **kwargs: Any) -> None:
         """Stops the threads and frees the camera."""

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+
+from metarl.scripts.off_screen import use_off_screen_rendering
 
 MODELS = Path(__file__).resolve().parents[1] / "robots" / "models"
 WALKER = f"mjcf:{MODELS}/servo_quadruped.xml?payload=uniform(0,2)&motor_strength=uniform(0.7,1.1)"
@@ -83,6 +87,32 @@ def test_an_own_reward_is_never_imported_from_a_file(
     assert code == 2
     assert "is code of your own; name it again with --family" in err
     assert run_metarl("evaluate", out, "--tasks", "2", "--episodes", "2", "--family", family)[0] == 0
+
+
+def test_pictures_show_the_robot_and_its_goal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MUJOCO_GL", raising=False)
+    problem = use_off_screen_rendering()
+    if problem:
+        pytest.skip(problem)
+    code = f"""
+from metarl.registry import make_family
+from metarl.types import Task
+
+for query in ("site=tip&tolerance=0.1", "task=hold&payload=uniform(0,1)"):
+    family = make_family("mjcf:{MODELS}/gravity_compensated_arm.xml?" + query)
+    envs = family.make_envs(1, 1, 5)
+    envs.set_tasks([Task.of("f", goal=(0.3, -0.3, 0.9), payload=0.5)])
+    envs.reset(seed=0)
+    picture = envs.render_row(0, 200, 150).astype(int)
+    envs.close()
+    print(((picture[..., 0] > 120) & (picture[..., 1] < 70) & (picture[..., 2] < 70)).sum(), picture.std() > 10)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    (red, varied), without = (line.split() for line in done.stdout.splitlines())
+    assert int(red) > 20
+    assert varied == "True"
+    assert without == ["0", "True"]
 
 
 def test_usage_and_list_mention_robots(run_metarl) -> None:

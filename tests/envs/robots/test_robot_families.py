@@ -198,6 +198,10 @@ def test_goal_is_a_place_that_the_site_reaches() -> None:
         data.qpos[:] = pose
         mujoco.mj_forward(setup.loaded.model, data)
         np.testing.assert_allclose(place, data.site("tip").xpos, atol=1e-12)
+    low = family_of("gravity_compensated_arm", "site=tip&goal_range=2.5&keyframe=home")
+    heights = np.array([task["goal"][2] for task in low.distribution.train_tasks(200)])
+    assert heights.min() >= 0.03
+    assert len(np.unique(heights)) == 200  # poses in the floor are moved towards home, not cut off at its height
     boxed = family_of("gravity_compensated_arm", "goal=uniform([0.3,-0.1,0.4],[0.5,0.1,0.6])")
     goals = np.array([task["goal"] for task in boxed.distribution.train_tasks(20)])
     assert (goals >= [0.3, -0.1, 0.4]).all()
