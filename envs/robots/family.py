@@ -10,12 +10,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import mujoco
 import numpy as np
 
 from metarl.envs.draws import Uniform
 from metarl.envs.robots.actions import make_actions
 from metarl.envs.robots.effects import Declared, Effect, Robot
-from metarl.envs.robots.files import robot_file
+from metarl.envs.robots.files import menagerie_names, robot_file
 from metarl.envs.robots.goals import reachable_goals
 from metarl.envs.robots.loading import LoadedRobot, load_robot
 from metarl.envs.robots.pose import Start, base_body, free_joint, grounds, scalar_joints, start_pose
@@ -48,6 +49,9 @@ RATE = 50.0
 """Actions per second, Hz."""
 HORIZONS = {WALK: 200, REACH: 100, HOLD: 200}
 """Steps of an episode, by task; 200 for one's own reward."""
+BALL = int(mujoco.mjtJoint.mjJNT_BALL)
+EXAMPLE = "payload=uniform(0,5)"
+"""A variation, for suggestions."""
 SPEED = 0.5
 """Commanded velocity forwards, m/s."""
 TILT, HEIGHT, START_NOISE, GOAL_RANGE, TOLERANCE = 60.0, 0.5, 0.05, 0.8, 0.03
@@ -115,6 +119,7 @@ class _Maker:
         setup = RobotSetup(
             loaded=self.loaded,
             qpos=self.start.qpos,
+            key=self.start.key,
             base=self.base,
             effects=tuple(effects),
             actions=actions,
@@ -129,7 +134,7 @@ class _Maker:
             frame_skip=self._frame_skip(),
         )
         rate = f"{1.0 / (setup.frame_skip * self.model.opt.timestep):g} actions per second"
-        notes = (f"task={task}, {rate}; {self.start.note}", actions.note, *self.loaded.notes)
+        notes = (f"task={task}, {rate}; {self.start.note}", actions.note, *self.loaded.notes, *self._unobserved())
         return Family(
             name=spec.text,
             summary=f"{spec.place}: {task} with {', '.join(varied)} different in each task",
@@ -138,6 +143,12 @@ class _Maker:
             make_envs=partial(RobotEnvs, setup=setup),
             notes=notes,
         )
+
+    def _unobserved(self) -> list[str]:
+        """A sentence on joints that are neither hinges nor slides, besides that of the base."""
+        kinds = self.model.jnt_type
+        balls = [self.model.joint(int(j)).name or f"joint {j}" for j in np.flatnonzero(kinds == BALL)]
+        return [f"ball joints are not observed: {', '.join(balls)}"] if balls else []
 
     def _declared(self) -> list[Declared]:
         """The named variations."""
@@ -332,13 +343,26 @@ def _task_of_file(spec: RobotSpec) -> str:
     return task_of(spec, free_joint(load_robot(robot_file(spec), spec).model))
 
 
+def _file_named(name: str) -> str:
+    """The name of the family of an XML file that was named without `mjcf:`."""
+    place, _, query = name.partition("?")
+    return repr(f"{MJCF}:{place}?{query or EXAMPLE}") if place.endswith(".xml") and Path(place).is_file() else ""
+
+
+def _robot_named(name: str) -> str:
+    """The name of the family of a robot of Menagerie that was named without `menagerie:`."""
+    place, _, query = name.partition("?")
+    return repr(f"{MENAGERIE}:{place}?{query or EXAMPLE}") if place in menagerie_names() else ""
+
+
 MJCF_SCHEME, MENAGERIE_SCHEME = (
     Scheme(
         make_family=robot_family,
         usage=USAGES[scheme],
         is_own_code=names_own_code,
+        suggestion=suggestion,
         full_name=full_name,
         preset=preset_name,
     )
-    for scheme in (MJCF, MENAGERIE)
+    for scheme, suggestion in ((MJCF, _file_named), (MENAGERIE, _robot_named))
 )

@@ -66,7 +66,7 @@ def _of_root(spec: RobotSpec, root: Path) -> Path:
     """The scene of a robot in a checkout, else its only model."""
     folder = root / spec.place
     if {"/", os.sep} & set(spec.place) or not folder.is_dir():
-        known = sorted(one.name for one in root.iterdir() if any(one.glob("*.xml"))) if root.is_dir() else []
+        known = _robots_in(root)
         listed = f"{', '.join(known[:LISTED])}{', ...' if len(known) > LISTED else ''}"
         raise ValueError(
             f"{spec.what}: got no robot {spec.place!r} in {ROOT}={root}, expected one of its folders with XML files: "
@@ -80,3 +80,19 @@ def _of_root(spec: RobotSpec, root: Path) -> Path:
             f"{spec.what}: got {names} in {folder}, expected a scene.xml; name a file as mjcf:{folder}/FILE.xml"
         )
     return scene if scene.is_file() else found[0]
+
+
+def menagerie_names() -> list[str]:
+    """The robots of Menagerie that can be named: those of the checkout, else the package's; empty without either."""
+    if root := os.environ.get(ROOT):
+        return _robots_in(Path(root))
+    try:
+        import mujoco_menagerie as menagerie
+    except ImportError:
+        return []
+    return list(menagerie.names())
+
+
+def _robots_in(root: Path) -> list[str]:
+    """The folders with XML files in a checkout."""
+    return sorted(one.name for one in root.iterdir() if any(one.glob("*.xml"))) if root.is_dir() else []

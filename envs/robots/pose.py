@@ -28,11 +28,13 @@ class Start:
     Args:
         qpos: Joint positions `[nq]`.
         ctrl: Controls of position servos that hold them, `[nu]`; 0 for any other actuator, as far as its range allows.
+        key: Index of the keyframe, which also sets the activations of actuators; -1 for none.
         note: A sentence on where the pose comes from.
     """
 
     qpos: Floats
     ctrl: Floats
+    key: int
     note: str
 
 
@@ -138,7 +140,7 @@ def start_pose(model: Any, spec: RobotSpec, base_joint: int) -> Start:
         note += f" ({', '.join(moved[:3])}{', ...' if len(moved) > 3 else ''} moved into its range)"
     mujoco.mj_forward(model, data)
     ctrl = _holding(model, data, model.key_ctrl[key] if key >= 0 else np.zeros(model.nu))
-    return Start(data.qpos.copy(), ctrl, note)
+    return Start(data.qpos.copy(), ctrl, key, note)
 
 
 def _move_into_limits(model: Any, qpos: Floats) -> list[str]:

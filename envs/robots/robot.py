@@ -71,6 +71,7 @@ class RobotSetup:
     Args:
         loaded: The model.
         qpos: Joint positions at home, `[nq]`.
+        key: Index of the keyframe of activations; -1 for none.
         base: Index of the body that is pushed.
         effects: The named variations.
         actions: The mapping from actions to controls.
@@ -87,6 +88,7 @@ class RobotSetup:
 
     loaded: LoadedRobot
     qpos: Floats
+    key: int
     base: int
     effects: tuple[Effect, ...]
     actions: Actions
@@ -120,6 +122,7 @@ class RobotEnvs(TaskVecEnv):
 
     Attributes:
         dt: Duration of an environment step, s.
+        observation_names: Name of each feature; `observation_units` has the units.
     """
 
     def __init__(
@@ -136,12 +139,14 @@ class RobotEnvs(TaskVecEnv):
             spaces.Box(-1.0, 1.0, (size,), np.float32),
         )
         self.observation_units = tuple(feature.unit for feature in features)
+        self.observation_names = tuple(feature.name for feature in features)
         self.models = [copy.copy(model) for _ in range(num_tasks)] if setup.writes else [model] * num_tasks
         self.batch = MujocoBatch(
             [one for one in self.models for _ in range(episodes)],
             setup.frame_skip,
             threads,
             outputs=setup.sensors.outputs,
+            keyframe=setup.key,
         )
         self.row_bytes = DATA_BYTES + self.batch.data[0].nbuffer
         self.task_bytes = model.nbuffer if setup.writes else 0

@@ -62,7 +62,7 @@ class PlainRobotEnv(gymnasium.Env[np.ndarray, np.ndarray]):
 
     def start(self, qpos: np.ndarray, qvel: np.ndarray) -> np.ndarray:
         """Starts an episode in a given state; returns the observation."""
-        mujoco.mj_resetData(self.model, self.data)
+        mujoco.mj_resetDataKeyframe(self.model, self.data, self.setup.key)
         self.data.qpos[:], self.data.qvel[:] = qpos, qvel
         mujoco.mj_forward(self.model, self.data)
         self.given = []

@@ -177,6 +177,33 @@ def test_pose_without_keyframe_is_within_limits_and_on_the_floor(tmp_path: Path)
     np.testing.assert_allclose(setup.qpos[[8, 10, 12, 14]], -0.5)
 
 
+def test_keyframe_sets_activations_and_ball_joints_are_named(tmp_path: Path) -> None:
+    text = edited(
+        "servo_quadruped",
+        (
+            '<position name="FL_hip" class="hip" joint="FL_hip"/>',
+            '<position name="FL_hip" class="hip" joint="FL_hip" timeconst="0.5"/>',
+        ),
+        (
+            '<site name="imu" pos="0 0 0"/>',
+            '<body name="tail"><joint name="wag" type="ball"/><geom size="0.01" mass="0.1" pos="-0.3 0 0"/></body>',
+        ),
+        ("0.326 1 0 0 0  0.7", "0.326 1 0 0 0  1 0 0 0  0.7"),
+        ('ctrl="0.7', 'act="0.6" ctrl="0.7'),
+    )
+    (tmp_path / "robot.xml").write_text(text, encoding="utf-8")
+    family = robot_family(f"mjcf:{tmp_path}/robot.xml?payload=uniform(0,1)")
+    assert "ball joints are not observed: wag" in family.notes
+    envs = family.make_envs(1, 1, 5)
+    assert isinstance(envs, RobotEnvs)
+    envs.set_tasks(family.distribution.train_tasks(1))
+    envs.reset(seed=0)
+    assert envs.batch.data[0].act.tolist() == [0.6]
+    assert len(envs.observation_names) == len(envs.observation_units) == 36
+    assert envs.observation_names[0] == "position of FL_hip"
+    envs.close()
+
+
 def test_falling_ends_an_episode() -> None:
     family = family_of("torque_quadruped", "payload=uniform(0,0.1)&height=0.8")
     out = played(family, family.distribution.train_tasks(1), steps=100)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import re
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from metarl.envs.robots.family import MENAGERIE_SCHEME, MJCF_SCHEME, robot_famil
 from metarl.envs.robots.rewards import WEIGHTS
 from metarl.envs.robots.spec import read_spec
 from metarl.envs.robots.variations import KINDS
-from metarl.registry import full_name, is_own_code, preset_family
+from metarl.registry import find_family, full_name, is_own_code, preset_family
 from metarl.scripts.reference.robots import robot_setup
 
 WALKER = f"mjcf:{MODELS}/servo_quadruped.xml"
@@ -186,8 +187,13 @@ def test_weights_replace_those_of_the_task_and_zero_omits_a_term() -> None:
     assert weights == {**{k: v for k, v in WEIGHTS["walk"].items() if k != "turn"}, "effort": 0.5}
 
 
-def test_schemes_are_registered_and_unreadable_names_count_as_own_code() -> None:
+def test_schemes_are_registered_and_unreadable_names_count_as_own_code(monkeypatch: pytest.MonkeyPatch) -> None:
     assert full_name("menagerie:unitree_go2") == "menagerie:unitree_go2"
+    monkeypatch.chdir(MODELS)
+    monkeypatch.setenv("MENAGERIE_ROOT", str(MODELS.parent))
+    for name, meant in (("servo_quadruped.xml", "mjcf:servo_quadruped.xml"), ("models", "menagerie:models")):
+        with pytest.raises(ValueError, match=re.escape(f"Did you mean '{meant}?payload=uniform(0,5)'?")):
+            find_family(name)
     for scheme in (MJCF_SCHEME, MENAGERIE_SCHEME):
         assert scheme.is_own_code("mjcf:x?task=os:system")
         assert scheme.is_own_code("mjcf:x?nonsense")

@@ -102,6 +102,7 @@ def test_broken_rows_equal_a_simulation_whose_gain_is_set_to_zero_on_the_way() -
     envs = made(spec_of("servo_quadruped", "breaking=uniform(0.1,0.9)"), [Task.of("f", breaking=(0.5, 1.0))])
     model = envs.setup.loaded.model
     data = mujoco.MjData(model)
+    mujoco.mj_resetDataKeyframe(model, data, envs.setup.key)
     data.qpos[:], data.qvel[:] = envs.batch.qpos[0], envs.batch.qvel[0]
     mujoco.mj_forward(model, data)
     gain, bias = model.actuator_gainprm.copy(), model.actuator_biasprm.copy()
