@@ -72,12 +72,13 @@ class Camera:
         elif own >= 0:
             self._view.type, self._view.fixedcamid = mujoco.mjtCamera.mjCAMERA_FIXED, own
 
-    def picture(self, data: Any, mark: Floats | None = None) -> np.ndarray:
+    def picture(self, data: Any, mark: Floats | None = None, radius: float = MARK_RADIUS) -> np.ndarray:
         """Renders a simulation, `[height, width, 3]` bytes.
 
         Args:
             data: The `MjData`.
             mark: Position of a red ball to add, `[3]` in m; None for none.
+            radius: Radius of the ball, m.
         """
         self._renderer.update_scene(data, self._view)
         scene = self._renderer.scene
@@ -85,7 +86,7 @@ class Camera:
             mujoco.mjv_initGeom(
                 scene.geoms[scene.ngeom],
                 mujoco.mjtGeom.mjGEOM_SPHERE,
-                np.array([MARK_RADIUS, 0.0, 0.0]),
+                np.array([radius, 0.0, 0.0]),
                 np.asarray(mark, dtype=np.float64),
                 np.eye(3).ravel(),
                 np.array(MARK_COLOUR, dtype=np.float32),

@@ -18,7 +18,8 @@ class Field:
     """A field of `MjModel` that may vary.
 
     Args:
-        elements: Kind of its rows: `body`, `geom`, `joint`, `dof`, `actuator`, `axis`, or `model` for a single number.
+        elements: Kind of its rows: `body`, `geom`, `pair` (contact pairs), `joint`, `dof`, `actuator`, `axis`, or
+            `model` for a single number.
         derived: Whether MuJoCo derives other constants of the model from it.
         low: Lower bound of valid values.
         above: Whether `low` itself is invalid.
@@ -35,11 +36,15 @@ FIELDS: Mapping[str, Field] = {
     "body_inertia": Field("body", derived=True, above=True),
     SECOND_MOMENT: Field("body", derived=True, above=True),
     "geom_friction": Field("geom"),
+    "pair_friction": Field("pair"),
     "jnt_stiffness": Field("joint"),
     "dof_damping": Field("dof"),
     "dof_armature": Field("dof", derived=True),
     "dof_frictionloss": Field("dof"),
     "actuator_gear": Field("actuator", derived=True, low=-math.inf),
+    "actuator_gainprm": Field("actuator", low=-math.inf),
+    "actuator_biasprm": Field("actuator", low=-math.inf),
+    "actuator_forcerange": Field("actuator", low=-math.inf),
     "gravity": Field("axis", low=-math.inf),
     "wind": Field("axis", low=-math.inf),
     "density": Field("model"),

@@ -30,6 +30,8 @@ class Parameter:
         transform: Maps variates `[n, variates]` to values `[n, size]`.
         categorical: True if a value is a label without order, such as the index of a task class. An oracle observes it
             one-hot, even if it is visible.
+        sensed: True if it is a property of the sensors, such as their noise, so that the distribution of observations
+            differs between tasks by nature; `metarl check` does not count that as a leak.
 
     Raises:
         ValueError: The name is no string, or the number of variates is negative or no whole number.
@@ -41,6 +43,7 @@ class Parameter:
     variates: int
     transform: Callable[[Floats], Floats]
     categorical: bool = False
+    sensed: bool = False
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not self.name:

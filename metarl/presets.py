@@ -14,7 +14,7 @@ from typing import Any, Literal, TypeVar
 from metarl.agent import MetaAgent
 from metarl.names import did_you_mean
 from metarl.own_code.modules import own_error
-from metarl.registry import AGENTS, LEARNERS, agent_class
+from metarl.registry import AGENTS, LEARNERS, agent_class, preset_family
 from metarl.run_config import LearningConfig
 from metarl.runs import TrainConfig
 
@@ -111,7 +111,7 @@ def preset(
     """
     table = announced_presets(name if name in ("default", "published") else "published")
     if name == "default":
-        found = table.get((agent, family.partition(":")[0]))
+        found = table.get((agent, preset_family(family)))
         return found or any_family(kind or agent_class(agent), training)
     if name == "published" and (agent, family) in table:
         return table[agent, family]

@@ -210,6 +210,28 @@ def is_own_code(spec: str) -> bool:
     return name not in names(SCHEMES) or scheme(name).is_own_code(spec)
 
 
+def full_name(spec: str) -> str:
+    """The name of a family that a run records: for a scheme such as `mjcf:PATH`, one that means the same anywhere.
+
+    Raises:
+        ValueError: Several packages register the scheme.
+        EnvError: Its package cannot be imported.
+    """
+    name = spec.partition(":")[0]
+    return scheme(name).full_name(spec) if ":" in spec and name in names(SCHEMES) else spec
+
+
+def preset_family(spec: str) -> str:
+    """The name under which tables of presets list a family: without its options, or as its scheme says.
+
+    Raises:
+        ValueError: The scheme cannot read the name.
+        EnvError: The scheme's package cannot be imported.
+    """
+    name = spec.partition(":")[0]
+    return scheme(name).preset(spec) if ":" in spec and name in names(SCHEMES) else name
+
+
 def make_family(spec: str) -> Family:
     """A family of environments; see `find_family`.
 

@@ -16,6 +16,14 @@ def _nothing(*_: object) -> str:
     return ""
 
 
+def _same(name: str) -> str:
+    return name
+
+
+def _scheme(name: str) -> str:
+    return name.partition(":")[0]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Scheme:
     """Makes the families of a scheme; registered as an entry point of the group `metarl.schemes`.
@@ -26,6 +34,8 @@ class Scheme:
         is_own_code: Whether `make_family` imports code named by `REST`. Such a name is accepted from a command
             line or a call, never from a file. True by default, for every name.
         suggestion: Maps an unknown family's name to the nearest name under this scheme; empty if there is none.
+        full_name: Maps a name of the command line to the one that a run records, which means the same in any folder.
+        preset: Maps a name to the one under which tables of presets list such families; the scheme itself by default.
         instead_of: Advice on `module:function` if its object is no family; called with name and object, empty for no
             advice.
     """
@@ -34,4 +44,6 @@ class Scheme:
     usage: str
     is_own_code: Callable[[str], bool] = _always
     suggestion: Callable[[str], str] = _nothing
+    full_name: Callable[[str], str] = _same
+    preset: Callable[[str], str] = _scheme
     instead_of: Callable[[str, object], str] = _nothing

@@ -140,8 +140,7 @@ class DiscreteTasks:
         family: Name of the family.
         parameters: Descriptions of the parameters; the tasks hold the values.
         train: The training tasks.
-        withheld: The held-out tasks; None for a family that is too small to split: evaluation uses its training tasks
-            (`splits` is False).
+        withheld: The held-out tasks; None for a family that is too small to split, which is evaluated on `train`.
 
     Raises:
         ValueError: A task is in both sets, there is no training task, or two parameters have the same name.
@@ -213,11 +212,11 @@ class Family:
         distribution: Distribution of its tasks.
         horizon: `T`, steps of an episode, unless the run sets another.
         make_envs: `(M, E, horizon) ->` the batch of environments.
-        single_envs: `make_envs` again if it makes single environments, whose calls have a time limit. Dropped if
-            `make_envs` is replaced by another function.
+        single_envs: `make_envs` again if it makes single environments, with timed calls; dropped if that is replaced.
         class_of: Maps a task to the name of its class, if results are also reported per class.
         reward_version: Name of the reward function, if the benchmark has had several; reported with every number.
         reward: The reward as a function of observations and actions, for planners; None if it is not declared.
+        notes: Sentences on what was chosen for the user, printed at the start of a training.
     """
 
     name: str
@@ -229,6 +228,7 @@ class Family:
     class_of: Callable[[Task], str] | None = None
     reward_version: str = ""
     reward: DeclaredReward | None = None
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.single_envs is not self.make_envs:

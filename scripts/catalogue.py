@@ -1,4 +1,4 @@
-"""`metarl list`: agents, families and presets."""
+"""`metarl list`: agents, families, schemes of families and presets."""
 
 from __future__ import annotations
 
@@ -15,11 +15,13 @@ from metarl.registry import (
     FAMILIES,
     FEW_SHOT_FAMILIES,
     LEARNERS,
+    SCHEMES,
     agent_class,
     announcement,
     find_entry,
     make_family,
     names,
+    scheme,
 )
 from metarl.scripts.common import border, end_with_json, parse
 from metarl.scripts.ending import run_as_process
@@ -30,18 +32,19 @@ from metarl.tasks import Family
 
 @dataclass(frozen=True, kw_only=True)
 class ListCommand:
-    """Lists agents, families and presets."""
+    """Lists agents, families, schemes of families and presets."""
 
     json: bool = False
     """Print one JSON line instead of the tables."""
 
 
 def catalogue() -> dict[str, Any]:
-    """Agents, families and presets as a JSON value; registered names that cannot be loaded are under `broken`."""
+    """Agents, families, schemes and presets as a JSON value; names that cannot be loaded are under `broken`."""
     broken: list[dict[str, str]] = []
     return {
         "agents": _rows(AGENTS, "agent", _agent_row, broken),
         "families": _rows(FAMILIES, "family", lambda name: _family_row(make_family(name)), broken),
+        "schemes": _rows(SCHEMES, "scheme", _scheme_row, broken),
         "few_shot_learners": _rows(LEARNERS, "few-shot learner", _learner_row, broken),
         "few_shot_families": _rows(FEW_SHOT_FAMILIES, "few-shot family", _few_shot_row, broken),
         "presets": [
@@ -76,6 +79,10 @@ def _rows(
 
 def _agent_row(name: str) -> dict[str, Any]:
     return {"name": name, "summary": str(agent_class(name).summary)}
+
+
+def _scheme_row(name: str) -> dict[str, Any]:
+    return {"name": f"{name}:", "summary": scheme(name).usage}
 
 
 def _learner_row(name: str) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from metarl.presets import default_settings as default_settings
 from metarl.presets import preset as preset
 from metarl.scripts.few_shot_presets import GRADIENT_PRESETS
 from metarl.scripts.planning_presets import PLANNING_PRESETS
+from metarl.scripts.robot_presets import ROBOT_PRESETS
 from metarl.scripts.support_presets import SUPPORT_PRESETS
 
 MAML_SOURCE = "sizes and settings of pytorch-maml-rl (configs/maml) and ProMP (run_scripts/maml_run_mujoco.py)"
@@ -171,6 +172,7 @@ PRESETS: dict[tuple[str, str], Preset] = {
     **PLANNING_PRESETS,
     **GRADIENT_PRESETS,
     **SUPPORT_PRESETS,
+    **ROBOT_PRESETS,
     **{
         (a, b): _meta_world(a, b)
         for a in ("maml-trpo", "rl2", "pearl", "multitask", "oracle")

@@ -25,6 +25,7 @@ from metarl.registry import (
     LEARNERS,
     agent_class,
     find_family,
+    full_name,
     is_own_agent,
     make_family,
     names,
@@ -53,6 +54,8 @@ agents:   {agents}
 families: {families}
           gym:ID --vary "NAME=uniform(LOW,HIGH)" [--set "NAME=VALUE"], any environment that Gymnasium knows,
           or one of your own as gym:MODULE:CLASS
+          mjcf:PATH?payload=uniform(0,5)&..., a robot of your own as a MuJoCo XML file,
+          or menagerie:NAME?... for one of MuJoCo Menagerie
           or your own function, as module:function
           few-shot families: {few_shot}
 """
@@ -156,6 +159,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     agent, family_name, options = words[0], words[1], words[2:]
     limit_output()
     with border(agent if is_own_agent(agent) else ""):
+        family_name = full_name(family_name)
         found = None if family_name.startswith(PREFIX) else find_family(family_name)
         if isinstance(found, FewShotFamily):
             door_and_runs = read_few_shot(agent, family_name, found, options)
@@ -176,6 +180,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             named=[name for name in ("device", "matmul") if option_value(options, f"--{name}", "")],
         )
         _warn(warnings)
+        for note in family.notes:
+            print(f"note: {note}", file=sys.stderr)
         runs = one_per_seed(door, run)
     if not door.resume and (run.stepping or family_name.partition(":")[0] not in names(FAMILIES)):
         choice = door.choice()

@@ -84,8 +84,12 @@ class Variation:
         )
 
 
-def parse_variation(text: str) -> Variation:
+def parse_variation(text: str, where: str = "--vary") -> Variation:
     """Reads one variation, such as `g=uniform(5,15)`.
+
+    Args:
+        text: The notation.
+        where: First words of messages.
 
     Raises:
         ValueError: The form is unknown, or the numbers are not a valid range.
@@ -93,38 +97,38 @@ def parse_variation(text: str) -> Variation:
     squeezed = re.sub(r"\s+", "", text)
     match = re.fullmatch(FORM, squeezed)
     if not match:
-        raise ValueError(f"--vary: got {text!r}, expected {FORMS}")
+        raise ValueError(f"{where}: got {text!r}, expected {FORMS}")
     name, kind, inside = match.groups()
-    inside, size, hidden = _split_options(inside, text)
+    inside, size, hidden = _split_options(inside, text, where)
     words = re.findall(r"\[[^\[\]]*\]|[^,\[\]]+|(?<=,)(?=,|$)|^(?=,|$)", inside)
     try:
         values = tuple(tuple(float(x) for x in word.strip("[]").split(",")) for word in words)
     except ValueError as error:
-        raise ValueError(f"--vary: got {text!r}, expected numbers in {FORMS}") from error
+        raise ValueError(f"{where}: got {text!r}, expected numbers in {FORMS}") from error
     if ",".join(words) != inside:
-        raise ValueError(f"--vary: got {text!r}, expected numbers in {FORMS}")
+        raise ValueError(f"{where}: got {text!r}, expected numbers in {FORMS}")
     if not all(math.isfinite(x) for value in values for x in value):
-        raise ValueError(f"--vary: got {text!r}, expected finite numbers")
+        raise ValueError(f"{where}: got {text!r}, expected finite numbers")
     whole = all(re.fullmatch(r"[+-]?\d+", x) for word in words for x in word.strip("[]").split(","))
     if kind == "choice":
         lengths = {len(value) for value in values}
         if size is not None or len(lengths) != 1 or len(set(values)) < max(2, len(values)):
             raise ValueError(
-                f"--vary: got {text!r}, expected choice(A,B,...) of at least two different numbers, or of lists of as "
+                f"{where}: got {text!r}, expected choice(A,B,...) of at least two different numbers, or of lists of as "
                 "many numbers each"
             )
         return Variation(name, values, True, lengths.pop(), hidden, squeezed, whole)
     if len(values) != 2:
-        raise ValueError(f"--vary: got {text!r}, expected uniform(LOW,HIGH) with LOW below HIGH")
+        raise ValueError(f"{where}: got {text!r}, expected uniform(LOW,HIGH) with LOW below HIGH")
     try:
         low, high = (list(v) if word.startswith("[") else v[0] for word, v in zip(words, values, strict=True))
         size = uniform(name, low, high, size=size, meaning="").variates
     except ValueError as error:
-        raise ValueError(f"--vary: got {text!r}, expected uniform(LOW,HIGH) with LOW below HIGH ({error})") from error
+        raise ValueError(f"{where}: got {text!r}, expected uniform(LOW,HIGH) with LOW below HIGH ({error})") from error
     return Variation(name, values, False, size, hidden, squeezed, whole)
 
 
-def _split_options(inside: str, text: str) -> tuple[str, int | None, bool]:
+def _split_options(inside: str, text: str, where: str) -> tuple[str, int | None, bool]:
     """Splits trailing `size=N` and `hidden=false` off; returns the rest, the size, and whether it is hidden."""
     size, hidden, seen = None, True, set[str]()
     while match := re.fullmatch(r"(.*),(size|hidden)=(\w*)", inside):
@@ -132,7 +136,7 @@ def _split_options(inside: str, text: str) -> tuple[str, int | None, bool]:
         fits = value.isdecimal() if option == "size" else value.lower() in ("true", "false")
         if option in seen or not fits or (option == "size" and not 1 <= int(value[:9]) <= MOST_COMPONENTS):
             raise ValueError(
-                f"--vary: got {text!r}, expected numbers in {FORMS}, with N from 1 to {MOST_COMPONENTS}; or "
+                f"{where}: got {text!r}, expected numbers in {FORMS}, with N from 1 to {MOST_COMPONENTS}; or "
                 "hidden=false at the end"
             )
         seen.add(option)

@@ -41,6 +41,7 @@ from metarl.scripts.bench.tables import cell, print_table
 from metarl.scripts.common import border, end_with_json, parse
 from metarl.scripts.reference.environments import GYMNASIUM_IDS, GYMNASIUM_OPTIONS, SINGLE_ENVS
 from metarl.scripts.reference.metaworld import gymnasium_env
+from metarl.scripts.reference.robots import plain_robot, robot_setup
 from metarl.seeding import Streams
 from metarl.sizes import check_actions, tasks_memory
 from metarl.tasks import Family
@@ -94,6 +95,8 @@ def _single_envs(family: Family, tasks: Sequence[Task]) -> list[Callable[[], gym
         return [partial(gymnasium.make, env_id, **GYMNASIUM_OPTIONS.get(env_id, {}))] * REFERENCE_ROWS
     if name in SINGLE_ENVS:
         return [partial(SINGLE_ENVS[name], family.distribution.held_out(1)[0])] * REFERENCE_ROWS
+    if robot_setup(family) is not None:
+        return [partial(plain_robot, family, family.distribution.held_out(1)[0])] * REFERENCE_ROWS
     if isinstance(family.distribution, BenchmarkTasks):
         return [partial(gymnasium_env, class_of(task), i % GOALS) for i, task in enumerate(tasks)]
     return []

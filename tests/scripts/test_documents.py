@@ -163,6 +163,16 @@ def test_the_page_on_environments_of_ones_own(type_lines, folder: Path) -> None:
     assert said.count("no problems found") == said.count("metarl check") == 2
 
 
+def test_the_page_on_robots(type_lines, folder: Path) -> None:
+    models = ROOT / "tests" / "robots" / "models"
+    for name, model in (("my_quadruped", "servo_quadruped"), ("my_arm", "gravity_compensated_arm")):
+        (folder / f"{name}.xml").write_bytes((models / f"{model}.xml").read_bytes())
+    page = ROOT / "docs" / "robots.md"
+    (folder / "my_reward.py").write_text(blocks(page, "python")[0], encoding="utf-8")
+    lines = [line for line in typed(page) if not any("menagerie:" in word for word in line)]
+    assert "no problems found" in type_lines(lines)
+
+
 AGENT_PAGES = ("fomaml", "maml-trpo", "meta-sgd", "pearl", "promp", "recurrent-sac", "references", "reptile", "rl2")
 AGENT_PAGES += ("varibad", "memory", "meta-lstm", "gbml", "meta-networks", "planning")
 FEW_SHOT_PAGES = ("few-shot", "few-shot-families", "maml", "matching", "prototypical", "versa", "amortised-maml")
@@ -188,4 +198,4 @@ def test_the_readme_on_meta_world(type_lines) -> None:
 def test_all_pages_with_lines_to_type_are_tried() -> None:
     pages = {page.stem for page in (ROOT / "docs").glob("*.md") if blocks(page, "sh")}
     by_hand = {"robot-packages", "cluster"}  # packages that want an environment of their own; several machines
-    assert pages <= {*AGENT_PAGES, *FEW_SHOT_PAGES, "custom-environments", "workers", *by_hand}
+    assert pages <= {*AGENT_PAGES, *FEW_SHOT_PAGES, "custom-environments", "robots", "workers", *by_hand}

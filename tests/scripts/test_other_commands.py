@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,8 +11,18 @@ from metarl.envs.metaworld.families import BenchmarkTasks
 from metarl.few_shot.run import ShotsTrainConfig
 from metarl.presets import settings_from_preset
 from metarl.registry import FAMILIES, FEW_SHOT_FAMILIES, LEARNERS, agent_class, make_family, names
+from metarl.runs import TrainConfig
 from metarl.scripts.presets import META_WORLD_STEPS, PRESETS, PUBLISHED, default_settings
 from metarl.tasks import DiscreteTasks
+
+MODELS = Path(__file__).resolve().parents[1] / "robots" / "models"
+ROBOTS = {
+    "robot-walk": f"mjcf:{MODELS}/torque_quadruped.xml",
+    "robot-reach": f"mjcf:{MODELS}/gravity_compensated_arm.xml",
+    "robot-hold": "menagerie:some_robot?task=hold",
+    "robot-own": "menagerie:some_robot?task=my_reward:still",
+}
+"""A robot's family for each name in the tables of presets."""
 
 
 def test_version_and_help(run_metarl) -> None:
@@ -37,6 +48,7 @@ def test_list_names_agents_families_and_presets(run_metarl) -> None:
     assert {"point-robot", "half-cheetah-vel", "ant-goal", "walker2d-rand-params", "bandit"} <= set(families)
     assert families["half-cheetah-dir"]["splits"] is False
     assert families["point-robot"]["parameters"][0]["hidden"] is True
+    assert {"gym:", "mjcf:", "menagerie:"} <= {one["name"] for one in value["schemes"]}
     assert len(value["presets"]) == len(PRESETS) + len(PUBLISHED)
     code, out, _ = run_metarl("list")
     assert code == 0
@@ -49,6 +61,12 @@ def test_presets_name_what_exists_and_their_source(agent: str, family: str) -> N
         kind = agent_class(agent, LEARNERS)
         _, config = settings_from_preset(agent, family, "default", kind, ShotsTrainConfig)
         assert isinstance(config, kind.Config)
+        assert PRESETS[agent, family].source
+        return
+    if family.startswith("robot-"):
+        kind = agent_class(agent)
+        _, config = settings_from_preset(agent, ROBOTS[family], "default", kind, TrainConfig)
+        assert config == replace(kind.Config(), **PRESETS[agent, family].agent)
         assert PRESETS[agent, family].source
         return
     assert make_family(family).name == family

@@ -17,6 +17,7 @@ from gymnasium.utils.env_checker import check_env
 
 from metarl.gymnasium_envs.answers import AnswerError, plain_flags, reset_answer, step_answer
 from metarl.gymnasium_envs.check.derived import partial_effects
+from metarl.gymnasium_envs.check.ends import Reasons
 from metarl.gymnasium_envs.check.findings import Clock, Findings, Note, OutOfTimeError, Problem, Seen
 from metarl.gymnasium_envs.check.playing import play, varied_actions
 from metarl.gymnasium_envs.check.task_check import compare_tasks, long_time_limit
@@ -49,22 +50,23 @@ def check_family(family: Family) -> list[Problem]:
     return examine(family).problems
 
 
-def examine(family: Family, clock: Clock | None = None, spec: str = "") -> Findings:
+def examine(family: Family, clock: Clock | None = None, spec: str = "", *, reasons: Reasons | None = None) -> Findings:
     """Problems, notes, observations and skipped checks of a family.
 
     Args:
         family: The family.
         clock: Time limit and progress display; no limit by default.
         spec: Name of the family on the command line, by which a worker process can make it.
+        reasons: Finds reasons in a simulation why a parameter has no effect, such as `metarl.envs.silence.silence`.
     """
     findings, clock = Findings(), clock or Clock()
-    for finding in _looked_at(family, clock, spec):
+    for finding in _looked_at(family, clock, spec, reasons):
         findings.add(finding)
     findings.skipped = list(dict.fromkeys(clock.skipped))
     return findings
 
 
-def _looked_at(family: Family, clock: Clock, spec: str) -> Iterator[Problem | Note | Seen]:
+def _looked_at(family: Family, clock: Clock, spec: str, reasons: Reasons | None) -> Iterator[Problem | Note | Seen]:
     """Runs the checks in order, until a problem prevents the next ones or the time is up."""
     tasks = _some_tasks(family)
     if not tasks:
@@ -89,7 +91,7 @@ def _looked_at(family: Family, clock: Clock, spec: str) -> Iterator[Problem | No
         yield Seen(plan.words(family))
         envs = family.make_envs(1, plan.rows, plan.steps)
         try:
-            yield from compare_tasks(envs, family, tasks[: plan.tasks], clock, explained)
+            yield from compare_tasks(envs, family, tasks[: plan.tasks], clock, explained, reasons)
         finally:
             envs.close()
         if make:

@@ -33,6 +33,7 @@ def leaks(
         shifted: Receives the tasks whose first observations differ from the first task's by random numbers only.
     """
     declared = {p.name: p.hidden for p in family.distribution.parameters}
+    sensed = {p.name for p in family.distribution.parameters if p.sensed}
     if not all(declared.values()) and not isinstance(family.distribution, ContinuousTasks):
         return  # the visible parameters of two tasks may not fit each other
     base = tasks[0]
@@ -41,7 +42,7 @@ def leaks(
         if not clock.going():
             clock.skipped.append("leaks of some of the tasks")
             return
-        hidden = [name for name, _ in other.parameters if declared.get(name, True)]
+        hidden = [name for name, _ in other.parameters if declared.get(name, True) and name not in sensed]
         task = mixed(family, base, other, [Part(name) for name in hidden])
         one, two = first, _resets(envs, task, 0)
         apart = _apart(one, two)

@@ -8,6 +8,7 @@ import numpy as np
 
 from metarl.gymnasium_envs.check.derived import reasons_without_effect
 from metarl.gymnasium_envs.check.effect import Played, effects
+from metarl.gymnasium_envs.check.ends import Reasons, at_both_ends, reasons_in_words
 from metarl.gymnasium_envs.check.findings import Clock, Note, OutOfTimeError, Problem, Seen
 from metarl.gymnasium_envs.check.leak import leaks
 from metarl.gymnasium_envs.check.playing import (
@@ -31,7 +32,12 @@ LIMIT_ROWS = 4
 
 
 def compare_tasks(
-    envs: TaskVecEnv, family: Family, tasks: Sequence[Task], clock: Clock, explained: set[str]
+    envs: TaskVecEnv,
+    family: Family,
+    tasks: Sequence[Task],
+    clock: Clock,
+    explained: set[str],
+    reasons: Reasons | None = None,
 ) -> Iterator[Problem | Note | Seen]:
     """Checks seeds, finite numbers, time limits, leaks, and effects of tasks and parameters.
 
@@ -41,6 +47,7 @@ def compare_tasks(
         tasks: Tasks to compare, the base task first.
         clock: Time limit.
         explained: Receives the parameters whose lack of effect is explained.
+        reasons: Finds reasons in the simulation; parameters are then also played at both ends of their ranges.
     """
     actions, recordings = varied_actions(envs), list[Recording]()
 
@@ -78,7 +85,10 @@ def compare_tasks(
     if clock.start("leaks"):
         clock.pause()
         yield from leaks(envs, family, tasks, clock, shifted)
-    yield from _effects(envs, family, tasks, recordings, clock, shifted, explained)
+    said = set[str]()
+    yield from _effects(envs, family, tasks, recordings, clock, shifted, explained, reasons, said)
+    if reasons is not None:
+        yield from at_both_ends(envs, family, tasks[0], clock, reasons, said)
 
 
 def _not_repeated(one: Recording, two: Recording) -> Problem | None:
@@ -130,8 +140,10 @@ def _effects(
     clock: Clock,
     shifted: set[Task],
     explained: set[str],
+    known: Reasons | None,
+    said: set[str],
 ) -> Iterator[Problem | Note | Seen]:
-    """Reports the effects of tasks and parameters."""
+    """Reports the effects of tasks and parameters; `said` receives those without effect."""
 
     def way(batch: TaskVecEnv, recording: Recording | None = None) -> Played:
         given = varied_actions(batch)
@@ -155,8 +167,9 @@ def _effects(
 
     def reasons(name: str) -> list[str]:
         make = gymnasium_envs_of(family)
+        said.add(name)
         if make is None:
-            return []
+            return reasons_in_words(known, envs, family, tasks[0], name) if known else []
         other = next((t for t in tasks if t[name] != tasks[0][name]), tasks[-1])
         try:
             with clock.limit():

@@ -1,0 +1,1 @@
+"""Robots from MJCF files: families with named variations of payload, motors, floor and timing."""

@@ -1,0 +1,46 @@
+"""Presets of robots, `mjcf:PATH` and `menagerie:NAME`, by their task, with the source of each number."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from metarl.presets import Preset
+
+OWN_RUNS = "own runs with seed 0 on two cores"
+WALK = {
+    "learning_rate": 1e-3,
+    "anneal": True,
+    "gamma": 0.98,
+    "normalise_observations": True,
+    "init_std": 0.4,
+    "min_std": 0.1,
+}
+FEED_FORWARD = {**WALK, "hidden": (128, 128), "minibatches": 16}
+RECURRENT = {**WALK, "minibatches": 8, "units": 32, "encoder": (), "hidden": (128, 128)}
+WALK_RUN = {"iterations": 250, "tasks": 40, "episodes": 2, "eval_every": 25, "eval_tasks": 20}
+WALK_TRIALS = {"iterations": 350, "tasks": 40, "episodes": 1, "eval_every": 25, "eval_tasks": 20}
+WALK_SOURCE = f"PPO's settings of half-cheetah-vel-3, with a larger step and a discount of 0.98 (1 s): {OWN_RUNS}"
+REACH = {"gamma": 0.95, "min_std": 0.02}
+REACH_RUN = {"iterations": 150, "tasks": 40, "episodes": 4, "eval_every": 25, "eval_tasks": 20}
+REACH_TRIALS = {"iterations": 300, "tasks": 80, "episodes": 1, "eval_every": 25, "eval_tasks": 20}
+REACH_SOURCE = f"PPO's settings of robot-walk, with a discount of 0.95 and a smaller deviation, 0.02 rad: {OWN_RUNS}"
+
+ROBOT_PRESETS: Mapping[tuple[str, str], Preset] = {
+    **{
+        (agent, f"robot-{task}"): Preset(training=run, agent=settings, source=WALK_SOURCE)
+        for agent, run, settings in (
+            ("rl2", WALK_TRIALS, RECURRENT),
+            ("multitask", WALK_RUN, FEED_FORWARD),
+            ("oracle", WALK_RUN, FEED_FORWARD),
+        )
+        for task in ("walk", "hold", "own")
+    },
+    **{
+        (agent, "robot-reach"): Preset(training=run, agent={**settings, **REACH}, source=REACH_SOURCE)
+        for agent, run, settings in (
+            ("rl2", REACH_TRIALS, {**RECURRENT, "units": 64, "reward_input_scale": 5.0}),
+            ("multitask", REACH_RUN, FEED_FORWARD),
+            ("oracle", REACH_RUN, FEED_FORWARD),
+        )
+    },
+}
