@@ -15,10 +15,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from metarl.config import Layers, Positive, Rounds, Rows, Shrinking, Units
+from metarl.config import Count, Layers, Positive, Rounds, Rows, RowsOrOwn, Shrinking, Units
 from metarl.learning.device.gpu import send
+from metarl.learning.experience.columns import Columns
 from metarl.learning.experience.normalisation import Normaliser
 from metarl.learning.experience.told import told_inputs, told_tasks
+from metarl.learning.experience.trial_replay import TrialReplay
 from metarl.learning.experience.trials import Trials, pack_trials
 from metarl.learning.networks.cells.base import Cell
 from metarl.learning.networks.cells.convolution import Convolution
@@ -35,10 +37,10 @@ from metarl.learning.ppo.trial_agent import TrialAgent
 from metarl.learning.ppo.trials import TrialSettings
 from metarl.learning.saving import check_tensors, restore_generator
 from metarl.learning.trials.actor import Memory, input_size
-from metarl.learning.trials.needs import memories_need, networks_need, trials_need
-from metarl.learning.trials.settings import trial_ends
+from metarl.learning.trials.needs import columns_need, memories_need, networks_need, trials_need
+from metarl.learning.trials.settings import trial_ends, trial_steps
 from metarl.memory import Need, RunSize, dense_parameters
-from metarl.types import Floats, MetaBatch, Spaces, Task, Trajectories
+from metarl.types import Bools, Floats, MetaBatch, Spaces, Task, Trajectories
 
 HISTORY_STEPS = 50
 """Steps of the history, as published."""
@@ -71,10 +73,12 @@ class RmaConfig(TrialSettings):
     Without them, as published, the trained agent reads neither."""
     history_learning_rate: Positive = 1e-3
     """Step size of Adam for the history encoder; usually 3e-4 to 3e-3."""
-    history_epochs: Rounds = 5
-    """Passes of the history encoder over the trials of an iteration; usually 1 to 10."""
-    history_minibatches: Rows = 4
-    """Minibatches of trials per pass of the history encoder, one step of Adam each; usually 2 to 16."""
+    history_updates: RowsOrOwn = 40
+    """Steps of Adam on the history encoder per iteration of phase 2; usually 20 to 100."""
+    history_trials: Rows = 10
+    """Trials per step of Adam, drawn from the buffer (all of them if it holds fewer)."""
+    buffer_trials: Count = 2000
+    """Capacity of the buffer of phase 2, in trials; the oldest are overwritten."""
 
 
 class Rma(TrialAgent[LatentMemory]):
@@ -110,15 +114,16 @@ class Rma(TrialAgent[LatentMemory]):
         remedy = "fewer --agent.units or smaller layers (--agent.hidden, --agent.task-hidden)"
         return [
             networks_need(parameters, size, remedy),
-            trials_need(spaces, size, config.episodes_per_trial, 2 * units // config.history_minibatches),
+            columns_need(trial_steps(config, spaces), size, config.buffer_trials, _columns(spaces).width),
+            trials_need(spaces, size, config.episodes_per_trial, config.latent),
             memories_need(size, cell.memory),
         ]
 
     def __init__(self, config: RmaConfig, spaces: Spaces, *, device: torch.device, rng: np.random.Generator) -> None:
         if config.encoder != "conv" and config.history_steps != HISTORY_STEPS:
             raise ValueError(
-                f"history_steps: got {config.history_steps} with encoder {config.encoder!r}, whose history is the whole "
-                "trial; leave it out, or use the encoder conv"
+                f"history_steps: got {config.history_steps} with encoder {config.encoder!r}, whose history is the "
+                "whole trial; leave it out, or use the encoder conv"
             )
         self._told = told_inputs("rma", spaces.task_parameters)
         self._told_moments = Normaliser(len(self._told.units), config.deviation_floor, self._told.units)
@@ -134,7 +139,8 @@ class Rma(TrialAgent[LatentMemory]):
         super().__init__("rma", config, spaces, network, learns=learns, device=device, rng=rng)
         self._regression = LatentRegression("rma", encoder, config.history_learning_rate, rng.spawn(1)[0])
         self._statistics["told_moments"] = self._told_moments
-        self.recorded = {**self.recorded, "given": ()}
+        self.recorded = {**self.recorded, "latent": (z,), "given": ()}
+        self._replay = TrialReplay(config.buffer_trials, trial_steps(config, spaces), _columns(spaces))
 
     # Acting ---------------------------------------------------------------------------------------------
 
@@ -152,8 +158,8 @@ class Rma(TrialAgent[LatentMemory]):
         return Memory(content, self._feedback.at_the_start(len(tasks), episodes), content)
 
     def _recorded(self, content: LatentMemory) -> Mapping[str, Tensor]:
-        """Whether the latent was given."""
-        return {"given": content.given.float()}
+        """The latent that the action was computed from, and whether it was given."""
+        return {"latent": content.latent, "given": content.given.float()}
 
     # Training -------------------------------------------------------------------------------------------
 
@@ -166,15 +172,15 @@ class Rma(TrialAgent[LatentMemory]):
         trials = pack_trials(batch.collects)
         told = told_tasks("rma", batch.tasks, self.spaces.task_parameters)  # [M, D]
         told = np.repeat(told, len(trials.mask) // len(told), axis=0)
+        along = np.broadcast_to(told[:, None], (*trials.mask.shape, told.shape[1]))
+        trials = replace(trials, extras={**trials.extras, "told": along})
         if self._in_phase_two(batch.progress):
-            return {"phase": 2.0} | self._regress(trials, told, batch.progress)
+            return {"phase": 2.0} | self._regress(trials, batch.progress)
         if not trials.extras["given"][trials.mask].all():
             raise ValueError(
                 "rma: got a trial that was begun by begin, expected begin_training(tasks, episodes, progress) in "
                 f"phase 1, while progress is below phase_two = {self.config.phase_two:g}"
             )
-        along = np.broadcast_to(told[:, None], (*trials.mask.shape, told.shape[1]))
-        trials = replace(trials, extras={**trials.extras, "told": along})
         report = self._learn(trials, batch.progress / self.config.phase_two)
         if self.config.normalise_observations:  # after the update, so that acting and learning see the same inputs
             self._observation_moments.update(trials.observations, trials.mask)
@@ -201,19 +207,38 @@ class Rma(TrialAgent[LatentMemory]):
         values = self._forward(x, self._told_seen(trials.extras["told"][ends]))[1]
         return np.asarray(values.cpu().numpy(), dtype=np.float64)
 
-    def _regress(self, trials: Trials, told: Floats, progress: float) -> dict[str, float]:
+    def _regress(self, trials: Trials, progress: float) -> dict[str, float]:
         """Adam on the error of the estimated latents; policy, encoder of the task and statistics stay the same."""
-        config, start = self.config, self.config.phase_two
-        with torch.no_grad():
-            latents = self.network.task_encoder(self._told_seen(told))
-        return self._regression.update(
-            self._trial_inputs(trials)[..., : self.network.read].contiguous(),
-            latents,
-            send(trials.mask, self._device, torch.float32),
-            epochs=config.history_epochs,
-            parts=config.history_minibatches,
-            step_size=step_size(config.history_learning_rate, config.anneal, (progress - start) / (1.0 - start)),
-        )
+        config, start, told = self.config, self.config.phase_two, trials.extras["told"]
+        self._replay.add({**vars(trials), "told": told}, trials.mask)
+        size = step_size(config.history_learning_rate, config.anneal, (progress - start) / (1.0 - start))
+        losses = torch.zeros(1, device=self._device)
+        for _ in range(config.history_updates):
+            columns, mask = self._replay.sample(config.history_trials, self._regression.rng)
+            losses += self._regression.step(*self._histories(columns, mask), size)
+        latents = self._latents(told)[trials.mask].astype(np.float64)
+        error = np.square(trials.extras["latent"][trials.mask] - latents).sum(axis=1).mean()
+        report = {
+            "history/error": float(error),
+            "history/explained_variance": float(1.0 - error / max(latents.var(axis=0).sum(), 1e-12)),
+            "buffer/trials": float(self._replay.size),
+        }
+        if config.history_updates:
+            report |= {"history/loss": float(losses) / config.history_updates, "history/learning_rate": size}
+        return report
+
+    def _histories(self, columns: Mapping[str, Floats], mask: Bools) -> tuple[Tensor, Tensor, Tensor]:
+        """Inputs of the history encoder `[B, L, I]`, latents `[B, Z]` and mask `[B, L]` of trials of the buffer."""
+        feedback = self._feedback.along(columns["actions"], columns["rewards"], columns["over"])
+        x = self._inputs(columns["observations"], feedback)[..., : self.network.read].contiguous()
+        latents = send(self._latents(columns["told"][:, 0]), self._device)
+        return x, latents, send(mask, self._device, torch.float32)
+
+    @torch.no_grad()
+    def _latents(self, told: Floats) -> Floats:
+        """Latents `[..., Z]` of inputs about tasks `[..., D]`."""
+        latents: Floats = self.network.task_encoder(self._told_seen(told)).cpu().numpy()
+        return latents
 
     def _told_seen(self, told: Floats) -> Tensor:
         """Inputs about tasks `[..., D]` as their encoder sees them: numbers normalised, on the device."""
@@ -225,7 +250,11 @@ class Rma(TrialAgent[LatentMemory]):
     # Saving ---------------------------------------------------------------------------------------------
 
     def tensors(self) -> dict[str, Tensor]:
-        """Parameters, Adam's states and running statistics."""
+        """Parameters, Adam's states, running statistics and the buffer."""
+        return self.learned() | self._replay.tensors("buffer")
+
+    def learned(self) -> dict[str, Tensor]:
+        """The arrays of `tensors` that learning changes: all except the buffer."""
         return super().tensors() | self._regression.tensors()
 
     def counters(self) -> dict[str, Any]:
@@ -236,12 +265,14 @@ class Rma(TrialAgent[LatentMemory]):
         """Restores what `tensors` and `counters` returned.
 
         Raises:
-            ValueError: Names, shapes or generators do not fit this agent.
+            ValueError: Names, shapes or generators do not fit this agent; nothing is changed then.
         """
-        check_tensors("rma", tensors, self.tensors())
+        check_tensors("rma", {k: t for k, t in tensors.items() if not k.startswith("buffer.")}, self.learned())
+        self._replay.check("buffer", tensors)
         restore_generator("rma", np.random.default_rng(0), counters.get("generator"))  # before anything is changed
         self._regression.restore(tensors, counters)
         self._restore(tensors, counters)
+        self._replay.restore("buffer", tensors)
 
     def _description(self) -> dict[str, Any]:
         config, about = self.config, super()._description()
@@ -261,6 +292,12 @@ class Rma(TrialAgent[LatentMemory]):
 def _seen(spaces: Spaces) -> int:
     """`S`, inputs of policy and value function besides the latent: observation and previous action."""
     return spaces.observation_size + spaces.policy_outputs
+
+
+def _columns(spaces: Spaces) -> Columns:
+    """A step in the buffer: what the history encoder reads, and the inputs about the task."""
+    told = told_inputs("rma", spaces.task_parameters).size
+    return Columns(observations=spaces.observation_size, actions=spaces.action_size, rewards=0, over=0, told=told)
 
 
 def _read(config: RmaConfig, spaces: Spaces) -> int:

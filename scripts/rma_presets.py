@@ -15,7 +15,7 @@ DYNAMICS: Mapping[str, Any] = {"history_rewards": False, "normalise_observations
 RMA_PRESETS: Mapping[tuple[str, str], Preset] = {
     ("rma", "point-robot"): Preset(
         training={"iterations": 150, "tasks": 40, "episodes": 2},
-        agent={"learning_rate": 1e-3},
+        agent={"learning_rate": 1e-3, "phase_two": 0.4, "history_updates": 60},
         source=SOURCE,
     ),
 }

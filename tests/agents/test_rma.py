@@ -22,7 +22,8 @@ LENGTHS = np.array([[[5, 2], [1, 5], [3, 4]], [[4, 5], [5, 1], [5, 5]]])
 """Steps of the episodes `[K + 1, M, E]`, horizon 5: many end early."""
 TASKS = tuple(Task.of("noise", goal=(0.5 * i, 1.0 - i), mass=2.0 + i, kind=i % 2) for i in range(3))
 TOLD = (TaskParameter("goal", 2), TaskParameter("mass", 1), TaskParameter("kind", 1, ((0.0,), (1.0,))))
-SMALL = {"units": 6, "hidden": (7,), "task_hidden": (5,), "latent": 2, "history_steps": 4}
+SMALL: dict[str, Any] = {"units": 6, "hidden": (7,), "task_hidden": (5,), "latent": 2, "history_steps": 4}
+SMALL |= {"history_updates": 3, "history_trials": 4, "buffer_trials": 8}
 LATE = 0.6
 
 
@@ -184,7 +185,7 @@ def test_phase_two_trains_the_encoder_of_the_history_and_leaves_the_rest_bit_for
     assert report["phase"] == 2.0
     moved = changed(agent, before)
     assert {"history.layers.0", "history.output"} <= moved
-    assert all(name.startswith("history") for name in moved)
+    assert all(name.startswith(("history", "buffer")) for name in moved)
     assert agent.counters()["generator"] == counters["generator"]
 
 
@@ -223,34 +224,39 @@ def test_the_gradient_of_ppo_in_the_encoder_of_the_task_is_that_of_finite_differ
     assert found.numpy() == pytest.approx(np.array(expected), abs=1e-7)
 
 
+class InOrder:
+    """Draws everything, in order."""
+
+    def choice(self, size: int, count: int, replace: bool) -> np.ndarray:
+        """The first numbers."""
+        return np.arange(count)
+
+
 def test_the_regression_is_given_the_history_as_it_was_while_acting(spaces: Spaces) -> None:
     """The latents that acting used are those of the encoder over the packed trials, on all steps that happened."""
-    agent = make(spaces, normalise_observations=True, reward_input_scale=0.5)
+    agent = make(spaces, normalise_observations=True, reward_input_scale=0.5, history_updates=0)
     trained(agent, 0.0)
-    seen: list[tuple[torch.Tensor, ...]] = []
-    agent._regression.update = lambda *a, **_: seen.append(a) or {}  # type: ignore[method-assign, assignment, func-returns-value]
-    acted: list[torch.Tensor] = []
-    chosen = agent._choose
-
-    def noted(*arguments: Any) -> Any:
-        found = chosen(*arguments)
-        acted.append(found[1].latent)
-        return found
-
-    agent._choose = noted  # type: ignore[method-assign]
-    trained(agent, LATE, seed=2)
-    [(x, latents, mask)] = seen
+    trials = play(agent, agent.begin_training(TASKS, 2, LATE))
+    report = agent.meta_update(MetaBatch(TASKS, tuple(trials), LATE))
+    x, latents, mask = agent._histories(*agent._replay.sample(6, InOrder()))  # type: ignore[arg-type]
     with torch.no_grad():
         estimates, _ = agent.network.encoder(x, agent.network.encoder.cell.fresh_memory(len(x)))
-    numbers = np.array([[*t["goal"], *t["mass"]] for t in TASKS])
+    numbers, errors, targets = np.array([[*t["goal"], *t["mass"]] for t in TASKS]), [], []
     for row, (m, e) in enumerate(np.ndindex(3, 2)):
-        steps = [k * 5 + t for k in range(2) for t in range(LENGTHS[k, m, e])]
-        assert mask[row].sum() == len(steps)
-        expected = torch.stack([acted[t][row] for t in steps])
-        torch.testing.assert_close(estimates[row, : len(steps)], expected, rtol=0, atol=1e-5)
+        acted = np.concatenate([trials[k].extras["latent"][m, e, : LENGTHS[k, m, e]] for k in range(2)])
+        assert mask[row].sum() == len(acted)
+        assert estimates[row, : len(acted)].numpy() == pytest.approx(acted, abs=1e-5)
         code = [1.0 - m % 2, float(m % 2)]
         told = torch.tensor([*agent._told_moments.normalise(numbers[m]), *code], dtype=torch.float32)
-        torch.testing.assert_close(latents[row], agent.network.task_encoder(told).detach())
+        expected = agent.network.task_encoder(told).detach().numpy()
+        assert latents[row].numpy() == pytest.approx(expected, abs=1e-6)
+        errors += list(np.square(acted - expected).sum(axis=1))
+        targets += [expected] * len(acted)
+    assert report["history/error"] == pytest.approx(np.mean(errors), rel=1e-4)
+    explained = 1.0 - np.mean(errors) / np.array(targets).var(axis=0).sum()
+    assert report["history/explained_variance"] == pytest.approx(explained, rel=1e-3)
+    assert report["buffer/trials"] == 6
+    assert "history/loss" not in report
 
 
 def test_without_rewards_the_trained_agent_reads_none(spaces: Spaces) -> None:
@@ -301,6 +307,8 @@ def test_a_checkpoint_that_does_not_fit_changes_nothing(spaces: Spaces, wrong: s
         agent.restore(other.tensors(), {**other.counters(), wrong: None})
     with pytest.raises(ValueError, match="checkpoint of rma: got tensors"):
         agent.restore({}, other.counters())
+    with pytest.raises(ValueError, match="buffer 'buffer': got arrays"):
+        agent.restore({n: t for n, t in other.tensors().items() if n != "buffer.next"}, other.counters())
     assert all(torch.equal(tensor, before[name]) for name, tensor in agent.tensors().items())
 
 
@@ -322,9 +330,10 @@ def test_an_exported_policy_holds_the_history_and_not_the_task(tmp_path: Path, s
 def test_it_learns_to_recognise_what_only_the_transitions_show() -> None:
     """The next observation is the sign times the action, and so is the reward: after a step the history tells."""
     one = Spaces(observation_size=1, action_low=(-1.0,), action_high=(1.0,), horizon=6)
-    settings = {"history_rewards": False, "units": 16, "hidden": (16,), "history_steps": 6, "learning_rate": 0.01}
+    settings: dict[str, Any] = {"history_rewards": False, "units": 16, "hidden": (16,), "history_steps": 6}
+    settings |= {"learning_rate": 0.01, "history_trials": 32, "buffer_trials": 500}
     told = (TaskParameter("sign", 1),)
-    agent = make(one, told=told, **settings, history_learning_rate=0.01, history_epochs=10, episodes_per_trial=1)
+    agent = make(one, told=told, **settings, history_learning_rate=0.01, history_updates=30, episodes_per_trial=1)
     rng, iterations = rng_of(0), 40
 
     def episode(begun: Memory[Any], signs: np.ndarray) -> Trajectories:

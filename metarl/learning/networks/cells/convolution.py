@@ -125,6 +125,12 @@ class Convolution(Cell[Tensor]):
 
 
 def _taps(y: Tensor, kernel: int, dilation: int) -> Tensor:
-    """The inputs of a dilated convolution, `[B, L, kernel * size]`, oldest first, of `[B, L + (kernel - 1) d, size]`."""
+    """Inputs of a dilated convolution, `[B, L, kernel * size]`, oldest first.
+
+    Args:
+        y: `[B, L + (kernel - 1) * dilation, size]`.
+        kernel: Steps of each input.
+        dilation: Distance between them.
+    """
     length = y.shape[1] - (kernel - 1) * dilation
     return torch.cat([y[:, j * dilation : j * dilation + length] for j in range(kernel)], dim=-1)

@@ -19,7 +19,7 @@ def make(steps: int, inputs: int = 3, units: int = 4, dtype: torch.dtype = torch
 
 
 def by_hand(cell: Convolution, history: list[np.ndarray]) -> np.ndarray:
-    """The features of the newest of a row's inputs, by loops over positions and kernels, with zeros before the first."""
+    """The features of the newest of a row's inputs by loops, with zeros before the first."""
     window = cell.layout.window
     rows = ([np.zeros_like(history[0])] * window + history)[-window:]
     for layer, kernel, stride in zip(cell.convolutions, cell.layout.kernels, cell.layout.strides, strict=True):
