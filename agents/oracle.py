@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from metarl.learning.experience.checks import check_episodes, check_step, check_task
-from metarl.learning.experience.told import told_inputs, told_tasks
+from metarl.learning.experience.told import check_told, told_inputs, told_tasks
 from metarl.learning.ppo.feed_forward import FeedForwardAgent, FeedForwardSettings
 from metarl.types import Action, Floats, MetaBatch, Spaces, Step, Task, Trajectories
 
@@ -64,7 +64,8 @@ class Oracle(FeedForwardAgent[ToldTasks]):
     summary: ClassVar[str] = "reference: a policy that observes the task's hidden parameters (PPO)"
 
     def __init__(self, config: OracleConfig, spaces: Spaces, *, device: torch.device, rng: np.random.Generator) -> None:
-        told = told_inputs("oracle", spaces.task_parameters)
+        check_told("oracle", spaces.task_parameters)
+        told = told_inputs(spaces.task_parameters)
         super().__init__("oracle", config, spaces, numbers=told.units, codes=told.codes, device=device, rng=rng)
         self.recorded = {**self.recorded, "task_parameters": (told.size,)}
 

@@ -19,7 +19,7 @@ from metarl.config import Count, Layers, Positive, Rounds, Rows, RowsOrOwn, Shri
 from metarl.learning.device.gpu import send
 from metarl.learning.experience.columns import Columns
 from metarl.learning.experience.normalisation import Normaliser
-from metarl.learning.experience.told import told_inputs, told_tasks
+from metarl.learning.experience.told import check_told, told_inputs, told_tasks
 from metarl.learning.experience.trial_replay import TrialReplay
 from metarl.learning.experience.trials import Trials, pack_trials
 from metarl.learning.networks.cells.base import Cell
@@ -50,6 +50,8 @@ HISTORY_STEPS = 50
 class RmaConfig(TrialSettings):
     """Settings of RMA."""
 
+    anneal: bool = False
+    """Decrease each step size linearly to zero over its phase of the run."""
     episodes_cut_returns: bool = True
     """End each return with its episode instead of at the end of the trial: the policy has no memory in phase 1."""
     hidden: Layers = (64, 64)
@@ -62,7 +64,7 @@ class RmaConfig(TrialSettings):
     """Units of each hidden layer of the encoder of the task's parameters; may be empty."""
     phase_two: Shrinking = 0.6
     """Fraction of the iterations after which phase 2 begins: the history encoder learns, all else is frozen."""
-    encoder: Literal["conv", "gru"] = "conv"
+    history_encoder: Literal["conv", "gru"] = "conv"
     """Encoder of the history: convolutions over its last steps, or a GRU over the whole trial."""
     history_steps: Rounds = HISTORY_STEPS
     """Steps of the history that the convolutions see (H), the current one included; usually 10 to 50."""
@@ -105,7 +107,7 @@ class Rma(TrialAgent[LatentMemory]):
     @classmethod
     def memory_needed(cls, config: RmaConfig, spaces: Spaces, size: RunSize) -> list[Need]:
         """Memory of the networks, of whole trials, and of the histories."""
-        seen, told = _seen(spaces), told_inputs("rma", spaces.task_parameters)
+        seen, told = _seen(spaces), told_inputs(spaces.task_parameters)
         units, cell = config.units, _cell_size(config)
         parameters = dense_parameters((_read(config, spaces), units, units)) + cell.parameters
         parameters += dense_parameters((told.size, *config.task_hidden, config.latent))
@@ -120,12 +122,13 @@ class Rma(TrialAgent[LatentMemory]):
         ]
 
     def __init__(self, config: RmaConfig, spaces: Spaces, *, device: torch.device, rng: np.random.Generator) -> None:
-        if config.encoder != "conv" and config.history_steps != HISTORY_STEPS:
+        if config.history_encoder != "conv" and config.history_steps != HISTORY_STEPS:
             raise ValueError(
-                f"history_steps: got {config.history_steps} with encoder {config.encoder!r}, whose history is the "
-                "whole trial; leave it out, or use the encoder conv"
+                f"history_steps: got {config.history_steps} with history_encoder {config.history_encoder!r}, whose history is the "
+                "whole trial; leave it out, or use conv"
             )
-        self._told = told_inputs("rma", spaces.task_parameters)
+        check_told("rma", spaces.task_parameters)
+        self._told = told_inputs(spaces.task_parameters)
         self._told_moments = Normaliser(len(self._told.units), config.deviation_floor, self._told.units)
         z, read = config.latent, _read(config, spaces)
         task_encoder = TaskEncoder(self._told.size, config.task_hidden, config.activation, z, rng)
@@ -135,7 +138,7 @@ class Rma(TrialAgent[LatentMemory]):
         layers = hidden_layers((read, config.units, config.units), "relu", rng)
         encoder = HistoryEncoder(layers, _cell(config, rng), z, rng)
         network = LatentPolicy(task_encoder, encoder, policy, seen=_seen(spaces), read=read)
-        learns = nn.ModuleDict({"actor_critic": policy, "task_encoder": task_encoder})
+        learns = nn.ModuleDict({**dict(policy.named_children()), "task_encoder": task_encoder})
         super().__init__("rma", config, spaces, network, learns=learns, device=device, rng=rng)
         self._regression = LatentRegression("rma", encoder, config.history_learning_rate, rng.spawn(1)[0])
         self._statistics["told_moments"] = self._told_moments
@@ -212,7 +215,7 @@ class Rma(TrialAgent[LatentMemory]):
         config, start, told = self.config, self.config.phase_two, trials.extras["told"]
         self._replay.add({**vars(trials), "told": told}, trials.mask)
         size = step_size(config.history_learning_rate, config.anneal, (progress - start) / (1.0 - start))
-        losses = torch.zeros(1, device=self._device)
+        losses = torch.zeros(1, dtype=torch.float32, device=self._device)
         for _ in range(config.history_updates):
             columns, mask = self._replay.sample(config.history_trials, self._regression.rng)
             losses += self._regression.step(*self._histories(columns, mask), size)
@@ -276,12 +279,12 @@ class Rma(TrialAgent[LatentMemory]):
 
     def _description(self) -> dict[str, Any]:
         config, about = self.config, super()._description()
-        window = {"history_steps": config.history_steps} if config.encoder == "conv" else {}
+        window = {"history_steps": config.history_steps} if config.history_encoder == "conv" else {}
         history = about.pop("inputs") if config.history_rewards else "observation, previous action"
         return {
             "encoder_inputs": history,
             "inputs": "observation, previous action, latent",
-            "encoder": config.encoder,
+            "history_encoder": config.history_encoder,
             **window,
             "activation": config.activation,
             "encoder_activation": "relu",
@@ -296,7 +299,7 @@ def _seen(spaces: Spaces) -> int:
 
 def _columns(spaces: Spaces) -> Columns:
     """A step in the buffer: what the history encoder reads, and the inputs about the task."""
-    told = told_inputs("rma", spaces.task_parameters).size
+    told = told_inputs(spaces.task_parameters).size
     return Columns(observations=spaces.observation_size, actions=spaces.action_size, rewards=0, over=0, told=told)
 
 
@@ -307,13 +310,13 @@ def _read(config: RmaConfig, spaces: Spaces) -> int:
 
 def _cell(config: RmaConfig, rng: np.random.Generator) -> Cell[Any]:
     """The cell of the history encoder."""
-    if config.encoder == "gru":
+    if config.history_encoder == "gru":
         return Gru(config.units, config.units, rng)
     return Convolution(config.units, config.units, config.history_steps, rng)
 
 
 def _cell_size(config: RmaConfig) -> CellSize:
     """Size of the cell of the history encoder."""
-    if config.encoder == "gru":
+    if config.history_encoder == "gru":
         return Gru.size(CellSettings(units=config.units), config.units, 1)
     return Convolution.size(config.units, config.units, config.history_steps)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ TOLD = (TaskParameter("goal", 2), TaskParameter("mass", 1), TaskParameter("kind"
 SMALL: dict[str, Any] = {"units": 6, "hidden": (7,), "task_hidden": (5,), "latent": 2, "history_steps": 4}
 SMALL |= {"history_updates": 3, "history_trials": 4, "buffer_trials": 8}
 LATE = 0.6
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def make(spaces: Spaces, seed: int = 0, told: tuple[TaskParameter, ...] = TOLD, **settings: Any) -> Rma:
@@ -88,7 +90,9 @@ def step_of(agent: Rma, m: int, e: int, seed: int = 8) -> Step:
 # Who is told the task -------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("settings", [{}, {"encoder": "gru", "history_steps": 50}, {"normalise_observations": True}])
+@pytest.mark.parametrize(
+    "settings", [{}, {"history_encoder": "gru", "history_steps": 50}, {"normalise_observations": True}]
+)
 def test_in_phase_one_a_trial_of_training_acts_on_the_latent_of_its_task(spaces: Spaces, settings: Any) -> None:
     agent = make(spaces, **settings)
     trained(agent, 0.0)  # so that there are statistics
@@ -110,7 +114,7 @@ def test_in_phase_one_a_trial_of_training_acts_on_the_latent_of_its_task(spaces:
 
 @pytest.mark.parametrize("encoder", ["conv", "gru"])
 def test_evaluation_and_phase_two_never_read_the_task(spaces: Spaces, encoder: str) -> None:
-    agent = make(spaces, encoder=encoder, history_steps=50, normalise_observations=True)
+    agent = make(spaces, history_encoder=encoder, history_steps=50, normalise_observations=True)
     others = (*TASKS[::-1][:2], Task.of("another"))
     trained(agent, 0.0)
 
@@ -155,8 +159,8 @@ def test_a_task_with_other_parameters_is_refused(spaces: Spaces, how: str) -> No
 def test_what_cannot_be_built_is_refused(spaces: Spaces) -> None:
     with pytest.raises(ValueError, match=r"rma: got spaces without task_parameters, expected .*train it again"):
         make(spaces, told=())
-    with pytest.raises(ValueError, match=r"history_steps: got 4 with encoder 'gru', .*leave it out"):
-        make(spaces, encoder="gru")
+    with pytest.raises(ValueError, match=r"history_steps: got 4 with history_encoder 'gru', .*leave it out"):
+        make(spaces, history_encoder="gru")
 
 
 # Phases ---------------------------------------------------------------------------------------------------------
@@ -169,7 +173,7 @@ def test_phase_one_trains_policy_value_and_encoder_of_the_task_and_nothing_else(
     assert report["phase"] == 1.0
     moved = changed(agent, before)
     assert {"parameters.task_encoder.layers.0", "parameters.task_encoder.output"} <= moved
-    assert {"parameters.actor_critic.actor.0", "parameters.actor_critic.critic.0"} <= moved
+    assert {"parameters.actor.0", "parameters.critic.0"} <= moved
     assert {"observation_moments", "told_moments", "return_moments"} <= moved
     assert not any(name.startswith("history") for name in moved)
 
@@ -178,7 +182,7 @@ def test_phase_one_trains_policy_value_and_encoder_of_the_task_and_nothing_else(
 def test_phase_two_trains_the_encoder_of_the_history_and_leaves_the_rest_bit_for_bit(
     spaces: Spaces, encoder: str
 ) -> None:
-    agent = make(spaces, normalise_observations=True, encoder=encoder, history_steps=50)
+    agent = make(spaces, normalise_observations=True, history_encoder=encoder, history_steps=50)
     trained(agent, 0.3)
     before, counters = agent.tensors(), agent.counters()
     report = trained(agent, LATE, seed=1)
@@ -287,7 +291,7 @@ def test_step_sizes_fall_to_zero_in_each_phase(spaces: Spaces) -> None:
 def test_a_restored_agent_goes_on_bit_for_bit(
     tmp_path: Path, discrete_spaces: Spaces, progress: float, encoder: str
 ) -> None:
-    settings: dict[str, Any] = {"encoder": encoder, "history_steps": 50, "normalise_observations": True}
+    settings: dict[str, Any] = {"history_encoder": encoder, "history_steps": 50, "normalise_observations": True}
     agent, twin = (make(discrete_spaces, seed, **settings) for seed in (0, 5))
     for at in (0.0, LATE):
         trained(agent, at)
@@ -322,6 +326,32 @@ def test_an_exported_policy_holds_the_history_and_not_the_task(tmp_path: Path, s
     assert not any("task_encoder" in name for name in tensors)
     assert description["inputs"] == "observation, previous action, latent"
     assert description["history_steps"] == 4
+
+
+@pytest.mark.parametrize("settings", [{}, {"history_rewards": False, "history_steps": 20, "mean": "tanh"}])
+def test_numpy_alone_reproduces_a_trial(spaces: Spaces, tmp_path: Path, settings: dict[str, Any]) -> None:
+    pages = [(ROOT / "docs" / f"{page}.md").read_text(encoding="utf-8") for page in ("exported-policies", "rma")]
+    blocks = [re.findall(r"```python\n(.*?)```", page, re.DOTALL) for page in pages]
+    lines: dict[str, Any] = {}
+    exec(next(block for block in blocks[0] if "class Rl2Policy:" in block) + blocks[1][0], lines)
+    agent, rng, policy = make(spaces, normalise_observations=True, **settings), rng_of(0), None
+    trained(agent, 0.0)
+    state = agent.begin(TASKS[:1], 1)
+    for _ in range(3):
+        seen = rng.standard_normal(3).astype(np.float32)
+        builder = TrajectoryBuilder(1, 1, agent.spaces, seen, agent.recorded)
+        while builder.unfinished:
+            action, state = agent.act(state, builder.step, rng, mode=True)
+            if policy is not None:  # a file from the middle of the trial
+                assert policy.act(seen) == pytest.approx(action.single(), rel=1e-4, abs=1e-5)
+            reward, seen = float(rng.standard_normal()), rng.standard_normal(3).astype(np.float32)
+            builder.add(action, seen, reward, False, False)
+            if policy is not None:
+                policy.observe(action.single(), reward, not builder.unfinished)
+        state = agent.adapt(state, builder.build())
+        if policy is None:
+            agent.save_policy(state, tmp_path / "adapted.safetensors")
+            policy = lines["RmaPolicy"](tmp_path / "adapted.safetensors")
 
 
 # Learning -------------------------------------------------------------------------------------------------------

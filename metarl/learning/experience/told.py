@@ -27,8 +27,14 @@ class ToldInputs(NamedTuple):
         return len(self.units) + self.codes
 
 
-def told_inputs(agent: str, parameters: Sequence[TaskParameter]) -> ToldInputs:
-    """The inputs about the tasks of a family.
+def told_inputs(parameters: Sequence[TaskParameter]) -> ToldInputs:
+    """The inputs about the tasks of a family that declares these parameters."""
+    units = tuple(f"parameter {p.name}" for p in parameters for _ in range(0 if p.categories else p.size))
+    return ToldInputs(units, sum(len(p.categories) for p in parameters))
+
+
+def check_told(agent: str, parameters: Sequence[TaskParameter]) -> None:
+    """Checks that a family declares parameters that an agent can be told.
 
     Args:
         agent: Name of the agent, for the message.
@@ -42,8 +48,6 @@ def told_inputs(agent: str, parameters: Sequence[TaskParameter]) -> ToldInputs:
             f"{agent}: got spaces without task_parameters, expected those that Family.spaces declares for a family "
             "with hidden parameters; a run without recorded task_parameters cannot be loaded; train it again"
         )
-    units = tuple(f"parameter {p.name}" for p in parameters for _ in range(0 if p.categories else p.size))
-    return ToldInputs(units, sum(len(p.categories) for p in parameters))
 
 
 def told_numbers(agent: str, task: Task, parameters: Sequence[TaskParameter]) -> list[float]:
