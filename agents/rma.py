@@ -124,8 +124,8 @@ class Rma(TrialAgent[LatentMemory]):
     def __init__(self, config: RmaConfig, spaces: Spaces, *, device: torch.device, rng: np.random.Generator) -> None:
         if config.history_encoder != "conv" and config.history_steps != HISTORY_STEPS:
             raise ValueError(
-                f"history_steps: got {config.history_steps} with history_encoder {config.history_encoder!r}, whose history is the "
-                "whole trial; leave it out, or use conv"
+                f"history_steps: got {config.history_steps} with history_encoder {config.history_encoder!r}, which "
+                "remembers the whole trial; leave it out, or use conv"
             )
         check_told("rma", spaces.task_parameters)
         self._told = told_inputs(spaces.task_parameters)

@@ -8,8 +8,8 @@ from typing import Any
 from metarl.presets import Preset
 
 SOURCE = (
-    "Kumar et al. 2021: latent of 8, history of 50 steps, convolutions; PPO's settings of multitask and oracle here, so "
-    "that they can be compared"
+    "Kumar et al. 2021: latent of 8, history of 50 steps, convolutions; PPO's settings of multitask and oracle here, "
+    "so that they can be compared"
 )
 CHEETAH: Mapping[str, Any] = {
     "learning_rate": 7e-4,
@@ -18,9 +18,12 @@ CHEETAH: Mapping[str, Any] = {
     "normalise_observations": True,
     "init_std": 0.6,
     "min_std": 0.1,
+    "buffer_trials": 1000,
 }
-CHEETAH_RUN: Mapping[str, Any] = {"iterations": 300, "tasks": 40, "episodes": 1, "horizon": 200, "eval_every": 20}
-DYNAMICS = "Kumar et al. 2021: the same, and a history without rewards; run and PPO's settings of half-cheetah-vel; no long runs"
+CHEETAH_RUN: Mapping[str, Any] = {"iterations": 200, "tasks": 40, "episodes": 2, "eval_every": 20}
+DYNAMICS = (
+    "Kumar et al. 2021: sizes, and a history without rewards; run and PPO's settings of half-cheetah-vel; no long runs"
+)
 RMA_PRESETS: Mapping[tuple[str, str], Preset] = {
     ("rma", "point-robot"): Preset(
         training={"iterations": 150, "tasks": 40, "episodes": 2},
