@@ -75,6 +75,16 @@ def test_an_update_is_the_cpus(name: str, suited: Callable[[str], Any]) -> None:
     assert off(on_gpu, on_cpu) < 0.02
 
 
+def test_the_second_phase_of_rma_is_the_cpus() -> None:
+    few = ("point-robot", {"history_updates": 3})
+    moved = []
+    for device in (GPU, CPU):
+        agent, batch = made("rma", device, few)
+        moved.append(learned(agent, replace(batch, progress=0.8)))
+    assert {n.partition(".")[0] for n, t in moved[1].items() if t.norm() > 0} == {"history", "history_adam"}
+    assert off(*moved) < 0.02
+
+
 @pytest.mark.parametrize("name", ["maml-trpo", "promp", "pearl", "rl2"])
 def test_an_update_in_chunks_is_the_same(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = learned(*made(name, GPU))
