@@ -217,15 +217,12 @@ def test_the_gradient_of_ppo_in_the_encoder_of_the_task_is_that_of_finite_differ
     learner, rng = agent._learner, rng_of(3)
     for module in (agent.network.actor_critic, agent.network.task_encoder):
         module.double()
-    rows = [rng.standard_normal((6, n)) for n in (2, 1, 1, 1, 1, 5, 5)]
-    actions, log_probs, values, advantages, targets, x, told = (torch.tensor(a) for a in rows)
-    log_probs = agent._forward(x, told)[0].log_prob(actions).detach()[:, None] + 0.01 * log_probs
-    flat = [t.squeeze(1) for t in (log_probs, values, advantages, targets)]
-    samples = (actions, flat[0], flat[1], flat[2], flat[3], torch.ones(6, dtype=torch.float64))
+    actions, x, told = (torch.tensor(rng.standard_normal((6, n))) for n in (2, 5, 5))
+    noise, values, advantages, targets = torch.tensor(rng.standard_normal((4, 6)))
+    log_probs = agent._forward(x, told)[0].log_prob(actions).detach() + 0.01 * noise
+    samples = (actions, log_probs, values, advantages, targets, torch.ones(6, dtype=torch.float64))
     weight = agent.network.task_encoder.output.weight
-    names = list(learner._parameters)
-    sizes = np.cumsum([0, *(p.numel() for p in learner._parameters.values())])
-    at = sizes[names.index("task_encoder.output.weight")]
+    at = sum(p.numel() for n, p in learner._parameters.items() if not n.startswith("task_encoder.output"))
     found = learner._differentiate(torch.tensor(6.0), *samples, x, told)[at : at + weight.numel()]
 
     def loss() -> float:
