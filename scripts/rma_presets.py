@@ -31,7 +31,7 @@ RMA_PRESETS: Mapping[tuple[str, str], Preset] = {
         source=SOURCE,
     ),
     ("rma", "half-cheetah-vel"): Preset(
-        training=CHEETAH_RUN, agent=CHEETAH, source=f"{SOURCE}: those on half-cheetah-vel-3"
+        training=CHEETAH_RUN, agent=CHEETAH, source=f"{SOURCE}: those on half-cheetah-vel-3; no long runs"
     ),
     **{
         ("rma", family): Preset(
