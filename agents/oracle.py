@@ -15,8 +15,9 @@ import numpy as np
 import torch
 
 from metarl.learning.experience.checks import check_episodes, check_step, check_task
+from metarl.learning.experience.told import check_told, told_inputs, told_tasks
 from metarl.learning.ppo.feed_forward import FeedForwardAgent, FeedForwardSettings
-from metarl.types import Action, Floats, MetaBatch, Spaces, Step, Task, TaskParameter, Trajectories
+from metarl.types import Action, Floats, MetaBatch, Spaces, Step, Task, Trajectories
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,16 +64,10 @@ class Oracle(FeedForwardAgent[ToldTasks]):
     summary: ClassVar[str] = "reference: a policy that observes the task's hidden parameters (PPO)"
 
     def __init__(self, config: OracleConfig, spaces: Spaces, *, device: torch.device, rng: np.random.Generator) -> None:
-        told = spaces.task_parameters
-        if not told:
-            raise ValueError(
-                "oracle: got spaces without task_parameters, expected those that Family.spaces declares for a family "
-                "with hidden parameters; a run without recorded task_parameters cannot be loaded; train it again"
-            )
-        units = [f"parameter {p.name}" for p in told for _ in range(0 if p.categories else p.size)]
-        codes = sum(len(p.categories) for p in told)
-        super().__init__("oracle", config, spaces, numbers=units, codes=codes, device=device, rng=rng)
-        self.recorded = {**self.recorded, "task_parameters": (len(units) + codes,)}
+        check_told("oracle", spaces.task_parameters)
+        told = told_inputs(spaces.task_parameters)
+        super().__init__("oracle", config, spaces, numbers=told.units, codes=told.codes, device=device, rng=rng)
+        self.recorded = {**self.recorded, "task_parameters": (told.size,)}
 
     def begin(self, tasks: Sequence[Task], episodes: int) -> ToldTasks:
         """Reads the declared parameters of each task.
@@ -80,7 +75,7 @@ class Oracle(FeedForwardAgent[ToldTasks]):
         Raises:
             ValueError: A task lacks a declared parameter, or the parameter has another size.
         """
-        told = np.array([told_numbers(task, self.spaces.task_parameters) for task in tasks], dtype=np.float32)
+        told = told_tasks("oracle", tasks, self.spaces.task_parameters)
         return ToldTasks(np.repeat(told[:, None], episodes, axis=1))
 
     def act(
@@ -109,30 +104,3 @@ class Oracle(FeedForwardAgent[ToldTasks]):
         check_task(task, len(state.parameters))
         told = torch.tensor(state.parameters[task, 0])
         self._export(path, "observation, task parameters", {"task_parameters": told, "given": told.clone()})
-
-
-def told_numbers(task: Task, parameters: Sequence[TaskParameter]) -> list[float]:
-    """The oracle's inputs about a task, length `Z`: numbers in the order of the parameters, then one-hot codes.
-
-    A category without a training task has a code of zeros, because the weights of its input are untrained.
-
-    Args:
-        task: The task.
-        parameters: The declared parameters.
-
-    Raises:
-        ValueError: The task lacks a declared parameter, or the parameter has another size.
-    """
-    values, numbers, codes = dict(task.parameters), list[float](), list[float]()
-    for parameter in parameters:
-        value = values.get(parameter.name, ())
-        if len(value) != parameter.size:
-            raise ValueError(
-                f"oracle: got a task of {task.family!r} with {len(value)} numbers of {parameter.name!r}, expected "
-                f"{parameter.size}, as in the agent's family: Task.of(NAME, {parameter.name}=...)"
-            )
-        if parameter.categories:
-            codes += [float(value == category) for category in parameter.categories]
-        else:
-            numbers += value
-    return numbers + codes

@@ -150,6 +150,18 @@ class MetaAgent(Actor[StateT], Protocol[StateT]):
         agent: Self = kind(config, spaces, device=device, rng=rng)
         return agent
 
+    def begin_training(self, tasks: Sequence[Task], episodes: int, progress: float = 0.0) -> StateT:
+        """The state at the start of a trial that `meta_update` will learn from; that of `begin` by default.
+
+        An agent that is told the tasks in training, and only there, overrides it. Every other trial starts by `begin`.
+
+        Args:
+            tasks: The `M` tasks; see `begin`.
+            episodes: `E`, environments per task.
+            progress: Fraction of the run's meta-updates that are done, in [0, 1), as in `MetaBatch`.
+        """
+        return self.begin(tasks, episodes)
+
     def meta_update(self, batch: MetaBatch[Any]) -> dict[str, float]:
         """The outer-loop update.
 

@@ -148,6 +148,28 @@ def share_interval(
     return ratio_interval(share, excess)
 
 
+def paired_difference(one: Floats, other: Floats, over: Over, statistic: Statistic) -> Interval:
+    """The aggregate of one agent minus that of another one, with a 95 % interval.
+
+    The agents share the tasks, so the difference is paired by task; their seeds are independent.
+
+    Args:
+        one: Scores, `[seed, task]`.
+        other: Scores on the same tasks, `[seed, task]`.
+        over: As in `intervals`.
+        statistic: As in `intervals`.
+
+    Returns:
+        The interval. Its bounds are NaN for a single task or, over seeds, for a single seed.
+    """
+    parts = [contributions(one[..., None], statistic), -contributions(other[..., None], statistic)]
+    mean = sum(float(part.mean()) for part in parts)
+    if (over != "seeds" and one.shape[1] < 2) or (over != "tasks" and min(len(part) for part in parts) < 2):
+        return Interval(mean, UNTOLD, UNTOLD)
+    half = float(_spread_of_sum(parts, over).half_width[0])
+    return Interval(mean, mean - half, mean + half)
+
+
 def _spread_of_sum(parts: Sequence[Floats], over: Over) -> Spread:
     """The spread of the sum of the means of tables `[seed, task, 1]` with shared tasks and independent seeds."""
     by_task = Spread.of_rows(np.sum([p.mean(axis=0) for p in parts], axis=0)) if over != "seeds" else None

@@ -179,7 +179,7 @@ def refuse_impossible(run: RunConfig, family: Family) -> list[str]:
         kind.check_distribution(run.agent_config, family.distribution, size)
     try:
         agent = run.build_agent(torch.device("cpu"), np.random.default_rng(0))
-        agent.begin(family.distribution.train_tasks(1), 1)  # raises if the agent cannot learn the family
+        agent.begin_training(family.distribution.train_tasks(1), 1)  # raises if the agent cannot learn the family
     except (MemoryError, RuntimeError) as error:
         if said := out_of_memory(error):
             raise ValueError(said) from error

@@ -60,11 +60,12 @@ def meta_train(
         tasks = distribution.sample(sampler.num_tasks, streams.tasks)
         sampler.set_tasks(tasks)
         with naming(f"iteration {progress.iteration + 1}"):
-            state = agent.begin(tasks, sampler.episodes)
+            done = progress.iteration / iterations
+            state = agent.begin_training(tasks, sampler.episodes, done)
             trial = collects(sampler, agent, state, streams.child(progress.iteration))
             experience = [collected for collected, _ in trial]
             sampled = time.perf_counter()
-            batch = MetaBatch(tuple(tasks), tuple(experience), progress=progress.iteration / iterations)
+            batch = MetaBatch(tuple(tasks), tuple(experience), progress=done)
             with torch.enable_grad():  # user code may have disabled gradients for its simulator
                 reported = agent.meta_update(batch)
             updated = time.perf_counter()

@@ -7,6 +7,7 @@ import dataclasses
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,7 +15,7 @@ import numpy as np
 import tyro
 
 from metarl.checkpoint import list_checkpoints
-from metarl.comparison import Contender, Over, Statistic, aggregate, intervals, share_interval
+from metarl.comparison import Contender, Over, Statistic, aggregate, intervals, paired_difference, share_interval
 from metarl.config import Rows, Seed, check
 from metarl.curves import with_known_successes
 from metarl.evaluation import BLOCK_TASKS, evaluate
@@ -31,7 +32,15 @@ from metarl.report import (
 )
 from metarl.runs import STEPPING_FIELDS, RunConfig, versions
 from metarl.scripts.common import border, end_with_json, option_value, parse
-from metarl.scripts.compare_tables import FIRST_NOTE, OVER, interval_text, returns_table, runs_table, seeds_table
+from metarl.scripts.compare_tables import (
+    FIRST_NOTE,
+    OVER,
+    differences_table,
+    interval_text,
+    returns_table,
+    runs_table,
+    seeds_table,
+)
 from metarl.scripts.ending import run_as_process
 from metarl.scripts.families import OwnAgents, agent_of_run, check_named, config_of_run, family_of_run, own_agents
 from metarl.scripts.sampling import SamplingOptions
@@ -50,6 +59,8 @@ INERT_FIELDS = (
     *STEPPING_FIELDS,
 )
 """Settings that do not affect the trained parameters."""
+MOST_IN_MATRIX = 6
+"""Largest number of contenders whose differences are printed; the JSON value has all of them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -246,6 +257,21 @@ def _row(one: Contender, ends: Mapping[str, Contender], command: CompareCommand)
     }
 
 
+def _differences(contenders: Sequence[Contender], statistic: Statistic) -> list[dict[str, Any]]:
+    """The last return of each contender minus that of each later one, as JSON values."""
+    return [
+        {
+            "agent": one.label,
+            "minus": other.label,
+            "difference": {
+                over: interval_json(paired_difference(one.scores[..., -1], other.scores[..., -1], over, statistic))
+                for over in OVER
+            },
+        }
+        for one, other in combinations(contenders, 2)
+    ]
+
+
 def _success(one: Contender, name: Literal["success", "last_step_success"]) -> Floats | None:
     """Success rates at the last point of the curve, `[seed, task, 1]`; None if unknown."""
     arrays = [getattr(result, name) for result in one.results]
@@ -310,6 +336,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     title = f"{about}, 95 % intervals over {command.over}"
     terminal = console()
     terminal.print(returns_table(rows, title, command.over))
+    differences = _differences(contenders, command.statistic)
+    if 1 < len(rows) <= MOST_IN_MATRIX:
+        terminal.print(differences_table(rows, differences, command.over))
     terminal.print(runs_table(rows))
     if any(row["seeds"] > 1 for row in rows):
         terminal.print(seeds_table(rows, command.statistic))
@@ -328,6 +357,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "over": command.over,
         "reward_version": family.reward_version or None,
         "rows": rows,
+        "differences": differences,
         "versions": versions(),
     }
     if command.out is not None:

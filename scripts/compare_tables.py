@@ -9,7 +9,7 @@ from rich.table import Table
 
 from metarl.comparison import Over, Statistic
 from metarl.intervals import FEWEST_TO_RESAMPLE
-from metarl.report import millions
+from metarl.report import REFERENCES, millions
 
 OVER: tuple[Over, ...] = ("tasks", "seeds", "both")
 """Sources of error with a column in the table of seeds."""
@@ -33,7 +33,7 @@ def returns_table(rows: Sequence[dict[str, Any]], title: str, over: Over) -> Tab
         over: Source of error of the intervals.
     """
     shown: dict[str, Callable[[dict[str, Any]], str]] = {
-        "agent": lambda row: row["agent"],
+        "agent": lambda row: REFERENCES.get(row["agent"], row["agent"]),
         "share of gap": lambda row: interval_text(row["share_of_gap"] and row["share_of_gap"][over], 2),
         "first*": lambda row: interval_text(row["curve"][0]),
         "last": lambda row: interval_text(row["curve"][-1]),
@@ -46,6 +46,23 @@ def returns_table(rows: Sequence[dict[str, Any]], title: str, over: Over) -> Tab
     table = Table(*shown, title=title, title_justify="left")
     for row in rows:
         table.add_row(*(text(row) for text in shown.values()))
+    return table
+
+
+def differences_table(rows: Sequence[dict[str, Any]], differences: Sequence[dict[str, Any]], over: Over) -> Table:
+    """Last returns of all contenders, row minus column, paired by task.
+
+    Args:
+        rows: One row of the JSON value per contender.
+        differences: The JSON value of each pair.
+        over: Source of error of the intervals.
+    """
+    found = {(pair["agent"], pair["minus"]): pair["difference"][over] for pair in differences}
+    labels = [row["agent"] for row in rows]
+    title = f"last return, row minus column, paired by task, 95 % intervals over {over}"
+    table = Table("row minus column", *labels[1:], title=title, title_justify="left")
+    for one in labels[:-1]:
+        table.add_row(one, *(interval_text(found.get((one, other))) for other in labels[1:]))
     return table
 
 

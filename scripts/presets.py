@@ -12,6 +12,7 @@ from metarl.presets import default_settings as default_settings
 from metarl.presets import preset as preset
 from metarl.scripts.few_shot_presets import GRADIENT_PRESETS
 from metarl.scripts.planning_presets import PLANNING_PRESETS
+from metarl.scripts.rma_presets import RMA_PRESETS
 from metarl.scripts.robot_presets import ROBOT_PRESETS
 from metarl.scripts.support_presets import SUPPORT_PRESETS
 
@@ -170,6 +171,7 @@ def _meta_world(agent: str, benchmark: str) -> Preset:
 
 PRESETS: dict[tuple[str, str], Preset] = {
     **PLANNING_PRESETS,
+    **RMA_PRESETS,
     **GRADIENT_PRESETS,
     **SUPPORT_PRESETS,
     **ROBOT_PRESETS,

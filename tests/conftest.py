@@ -254,7 +254,7 @@ def play() -> Callable[..., list[Trajectories]]:
         lengths = np.asarray(lengths)
         _, m, e = lengths.shape
         rng, spaces = np.random.default_rng(seed), agent.spaces
-        state = agent.begin(tasks or [Task.of("noise", number=i) for i in range(m)], e)
+        state = agent.begin_training(tasks or [Task.of("noise", number=i) for i in range(m)], e)
         trajectories: list[Trajectories] = []
         for k, length in enumerate(lengths):
             if k:

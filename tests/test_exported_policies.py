@@ -26,7 +26,7 @@ BOUNDED = dataclasses.replace(SPACES, action_low=(-1.0, 0.0), action_high=(3.0, 
 PLANNING = tuple(name for name in names(AGENTS) if getattr(agent_class(name), "needs_reward", False))
 SMALL = {"encoder": (6, 5), "encoder_hidden": (6,), "units": 7, "replay_size": 10, "buffer_trials": 4}
 SMALL |= {"normalise_observations": True, "window": 3, "past": 2, "future": 1}
-WITHOUT_MEMORY = [name for name in names(AGENTS) if name not in ("rl2", "varibad", "recurrent-sac", *PLANNING)]
+WITHOUT_MEMORY = [name for name in names(AGENTS) if name not in ("rl2", "varibad", "rma", "recurrent-sac", *PLANNING)]
 
 
 def nothing(observations: Any, actions: Any, following: Any, task: Any) -> Any:

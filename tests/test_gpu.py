@@ -75,6 +75,16 @@ def test_an_update_is_the_cpus(name: str, suited: Callable[[str], Any]) -> None:
     assert off(on_gpu, on_cpu) < 0.02
 
 
+def test_the_second_phase_of_rma_is_the_cpus() -> None:
+    few = ("point-robot", {"history_updates": 3})
+    moved = []
+    for device in (GPU, CPU):
+        agent, batch = made("rma", device, few)
+        moved.append(learned(agent, replace(batch, progress=0.8)))
+    assert {n.partition(".")[0] for n, t in moved[1].items() if t.norm() > 0} == {"history", "history_adam"}
+    assert off(*moved) < 0.02
+
+
 @pytest.mark.parametrize("name", ["maml-trpo", "promp", "pearl", "rl2"])
 def test_an_update_in_chunks_is_the_same(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = learned(*made(name, GPU))
@@ -94,7 +104,7 @@ def test_a_replayed_update_is_the_same() -> None:
     assert off(replayed[1], seen[1]) < 1e-2
 
 
-@pytest.mark.parametrize("name", ["rl2", "varibad", "oracle", "recurrent-sac"])
+@pytest.mark.parametrize("name", ["rl2", "varibad", "rma", "oracle", "recurrent-sac"])
 def test_steps_that_are_replayed_teach_the_same(name: str) -> None:
     agent, batch = made(name, GPU)
     replayed = [learned(agent, batch) for _ in range(2)]
@@ -113,7 +123,7 @@ def test_steps_that_are_replayed_teach_the_same(name: str) -> None:
     assert off(replayed[1], seen[1]) < 1e-2
 
 
-@pytest.mark.parametrize("name", ["maml-trpo", "pearl", "rl2", "varibad", "recurrent-sac"])
+@pytest.mark.parametrize("name", ["maml-trpo", "pearl", "rl2", "varibad", "rma", "recurrent-sac"])
 def test_acting_in_this_process_is_that_of_a_worker(name: str) -> None:
     (agent, _), family = made(name, GPU), make_family("point-robot")
     tasks, player = tuple(family.distribution.sample(4, np.random.default_rng(0))), InProcess(family.make_envs)
@@ -188,7 +198,7 @@ def test_training_evaluating_and_going_on(run_metarl, tiny) -> None:
     assert run_metarl("evaluate", "run", "--device", "cpu", "--tasks", "3")[0] == 0
 
 
-@pytest.mark.parametrize("name", ["maml-trpo", "promp", "rl2", "varibad", "pearl", "recurrent-sac"])
+@pytest.mark.parametrize("name", ["maml-trpo", "promp", "rl2", "varibad", "rma", "pearl", "recurrent-sac"])
 @pytest.mark.parametrize(("first", "then"), [("cuda", "cpu"), ("cpu", "cuda")])
 def test_a_run_goes_on_on_the_other_device_and_back(run_metarl, tiny, name: str, first: str, then: str) -> None:
     words = ("train", name, "point-robot", "--out", "run", "--train-tasks", "3", *tiny)

@@ -19,6 +19,7 @@ MORE = {
     "pearl": ("--agent.warmup-iterations", "1", "--agent.gradient-steps", "2"),
     "recurrent-sac": ("--agent.warmup-iterations", "1", "--agent.gradient-steps", "2"),
     "varibad": ("--agent.vae-updates", "1"),
+    "rma": ("--agent.phase-two", "0.5", "--agent.history-updates", "1"),
 }
 FEW_SHOT = "Few-shot learners"
 COUNTERS = {"iteration", "env_steps", "time/sample_s", "time/update_s"}

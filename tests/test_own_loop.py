@@ -147,7 +147,7 @@ def episodes(agent: Any, adapts: bool, count: int = 3) -> tuple[Any, list[Trajec
     return state, played
 
 
-@pytest.mark.parametrize("name", ["rl2", "varibad"])
+@pytest.mark.parametrize("name", ["rl2", "varibad", "rma"])
 def test_a_memory_takes_several_episodes_as_if_it_had_been_told_of_each_end(name: str) -> None:
     agent = built(name, BOX)
     told, played = episodes(agent, adapts=True)
@@ -194,7 +194,7 @@ def test_what_does_not_fit_the_state_is_refused(name: str) -> None:
     wide = replace(BOX, observation_size=3)
     with pytest.raises(ValueError, match="act: got observations of 1 tasks x 1 episodes x 3 numbers, expected 1 x 1"):
         agent.act(state, metarl.TrajectoryBuilder(1, 1, wide, np.zeros(3)).step, rng)
-    if name in ("rl2", "varibad", "pearl", "recurrent-sac", "oracle", *PLANNING):
+    if name in ("rl2", "varibad", "rma", "pearl", "recurrent-sac", "oracle", *PLANNING):
         with pytest.raises(ValueError, match="act: got observations of 1 tasks x 2 episodes"):
             agent.act(state, two.step, rng)
     if name != "multitask":
@@ -204,7 +204,7 @@ def test_what_does_not_fit_the_state_is_refused(name: str) -> None:
             agent.adapt(agent.begin([task, task], 1), episode)
         with pytest.raises(ValueError, match="save_policy: got task 7, expected a number from 0 to 0"):
             agent.save_policy(state, "nowhere", task=7)
-    if name in ("rl2", "varibad", "pearl", "recurrent-sac", *PLANNING):
+    if name in ("rl2", "varibad", "rma", "pearl", "recurrent-sac", *PLANNING):
         with pytest.raises(ValueError, match=r"adapt: got trajectories of 1 tasks x 1 episodes.*expected 1 x 2"):
             agent.adapt(agent.begin([task], 2), episode)
     stopped = metarl.TrajectoryBuilder(1, 1, agent.spaces, np.zeros(2))
@@ -293,7 +293,7 @@ BOUNDS = {
     "half": ((-np.inf, 0.0), (0.5, np.inf)),
     "mixed": ((-np.inf, 5.0), (np.inf, 6.0)),
 }
-READABLE = [name for name in names(AGENTS) if name not in ("rl2", "varibad", "recurrent-sac", *PLANNING)]
+READABLE = [name for name in names(AGENTS) if name not in ("rl2", "varibad", "rma", "recurrent-sac", *PLANNING)]
 OPTIONS: dict[str, dict[str, Any]] = {
     "plain": {},
     "normalised": {"normalise_observations": True},

@@ -100,7 +100,7 @@ def one_iteration(agent: MetaAgent[Any], sampler: BlockSampler, family: Any, str
     begun = time.perf_counter()
     tasks = family.distribution.sample(sampler.num_tasks, streams.tasks)
     sampler.set_tasks(tasks)
-    state = clocked.begin(tasks, sampler.episodes)
+    state = clocked.begin_training(tasks, sampler.episodes)
     ready = time.perf_counter()
     trajectories = [collected for collected, _ in collects(sampler, clocked, state, streams.next())]
     collected = time.perf_counter()

@@ -76,6 +76,6 @@ def synthetic_batch(
     like.close()
     tasks = synthetic_tasks(num_tasks, envs.spaces.action_size, streams.tasks)
     envs.set_tasks(tasks)
-    state = agent.begin(tasks, episodes)
+    state = agent.begin_training(tasks, episodes)
     trajectories = [collected for collected, _ in collects(LocalSampler(envs), agent, state, streams)]
     return MetaBatch(tuple(tasks), tuple(trajectories)), state

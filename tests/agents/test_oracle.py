@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from metarl.agents.oracle import Oracle, OracleConfig, ToldTasks, told_numbers
+from metarl.agents.oracle import Oracle, OracleConfig, ToldTasks
 from metarl.checkpoint import load_newest, save_checkpoint
+from metarl.learning.experience.told import told_tasks
 from metarl.registry import make_family
 from metarl.rollout import TrajectoryBuilder
 from metarl.seeding import Streams
@@ -186,7 +187,7 @@ def told_of(name: str, split: str, n: int = 500) -> np.ndarray:
     family = make_family(name)
     parameters = family.spaces().task_parameters
     tasks = family.distribution.held_out(n) if split == "test" else family.distribution.train_tasks(n)
-    return np.array([told_numbers(task, parameters) for task in tasks])
+    return told_tasks("oracle", tasks, parameters).astype(np.float64)
 
 
 @pytest.mark.parametrize("name", ["ml1:reach-v3", "point-robot", "half-cheetah-vel-3", "hopper-rand-params"])

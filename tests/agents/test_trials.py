@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ import torch
 from metarl.learning.networks.cells.table import CELLS
 from metarl.registry import agent_class
 from metarl.rollout import TrajectoryBuilder
-from metarl.types import MetaBatch, Spaces, Task, Trajectories
+from metarl.types import MetaBatch, Spaces, Task, TaskParameter, Trajectories
 
 LENGTHS = np.array([[[5, 2], [1, 5], [3, 4]], [[4, 5], [5, 1], [5, 5]], [[5, 5], [2, 3], [1, 5]]])
 """Steps of the episodes `[K + 1, M, E]`."""
@@ -36,12 +37,15 @@ AGENTS: dict[str, tuple[str, dict[str, Any]]] = {
     "varibad": ("varibad", {}),
     "varibad aggregated": ("varibad", {"aggregate": "max"}),
     "varibad normalised": ("varibad", {"normalise_observations": True}),
+    "rma": ("rma", {}),
+    "rma normalised": ("rma", {"normalise_observations": True}),
 }
 
 
 def make(name: str, spaces: Spaces, **settings: Any) -> Any:
     """A small agent none of whose parameters is zero; discount 0.5, lambda 0.8, rewards and advantages as they are."""
     kind: Any = agent_class(name)
+    spaces = replace(spaces, task_parameters=(TaskParameter("number", 1),))
     plain = {"normalise_rewards": False, "normalise_advantages": False, "gamma": 0.5, "gae_lambda": 0.8}
     known = {k: v for k, v in SMALL.items() if hasattr(kind.Config(), k)}
     config = kind.Config(**{**known, **plain, "episodes_per_trial": 3, **settings})
@@ -58,7 +62,7 @@ def make(name: str, spaces: Spaces, **settings: Any) -> Any:
 def play(agent: Any) -> tuple[list[Trajectories], np.ndarray]:
     """Trials in a world of noise, and the value that acting gives if each episode went on, `[K + 1, M, E]`."""
     rng, aside = np.random.default_rng(0), np.random.default_rng(1)
-    state, trajectories, going_on = agent.begin(TASKS, 2), [], np.zeros(LENGTHS.shape)
+    state, trajectories, going_on = agent.begin_training(TASKS, 2), [], np.zeros(LENGTHS.shape)
     for k, (length, cut) in enumerate(zip(LENGTHS, CUT, strict=True)):
         if k:
             state = agent.adapt(state, trajectories[-1])
@@ -111,7 +115,7 @@ def test_each_episode_that_the_clock_cut_is_bootstrapped_from_its_own_last_obser
     assert learnt(agent, trajectories, monkeypatch) == pytest.approx(np.array(expected), abs=1e-5)
 
 
-@pytest.mark.parametrize("which", ["rl2 gru", "varibad"])
+@pytest.mark.parametrize("which", ["rl2 gru", "varibad", "rma"])
 def test_finite_trials_leave_nothing_after_any_episode_whose_end_cuts_the_return(
     spaces: Spaces, monkeypatch: pytest.MonkeyPatch, which: str
 ) -> None:

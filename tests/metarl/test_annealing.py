@@ -21,7 +21,7 @@ SMALL = {"units": 6, "encoder": (5,), "hidden": (4,), "decoder": (4,), "vae_upda
 
 
 def test_the_agents_trained_by_ppo_can_be_annealed() -> None:
-    assert {"rl2", "varibad", "multitask", "oracle"} <= set(ANNEALED)
+    assert {"rl2", "varibad", "rma", "multitask", "oracle"} <= set(ANNEALED)
 
 
 class Run:
@@ -47,7 +47,7 @@ class Run:
         return report.progress
 
 
-@pytest.mark.parametrize("name", ANNEALED)
+@pytest.mark.parametrize("name", [name for name in ANNEALED if name != "rma"])  # each falls in its own phase there
 def test_every_step_size_of_an_agent_falls_in_a_line_over_the_iterations_of_the_run(name: str) -> None:
     annealed, constant = Run(name, anneal=True), Run(name)
     for run in (annealed, constant):

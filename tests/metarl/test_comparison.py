@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from metarl.comparison import Statistic, aggregate, contributions, intervals, share_of_the_gap
+from metarl.comparison import Over, Statistic, aggregate, contributions, intervals, paired_difference, share_of_the_gap
 
 
 def test_the_interquartile_mean_leaves_out_the_outer_quarters_over_seeds_and_tasks_together() -> None:
@@ -51,3 +51,31 @@ def test_the_share_of_the_gap_is_zero_at_multitask_and_one_at_the_oracle() -> No
     assert share_of_the_gap(-40.0, -40.0, -10.0) == 0.0
     assert share_of_the_gap(-10.0, -40.0, -10.0) == 1.0
     assert share_of_the_gap(-25.0, -40.0, -10.0) == 0.5
+
+
+def test_a_difference_of_two_agents_is_paired_by_task() -> None:
+    """Tasks differ by far more than the agents do."""
+    rng = np.random.default_rng(0)
+    tasks = 100.0 * rng.standard_normal((1, 12))
+    one, other = tasks + rng.standard_normal((1, 12)), tasks + rng.standard_normal((1, 12)) - 3.0
+    found, apart = paired_difference(one, other, "tasks", "mean"), (one - other)[0]
+    half = stats.t.ppf(0.975, 11) * apart.std(ddof=1) / math.sqrt(12)
+    assert (found.mean, found.low, found.high) == pytest.approx(
+        (apart.mean(), apart.mean() - half, apart.mean() + half)
+    )
+    back = paired_difference(other, one, "tasks", "mean")
+    assert (back.mean, back.low, back.high) == pytest.approx((-found.mean, -found.high, -found.low))
+
+
+def test_seeds_of_two_agents_are_independent_and_a_single_one_tells_nothing() -> None:
+    one, other = np.array([[1.0, 3.0], [3.0, 5.0], [2.0, 4.0]]), np.array([[0.0, 2.0], [2.0, 0.0]])
+    found = paired_difference(one, other, "seeds", "mean")
+    assert found.mean == pytest.approx(3.0 - 1.0)
+    half = float(found.high - found.mean)
+    assert half == pytest.approx(stats.t.ppf(0.975, 2) * math.sqrt(1.0 / 3.0), rel=1e-6), "all seeds of the other agree"
+    untold: list[tuple[np.ndarray, np.ndarray, Over]] = [
+        (one[:1], other, "seeds"),
+        (one, other[:1], "both"),
+        (one[:, :1], other[:, :1], "tasks"),
+    ]
+    assert all(math.isnan(paired_difference(*parts, "mean").low) for parts in untold)

@@ -63,6 +63,7 @@ CAMERA = Spaces(observation_size=64 * 64 * 3, action_low=(-1.0,), action_high=(1
 OPTIONS = {
     "pearl": "--agent.replay-size",
     "varibad": "--agent.buffer-trials",
+    "rma": "--agent.buffer-trials",
     "recurrent-sac": "--agent.buffer-trials",
     "rl2": "--tasks",
     "multitask": "--tasks",

@@ -10,7 +10,7 @@ import pytest
 from metarl.presets import GROUP, Preset, any_family, default_settings, preset, split_settings
 from metarl.registry import AGENTS, agent_class, names
 
-PPO = {"rl2", "varibad", "multitask", "oracle"}
+PPO = {"rl2", "varibad", "rma", "multitask", "oracle"}
 PLANNING = {"mb-mpc", "grbal", "rebal"}
 
 

@@ -48,12 +48,19 @@ def test_a_table_has_every_agent_once_with_its_share_of_the_gap(run_metarl, runs
         over: pytest.approx((after - low) / (high - low)) for over in ("tasks", "seeds", "both")
     }
     assert rows["oracle"]["share_of_gap"] is None
+    pairs = {(pair["agent"], pair["minus"]): pair["difference"] for pair in value["differences"]}
+    assert set(pairs) == {("maml-trpo", "multitask"), ("maml-trpo", "oracle"), ("multitask", "oracle")}
+    assert pairs["maml-trpo", "multitask"]["tasks"]["mean"] == pytest.approx(after - low)
+    assert pairs["multitask", "oracle"]["tasks"]["ci_low"] is not None
+    assert pairs["multitask", "oracle"]["seeds"]["ci_low"] is None, "a single seed each"
     assert (rows["maml-trpo"]["iterations"], rows["maml-trpo"]["env_steps"]) == (3, [3 * 2 * 6 * 12] * 2)
     end = rows["maml-trpo"]["end"]
     assert end["tasks"]["ci_low"] != end["seeds"]["ci_low"] != end["both"]["ci_low"]
     assert sum(rows["maml-trpo"]["end_of_each_seed"]) / 2 == pytest.approx(after)
     for words_of_the_table in (
         "share of gap",
+        "row minus column, paired by task",
+        "oracle (observes the task)",
         "iterations",
         "env steps",
         "actions: sample",

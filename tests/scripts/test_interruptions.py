@@ -208,6 +208,7 @@ MEMORIES = {
     **{f"rl2 {cell}": ("rl2", "--agent.cell", cell) for cell in CELLS if cell != "gru"},
     "rl2 aggregated": ("rl2", "--agent.aggregate", "max"),
     "rl2 hypernetwork": ("rl2", "--agent.head", "hypernetwork"),
+    "rma gru": ("rma", "--agent.history-encoder", "gru"),
     "varibad attention": ("varibad", "--agent.cell", "attention"),
 }
 """Agents with another memory than their default, by name."""

@@ -42,7 +42,7 @@ def test_list_names_agents_families_and_presets(run_metarl) -> None:
     value = json.loads(out.splitlines()[-1])
     assert code == 0
     agents = {"maml-trpo", "fomaml", "meta-sgd", "reptile", "promp", "rl2", "varibad", "pearl", "multitask", "oracle"}
-    agents |= {"recurrent-sac", "meta-lstm", "gbml", "meta-networks", "mb-mpc", "grbal", "rebal"}
+    agents |= {"rma", "recurrent-sac", "meta-lstm", "gbml", "meta-networks", "mb-mpc", "grbal", "rebal"}
     assert agents == {a["name"] for a in value["agents"]}
     families = {f["name"]: f for f in value["families"]}
     assert {"point-robot", "half-cheetah-vel", "ant-goal", "walker2d-rand-params", "bandit"} <= set(families)

@@ -24,6 +24,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "pearl": {"warmup_iterations": 2, "gradient_steps": 4, "batch": 16, "hidden": (16,)},
     "recurrent-sac": {"warmup_iterations": 2, "gradient_steps": 3, "batch_trials": 8, "units": 16, "hidden": (16,)},
     "varibad": {"vae_updates": 2, "vae_trials": 2},
+    "rma": {"history_updates": 2, "history_trials": 3, "units": 8},
     "meta-lstm": {"hidden": (8,), "inner_steps": 2},
     "gbml": {"hidden": (8,), "inner_steps": 2},
     "meta-networks": {"hidden": (8,)},
@@ -51,11 +52,12 @@ def train(tmp_path: Path) -> Callable[..., Path]:
         ("pearl", CHEETAH, (2,)),
         ("recurrent-sac", CHEETAH, (2,)),
         ("varibad", CHEETAH, (2,)),
+        ("rma", CHEETAH, (2,)),
         ("meta-lstm", CHEETAH, (2,)),
         ("gbml", CHEETAH, (2,)),
         ("meta-networks", CHEETAH, (2,)),
         ("maml-trpo", GYMNASIUM, (2,)),
-        *(pytest.param(agent, CHEETAH, (1, 3), marks=SLOW) for agent in ("rl2", "pearl", "varibad")),
+        *(pytest.param(agent, CHEETAH, (1, 3), marks=SLOW) for agent in ("rl2", "rma", "pearl", "varibad")),
         *(pytest.param(agent, GYMNASIUM, (1, 3), marks=SLOW) for agent in ("rl2", "pearl", "varibad")),
         pytest.param("rl2", ARM, (2, 3), marks=SLOW),
     ],
@@ -75,13 +77,15 @@ def test_a_run_is_the_same_with_any_number_of_workers(
         ("rl2", {"aggregate": "max"}),
         ("rl2", {"head": "hypernetwork", "hidden": (8,)}),
         ("varibad", {"cell": "attention", "attention_window": 5}),
+        ("rma", {"history_encoder": "gru", "phase_two": 0.5}),
     ],
     ids=lambda value: value if isinstance(value, str) else " ".join(map(str, value.values())),
 )
 def test_every_memory_travels_to_workers_and_back(
     train: Callable[..., Path], assert_same_run, agent: str, memory: dict[str, Any]
 ) -> None:
-    small = {"iterations": 2, "eval_every": 0, "units": 16, "encoder": (8,), **memory}
+    small = {"iterations": 2, "eval_every": 0, "units": 16, **memory}
+    small |= {} if agent == "rma" else {"encoder": (8,)}
     assert_same_run(train(agent, CHEETAH, 0, **small), train(agent, CHEETAH, 2, **small))
 
 

@@ -91,7 +91,7 @@ def pids(player: ray_pool.RayActors) -> list[int]:
 SMALL = {"iterations": 5, "tasks": 4, "episodes": 2, "horizon": 20, "blocks": 3, "eval_every": 2, "eval_tasks": 2}
 
 
-@pytest.mark.parametrize("agent", ["maml-trpo", "rl2", "pearl", "varibad"])
+@pytest.mark.parametrize("agent", ["maml-trpo", "rl2", "rma", "pearl", "varibad"])
 def test_actors_and_this_process_train_the_same_agent(ray: Any, tmp_path: Path, assert_same_run, agent: str) -> None:
     for workers in (0, "ray:2"):
         out = tmp_path / str(workers)

@@ -63,12 +63,23 @@ def buffer_need(spaces: Spaces, size: RunSize, episodes: int, capacity: int, fla
         capacity: Capacity of the buffer, in trials.
         flags: Number of flags per step, such as the end of an episode.
     """
-    o, steps = spaces.observation_size, episodes * spaces.horizon
-    trial = FLOAT * steps * (2 * o + spaces.action_size + 1 + flags)
+    width = 2 * spaces.observation_size + spaces.action_size + 1 + flags
+    return columns_need(episodes * spaces.horizon, size, capacity, width)
+
+
+def columns_need(steps: int, size: RunSize, capacity: int, width: int) -> Need:
+    """A buffer of whole trials.
+
+    Args:
+        steps: Steps of a trial.
+        size: Size of the training.
+        capacity: Capacity of the buffer, in trials.
+        width: Numbers of each step.
+    """
     stored = min(capacity, size.iterations * size.tasks * size.episodes)
     return Need(
-        f"the buffer, of {capacity:,} trials of {steps:,} steps with {2 * o:,} numbers each,",
-        SAVED * stored * trial,
+        f"the buffer, of {capacity:,} trials of {steps:,} steps with {width:,} numbers each,",
+        SAVED * stored * FLOAT * steps * width,
         "a smaller --agent.buffer-trials",
-        reserved=capacity * trial,
+        reserved=capacity * FLOAT * steps * width,
     )

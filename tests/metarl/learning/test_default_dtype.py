@@ -19,6 +19,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "pearl": {"gradient_steps": 2, "batch": 8, "warmup_iterations": 1},
     "recurrent-sac": {"units": 8, "hidden": (8,), "gradient_steps": 2, "warmup_iterations": 0},
     "rl2": {"units": 8, "epochs": 1},
+    "rma": {"units": 8, "hidden": (8,), "epochs": 1},
     "varibad": {"units": 8, "hidden": (8,), "vae_updates": 1, "vae_trials": 2, "epochs": 1},
 }
 OTHERWISE: dict[str, dict[str, Any]] = {"rl2": {"cell": "lstm", "std": "state"}, "varibad": {"transition_weight": 1.0}}

@@ -31,6 +31,7 @@ SMALL: dict[str, dict[str, Any]] = {
         "episodes_per_trial": 2,
         "vae_updates": 1,
     },
+    "rma": {"units": 6, "hidden": (7,), "task_hidden": (5,)},
     "multitask": {"hidden": (5,)},
     "oracle": {"hidden": (5,)},
 }
@@ -69,7 +70,7 @@ def spread(agent: Any) -> np.ndarray:
     return agent.tensors()["parameters.policy.log_std"].exp().numpy()
 
 
-def test_there_are_four() -> None:
+def test_there_are_five() -> None:
     assert set(SMALL) <= set(PPO_AGENTS)
 
 
