@@ -10,12 +10,12 @@ from torch.nn.functional import softplus
 
 from metarl.learning.networks.context_encoder import MIN_VARIANCE, posterior
 from metarl.learning.networks.distributions import Distribution, Gaussian
-from metarl.learning.networks.exported.step import Actions, Given, Part, PolicyStep
+from metarl.learning.networks.exported.step import Actions, DistributionStep, Given, Part
 from metarl.learning.networks.fast_weights import FUNCTIONS, unit_vectors
 from metarl.learning.networks.perceptron import Activation, Layers
 
 
-class PosteriorStep(PolicyStep):
+class PosteriorStep(DistributionStep):
     """PEARL: a policy of observation and z, which is taken from the posterior at the first step of each episode.
 
     Each transition multiplies its factor into the posterior, which z follows at the next episode. Without noise z is
@@ -29,7 +29,7 @@ class PosteriorStep(PolicyStep):
         encoder: Maps a transition to mean and variance before the softplus, `[1, 2 Z]`.
         latent: `Z`.
         sees_next: Whether the encoder reads the next observation.
-        sampled: As in `PolicyStep`; z is sampled too, by the first `Z` random numbers.
+        sampled: As in `DistributionStep`; z is sampled too, by the first `Z` random numbers.
     """
 
     def __init__(

@@ -125,19 +125,17 @@ class Actions(nn.Module):
 
 
 class PolicyStep(nn.Module, ABC):
-    """One step of a policy; a subclass defines `_choose`.
+    """One step of a policy; a subclass defines `_act`.
 
     Args:
         observation_size: `O`.
         actions: The map of the actions.
         parts: Parts of the memory after its first number.
         adapts: Whether the step adapts to the task by its memory, from zeros. Otherwise its parameters are adapted.
-        sampled: Sample the policy by random numbers that are given, instead of its mode.
-        squashed: Whether outputs pass through a tanh after the noise.
+        noise: Number of random numbers that a step needs; 0 for none.
 
     Attributes:
-        noise: Number of random numbers that a step needs; 0 for none.
-        distribution: Distribution of them.
+        distribution: Distribution of the random numbers.
     """
 
     def __init__(
@@ -147,15 +145,12 @@ class PolicyStep(nn.Module, ABC):
         parts: Sequence[Part] = (),
         *,
         adapts: bool = False,
-        sampled: bool = False,
-        squashed: bool = False,
+        noise: int = 0,
     ) -> None:
         super().__init__()
         self.observation_size, self.actions, self.adapts = observation_size, actions, adapts
-        self.parts = (STEPS, *parts)
-        self._sampled, self._squashed = sampled, squashed
+        self.parts, self.noise = (STEPS, *parts), noise
         self.distribution: Noise = "gumbel" if actions.choices else "normal"
-        self.noise = (actions.choices or len(actions.low)) if sampled else 0
 
     @property
     def sizes(self) -> dict[str, int]:
@@ -201,8 +196,43 @@ class PolicyStep(nn.Module, ABC):
     def _features(self, action: Tensor) -> Tensor:
         return self.actions.to_features(action.unsqueeze(0))[0]
 
+    @abstractmethod
     def _act(self, given: Given) -> tuple[Tensor, Tensor]:
-        """Action `[1, A]` and memory `[1, S]` after the step."""
+        """Action `[1, A]` in the environment's unit, and memory `[1, S]` after the step."""
+
+
+def _if_started(steps: Tensor, value: Tensor) -> Tensor:
+    """A value `[1, n]`, or zeros in the first step of a trial."""
+    return torch.where(steps > 0, value, torch.zeros_like(value))
+
+
+class DistributionStep(PolicyStep):
+    """One step of a policy that gives a distribution; a subclass defines `_choose`.
+
+    Args:
+        observation_size: `O`.
+        actions: The map of the actions.
+        parts: As in `PolicyStep`.
+        adapts: As there.
+        sampled: Sample the distribution by random numbers that are given, instead of taking its mode.
+        squashed: Whether outputs pass through a tanh after the noise.
+    """
+
+    def __init__(
+        self,
+        observation_size: int,
+        actions: Actions,
+        parts: Sequence[Part] = (),
+        *,
+        adapts: bool = False,
+        sampled: bool = False,
+        squashed: bool = False,
+    ) -> None:
+        noise = (actions.choices or len(actions.low)) if sampled else 0
+        super().__init__(observation_size, actions, parts, adapts=adapts, noise=noise)
+        self._sampled, self._squashed = sampled, squashed
+
+    def _act(self, given: Given) -> tuple[Tensor, Tensor]:
         distribution, memory = self._choose(given)
         return self.actions.to_environment(self._output(distribution, given.noise)), memory
 
@@ -221,12 +251,7 @@ class PolicyStep(nn.Module, ABC):
         """The distribution of the policy's output `[1, ...]`, and the memory `[1, S]` after the step."""
 
 
-def _if_started(steps: Tensor, value: Tensor) -> Tensor:
-    """A value `[1, n]`, or zeros in the first step of a trial."""
-    return torch.where(steps > 0, value, torch.zeros_like(value))
-
-
-class MemorylessStep(PolicyStep):
+class MemorylessStep(DistributionStep):
     """A policy without memory.
 
     Args:
@@ -234,7 +259,7 @@ class MemorylessStep(PolicyStep):
         actions: The map of the actions.
         policy: Maps inputs `[1, O + G]` to distributions.
         given: Inputs after the observation that describe the task, `[G]`; none by default.
-        sampled: As in `PolicyStep`.
+        sampled: As in `DistributionStep`.
     """
 
     def __init__(

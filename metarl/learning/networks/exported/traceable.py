@@ -13,7 +13,7 @@ from metarl.learning.networks.belief import BeliefPolicy
 from metarl.learning.networks.cells.base import Cell
 from metarl.learning.networks.distributions import Categorical, Distribution, Gaussian, at_step
 from metarl.learning.networks.exported.cells import CellStep, Remembered, cell_step
-from metarl.learning.networks.exported.step import Actions, Given, Normalise, PolicyStep
+from metarl.learning.networks.exported.step import Actions, DistributionStep, Given, Normalise
 from metarl.learning.networks.modules import Tanh
 
 
@@ -164,7 +164,7 @@ class EncodedPolicy(nn.Module):
         return self.head(torch.cat([features, x[..., : self._observation_size]], dim=-1)), None, memory
 
 
-class TrialStep(PolicyStep):
+class TrialStep(DistributionStep):
     """A policy with a memory that spans a trial.
 
     Args:
@@ -173,8 +173,8 @@ class TrialStep(PolicyStep):
         network: Maps inputs `[1, 1, I]` and a memory to a distribution, values and a memory; it has one cell.
         statistics: Mean and deviation of the observations; empty if they are not normalised.
         reward_scale: Factor on the previous reward.
-        sampled: As in `PolicyStep`.
-        squashed: As in `PolicyStep`.
+        sampled: As in `DistributionStep`.
+        squashed: As in `DistributionStep`.
     """
 
     def __init__(
