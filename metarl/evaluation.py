@@ -80,7 +80,7 @@ def evaluate(
         raise ValueError("evaluate: got actions = 'mode', but act() of this agent takes no `mode`; expected 'sample'")
     k_max = agent.adaptation_steps if adapt_steps is None else adapt_steps
     check_memory(evaluation_memory(agent.spaces, len(tasks), TASKS_AT_ONCE, episodes, k_max))
-    _check_spaces(agent, family, horizon or family.horizon)
+    check_spaces(agent, family, horizon or family.horizon)
     groups = np.array_split(np.arange(len(tasks)), -(-len(tasks) // TASKS_AT_ONCE))
     returns, success, at_last, diverged = (np.zeros((len(tasks), k_max + 1, episodes)) for _ in range(4))
     knows_success = False
@@ -154,7 +154,7 @@ class _JudgingSampler(BlockSampler):
         return self.judged, after
 
 
-def _check_spaces(agent: Actor[Any], family: Family, horizon: int) -> None:
+def check_spaces(agent: Actor[Any], family: Family, horizon: int) -> None:
     """Raises ValueError if the agent was built for other spaces than the family's."""
     envs = family.make_envs(1, 1, horizon)
     spaces = envs.spaces

@@ -302,7 +302,9 @@ class GradientAgent(MetaAgent[AdaptedPolicy], ABC, Generic[ConfigT]):
         """One step of the adapted policy of one task; see `metarl.agent.MetaAgent`."""
         tensors, about = self._export(state, task)
         statistics = self._observation_moments.exported("observation") if self.config.normalise_observations else {}
-        policy = NormalisedPolicy(normalisation(statistics), Head(self._network(tensors, about), tensors.get("log_std")))
+        policy = NormalisedPolicy(
+            normalisation(statistics), Head(self._network(tensors, about), tensors.get("log_std"))
+        )
         return MemorylessStep(self.spaces.observation_size, Actions(tensors, about), policy, sampled=sampled)
 
     def _network(self, tensors: Mapping[str, Tensor], about: Mapping[str, Any]) -> nn.Module:

@@ -352,8 +352,8 @@ class PlanningAgent(BufferedLearner, MetaAgent[Plans], Generic[ConfigT]):
         """
         if self.iteration < self.config.warmup_iterations:
             raise ValueError(
-                f"{self._name}: got an agent after {self.iteration} iterations, which plays random actions, expected at "
-                f"least {self.config.warmup_iterations}; train it longer"
+                f"{self._name}: got an agent after {self.iteration} iterations, which plays random actions; expected "
+                f"at least {self.config.warmup_iterations}, train it longer"
             )
         return PlanningStep(
             self.spaces.observation_size,

@@ -23,7 +23,6 @@ from metarl.learning.networks.perceptron import Activation, Layers
 from metarl.learning.planning.dynamics import Dynamics, Scales
 from metarl.learning.planning.planner import Bounds
 
-
 Reward = Callable[[Any, Any, Any], Any]
 """Maps observations, actions and next observations, in the environment's units, to rewards."""
 

@@ -1,7 +1,7 @@
 """A single step of each cell by plain operations on one row, with a memory of a flat vector that starts as zeros.
 
-Caches (attention, snail) are shifted by one entry in each step, so the newest is always last. The entries that there are
-follow from the number of steps. Attention keeps its keys unrotated and rotates them by their age: products of rotated
+Caches (attention, snail) are shifted by one entry in each step, so the newest is always last. The number of entries
+follows from the number of steps. Attention keeps its keys unrotated and rotates them by their age: products of rotated
 queries and keys depend on the distance of two steps alone (`metarl.learning.networks.cells.rotary`).
 """
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn.functional import softplus
 
 from metarl.learning.networks.context_encoder import MIN_VARIANCE, posterior
-from metarl.learning.networks.distributions import Distribution, Gaussian
+from metarl.learning.networks.distributions import Distribution
 from metarl.learning.networks.exported.step import Actions, DistributionStep, Given, Part
 from metarl.learning.networks.fast_weights import FUNCTIONS, unit_vectors
 from metarl.learning.networks.perceptron import Activation, Layers
@@ -82,9 +82,7 @@ class FastWeightPolicy(nn.Module):
         activation: Activation between the layers.
     """
 
-    def __init__(
-        self, slow: Layers, fast: Layers, represent: nn.Module, keys: Tensor, activation: Activation
-    ) -> None:
+    def __init__(self, slow: Layers, fast: Layers, represent: nn.Module, keys: Tensor, activation: Activation) -> None:
         super().__init__()
         self.represent, self._keys, self._activation = represent, unit_vectors(keys), activation
         self._slow, self._fast = (_constants(layers) for layers in (slow, fast))

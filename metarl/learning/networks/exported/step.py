@@ -183,18 +183,18 @@ class PolicyStep(nn.Module, ABC):
             The action `[A]` in the environment's units, and the memory after the step.
         """
         steps, rest = memory[:1].unsqueeze(0), memory[1:].unsqueeze(0)
+        features = self.actions.to_features(previous_action.unsqueeze(0))
         given = Given(
-            observation.unsqueeze(0),
-            *(_if_started(steps, t.unsqueeze(0)) for t in (self._features(previous_action), previous_reward, done)),
-            steps,
-            rest,
-            observation.new_zeros(1, 0) if noise is None else noise.unsqueeze(0),
+            observation=observation.unsqueeze(0),
+            action=_if_started(steps, features),
+            reward=_if_started(steps, previous_reward.unsqueeze(0)),
+            done=_if_started(steps, done.unsqueeze(0)),
+            steps=steps,
+            memory=rest,
+            noise=observation.new_zeros(1, 0) if noise is None else noise.unsqueeze(0),
         )
         action, after = self._act(given)
         return action[0], torch.cat([steps + 1.0, after], dim=1)[0]
-
-    def _features(self, action: Tensor) -> Tensor:
-        return self.actions.to_features(action.unsqueeze(0))[0]
 
     @abstractmethod
     def _act(self, given: Given) -> tuple[Tensor, Tensor]:

@@ -50,7 +50,7 @@ def exported_mlp(tensors: Mapping[str, Tensor], activation: str, prefix: str = "
     modules: list[nn.Module] = []
     while f"{prefix}weight_{len(modules) // 2}" in tensors:
         weight, bias = (tensors[f"{prefix}{kind}_{len(modules) // 2}"] for kind in ("weight", "bias"))
-        layer = nn.Linear(*weight.shape, device="meta")
+        layer = nn.Linear(len(weight), len(bias), device="meta")
         layer.weight = nn.Parameter(weight.T.contiguous(), requires_grad=False)
         layer.bias = nn.Parameter(bias.clone(), requires_grad=False)
         modules += [layer, nn.Tanh() if activation == "tanh" else nn.ReLU()]
