@@ -154,14 +154,24 @@ class _JudgingSampler(BlockSampler):
         return self.judged, after
 
 
-def check_spaces(agent: Actor[Any], family: Family, horizon: int) -> None:
-    """Raises ValueError if the agent was built for other spaces than the family's."""
+def check_spaces(agent: Actor[Any], family: Family, horizon: int, use: str = "evaluate") -> None:
+    """Checks that an agent was built for the spaces of a family.
+
+    Args:
+        agent: The agent.
+        family: The family.
+        horizon: `T`.
+        use: First word of the message.
+
+    Raises:
+        ValueError: It was built for others.
+    """
     envs = family.make_envs(1, 1, horizon)
     spaces = envs.spaces
     envs.close()
     if spaces != agent.spaces:
         raise ValueError(
-            f"evaluate: the agent was built for {_sizes(agent.spaces)}, but {family.name!r} has {_sizes(spaces)}"
+            f"{use}: the agent was built for {_sizes(agent.spaces)}, but {family.name!r} has {_sizes(spaces)}"
         )
 
 

@@ -49,7 +49,7 @@ def step_for_task(
     how: Any = getattr(agent, "policy_step", None)
     if how is None:
         raise ValueError(f"export: got the agent {name!r}, which has no policy_step, expected one of metarl's agents")
-    check_spaces(agent, family, horizon or family.horizon)
+    check_spaces(agent, family, horizon or family.horizon, "export")
     state = agent.begin([task], 1)
     step: PolicyStep = how(state, sampled=sampled)
     collects = agent.adaptation_steps if adapt_steps is None else adapt_steps

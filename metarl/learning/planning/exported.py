@@ -85,7 +85,7 @@ class PlanningStep(PolicyStep):
         return action, torch.cat([plans.flatten(1), given.observation, window[:, : sizes[2]], count], dim=1)
 
     def _models(self, window: Tensor, count: Tensor) -> Tensor:
-        """The models `[members, P]` adapted to the last `count` `[1, 1]` transitions of a window `[1, W, O + A + O]`."""
+        """The models `[members, P]` adapted to `count` `[1, 1]` transitions of a window `[1, W, O + A + O]`."""
         members, o = len(self._ensemble), self.observation_size
         mask = (torch.arange(self._past, 0, -1) <= count).float().expand(members, -1)
         before, scaled, after = torch.split(window.expand(members, -1, -1), [o, window.shape[2] - 2 * o, o], dim=-1)
