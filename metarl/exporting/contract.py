@@ -26,10 +26,9 @@ ABOUT = {
     "noise": "independent random numbers, new ones in each step",
 }
 """Meaning of each input."""
-CLOCK = (
-    "call the policy once per step, at equal times; its action acts from its observation until the next one. Delays "
-    "of sensing, computing and sending add up; training knows only those that `task_parameters` names"
-)
+CLOCK = "call the policy once per step, at equal times; its action acts from its observation until the next one"
+LATENCY = "latency"
+"""Name of the task parameter that delays actions, in families that have it."""
 
 
 def contract(
@@ -80,6 +79,7 @@ def contract(
             "steps_per_episode": run.spaces.horizon,
             "clock": CLOCK,
         },
+        "delay": _delay(family),
         "adaptation": _adaptation(step, episodes),
         "task": task.to_json(),
         "task_parameters": [
@@ -88,6 +88,12 @@ def contract(
         "opset": OPSET,
         "versions": _versions(),
     }
+
+
+def _delay(family: Family) -> str:
+    """The delay between observation and action that training knew, in words."""
+    known = [p.meaning for p in family.distribution.parameters if p.name == LATENCY]
+    return known[0] if known else "none in training; that of sensing, computing and sending should be well below a step"
 
 
 def _versions() -> dict[str, Any]:

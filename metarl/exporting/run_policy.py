@@ -9,7 +9,10 @@ import onnxruntime
 
 
 class Policy:
-    """The policy of a folder; `act` and `observe` in turn, `new_trial` before another task."""
+    """The policy of a folder: `act` and `observe` in turn, at the contract's rate; `new_trial` before another task.
+
+    Observations are raw, in the contract's order and units. Actions are within its bounds.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.contract = json.loads((folder / "contract.json").read_text(encoding="utf-8"))

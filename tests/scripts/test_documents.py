@@ -164,7 +164,7 @@ def test_the_page_on_environments_of_ones_own(type_lines, folder: Path) -> None:
 
 
 AGENT_PAGES = ("fomaml", "maml-trpo", "meta-sgd", "pearl", "promp", "recurrent-sac", "references", "reptile", "rl2")
-AGENT_PAGES += ("varibad", "memory", "meta-lstm", "gbml", "meta-networks", "planning")
+AGENT_PAGES += ("varibad", "memory", "meta-lstm", "gbml", "meta-networks", "planning", "export")
 FEW_SHOT_PAGES = ("few-shot", "few-shot-families", "maml", "matching", "prototypical", "versa", "amortised-maml")
 FEW_SHOT_PAGES += ("neural-process",)
 

@@ -127,6 +127,9 @@ class Actions(nn.Module):
 class PolicyStep(nn.Module, ABC):
     """One step of a policy; a subclass defines `_act`.
 
+    A robot that runs it has to give raw observations in the order and the units of training, at the rate of training,
+    and the action that its motors received after all limits; actions are clipped to the bounds of training already.
+
     Args:
         observation_size: `O`.
         actions: The map of the actions.
