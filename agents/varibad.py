@@ -26,7 +26,7 @@ from metarl.learning.networks.belief import BeliefEncoder, BeliefMemory, BeliefP
 from metarl.learning.networks.cells.settings import CellSettings
 from metarl.learning.networks.cells.table import cell_size
 from metarl.learning.networks.distributions import Distribution
-from metarl.learning.networks.exported.traceable import BeliefStep
+from metarl.learning.networks.exported.traceable import InferringPolicy
 from metarl.learning.networks.modules import ActorCritic
 from metarl.learning.networks.optimisers import step_size
 from metarl.learning.networks.perceptron import Activation
@@ -239,7 +239,8 @@ class Varibad(TrialAgent[BeliefMemory]):
 
     def _traceable(self) -> nn.Module:
         statistics = self._belief_moments.exported("belief") if self.config.normalise_belief else {}
-        return BeliefStep(self.network, self.spaces.observation_size, statistics)
+        parts = self.network.encoder, self.network.actor_critic
+        return InferringPolicy(*parts, seen=self.spaces.observation_size, statistics=statistics)
 
     def _description(self) -> dict[str, Any]:
         config, about = self.config, super()._description()

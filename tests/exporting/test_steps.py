@@ -9,7 +9,9 @@ from typing import Any, get_args
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
+from metarl.learning.networks.cells.base import Cell
 from metarl.learning.networks.cells.settings import CellName
 from metarl.learning.networks.exported.step import Actions, MemorylessStep, Normalise
 from metarl.learning.networks.modules import hidden_layers
@@ -145,3 +147,29 @@ def test_inputs_and_memory_have_the_sizes_that_a_step_declares(build, step_of) -
     }
     assert [part.name for part in step.parts] == ["steps", "hidden state", "cell state"]
     assert isinstance(step_of(build("multitask"))[0], MemorylessStep)
+
+
+class Average(Cell[Tensor]):
+    """The running sum of the inputs: a cell that export does not know."""
+
+    def __init__(self, inputs: int, start: float = 0.0) -> None:
+        super().__init__()
+        self.outputs, self.start = inputs, start
+
+    def fresh_memory(self, rows: int) -> Tensor:
+        return torch.full((rows, self.outputs), self.start)
+
+    def forward(self, x: Tensor, memory: Tensor) -> tuple[Tensor, Tensor]:
+        sums = memory.unsqueeze(1) + x.cumsum(dim=1)
+        return sums, sums[:, -1]
+
+
+def test_a_cell_of_ones_own_is_traced_as_it_is(build, step_of, traced, largest_difference) -> None:
+    agent = build("rl2", units=5)  # as many as the last layer of the encoder has
+    agent.network.cell = Average(5)
+    step, state = step_of(agent)
+    assert [part.size for part in step.parts] == [1, 5]
+    assert largest_difference(agent, step, state, traced(step)) < 1e-5
+    agent.network.cell = Average(5, start=1.0)
+    with pytest.raises(ValueError, match="got a Average whose memory does not start as zeros"):
+        agent.policy_step(state)

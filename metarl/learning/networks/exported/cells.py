@@ -19,7 +19,7 @@ from torch.nn.functional import layer_norm, linear
 from metarl.learning.networks.acting import GELU_SCALE
 from metarl.learning.networks.cells.aggregated import Aggregated
 from metarl.learning.networks.cells.attention import Attention, AttentionLayer
-from metarl.learning.networks.cells.base import Cell
+from metarl.learning.networks.cells.base import Cell, leaves, rebuilt
 from metarl.learning.networks.cells.gru import Gru
 from metarl.learning.networks.cells.lstm import Lstm
 from metarl.learning.networks.cells.mingru import MinGru
@@ -243,6 +243,31 @@ class AggregatedStep(CellStep):
         return torch.cat([features[:, : self._passed], maximum], dim=1), torch.cat([inner, x, maximum], dim=1)
 
 
+class OtherStep(CellStep):
+    """Any other cell whose `forward` can be traced, and whose memory starts as zeros.
+
+    Raises:
+        ValueError: The memory starts as other numbers.
+    """
+
+    def __init__(self, cell: Cell[Any]) -> None:
+        fresh = cell.fresh_memory(1)
+        tensors = leaves(fresh)
+        if any(bool(t.any()) for t in tensors):
+            raise ValueError(
+                f"export: got a {type(cell).__name__} whose memory does not start as zeros, expected zeros; give the "
+                "agent a policy_step of its own"
+            )
+        parts = (Part(f"memory {i}", t.numel(), f"tensor {i} of the cell's memory") for i, t in enumerate(tensors))
+        super().__init__(cell.outputs, tuple(parts))
+        self.cell, self._fresh, self._shapes = cell, fresh, [t.shape for t in tensors]
+
+    def _step(self, x: Tensor, memory: Tensor, steps: Tensor) -> tuple[Tensor, Tensor]:
+        before = (part.view(shape) for part, shape in zip(self._split(memory), self._shapes, strict=True))
+        features, after = self.cell(x.unsqueeze(1), rebuilt(self._fresh, before))
+        return features[:, 0], torch.cat([part.reshape(1, -1) for part in leaves(after)], dim=1)
+
+
 def _there(kept: int, steps: Tensor) -> Tensor:
     """Which of the kept steps and the current one there are, `[1, kept + 1]`."""
     return torch.arange(kept, -1, -1) <= steps
@@ -265,19 +290,12 @@ STEPS: dict[type, Any] = {
     Snail: SnailStep,
     Aggregated: AggregatedStep,
 }
-"""The step of each kind of cell."""
+"""The step of each kind of cell; `OtherStep` for any other."""
 
 
 def cell_step(cell: Cell[Any]) -> CellStep:
-    """A single step of a cell.
-
-    Raises:
-        ValueError: There is none for this kind of cell.
-    """
-    if type(cell) not in STEPS:
-        known = ", ".join(kind.__name__ for kind in STEPS)
-        raise ValueError(f"export: got a cell of type {type(cell).__name__}, expected one of {known}")
-    made: CellStep = STEPS[type(cell)](cell)
+    """A single step of a cell."""
+    made: CellStep = STEPS.get(type(cell), OtherStep)(cell)
     return made
 
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from metarl.learning.networks.belief import BeliefPolicy
 from metarl.learning.networks.cells.base import Cell
 from metarl.learning.networks.distributions import Categorical, Distribution, Gaussian, at_step
 from metarl.learning.networks.exported.cells import CellStep, Remembered, cell_step
@@ -19,16 +19,16 @@ from metarl.learning.networks.modules import Tanh
 
 def traceable(module: nn.Module) -> nn.Module:
     """A copy on the CPU with constant parameters, whose cells are `CellStep`s and whose activations are torch's."""
-    return _replaced(copy.deepcopy(module).cpu().requires_grad_(False))
+    copied = copy.deepcopy(module).cpu().requires_grad_(False)
+    return _replaced(_replaced(copied, Tanh, lambda _: nn.Tanh()), Cell, cell_step)
 
 
-def _replaced(module: nn.Module) -> nn.Module:
-    if isinstance(module, Cell):
-        return cell_step(module)
-    if isinstance(module, Tanh):
-        return nn.Tanh()
+def _replaced(module: nn.Module, kind: type, by: Callable[[Any], nn.Module]) -> nn.Module:
+    """The module with its outermost parts of one kind replaced, in place."""
+    if isinstance(module, kind):
+        return by(module)
     for name, child in list(module.named_children()):
-        setattr(module, name, _replaced(child))
+        setattr(module, name, _replaced(child, kind, by))
     return module
 
 
@@ -124,25 +124,35 @@ def normalisation(statistics: Mapping[str, Tensor]) -> nn.Module:
     return Normalise(statistics) if statistics else Passing()
 
 
-class BeliefStep(nn.Module):
-    """See `BeliefPolicy`.
+class InferringPolicy(nn.Module):
+    """A policy of observation and an inferred latent, such as a belief; see `BeliefPolicy`.
 
     Args:
-        network: The network.
-        observation_size: `O`.
-        statistics: Mean and deviation of the belief; empty if it is not normalised.
+        encoder: Gives the latent, or mean and log-variance of a belief, from the leading inputs; it has a memory.
+        actor_critic: Policy and value function of the first inputs and what was inferred.
+        seen: Number of leading inputs that policy and value function see.
+        read: Number of leading inputs that the encoder reads; all by default.
+        statistics: Mean and deviation of what was inferred; empty if it is not normalised.
     """
 
-    def __init__(self, network: BeliefPolicy, observation_size: int, statistics: Mapping[str, Tensor]) -> None:
+    def __init__(
+        self,
+        encoder: nn.Module,
+        actor_critic: nn.Module,
+        *,
+        seen: int,
+        read: int | None = None,
+        statistics: Mapping[str, Tensor] = MappingProxyType({}),
+    ) -> None:
         super().__init__()
-        self.encoder, self.actor_critic = (traceable(part) for part in (network.encoder, network.actor_critic))
-        self._observation_size, self.shown = observation_size, normalisation(statistics)
+        self.encoder, self.actor_critic = traceable(encoder), traceable(actor_critic)
+        self._seen, self._read, self.shown = seen, read, normalisation(statistics)
 
     def forward(self, x: Tensor, memory: Remembered) -> tuple[Distribution, Tensor, Remembered]:
         """Policy, values and memory after inputs `[1, 1, I]`."""
-        posterior, memory = self.encoder(x, memory)
-        seen = torch.cat([x[..., : self._observation_size], self.shown(torch.cat(posterior, dim=-1))], dim=-1)
-        return *self.actor_critic(seen), memory
+        inferred, memory = self.encoder(x[..., : self._read], memory)
+        latent = inferred if isinstance(inferred, Tensor) else torch.cat(inferred, dim=-1)
+        return *self.actor_critic(torch.cat([x[..., : self._seen], self.shown(latent)], dim=-1)), memory
 
 
 class EncodedPolicy(nn.Module):
