@@ -91,7 +91,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         write_folder(command.out, graph, about)
     print(f"{run.agent} on {family.name} after {progress.iteration} iterations: {command.out}")
     print(f"  {GRAPH}: {in_units(len(graph))}, memory of {step.sizes['memory']} numbers, zeros at the start")
-    print(f"  {CONTRACT}: names, units, bounds, rate; adaptation: {about['adaptation']}")
+    print(f"  {CONTRACT}: names, units, bounds, rate, delay; adaptation {about['adaptation'].partition(';')[0]}")
     print(f"  {SCRIPT}: python {command.out / SCRIPT} --play 3")
     if command.json:
         end_with_json(_summary(command, about, len(graph)))

@@ -19,6 +19,16 @@ OTHERS = [("varibad", cell) for cell in get_args(CellName)] + [("recurrent-sac",
 """Their graphs have the same operations as those of rl2; the traced steps of all are in `test_steps.py`."""
 
 
+DOUBLE = onnx.TensorProto.DOUBLE
+
+
+def numbers_of(content: bytes) -> set[int]:
+    """Types of all constants of a graph, and of all conversions."""
+    graph = onnx.load_from_string(content).graph
+    casts = {attribute.i for node in graph.node if node.op_type == "Cast" for attribute in node.attribute}
+    return casts | {one.data_type for one in graph.initializer}
+
+
 def by_onnxruntime(content: bytes, step: Any) -> Callable[[Mapping[str, np.ndarray]], Any]:
     session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
     assert {one.name: one.shape for one in session.get_inputs()} == {n: [size] for n, size in step.sizes.items()}
@@ -34,6 +44,7 @@ def check(build, step_of, largest_difference, capsys) -> Callable[..., bytes]:
         step, state = step_of(agent, sampled)
         content = onnx_graph(step)
         assert capsys.readouterr() == ("", "")
+        assert DOUBLE not in numbers_of(content)
         assert largest_difference(agent, step, state, by_onnxruntime(content, step)) < 1e-5
         return content
 

@@ -56,7 +56,7 @@ class PlanningStep(PolicyStep):
             Part("count", 1, "steps of the episode that are in the window"),
         )
         draws = (config.rounds, 1, config.candidates, config.plan_steps, a)
-        super().__init__(observation_size, actions, parts, adapts=True, noise=math.prod(draws))
+        super().__init__(observation_size, actions, parts, adapts=past > 0, noise=math.prod(draws))
         self._config, self._dynamics, self._adapted, self._past = config, dynamics, adapted, past
         self._ensemble, self._scales, self._reward, self._bounds = parameters, scales, reward, bounds
         ones = torch.ones(a)
