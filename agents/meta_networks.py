@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from metarl.config import Layers, Positive, Units
 from metarl.finite import check_finite
@@ -26,6 +26,8 @@ from metarl.learning.gradient.policy import Samples
 from metarl.learning.gradient.trust_region_agent import TrustRegionAgentConfig
 from metarl.learning.networks import fast_weights
 from metarl.learning.networks.distributions import Distribution, sample
+from metarl.learning.networks.exported.inferring import FastWeightPolicy, layers_of
+from metarl.learning.networks.exported.traceable import exported_mlp
 from metarl.learning.networks.fast_weights import FastMemory
 from metarl.learning.networks.flat import Perceptrons, mlp_init, mlp_layers
 from metarl.learning.networks.gradient_writer import GradientWriter
@@ -256,6 +258,14 @@ class MetaNetworks(GradientAgent[MetaNetworksConfig]):
         fast = self._slow.layout.split(state.memory.values[task].cpu())
         tensors |= {"keys": state.memory.keys[task].cpu(), **{f"fast_{name}": t.clone() for name, t in fast.items()}}
         return tensors, description | {"representation_layers": self._representation.depth}
+
+    def _network(self, tensors: Mapping[str, Tensor], about: Mapping[str, Any]) -> nn.Module:
+        """See `GradientAgent`; with an empty memory only the slow weights."""
+        if not len(tensors["keys"]):
+            return super()._network(tensors, about)
+        represent = exported_mlp(tensors, "tanh", "representation_")
+        slow, fast = layers_of(tensors), layers_of(tensors, "fast_")
+        return FastWeightPolicy(slow, fast, represent, tensors["keys"], about["activation"])
 
 
 def reading_widths(widths: tuple[int, ...], entries: int) -> tuple[int, ...]:

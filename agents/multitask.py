@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from metarl.learning.experience.checks import check_episodes, check_step
+from metarl.learning.networks.exported.step import PolicyStep
 from metarl.learning.ppo.feed_forward import FeedForwardAgent, FeedForwardSettings
 from metarl.types import Action, MetaBatch, Spaces, Step, Task, Trajectories
 
@@ -74,6 +75,10 @@ class Multitask(FeedForwardAgent[Nothing]):
         """PPO on all episodes of all tasks."""
         episodes = Trajectories.join_episodes(batch.collects)
         return self._learn(episodes.observations, episodes.all_observations[:, :, -1], episodes, batch.progress)
+
+    def policy_step(self, state: Nothing, task: int = 0, *, sampled: bool = False) -> PolicyStep:
+        """One step of the policy, the same for every task; see `metarl.agent.MetaAgent`."""
+        return self._policy_step(None, sampled)
 
     def save_policy(self, state: Nothing, path: str | Path, task: int = 0) -> None:
         """Writes the policy, the same for every task."""

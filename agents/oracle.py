@@ -16,6 +16,7 @@ import torch
 
 from metarl.learning.experience.checks import check_episodes, check_step, check_task
 from metarl.learning.experience.told import check_told, told_inputs, told_tasks
+from metarl.learning.networks.exported.step import PolicyStep
 from metarl.learning.ppo.feed_forward import FeedForwardAgent, FeedForwardSettings
 from metarl.types import Action, Floats, MetaBatch, Spaces, Step, Task, Trajectories
 
@@ -98,6 +99,11 @@ class Oracle(FeedForwardAgent[ToldTasks]):
         inputs = np.concatenate([episodes.observations, told], axis=-1)
         final = np.concatenate([episodes.all_observations[:, :, -1], told[:, :, 0]], axis=-1)
         return self._learn(inputs, final, episodes, batch.progress)
+
+    def policy_step(self, state: ToldTasks, task: int = 0, *, sampled: bool = False) -> PolicyStep:
+        """One step of the policy with the parameters of one task; see `metarl.agent.MetaAgent`."""
+        check_task(task, len(state.parameters))
+        return self._policy_step(torch.tensor(state.parameters[task, 0]), sampled)
 
     def save_policy(self, state: ToldTasks, path: str | Path, task: int = 0) -> None:
         """Writes the policy, and the inputs about one task, `task_parameters` `[Z]`."""

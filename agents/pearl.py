@@ -25,6 +25,9 @@ from metarl.learning.experience.checks import check_episodes, check_step, check_
 from metarl.learning.experience.task_buffers import Minibatch, TaskBuffers
 from metarl.learning.networks import soft_actor_critic as sac
 from metarl.learning.networks.context_encoder import ContextEncoder, kl_from_prior, natural_parameters, posterior
+from metarl.learning.networks.exported.inferring import PosteriorStep
+from metarl.learning.networks.exported.step import Actions, PolicyStep
+from metarl.learning.networks.exported.traceable import TwoOutputs, exported_mlp
 from metarl.learning.networks.optimisers import Adam
 from metarl.learning.saving import check_tensors, restore_generator
 from metarl.memory import FLOAT, LEARNED, Need, RunSize, dense_parameters
@@ -362,6 +365,20 @@ class Pearl(MetaAgent[Belief]):
             optimiser.restore(f"adam.{name}", tensors)
         self.buffers.restore(tensors, counters)
         self.iteration = iteration
+
+    def policy_step(self, state: Belief, task: int = 0, *, sampled: bool = False) -> PolicyStep:
+        """One step from the prior, the same for every task; see `metarl.agent.MetaAgent`."""
+        (policy, about), p = self.actor_critic.export(self.parameters.policy), self.parameters
+        encoder = {n: t[0].clone() for n, t in self.encoder.network.layout.split(p.encoder.detach().cpu()).items()}
+        return PosteriorStep(
+            self.spaces.observation_size,
+            Actions(self._actions.tensors(), self._actions.description()),
+            TwoOutputs(exported_mlp(policy, "relu"), about["log_std_range"]),
+            exported_mlp(encoder, "relu"),
+            self.config.latent,
+            sees_next=self.config.context_next_observation,
+            sampled=sampled,
+        )
 
     def save_policy(self, state: Belief, path: str | Path, task: int = 0) -> None:
         """Writes the policy, its action bounds, and the posterior of the first environment of one task.

@@ -15,7 +15,7 @@ from typing import Any, ClassVar, NamedTuple, cast
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from metarl.config import Count, Layers, NonNegative, Positive, Rows, UnitInterval, Units, Whole
 from metarl.learning.device.gpu import ReplayedStep, send, standard_normal
@@ -27,6 +27,7 @@ from metarl.learning.experience.trials import Trials, pack_trials
 from metarl.learning.networks import soft_actor_critic as sac
 from metarl.learning.networks.cells.settings import CellSettings
 from metarl.learning.networks.cells.table import cell_size
+from metarl.learning.networks.exported.traceable import EncodedPolicy, TwoOutputs, exported_mlp
 from metarl.learning.networks.optimisers import Adam
 from metarl.learning.networks.sequence import memories_after_episodes
 from metarl.learning.networks.sequence_encoder import Embedding, SequenceEncoder
@@ -164,6 +165,7 @@ class RecurrentSac(BufferedLearner, TrialActor[Any]):
         "batch_trials": 16,
         "learning_rate": 1e-3,
     }
+    _squashed: ClassVar[bool] = True
     config: RecurrentSacConfig
     network: SequenceEncoder[Any]
 
@@ -365,6 +367,11 @@ class RecurrentSac(BufferedLearner, TrialActor[Any]):
         """The policy, and its encoder as `encoder.NAME`."""
         policy, _ = self.actor_critic.export(self.parameters.policy)
         return policy | {f"encoder.{name}": t.detach() for name, t in self.network.named_parameters()}
+
+    def _traceable(self) -> nn.Module:
+        policy, about = self.actor_critic.export(self.parameters.policy)
+        head = TwoOutputs(exported_mlp(policy, about["activation"]), about["log_std_range"])
+        return EncodedPolicy(self.network, head, self.spaces.observation_size)
 
     def _output_description(self) -> dict[str, Any]:
         """The policy's distribution and its actions."""

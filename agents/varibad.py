@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from metarl.config import Count, Layers, NonNegative, Positive, Rows, RowsOrOwn, UnitInterval, Units
 from metarl.learning.device.gpu import send
@@ -26,6 +26,7 @@ from metarl.learning.networks.belief import BeliefEncoder, BeliefMemory, BeliefP
 from metarl.learning.networks.cells.settings import CellSettings
 from metarl.learning.networks.cells.table import cell_size
 from metarl.learning.networks.distributions import Distribution
+from metarl.learning.networks.exported.traceable import InferringPolicy
 from metarl.learning.networks.modules import ActorCritic
 from metarl.learning.networks.optimisers import step_size
 from metarl.learning.networks.perceptron import Activation
@@ -235,6 +236,11 @@ class Varibad(TrialAgent[BeliefMemory]):
     def _exported_statistics(self) -> dict[str, Tensor]:
         beliefs = self._belief_moments.exported("belief") if self.config.normalise_belief else {}
         return super()._exported_statistics() | beliefs
+
+    def _traceable(self) -> nn.Module:
+        statistics = self._belief_moments.exported("belief") if self.config.normalise_belief else {}
+        parts = self.network.encoder, self.network.actor_critic
+        return InferringPolicy(*parts, seen=self.spaces.observation_size, statistics=statistics)
 
     def _description(self) -> dict[str, Any]:
         config, about = self.config, super()._description()

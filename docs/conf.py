@@ -35,7 +35,7 @@ suppress_warnings = ["misc.highlighting_failure", "config.cache"]
 
 autodoc_member_order = "bysource"
 autodoc_typehints_format = "short"
-autodoc_mock_imports = ["mlflow", "ray", "wandb"]  # extras, imported only when asked for
+autodoc_mock_imports = ["mlflow", "onnx", "onnxruntime", "ray", "wandb"]  # extras, imported only when asked for
 autodoc_preserve_defaults = True
 autodoc_default_options = {"members": True, "show-inheritance": True}
 napoleon_google_docstring, napoleon_numpy_docstring = True, False

@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from metarl.envs.models import load_model
+from metarl.envs.models import load_model, state_names
 from metarl.envs.mujoco_batch import MujocoTaskEnv, state_units
 from metarl.envs.observed_reward import Observed, observed_reward
 from metarl.envs.task_sets import Choices, Factor, combined_tasks, on_disc
@@ -165,6 +165,9 @@ class Locomotion(MujocoTaskEnv):
         super().__init__(num_tasks, episodes, horizon, variation=variation, threads=threads)
         positions, velocities = state_units(self.models[0])
         self.observation_units = positions[self.skipped_positions :] + velocities
+        if type(self)._observe is Locomotion._observe:
+            names = state_names(self.models[0])
+            self.observation_names = names[0][self.skipped_positions :] + names[1]
         size = len(self.observation_units)
         if type(self)._observe is Locomotion._observe and self.observation_size != size:
             raise ValueError(

@@ -13,6 +13,8 @@ from metarl.types import Floats
 SCALAR_JOINTS = (int(mujoco.mjtJoint.mjJNT_SLIDE), int(mujoco.mjtJoint.mjJNT_HINGE))
 TOLERANCE = 1e-6
 """Distance outside of its range at which a joint's initial position is still accepted, rad or m."""
+QUATERNION = ("quaternion w", "quaternion x", "quaternion y", "quaternion z")
+ROTATIONS = ("about x", "about y", "about z")
 SHOWN = 3
 """Number of joints that a message names."""
 
@@ -49,6 +51,32 @@ def find_keyframe(model: Any, name: str | None) -> int:
 
 def _keyframes(model: Any) -> list[str]:
     return [repr(model.key(i).name) for i in range(model.nkey) if model.key(i).name]
+
+
+def state_names(model: Any) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Names of a model's positions, length `nq`, and velocities, length `nv`: those of the joints, with their axes."""
+    axes = {
+        int(mujoco.mjtJoint.mjJNT_FREE): (("x", "y", "z", *QUATERNION), ("x", "y", "z", *ROTATIONS)),
+        int(mujoco.mjtJoint.mjJNT_BALL): (QUATERNION, ROTATIONS),
+    }
+    positions, velocities = list[str](), list[str]()
+    for i in range(model.njnt):
+        name = model.joint(i).name or f"joint {i}"
+        of_positions, of_velocities = axes.get(int(model.jnt_type[i]), (("",), ("",)))
+        positions += [f"position of {name} {axis}".rstrip() for axis in of_positions]
+        velocities += [f"velocity of {name} {axis}".rstrip() for axis in of_velocities]
+    return tuple(positions), tuple(velocities)
+
+
+def actuator_names(model: Any) -> tuple[str, ...]:
+    """Names of a model's actuators, or of the joints that they move, length `nu`."""
+    names = []
+    for i in range(model.nu):
+        joint = int(model.actuator_trnid[i, 0])
+        moves_joint = int(model.actuator_trntype[i]) == int(mujoco.mjtTrn.mjTRN_JOINT)
+        fallback = model.joint(joint).name if moves_joint else ""
+        names.append(model.actuator(i).name or fallback or f"actuator {i}")
+    return tuple(names)
 
 
 def warn_outside_limits(model: Any, qpos: Floats) -> None:

@@ -23,7 +23,7 @@ from gymnasium import spaces
 
 from metarl.envs.camera import TRACKING, Camera, View
 from metarl.envs.controls import control_space
-from metarl.envs.models import find_keyframe, load_model, warn_outside_limits
+from metarl.envs.models import actuator_names, find_keyframe, load_model, warn_outside_limits
 from metarl.envs.scattered import Scattered
 from metarl.envs.variation import Variation
 from metarl.envs.workers import Workers
@@ -293,7 +293,8 @@ class MujocoTaskEnv(TaskVecEnv):
         )
         self.row_bytes = DATA_BYTES + self.batch.data[0].nbuffer
         self.task_bytes = 0 if variation is None else model.nbuffer
-        self.dt = model.opt.timestep * self.frame_skip
+        self.dt = self.step_seconds = model.opt.timestep * self.frame_skip
+        self.action_names = actuator_names(model)
         self.metadata["render_fps"] = max(1, round(1.0 / self.dt))
         self._camera: Camera | None = None
         first = self.batch.data[0]

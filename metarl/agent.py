@@ -118,10 +118,12 @@ class MetaAgent(Actor[StateT], Protocol[StateT]):
 
     An implementation inherits from this class. It has a frozen dataclass `Config` and, unless it overrides `build`, the
     constructor `(config, spaces, *, device, rng)`. Register it under the entry-point group `metarl.agents`, or name it
-    as `module:Class`. Three optional members: `default_settings`, a mapping of settings for families without a preset;
+    as `module:Class`. Four optional members: `default_settings`, a mapping of settings for families without a preset;
     `memory_needed(config, spaces, size)`, a class method that lists the large arrays of a training
-    (`metarl.memory.Need`); and `check_distribution(config, distribution, size)`, a class method that raises ValueError
-    if the agent cannot learn these tasks.
+    (`metarl.memory.Need`); `check_distribution(config, distribution, size)`, a class method that raises ValueError
+    if the agent cannot learn these tasks; and `policy_step(state, task=0, *, sampled=False)`, which returns one step of
+    its policy as a traceable module (`metarl.learning.networks.exported.step.PolicyStep`) for `metarl export`: the
+    policy of one task of an adapted state, or one that adapts by its memory and reads no state.
 
     Attributes:
         Config: The agent's settings.

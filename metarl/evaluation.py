@@ -80,7 +80,7 @@ def evaluate(
         raise ValueError("evaluate: got actions = 'mode', but act() of this agent takes no `mode`; expected 'sample'")
     k_max = agent.adaptation_steps if adapt_steps is None else adapt_steps
     check_memory(evaluation_memory(agent.spaces, len(tasks), TASKS_AT_ONCE, episodes, k_max))
-    _check_spaces(agent, family, horizon or family.horizon)
+    check_spaces(agent, family, horizon or family.horizon)
     groups = np.array_split(np.arange(len(tasks)), -(-len(tasks) // TASKS_AT_ONCE))
     returns, success, at_last, diverged = (np.zeros((len(tasks), k_max + 1, episodes)) for _ in range(4))
     knows_success = False
@@ -156,14 +156,24 @@ class _JudgingSampler(BlockSampler):
         return self.judged, after
 
 
-def _check_spaces(agent: Actor[Any], family: Family, horizon: int) -> None:
-    """Raises ValueError if the agent was built for other spaces than the family's."""
+def check_spaces(agent: Actor[Any], family: Family, horizon: int, use: str = "evaluate") -> None:
+    """Checks that an agent was built for the spaces of a family.
+
+    Args:
+        agent: The agent.
+        family: The family.
+        horizon: `T`.
+        use: First word of the message.
+
+    Raises:
+        ValueError: It was built for others.
+    """
     envs = family.make_envs(1, 1, horizon)
     spaces = envs.spaces
     envs.close()
     if spaces != agent.spaces:
         raise ValueError(
-            f"evaluate: the agent was built for {_sizes(agent.spaces)}, but {family.name!r} has {_sizes(spaces)}"
+            f"{use}: the agent was built for {_sizes(agent.spaces)}, but {family.name!r} has {_sizes(spaces)}"
         )
 
 

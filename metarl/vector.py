@@ -88,6 +88,14 @@ class TaskVecEnv(VectorEnv[Floats, Floats, Any], ABC):
     """Lower bound on the memory that the environments of a task share, bytes."""
     observation_units: tuple[str, ...] = ()
     """Unit of each feature, as in `Spaces.observation_units`; empty if unknown."""
+    observation_names: tuple[str, ...] = ()
+    """Name of each feature, for the contract of an exported policy; empty if unknown."""
+    action_names: tuple[str, ...] = ()
+    """Name of each component of an action, likewise."""
+    action_units: tuple[str, ...] = ()
+    """Unit of each component of an action, likewise."""
+    step_seconds: float | None = None
+    """Duration of a step, s; None if steps have none, or if it is unknown."""
 
     def __init__(
         self,

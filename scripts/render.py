@@ -76,7 +76,12 @@ def _check_out(out: Path) -> None:
         raise ValueError(f"--out: got {out}, but folder {out.parent} does not exist; create it first")
 
 
-def _task(family: Family, split: Split, index: int) -> Task:
+def task_of_split(family: Family, split: Split, index: int) -> Task:
+    """A task by its index in a split.
+
+    Raises:
+        ValueError: The split has no such task.
+    """
     tasks = split_tasks(family.distribution, split, index + 1)
     if index >= len(tasks):
         raise ValueError(
@@ -109,7 +114,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         agent, _ = agent_of_run(command.run_dir, command.device, command.checkpoint, own, family)
         if problem and "mujoco" in sys.modules:  # other families render without OpenGL
             refuse(problem)
-        task = _task(family, command.split, command.task)
+        task = task_of_split(family, command.split, command.task)
         steps = agent.adaptation_steps if command.adapt_steps is None else command.adapt_steps
         films: list[Filmed] = []
         check_memory([_film_memory(command, run.spaces.horizon)])

@@ -171,6 +171,8 @@ class MetaWorldEnvs(TaskVecEnv):
     """
 
     observation_units = FRAME_UNITS + FRAME_UNITS + ("m",) * 3
+    action_names = ("hand x", "hand y", "hand z", "gripper")
+    step_seconds = 0.0125  # FRAME_SKIP physics steps
 
     def __init__(
         self,

@@ -174,7 +174,7 @@ def test_the_page_on_robots(type_lines, folder: Path) -> None:
 
 
 AGENT_PAGES = ("fomaml", "maml-trpo", "meta-sgd", "pearl", "promp", "recurrent-sac", "references", "reptile", "rl2")
-AGENT_PAGES += ("varibad", "rma", "memory", "meta-lstm", "gbml", "meta-networks", "planning")
+AGENT_PAGES += ("varibad", "rma", "memory", "meta-lstm", "gbml", "meta-networks", "planning", "export")
 FEW_SHOT_PAGES = ("few-shot", "few-shot-families", "maml", "matching", "prototypical", "versa", "amortised-maml")
 FEW_SHOT_PAGES += ("neural-process",)
 

@@ -31,6 +31,7 @@ from metarl.scripts.check import CheckCommand
 from metarl.scripts.cli import main
 from metarl.scripts.compare import CompareCommand
 from metarl.scripts.evaluate import EvaluateCommand
+from metarl.scripts.export import ExportCommand
 from metarl.scripts.render import RenderCommand
 from metarl.scripts.train import GymDoor
 from metarl.scripts.training_runs import RunDoor
@@ -260,7 +261,9 @@ class CommandLines:
         """One command line."""
         rng = self.rng
         command = rng.choice(
-            ["train"] * 6 + ["evaluate", "evaluate", "compare", "render", "list", "check", "check"] + ["bench"] * 3
+            ["train"] * 6
+            + ["evaluate", "evaluate", "compare", "render", "export", "list", "check", "check"]
+            + ["bench"] * 3
         )
         if command == "train" and rng.random() < 0.25:
             learner = rng.choice(names(LEARNERS))
@@ -287,11 +290,12 @@ class CommandLines:
             if measurement in ("update", "iteration") and "--agent" not in words:
                 words += self.options(agent_class("maml-trpo").Config, "config.", among=1)
         else:
-            kind = {"evaluate": EvaluateCommand, "compare": CompareCommand, "render": RenderCommand}.get(command)
+            kinds = {"evaluate": EvaluateCommand, "compare": CompareCommand, "render": RenderCommand}
+            kind = {**kinds, "export": ExportCommand}.get(command)
             if kind:
                 places = ["run"] if rng.random() < 0.8 else [rng.choice(PATHS) for _ in range(rng.randint(0, 2))]
-                clip = ["--out", "clip.gif"] if command == "render" and rng.random() < 0.8 else []
-                words = [*places, *clip, *self.options(kind)]
+                out = {"render": ["--out", "clip.gif"], "export": ["--out", "robot"]}.get(command, [])
+                words = [*places, *(out if rng.random() < 0.8 else []), *self.options(kind)]
             elif command == "check":
                 words = [self.filled(FAMILIES), *self.options(CheckCommand)]
             else:
@@ -312,6 +316,7 @@ CUT = {
     "metarl.scripts.training_runs": ["run_session"],
     "metarl.evaluation": ["collects"],
     "metarl.scripts.render": [],
+    "metarl.scripts.export": ["onnx_graph"],
     "metarl.scripts.check": ["examine"],
     "metarl.scripts.catalogue": ["catalogue"],
     "metarl.scripts.bench.rollout": ["bench_rollout"],

@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Generic, Literal, TypeVar
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from metarl.agent import MetaAgent
 from metarl.config import Layers, NonNegative, Positive, Rounds, UnitInterval
@@ -22,6 +22,8 @@ from metarl.learning.experience.checks import check_episodes, check_step, check_
 from metarl.learning.experience.normalisation import DEVIATION_FLOOR, NORMALISATION, Normaliser, ReturnScale
 from metarl.learning.gradient.adaptation import adapted_by_policy_gradient
 from metarl.learning.gradient.policy import Samples, StackedPolicy
+from metarl.learning.networks.exported.step import Actions, MemorylessStep, PolicyStep
+from metarl.learning.networks.exported.traceable import Head, NormalisedPolicy, exported_mlp, normalisation
 from metarl.learning.networks.perceptron import Activation
 from metarl.learning.saving import check_tensors
 from metarl.memory import DOUBLE, FLOAT, Need, RunSize, dense_parameters
@@ -295,6 +297,19 @@ class GradientAgent(MetaAgent[AdaptedPolicy], ABC, Generic[ConfigT]):
             "normalisation": NORMALISATION,
         }
         write_tensors(path, tensors, description)
+
+    def policy_step(self, state: AdaptedPolicy, task: int = 0, *, sampled: bool = False) -> PolicyStep:
+        """One step of the adapted policy of one task; see `metarl.agent.MetaAgent`."""
+        tensors, about = self._export(state, task)
+        statistics = self._observation_moments.exported("observation") if self.config.normalise_observations else {}
+        policy = NormalisedPolicy(
+            normalisation(statistics), Head(self._network(tensors, about), tensors.get("log_std"))
+        )
+        return MemorylessStep(self.spaces.observation_size, Actions(tensors, about), policy, sampled=sampled)
+
+    def _network(self, tensors: Mapping[str, Tensor], about: Mapping[str, Any]) -> nn.Module:
+        """The network of an exported policy, from its arrays and its description."""
+        return exported_mlp(tensors, about["activation"])
 
     def _export(self, state: AdaptedPolicy, task: int) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Arrays and description of one task's policy."""

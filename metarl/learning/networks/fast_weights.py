@@ -61,10 +61,10 @@ def attention(queries: Tensor, keys: Tensor) -> Tensor:
         queries: Representations of the inputs, `[n, B, D]`.
         keys: Keys, `[n, K, D]`.
     """
-    return torch.softmax(torch.bmm(_normalised(queries), _normalised(keys).mT), dim=-1)
+    return torch.softmax(torch.bmm(unit_vectors(queries), unit_vectors(keys).mT), dim=-1)
 
 
-def _normalised(x: Tensor) -> Tensor:
+def unit_vectors(x: Tensor) -> Tensor:
     """Vectors of length 1 in the direction of `x` `[..., D]`."""
     return x * torch.rsqrt(x.square().sum(dim=-1, keepdim=True) + NORM_FLOOR)
 

@@ -31,9 +31,11 @@ from metarl.learning.experience.columns import Columns
 from metarl.learning.experience.normalisation import DEVIATION_FLOOR, NORMALISATION, Normaliser
 from metarl.learning.experience.trial_replay import TrialReplay
 from metarl.learning.experience.trials import pack_trials
+from metarl.learning.networks.exported.step import Actions, PolicyStep
 from metarl.learning.networks.optimisers import Adam, flat_gradient
 from metarl.learning.networks.perceptron import Activation
 from metarl.learning.planning.dynamics import Dynamics, Scales, Windows
+from metarl.learning.planning.exported import PlanningStep
 from metarl.learning.planning.planner import Bounds, PlannerConfig, fresh_plans, planned, shifted
 from metarl.learning.planning.scoring import Scorer
 from metarl.learning.planning.state import Plans
@@ -339,6 +341,32 @@ class PlanningAgent(BufferedLearner, MetaAgent[Plans], Generic[ConfigT]):
         self._optimiser.restore("adam", tensors)
         self._observation_moments.restore("observations", tensors)
         self._difference_moments.restore("differences", tensors)
+
+    def policy_step(self, state: Plans, task: int = 0, *, sampled: bool = False) -> PolicyStep:
+        """One step with an empty window, the same for every task; see `metarl.agent.MetaAgent`.
+
+        The random numbers of the candidates are an input, sampled or not.
+
+        Raises:
+            ValueError: There is no data yet, so that actions are random.
+        """
+        if self.iteration < self.config.warmup_iterations:
+            raise ValueError(
+                f"{self._name}: got an agent after {self.iteration} iterations, which plays random actions; expected "
+                f"at least {self.config.warmup_iterations}, train it longer"
+            )
+        return PlanningStep(
+            self.spaces.observation_size,
+            Actions(self.actions.tensors(), self.actions.description()),
+            self.config,
+            dynamics=self.dynamics,
+            parameters=self.parameters.detach().cpu().clone(),
+            adapted=lambda parameters, past: self._adapted(parameters, past, exact=False),
+            past=self._past,
+            scales=Scales(*(t.cpu() for t in self.scales())),
+            reward=self.reward,
+            bounds=Bounds(*(torch.tensor(bound) for bound in (self.actions.low, self.actions.high))),
+        )
 
     def save_policy(self, state: Plans, path: str | Path, task: int = 0) -> None:
         """Writes the models of one task's first environment, adapted to its window, and a description."""

@@ -14,7 +14,7 @@ the model sees the actions that would be played.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -107,11 +107,18 @@ def planned(
         The mean plans `[N, H, A]`, whose first actions are to be played, and the predicted return of the best candidate
         of the last round, `[N]`.
     """
+    shape = (len(plans), config.candidates, *plans.shape[1:])
+    draws = (rng.standard_normal(shape, dtype=np.float32) for _ in range(config.rounds))
+    return planned_with(config, scores, plans, bounds, (send(noise, plans.device, plans.dtype) for noise in draws))
+
+
+def planned_with(
+    config: PlannerConfig, scores: Scores, plans: Tensor, bounds: Bounds, draws: Iterable[Tensor]
+) -> tuple[Tensor, Tensor]:
+    """`planned` with given standard normal numbers of the candidates, `[N, C, H, A]` for each round."""
     mean, deviation = plans, (config.plan_std * bounds.half).expand_as(plans)
     best = plans.new_full((len(plans),), WORST)
-    shape = (len(plans), config.candidates, *plans.shape[1:])
-    for _ in range(config.rounds):
-        noise = send(rng.standard_normal(shape, dtype=np.float32), plans.device, plans.dtype)
+    for noise in draws:
         candidates = mean.unsqueeze(1) + deviation.unsqueeze(1) * noise
         candidates = torch.minimum(torch.maximum(candidates, bounds.low), bounds.high)
         returns = torch.nan_to_num(scores(candidates), nan=WORST, posinf=WORST, neginf=WORST)

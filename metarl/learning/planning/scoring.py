@@ -19,9 +19,12 @@ from torch import Tensor
 
 from metarl.deviations import CLIP
 from metarl.learning.networks.fused import FusedMlps
-from metarl.learning.networks.perceptron import Layers
+from metarl.learning.networks.perceptron import Activation, Layers
 from metarl.learning.planning.dynamics import Dynamics, Scales
 from metarl.learning.planning.planner import Bounds
+
+Reward = Callable[[Any, Any, Any], Any]
+"""Maps observations, actions and next observations, in the environment's units, to rewards."""
 
 
 class Scorer:
@@ -34,6 +37,7 @@ class Scorer:
         scales: The statistics.
         reward: Maps observations, actions and next observations, in the environment's units, to rewards.
         actions: Bounds of an action, in the environment's units.
+        networks: Makes the function of all models' inputs `[n, B, in]` from their layers.
     """
 
     def __init__(
@@ -42,8 +46,9 @@ class Scorer:
         models: Tensor,
         start: Tensor,
         scales: Scales,
-        reward: Callable[[Any, Any, Any], Any],
+        reward: Reward,
         actions: Bounds,
+        networks: Callable[[Layers, Activation], Callable[[Tensor], Tensor]] = FusedMlps,
     ) -> None:
         self._groups, self._members = models.shape[:2]
         self._start, self._scales = (start - scales.mean) / scales.deviation, scales
@@ -52,7 +57,7 @@ class Scorer:
         factor = scales.difference_deviation / scales.deviation
         last = weights[-1][..., : len(factor)] * factor  # of a probabilistic model, without the variances
         shift = biases[-1][..., : len(factor)] * factor + scales.difference_mean / scales.deviation
-        self._networks = FusedMlps(Layers([*weights[:-1], last], [*biases[:-1], shift]), dynamics.activation)
+        self._networks = networks(Layers([*weights[:-1], last], [*biases[:-1], shift]), dynamics.activation)
 
     @torch.no_grad()
     def __call__(self, plans: Tensor) -> Tensor:

@@ -17,6 +17,8 @@ from metarl.learning.experience.normalisation import NORMALISATION, Normaliser
 from metarl.learning.experience.returns import discounted_sums, generalised_advantages
 from metarl.learning.experience.trials import last_steps
 from metarl.learning.networks.distributions import sample_with_log_prob
+from metarl.learning.networks.exported.step import Actions, MemorylessStep, PolicyStep
+from metarl.learning.networks.exported.traceable import NormalisedPolicy, normalisation, traceable
 from metarl.learning.networks.modules import ActorCritic
 from metarl.learning.networks.perceptron import Activation
 from metarl.learning.ppo.agent import PpoAgent, StateT
@@ -156,6 +158,13 @@ class FeedForwardAgent(PpoAgent[StateT], Generic[StateT]):
             if codes.shape[-1]:
                 inputs = np.concatenate([inputs, codes], axis=-1)
         return send(inputs, self._device, torch.float32)
+
+    def _policy_step(self, given: Tensor | None, sampled: bool) -> PolicyStep:
+        """One step of the policy, with the inputs `[G]` that describe the task, if there are any."""
+        statistics = self._input_moments.exported("input") if self.config.normalise_observations else {}
+        policy = NormalisedPolicy(normalisation(statistics), traceable(self.network))
+        actions = Actions(self._actions.tensors(), self._actions.description())
+        return MemorylessStep(self.spaces.observation_size, actions, policy, given=given, sampled=sampled)
 
     def _export(self, path: str | Path, inputs: str, more: Mapping[str, Tensor]) -> None:
         """Writes the networks with a description.

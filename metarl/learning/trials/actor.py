@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Generic, Protocol
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from metarl.agent import MetaAgent
 from metarl.learning.device.gpu import send
@@ -20,6 +20,8 @@ from metarl.learning.experience.feedback import Feedback
 from metarl.learning.experience.normalisation import NORMALISATION, Normaliser
 from metarl.learning.experience.trials import pack_trials
 from metarl.learning.networks.cells.base import MemoryT, Remembering, mapped
+from metarl.learning.networks.exported.step import Actions, PolicyStep
+from metarl.learning.networks.exported.traceable import TrialStep, traceable
 from metarl.storage import write_tensors
 from metarl.types import Action, Floats, Spaces, Step, Task, Trajectories
 
@@ -110,6 +112,8 @@ class TrialActor(MetaAgent[Memory[MemoryT]], Generic[MemoryT]):
     """
 
     config: Any
+    _squashed: ClassVar[bool] = False
+    """Whether outputs of the policy pass through a tanh after the noise."""
     adapts_within_episodes: ClassVar[bool] = True
     acts_with: ClassVar[tuple[str, ...]] = (
         "config",
@@ -223,6 +227,23 @@ class TrialActor(MetaAgent[Memory[MemoryT]], Generic[MemoryT]):
         tensors |= {"feedback": torch.tensor(one.feedback[0]), **self._actions.tensors(), **self._exported_statistics()}
         description = {"format": 1, "agent": self._name, **self._description(), **self._output_description()}
         write_tensors(path, tensors, description)
+
+    def policy_step(self, state: Memory[MemoryT], task: int = 0, *, sampled: bool = False) -> PolicyStep:
+        """One step from a fresh memory, the same for every task; see `metarl.agent.MetaAgent`."""
+        statistics = self._observation_moments.exported("observation") if self.config.normalise_observations else {}
+        return TrialStep(
+            self.spaces.observation_size,
+            Actions(self._actions.tensors(), self._actions.description()),
+            self._traceable(),
+            statistics,
+            self.config.reward_input_scale,
+            sampled=sampled,
+            squashed=self._squashed,
+        )
+
+    def _traceable(self) -> nn.Module:
+        """The network as a traceable module: policy, values and memory for inputs `[1, 1, I]` and a memory."""
+        return traceable(self.network)
 
     @abstractmethod
     def _exported_parameters(self) -> dict[str, Tensor]:

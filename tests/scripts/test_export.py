@@ -1,0 +1,244 @@
+"""`metarl export`: what it writes, what the script plays, and what it refuses."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import metarl
+from metarl.checkpoint import list_checkpoints
+from metarl.exporting.playing import environment
+
+NO_METARL = """
+import sys
+sys.modules |= {"metarl": None, "torch": None, "onnx": None, "gymnasium": None}
+from pathlib import Path
+from run_policy import Policy
+policy = Policy(Path("."))
+for _ in range(2):
+    first = policy.act([0.1, -0.2])
+    policy.observe(-0.5, False)
+    print(first.tolist(), policy.act([0.2, 0.3]).tolist())
+    policy.new_trial()
+"""
+
+
+@pytest.fixture(scope="session")
+def trained_rl2(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from metarl.scripts.cli import main
+
+    out = tmp_path_factory.mktemp("rl2") / "run"
+    words = "--iterations 1 --tasks 2 --episodes 2 --horizon 6 --eval-every 0 --agent.units 8"
+    assert main(["train", "rl2", "point-robot", "--out", str(out), *words.split()]) == 0
+    return out
+
+
+@pytest.fixture(scope="session")
+def exported_rl2(trained_rl2: Path) -> Path:
+    from metarl.scripts.cli import main
+
+    out = trained_rl2.parent / "robot"
+    assert main(["export", str(trained_rl2), "--out", str(out), "--task", "3"]) == 0
+    return out
+
+
+def run_python(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, *words]
+    return subprocess.run(command, cwd=folder, env=os.environ, capture_output=True, text=True, check=False)
+
+
+def returns_of_metarl(run: Path, contract: dict[str, Any], episodes: int) -> list[float]:
+    """Returns of the agent's own mode in the environment of a contract, the same seeds."""
+    agent, envs, returns = metarl.load(run), environment(contract), []
+    state = agent.begin(envs.tasks, 1)
+    for episode in range(episodes):
+        seen, _ = envs.reset(seed=episode)
+        builder = metarl.TrajectoryBuilder(1, 1, agent.spaces, seen, agent.recorded)
+        while builder.unfinished:
+            action, state = agent.act(state, builder.step, np.random.default_rng(0), mode=True)
+            seen, reward, terminated, truncated, _ = envs.step(action.environment[0])
+            builder.add(action, seen, reward, terminated, truncated)
+        state = agent.adapt(state, builder.build())
+        returns.append(float(builder.build().returns()[0, 0]))
+    return returns
+
+
+def test_the_script_earns_what_the_agent_earns(trained_rl2: Path, exported_rl2: Path) -> None:
+    assert sorted(path.name for path in exported_rl2.iterdir()) == ["contract.json", "policy.onnx", "run_policy.py"]
+    done = run_python(exported_rl2.parent, "robot/run_policy.py", "--play", "3")
+    assert (done.returncode, done.stderr) == (0, "")
+    contract = json.loads((exported_rl2 / "contract.json").read_text())
+    earned = returns_of_metarl(trained_rl2, contract, 3)
+    assert done.stdout.splitlines() == [f"episode {k + 1}: return {one:.2f}" for k, one in enumerate(earned)]
+
+
+def test_the_script_needs_neither_metarl_nor_torch(exported_rl2: Path) -> None:
+    done = run_python(exported_rl2, "-c", NO_METARL)
+    assert done.returncode == 0, done.stderr
+    one, again = done.stdout.splitlines()
+    assert one == again, "a new trial forgets"
+    lines = [line for line in (exported_rl2 / "run_policy.py").read_text().splitlines() if line.strip()]
+    assert len(lines) <= 45
+
+
+def test_the_contract_says_what_the_numbers_are(exported_rl2: Path) -> None:
+    contract = json.loads((exported_rl2 / "contract.json").read_text())
+    sizes = {one["name"]: one["shape"] for one in contract["inputs"]}
+    assert sizes == {
+        "observation": [2],
+        "previous_action": [2],
+        "previous_reward": [1],
+        "done": [1],
+        "memory": [9],
+    }
+    assert [(one["name"], one["shape"]) for one in contract["outputs"]] == [("action", [2]), ("next_memory", [9])]
+    assert contract["action"]["low"] == pytest.approx([-0.1, -0.1])
+    assert contract["memory"]["at_start"] == "zeros"
+    assert contract["adaptation"].startswith("in the memory")
+    assert contract["rate"]["steps_per_episode"] == 6
+    task = metarl.make_family("point-robot").distribution.held_out(4)[3]
+    assert contract["task"] == task.to_json()
+    assert contract["task_parameters"][0]["hidden"] is True
+    assert {"onnx", "onnxruntime", "torch"} <= set(contract["versions"]["packages"])
+
+
+def test_a_robot_has_names_units_and_a_rate(run_metarl, tmp_path: Path) -> None:
+    words = "--iterations 1 --tasks 2 --episodes 2 --horizon 6 --eval-every 0 --agent.hidden 4"
+    run, out = tmp_path / "run", tmp_path / "robot"
+    assert run_metarl("train", "multitask", "half-cheetah-vel", "--out", run, *words.split())[0] == 0
+    code, said, err = run_metarl("export", run, "--out", out, "--json")
+    assert (code, err) == (0, "")
+    assert json.loads(said.splitlines()[-1])["bytes"] == (out / "policy.onnx").stat().st_size
+    contract = json.loads((out / "contract.json").read_text())
+    names, units = contract["observation"]["names"], contract["observation"]["units"]
+    assert len(names) == len(units) == 17
+    assert (names[0], units[0]) == ("position of rootz", "m")
+    assert (names[-1], units[-1]) == ("velocity of ffoot", "rad/s")
+    assert contract["action"]["names"] == ["bthigh", "bshin", "bfoot", "fthigh", "fshin", "ffoot"]
+    assert contract["rate"]["hertz"] == pytest.approx(20.0)
+    assert contract["normalisation"]["formula"] == "clip((x - mean) / deviation, -10, 10)"
+    agent = metarl.load(run)
+    assert contract["normalisation"]["mean"] == pytest.approx(agent._input_moments.mean.tolist(), rel=1e-6)
+    assert contract["normalisation"]["deviation"] == pytest.approx(agent._input_moments.deviation.tolist(), rel=1e-6)
+
+
+def test_parameters_are_adapted_before_they_are_written(run_metarl, trained_run: Path) -> None:
+    code, out, err = run_metarl("export", trained_run, "--out", "robot", "--episodes", "3")
+    assert (code, err) == (0, "")
+    assert "in the parameters: 3 episodes of `task`" in out
+    assert run_metarl("export", trained_run, "--out", "again", "--episodes", "3")[0] == 0
+    assert run_metarl("export", trained_run, "--out", "before", "--adapt-steps", "0")[0] == 0
+    graphs = [Path(name, "policy.onnx").read_bytes() for name in ("robot", "again", "before")]
+    assert graphs[0] == graphs[1], "the same seed"
+    assert graphs[0] != graphs[2]
+    said = json.loads(Path("before/contract.json").read_text())["adaptation"]
+    assert said == "none: the parameters are those of the run"
+    assert not list(Path().glob(".*")), "nothing is left beside"
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("run", "got no --out (PATH Folder to create). See metarl export --help"),
+        ("run --out run", "--out: got run, which exists already; expected another name"),
+        ("run --out no/robot", "--out: got no/robot, but folder no does not exist; create it first"),
+        (
+            "run --out robot --task 100",
+            "--task: got 100, expected 0 to 99: 'point-robot' has no more tasks in --split test",
+        ),
+        ("run --out robot --task x", "--task: got 'x', expected a whole number. See metarl export --help"),
+        (
+            "run --out robot --family half-cheetah-dir",
+            f"export: the agent was built for 2 observations, actions from {(-0.10000000149011612,) * 2} to "
+            f"{(0.10000000149011612,) * 2} and horizon 12, but 'half-cheetah-dir' has 17 observations, actions from "
+            f"{(-1.0,) * 6} to {(1.0,) * 6} and horizon 12",
+        ),
+    ],
+)
+def test_bad_input_is_one_line(run_metarl, trained_run: Path, capsys, words: str, said: str) -> None:
+    capsys.readouterr()
+    before = sorted(Path().rglob("*"))
+    assert run_metarl("export", *words.split()) == (2, "", f"metarl: error: {said}\n")
+    assert sorted(Path().rglob("*")) == before
+
+
+def test_a_bad_run_is_refused_as_by_an_evaluation(run_metarl, trained_run: Path, capsys) -> None:
+    capsys.readouterr()
+    for path in list_checkpoints(trained_run / "checkpoints"):
+        path.write_bytes(b"cut short")
+    for run in ("nowhere", "run"):
+        refused = run_metarl("export", run, "--out", "robot")
+        assert refused == run_metarl("evaluate", run)
+        assert refused[0] == 2
+        assert len(refused[2].splitlines()) == 1
+    assert not Path("robot").exists()
+
+
+def test_a_memory_needs_no_adaptation_episodes(run_metarl, trained_rl2: Path) -> None:
+    code, _, err = run_metarl("export", trained_rl2, "--out", "robot", "--adapt-steps", "2")
+    said = "--adapt-steps: got 2, but rl2 adapts by its memory while it acts; leave it out"
+    assert (code, err) == (2, f"metarl: error: {said}\n")
+
+
+def test_episodes_that_no_memory_holds_are_refused(run_metarl, trained_run: Path, monkeypatch, capsys) -> None:
+    capsys.readouterr()
+    monkeypatch.setattr("metarl.memory.free_memory", lambda: 2.0**20)
+    code, out, err = run_metarl("export", trained_run, "--out", "robot", "--episodes", "100000")
+    assert (code, out) == (2, "")
+    assert "recording 100,000 episodes of 12 steps" in err
+
+
+def test_without_the_packages_one_line_says_so(run_metarl, trained_run: Path, monkeypatch, capsys) -> None:
+    capsys.readouterr()
+    monkeypatch.setattr("metarl.exporting.graph.find_spec", lambda name: None)
+    code, out, err = run_metarl("export", trained_run, "--out", "robot")
+    assert (code, out) == (2, "")
+    assert err == (
+        "metarl: error: export: the package 'onnx' is not installed, expected onnx, onnxscript, onnxruntime; run: pip "
+        'install "metarl-robots[export]"\n'
+    )
+
+
+def test_code_of_ones_own_is_named_again(exported_rl2: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    robot = Path(shutil.copytree(exported_rl2, tmp_path / "robot"))
+    contract = json.loads((robot / "contract.json").read_text()) | {"family": "mine:points"}
+    (robot / "contract.json").write_text(json.dumps(contract))
+    (tmp_path / "mine.py").write_text(
+        "from metarl.registry import make_family\nprint('mine')\ndef points():\n    return make_family('point-robot')\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    done = run_python(tmp_path, "robot/run_policy.py", "--play", "1")
+    assert done.returncode == 1
+    said = "--family: got none, but 'mine:points' is code of your own; name it again with --family"
+    assert (done.stdout, done.stderr) == ("", f"run_policy.py: error: {said}\n")
+    done = run_python(tmp_path, "robot/run_policy.py", "--play", "1", "--family", "mine:points")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("mine\nepisode 1: return ")
+
+
+@pytest.fixture
+def agent_without_a_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    def write() -> None:
+        (tmp_path / "mine.py").write_text(
+            "from metarl.agents.maml_trpo import MamlTrpo\nclass Mine(MamlTrpo):\n    policy_step = None\n"
+        )
+        monkeypatch.syspath_prepend(tmp_path)
+
+    return write
+
+
+def test_an_agent_without_a_step_is_refused(run_metarl, tiny, agent_without_a_step) -> None:
+    agent_without_a_step()
+    assert run_metarl("train", "mine:Mine", "point-robot", "--out", "run", *tiny, "--workers", "0")[0] == 0
+    code, _, err = run_metarl("export", "run", "--out", "robot", "--agent", "mine:Mine")
+    assert code == 2
+    assert err.endswith("which has no policy_step, expected one of metarl's agents\n"), err
