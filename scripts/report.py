@@ -175,9 +175,9 @@ def _films(
     wanted: Wanted,
     own: OwnAgents,
     problem: str | None,
-) -> tuple[list[Film], str]:
+) -> tuple[list[list[Film]], str]:
     """The films of all agents that are no references, or the reason that there are none."""
-    films: list[Film] = []
+    films: list[list[Film]] = []
     task = wanted.tasks[command.film_task]
     label = tasks_label(wanted.split).removesuffix("s")
     named = f"{label} {command.film_task} ({in_words(task.parameters)})"
@@ -190,16 +190,18 @@ def _films(
             config = cast(RunConfig, one.runs[0].config)
             agent, _ = agent_of_run(one.runs[0].path, command.device, own=own, family=family)
             print(f"filming {one.label}", file=sys.stderr, flush=True)
-            films += films_of(
-                one.label,
-                agent,
-                drawing,
-                task,
-                split=command.split,
-                named=named,
-                episodes=config.training.episodes,
-                horizon=config.spaces.horizon,
-                digits=digits_for(entries),
+            films.append(
+                films_of(
+                    one.label,
+                    agent,
+                    drawing,
+                    task,
+                    split=command.split,
+                    named=named,
+                    episodes=config.training.episodes,
+                    horizon=config.spaces.horizon,
+                    digits=digits_for(entries),
+                )
             )
     except (ValueError, EnvError) as error:
         print(f"warning: no films: {error}", file=sys.stderr)
@@ -220,7 +222,7 @@ def _shots_page(command: ReportCommand, paths: Sequence[Path], others: Sequence[
     wanted = _wanted(command, family, few_shot=True)
     configs, learners = dict(runs), list[shots.Learner]()
     for i, (label, group) in enumerate(zip(_short(groups), groups, strict=True)):
-        files = []
+        files: list[RunFiles] = []
         for path in group.paths:
             more = () if not (files or learners) else ("--no-oracle",)  # the first one has it
             files.append(_files(path, configs[path], wanted, command, *more))

@@ -68,7 +68,8 @@ def section(entries: Sequence[Entry]) -> Section:
     counts = counted(len(result.tasks), tasks_label(result.split))
     blocks: list[Block] = [Charts([_returns_chart(entries, digits, counts)])]
     if entries[0].success("last"):
-        blocks.append(Charts([_success_chart(entries, "last"), _success_chart(entries, "any")]))
+        kinds = ["last", "any"] if any(one.success("last") != one.success("any") for one in entries) else ["last"]
+        blocks.append(Charts([_success_chart(entries, at) for at in kinds]))
     blocks.append(_agents(entries, digits, counts))
     if differences := _differences(entries, digits):
         blocks.append(differences)

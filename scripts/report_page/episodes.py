@@ -17,14 +17,14 @@ from metarl.tasks import Family, split_name
 
 
 def page(
-    entries: Sequence[Entry], family: Family, films: Sequence[Film], without_films: str, title: str, made: str
+    entries: Sequence[Entry], family: Family, films: Sequence[Sequence[Film]], without_films: str, title: str, made: str
 ) -> Page:
     """The page.
 
     Args:
         entries: Agents; the first ones are not references.
         family: Their family.
-        films: Films of the agents.
+        films: Films of each agent.
         without_films: Reason that there are none; empty if there are some, or none were wanted.
         title: Heading; empty for agents and family.
         made: Date and version.
@@ -55,7 +55,7 @@ def page(
     agents = ", ".join(dict.fromkeys(one.agent for one in main))
     return Page(
         title=title or f"{agents} on {config.family}",
-        lead=f"{family.summary[:1].upper()}{family.summary[1:]}: {_lead(main, result.split, len(result.tasks))}",
+        lead=f"{family.summary[:1].upper()}{family.summary[1:]}. {_lead(main, result.split, len(result.tasks))}",
         facts=[*adaptation.facts(main, entries), *_cost(main[0])],
         sections=[section for section in sections if section],
         made=made,
@@ -85,7 +85,7 @@ def _lead(main: Sequence[Entry], split: str, count: int) -> str:
     seeds = f", {len(one.runs)} seeds" if len(one.runs) > 1 else ""
     if len(main) > 1:
         return f"{len(main)} agents compared on the same {count} {tasks_label(split)}."
-    return f"{one.agent}{seeds}, {adapted} to each of {count} {tasks_label(split)}."
+    return f"Agent {one.agent}{seeds}, {adapted} to each of {count} {tasks_label(split)}."
 
 
 def _cost(one: Entry) -> list[Fact]:
@@ -126,8 +126,8 @@ def _scored(one: Entry) -> tasks.Scored:
     )
 
 
-def _films(films: Sequence[Film], without: str) -> Section | None:
-    blocks: list[Block] = [Films(films)] if films else []
+def _films(films: Sequence[Sequence[Film]], without: str) -> Section | None:
+    blocks: list[Block] = [Films(pair) for pair in films]
     if without:
         blocks.append(Text(f"There are no films: {without}."))
     return Section("films", "Before and after adaptation, on film", blocks) if blocks else None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -100,7 +100,7 @@ def fits(value: Any, run: BaseRun, iteration: int, wanted: Wanted) -> bool:
         return False
 
 
-def result_of(value: dict[str, Any], tasks: Sequence[Task]) -> EvalResult:
+def result_of(value: Mapping[str, Any], tasks: Sequence[Task]) -> EvalResult:
     """The results in an `evaluation.json`, episode by episode.
 
     Args:
@@ -141,7 +141,7 @@ def result_of(value: dict[str, Any], tasks: Sequence[Task]) -> EvalResult:
         raise ValueError(f"evaluation.json: got results that do not fit this version ({error})") from error
 
 
-def untrained_of(value: dict[str, Any], result: EvalResult) -> EvalResult | None:
+def untrained_of(value: Mapping[str, Any], result: EvalResult) -> EvalResult | None:
     """The results of the untrained agent in the same file; None if there are none."""
     found = value.get("returns_of_others", {}).get("untrained")
     if found is None:

@@ -110,7 +110,7 @@ def _versions(trained: Sequence[Trained]) -> Table:
     found: dict[str, tuple[dict[str, str], list[str]]] = {}
     for one in trained:
         for run in one.runs:
-            sets = [("trained", start) for start in run.starts[-1:]]
+            sets: list[tuple[str, Any]] = [("trained", start) for start in run.starts[-1:]]
             sets += [("evaluated", run.evaluation.get("versions"))]
             for when, value in sets:
                 flat = _flat(value)

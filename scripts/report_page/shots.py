@@ -91,7 +91,7 @@ def _results(
 ) -> tuple[ShotResult | None, ShotResult | None]:
     """Scores of a learner against shots, and against steps."""
     try:
-        first, pair = value["learners"][0], []
+        first, pair = value["learners"][0], list[ShotResult | None]()
         for key, name in (("scores", "over_shots"), ("scores_over_steps", "over_steps")):
             if first[name] is None:
                 pair.append(None)
@@ -137,7 +137,7 @@ def page(learners: Sequence[Learner], family: FewShotFamily, title: str, made: s
     ]
     names = ", ".join(dict.fromkeys(one.agent for one in learners))
     shots = f"{counted(result.shots[first.own], 'shots')}{per}"
-    lead = f"{family.summary[:1].upper()}{family.summary[1:]}: adapted with {shots} to each of "
+    lead = f"{family.summary[:1].upper()}{family.summary[1:]}. Adapted with {shots} to each of "
     return Page(
         title=title or f"{names} on {config.family}",
         lead=f"{lead}{counted(len(result.tasks), tasks_label(result.split))}.",
@@ -221,7 +221,7 @@ def _chart(learners: Sequence[Learner], kind: str, score: str, label: str) -> Ch
     limits = (-0.02, 1.02) if learners[0].over_shots.score == "accuracy" else None
     plot = axes(xs, ys, episodes=True, log=log, y_limits=limits)
     marks: list[Mark | None] = [plot.level(y, style, name) for y, style, name in levels]
-    legend: list[Key] = [level_key(name, style) for _, style, name in levels]
+    legend: list[Key] = []
     said = []
     for one, result, points in there:
         style, places = colour(one.series), _places(result)
@@ -232,6 +232,7 @@ def _chart(learners: Sequence[Learner], kind: str, score: str, label: str) -> Ch
             marks.append(plot.point(x, p.mean, one.series, style, tip))
         legend.append(line_key(one.label, one.series))
         said.append(f"{one.label}: {interval(points[0], DIGITS)} at first, {interval(points[-1], DIGITS)} at the end")
+    legend += [level_key(name, style) for _, style, name in levels]
     full = "" if kind == "shots" else " Adapted to the shots of training."
     return Chart(
         title=f"{score[:1].upper()}{score[1:]} against {kind}",

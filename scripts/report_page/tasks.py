@@ -33,7 +33,7 @@ MOST_PANELS = 6
 """Components of a parameter that get a panel each."""
 FEW_VALUES = 12
 """Largest number of different values of a parameter that are shown as a table instead of a chart."""
-MORE = " \u2026"
+MORE, JOIN = "\u2026", ",\u00a0"
 LOWEST = 5
 """Tasks in the table of the lowest scores."""
 
@@ -296,8 +296,8 @@ def in_words(parameters: Sequence[tuple[str, Sequence[float]]] | Mapping[str, Se
     pairs = parameters.items() if isinstance(parameters, Mapping) else parameters
     said = []
     for name, values in pairs:
-        numbers = " ".join(number_text(v) for v in values[:MOST_PANELS])
-        said.append(f"{name} = {numbers}{MORE if len(values) > MOST_PANELS else ''}")
+        numbers = [number_text(v) for v in values[:MOST_PANELS]] + [MORE] * (len(values) > MOST_PANELS)
+        said.append(f"{name} = {numbers[0] if len(numbers) == 1 else f'({JOIN.join(numbers)})'}")
     return ", ".join(said)
 
 
