@@ -119,7 +119,7 @@ def section(
     if charts:
         blocks.insert(0, Charts(charts))
     if class_of is not None:
-        blocks.append(_classes([class_of(task) for task in tasks], scored, words))
+        blocks += [_classes([class_of(task) for task in tasks], one, words) for one in scored]
     tables = [_lowest(one, tasks, words) for one in scored] if any(task.parameters for task in tasks) else []
     blocks += tables[:1]
     if len(tables) > 1:
@@ -259,20 +259,14 @@ def _rows_by(keys: Sequence[str], rows: Sequence[int]) -> dict[str, list[int]]:
     return found
 
 
-def _classes(classes: Sequence[str], scored: Sequence[Scored], words: Words) -> Table:
+def _classes(classes: Sequence[str], one: Scored, words: Words) -> Table:
     """Score and success of each class of tasks."""
-    rows = _rows_by(classes, range(len(classes)))
-    several = len(scored) > 1
-    columns = ["class", "tasks"]
-    for one in scored:
-        who = f"{one.label}: " if several else ""
-        columns += [f"{who}{words.score}", *(f"{who}{name}" for name in words.columns)]
-    cells = [
-        [name, str(len(of))]
-        + [cell for one in scored for cell in (interval(one.mean_of(of), words.digits), *one.cells(of))]
-        for name, of in rows.items()
+    rows = [
+        [name, str(len(of)), interval(one.mean_of(of), words.digits), *one.cells(of)]
+        for name, of in _rows_by(classes, range(len(classes))).items()
     ]
-    return Table(f"{words.score} {words.after}, by class of tasks, mean [95 % interval over its tasks]", columns, cells)
+    caption = f"{one.label}: {words.score} {words.after}, by class of tasks, mean [95 % interval over its tasks]"
+    return Table(caption, ["class", "tasks", words.score, *words.columns], rows)
 
 
 def _lowest(one: Scored, tasks: Sequence[Task], words: Words) -> Table:

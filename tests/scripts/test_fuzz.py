@@ -32,6 +32,7 @@ from metarl.scripts.cli import main
 from metarl.scripts.compare import CompareCommand
 from metarl.scripts.evaluate import EvaluateCommand
 from metarl.scripts.render import RenderCommand
+from metarl.scripts.report import ReportCommand
 from metarl.scripts.train import GymDoor
 from metarl.scripts.training_runs import RunDoor
 from metarl.stepping import Stepping
@@ -260,7 +261,9 @@ class CommandLines:
         """One command line."""
         rng = self.rng
         command = rng.choice(
-            ["train"] * 6 + ["evaluate", "evaluate", "compare", "render", "list", "check", "check"] + ["bench"] * 3
+            ["train"] * 6
+            + ["evaluate", "evaluate", "compare", "render", "report", "list", "check", "check"]
+            + ["bench"] * 3
         )
         if command == "train" and rng.random() < 0.25:
             learner = rng.choice(names(LEARNERS))
@@ -287,11 +290,16 @@ class CommandLines:
             if measurement in ("update", "iteration") and "--agent" not in words:
                 words += self.options(agent_class("maml-trpo").Config, "config.", among=1)
         else:
-            kind = {"evaluate": EvaluateCommand, "compare": CompareCommand, "render": RenderCommand}.get(command)
+            kind = {
+                "evaluate": EvaluateCommand,
+                "compare": CompareCommand,
+                "render": RenderCommand,
+                "report": ReportCommand,
+            }.get(command)
             if kind:
                 places = ["run"] if rng.random() < 0.8 else [rng.choice(PATHS) for _ in range(rng.randint(0, 2))]
-                clip = ["--out", "clip.gif"] if command == "render" and rng.random() < 0.8 else []
-                words = [*places, *clip, *self.options(kind)]
+                out = {"render": ["--out", "clip.gif"], "report": ["--out", "page.html"]}.get(command, [])
+                words = [*places, *(out if rng.random() < 0.8 else []), *self.options(kind)]
             elif command == "check":
                 words = [self.filled(FAMILIES), *self.options(CheckCommand)]
             else:
@@ -312,6 +320,7 @@ CUT = {
     "metarl.scripts.training_runs": ["run_session"],
     "metarl.evaluation": ["collects"],
     "metarl.scripts.render": [],
+    "metarl.scripts.report": ["evaluation_of"],
     "metarl.scripts.check": ["examine"],
     "metarl.scripts.catalogue": ["catalogue"],
     "metarl.scripts.bench.rollout": ["bench_rollout"],
@@ -328,7 +337,8 @@ def fuzzed_folder(trained_run: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for module, functions in CUT.items():
         for function in functions:
             monkeypatch.setattr(importlib.import_module(module), function, stop)
-    monkeypatch.setattr("metarl.scripts.render.use_off_screen_rendering", lambda: None)
+    for command in ("render", "report"):
+        monkeypatch.setattr(f"metarl.scripts.{command}.use_off_screen_rendering", lambda: None)
     monkeypatch.setattr("metarl.memory.free_memory", lambda: SHORT_MEMORY)
     (trained_run.parent / "empty").mkdir()
     return trained_run.parent
