@@ -130,4 +130,4 @@ def _films(films: Sequence[Sequence[Film]], without: str) -> Section | None:
     blocks: list[Block] = [Films(pair) for pair in films]
     if without:
         blocks.append(Text(f"There are no films: {without}."))
-    return Section("films", "Before and after adaptation, on film", blocks) if blocks else None
+    return Section("films", "Films before and after adaptation", blocks) if blocks else None

@@ -26,7 +26,7 @@ def section(
     reward_version: str,
     notes: Sequence[str],
 ) -> Section:
-    """What was trained on what, and how it was measured.
+    """Agents, tasks, settings, versions and machines.
 
     Args:
         trained: The agents.
@@ -52,7 +52,7 @@ def section(
     blocks += [Text(f"Note: {note}.") for note in dict.fromkeys(notes) if not note.startswith("reward:")]
     blocks += [Fold(f"All settings of {one.label}", [_settings(one)]) for one in trained]
     blocks.append(Fold("Versions and machines", [_versions(trained)]))
-    return Section("setup", "What was trained on what", blocks)
+    return Section("setup", "Setting: agents, tasks, versions", blocks)
 
 
 def _parameters(distribution: TaskDistribution) -> Table:

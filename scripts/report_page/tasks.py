@@ -89,7 +89,7 @@ def section(
     words: Words,
     class_of: Callable[[Task], str] | None = None,
 ) -> Section | None:
-    """Where on the ranges of the hidden parameters the score is low.
+    """Shows on which part of the ranges of the hidden parameters the score is low.
 
     Args:
         scored: Agents.
@@ -124,7 +124,7 @@ def section(
     blocks += tables[:1]
     if len(tables) > 1:
         blocks.append(Fold("The same table of the other agents", tables[1:]))
-    return Section("tasks", "Where it works and where it fails", blocks) if blocks else None
+    return Section("tasks", "Strong and weak tasks", blocks) if blocks else None
 
 
 def _hidden(distribution: TaskDistribution, tasks: Sequence[Task]) -> list[Parameter]:

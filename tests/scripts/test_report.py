@@ -28,7 +28,7 @@ def without_probe(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class Read(HTMLParser):
-    """What a page holds.
+    """The content of a page.
 
     Attributes:
         tables: Rows of each table by its caption, the headings first.

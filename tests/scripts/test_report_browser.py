@@ -32,7 +32,7 @@ class Chromium:
         profile: Folder for its profile.
 
     Attributes:
-        events: What the browser has reported, in order.
+        events: The reports of the browser, in order.
     """
 
     def __init__(self, profile: Path) -> None:
