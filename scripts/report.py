@@ -82,14 +82,15 @@ def _check_out(out: Path) -> None:
 
 
 def _short(groups: Sequence[Group[Any]]) -> list[str]:
-    """Names of the agents; with the folder of runs if several have the same agent."""
-    agents = [group.config.agent for group in groups]
-    named = []
+    """Names of the agents, each once and without full paths: with the folder of runs if several have the same agent."""
+    agents, named = [group.config.agent for group in groups], list[str]()
     for group, agent in zip(groups, agents, strict=True):
         folder = group.paths[0].resolve()
         folder = folder.parent if len(group.paths) > 1 else folder
-        named.append(agent if agents.count(agent) == 1 else f"{agent}, {folder.name}")
-    return [name if named.count(name) == 1 else group.label for name, group in zip(named, groups, strict=True)]
+        name = agent if agents.count(agent) == 1 else f"{agent}, {folder.name}"
+        taken = sum(one == name or one.startswith(f"{name} (") for one in named)
+        named.append(f"{name} ({taken + 1})" if taken else name)
+    return named
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
