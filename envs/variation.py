@@ -59,8 +59,7 @@ class Variation:
         for part in parts:
             if isinstance(part.elements, str):
                 raise ValueError(
-                    f"variation of {part.field}: got elements {part.elements!r}, "
-                    "expected a tuple of names or indices"
+                    f"variation of {part.field}: got elements {part.elements!r}, expected a tuple of names or indices"
                 )
             if part.operation not in OPERATIONS:
                 raise ValueError(

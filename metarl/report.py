@@ -145,13 +145,25 @@ def _figure(width: float = 7.5) -> Figure:
     return Figure(figsize=(width, 4.5), dpi=150, layout="constrained")
 
 
+MANY_EPISODES = 10
+"""Number of episodes above which their axis is logarithmic."""
+
+
+def episode_ticks(episodes: Iterable[int]) -> list[int]:
+    """Ticks at the numbers of episodes; with many, those that would overlap on a logarithmic axis are left out."""
+    ticks = sorted(set(episodes))
+    if ticks[-1] <= MANY_EPISODES:
+        return ticks
+    return [n for i, n in enumerate(ticks) if n < 2 or all(n >= 1.3 * m for m in ticks[:i])]
+
+
 def _episodes_axis(axes: Axes, episodes: Iterable[int]) -> None:
     """Ticks at the numbers of episodes; logarithmic above 1 if there are more than 10."""
-    ticks = sorted(set(episodes))
-    if ticks[-1] > 10:
+    every = set(episodes)
+    if max(every) > MANY_EPISODES:
         axes.set_xscale("symlog", base=2, linthresh=1.0)
-        axes.set_xlim(-0.3, 1.3 * ticks[-1])
-        ticks = [n for i, n in enumerate(ticks) if n < 2 or all(n >= 1.3 * m for m in ticks[:i])]
+        axes.set_xlim(-0.3, 1.3 * max(every))
+    ticks = episode_ticks(every)
     axes.set_xticks(ticks, [str(n) for n in ticks], minor=False)
     axes.set_xticks([], minor=True)
     axes.set_xlabel("adaptation episodes per task")

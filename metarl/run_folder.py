@@ -5,9 +5,13 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import re
+import resource
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+
+import torch
 
 from metarl.checkpoint import list_checkpoints, newest_iteration
 from metarl.files import read_json, remove_partial, write_json
@@ -125,4 +129,16 @@ def describe(out: Path, run: BaseRun) -> None:
     run.write(out)
     earlier = read_json(out / "versions.json") if (out / "versions.json").exists() else None
     starts = [*earlier["starts"], versions()] if earlier else [versions()]
+    write_json(out / "versions.json", {"starts": starts})
+
+
+def record_memory(out: Path) -> None:
+    """Adds the peak memory of this process to its start in `versions.json`: `host` and `gpu` (null without one), bytes.
+
+    Worker processes do not count.
+    """
+    starts = read_json(out / "versions.json")["starts"]
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    gpu = torch.cuda.max_memory_allocated() if torch.cuda.is_available() else None
+    starts[-1]["peak_memory"] = {"host": peak, "gpu": gpu}
     write_json(out / "versions.json", {"starts": starts})

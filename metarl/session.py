@@ -21,7 +21,7 @@ from metarl.learning.device.process import keep_freed_memory
 from metarl.metrics_log import MetricsLog, keep_log, read_log
 from metarl.report import tasks_label, training_picture
 from metarl.run_config import BaseRun
-from metarl.run_folder import describe, prepare, sole_writer
+from metarl.run_folder import describe, prepare, record_memory, sole_writer
 from metarl.runs import RunConfig, resolve_device, use_matmul
 from metarl.seeding import Streams
 from metarl.source import EpisodeSource, Source
@@ -150,6 +150,7 @@ def _session(
                         save_checkpoint(out / "checkpoints", agent, streams, progress, config.checkpoints_kept)
                 if stopped:
                     break
+        record_memory(out)
         rows = read_log(out / "metrics.jsonl")
         if rows:
             title = f"{run.agent} on {run.family}, seed {config.seed}"

@@ -17,6 +17,7 @@ COMMANDS = {
     "compare": "compare runs in one table and one picture",
     "render": "render a trained agent before and after adaptation to a video",
     "export": "write a trained policy as an ONNX graph, to run without metarl",
+    "report": "write a page on one or several runs that can be sent to others",
     "list": "list agents, families and presets",
     "check": "check a family of your own and explain what to change",
     "bench": "measure the speed of sampling, updates and whole iterations",

@@ -14,7 +14,6 @@ from typing import Any, Literal
 import numpy as np
 import tyro
 
-from metarl.checkpoint import list_checkpoints
 from metarl.comparison import Contender, Over, Statistic, aggregate, intervals, paired_difference, share_interval
 from metarl.config import Rows, Seed, check
 from metarl.curves import with_known_successes
@@ -30,7 +29,7 @@ from metarl.report import (
     interval_json,
     tasks_label,
 )
-from metarl.runs import STEPPING_FIELDS, RunConfig, versions
+from metarl.runs import RunConfig, versions
 from metarl.scripts.common import border, end_with_json, option_value, parse
 from metarl.scripts.compare_tables import (
     FIRST_NOTE,
@@ -42,7 +41,8 @@ from metarl.scripts.compare_tables import (
     seeds_table,
 )
 from metarl.scripts.ending import run_as_process
-from metarl.scripts.families import OwnAgents, agent_of_run, check_named, config_of_run, family_of_run, own_agents
+from metarl.scripts.families import agent_of_run, check_named, config_of_run, family_of_run, own_agents
+from metarl.scripts.groups import Group, check_alike, grouped, run_folders
 from metarl.scripts.sampling import SamplingOptions
 from metarl.scripts.terminal import console
 from metarl.seeding import Streams
@@ -51,14 +51,6 @@ from metarl.types import Actions, Floats
 from metarl.workers.blocks import Player
 from metarl.workers.choice import make_player
 
-INERT_FIELDS = (
-    "training.eval_every",
-    "training.eval_tasks",
-    "training.checkpoint_every",
-    "training.checkpoints_kept",
-    *STEPPING_FIELDS,
-)
-"""Settings that do not affect the trained parameters."""
 MOST_IN_MATRIX = 6
 """Largest number of contenders whose differences are printed; the JSON value has all of them."""
 
@@ -96,91 +88,7 @@ class CompareCommand(SamplingOptions):
     """Print the results as one JSON line at the end."""
 
 
-def _runs(folders: Sequence[Path], own: OwnAgents) -> list[tuple[Path, RunConfig]]:
-    """All runs in the folders; a folder is a run, or has the runs of several seeds."""
-    paths = []
-    for folder in folders:
-        seeds = sorted(folder.glob("seed-*/config.json"))
-        paths += [path.parent for path in seeds] if seeds else [folder]
-    if not paths:
-        raise ValueError("compare: got no run, expected at least one folder created by `metarl train`")
-    check_named(own, paths)
-    return [(path, config_of_run(path, own)) for path in paths]
-
-
-def _check_alike(runs: Sequence[tuple[Path, RunConfig]]) -> None:
-    """Raises ValueError unless all runs have the same family and spaces."""
-    first_path, first = runs[0]
-    for path, run in runs[1:]:
-        if (run.family, run.spaces) != (first.family, first.spaces):
-            raise ValueError(
-                f"compare: got {first_path} on {first.family!r} with horizon {first.spaces.horizon} and {path} on "
-                f"{run.family!r} with horizon {run.spaces.horizon}, expected the same family and horizon for all"
-            )
-
-
-@dataclass(frozen=True)
-class Group:
-    """Runs that differ only in their seed.
-
-    Args:
-        label: Name of the agent, followed by the folder if several groups have the same agent.
-        paths: Folders of the runs.
-        config: Configuration of the first run.
-        iteration: Number of meta-updates of each run.
-    """
-
-    label: str
-    paths: tuple[Path, ...]
-    config: RunConfig
-    iteration: int
-
-
-def _grouped(runs: Sequence[tuple[Path, RunConfig]]) -> list[Group]:
-    """The runs, grouped by settings, in the order of their first appearance.
-
-    Raises:
-        ValueError: A run has no checkpoint, or two runs of a group have the same seed.
-    """
-    groups: list[Group] = []
-    for path, run in runs:
-        iteration = _iterations_done(path)
-        for i, known in enumerate(groups):
-            if known.iteration == iteration and not run.changed_fields(known.config, ("training.seed", *INERT_FIELDS)):
-                groups[i] = dataclasses.replace(known, paths=(*known.paths, path))
-                break
-        else:
-            groups.append(Group(run.agent, (path,), run, iteration))
-    config = dict(runs)
-    agents = [group.config.agent for group in groups]
-    for i, group in enumerate(groups):
-        seeds = [config[path].training.seed for path in group.paths]
-        twice = next((seed for seed in seeds if seeds.count(seed) > 1), None)
-        if twice is not None:
-            same = [str(path) for path, seed in zip(group.paths, seeds, strict=True) if seed == twice]
-            raise ValueError(
-                f"compare: got {' and '.join(same[:2])}, trained with the same settings, with the same seed {twice}, "
-                "expected different seeds: a copy is not an independent training"
-            )
-        if agents.count(group.label) > 1:
-            first = group.paths[0]
-            groups[i] = dataclasses.replace(group, label=f"{group.label}, {first.parent if len(seeds) > 1 else first}")
-    return groups
-
-
-def _iterations_done(path: Path) -> int:
-    """Number of meta-updates in the newest checkpoint of a run.
-
-    Raises:
-        ValueError: The run has no checkpoint.
-    """
-    saved = list_checkpoints(path / "checkpoints")
-    if not saved:
-        raise ValueError(f"{path}: got a run without an intact checkpoint, expected one in {path / 'checkpoints'}")
-    return int(saved[-1].stem)
-
-
-def _contender(group: Group, family: Family, command: CompareCommand, player: Player) -> Contender:
+def _contender(group: Group[RunConfig], family: Family, command: CompareCommand, player: Player) -> Contender:
     """Evaluates the runs of one group, with the environments of a player.
 
     Raises:
@@ -316,8 +224,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with border(option_value(words, "--agent", "")):
         command: CompareCommand = parse(CompareCommand, "metarl compare", words)
         check(command)
-        runs = _runs(command.run_dirs, own_agents(command.agent))
-        _check_alike(runs)
+        own = own_agents(command.agent)
+        paths = run_folders("compare", command.run_dirs)
+        check_named(own, paths)
+        runs = [(path, config_of_run(path, own)) for path in paths]
+        check_alike("compare", runs)
         family = family_of_run(runs[0][1], command.family)
         if command.out is not None and command.out.is_file():
             raise ValueError(f"--out: got {command.out}, which is a file; expected a folder or a new name")
@@ -326,7 +237,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         blocks = -(-command.tasks // BLOCK_TASKS)
         player = make_player(command.choice(), family, command.family or runs[0][1].family, blocks)
         with contextlib.closing(player):
-            groups = [_contender(group, family, command, player) for group in _grouped(runs)]
+            groups = [_contender(group, family, command, player) for group in grouped("compare", runs)]
         contenders = _alike_in_success(groups)
     ends = {one.label: one for one in contenders if one.label in REFERENCES}
     rows = [_row(one, ends, command) for one in contenders]

@@ -97,7 +97,7 @@ def is_few_shot_command(words: Sequence[str]) -> bool:
     return False
 
 
-def _family(run: FewShotRun, named: str | None) -> FewShotFamily:
+def few_shot_family_of_run(run: FewShotRun, named: str | None) -> FewShotFamily:
     """The run's family, or the one named on the command line.
 
     Raises:
@@ -206,11 +206,11 @@ def main(words: Sequence[str]) -> int:
         own = own_agents(command.agent, LEARNERS)
         check_named(own, [command.run_dir, *command.reference])
         run = _read(command.run_dir, own)
-        family = _family(run, command.family)
+        family = few_shot_family_of_run(run, command.family)
         others = {str(path): _read(path, own) for path in command.reference}
         _check_references(run, others)
         learner, progress = agent_of_run(command.run_dir, command.device, command.checkpoint, own)
-        tasks = split_tasks(family.distribution, command.split, command.tasks or _reported(family))
+        tasks = split_tasks(family.distribution, command.split, command.tasks or reported(family))
         out = results_folder(command.run_dir, command.out)
         evaluation = _Evaluation(command, family, tasks)
         contenders = [evaluation.contender(run.agent, run.agent, cast(Any, learner))]
@@ -248,7 +248,7 @@ def _read(run_dir: Path, own: OwnAgents) -> FewShotRun:
     return FewShotRun.read(run_dir, own.get(own_agent_of(run_dir)))
 
 
-def _reported(family: FewShotFamily) -> int:
+def reported(family: FewShotFamily) -> int:
     """Number of held-out tasks that tables report on."""
     return int(getattr(family.distribution, "reported", 40))
 

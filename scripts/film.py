@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, cast
 
 import imageio.v3 as iio
 import numpy as np
 from gymnasium.vector import VectorWrapper
 from PIL import Image, ImageDraw, ImageFont
 
-from metarl.types import Bools, Floats
+from metarl.agent import MetaAgent
+from metarl.evaluation import evaluate
+from metarl.memory import Need, check_memory
+from metarl.report import first_label
+from metarl.seeding import Streams
+from metarl.tasks import Family
+from metarl.types import Bools, Floats, Task
 from metarl.vector import TaskVecEnv
 
 NATIVE_FPS = 30
@@ -109,6 +115,94 @@ class Filmed(VectorFilter):
         take.returns.append(self._return)
         total = len(self.takes) * (1 + -(-self.row_envs.horizon // self._every))
         self._on_picture(sum(len(t.frames) for t in self.takes.values()), total)
+
+
+@dataclass(frozen=True)
+class Recording:
+    """Episodes of one task before and after adaptation.
+
+    Args:
+        takes: The first episode and the one after the last adaptation step; a single one without adaptation.
+        headings: Their names.
+        fps: Frames per second at which they play in real time.
+    """
+
+    takes: list[Take]
+    headings: list[str]
+    fps: float
+
+
+def recorded(
+    agent: MetaAgent[Any],
+    family: Family,
+    task: Task,
+    *,
+    split: str,
+    steps: int,
+    episodes: int,
+    horizon: int,
+    seed: int,
+    size: tuple[int, int],
+    fps: int,
+    on_picture: Callable[[int, int], None] = lambda done, total: None,
+) -> Recording:
+    """Adapts to a task and records the first environment, before and after.
+
+    Args:
+        agent: The agent.
+        family: The family, made for rendering.
+        task: The task.
+        split: Its split.
+        steps: Adaptation steps, `K`.
+        episodes: Episodes per collect, `E`.
+        horizon: `T`.
+        seed: Seed of resets and actions.
+        size: Width and height of a frame, pixels.
+        fps: Largest number of frames per second.
+        on_picture: Called after each frame with the number of frames so far and an upper bound of the total.
+
+    Raises:
+        ValueError: The frames do not fit into memory, or the family has no rendering.
+    """
+    check_memory([_film_memory(size, horizon)])
+    films: list[Filmed] = []
+
+    def filmed_envs(num_tasks: int, episodes: int, horizon: int) -> TaskVecEnv:
+        films[:] = [Filmed(family.make_envs(num_tasks, episodes, horizon), {0, steps}, size, fps, on_picture)]
+        return cast(TaskVecEnv, films[0])  # it forwards everything that an evaluation uses
+
+    result = evaluate(
+        agent,
+        replace(family, make_envs=filmed_envs),
+        [task],
+        Streams.for_evaluation(seed),
+        split=split,
+        adapt_steps=steps,
+        episodes=episodes,
+        horizon=horizon,
+        diverged_limit=1.0,  # a video may show a simulation that diverges
+    )
+    takes = list(films[0].takes.values())
+    headings = [first_label(result.adapts_within_episodes), _after(steps, result.episodes[-1])]
+    return Recording(takes, headings[: len(takes)], films[0].fps)
+
+
+def _film_memory(size: tuple[int, int], horizon: int) -> Need:
+    """Upper bound of the memory of both episodes' frames and of the frames side by side."""
+    frames, (width, height) = 2 * 2 * (horizon + 1), size
+    return Need(
+        f"keeping {frames:,} frames of {width:,} by {height:,} pixels",
+        3 * frames * width * height,
+        "a smaller --width and --height",
+    )
+
+
+def _after(steps: int, episodes: int) -> str:
+    return f"after {_count(steps, 'adaptation step')} ({_count(episodes, 'episode')})"
+
+
+def _count(number: int, thing: str) -> str:
+    return f"{number} {thing}{'s' if number != 1 else ''}"
 
 
 def side_by_side(takes: Sequence[Take], headings: Sequence[str], title: str, size: tuple[int, int]) -> list[np.ndarray]:

@@ -4,28 +4,24 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, cast
+from typing import Annotated, Any, Literal
 
 import imageio.v3 as iio
 import tyro
 
 from metarl.config import Pixels, Rounds, RoundsOrDefault, RowsOrNone, RowsOrOwn, Seed, check
-from metarl.evaluation import evaluate
 from metarl.files import write_bytes
-from metarl.memory import Need, check_memory
-from metarl.report import first_label, tasks_label
+from metarl.report import tasks_label
 from metarl.runs import RunConfig
 from metarl.scripts.common import border, end_with_json, option_value, parse, refuse
 from metarl.scripts.ending import run_as_process
 from metarl.scripts.families import agent_of_run, check_named, config_of_run, family_of_run, own_agents
-from metarl.scripts.film import Filmed, Take, encoded, side_by_side, still
+from metarl.scripts.film import Take, encoded, recorded, side_by_side, still
 from metarl.scripts.off_screen import use_off_screen_rendering
-from metarl.seeding import Streams
 from metarl.tasks import Family, Split, split_name, split_tasks
 from metarl.types import Task
-from metarl.vector import TaskVecEnv
 
 ENDINGS = (".mp4", ".gif", ".png")
 
@@ -116,25 +112,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
             refuse(problem)
         task = task_of_split(family, command.split, command.task)
         steps = agent.adaptation_steps if command.adapt_steps is None else command.adapt_steps
-        films: list[Filmed] = []
-        check_memory([_film_memory(command, run.spaces.horizon)])
-
-        def filmed_envs(num_tasks: int, episodes: int, horizon: int) -> TaskVecEnv:
-            envs = family.make_envs(num_tasks, episodes, horizon)
-            size = (command.width, command.height)
-            films[:] = [Filmed(envs, {0, steps}, size, command.fps, _show_progress)]
-            return cast(TaskVecEnv, films[0])  # it forwards everything that an evaluation uses
-
-        result = evaluate(
+        size = (command.width, command.height)
+        recording = recorded(
             agent,
-            replace(family, make_envs=filmed_envs),
-            [task],
-            Streams.for_evaluation(command.seed),
+            family,
+            task,
             split=command.split,
-            adapt_steps=steps,
+            steps=steps,
             episodes=command.episodes or run.training.episodes,
             horizon=run.spaces.horizon,
-            diverged_limit=1.0,  # a video may show a simulation that diverges
+            seed=command.seed,
+            size=size,
+            fps=command.fps,
+            on_picture=_show_progress,
         )
         if sys.stderr.isatty():
             print(file=sys.stderr)
@@ -142,11 +132,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         title = (
             f"{run.agent} on {family.name}, {tasks_label(split).removesuffix('s')} {command.task} ({_in_words(task)})"
         )
-        headings = [first_label(result.adapts_within_episodes), _after(steps, result.episodes[-1])][
-            : len(films[0].takes)
-        ]
-        _write(command, list(films[0].takes.values()), headings, title, films[0].fps)
-    returns = [take.returns[-1] for take in films[0].takes.values()]
+        headings = recording.headings
+        _write(command, recording.takes, headings, title, recording.fps)
+    returns = [take.returns[-1] for take in recording.takes]
     print(title)
     for heading, earned in zip(headings, returns, strict=True):
         print(f"  {heading}: return {earned:.2f} of the rendered episode")
@@ -154,24 +142,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if command.json:
         end_with_json(_summary(run, family, task, split, steps, returns, command.out))
     return 0
-
-
-def _film_memory(command: RenderCommand, horizon: int) -> Need:
-    """Upper bound of the memory of both episodes' frames and of the frames side by side."""
-    frames = 2 * 2 * (horizon + 1)
-    return Need(
-        f"keeping {frames:,} frames of {command.width:,} by {command.height:,} pixels",
-        3 * frames * command.width * command.height,
-        "a smaller --width and --height",
-    )
-
-
-def _after(steps: int, episodes: int) -> str:
-    return f"after {_count(steps, 'adaptation step')} ({_count(episodes, 'episode')})"
-
-
-def _count(number: int, thing: str) -> str:
-    return f"{number} {thing}{'s' if number != 1 else ''}"
 
 
 def _write(command: RenderCommand, takes: Sequence[Take], headings: Sequence[str], title: str, fps: float) -> None:

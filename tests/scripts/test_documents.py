@@ -72,6 +72,8 @@ def quickened(line: str) -> list[str]:
             words += FEW[:2]  # it says how many episodes there are
         else:
             words += [*FEW, *(("--adapt-steps", "1") if command == "evaluate" else ())]
+    elif command == "report":
+        words += FEW[:2]
     elif command in ("bench", "render"):
         words.append("--help")  # they take long, need a screen's libraries, and have tests of their own
     return words
@@ -191,6 +193,12 @@ def test_the_page_on_workers(type_lines) -> None:
 
 
 @pytest.mark.slow
+def test_the_page_on_reports(type_lines, folder: Path) -> None:
+    type_lines(typed(ROOT / "docs" / "report.md"))
+    assert {path.name for path in folder.glob("*.html")} == {"report.html", "few.html", "monday.html"}
+
+
+@pytest.mark.slow
 def test_the_readme_on_meta_world(type_lines) -> None:
     type_lines([line for line in typed(ROOT / "README.md") if {"ml10", "runs/ml10", "ml1:reach-v3"} & set(line)])
 
@@ -198,4 +206,4 @@ def test_the_readme_on_meta_world(type_lines) -> None:
 def test_all_pages_with_lines_to_type_are_tried() -> None:
     pages = {page.stem for page in (ROOT / "docs").glob("*.md") if blocks(page, "sh")}
     by_hand = {"robot-packages", "cluster"}  # packages that want an environment of their own; several machines
-    assert pages <= {*AGENT_PAGES, *FEW_SHOT_PAGES, "custom-environments", "robots", "workers", *by_hand}
+    assert pages <= {*AGENT_PAGES, *FEW_SHOT_PAGES, "custom-environments", "robots", "workers", "report", *by_hand}

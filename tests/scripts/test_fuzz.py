@@ -33,6 +33,7 @@ from metarl.scripts.compare import CompareCommand
 from metarl.scripts.evaluate import EvaluateCommand
 from metarl.scripts.export import ExportCommand
 from metarl.scripts.render import RenderCommand
+from metarl.scripts.report import ReportCommand
 from metarl.scripts.train import GymDoor
 from metarl.scripts.training_runs import RunDoor
 from metarl.stepping import Stepping
@@ -262,7 +263,7 @@ class CommandLines:
         rng = self.rng
         command = rng.choice(
             ["train"] * 6
-            + ["evaluate", "evaluate", "compare", "render", "export", "list", "check", "check"]
+            + ["evaluate", "evaluate", "compare", "render", "export", "report", "list", "check", "check"]
             + ["bench"] * 3
         )
         if command == "train" and rng.random() < 0.25:
@@ -291,10 +292,11 @@ class CommandLines:
                 words += self.options(agent_class("maml-trpo").Config, "config.", among=1)
         else:
             kinds = {"evaluate": EvaluateCommand, "compare": CompareCommand, "render": RenderCommand}
-            kind = {**kinds, "export": ExportCommand}.get(command)
+            kind = {**kinds, "export": ExportCommand, "report": ReportCommand}.get(command)
             if kind:
                 places = ["run"] if rng.random() < 0.8 else [rng.choice(PATHS) for _ in range(rng.randint(0, 2))]
-                out = {"render": ["--out", "clip.gif"], "export": ["--out", "robot"]}.get(command, [])
+                results = {"render": "clip.gif", "export": "robot", "report": "page.html"}
+                out = ["--out", results[command]] if command in results else []
                 words = [*places, *(out if rng.random() < 0.8 else []), *self.options(kind)]
             elif command == "check":
                 words = [self.filled(FAMILIES), *self.options(CheckCommand)]
@@ -317,6 +319,7 @@ CUT = {
     "metarl.evaluation": ["collects"],
     "metarl.scripts.render": [],
     "metarl.scripts.export": ["onnx_graph"],
+    "metarl.scripts.report": ["evaluation_of"],
     "metarl.scripts.check": ["examine"],
     "metarl.scripts.catalogue": ["catalogue"],
     "metarl.scripts.bench.rollout": ["bench_rollout"],
@@ -333,7 +336,8 @@ def fuzzed_folder(trained_run: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for module, functions in CUT.items():
         for function in functions:
             monkeypatch.setattr(importlib.import_module(module), function, stop)
-    monkeypatch.setattr("metarl.scripts.render.use_off_screen_rendering", lambda: None)
+    for command in ("render", "report"):
+        monkeypatch.setattr(f"metarl.scripts.{command}.use_off_screen_rendering", lambda: None)
     monkeypatch.setattr("metarl.memory.free_memory", lambda: SHORT_MEMORY)
     (trained_run.parent / "empty").mkdir()
     return trained_run.parent

@@ -28,6 +28,7 @@ def test_a_run_leaves_configuration_versions_metrics_checkpoints_and_a_picture(t
     assert config["spaces"]["horizon"] == 12
     (start,) = json.loads((trained_run / "versions.json").read_text())["starts"]
     assert start["packages"]["torch"] == torch.__version__
+    assert 10**8 < start["peak_memory"]["host"] < 10**11, "bytes: torch alone takes more than 100 MB"
     rows = logged(trained_run)
     assert [r["iteration"] for r in rows] == [1, 2, 3]
     assert rows[0]["env_steps"] <= 2 * 3 * 2 * 12

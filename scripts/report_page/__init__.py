@@ -1,0 +1,1 @@
+"""The page of `metarl report`: evaluations, charts and sections of a self-contained HTML file."""
