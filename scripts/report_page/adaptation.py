@@ -54,7 +54,7 @@ def _range(one: Interval, digits: int, sign: str = "") -> str:
 
 
 def _percent(rate: float) -> str:
-    return f"{100 * rate:.0f} %"
+    return f"{100 * rate:.0f}\u00a0%"
 
 
 def _percents(one: Interval) -> str:
