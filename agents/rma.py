@@ -27,6 +27,7 @@ from metarl.learning.networks.cells.convolution import Convolution
 from metarl.learning.networks.cells.gru import Gru
 from metarl.learning.networks.cells.settings import CellSettings, CellSize
 from metarl.learning.networks.distributions import Distribution
+from metarl.learning.networks.exported.traceable import InferringPolicy
 from metarl.learning.networks.latent_policy import HistoryEncoder, LatentMemory, LatentPolicy, TaskEncoder
 from metarl.learning.networks.modules import ActorCritic, hidden_layers
 from metarl.learning.networks.optimisers import step_size
@@ -276,6 +277,10 @@ class Rma(TrialAgent[LatentMemory]):
         self._regression.restore(tensors, counters)
         self._restore(tensors, counters)
         self._replay.restore("buffer", tensors)
+
+    def _traceable(self) -> nn.Module:
+        network = self.network
+        return InferringPolicy(network.encoder, network.actor_critic, seen=network.seen, read=network.read)
 
     def _description(self) -> dict[str, Any]:
         config, about = self.config, super()._description()

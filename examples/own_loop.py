@@ -21,7 +21,7 @@ def train(agent, family, iterations):
     for i in range(iterations):
         tasks = family.distribution.sample(TASKS, streams.tasks)
         sampler.set_tasks(tasks)
-        state = agent.begin(tasks, EPISODES)
+        state = agent.begin_training(tasks, EPISODES, i / iterations)
         experience = [trajectories for trajectories, _ in collects(sampler, agent, state, streams)]
         agent.meta_update(MetaBatch(tuple(tasks), tuple(experience), progress=i / iterations))
         yield experience[0].returns().mean(), experience[-1].returns().mean()
