@@ -16,6 +16,8 @@ WALK = {
     "min_std": 0.1,
 }
 FEED_FORWARD = {**WALK, "hidden": (128, 128), "minibatches": 16}
+DYNAMICS = {"history_rewards": False}
+"""The history of `rma` as published: motion shows payload, friction and motors."""
 RECURRENT = {**WALK, "minibatches": 8, "units": 32, "encoder": (), "hidden": (128, 128)}
 WALK_RUN = {"iterations": 250, "tasks": 40, "episodes": 2, "eval_every": 25, "eval_tasks": 20}
 WALK_TRIALS = {"iterations": 350, "tasks": 40, "episodes": 1, "eval_every": 25, "eval_tasks": 20}
@@ -32,6 +34,7 @@ ROBOT_PRESETS: Mapping[tuple[str, str], Preset] = {
             ("rl2", WALK_TRIALS, RECURRENT),
             ("multitask", WALK_RUN, FEED_FORWARD),
             ("oracle", WALK_RUN, FEED_FORWARD),
+            ("rma", WALK_RUN, {**FEED_FORWARD, **DYNAMICS}),
         )
         for task in ("walk", "hold", "own")
     },
@@ -41,6 +44,7 @@ ROBOT_PRESETS: Mapping[tuple[str, str], Preset] = {
             ("rl2", REACH_TRIALS, {**RECURRENT, "units": 64, "reward_input_scale": 5.0}),
             ("multitask", REACH_RUN, FEED_FORWARD),
             ("oracle", REACH_RUN, FEED_FORWARD),
+            ("rma", REACH_RUN, FEED_FORWARD),
         )
     },
 }

@@ -81,7 +81,7 @@ def reachable_goals(model: Any, home: Floats, site: tuple[str, int], within: flo
 def _moving(model: Any, site: tuple[str, int]) -> tuple[int, ...]:
     """Indices of the actuated hinges and slides between a site and the world, from the world on."""
     field, index = site
-    owners = {"site_xpos": model.site_bodyid, "geom_xpos": model.geom_bodyid, "xipos": np.arange(model.nbody)}
+    owners = {"site_xpos": model.site_bodyid, "geom_xpos": model.geom_bodyid, "xpos": np.arange(model.nbody)}
     body, found = int(owners[field][index]), list[int]()
     driven = {int(model.actuator_trnid[i, 0]) for i in range(model.nu) if int(model.actuator_trntype[i]) in ON_JOINTS}
     while body:

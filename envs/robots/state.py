@@ -91,7 +91,7 @@ class Sensors:
         home: Joint positions of the home pose, `[nq]`.
         joints: Indices of the hinges and slides that are observed.
         base_joint: Index of the free joint; -1 for none.
-        site: The part that reaches: `site_xpos`, `geom_xpos` or `xipos`, and its index; None for none.
+        site: The part that reaches: `site_xpos`, `geom_xpos` or `xpos`, and its index; None for none.
         commanded: Whether the robot has a command.
         base_velocity: Whether the linear velocity of the base is observed.
     """
@@ -229,19 +229,19 @@ def find_site(model: Any, name: str | None) -> tuple[str, int]:
 
     Args:
         model: The `MjModel`.
-        name: Name of a site, a geom or a body (its centre of mass); None for the model's last site on a moving body,
-            else the centre of its last body.
+        name: Name of a site, a geom or a body (the origin of its frame); None for the model's last site on a moving body,
+            else its last body.
 
     Raises:
         ValueError: There is no part of that name.
     """
     if name is None:
         moving = [i for i in range(model.nsite) if model.body_weldid[model.site_bodyid[i]]]
-        return ("site_xpos", moving[-1]) if moving else ("xipos", model.nbody - 1)
+        return ("site_xpos", moving[-1]) if moving else ("xpos", model.nbody - 1)
     kinds = mujoco.mjtObj
-    for field, kind in (("site_xpos", kinds.mjOBJ_SITE), ("geom_xpos", kinds.mjOBJ_GEOM), ("xipos", kinds.mjOBJ_BODY)):
+    for field, kind in (("site_xpos", kinds.mjOBJ_SITE), ("geom_xpos", kinds.mjOBJ_GEOM), ("xpos", kinds.mjOBJ_BODY)):
         index = int(mujoco.mj_name2id(model, kind, name))
-        if index >= 0 and not (field == "xipos" and index == 0):
+        if index >= 0 and not (field == "xpos" and index == 0):
             return field, index
     known = [model.site(i).name for i in range(model.nsite)] + [model.body(i).name for i in range(1, model.nbody)]
     known += [model.geom(i).name for i in range(model.ngeom)]

@@ -93,6 +93,12 @@ def test_first_observation_does_not_tell_the_task(name: str) -> None:
     assert (one["observations"][1] != two["observations"][1]).any()
 
 
+def test_a_body_that_reaches_is_seen_at_its_frame_wherever_its_mass_lies() -> None:
+    family = family_of("gravity_compensated_arm", "com_shift=uniform(-0.05,0.05)&site=hand&goal_range=0.5")
+    one, two = (played(family, [task], steps=1) for task in family.distribution.train_tasks(2))
+    np.testing.assert_array_equal(one["observations"][0], two["observations"][0])
+
+
 @pytest.mark.parametrize(
     ("name", "size", "actions", "note"),
     [
