@@ -38,7 +38,7 @@ $(DOCS_READY): $(READY)
 docs: $(DOCS_READY)
 	$(BIN)/sphinx-build --fail-on-warning --keep-going --quiet --jobs auto --builder html docs docs/_build/html
 
-# Correctness, at most 6 minutes on two cores: no test here asserts how long the product's work takes.
+# Correctness, some 13 minutes on two cores: no test here asserts how long the product's work takes.
 test: lint
 	$(SIDE_BY_SIDE) -m "not slow and not bench_check"
 

@@ -6,6 +6,7 @@ import logging
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -56,6 +57,23 @@ def fixed_actions(space: spaces.Space[Any]) -> str:
     )
 
 
+@dataclass(frozen=True)
+class ActionControls:
+    """Controls of a robot's actuators at an action a: `clip(centre + scale * a, low, high)`, in the actuators' units.
+
+    Args:
+        centre: `[A]`.
+        scale: `[A]`.
+        low: Lowest controls, `[A]`; -inf without a bound.
+        high: Highest controls, `[A]`.
+    """
+
+    centre: Floats
+    scale: Floats
+    low: Floats
+    high: Floats
+
+
 class TaskVecEnv(VectorEnv[Floats, Floats, Any], ABC):
     """`N = M * E` environments, task-major, stepped as one batch; row `m * E + e` plays task `m`.
 
@@ -96,6 +114,8 @@ class TaskVecEnv(VectorEnv[Floats, Floats, Any], ABC):
     """Unit of each component of an action, likewise."""
     step_seconds: float | None = None
     """Duration of a step, s; None if steps have none, or if it is unknown."""
+    action_controls: ActionControls | None = None
+    """Controls of the robot's actuators at an action, likewise; None if actions are the controls themselves."""
 
     def __init__(
         self,

@@ -17,6 +17,7 @@ from gymnasium import spaces
 
 from metarl.envs.camera import TRACKING, Camera, View
 from metarl.envs.derived_constants import DerivedConstants
+from metarl.envs.models import actuator_names
 from metarl.envs.mujoco_batch import DATA_BYTES, MujocoBatch, Simulation
 from metarl.envs.robots.actions import Actions
 from metarl.envs.robots.effects import PLAYED, Effect, write_task
@@ -27,7 +28,7 @@ from metarl.envs.robots.spec import COMMAND, GOAL
 from metarl.envs.robots.state import RobotState, Sensors
 from metarl.envs.robots.timing import Breaking, Delay, Push, SensorNoise
 from metarl.types import Bools, Floats, Task
-from metarl.vector import TaskVecEnv
+from metarl.vector import ActionControls, TaskVecEnv
 
 VELOCITY_NOISE = 0.02
 """Half-width of the uniform noise on initial velocities, rad/s or m/s."""
@@ -140,6 +141,9 @@ class RobotEnvs(TaskVecEnv):
         )
         self.observation_units = tuple(feature.unit for feature in features)
         self.observation_names = tuple(feature.name for feature in features)
+        self.action_names, self.action_units = actuator_names(model), ("1",) * size
+        actions = setup.actions
+        self.action_controls = ActionControls(actions.centre, actions.half, actions.low, actions.high)
         self.models = [copy.copy(model) for _ in range(num_tasks)] if setup.writes else [model] * num_tasks
         self.batch = MujocoBatch(
             [one for one in self.models for _ in range(episodes)],
@@ -150,7 +154,7 @@ class RobotEnvs(TaskVecEnv):
         )
         self.row_bytes = DATA_BYTES + self.batch.data[0].nbuffer
         self.task_bytes = model.nbuffer if setup.writes else 0
-        self.dt = float(model.opt.timestep * setup.frame_skip)
+        self.dt = self.step_seconds = float(model.opt.timestep * setup.frame_skip)
         self.metadata["render_fps"] = max(1, round(1.0 / self.dt))
         self._constants = DerivedConstants(model) if setup.writes else None
         self._camera: Camera | None = None

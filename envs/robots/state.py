@@ -229,8 +229,8 @@ def find_site(model: Any, name: str | None) -> tuple[str, int]:
 
     Args:
         model: The `MjModel`.
-        name: Name of a site, a geom or a body (the origin of its frame); None for the model's last site on a moving body,
-            else its last body.
+        name: Name of a site, a geom or a body (the origin of its frame); None for the model's last site on a moving
+            body, else its last body.
 
     Raises:
         ValueError: There is no part of that name.

@@ -137,6 +137,18 @@ def _action(spaces: Spaces, envs: TaskVecEnv) -> dict[str, Any]:
         "low": _bounds(spaces.action_low),
         "high": _bounds(spaces.action_high),
         "clipped": "to these bounds, inside the graph",
+        "controls": _controls(envs),
+    }
+
+
+def _controls(envs: TaskVecEnv) -> dict[str, Any] | None:
+    """The controls of the robot's actuators; None if actions are the controls themselves, or have none."""
+    found = envs.action_controls
+    if found is None:
+        return None
+    return {
+        "formula": "clip(centre + scale * action, low, high), in the units of the robot's actuators",
+        **{name: _bounds(bound) for name, bound in vars(found).items()},
     }
 
 

@@ -1,4 +1,4 @@
-"""Runs policy.onnx by contract.json with NumPy and onnxruntime alone; --play imports metarl for its environments."""
+"""Runs policy.onnx by contract.json with NumPy and onnxruntime alone; --play N imports metarl for its environments."""
 
 import argparse
 import json
@@ -39,9 +39,12 @@ class Policy:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--play", type=int, default=1, metavar="N", help="episodes to play; default 1")
+    parser.add_argument("--play", type=int, default=0, metavar="N", help="episodes to play in metarl's environments")
     parser.add_argument("--family", help="the family as module:function, if it is code of your own")
     words, policy = parser.parse_args(), Policy(Path(__file__).resolve().parent)
+    if not words.play:
+        print(policy.contract["action"]["names"] or "action", policy.act(policy.given["observation"]))
+        parser.exit(0, "the action at an observation of zeros, as the first of a trial; --play N plays episodes\n")
     from metarl.exporting.playing import environment
 
     env = environment(policy.contract, words.family)

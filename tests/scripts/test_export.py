@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import mujoco
 import numpy as np
 import pytest
 
@@ -242,3 +243,23 @@ def test_an_agent_without_a_step_is_refused(run_metarl, tiny, agent_without_a_st
     code, _, err = run_metarl("export", "run", "--out", "robot", "--agent", "mine:Mine")
     assert code == 2
     assert err.endswith("which has no policy_step, expected one of metarl's agents\n"), err
+
+
+def test_the_contract_of_a_robot_says_what_an_action_does_and_when(run_metarl, tmp_path: Path) -> None:
+    model = Path(__file__).resolve().parent.parent / "robots" / "models" / "servo_quadruped.xml"
+    words = ("--iterations", "1", "--tasks", "2", "--episodes", "1", "--workers", "0", "--track", "none")
+    family = f"mjcf:{model}?payload=uniform(0,1)&latency=uniform(0,2)&horizon=10&scale=0.3"
+    assert run_metarl("train", "multitask", family, "--out", tmp_path / "run", *words)[0] == 0
+    code, _, err = run_metarl("export", tmp_path / "run", "--out", tmp_path / "robot")
+    assert code == 0, err
+    contract = json.loads((tmp_path / "robot" / "contract.json").read_text(encoding="utf-8"))
+    assert contract["rate"]["step_seconds"] == pytest.approx(0.02)
+    home = mujoco.MjModel.from_xml_path(str(model)).key("home").ctrl
+    controls = contract["action"]["controls"]
+    assert controls["centre"] == pytest.approx(home)
+    assert controls["scale"] == pytest.approx([0.3] * len(home))
+    assert len(set(contract["action"]["names"])) == len(home)
+    assert "U(0, 2)" in contract["delay"]
+    done = run_python(tmp_path, "robot/run_policy.py")
+    assert done.returncode == 0, done.stderr
+    assert "--play N plays episodes" in done.stderr
