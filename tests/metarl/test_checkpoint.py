@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from metarl.checkpoint import UnfitError, list_checkpoints, load_checkpoint, load_newest, save_checkpoint
+from metarl.checkpoint import UnfitError, _digest, list_checkpoints, load_checkpoint, load_newest, save_checkpoint
 from metarl.files import read_json, remove_partial, write_bytes, write_json
 from metarl.seeding import Streams
 from metarl.storage import read_tensors, write_tensors
@@ -157,3 +157,13 @@ def test_adapted_policies_can_be_read_without_metarl(tmp_path: Path, make_agent)
         "normalise_observations": False,
         "normalisation": "clip((x - mean) / deviation, -10, 10)",
     }
+
+
+def test_an_array_without_numbers_is_saved_and_read(tmp_path: Path) -> None:
+    """Statistics of no numbers, as of a task whose parameters are all categories; NumPy gives them a stride of 0."""
+    empty = torch.from_numpy(np.zeros((0,))[np.newaxis].mean(axis=0))
+    strided = torch.empty(0, dtype=torch.float64).as_strided((0,), (0,))
+    for i, tensor in enumerate((empty, strided)):
+        assert _digest({"moments": tensor}, {}) == _digest({"moments": torch.zeros(0, dtype=torch.float64)}, {})
+        write_tensors(tmp_path / f"{i}.safetensors", {"moments": tensor}, {})
+        assert read_tensors(tmp_path / f"{i}.safetensors")[0]["moments"].shape == (0,)
