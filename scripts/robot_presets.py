@@ -6,7 +6,10 @@ from collections.abc import Mapping
 
 from metarl.presets import Preset
 
-OWN_RUNS = "own runs with seed 0 on two cores"
+OWN_RUNS = "own runs of rl2 with seed 0"
+NO_RUNS = "this agent and task had no long runs"
+RUN = {("rl2", "walk"), ("multitask", "walk"), ("rl2", "reach")}
+"""Agents and tasks that had long runs."""
 WALK = {
     "learning_rate": 1e-3,
     "anneal": True,
@@ -29,7 +32,9 @@ REACH_SOURCE = f"PPO's settings of robot-walk, with a discount of 0.95 and a sma
 
 ROBOT_PRESETS: Mapping[tuple[str, str], Preset] = {
     **{
-        (agent, f"robot-{task}"): Preset(training=run, agent=settings, source=WALK_SOURCE)
+        (agent, f"robot-{task}"): Preset(
+            training=run, agent=settings, source=WALK_SOURCE if (agent, task) in RUN else f"{WALK_SOURCE}; {NO_RUNS}"
+        )
         for agent, run, settings in (
             ("rl2", WALK_TRIALS, RECURRENT),
             ("multitask", WALK_RUN, FEED_FORWARD),
@@ -39,7 +44,11 @@ ROBOT_PRESETS: Mapping[tuple[str, str], Preset] = {
         for task in ("walk", "hold", "own")
     },
     **{
-        (agent, "robot-reach"): Preset(training=run, agent={**settings, **REACH}, source=REACH_SOURCE)
+        (agent, "robot-reach"): Preset(
+            training=run,
+            agent={**settings, **REACH},
+            source=REACH_SOURCE if (agent, "reach") in RUN else f"{REACH_SOURCE}; {NO_RUNS}",
+        )
         for agent, run, settings in (
             ("rl2", REACH_TRIALS, {**RECURRENT, "units": 64, "reward_input_scale": 5.0}),
             ("multitask", REACH_RUN, FEED_FORWARD),
