@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from metarl.comparison import Over, intervals, share_interval
+from metarl.comparison import Over, intervals, paired_difference, share_interval
 from metarl.curves import adaptation_curve, adaptation_differences, success_intervals
 from metarl.intervals import (
     Interval,
@@ -90,6 +90,24 @@ def test_success_rates_hold_the_true_rate(tasks: int, episodes: int, p: float, k
     success = np.moveaxis(found, 0, 2)  # [task, k, repeat]
     one = EvalResult("f", "test", names, success, success, tuple(range(WORLDS)))
     assert AT_LEAST <= coverage(success_intervals(one), p) <= AT_MOST
+
+
+@pytest.mark.parametrize("seeds", [(3, 3), (2, 5), (10, 10)])
+@pytest.mark.parametrize("over", ["tasks", "seeds", "both"])
+def test_differences_of_two_agents_hold_the_true_one(over: Over, seeds: tuple[int, int]) -> None:
+    """Tasks are shared, and each agent has its own gain on each; the levels of all trainings differ."""
+    rng, tasks, found, truths = np.random.default_rng(seeds), 20, list[Interval](), list[float]()
+    for _ in range(WORLDS):
+        difficulty, gains = 10 * rng.normal(size=tasks), rng.normal(size=(2, tasks))
+        levels = [rng.normal(size=(n, 1)) for n in seeds]
+        one, other = (
+            difficulty + gain + level + rng.normal(size=(len(level), tasks))
+            for gain, level in zip(gains, levels, strict=True)
+        )
+        found.append(paired_difference(one, other, over, "mean"))
+        these_seeds, these_tasks = float(levels[0].mean() - levels[1].mean()), float((gains[0] - gains[1]).mean())
+        truths.append({"tasks": these_seeds, "seeds": these_tasks, "both": 0.0}[over])
+    assert AT_LEAST <= coverage(found, np.array(truths)) <= AT_MOST
 
 
 def test_few_tasks_that_differ_are_no_evidence_of_many_episodes() -> None:
