@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import threading
@@ -322,14 +323,16 @@ def test_without_workers_auto_goes_on_in_this_process(
 
 
 def test_the_switch_to_workers_changes_no_bit(monkeypatch: pytest.MonkeyPatch, trial, expected) -> None:
-    monkeypatch.setattr(pool_module, "PAYS_AFTER", 0.01)
+    monkeypatch.setattr(pool_module, "PAYS_AFTER", math.inf)
     pool = Processes(point_robot().make_envs, 2, at_once=False)
+    assert_same(trial(point_robot()).play(pool), expected)
+    assert not pool._workers
+    monkeypatch.setattr(pool_module, "PAYS_AFTER", 0.0)
     here = 0
     while not pool._was_ready and here < 10_000:
         assert_same(trial(point_robot()).play(pool), expected)
         here += 1
     assert pool._was_ready
-    assert here > 1
     for _ in range(3):
         assert_same(trial(point_robot()).play(pool), expected)
     pool.close()
