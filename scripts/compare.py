@@ -143,7 +143,7 @@ def _row(one: Contender, ends: Mapping[str, Contender], command: CompareCommand)
         after, low, high = (c.scores[..., -1] for c in (one, ends["multitask"], ends["oracle"]))
         share = {o: interval_json(share_interval(after, low, high, o, statistic)) for o in OVER}
     rates = {
-        name: interval_json(_success_interval(arrays, over)) if (arrays := _success(one, name)) is not None else None
+        name: interval_json(success_interval(arrays, over)) if (arrays := success_at_end(one, name)) is not None else None
         for name in ("success", "last_step_success")
     }
     return {
@@ -180,7 +180,7 @@ def _differences(contenders: Sequence[Contender], statistic: Statistic) -> list[
     ]
 
 
-def _success(one: Contender, name: Literal["success", "last_step_success"]) -> Floats | None:
+def success_at_end(one: Contender, name: Literal["success", "last_step_success"]) -> Floats | None:
     """Success rates at the last point of the curve, `[seed, task, 1]`; None if unknown."""
     arrays = [getattr(result, name) for result in one.results]
     if any(a is None for a in arrays):
@@ -188,7 +188,7 @@ def _success(one: Contender, name: Literal["success", "last_step_success"]) -> F
     return np.stack([a[:, -1].mean(axis=-1) for a in arrays])[..., None]
 
 
-def _success_interval(rates: Floats, over: Over) -> Interval:
+def success_interval(rates: Floats, over: Over) -> Interval:
     """Interval of success rates `[seed, task, 1]`: the score interval over tasks, else the interval of a mean.
 
     The latter is widened to the score interval of all pairs of seed and task, because its width would be 0 if all fail.
@@ -218,6 +218,76 @@ def _curve(one: Contender, row: Mapping[str, Any], command: CompareCommand) -> C
     )
 
 
+@dataclass(frozen=True)
+class Comparison:
+    """Contenders on the same tasks, with their numbers and their picture.
+
+    Args:
+        contenders: The evaluated agents.
+        family: The family.
+        command: Options of the comparison.
+    """
+
+    contenders: Sequence[Contender]
+    family: Family
+    command: CompareCommand
+
+    @property
+    def ends(self) -> dict[str, Contender]:
+        """The contenders multitask and oracle by name, if they are compared."""
+        return {one.label: one for one in self.contenders if one.label in REFERENCES}
+
+    @property
+    def about(self) -> str:
+        """Family, tasks, actions and statistic, as the title of the picture."""
+        result = self.contenders[0].results[0]
+        about = f"{self.family.name}, {counted(len(result.tasks), tasks_label(result.split))}"
+        return f"{about}, actions: {self.command.actions}, {self.command.statistic}"
+
+    def value(self) -> dict[str, Any]:
+        """The JSON value of the command: one object per contender under `rows`, and all paired differences."""
+        result, ends = self.contenders[0].results[0], self.ends
+        return {
+            "family": self.family.name,
+            "split": result.split,
+            "tasks": len(result.tasks),
+            "actions": self.command.actions,
+            "statistic": self.command.statistic,
+            "over": self.command.over,
+            "reward_version": self.family.reward_version or None,
+            "rows": [_row(one, ends, self.command) for one in self.contenders],
+            "differences": _differences(self.contenders, self.command.statistic),
+            "versions": versions(),
+        }
+
+    def picture(self, rows: Sequence[Mapping[str, Any]]) -> bytes:
+        """A PNG of the adaptation curves.
+
+        Args:
+            rows: The rows of `value`.
+        """
+        curves = [_curve(one, row, self.command) for one, row in zip(self.contenders, rows, strict=True)]
+        return comparison_picture(curves, self.about)
+
+
+def compared(groups: Sequence[Group[RunConfig]], family: Family, command: CompareCommand, spec: str) -> Comparison:
+    """Evaluates groups of runs on the same tasks.
+
+    Args:
+        groups: The groups, each a row.
+        family: Family of all runs.
+        command: Options of the comparison; its `run_dirs` is not read.
+        spec: Name of the family on the command line.
+
+    Raises:
+        ValueError: A checkpoint is damaged.
+    """
+    player = make_player(command.choice(), family, spec, -(-command.tasks // BLOCK_TASKS))
+    with contextlib.closing(player):
+        contenders = [_contender(group, family, command, player) for group in groups]
+    return Comparison(_alike_in_success(contenders), family, command)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit code."""
     words = list(sys.argv[1:] if arguments is None else arguments)
@@ -234,52 +304,31 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise ValueError(f"--out: got {command.out}, which is a file; expected a folder or a new name")
         if command.out is not None and command.out.exists() and any(command.out.iterdir()):
             raise ValueError(f"--out: got {command.out}, which is not empty; expected a new folder")
-        blocks = -(-command.tasks // BLOCK_TASKS)
-        player = make_player(command.choice(), family, command.family or runs[0][1].family, blocks)
-        with contextlib.closing(player):
-            groups = [_contender(group, family, command, player) for group in grouped("compare", runs)]
-        contenders = _alike_in_success(groups)
-    ends = {one.label: one for one in contenders if one.label in REFERENCES}
-    rows = [_row(one, ends, command) for one in contenders]
-    result = contenders[0].results[0]
-    about = f"{family.name}, {counted(len(result.tasks), tasks_label(result.split))}, actions: {command.actions}"
-    about += f", {command.statistic}"
-    title = f"{about}, 95 % intervals over {command.over}"
+        comparison = compared(grouped("compare", runs), family, command, command.family or runs[0][1].family)
+    value = comparison.value()
+    rows, differences = value["rows"], value["differences"]
+    title = f"{comparison.about}, 95 % intervals over {command.over}"
     terminal = console()
     terminal.print(returns_table(rows, title, command.over))
-    differences = _differences(contenders, command.statistic)
     if 1 < len(rows) <= MOST_IN_MATRIX:
         terminal.print(differences_table(rows, differences, command.over))
     terminal.print(runs_table(rows))
     if any(row["seeds"] > 1 for row in rows):
         terminal.print(seeds_table(rows, command.statistic))
     notes = [FIRST_NOTE]
-    if set(ends) != set(REFERENCES):
+    if set(comparison.ends) != set(REFERENCES):
         notes.append("to see the share of the gap, add runs of multitask and oracle on this family")
     if family.reward_version:
         notes.append(f"reward: {family.reward_version}")
     print("\n".join(notes))
-    value = {
-        "family": family.name,
-        "split": result.split,
-        "tasks": len(result.tasks),
-        "actions": command.actions,
-        "statistic": command.statistic,
-        "over": command.over,
-        "reward_version": family.reward_version or None,
-        "rows": rows,
-        "differences": differences,
-        "versions": versions(),
-    }
     if command.out is not None:
         command.out.mkdir(parents=True, exist_ok=True)
-        curves = [_curve(one, row, command) for one, row in zip(contenders, rows, strict=True)]
         raw = {
-            "task_list": [task.to_json() for task in result.tasks],
-            "returns": {one.label: [r.returns.tolist() for r in one.results] for one in contenders},
+            "task_list": [task.to_json() for task in comparison.contenders[0].results[0].tasks],
+            "returns": {one.label: [r.returns.tolist() for r in one.results] for one in comparison.contenders},
         }
         write_json(command.out / "comparison.json", {**value, "command": words, **raw})
-        write_bytes(command.out / "comparison.png", comparison_picture(curves, about))
+        write_bytes(command.out / "comparison.png", comparison.picture(rows))
         print(f"picture: {command.out / 'comparison.png'}")
     if command.json:
         end_with_json(value)

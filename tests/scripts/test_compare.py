@@ -10,7 +10,7 @@ import pytest
 from scipy import stats
 
 from metarl.checkpoint import list_checkpoints
-from metarl.scripts.compare import _success_interval
+from metarl.scripts.compare import success_interval
 
 
 @pytest.fixture
@@ -107,11 +107,11 @@ def test_runs_share_a_row_only_if_they_differ_in_the_seed_alone(run_metarl, runs
 
 
 def test_seeds_that_all_fail_have_an_interval_with_a_width() -> None:
-    none = _success_interval(np.zeros((3, 40, 1)), "seeds")
+    none = success_interval(np.zeros((3, 40, 1)), "seeds")
     t = stats.t.ppf(0.975, 119)
     assert (none.mean, none.low, none.high) == (0.0, 0.0, pytest.approx(t**2 / (120 + t**2)))
-    assert _success_interval(np.zeros((3, 40, 1)), "both").high >= none.high
-    assert math.isnan(_success_interval(np.zeros((1, 40, 1)), "seeds").high)
+    assert success_interval(np.zeros((3, 40, 1)), "both").high >= none.high
+    assert math.isnan(success_interval(np.zeros((1, 40, 1)), "seeds").high)
 
 
 def test_every_return_is_kept(run_metarl, runs: list[Path], tmp_path: Path) -> None:
