@@ -15,6 +15,7 @@ COMMANDS = {
     "train": "train an agent on a family of tasks",
     "evaluate": "plot the adaptation curve of a trained agent on held-out tasks",
     "compare": "compare runs in one table and one picture",
+    "reproduce": "make a table of docs/results by one command, or check it",
     "render": "render a trained agent before and after adaptation to a video",
     "export": "write a trained policy as an ONNX graph, to run without metarl",
     "report": "write a page on one or several runs that can be sent to others",

@@ -143,7 +143,9 @@ def _row(one: Contender, ends: Mapping[str, Contender], command: CompareCommand)
         after, low, high = (c.scores[..., -1] for c in (one, ends["multitask"], ends["oracle"]))
         share = {o: interval_json(share_interval(after, low, high, o, statistic)) for o in OVER}
     rates = {
-        name: interval_json(success_interval(arrays, over)) if (arrays := success_at_end(one, name)) is not None else None
+        name: interval_json(success_interval(arrays, over))
+        if (arrays := success_at_end(one, name)) is not None
+        else None
         for name in ("success", "last_step_success")
     }
     return {
