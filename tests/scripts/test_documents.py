@@ -74,7 +74,7 @@ def quickened(line: str) -> list[str]:
             words += [*FEW, *(("--adapt-steps", "1") if command == "evaluate" else ())]
     elif command == "report":
         words += FEW[:2]
-    elif command in ("bench", "render"):
+    elif command in ("bench", "render", "reproduce"):
         words.append("--help")  # they take long, need a screen's libraries, and have tests of their own
     return words
 
@@ -199,6 +199,11 @@ def test_the_page_on_reports(type_lines, folder: Path) -> None:
 
 
 @pytest.mark.slow
+def test_the_page_on_tables(type_lines) -> None:
+    type_lines(typed(ROOT / "docs" / "reproduce.md"))
+
+
+@pytest.mark.slow
 def test_the_readme_on_meta_world(type_lines) -> None:
     type_lines([line for line in typed(ROOT / "README.md") if {"ml10", "runs/ml10", "ml1:reach-v3"} & set(line)])
 
@@ -206,4 +211,13 @@ def test_the_readme_on_meta_world(type_lines) -> None:
 def test_all_pages_with_lines_to_type_are_tried() -> None:
     pages = {page.stem for page in (ROOT / "docs").glob("*.md") if blocks(page, "sh")}
     by_hand = {"robot-packages", "cluster"}  # packages that want an environment of their own; several machines
-    assert pages <= {*AGENT_PAGES, *FEW_SHOT_PAGES, "custom-environments", "robots", "workers", "report", *by_hand}
+    assert pages <= {
+        *AGENT_PAGES,
+        *FEW_SHOT_PAGES,
+        "custom-environments",
+        "robots",
+        "workers",
+        "report",
+        "reproduce",
+        *by_hand,
+    }
