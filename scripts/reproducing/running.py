@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Literal
 
+from metarl.report import counted
 from metarl.scripts.display import clock
 from metarl.scripts.ending import StopRequest
 from metarl.scripts.reproducing.plan import Plan, Training, makespan
@@ -160,7 +161,7 @@ def run_trainings(plan: Plan, jobs: int, minutes: float, say: Callable[[str], No
             while running or (queue and not outcome.stopped):
                 if not outcome.stopped and (reason := _reason(stop, began, minutes)):
                     outcome.stopped = reason
-                    report(f"{reason}: {len(running)} trainings finish their iteration and save")
+                    report(f"{reason}: {counted(len(running), 'trainings')} to finish the iteration and save")
                     for child in running:
                         child.ask()
                 while queue and len(running) < jobs and not outcome.stopped:

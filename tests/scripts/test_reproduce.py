@@ -245,7 +245,7 @@ def test_the_budget_ends_the_trainings_and_says_how_to_go_on(run_metarl, tmp_pat
     assert f"go on with: metarl reproduce tiny --out {tmp_path / 'out'} --budget 0.2 --jobs 2 --resume" in err
 
 
-LONGER = ("--iterations", "80", "--checkpoint-every", "1000", *SIZES[2:])
+LONGER = ("--iterations", "150", "--checkpoint-every", "1000", *SIZES[2:])
 PROGRAM = f"""
 import signal, sys
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -312,7 +312,7 @@ def test_the_second_ctrl_c_asks_the_trainings_to_leave_at_once(tmp_path: Path, m
     with pytest.raises(KeyboardInterrupt):
         run_trainings(plan, 2, 0.0, lines.append)
     presses.join()
-    assert any("2 trainings finish their iteration and save" in line for line in lines)
+    assert any("2 trainings to finish the iteration and save" in line for line in lines)
 
 
 def test_a_killed_training_is_named_with_its_signal(tmp_path: Path, monkeypatch) -> None:
