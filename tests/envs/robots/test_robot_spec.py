@@ -150,7 +150,7 @@ def test_menagerie_without_package_or_network(monkeypatch: pytest.MonkeyPatch, t
 
 
 class Stand:
-    """What `metarl` uses of the package mujoco-menagerie: a robot whose folder is there after the first use.
+    """The functions of the package mujoco-menagerie that metarl calls; a robot has files after its first use.
 
     Args:
         folder: The folder.
