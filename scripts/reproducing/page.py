@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from metarl.comparison import OVERS
 from metarl.report import REFERENCES, counted, millions
 from metarl.scripts.bench.tables import markdown, paragraph
-from metarl.scripts.compare_tables import OVER, interval_text
+from metarl.scripts.compare_tables import interval_text
 from metarl.scripts.recipes import Recipe
 from metarl.scripts.reproducing.agreement import WORDS
 from metarl.scripts.reproducing.plan import in_words
@@ -137,16 +138,16 @@ def _curve_table(table: Mapping[str, Any]) -> str:
 
 
 def _seeds_table(table: Mapping[str, Any]) -> str:
-    columns: dict[str, str] = {"agent": "agent", "what": "", **{over: f"over {over}" for over in OVER}}
+    columns: dict[str, str] = {"agent": "agent", "what": "", **{over: f"over {over}" for over in OVERS}}
     columns["single"] = "single seeds"
     rows = list[dict[str, str]]()
     for row in table["rows"]:
         if len(row["seed_list"]) > 1:
             single = ", ".join(f"{value:.1f}" for value in row["end_of_each_seed"])
-            ends = {str(over): interval_text(row["end"][over]) for over in OVER}
+            ends = {str(over): interval_text(row["end"][over]) for over in OVERS}
             rows.append({"agent": f"`{row['agent']}`", "what": "last return", **ends, "single": single})
             if row["share_of_gap"]:
-                shares = {str(over): interval_text(row["share_of_gap"][over], 2) for over in OVER}
+                shares = {str(over): interval_text(row["share_of_gap"][over], 2) for over in OVERS}
                 rows.append({"agent": "", "what": "share", **shares, "single": ""})
     return markdown(columns, rows)
 
