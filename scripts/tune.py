@@ -128,7 +128,7 @@ def _read_command(agent: str, spec: str, family: Family, arguments: Sequence[str
         if saved.preset and preset is None:
             base = starting_settings(agent, spec, family, preset=cast(PresetName, saved.preset), kind=kind)
         start = TuneOptions(
-            vary=saved.vary, seeds=saved.seeds, score=saved.score, prune_after=saved.prune_after,
+            seeds=saved.seeds, score=saved.score, prune_after=saved.prune_after,
             preset=cast(PresetName, saved.preset or "default"),
         )  # fmt: skip
         command = read(saved.settings, start)
@@ -137,7 +137,8 @@ def _read_command(agent: str, spec: str, family: Family, arguments: Sequence[str
     stepping = command.stepping if family.stepping is not None else None
     settings = RunSettings(training=command.training, agent=command.agent, stepping=stepping).checked()
     _check_evaluations(settings.training)
-    varied = read_ranges(options.vary or default_space(settings), settings)
+    texts = options.vary or (saved.vary if saved else default_space(settings))
+    varied = read_ranges(texts, settings)
     record = Record(
         agent=agent,
         family=spec,

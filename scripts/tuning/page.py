@@ -125,7 +125,7 @@ def _confirmed(one: Confirmation, score: str) -> Iterator[str]:
     yield "\n| best minus preset, 95 % interval over | |\n| --- | --- |"
     for over, point in one.differences.items():
         yield f"| {over} | {_interval(point)} |"
-    yield "\nThe settings were chosen on the same tuning tasks. Report results on held-out tasks, as `metarl compare` does.\n"
+    yield "\nThe settings were chosen on the same tuning tasks. Report results on held-out tasks: `metarl compare`.\n"
 
 
 def _table(result: Result) -> Iterator[str]:
