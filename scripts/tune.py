@@ -234,6 +234,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         spec = full_name(words[1])
         command = _read_command(agent, spec, _family(spec), options)
         command.out.mkdir(parents=True, exist_ok=True)
+    if command.options.resume and not command.saved:
+        print(f"note: no study in {command.out}: starting a new one", file=sys.stderr)
     with border(), sole_writer(command.out):
         return _tune(command)
 

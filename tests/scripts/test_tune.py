@@ -1,125 +1,23 @@
-"""Studies of `metarl tune`, most of them with a training that is replaced by a short script."""
+"""Studies of `metarl tune`, with a training that is replaced by a short script."""
 
 from __future__ import annotations
 
 import json
-import os
 import re
 import shlex
-import signal
 import sqlite3
-import subprocess
-import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-import optuna
 import pytest
 import sqlalchemy
 from optuna.storages._rdb import models
 
-from metarl.scripts.tuning import child as child_module
-from metarl.scripts.tuning import search as search_module
-from metarl.scripts.tuning.child import Child, wait_for_orphans
-
-FAKE = '''
-"""Writes metrics.jsonl as a training does: the score rises to the learning rate times 1000."""
-import fcntl, json, os, signal, sys, threading, time
-from pathlib import Path
-
-pipe, threads, *words = sys.argv[1:]
-def end():
-    while os.read(int(pipe), 1):
-        pass
-    os.killpg(0, 9)
-threading.Thread(target=end, daemon=True).start()
-
-def value(name, default):
-    return words[words.index(name) + 1] if name in words else default
-
-rate, iterations = float(value("--agent.learning-rate", "0.001")), int(value("--iterations", "100"))
-first, count = int(value("--seed", "0")), int(value("--seeds", "0"))
-out, number, stopped = Path(value("--out", "")), os.path.basename(value("--out", "")), []
-signal.signal(signal.SIGTERM, lambda *_: stopped.append(1))
-plan = json.loads(os.environ.get("FAKE_PLAN", "{}")).get(number, {})
-print("training", *words, flush=True)
-for folder, seed in [(out / f"seed-{s}", s) for s in range(first, first + count)] if count else [(out, first)]:
-    folder.mkdir(parents=True, exist_ok=True)
-    lock = open(folder / ".lock", "w")
-    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    path = folder / "metrics.jsonl"
-    done = path.read_text().count("\\n") if path.exists() else 0
-    with open(path, "a") as log:
-        for i in range(done + 1, iterations + 1):
-            time.sleep(plan.get("pause", 0.0))
-            if i == plan.get("die"):
-                print("metarl: error: the arm fell off", file=sys.stderr)
-                sys.exit(1)
-            if i == plan.get("vanish"):
-                os.kill(os.getpid(), 9)
-            score = 1000 * rate * i / iterations + seed
-            key = plan.get("key", "return")
-            row = {"iteration": i, "env_steps": 10 * i, f"evaluation/{key}/0": -9.0, f"evaluation/{key}/1": score}
-            log.write(json.dumps(row) + "\\n")
-            log.flush()
-            if stopped and i < iterations:
-                sys.exit(130)
-'''
-SPACE = ("--vary", "learning_rate=log(1e-4,1e-2)")
-SHORT = ("--iterations", "4", "--eval-every", "1", "--seed", "0", "--agent.units", "8")
-REAL = (
-    "--iterations",
-    "3",
-    "--tasks",
-    "3",
-    "--episodes",
-    "2",
-    "--horizon",
-    "8",
-    "--eval-every",
-    "1",
-    "--eval-tasks",
-    "3",
-)
-SMALL = ("--agent.units", "8", "--agent.encoder", "8", "--checkpoint-every", "1")
+SHORT = ("--iterations", "4", "--eval-every", "1", "--agent.units", "8")
 
 
-@pytest.fixture
-def plan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    """Replaces trainings by a script; the plan says what happens in the folder of a name."""
-    (tmp_path / "fake").mkdir()
-    (tmp_path / "fake" / "fake_training.py").write_text(FAKE)
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "fake"))
-    monkeypatch.setattr(child_module, "MODULE", "fake_training")
-    monkeypatch.setattr(search_module, "READ_SECONDS", 0.01)
-
-    def set_plan(**folders: dict[str, Any]) -> None:
-        plans = {name.replace("_", "-"): what for name, what in folders.items()}
-        monkeypatch.setenv("FAKE_PLAN", json.dumps(plans))
-
-    set_plan()
-    return set_plan
-
-
-def trials(out: Path) -> list[optuna.trial.FrozenTrial]:
-    storage = optuna.storages.RDBStorage(f"sqlite:///{out / 'study.db'}")
-    found = optuna.load_study(study_name="metarl", storage=storage).trials
-    storage.remove_session()
-    storage.engine.dispose()
-    return found
-
-
-def states(out: Path) -> list[str]:
-    return [trial.state.name for trial in trials(out)]
-
-
-def study(*more: str, out: str = "study", number: int = 4) -> tuple[str, ...]:
-    return ("tune", "rl2", "point-robot", "--out", out, "--trials", str(number), *SPACE, *SHORT, *more)
-
-
-def test_a_study_begins_with_the_preset_and_ends_with_the_words_of_the_best(run_metarl, plan, tmp_path: Path) -> None:
+def test_a_study_begins_with_the_preset_and_ends_with_the_words_of_the_best(
+    run_metarl, plan, tmp_path: Path, study, trials
+) -> None:
     code, out, err = run_metarl(*study("--json", "--jobs", "2", "--prune-after", "1"))
     assert code == 0, err
     found = trials(tmp_path / "study")
@@ -148,7 +46,7 @@ def test_a_study_begins_with_the_preset_and_ends_with_the_words_of_the_best(run_
     assert "4 of 4 trials ended" in err
 
 
-def test_trials_share_the_cores_and_the_settings_of_the_command_line(run_metarl, plan, tmp_path: Path) -> None:
+def test_trials_share_the_cores_and_the_settings_of_the_command_line(run_metarl, plan, tmp_path: Path, study) -> None:
     assert run_metarl(*study("--jobs", "2", "--tasks", "7", "--preset", "default", number=2))[0] == 0
     printed = (tmp_path / "study" / "trial-1" / "output.txt").read_text()
     assert "--workers 0" in printed
@@ -157,7 +55,7 @@ def test_trials_share_the_cores_and_the_settings_of_the_command_line(run_metarl,
     assert "--blocks" in printed
 
 
-def test_a_preset_outside_the_range_is_still_the_first_trial(run_metarl, plan, tmp_path: Path) -> None:
+def test_a_preset_outside_the_range_is_still_the_first_trial(run_metarl, plan, tmp_path: Path, study, trials) -> None:
     code, _, err = run_metarl(*study("--vary", "gamma=choice(0.8,0.85)", number=3))
     assert code == 0, err
     first, *others = trials(tmp_path / "study")
@@ -167,7 +65,9 @@ def test_a_preset_outside_the_range_is_still_the_first_trial(run_metarl, plan, t
     assert "| 0.99 |" in (tmp_path / "study" / "tuning.md").read_text()
 
 
-def test_a_trial_that_crashes_fails_with_its_error_and_the_study_goes_on(run_metarl, plan, tmp_path: Path) -> None:
+def test_a_trial_that_crashes_fails_with_its_error_and_the_study_goes_on(
+    run_metarl, plan, tmp_path: Path, study, states
+) -> None:
     plan(trial_1={"die": 2}, trial_2={"vanish": 1}, trial_3={"key": "other"})
     code, out, err = run_metarl(*study("--jobs", "1", number=5))
     assert code == 0, err
@@ -180,7 +80,7 @@ def test_a_trial_that_crashes_fails_with_its_error_and_the_study_goes_on(run_met
     assert "trial 1 failed, score" in err
 
 
-def test_a_study_in_which_the_first_five_fail_ends(run_metarl, plan, tmp_path: Path) -> None:
+def test_a_study_in_which_the_first_five_fail_ends(run_metarl, plan, tmp_path: Path, study, states) -> None:
     plan(**{f"trial_{i}": {"die": 1} for i in range(9)})
     code, out, err = run_metarl(*study("--jobs", "1", number=9))
     assert code == 2
@@ -189,7 +89,7 @@ def test_a_study_in_which_the_first_five_fail_ends(run_metarl, plan, tmp_path: P
     assert "nothing is recommended" in out
 
 
-def test_poor_trials_are_pruned_but_never_the_preset(run_metarl, plan, tmp_path: Path) -> None:
+def test_poor_trials_are_pruned_but_never_the_preset(run_metarl, plan, tmp_path: Path, trials) -> None:
     space = ("--vary", "learning_rate=choice(0.0001,0.0002,0.005,0.006,0.007,0.008,0.009,0.01)")
     plan(**{f"trial_{i}": {"pause": 0.05} for i in range(14)})
     words = ("tune", "rl2", "point-robot", "--out", "study", "--trials", "14", *space)
@@ -207,7 +107,7 @@ def test_poor_trials_are_pruned_but_never_the_preset(run_metarl, plan, tmp_path:
     assert "| pruned |" in (tmp_path / "study" / "tuning.md").read_text()
 
 
-def test_equal_settings_are_not_trained_twice(run_metarl, plan, tmp_path: Path) -> None:
+def test_equal_settings_are_not_trained_twice(run_metarl, plan, tmp_path: Path, trials) -> None:
     words = ("tune", "rl2", "point-robot", "--out", "study", "--trials", "6", *SHORT, "--jobs", "1")
     code, _, err = run_metarl(*words, "--vary", "learning_rate=choice(0.001,0.002)", "--prune-after", "1")
     assert code == 0, err
@@ -219,7 +119,9 @@ def test_equal_settings_are_not_trained_twice(run_metarl, plan, tmp_path: Path) 
     assert all(trial.value == found[trial.user_attrs["same_as"]].value for trial in copies)
 
 
-def test_several_seeds_are_averaged_and_steps_count_from_the_first(run_metarl, plan, tmp_path: Path) -> None:
+def test_several_seeds_are_averaged_and_steps_count_from_the_first(
+    run_metarl, plan, tmp_path: Path, study, trials
+) -> None:
     assert run_metarl(*study("--seeds", "2", "--prune-after", "1", number=2))[0] == 0
     first, _ = trials(tmp_path / "study")
     assert first.value == pytest.approx(0.75 + 0.5)  # the script adds the seed, 0 or 1, to the score
@@ -229,7 +131,7 @@ def test_several_seeds_are_averaged_and_steps_count_from_the_first(run_metarl, p
     assert first.user_attrs["env_steps"] == 80
 
 
-def test_the_budget_ends_a_study_that_can_go_on(run_metarl, plan, tmp_path: Path) -> None:
+def test_the_budget_ends_a_study_that_can_go_on(run_metarl, plan, tmp_path: Path, study, states) -> None:
     plan(trial_0={"pause": 2.0})
     words = study("--jobs", "1", "--prune-after", "1", number=3)
     code, _, err = run_metarl(*words, "--budget", "0.01")
@@ -244,7 +146,7 @@ def test_the_budget_ends_a_study_that_can_go_on(run_metarl, plan, tmp_path: Path
     assert [json.loads(line)["iteration"] for line in logged] == [1, 2, 3, 4]
 
 
-def test_a_resumed_study_draws_other_values_than_before(run_metarl, plan, tmp_path: Path) -> None:
+def test_a_resumed_study_draws_other_values_than_before(run_metarl, plan, tmp_path: Path, study, trials) -> None:
     assert run_metarl(*study("--jobs", "1", "--prune-after", "1", number=3))[0] == 0
     go_on = ("tune", "rl2", "point-robot", "--out", "study", "--resume", "--jobs", "1")
     assert run_metarl(*go_on, "--trials", "5")[0] == 0
@@ -253,7 +155,7 @@ def test_a_resumed_study_draws_other_values_than_before(run_metarl, plan, tmp_pa
 
 
 @pytest.mark.parametrize("finished", [True, False])
-def test_a_finished_study_only_reports_again(run_metarl, plan, tmp_path: Path, finished: bool) -> None:
+def test_a_finished_study_only_reports_again(run_metarl, plan, tmp_path: Path, finished: bool, study, states) -> None:
     assert run_metarl(*study(number=2))[0] == 0
     before = states(tmp_path / "study")
     code, out, err = run_metarl(*study("--resume", number=2 if finished else 1))
@@ -275,7 +177,7 @@ REFUSED = [
 
 
 @pytest.mark.parametrize(("words", "said"), REFUSED)
-def test_bad_input_is_one_line_and_writes_nothing(run_metarl, plan, tmp_path: Path, words, said: str) -> None:
+def test_bad_input_is_one_line_and_writes_nothing(run_metarl, plan, tmp_path: Path, words, said: str, study) -> None:
     code, _, err = run_metarl(*study(), *words)
     assert code == 2
     assert said in err
@@ -294,7 +196,7 @@ def test_families_and_agents_that_cannot_be_tuned_are_refused(run_metarl, monkey
     assert (code, 'pip install "metarl-robots[tune]"' in err) == (2, True)
 
 
-def test_a_folder_is_used_by_one_study_with_the_same_settings(run_metarl, plan, tmp_path: Path) -> None:
+def test_a_folder_is_used_by_one_study_with_the_same_settings(run_metarl, plan, tmp_path: Path, study) -> None:
     assert run_metarl(*study(number=1))[0] == 0
     resume = ("tune", "rl2", "point-robot", "--out", "study", "--resume")
     refusals = {
@@ -343,7 +245,7 @@ def test_only_a_study_of_metarl_is_opened(run_metarl, tmp_path: Path) -> None:
         assert (code, said in err, len(err.strip().splitlines())) == (2, True, 1)
 
 
-def test_optuna_reads_the_file_without_pickle(run_metarl, plan, tmp_path: Path, monkeypatch) -> None:
+def test_optuna_reads_the_file_without_pickle(run_metarl, plan, tmp_path: Path, monkeypatch, study) -> None:
     assert run_metarl(*study(number=1))[0] == 0
     columns = [column for table in models.BaseModel.metadata.tables.values() for column in table.columns]
     assert len(columns) > 20
@@ -358,194 +260,8 @@ def test_optuna_reads_the_file_without_pickle(run_metarl, plan, tmp_path: Path, 
     assert run_metarl("tune", "rl2", "point-robot", "--out", "study", "--resume", "--trials", "2")[0] == 0
 
 
-def test_a_folder_whose_name_looks_like_a_url_is_a_folder(run_metarl, plan, tmp_path: Path) -> None:
+def test_a_folder_whose_name_looks_like_a_url_is_a_folder(run_metarl, plan, tmp_path: Path, study) -> None:
     name = "a?b=1#c%20d{SCHEMA_VERSION}"
     assert run_metarl(*study(out=name, number=1))[0] == 0
     assert run_metarl(*study("--resume", out=name, number=2))[0] == 0
     assert (tmp_path / name / "study.db").is_file()
-
-
-# Processes --------------------------------------------------------------------------------------------------
-
-
-def parent(words: tuple[str, ...], module: str) -> subprocess.Popen[str]:
-    """Runs `metarl WORDS` in a process of its own, whose trainings are a module."""
-    heard = "import signal\nsignal.signal(signal.SIGINT, signal.default_int_handler)"
-    fake = f"import metarl.scripts.tuning.child as c\nc.MODULE = {module!r}"
-    program = f"{heard}\n{fake}\nfrom metarl.scripts.cli import main\nraise SystemExit(main({list(words)!r}))"
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen([sys.executable, "-c", program], stderr=subprocess.PIPE, text=True, env=environment)
-
-
-def wait_for_lines(process: subprocess.Popen[str], path: Path, lines: int) -> None:
-    """Waits until a log has some lines (or the process is over)."""
-    until = time.monotonic() + 120.0
-    while process.poll() is None and time.monotonic() < until:
-        if path.exists() and path.read_bytes().count(b"\n") >= lines:
-            return
-        time.sleep(0.01)
-    raise AssertionError(f"{path} has no {lines} lines; {process.communicate()}")
-
-
-def check_killed_and_resumed(out: Path, run: Callable[[], subprocess.Popen[str]], logs: tuple[str, ...]) -> None:
-    """Kills a study while it trains: its trainings end, and the study goes on."""
-    process = run()
-    for log in logs:
-        wait_for_lines(process, out / log, 2)
-    process.kill()
-    process.communicate()
-    wait_for_orphans([(out / log).parent for log in logs], seconds=10.0)
-    lengths = [(out / log).stat().st_size for log in logs]
-    time.sleep(0.5)
-    assert [(out / log).stat().st_size for log in logs] == lengths, "a training outlived its owner"
-
-
-def test_a_study_whose_process_is_killed_goes_on(run_metarl, plan, tmp_path: Path) -> None:
-    plan(trial_0={"pause": 0.2}, trial_1={"pause": 0.2})
-    words, out = study("--jobs", "2", "--prune-after", "1", number=4), tmp_path / "study"
-    check_killed_and_resumed(
-        out, lambda: parent(words, "fake_training"), ("trial-0/metrics.jsonl", "trial-1/metrics.jsonl")
-    )
-    assert states(out) == ["RUNNING", "RUNNING"]
-    before = trials(out)
-    code, _, err = run_metarl("tune", "rl2", "point-robot", "--out", "study", "--resume", "--trials", "4")
-    assert code == 0, err
-    after = trials(out)
-    assert states(out) == ["COMPLETE"] * 4, "killed trials went on and were not counted twice"
-    assert [one.params for one in after[:2]] == [one.params for one in before]
-    for number in (0, 1):
-        logged = (out / f"trial-{number}" / "metrics.jsonl").read_text().splitlines()
-        assert [json.loads(line)["iteration"] for line in logged] == [1, 2, 3, 4]
-
-
-def test_a_training_that_outlives_its_owner_is_not_joined_by_another(
-    run_metarl, plan, tmp_path: Path, monkeypatch
-) -> None:
-    plan(trial_0={"pause": 5.0})
-    assert run_metarl(*study("--budget", "0.005", number=1))[0] == 0
-    monkeypatch.setattr("metarl.scripts.tuning.search.wait_for_orphans", lambda f: wait_for_orphans(f, seconds=0.2))
-    held = Child(["train", "--out", str(tmp_path / "study" / "trial-0")], tmp_path / "held", one_thread=False)
-    try:
-        until = time.monotonic() + 20.0
-        while "training" not in (tmp_path / "held" / "output.txt").read_text() and time.monotonic() < until:
-            time.sleep(0.02)
-        time.sleep(0.1)
-        code, _, err = run_metarl("tune", "rl2", "point-robot", "--out", "study", "--resume", "--trials", "1")
-    finally:
-        held.kill()
-    assert code == 2
-    assert "trial-0, in which another process is training" in err
-
-
-def test_ctrl_c_saves_the_study_and_says_how_to_go_on(run_metarl, plan, tmp_path: Path) -> None:
-    plan(trial_0={"pause": 0.1}, trial_1={"pause": 0.1})
-    words = study("--jobs", "2", "--iterations", "40", "--confirm", "2", number=3)
-    process = parent(words, "fake_training")
-    wait_for_lines(process, tmp_path / "study" / "trial-0" / "metrics.jsonl", 2)
-    process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert "go on with: metarl tune rl2 point-robot --out study --resume --trials 3 --jobs 2 --confirm 2" in err
-    assert set(states(tmp_path / "study")) <= {"RUNNING", "WAITING"}
-    page = (tmp_path / "study" / "tuning.md").read_text()
-    assert "| unfinished |" in page
-    assert "No trial is complete" in page
-    wait_for_orphans([tmp_path / "study" / "trial-0"], seconds=1.0)
-
-
-def test_a_second_ctrl_c_leaves_at_once(plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    plan(trial_0={"pause": 30.0})
-    process = parent(study("--jobs", "1", number=1), "fake_training")
-    log = tmp_path / "study" / "trial-0" / "output.txt"
-    until = time.monotonic() + 60.0
-    while not (log.exists() and "training" in log.read_text()) and time.monotonic() < until:
-        time.sleep(0.02)
-    process.send_signal(signal.SIGINT)
-    time.sleep(0.5)
-    process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=20)
-    assert process.returncode == 130
-    assert "stopped at once; go on with: metarl tune" in err
-    wait_for_orphans([tmp_path / "study" / "trial-0"], seconds=5.0)
-
-
-# Real trainings ---------------------------------------------------------------------------------------------
-
-
-def test_a_whole_study_of_trainings(run_metarl, tmp_path: Path) -> None:
-    code, out, err = run_metarl(
-        *("tune", "rl2", "point-robot", "--out", "study", "--trials", "3", "--jobs", "2", "--json"),
-        *(*SPACE, *REAL, *SMALL, "--prune-after", "1"),
-    )
-    assert code == 0, err
-    assert states(tmp_path / "study") == ["COMPLETE"] * 3
-    value = json.loads(out.splitlines()[-1])
-    again = ("--out", tmp_path / "again", "--track", "none")
-    code, _, err = run_metarl(*value["words"], *again)
-    assert code == 0, err
-    mine = (tmp_path / "study" / f"trial-{value['best']['trial']}" / "metrics.jsonl").read_text().splitlines()
-    theirs = (tmp_path / "again" / "metrics.jsonl").read_text().splitlines()
-    for one, two in zip(map(json.loads, mine), map(json.loads, theirs), strict=True):
-        assert {k: v for k, v in one.items() if "time" not in k} == {k: v for k, v in two.items() if "time" not in k}
-
-
-@pytest.mark.slow
-def test_the_best_and_the_preset_are_confirmed_by_fresh_seeds(run_metarl, tmp_path: Path) -> None:
-    words = ("tune", "rl2", "point-robot", "--out", "study", "--trials", "3", "--jobs", "2")
-    space = ("--vary", "learning_rate=choice(0.02,0.03)", "--seed", "5")
-    code, out, err = run_metarl(*words, *space, *REAL, *SMALL, "--prune-after", "1", "--confirm", "2", "--json")
-    assert code == 0, err
-    value, page = json.loads(out.splitlines()[-1]), (tmp_path / "study" / "tuning.md").read_text()
-    if value["best"]["trial"] == 0:
-        assert "No trial beat the preset" in page
-        return
-    folder = tmp_path / "study" / "confirm"
-    assert sorted(path.name for path in (folder / "preset").iterdir()) == ["seed-6", "seed-7"]
-    found = json.loads(next(folder.glob("*/comparison.json")).read_text())
-    assert (found["split"], found["tasks"]) == ("tune", 3)
-    assert found["differences"][0]["difference"] == value["confirmed"]
-    assert "best minus preset, 95 % interval over" in page
-    assert ("confirmed" in page) or ("keep the preset" in page)
-    began = time.monotonic()
-    code, _, err = run_metarl(
-        "tune", "rl2", "point-robot", "--out", "study", "--resume", "--trials", "3", "--confirm", "2"
-    )
-    assert code == 0, err
-    assert (folder / "output.txt").read_text().count("picture:") == 1, "it is not compared again"
-    assert time.monotonic() - began < 60.0
-
-
-@pytest.mark.slow
-def test_a_killed_study_of_trainings_ends_like_one_that_never_was(run_metarl, tmp_path: Path) -> None:
-    more = (*SPACE, *REAL, *SMALL, "--prune-after", "1", "--jobs", "2", "--iterations", "12")
-    whole, killed = (
-        ("tune", "rl2", "point-robot", "--out", out, "--trials", "2", *more) for out in ("whole", "killed")
-    )
-    assert run_metarl(*whole)[0] == 0
-    logs = ("trial-0/metrics.jsonl", "trial-1/metrics.jsonl")
-    check_killed_and_resumed(tmp_path / "killed", lambda: parent(killed, child_module.MODULE), logs)
-    code, _, err = run_metarl("tune", "rl2", "point-robot", "--out", "killed", "--resume", "--trials", "2")
-    assert code == 0, err
-    assert [one.value for one in trials(tmp_path / "killed")] == [one.value for one in trials(tmp_path / "whole")]
-
-
-@pytest.mark.slow
-def test_an_environment_that_raises_fails_its_trials(run_metarl, tmp_path: Path) -> None:
-    (tmp_path / "falling.py").write_text(
-        "import dataclasses\n"
-        "from metarl.envs.point_robot import PointRobot, point_robot\n"
-        "class Falls(PointRobot):\n"
-        "    def _step_rows(self, rows, actions):\n"
-        "        if self.num_envs >= 8:\n"
-        "            raise RuntimeError('the arm fell off')\n"
-        "        return super()._step_rows(rows, actions)\n"
-        "def family():\n"
-        "    return dataclasses.replace(point_robot(), name='falling', make_envs=Falls)\n"
-    )
-    words = ("tune", "rl2", "falling:family", "--out", "study", "--trials", "3", "--jobs", "1", "--blocks", "1")
-    space = ("--vary", "tasks=choice(4,5)", "--tasks", "3")
-    code, _, err = run_metarl(*words, *space, *REAL, *SMALL, "--prune-after", "1")
-    assert code == 0, err
-    assert states(tmp_path / "study") == ["COMPLETE", "FAIL", "FAIL"]
-    assert all("the arm fell off" in trial.user_attrs["error"] for trial in trials(tmp_path / "study")[1:])
