@@ -22,23 +22,21 @@ class Progress:
         stop: Receives a request to stop if the reader of the output is gone.
         trials: Number of trials of the study.
         iterations: Iterations of a whole trial.
-        ended: The trials that had ended before.
+        before: The trials of earlier starts.
     """
 
-    def __init__(self, stop: StopRequest, trials: int, iterations: int, ended: Sequence[Tried]) -> None:
+    def __init__(self, stop: StopRequest, trials: int, iterations: int, before: Sequence[Tried]) -> None:
         self._stop, self._trials, self._iterations = stop, trials, iterations
+        ended = [one for one in before if one.state != "unfinished"]
+        begun = (one.curve[-1][0] / iterations for one in before if one.state == "unfinished" and one.curve)
         self._done, self._best = len(ended), self._best_of(ended)
-        self._before, self._began, self._next = float(len(ended)), time.monotonic(), 0.0
+        self._before, self._began, self._next = len(ended) + sum(begun), time.monotonic(), 0.0
         self._terminal = sys.stderr.isatty()
 
     @staticmethod
     def _best_of(ended: Sequence[Tried]) -> Tried | None:
         complete = [one for one in ended if one.state == "complete" and one.score is not None]
         return max(complete, key=lambda one: (one.score or 0.0, -one.number), default=None)
-
-    def begin(self, unfinished: Sequence[float]) -> None:
-        """Counts the parts of trials that an earlier start has made."""
-        self._before = self._done + sum(unfinished)
 
     def ended(self, one: Tried) -> None:
         """Prints the line of a trial that ended."""

@@ -85,7 +85,7 @@ def _run(
     stop: StopRequest,
 ) -> Outcome:
     record, machine = study.record, Machine(jobs, base)
-    progress = Progress(stop, trials, record.iterations, [one for one in study.tried() if one.state != "unfinished"])
+    progress = Progress(stop, trials, record.iterations, study.tried())
     progress.line(f"{record.agent} on {record.family}: {trials} trials, {jobs} at once, in {out}")
     progress.line(f"varied: {'  '.join(record.vary)}")
     search = Search(

@@ -6,14 +6,18 @@ import dataclasses
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from metarl.presets import default_settings
 from metarl.run_setup import RunSettings
+from metarl.scripts.ending import StopRequest
+from metarl.scripts.tuning import progress as progress_module
 from metarl.scripts.tuning.confirm import Confirmation, Plan
 from metarl.scripts.tuning.page import PAGE, PICTURE, write_report
+from metarl.scripts.tuning.progress import Progress
 from metarl.scripts.tuning.ranges import read_ranges
 from metarl.scripts.tuning.record import Record, record_of_json
 from metarl.scripts.tuning.result import Result
@@ -173,6 +177,22 @@ def test_a_confirmation_has_seeds_that_no_trial_had(tmp_path: Path) -> None:
         ("trial-4", 4),
         ("preset", 4),
     ]
+
+
+def test_the_time_left_follows_from_the_part_that_this_start_has_made(monkeypatch, capsys) -> None:
+    now = [100.0]
+    monkeypatch.setattr(progress_module, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    earlier = [tried(0, score=-3.0), tried(1, "unfinished", -4.0)]  # trial 1 made half of its 40 iterations
+    shown = Progress(StopRequest(), 4, 40, earlier)
+    running: Any = [SimpleNamespace(trial=SimpleNamespace(number=1), reading=TrialReading((Reading(20, 9),), 40))]
+    shown.tick(running)
+    assert capsys.readouterr().err == "1 of 4 trials ended; running 1: 50%\n"
+    now[0] += 60.0
+    running[0].reading = TrialReading((Reading(40, 9),), 40)
+    shown.tick(running)
+    assert capsys.readouterr().err == "1 of 4 trials ended; running 1: 100%; time left about 4:00\n"
+    shown.ended(tried(1, score=-2.0))
+    assert capsys.readouterr().err == "trial 1 complete, score -2; best: trial 1, -2; 2 of 4 trials ended\n"
 
 
 def test_a_record_is_read_as_it_was_written(tmp_path: Path) -> None:
