@@ -268,7 +268,7 @@ def _tune(command: Command) -> int:
     result = outcome.result
     print("\n".join(summary(result)))
     if result.best is not None:
-        print(f"train with these settings: {words_to_type(result, result.best)}")
+        print(f"settings of trial {result.best.number}: {words_to_type(result, result.best)}")
     print(f"report: {out / PAGE}" + (f", {out / PICTURE}" if (out / PICTURE).exists() else ""))
     if outcome.unfinished:
         why = "" if stop.requested else "the budget is over; "

@@ -37,7 +37,7 @@ def _page(result: Result, drawn: bool, go_on: str) -> Iterator[str]:
     yield from summary(result)
     yield ""
     if result.best is not None:
-        yield f"```sh\n{command(result, result.best)}\n```\n"
+        yield f"Settings of trial {result.best.number}:\n\n```sh\n{command(result, result.best)}\n```\n"
     if go_on:
         yield f"The study is not finished. To go on:\n\n```sh\n{go_on}\n```\n"
     if drawn:
