@@ -23,11 +23,10 @@ import mujoco
 import numpy as np
 from gymnasium import spaces
 
+from metarl.envs.elements import ON_JOINTS, SCALAR_JOINTS
 from metarl.logs import warn_once
 from metarl.types import Floats
 
-JOINTS = (int(mujoco.mjtTrn.mjTRN_JOINT), int(mujoco.mjtTrn.mjTRN_JOINTINPARENT))
-SCALAR_JOINTS = (int(mujoco.mjtJoint.mjJNT_SLIDE), int(mujoco.mjtJoint.mjJNT_HINGE))
 LAGGING = (mujoco.mjtDyn.mjDYN_NONE, mujoco.mjtDyn.mjDYN_FILTER, mujoco.mjtDyn.mjDYN_FILTEREXACT)
 """Activation dynamics that follow the control, unlike an integrator's."""
 UNBOUNDED = (-np.inf, np.inf)
@@ -100,7 +99,7 @@ def _bias(model: Any, i: int) -> Floats | None:
 def _scalar_joint(model: Any, i: int) -> int | None:
     """Index of the slide or hinge joint that an actuator drives; None if it drives something else."""
     joint = int(model.actuator_trnid[i, 0])
-    scalar = model.actuator_trntype[i] in JOINTS and model.jnt_type[joint] in SCALAR_JOINTS
+    scalar = model.actuator_trntype[i] in ON_JOINTS and model.jnt_type[joint] in SCALAR_JOINTS
     return joint if scalar else None
 
 
@@ -141,6 +140,6 @@ def _name(model: Any, i: int) -> str:
     """An actuator's name, else its joint's name, else its index."""
     if model.actuator(i).name:
         return str(model.actuator(i).name)
-    if model.actuator_trntype[i] in JOINTS:
+    if model.actuator_trntype[i] in ON_JOINTS:
         return str(model.joint(int(model.actuator_trnid[i, 0])).name) or f"actuator {i}"
     return f"actuator {i}"

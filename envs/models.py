@@ -8,9 +8,9 @@ from typing import Any
 
 import mujoco
 
+from metarl.envs.elements import SCALAR_JOINTS
 from metarl.types import Floats
 
-SCALAR_JOINTS = (int(mujoco.mjtJoint.mjJNT_SLIDE), int(mujoco.mjtJoint.mjJNT_HINGE))
 TOLERANCE = 1e-6
 """Distance outside of its range at which a joint's initial position is still accepted, rad or m."""
 QUATERNION = ("quaternion w", "quaternion x", "quaternion y", "quaternion z")

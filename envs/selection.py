@@ -8,10 +8,11 @@ from typing import Any
 import mujoco
 import numpy as np
 
+from metarl.envs.elements import ON_JOINTS, may_collide
+
 CLOSE = 0.01
 """Distance to the ground up to which a geom counts as on it, m: poses of keyframes are seldom exact."""
 BODY, KEYFRAME = "body:", "keyframe:"
-JOINTS = (mujoco.mjtTrn.mjTRN_JOINT, mujoco.mjtTrn.mjTRN_JOINTINPARENT)
 
 
 def selected(model: Any, kind: str, text: str) -> list[int]:
@@ -51,7 +52,7 @@ def _of_body(model: Any, kind: str, body: int) -> list[int]:
     if kind == "body":
         return [body]
     if kind == "actuator":
-        drives = np.isin(model.actuator_trntype, JOINTS)
+        drives = np.isin(model.actuator_trntype, ON_JOINTS)
         joints = np.where(drives, model.actuator_trnid[:, 0], 0)
         return [int(i) for i in np.flatnonzero(drives & (model.jnt_bodyid[joints] == body))] if model.njnt else []
     owner = {"geom": "geom_bodyid", "joint": "jnt_bodyid", "dof": "dof_bodyid"}.get(kind)
@@ -66,11 +67,9 @@ def _on_ground(model: Any, key: int) -> Iterator[int]:
     fixed = model.body_weldid[model.geom_bodyid] == 0
     pairs = set(zip(model.pair_geom1.tolist(), model.pair_geom2.tolist(), strict=True))
     for geom in np.flatnonzero(~fixed).tolist():
+        collide = may_collide(model, geom)
         for ground in np.flatnonzero(fixed).tolist():
-            collide = (model.geom_contype[geom] & model.geom_conaffinity[ground]) | (
-                model.geom_conaffinity[geom] & model.geom_contype[ground]
-            )
             paired = (geom, ground) in pairs or (ground, geom) in pairs
-            if (collide or paired) and mujoco.mj_geomDistance(model, data, geom, ground, CLOSE, None) < CLOSE:
+            if (collide[ground] or paired) and mujoco.mj_geomDistance(model, data, geom, ground, CLOSE, None) < CLOSE:
                 yield geom
                 break

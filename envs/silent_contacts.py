@@ -14,6 +14,7 @@ from typing import Any, Literal
 import mujoco
 import numpy as np
 
+from metarl.envs.elements import may_collide
 from metarl.envs.friction import LEAST_DIMENSIONS
 from metarl.envs.silent_fields import listed
 from metarl.gymnasium_envs.check.ends import Reason
@@ -92,13 +93,10 @@ def _possible(model: Any, geoms: np.ndarray) -> Iterator[tuple[int, int]]:
     weld = model.body_weldid[model.geom_bodyid]
     parent = model.body_weldid[model.body_parentid[weld]]
     for geom in geoms.tolist():
-        types = (model.geom_contype & model.geom_conaffinity[geom]) | (
-            model.geom_conaffinity & model.geom_contype[geom]
-        )
         family = ((parent == weld[geom]) | (weld == parent[geom])) & (weld > 0) & (weld[geom] > 0)
         if model.opt.disableflags & mujoco.mjtDisableBit.mjDSBL_FILTERPARENT:
             family[:] = False
-        for other in np.flatnonzero((types != 0) & (weld != weld[geom]) & ~family).tolist():
+        for other in np.flatnonzero(may_collide(model, geom) & (weld != weld[geom]) & ~family).tolist():
             yield _key(geom, other)
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import mujoco
 import numpy as np
 
+from metarl.envs.elements import position_servos
 from metarl.envs.inertia import turns
 from metarl.envs.model_fields import element_names
 from metarl.gymnasium_envs.check.ends import Reason
@@ -146,7 +147,7 @@ def silent_medium(one: Any, two: Any, fields: Mapping[str, np.ndarray]) -> Itera
 
 def silent_drives(one: Any, two: Any, fields: Mapping[str, np.ndarray], ctrl: Floats) -> Iterator[Reason]:
     """Gears of position servos, which move the commanded pose, and limits of forces that are not limited."""
-    servo = (one.actuator_biastype == mujoco.mjtBias.mjBIAS_AFFINE) & (one.actuator_biasprm[:, 1] < 0.0)
+    servo = position_servos(one)
     for name, what in (("actuator_gear", "gear"), ("actuator_gainprm", "gain without its bias")):
         rows = fields.get(name, np.zeros(0, dtype=np.int64))
         if name == "actuator_gainprm" and "actuator_biasprm" in fields:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, replace
+from typing import Any, Literal, TypeVar, get_args
 
 import numpy as np
 from scipy import stats
 
+from metarl.curves import with_known_successes
 from metarl.intervals import (
     FEWEST_TO_RESAMPLE,
     UNTOLD,
@@ -25,6 +26,9 @@ from metarl.types import Floats
 Statistic = Literal["mean", "iqm"]
 Over = Literal["tasks", "seeds", "both"]
 """Source of the error that an interval covers: other tasks, other trainings (seeds), or both."""
+OVERS: tuple[Over, ...] = get_args(Over)
+WithResults = TypeVar("WithResults", bound=Any)
+"""A dataclass with `results: tuple[EvalResult, ...]`, such as `Contender`."""
 RESAMPLES = 1_999
 TRIMMED = 0.25
 """Fraction that the interquartile mean discards at each end."""
@@ -146,6 +150,12 @@ def share_interval(
     if gap**2 <= float(_spread_of_sum([-parts[1], parts[2]], over).half_width[0]) ** 2:
         return Interval(share, UNTOLD, UNTOLD)
     return ratio_interval(share, excess)
+
+
+def alike_in_success(agents: Sequence[WithResults]) -> list[WithResults]:
+    """The same agents. If any of their results reports success, unknown successes of the others count as failures."""
+    known = iter(with_known_successes([result for one in agents for result in one.results]))
+    return [replace(one, results=tuple(next(known) for _ in one.results)) for one in agents]
 
 
 def paired_difference(one: Floats, other: Floats, over: Over, statistic: Statistic) -> Interval:

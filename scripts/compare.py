@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,9 +13,18 @@ from typing import Any, Literal
 import numpy as np
 import tyro
 
-from metarl.comparison import Contender, Over, Statistic, aggregate, intervals, paired_difference, share_interval
+from metarl.comparison import (
+    OVERS,
+    Contender,
+    Over,
+    Statistic,
+    aggregate,
+    alike_in_success,
+    intervals,
+    paired_difference,
+    share_interval,
+)
 from metarl.config import Rows, Seed, check
-from metarl.curves import with_known_successes
 from metarl.evaluation import BLOCK_TASKS, evaluate
 from metarl.files import write_bytes, write_json
 from metarl.intervals import FEWEST_TO_RESAMPLE, Interval, rate_intervals
@@ -33,7 +41,6 @@ from metarl.runs import RunConfig, versions
 from metarl.scripts.common import border, end_with_json, option_value, parse
 from metarl.scripts.compare_tables import (
     FIRST_NOTE,
-    OVER,
     differences_table,
     interval_text,
     returns_table,
@@ -122,12 +129,6 @@ def _contender(group: Group[RunConfig], family: Family, command: CompareCommand,
     return Contender(group.label, tuple(results), tuple(seeds), group.iteration, tuple(env_steps))
 
 
-def _alike_in_success(contenders: Sequence[Contender]) -> list[Contender]:
-    """The same contenders. If any of them reports success, unknown successes of the others count as failures."""
-    known = iter(with_known_successes([result for one in contenders for result in one.results]))
-    return [dataclasses.replace(one, results=tuple(next(known) for _ in one.results)) for one in contenders]
-
-
 def _row(one: Contender, ends: Mapping[str, Contender], command: CompareCommand) -> dict[str, Any]:
     """The reported numbers of one contender, as a JSON value.
 
@@ -141,7 +142,7 @@ def _row(one: Contender, ends: Mapping[str, Contender], command: CompareCommand)
     share = None
     if set(ends) == set(REFERENCES) and one.label not in ends:
         after, low, high = (c.scores[..., -1] for c in (one, ends["multitask"], ends["oracle"]))
-        share = {o: interval_json(share_interval(after, low, high, o, statistic)) for o in OVER}
+        share = {o: interval_json(share_interval(after, low, high, o, statistic)) for o in OVERS}
     rates = {
         name: interval_json(_success_interval(arrays, over)) if (arrays := _success(one, name)) is not None else None
         for name in ("success", "last_step_success")
@@ -156,7 +157,7 @@ def _row(one: Contender, ends: Mapping[str, Contender], command: CompareCommand)
         "first_point": first_label(result.adapts_within_episodes),
         "curve": [interval_json(point) for point in intervals(scores, over, statistic)],
         "difference": interval_json(intervals(differences, over, statistic)[-1]) if scores.shape[-1] > 1 else None,
-        "end": {o: interval_json(intervals(scores, o, statistic)[-1]) for o in OVER},
+        "end": {o: interval_json(intervals(scores, o, statistic)[-1]) for o in OVERS},
         "end_of_each_seed": [float(aggregate(score[None], statistic)[-1]) for score in scores],
         "share_of_gap": share,
         "success_last": rates["last_step_success"],
@@ -173,7 +174,7 @@ def _differences(contenders: Sequence[Contender], statistic: Statistic) -> list[
             "minus": other.label,
             "difference": {
                 over: interval_json(paired_difference(one.scores[..., -1], other.scores[..., -1], over, statistic))
-                for over in OVER
+                for over in OVERS
             },
         }
         for one, other in combinations(contenders, 2)
@@ -238,7 +239,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         player = make_player(command.choice(), family, command.family or runs[0][1].family, blocks)
         with contextlib.closing(player):
             groups = [_contender(group, family, command, player) for group in grouped("compare", runs)]
-        contenders = _alike_in_success(groups)
+        contenders = alike_in_success(groups)
     ends = {one.label: one for one in contenders if one.label in REFERENCES}
     rows = [_row(one, ends, command) for one in contenders]
     result = contenders[0].results[0]

@@ -7,12 +7,10 @@ from typing import Any
 
 from rich.table import Table
 
-from metarl.comparison import Over, Statistic
+from metarl.comparison import OVERS, Over, Statistic
 from metarl.intervals import FEWEST_TO_RESAMPLE
 from metarl.report import REFERENCES, millions
 
-OVER: tuple[Over, ...] = ("tasks", "seeds", "both")
-"""Sources of error with a column in the table of seeds."""
 FIRST_NOTE = "* first: before adaptation; for agents with a memory, the first episode, during which they already adapt"
 
 
@@ -85,11 +83,11 @@ def _steps(env_steps: Sequence[int]) -> str:
 def seeds_table(rows: Sequence[dict[str, Any]], statistic: Statistic) -> Table:
     """Intervals over each source of error, and the result of each seed, for contenders with several seeds."""
     title = f"last point, {statistic}, 95 % intervals by source of error"
-    table = Table("agent", "", *(f"over {o}" for o in OVER), "single seeds", title=title, title_justify="left")
+    table = Table("agent", "", *(f"over {o}" for o in OVERS), "single seeds", title=title, title_justify="left")
     for row in (row for row in rows if row["seeds"] > 1):
         seeds = ", ".join(f"{value:.1f}" for value in row["end_of_each_seed"][:FEWEST_TO_RESAMPLE])
         more = "" if row["seeds"] <= FEWEST_TO_RESAMPLE else ", ..."
-        table.add_row(row["agent"], "return", *(interval_text(row["end"][o]) for o in OVER), seeds + more)
+        table.add_row(row["agent"], "return", *(interval_text(row["end"][o]) for o in OVERS), seeds + more)
         if row["share_of_gap"]:
-            table.add_row("", "share of gap", *(interval_text(row["share_of_gap"][o], 2) for o in OVER), "")
+            table.add_row("", "share of gap", *(interval_text(row["share_of_gap"][o], 2) for o in OVERS), "")
     return table

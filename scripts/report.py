@@ -12,6 +12,7 @@ from typing import Any, Literal, cast
 import tyro
 
 import metarl
+from metarl.comparison import alike_in_success
 from metarl.config import RowsOrNone, RowsOrOwn, check
 from metarl.few_shot.run import FewShotRun, is_few_shot
 from metarl.files import write_bytes
@@ -28,7 +29,7 @@ from metarl.scripts.groups import Group, check_alike, grouped, run_folders
 from metarl.scripts.off_screen import use_off_screen_rendering
 from metarl.scripts.report_page import episodes, shots
 from metarl.scripts.report_page.blocks import Film, Page
-from metarl.scripts.report_page.entries import Entry, RunFiles, alike_in_success, digits_for, run_files
+from metarl.scripts.report_page.entries import Entry, RunFiles, digits_for, run_files
 from metarl.scripts.report_page.evaluations import Wanted, evaluation_of, result_of, untrained_of
 from metarl.scripts.report_page.films import films_of
 from metarl.scripts.report_page.page import html

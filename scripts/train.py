@@ -188,7 +188,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if run.stepping and (choice.ray or choice.count):  # an environment may end its process
             seen = effect_warnings_apart(run.family, run.stepping, run.spaces.horizon)
         else:
-            seen = effect_warnings(dataclasses.replace(family, horizon=run.spaces.horizon))
+            from metarl.envs.silence import silence  # it imports MuJoCo
+
+            seen = effect_warnings(dataclasses.replace(family, horizon=run.spaces.horizon), reasons=silence)
         _warn(f"{line}; see metarl check {shlex.quote(run.family)}" for line in seen)
     return train_all(door, runs, family)
 

@@ -192,6 +192,33 @@ def trained_run(run_metarl: Callable[..., Any], trained_once: Path, tmp_path: Pa
 
 
 @pytest.fixture
+def read_within_a_trial(tmp_path: Path) -> Callable[..., Any]:
+    """Compares a reader of exported policies with its agent, whose file is from the middle of a trial."""
+
+    def compare(agent: Any, reader: Callable[[Path], Any], rng: np.random.Generator) -> Any:
+        """Plays three episodes in a world of noise by modes; the reader acts from the second on, and is returned."""
+        state, policy, path = agent.begin([Task("a task")], 1), None, tmp_path / "adapted.safetensors"
+        for _ in range(3):
+            seen = rng.standard_normal(3).astype(np.float32)
+            builder = TrajectoryBuilder(1, 1, agent.spaces, seen, agent.recorded)
+            while builder.unfinished:
+                action, state = agent.act(state, builder.step, rng, mode=True)
+                if policy is not None:
+                    assert policy.act(seen) == pytest.approx(action.single(), rel=1e-4, abs=1e-5)
+                reward, seen = float(rng.standard_normal()), rng.standard_normal(3).astype(np.float32)
+                builder.add(action, seen, reward, False, False)
+                if policy is not None:
+                    policy.observe(action.single(), reward, not builder.unfinished)
+            state = agent.adapt(state, builder.build())
+            if policy is None:
+                agent.save_policy(state, path)
+                policy = reader(path)
+        return policy
+
+    return compare
+
+
+@pytest.fixture
 def spaces() -> Spaces:
     return Spaces(observation_size=3, action_low=(-1.0, -2.0), action_high=(1.0, 4.0), horizon=5)
 

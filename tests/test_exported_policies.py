@@ -154,32 +154,13 @@ READERS: list[tuple[str, dict[str, Any]]] = [
 
 
 @pytest.mark.parametrize(("reader", "option"), READERS)
-def test_numpy_alone_reproduces_a_trial_of_rl2(
-    reader: str, option: dict[str, Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.chdir(tmp_path)
+def test_numpy_alone_reproduces_a_trial_of_rl2(reader: str, option: dict[str, Any], read_within_a_trial: Any) -> None:
     agent, rng = built("rl2", **option), np.random.default_rng(0)
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for parameter in agent.network.parameters():  # a hypernetwork generates nothing at the start
             parameter.add_(0.3 * torch.randn(parameter.shape, generator=generator))
-    state = agent.begin([Task("a task")], 1)
     lines: dict[str, Any] = {}
     exec(RL2 + MEMORIES, lines)
-    policy = None
-    for _ in range(3):
-        seen = rng.standard_normal(3).astype(np.float32)
-        builder = metarl.TrajectoryBuilder(1, 1, agent.spaces, seen, agent.recorded)
-        while builder.unfinished:
-            action, state = agent.act(state, builder.step, rng, mode=True)
-            if policy is not None:  # a file from the middle of the trial
-                assert policy.act(seen) == pytest.approx(action.single(), rel=1e-4, abs=1e-5)
-            reward, seen = float(rng.standard_normal()), rng.standard_normal(3).astype(np.float32)
-            builder.add(action, seen, reward, False, False)
-            if policy is not None:
-                policy.observe(action.single(), reward, not builder.unfinished)
-        state = agent.adapt(state, builder.build())
-        if policy is None:
-            agent.save_policy(state, "adapted.safetensors")
-            policy = lines[reader]("adapted.safetensors")
+    policy = read_within_a_trial(agent, lines[reader], rng)
     assert np.abs(policy.memory).max() > 0.01

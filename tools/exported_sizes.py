@@ -12,12 +12,13 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Sequence
-from typing import Any, get_args
+from typing import Any, get_args, get_type_hints
 
 import numpy as np
 import onnxruntime
 
 import metarl
+from metarl.agents.rma import RmaConfig
 from metarl.exporting.adapted import step_for_task
 from metarl.exporting.graph import onnx_graph
 from metarl.learning.networks.cells.settings import CellName
@@ -25,7 +26,9 @@ from metarl.learning.networks.exported.step import PolicyStep
 from metarl.registry import AGENTS, agent_class, make_family, names
 from metarl.seeding import Streams
 
-WITH_CELLS = ("rl2", "varibad", "recurrent-sac")
+CELL_SETTINGS = {"rl2": "cell", "varibad": "cell", "recurrent-sac": "cell", "rma": "history_encoder"}
+"""The setting that chooses the cell, of agents that have several."""
+OF_RMA = get_args(get_type_hints(RmaConfig)["history_encoder"])
 HORIZON, EPISODES = 200, 20
 SECONDS = 1.0
 """Time that the steps of a graph are repeated for."""
@@ -35,7 +38,7 @@ def exported(agent: str, cell: str | None) -> tuple[PolicyStep, bytes]:
     """The step and the graph of an untrained agent."""
     plans = getattr(agent_class(agent), "needs_reward", False)
     family = make_family("half-cheetah-crippled" if plans else "half-cheetah-vel")
-    settings: dict[str, Any] = {"cell": cell} if cell else {}
+    settings: dict[str, Any] = {CELL_SETTINGS[agent]: cell} if cell else {}
     made: Any = metarl.make_agent(agent, family.spaces(HORIZON), **settings)
     if plans:
         made.iteration = made.config.warmup_iterations
@@ -72,12 +75,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Prints the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--agents", nargs="+", default=names(AGENTS), choices=names(AGENTS))
-    parser.add_argument("--cells", nargs="+", default=list(get_args(CellName)), choices=get_args(CellName))
+    cells = list(dict.fromkeys([*OF_RMA, *get_args(CellName)]))
+    parser.add_argument("--cells", nargs="+", default=cells, choices=cells)
     words = parser.parse_args(arguments)
     print("| agent | cell | graph, KiB | memory, numbers | in the memory, after the steps | step, us |")
     print("|---|---|---|---|---|---|")
     for agent in words.agents:
-        for cell in words.cells if agent in WITH_CELLS else [None]:
+        there = OF_RMA if agent == "rma" else get_args(CellName)
+        for cell in [one for one in words.cells if one in there] if agent in CELL_SETTINGS else [None]:
             print(row(agent, cell), flush=True)
     return 0
 

@@ -18,7 +18,7 @@ import mujoco
 import numpy as np
 
 from metarl.envs.controls import control_space
-from metarl.envs.robots.pose import ON_JOINTS, servo_mask
+from metarl.envs.elements import ON_JOINTS, position_servos
 from metarl.types import Floats
 
 HINGE = int(mujoco.mjtJoint.mjJNT_HINGE)
@@ -61,7 +61,7 @@ def make_actions(model: Any, home: Floats, scale: float | None, *, legs: bool, h
     """
     space = control_space(model)
     low, high = space.low.astype(np.float64), space.high.astype(np.float64)
-    servos, hinges = servo_mask(model), _on_hinges(model)
+    servos, hinges = position_servos(model), _on_hinges(model)
     bounded = np.isfinite(low) & np.isfinite(high)
     middle = np.where(bounded, (np.where(bounded, low, 0) + np.where(bounded, high, 0)) / 2, 0.0)
     reach = np.where(bounded, (np.where(bounded, high, 0) - np.where(bounded, low, 0)) / 2, 1.0)

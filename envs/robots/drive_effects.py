@@ -9,6 +9,7 @@ from typing import Any
 import mujoco
 import numpy as np
 
+from metarl.envs.elements import driven_joints
 from metarl.envs.robots.effects import Declared, Robot
 from metarl.envs.robots.options import find_ids, names_of
 from metarl.envs.task_sets import Factor
@@ -36,19 +37,6 @@ def is_linear(model: Any) -> Bools:
     """Whether each actuator's force is linear in control, length and velocity: motors, servos and dampers, `[nu]`."""
     linear: Bools = np.isin(model.actuator_gaintype, (mujoco.mjtGain.mjGAIN_FIXED, mujoco.mjtGain.mjGAIN_AFFINE))
     return linear & np.isin(model.actuator_biastype, (mujoco.mjtBias.mjBIAS_NONE, mujoco.mjtBias.mjBIAS_AFFINE))
-
-
-def is_position_servo(model: Any) -> Bools:
-    """Whether each actuator pulls its joint to a position: its force falls with its length, `[nu]`."""
-    affine = model.actuator_biastype == mujoco.mjtBias.mjBIAS_AFFINE
-    servo: Bools = affine & (model.actuator_biasprm[:, 1] < 0.0)
-    return servo
-
-
-def driven_joints(model: Any, actuators: Sequence[int]) -> list[int]:
-    """Indices of the joints that actuators drive directly."""
-    kinds = (mujoco.mjtTrn.mjTRN_JOINT, mujoco.mjtTrn.mjTRN_JOINTINPARENT)
-    return sorted({int(model.actuator_trnid[i, 0]) for i in actuators if model.actuator_trntype[i] in kinds})
 
 
 @dataclass(frozen=True)

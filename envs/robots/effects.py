@@ -8,7 +8,7 @@ An environment writes a task by `write_task`. It plays the variations of `PLAYED
 
 | name | values | meaning |
 |---|---|---|
-| `latency` | [steps] | Step t has the controls of the action of step t - floor(steps); before, those of the start. |
+| `latency` | [steps] | Step t has the controls of the action of step t - floor(steps); before, those of action 0. |
 | `push` | [moment, N s along x, N s along y] | In the env step floor(moment T) a constant force, whose integral over \
 the step is the impulse, acts on the centre of mass of the base, in world axes. |
 | `breaking` | [moment, actuator] | From the env step floor(moment T) on, counted from 0, the actuator with index \

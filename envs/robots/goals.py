@@ -8,7 +8,7 @@ from typing import Any
 import mujoco
 import numpy as np
 
-from metarl.envs.robots.pose import ON_JOINTS, SCALAR
+from metarl.envs.elements import SCALAR_JOINTS, driven_joints
 from metarl.types import Floats
 
 ABOVE = 0.03
@@ -83,9 +83,11 @@ def _moving(model: Any, site: tuple[str, int]) -> tuple[int, ...]:
     field, index = site
     owners = {"site_xpos": model.site_bodyid, "geom_xpos": model.geom_bodyid, "xpos": np.arange(model.nbody)}
     body, found = int(owners[field][index]), list[int]()
-    driven = {int(model.actuator_trnid[i, 0]) for i in range(model.nu) if int(model.actuator_trntype[i]) in ON_JOINTS}
+    driven = driven_joints(model)
     while body:
         first = int(model.body_jntadr[body])
-        found += [j for j in range(first, first + int(model.body_jntnum[body])) if int(model.jnt_type[j]) in SCALAR]
+        found += [
+            j for j in range(first, first + int(model.body_jntnum[body])) if int(model.jnt_type[j]) in SCALAR_JOINTS
+        ]
         body = int(model.body_parentid[body])
     return tuple(sorted(j for j in found if j in driven))

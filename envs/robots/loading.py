@@ -86,8 +86,13 @@ def _set_physics(edited: Any, spec: RobotSpec) -> None:
 
 
 def _grounds(edited: Any) -> list[Any]:
-    """The planes and height fields of the world."""
-    return [one for one in edited.worldbody.geoms if int(one.type) in GROUNDS and (one.contype or one.conaffinity)]
+    """The planes and height fields of the world and of bodies that are fixed to it."""
+    found, bodies = list[Any](), [edited.worldbody]
+    while bodies:
+        body = bodies.pop()
+        found += [one for one in body.geoms if int(one.type) in GROUNDS and (one.contype or one.conaffinity)]
+        bodies += [child for child in body.bodies if not list(child.joints)]
+    return found
 
 
 def _has_free_joint(edited: Any) -> bool:

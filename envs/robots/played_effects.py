@@ -61,7 +61,7 @@ class BreakingValues:
 def bind_latency(robot: Robot, factor: Factor, options: Mapping[str, str], declared: Sequence[Declared]) -> Played:
     """`latency` (env steps): an action acts the whole number of steps later that does not exceed the value.
 
-    Changes nothing in the model. Until the first action arrives, the controls are those of the start.
+    Changes nothing in the model. Until the first action arrives, action 0 acts.
     """
     return Played(factor)
 

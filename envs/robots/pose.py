@@ -8,6 +8,7 @@ from typing import Any
 import mujoco
 import numpy as np
 
+from metarl.envs.elements import SCALAR_JOINTS, driven_joints, position_servos
 from metarl.envs.models import find_keyframe
 from metarl.envs.robots.loading import GROUNDS
 from metarl.envs.robots.spec import RobotSpec
@@ -16,9 +17,7 @@ from metarl.types import Floats
 
 HOME = "home"
 """Name of the keyframe to start from, if there are several."""
-SCALAR = (int(mujoco.mjtJoint.mjJNT_SLIDE), int(mujoco.mjtJoint.mjJNT_HINGE))
 FREE = int(mujoco.mjtJoint.mjJNT_FREE)
-ON_JOINTS = (int(mujoco.mjtTrn.mjTRN_JOINT), int(mujoco.mjtTrn.mjTRN_JOINTINPARENT))
 
 
 @dataclass(frozen=True)
@@ -40,16 +39,12 @@ class Start:
 
 def free_joint(model: Any) -> int:
     """Index of the free joint of the robot's base: one with an actuated body in its subtree; -1 if there is none."""
-    driven = {int(model.jnt_bodyid[j]) for j in _driven_joints(model)}
+    driven = {int(model.jnt_bodyid[j]) for j in driven_joints(model)}
     for joint in np.flatnonzero(model.jnt_type == FREE):
         root = int(model.jnt_bodyid[joint])
         if any(_is_inside(model, body, root) for body in driven):
             return int(joint)
     return -1
-
-
-def _driven_joints(model: Any) -> list[int]:
-    return [int(model.actuator_trnid[i, 0]) for i in range(model.nu) if int(model.actuator_trntype[i]) in ON_JOINTS]
 
 
 def _is_inside(model: Any, body: int, root: int) -> bool:
@@ -62,7 +57,7 @@ def scalar_joints(model: Any, base_joint: int) -> list[int]:
     """Indices of the hinges and slides of the robot: those in the base's subtree, or all of a robot that is fixed."""
     root = int(model.jnt_bodyid[base_joint]) if base_joint >= 0 else 0
     inside = [_is_inside(model, int(model.jnt_bodyid[j]), root) for j in range(model.njnt)]
-    return [j for j in range(model.njnt) if int(model.jnt_type[j]) in SCALAR and inside[j]]
+    return [j for j in range(model.njnt) if int(model.jnt_type[j]) in SCALAR_JOINTS and inside[j]]
 
 
 def grounds(model: Any) -> tuple[int, ...]:
@@ -104,12 +99,6 @@ def last_body(model: Any) -> int:
     return int(np.argmax(moved))
 
 
-def servo_mask(model: Any) -> np.ndarray:
-    """True for the position servos, `[nu]`: actuators whose force falls with their length."""
-    affine = model.actuator_biastype == mujoco.mjtBias.mjBIAS_AFFINE
-    return affine & (model.actuator_biasprm[:, 1] < 0.0) & (model.actuator_gainprm[:, 0] > 0.0)
-
-
 def start_pose(model: Any, spec: RobotSpec, base_joint: int) -> Start:
     """The pose that episodes start from.
 
@@ -147,7 +136,7 @@ def _move_into_limits(model: Any, qpos: Floats) -> list[str]:
     """Clips hinges and slides to their ranges in place; the names of those that moved."""
     moved = []
     for joint in range(model.njnt):
-        if model.jnt_limited[joint] and int(model.jnt_type[joint]) in SCALAR:
+        if model.jnt_limited[joint] and int(model.jnt_type[joint]) in SCALAR_JOINTS:
             address = int(model.jnt_qposadr[joint])
             inside = float(np.clip(qpos[address], *model.jnt_range[joint]))
             if abs(inside - qpos[address]) > 1e-6:
@@ -158,7 +147,7 @@ def _move_into_limits(model: Any, qpos: Floats) -> list[str]:
 
 def _holding(model: Any, data: Any, given: Floats) -> Floats:
     """Controls that hold a pose: those of a keyframe that has some for servos, else each servo's present length."""
-    servos = servo_mask(model)
+    servos = position_servos(model)
     gain, bias = model.actuator_gainprm[:, 0], model.actuator_biasprm
     with np.errstate(divide="ignore", invalid="ignore"):
         target = -(bias[:, 0] + bias[:, 1] * data.actuator_length) / gain

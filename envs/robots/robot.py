@@ -153,7 +153,8 @@ class RobotEnvs(TaskVecEnv):
             keyframe=setup.key,
         )
         self.row_bytes = DATA_BYTES + self.batch.data[0].nbuffer
-        self.task_bytes = model.nbuffer if setup.writes else 0
+        copies = setup.writes + ("breaking" in setup.varied)
+        self.task_bytes = copies * model.nbuffer
         self.dt = self.step_seconds = float(model.opt.timestep * setup.frame_skip)
         self.metadata["render_fps"] = max(1, round(1.0 / self.dt))
         self._constants = DerivedConstants(model) if setup.writes else None

@@ -42,17 +42,19 @@ class Option:
         meaning: Description with unit, for messages.
         limits: Range of a number; None for a word.
         words: The possible words; empty for any.
+        whole: Whether the number has to be whole.
     """
 
     meaning: str
     limits: Range | None = None
     words: tuple[str, ...] = ()
+    whole: bool = False
 
     @property
     def possible(self) -> str:
         """The possible values, in words."""
         if self.limits is not None:
-            return f"a number {self.limits} ({self.meaning})"
+            return f"a {'whole ' if self.whole else ''}number {self.limits} ({self.meaning})"
         return " or ".join(self.words) if self.words else self.meaning
 
     def read(self, text: str) -> Any:
@@ -63,7 +65,7 @@ class Option:
         """
         if self.limits is not None:
             number = float(text)
-            if number not in self.limits or not math.isfinite(number):
+            if number not in self.limits or not math.isfinite(number) or (self.whole and not number.is_integer()):
                 raise ValueError
             return number
         if not text or (self.words and text not in self.words):
@@ -83,7 +85,7 @@ OPTIONS: Mapping[str, Option] = {
     "rate": Option("actions per second, Hz", Range(1, 1000)),
     "timestep": Option("physics step, s; the model's by default", Range(1e-5, 0.02)),
     "cone": Option("friction cone of contacts; the model's by default", words=("pyramidal", "elliptic")),
-    "horizon": Option("steps of an episode", Range(1, 100_000)),
+    "horizon": Option("steps of an episode", Range(1, 100_000), whole=True),
     "base": Option("the name of a body: it carries the payload and is pushed"),
     "site": Option("the name of a site, geom or body that reaches the goal"),
     "goal_range": Option("largest distance of a joint from home in the poses that give goals, rad", Range(1e-3, 10)),

@@ -10,6 +10,7 @@ from typing import Any
 import mujoco
 import numpy as np
 
+from metarl.envs.elements import may_collide
 from metarl.envs.robots.effects import Declared, Robot
 from metarl.envs.robots.options import read_numbers
 from metarl.envs.task_sets import Factor
@@ -26,10 +27,7 @@ def touching(model: Any, floor: Sequence[int]) -> Bools:
     found = np.zeros(model.ngeom, dtype=np.bool_)
     weld = model.body_weldid[model.geom_bodyid]
     for geom in floor:
-        types = (model.geom_contype & model.geom_conaffinity[geom]) | (
-            model.geom_conaffinity & model.geom_contype[geom]
-        )
-        found |= (types != 0) & (weld != weld[geom])
+        found |= may_collide(model, geom) & (weld != weld[geom])
     found[list(floor)] = False
     return found
 

@@ -18,14 +18,24 @@ def environment(contract: Mapping[str, Any], family: str | None = None) -> TaskV
         family: Name of the family, if it is code of the user's own; by default that of the contract.
 
     Raises:
-        SystemExit: The family is code of the user's own and not named, or unknown; with one line.
+        SystemExit: The contract lacks what makes the environment, or its family is unknown, or code of the user's own
+            that is not named; with one line.
     """
-    named = contract["family"]
+    try:
+        named, steps, task = contract["family"], contract["rate"]["steps_per_episode"], contract["task"]
+        if not isinstance(named, str) or not isinstance(steps, int) or steps < 1:
+            raise TypeError
+        task = Task.from_json(task)
+    except (KeyError, TypeError, ValueError):
+        raise SystemExit(
+            "run_policy.py: error: contract.json: got no family, task or steps per episode, expected those that "
+            "metarl export wrote"
+        ) from None
     try:
         if family is None and is_own_code(named):
             raise ValueError(f"--family: got none, but {named!r} is code of your own; name it again with --family")
-        envs = make_family(family or named).make_envs(1, 1, contract["rate"]["steps_per_episode"])
-        envs.set_tasks([Task.from_json(contract["task"])])
+        envs = make_family(family or named).make_envs(1, 1, steps)
+        envs.set_tasks([task])
     except ValueError as error:
         raise SystemExit(f"run_policy.py: error: {error}") from None
     return envs

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from metarl.comparison import Over, aggregate, intervals
+from metarl.comparison import OVERS, aggregate, intervals
 from metarl.intervals import Interval
 from metarl.report import REFERENCES, counted, first_label, last_label, tasks_label
 from metarl.scripts.report_page.blocks import (
@@ -20,13 +20,13 @@ from metarl.scripts.report_page.blocks import (
     Table,
     Text,
     interval,
+    interval_in_words,
     number,
 )
-from metarl.scripts.report_page.charts import Axes, axes, colour, level_key, line_key
+from metarl.scripts.report_page.charts import Axes, axes, colour, faint_key, level_key, line_key
 from metarl.scripts.report_page.entries import Entry, digits_for
 
 FIRST = "before adaptation; the first episode for agents with a memory, which already adapt in it"
-OVERS: tuple[Over, ...] = ("tasks", "seeds", "both")
 
 
 def facts(main: Sequence[Entry], entries: Sequence[Entry], higher: str = "") -> list[Fact]:
@@ -35,22 +35,20 @@ def facts(main: Sequence[Entry], entries: Sequence[Entry], higher: str = "") -> 
     last, gain, share = one.curve()[-1], one.gain(), one.share(entries)
     within = one.results[0].adapts_within_episodes
     who = f"{one.label}, " if len(main) > 1 else ""
-    found = [Fact(f"Return, {who}{last_label(within)}{higher}", number(last.mean, digits), _range(last, digits))]
+    found = [
+        Fact(f"Return, {who}{last_label(within)}{higher}", number(last.mean, digits), interval_in_words(last, digits))
+    ]
     if gain:
         found.append(
-            Fact(f"Gain over {first_label(within)}", number(gain.mean, digits, "+"), _range(gain, digits, "+"))
+            Fact(
+                f"Gain over {first_label(within)}", number(gain.mean, digits, "+"), interval_in_words(gain, digits, "+")
+            )
         )
     if rates := one.success("last"):
         found.append(Fact("Success at the last step", _percent(rates[-1].mean), _percents(rates[-1])))
     if share:
-        found.append(Fact("Share of the gap to the oracle", number(share.mean, 2), _range(share, 2)))
+        found.append(Fact("Share of the gap to the oracle", number(share.mean, 2), interval_in_words(share, 2)))
     return found
-
-
-def _range(one: Interval, digits: int, sign: str = "") -> str:
-    if math.isnan(one.low):
-        return ""
-    return f"95 % interval {number(one.low, digits, sign)} to {number(one.high, digits, sign)}"
 
 
 def _percent(rate: float) -> str:
@@ -95,7 +93,7 @@ def _returns_chart(entries: Sequence[Entry], digits: int, counts: str) -> Chart:
     legend: list[Key] = []
     if extra:
         marks += _curve(plot, extra, extra.curve(), "faint", digits)
-        legend.append(Key("untrained", "key faint", "M0 5.2h26v1.6h-26Z"))
+        legend.append(faint_key("untrained"))
     for one in entries:
         points = curves[one.label]
         if one.line:

@@ -226,6 +226,13 @@ def interval(one: Interval | None, digits: int = 2, sign: str = "") -> str:
     return f"{number(one.mean, digits, sign)}{bounds(one, digits, sign)}"
 
 
+def interval_in_words(one: Interval, digits: int, sign: str = "") -> str:
+    """The bounds in words; empty if the data do not determine them."""
+    if math.isnan(one.low):
+        return ""
+    return f"95 % interval {number(one.low, digits, sign)} to {number(one.high, digits, sign)}"
+
+
 def bounds(one: Interval, digits: int = 2, sign: str = "") -> str:
     """The bounds in brackets; empty if the data do not determine them."""
     if math.isnan(one.low):

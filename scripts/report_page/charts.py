@@ -209,6 +209,11 @@ def line_key(label: str, series: int) -> Key:
     return Key(label, f"key {colour(series)}", f"M0 5.5h26v1h-26Z{shape(series, 13, 6, 4)}")
 
 
+def faint_key(label: str) -> Key:
+    """A line that is not in the foreground, in a legend."""
+    return Key(label, "key faint", "M0 5.2h26v1.6h-26Z")
+
+
 def point_key(label: str, series: int, style: str) -> Key:
     """A point in a legend."""
     return Key(label, f"dot {style}", shape(series, 13, 6, 4))

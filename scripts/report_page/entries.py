@@ -17,7 +17,6 @@ from metarl.curves import (
     adaptation_differences,
     difference_between,
     success_intervals,
-    with_known_successes,
 )
 from metarl.files import read_json
 from metarl.intervals import Interval
@@ -162,12 +161,6 @@ class Entry:
         if set(ends) != set(REFERENCES) or self.line:
             return None
         return share_interval(self.scores[..., -1], ends["multitask"], ends["oracle"], "tasks", "mean")
-
-
-def alike_in_success(entries: Sequence[Entry]) -> list[Entry]:
-    """The same entries. If any of them reports success, unknown successes of the others count as failures."""
-    known = iter(with_known_successes([result for one in entries for result in one.results]))
-    return [replace(one, results=tuple(next(known) for _ in one.results)) for one in entries]
 
 
 def digits_for(entries: Sequence[Entry]) -> int:

@@ -9,9 +9,9 @@ import numpy as np
 
 from metarl.curves import adaptation_curve, success_rates
 from metarl.intervals import Interval
-from metarl.report import counted, first_label, last_label, millions, tasks_label
+from metarl.report import counted, first_label, last_label, tasks_label
 from metarl.scripts.report_page import adaptation, setup, tasks, training
-from metarl.scripts.report_page.blocks import Block, Fact, Film, Films, Page, Section, Text, number
+from metarl.scripts.report_page.blocks import Block, Film, Films, Page, Section, Text, number
 from metarl.scripts.report_page.entries import Entry, digits_for
 from metarl.tasks import Family, split_name
 
@@ -56,7 +56,7 @@ def page(
     return Page(
         title=title or f"{agents} on {config.family}",
         lead=f"{family.summary[:1].upper()}{family.summary[1:]}. {_lead(main, result.split, len(result.tasks))}",
-        facts=[*adaptation.facts(main, entries), *_cost(main[0])],
+        facts=[*adaptation.facts(main, entries), *training.cost(main[0].runs, "env steps")],
         sections=[section for section in sections if section],
         made=made,
     )
@@ -86,17 +86,6 @@ def _lead(main: Sequence[Entry], split: str, count: int) -> str:
     if len(main) > 1:
         return f"{len(main)} agents compared on the same {count} {tasks_label(split)}."
     return f"Agent {one.agent}{seeds}, {adapted} to each of {count} {tasks_label(split)}."
-
-
-def _cost(one: Entry) -> list[Fact]:
-    """Steps and time of the first training."""
-    run = one.runs[0]
-    steps = run.log[-1]["env_steps"] if run.log else None
-    sampling, update = run.total("time/sample_s"), run.total("time/update_s")
-    if steps is None or sampling is None or update is None:
-        return []
-    each = " per seed" if len(one.runs) > 1 else ""
-    return [Fact(f"Cost of training{each}", training.duration(sampling + update), f"{millions(int(steps))} env steps")]
 
 
 def _scored(one: Entry) -> tasks.Scored:

@@ -142,12 +142,13 @@ def result_of(value: Mapping[str, Any], tasks: Sequence[Task]) -> EvalResult:
 
 
 def untrained_of(value: Mapping[str, Any], result: EvalResult) -> EvalResult | None:
-    """The results of the untrained agent in the same file; None if there are none."""
-    found = value.get("returns_of_others", {}).get("untrained")
-    if found is None:
+    """The results of the untrained agent in the same file; None if there are none that fit."""
+    others = value.get("returns_of_others")
+    try:
+        returns = _checked(others["untrained"], len(result.tasks)) if isinstance(others, Mapping) else None
+    except (KeyError, TypeError, ValueError):
         return None
-    returns = _checked(found, len(result.tasks))
-    if returns.shape != result.returns.shape:
+    if returns is None or returns.shape != result.returns.shape:
         return None
     return replace(result, returns=returns, success=None, last_step_success=None, diverged=None)
 

@@ -12,7 +12,7 @@ from metarl.few_shot.evaluation import ShotResult
 from metarl.few_shot.family import FewShotFamily
 from metarl.few_shot.report import NOT_ADAPTING, POOLED, SCORES, oracle_label, score_intervals
 from metarl.intervals import UNTOLD, Interval, mean_intervals
-from metarl.report import counted, millions, tasks_label
+from metarl.report import counted, tasks_label
 from metarl.scripts.report_page import setup, tasks, training
 from metarl.scripts.report_page.blocks import (
     Block,
@@ -25,8 +25,8 @@ from metarl.scripts.report_page.blocks import (
     Page,
     Section,
     Table,
-    bounds,
     interval,
+    interval_in_words,
     number,
 )
 from metarl.scripts.report_page.charts import axes, colour, level_key, line_key
@@ -150,20 +150,15 @@ def page(learners: Sequence[Learner], family: FewShotFamily, title: str, made: s
 def _facts(one: Learner, score: str, shots: str, several: bool) -> list[Fact]:
     after, gain = score_intervals(one.over_shots)[one.own], _gain(one)
     who = f", {one.label}" if several else ""
-    found = [
-        Fact(f"{score[:1].upper()}{score[1:]}{who}, {shots}", number(after.mean, DIGITS), _range(after)),
-        Fact("Change by adaptation", number(gain.mean, DIGITS, "+"), _range(gain, "+")),
+    return [
+        Fact(
+            f"{score[:1].upper()}{score[1:]}{who}, {shots}",
+            number(after.mean, DIGITS),
+            interval_in_words(after, DIGITS),
+        ),
+        Fact("Change by adaptation", number(gain.mean, DIGITS, "+"), interval_in_words(gain, DIGITS, "+")),
+        *training.cost(one.runs, "examples"),
     ]
-    run = one.runs[0]
-    sampling, update = run.total("time/sample_s"), run.total("time/update_s")
-    if run.log and sampling is not None and update is not None:
-        detail = f"{millions(int(run.log[-1]['env_steps']))} examples"
-        found.append(Fact("Cost of training", training.duration(sampling + update), detail))
-    return found
-
-
-def _range(one: Interval, sign: str = "") -> str:
-    return f"95 % interval{bounds(one, DIGITS, sign)}" if bounds(one) else ""
 
 
 def _gain(one: Learner) -> Interval:

@@ -11,6 +11,7 @@ import numpy as np
 from metarl.intervals import Interval
 from metarl.parameters import Parameter
 from metarl.scripts.report_page.blocks import (
+    MINUS,
     Block,
     Chart,
     Charts,
@@ -297,4 +298,4 @@ def in_words(parameters: Sequence[tuple[str, Sequence[float]]] | Mapping[str, Se
 
 def number_text(value: float) -> str:
     """A number with three digits."""
-    return f"{value:.3g}".replace("-", "\u2212") if math.isfinite(value) else str(value)
+    return f"{value:.3g}".replace("-", MINUS) if math.isfinite(value) else str(value)

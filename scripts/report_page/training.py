@@ -9,8 +9,8 @@ from typing import Any
 from metarl.checkpoint import list_checkpoints
 from metarl.memory import in_units
 from metarl.report import COUNTED, SCORES, millions
-from metarl.scripts.report_page.blocks import Block, Chart, Charts, Mark, Section, Table, Text, number
-from metarl.scripts.report_page.charts import axes, colour, line_key, point_key
+from metarl.scripts.report_page.blocks import Block, Chart, Charts, Fact, Mark, Section, Table, Text, number
+from metarl.scripts.report_page.charts import axes, colour, faint_key, line_key, point_key
 from metarl.scripts.report_page.entries import RunFiles, is_number
 
 MOST_POINTS = 400
@@ -75,8 +75,7 @@ def _curves(trained: Sequence[Trained], score: str, label: str, counted: str, ev
             if alone and last:
                 lines.append((run.column(f"{score}/0"), "faint"))
                 dots.append((run.column(f"evaluation/{score}/0"), one, "ring"))
-                legend.append(line_key(f"while training, {one.names[0]}", one.series))
-                legend[-1] = type(legend[-1])(legend[-1].label, "key faint", "M0 5.2h26v1.6h-26Z")
+                legend.append(faint_key(f"while training, {one.names[0]}"))
             column = run.column(f"{score}/{last}")
             lines.append((column, colour(one.series) if alone else f"slim {colour(one.series)}"))
             dots.append((run.column(f"evaluation/{score}/{last}"), one, colour(one.series)))
@@ -115,6 +114,17 @@ def _curves(trained: Sequence[Trained], score: str, label: str, counted: str, ev
         frame=plot.frame,
         size=plot.size,
     )
+
+
+def cost(runs: Sequence[RunFiles], counted: str) -> list[Fact]:
+    """Time and steps of the first of an agent's trainings; none if its log lacks them."""
+    run = runs[0]
+    sampling, update = run.total("time/sample_s"), run.total("time/update_s")
+    if not run.log or sampling is None or update is None:
+        return []
+    each = " per seed" if len(runs) > 1 else ""
+    steps = f"{millions(int(run.log[-1]['env_steps']))} {counted}"
+    return [Fact(f"Cost of training{each}", duration(sampling + update), steps)]
 
 
 def _costs(trained: Sequence[Trained], counted: str) -> Table:

@@ -342,29 +342,14 @@ def test_an_exported_policy_holds_the_history_and_not_the_task(tmp_path: Path, s
 
 
 @pytest.mark.parametrize("settings", [{}, {"history_rewards": False, "history_steps": 20, "mean": "tanh"}])
-def test_numpy_alone_reproduces_a_trial(spaces: Spaces, tmp_path: Path, settings: dict[str, Any]) -> None:
+def test_numpy_alone_reproduces_a_trial(spaces: Spaces, read_within_a_trial: Any, settings: dict[str, Any]) -> None:
     pages = [(ROOT / "docs" / f"{page}.md").read_text(encoding="utf-8") for page in ("exported-policies", "rma")]
     blocks = [re.findall(r"```python\n(.*?)```", page, re.DOTALL) for page in pages]
     lines: dict[str, Any] = {}
     exec(next(block for block in blocks[0] if "class Rl2Policy:" in block) + blocks[1][0], lines)
-    agent, rng, policy = make(spaces, normalise_observations=True, **settings), rng_of(0), None
+    agent = make(spaces, normalise_observations=True, **settings)
     trained(agent, 0.0)
-    state = agent.begin(TASKS[:1], 1)
-    for _ in range(3):
-        seen = rng.standard_normal(3).astype(np.float32)
-        builder = TrajectoryBuilder(1, 1, agent.spaces, seen, agent.recorded)
-        while builder.unfinished:
-            action, state = agent.act(state, builder.step, rng, mode=True)
-            if policy is not None:  # a file from the middle of the trial
-                assert policy.act(seen) == pytest.approx(action.single(), rel=1e-4, abs=1e-5)
-            reward, seen = float(rng.standard_normal()), rng.standard_normal(3).astype(np.float32)
-            builder.add(action, seen, reward, False, False)
-            if policy is not None:
-                policy.observe(action.single(), reward, not builder.unfinished)
-        state = agent.adapt(state, builder.build())
-        if policy is None:
-            agent.save_policy(state, tmp_path / "adapted.safetensors")
-            policy = lines["RmaPolicy"](tmp_path / "adapted.safetensors")
+    read_within_a_trial(agent, lines["RmaPolicy"], rng_of(0))
 
 
 # Learning -------------------------------------------------------------------------------------------------------

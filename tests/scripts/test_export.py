@@ -226,6 +226,17 @@ def test_code_of_ones_own_is_named_again(exported_rl2: Path, tmp_path: Path, mon
     assert done.stdout.startswith("mine\nepisode 1: return ")
 
 
+@pytest.mark.parametrize(
+    "change", [{"family": 3}, {"rate": None}, {"rate": {"steps_per_episode": 0}}, {"task": {"family": "point-robot"}}]
+)
+def test_a_contract_that_makes_no_environment_is_one_line(exported_rl2: Path, change: dict[str, Any]) -> None:
+    contract = json.loads((exported_rl2 / "contract.json").read_text()) | change
+    with pytest.raises(
+        SystemExit, match=r"^run_policy\.py: error: contract\.json: got no family, task or steps[^\n]*$"
+    ):
+        environment(contract)
+
+
 @pytest.fixture
 def agent_without_a_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
     def write() -> None:

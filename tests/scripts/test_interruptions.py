@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -24,21 +24,126 @@ OPTIONS += ("--checkpoint-every", "2", "--agent.hidden", "16", "16", "--agent.no
 ITERATIONS = 14
 
 
-def run_in_a_process(words: Sequence[str], code: str = "") -> subprocess.Popen[str]:
+SERVER = """
+import contextlib, json, os, signal, sys
+
+def train(order):
+    os.chdir(order["folder"])
+    os.environ.clear()
+    os.environ.update(order["environment"])
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    os.dup2(os.open(order["err"], os.O_WRONLY | os.O_CREAT), 2)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # whatever a shell has ignored
+    exec(order["code"], {})
+    return main(order["words"])
+
+if __name__ == "__main__":
+    import mujoco, scipy.stats, torch.utils.tensorboard  # once for all commands
+    import metarl.scripts.evaluate, metarl.scripts.train
+    from metarl.scripts.cli import main
+
+    for line in sys.stdin:
+        order = json.loads(line)
+        if os.fork():
+            continue
+        child = os.fork()
+        if not child:
+            sys.exit(train(order))
+        print(child, flush=True)
+        code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        with open(order["code_of_exit"] + ".new", "w") as file:
+            file.write(str(code))
+        os.rename(order["code_of_exit"] + ".new", order["code_of_exit"])
+        os._exit(0)
+    with contextlib.suppress(ChildProcessError):
+        while True:
+            os.wait()
+"""
+"""Runs each command in a process of its own that shares the imports, which take longer than most of the commands."""
+
+
+class Command:
+    """A command in a process of its own, as `subprocess.Popen` has it.
+
+    Args:
+        folder: Receives its stderr and its exit code.
+        pid: The process.
+    """
+
+    def __init__(self, folder: Path, pid: int) -> None:
+        self._folder, self.pid = folder, pid
+        self.returncode: int | None = None
+
+    def poll(self) -> int | None:
+        """The exit code; None while it runs."""
+        path = self._folder / "code"
+        if self.returncode is None and path.exists():
+            self.returncode = int(path.read_text())
+        return self.returncode
+
+    def send_signal(self, number: int) -> None:
+        """Sends a signal, unless it has ended."""
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        """Kills it."""
+        self.send_signal(signal.SIGKILL)
+
+    def communicate(self, timeout: float = 120) -> tuple[None, str]:
+        """Waits for its end; what it wrote to stderr."""
+        last = time.monotonic() + timeout
+        while self.poll() is None:
+            assert time.monotonic() < last, "the command has not ended"
+            time.sleep(0.002)
+        return None, (self._folder / "err").read_text()
+
+
+Run = Callable[..., Command]
+
+
+@pytest.fixture(scope="module")
+def run_in_a_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
     """Runs `metarl WORDS` in a process of its own; `code` runs first."""
-    heard = "import signal\nsignal.signal(signal.SIGINT, signal.default_int_handler)"  # whatever a shell has ignored
-    program = f"{heard}\n{code}\nfrom metarl.scripts.cli import main\nraise SystemExit(main({list(words)!r}))"
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen([sys.executable, "-c", program], stderr=subprocess.PIPE, text=True, env=environment)
+    server = subprocess.Popen(
+        [sys.executable, "-c", SERVER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
+    )
+    assert server.stdin is not None
+    assert server.stdout is not None
+    orders, pids = server.stdin, server.stdout
+
+    def run(words: Sequence[str], code: str = "") -> Command:
+        folder = tmp_path_factory.mktemp("command")
+        order = {
+            "words": list(words),
+            "code": code,
+            "folder": os.getcwd(),
+            "environment": {**os.environ, "OMP_NUM_THREADS": "1"},
+            "err": str(folder / "err"),
+            "code_of_exit": str(folder / "code"),
+        }
+        print(json.dumps(order), file=orders, flush=True)
+        return Command(folder, int(pids.readline()))
+
+    yield run
+    orders.close()
+    assert server.wait(timeout=60) == 0
+    pids.close()
 
 
-def start(out: Path, *more: str, code: str = "") -> subprocess.Popen[str]:
+@pytest.fixture(scope="module")
+def start(run_in_a_process: Run) -> Run:
     """Trains maml-trpo in a process of its own; `code` runs first."""
-    words = ("train", "maml-trpo", "point-robot", "--out", str(out), *OPTIONS, "--iterations", str(ITERATIONS), *more)
-    return run_in_a_process(words, code)
+
+    def begin(out: Path, *more: str, code: str = "") -> Command:
+        words = ("train", "maml-trpo", "point-robot", "--out", str(out), *OPTIONS, "--iterations", str(ITERATIONS))
+        return run_in_a_process((*words, *more), code)
+
+    return begin
 
 
-def finish(process: subprocess.Popen[str]) -> int:
+def finish(process: Command) -> int | None:
     """Waits for the end; the exit code."""
     _, err = process.communicate(timeout=120)
     sys.stderr.write(err)
@@ -46,13 +151,13 @@ def finish(process: subprocess.Popen[str]) -> int:
 
 
 @pytest.fixture(scope="module")
-def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def uninterrupted(start: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("whole") / "run"
     assert finish(start(out)) == 0
     return out
 
 
-def wait_for_line(process: subprocess.Popen[str], out: Path, line: int) -> None:
+def wait_for_line(process: Command, out: Path, line: int) -> None:
     """Waits until the run has logged a line (or is over)."""
     path = out / "metrics.jsonl"
     while process.poll() is None and not (path.exists() and path.read_bytes().count(b"\n") >= line):
@@ -61,7 +166,7 @@ def wait_for_line(process: subprocess.Popen[str], out: Path, line: int) -> None:
 
 @pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.slow), pytest.param(2, marks=pytest.mark.slow)])
 def test_a_run_killed_at_random_moments_ends_like_one_that_never_was(
-    uninterrupted: Path, tmp_path: Path, assert_same_run, seed: int
+    start: Run, uninterrupted: Path, tmp_path: Path, assert_same_run, seed: int
 ) -> None:
     rng, out = random.Random(seed), tmp_path / "run"
     for line in sorted(rng.sample(range(1, ITERATIONS), 3)):
@@ -96,7 +201,7 @@ os.{name} = die
     ids=["half written", "before the rename", "after the rename"],
 )
 def test_a_run_killed_while_it_writes_a_checkpoint_goes_on(
-    uninterrupted: Path, tmp_path: Path, assert_same_run, name, before
+    start: Run, uninterrupted: Path, tmp_path: Path, assert_same_run, name, before
 ) -> None:
     out = tmp_path / "run"
     process = start(out, code=DIE.format(name=name, before=before))
@@ -108,7 +213,9 @@ def test_a_run_killed_while_it_writes_a_checkpoint_goes_on(
     assert not list((out / "checkpoints").glob(".*"))
 
 
-def test_ctrl_c_saves_and_says_how_to_go_on(uninterrupted: Path, tmp_path: Path, assert_same_run, logged) -> None:
+def test_ctrl_c_saves_and_says_how_to_go_on(
+    start: Run, uninterrupted: Path, tmp_path: Path, assert_same_run, logged
+) -> None:
     out = tmp_path / "run"
     process = start(out)
     wait_for_line(process, out, 3)
@@ -137,7 +244,7 @@ metarl.metrics_log.MetricsLog.add = log
 """
 
 
-def test_ctrl_c_in_the_last_iteration_of_a_seed_starts_no_other(tmp_path: Path, logged) -> None:
+def test_ctrl_c_in_the_last_iteration_of_a_seed_starts_no_other(start: Run, tmp_path: Path, logged) -> None:
     out = tmp_path / "runs"
     process = start(out, "--iterations", "2", "--seeds", "2", code=INTERRUPT_LAST.format(iterations=2))
     _, err = process.communicate(timeout=60)
@@ -149,13 +256,13 @@ def test_ctrl_c_in_the_last_iteration_of_a_seed_starts_no_other(tmp_path: Path, 
     assert len(logged(out / "seed-1")) == 2
 
 
-def test_ctrl_c_in_the_last_iteration_of_a_run_finds_it_done(tmp_path: Path, logged) -> None:
+def test_ctrl_c_in_the_last_iteration_of_a_run_finds_it_done(start: Run, tmp_path: Path, logged) -> None:
     process = start(tmp_path / "run", "--iterations", "2", code=INTERRUPT_LAST.format(iterations=2))
     assert finish(process) == 0
     assert len(logged(tmp_path / "run")) == 2
 
 
-def test_two_processes_cannot_train_in_one_folder(tmp_path: Path) -> None:
+def test_two_processes_cannot_train_in_one_folder(start: Run, tmp_path: Path) -> None:
     out = tmp_path / "run"
     first = start(out, "--iterations", "500")
     wait_for_line(first, out, 1)
@@ -216,7 +323,7 @@ MEMORIES = {
 
 @pytest.mark.parametrize("name", [*names(AGENTS), *MEMORIES])
 def test_every_agent_killed_and_resumed_ends_like_one_that_never_was(
-    run_metarl, tmp_path: Path, assert_same_run, tiny, suited, name: str
+    run_metarl, run_in_a_process: Run, tmp_path: Path, assert_same_run, tiny, suited, name: str
 ) -> None:
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     agent, *memory = MEMORIES.get(name, (name,))

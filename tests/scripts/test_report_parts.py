@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from metarl.comparison import alike_in_success
 from metarl.curves import adaptation_curve, by_class, success_rates
 from metarl.intervals import Interval, mean_intervals
 from metarl.parameters import Parameter, uniform
@@ -16,10 +17,22 @@ from metarl.results import EvalResult
 from metarl.scripts.report_page import charts, tasks
 from metarl.scripts.report_page.blocks import Chart, Charts, Table, bounds, interval, number
 from metarl.scripts.report_page.charts import Scale, axes, labels, shape, ticks
-from metarl.scripts.report_page.entries import Entry, RunFiles, alike_in_success, run_files
+from metarl.scripts.report_page.entries import Entry, RunFiles, run_files
+from metarl.scripts.report_page.evaluations import untrained_of
 from metarl.scripts.report_page.training import Trained, duration, section
 from metarl.tasks import ContinuousTasks
 from metarl.types import Task
+
+
+@pytest.mark.parametrize("others", [None, [], "x", {}, {"untrained": None}, {"untrained": {}}, {"untrained": [[1.0]]}])
+def test_an_untrained_agent_that_a_file_does_not_hold_is_left_out(others: Any) -> None:
+    one = (Task.of("f", x=1.0),)
+    result = EvalResult(family="f", split="test", tasks=one, returns=np.zeros((1, 2, 3)), success=None, episodes=(0, 1))
+    assert untrained_of({"returns_of_others": others}, result) is None
+    found = untrained_of({"returns_of_others": {"untrained": np.ones((1, 2, 3)).tolist()}}, result)
+    assert found is not None
+    assert found.returns.mean() == 1.0
+
 
 # Scales and marks -------------------------------------------------------------------------------------------
 

@@ -60,6 +60,23 @@ def test_a_robot_is_trained_and_evaluated(run_metarl, tmp_path: Path, monkeypatc
     assert json.loads(said.splitlines()[-1])["family"] == WALKER
 
 
+@pytest.mark.parametrize(
+    ("query", "said"),
+    [
+        ("payload=uniform(0,2)", r"'payload' from 0 to 2: hand is gravity compensated \(gravcomp=1\), so another mass"),
+        ("latency=uniform(0,0.5)", r"'latency': other values .* A reason: both ends are a delay of 0 env steps"),
+        ("motor_strength=uniform(0.7,1.1)", ""),
+    ],
+)
+def test_a_training_says_first_which_variation_is_silent_and_why(run_metarl, tmp_path: Path, query: str, said: str):
+    family = f"mjcf:{MODELS}/gravity_compensated_arm.xml?{query}&task=hold"
+    code, _, err = run_metarl("train", "multitask", family, "--out", tmp_path / "run", *TINY, "--workers", "0")
+    assert code == 0, err
+    warnings = [line for line in err.splitlines() if line.startswith("warning: ")]
+    assert len(warnings) == bool(said)
+    assert all(re.search(f"{said}.*; see metarl check", line) for line in warnings)
+
+
 def test_results_do_not_depend_on_the_number_of_workers(run_metarl, tmp_path: Path) -> None:
     noisy = f"{WALKER}&sensor_noise=uniform(0,1)&latency=uniform(0,3)&push=uniform(-5,5)&breaking=uniform(0.2,0.8)"
     returns = []

@@ -92,7 +92,7 @@ def at_both_ends(
             clock.skipped.append(f"ends of {name!r}")
             continue
         found = reasons(envs, name, low, high)
-        ends = f"{name!r} from {_short(low[name])} to {_short(high[name])}"
+        ends = range_in_words(name, low, high)
         for reason in found:
             if seen and reason.hides == "most":
                 yield Problem("effect", f"{ends}: {reason.words}")
@@ -118,15 +118,22 @@ def _whole(recording: Recording, actions: Floats) -> bool:
     return recording.steps > 0 and (recording.steps == len(actions) or bool(ended.all()))
 
 
-def reasons_in_words(reasons: Reasons, envs: TaskVecEnv, family: Family, base: Task, name: str) -> list[str]:
-    """The reasons for a parameter without effect, as sentences."""
-    for parameter in family.distribution.parameters:
-        if parameter.name == name:
-            tasks = end_tasks(family, base, parameter)
-            return [reason.words for reason in reasons(envs, name, tasks[0], tasks[1])] if tasks else []
-    return []
+def reasons_of(
+    reasons: Reasons, envs: TaskVecEnv, family: Family, base: Task, name: str
+) -> tuple[str, Sequence[Reason]]:
+    """A parameter with the ends of its range in words, and the reasons that it may have no effect."""
+    parameter = next((one for one in family.distribution.parameters if one.name == name), None)
+    tasks = end_tasks(family, base, parameter) if parameter else []
+    return (range_in_words(name, *tasks[:2]), reasons(envs, name, *tasks[:2])) if tasks else ("", ())
 
 
-def _short(values: Sequence[float]) -> str:
+def range_in_words(name: str, low: Task, high: Task) -> str:
+    """A parameter with its values in two tasks, for messages; values as small as `NEAR` of the others count as 0."""
+    pair = np.array([low[name], high[name]])
+    pair[np.abs(pair) <= 2 * NEAR * np.abs(pair).max()] = 0.0
+    return f"{name!r} from {_short(pair[0])} to {_short(pair[1])}"
+
+
+def _short(values: Floats) -> str:
     words = [f"{x:.4g}" for x in values[:4]] + (["..."] if len(values) > 4 else [])
     return words[0] if len(words) == 1 else f"({', '.join(words)})"

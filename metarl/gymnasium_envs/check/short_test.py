@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -12,6 +12,7 @@ import numpy as np
 
 from metarl.gymnasium_envs.check.derived import reasons_without_effect
 from metarl.gymnasium_envs.check.effect import REWARDS
+from metarl.gymnasium_envs.check.ends import Reason, Reasons, reasons_of
 from metarl.gymnasium_envs.check.findings import Clock, OutOfTimeError
 from metarl.gymnasium_envs.check.playing import Recording, difference, differs_from, play, reward_kind, varied_actions
 from metarl.gymnasium_envs.check.tasks_apart import Part, partners, parts_of
@@ -44,8 +45,8 @@ FOR_REASONS = 0.4
 """Seconds reserved for the search for reasons."""
 
 
-def effect_warnings(family: Family, seconds: float = SECONDS) -> list[str]:
-    """A sentence about each parameter or component without a visible effect; empty if all have one.
+def effect_warnings(family: Family, seconds: float = SECONDS, reasons: Reasons | None = None) -> list[str]:
+    """A sentence about each parameter or component whose effect is not seen, or is known to be partial.
 
     There is also a sentence if the environment is too slow for the test or does not repeat episodes. Exceptions are
     left to the training to report.
@@ -53,12 +54,13 @@ def effect_warnings(family: Family, seconds: float = SECONDS) -> list[str]:
     Args:
         family: The family.
         seconds: Wall-clock limit.
+        reasons: Finds reasons in the simulation, as for `metarl check`.
     """
     # Gymnasium environments have a time limit per call, by the same signal.
     limit = contextlib.nullcontext() if family.stepping else Clock(seconds).limit()
     try:
         with global_generators_kept(), limit:
-            return list(_warnings(family, seconds))
+            return list(_warnings(family, seconds, reasons))
     except OutOfTimeError:
         return [SLOW]
     except Exception:
@@ -87,7 +89,7 @@ def _named_warnings(spec: str, stepping: Stepping | None, horizon: int, seconds:
     return effect_warnings(replace(make_family(spec).with_stepping(stepping), horizon=horizon), seconds)
 
 
-def _warnings(family: Family, seconds: float) -> Iterator[str]:
+def _warnings(family: Family, seconds: float, reasons: Reasons | None) -> Iterator[str]:
     if stepping := family.stepping:
         family = family.with_stepping(replace(stepping, timeout=min(stepping.timeout, PER_CALL * seconds)))
     base, whole = family.distribution.train_tasks(1)[0], Clock(PLANNED * seconds)
@@ -103,6 +105,7 @@ def _warnings(family: Family, seconds: float) -> Iterator[str]:
             envs.set_tasks([base])
             envs.reset(seed=0)
         silent, words = _silent(envs, family, base, Clock(whole.left - FOR_REASONS)) if rows else ([], SLOW)
+        known = _known(envs, family, base, reasons, whole) if rows and reasons else {}
     except EnvError as failure:
         if "time limit" in str(failure):
             yield SLOW
@@ -112,7 +115,29 @@ def _warnings(family: Family, seconds: float) -> Iterator[str]:
     if not silent and words:
         yield words
     for part in silent:
-        yield f"{_label(part)}: {words}{_reason(gymnasium_envs_of(family), base, part, whole)}"
+        found = [one.words for one in known.pop(part.name, ("", ()))[1]] if part.component is None else []
+        found = found or _reasons(gymnasium_envs_of(family), base, part, whole)
+        why = f". A reason: {'; '.join(found)}" if found else ""
+        yield f"{_label(part)}: {words}{why}"
+    for ends, some in known.values():
+        yield from (f"{ends}: {one.words}" for one in some if one.hides != "all")
+
+
+def _known(
+    envs: TaskVecEnv, family: Family, base: Task, reasons: Reasons, clock: Clock
+) -> dict[str, tuple[str, Sequence[Reason]]]:
+    """Range and reasons of each hidden parameter, as `reasons_of`; of those for which there is time."""
+    found: dict[str, tuple[str, Sequence[Reason]]] = {}
+    if clock.left < FOR_REASONS / 2:
+        return found
+    try:
+        with clock.limit():
+            for parameter in family.distribution.parameters:
+                if parameter.hidden:
+                    found[parameter.name] = reasons_of(reasons, envs, family, base, parameter.name)
+    except OutOfTimeError:
+        return found
+    return found
 
 
 def _label(part: Part) -> str:
@@ -188,13 +213,12 @@ def _words(first: Recording, steps: int, envs: TaskVecEnv) -> str:
     )
 
 
-def _reason(make: GymnasiumEnvs | None, base: Task, part: Part, clock: Clock) -> str:
-    """The reason for the lack of effect, if it is found in the time left."""
+def _reasons(make: GymnasiumEnvs | None, base: Task, part: Part, clock: Clock) -> list[str]:
+    """The reasons for the lack of effect that are found in the time left."""
     if make is None or clock.left < FOR_REASONS / 2:
-        return ""
+        return []
     try:
         with clock.limit():
-            found = reasons_without_effect(make, base, [part.name]).get(part.name, [])
+            return reasons_without_effect(make, base, [part.name]).get(part.name, [])
     except OutOfTimeError:
-        return ""
-    return f". A reason: {'; '.join(found)}" if found else ""
+        return []

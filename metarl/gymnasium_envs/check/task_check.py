@@ -8,7 +8,7 @@ import numpy as np
 
 from metarl.gymnasium_envs.check.derived import reasons_without_effect
 from metarl.gymnasium_envs.check.effect import Played, effects
-from metarl.gymnasium_envs.check.ends import Reasons, at_both_ends, reasons_in_words
+from metarl.gymnasium_envs.check.ends import Reasons, at_both_ends, reasons_of
 from metarl.gymnasium_envs.check.findings import Clock, Note, OutOfTimeError, Problem, Seen
 from metarl.gymnasium_envs.check.leak import leaks
 from metarl.gymnasium_envs.check.playing import (
@@ -169,7 +169,7 @@ def _effects(
         make = gymnasium_envs_of(family)
         said.add(name)
         if make is None:
-            return reasons_in_words(known, envs, family, tasks[0], name) if known else []
+            return [one.words for one in reasons_of(known, envs, family, tasks[0], name)[1]] if known else []
         other = next((t for t in tasks if t[name] != tasks[0][name]), tasks[-1])
         try:
             with clock.limit():

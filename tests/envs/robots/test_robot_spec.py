@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import builtins
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from small_models import MODELS, edited, text_of
 
@@ -62,6 +64,7 @@ def test_a_name_is_read() -> None:
         (f"{WALKER}?payload=uniform(0,1)&task=run", "got task=run, expected walk, reach, hold"),
         (f"{WALKER}?payload=uniform(0,1)&task=reach&site=nose", "site=nose, expected a site, body or geom"),
         (f"{WALKER}?payload=uniform(0,1)&goal=uniform([0,0,0],[1,1,1])", "got a goal for task=walk"),
+        (f"{WALKER}?payload=uniform(0,1)&horizon=10.5", "got horizon=10.5, expected a whole number"),
         (f"{WALKER}?payload=uniform(0,1)&rate=60", "got rate=60, expected a whole number of physics steps"),
         (f"{WALKER}?payload=uniform(0,1)&base=nose", "got base=nose, expected a body: trunk"),
         (f"{WALKER}?payload=uniform(0,1)&reward.speed=1", "reward.speed, expected a term that this robot has"),
@@ -144,6 +147,69 @@ def test_menagerie_without_package_or_network(monkeypatch: pytest.MonkeyPatch, t
     monkeypatch.setattr(menagerie.Robot, "path", unreachable)
     with pytest.raises(ValueError, match=r"no files of 'unitree_go2' \(no route to host\).*set MENAGERIE_ROOT"):
         robot_family("menagerie:unitree_go2?payload=uniform(0,1)")
+
+
+class Stand:
+    """The functions of the package mujoco-menagerie that metarl calls; a robot has files after its first use.
+
+    Args:
+        folder: The folder.
+    """
+
+    class MenagerieError(Exception):
+        pass
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def names(self) -> list[str]:
+        return ["unitree_go2", "small_robot"]
+
+    def get(self, name: str) -> Stand:
+        assert name == "unitree_go2"
+        return self
+
+    def xml(self) -> Path:
+        return downloaded(self.folder) / "scene.xml"
+
+
+def downloaded(folder: Path) -> Path:
+    """A folder with the files of a robot, made at the first use."""
+    if not folder.exists():
+        folder.mkdir()
+        (folder / "scene.xml").write_text('<mujoco><include file="robot.xml"/></mujoco>', encoding="utf-8")
+        (folder / "robot.xml").write_text(text_of("servo_quadruped"), encoding="utf-8")
+    return folder
+
+
+@pytest.mark.parametrize("package", ["stand-in", "installed"])
+def test_menagerie_by_a_download(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, package: str) -> None:
+    monkeypatch.delenv("MENAGERIE_ROOT", raising=False)
+    folder = tmp_path / "unitree_go2"
+    if package == "installed":
+        menagerie = pytest.importorskip("mujoco_menagerie")
+        monkeypatch.setattr(menagerie.Robot, "path", lambda *_, **__: downloaded(folder))
+    else:
+        monkeypatch.setitem(sys.modules, "mujoco_menagerie", Stand(folder))
+    family = robot_family("menagerie:unitree_go2?payload=uniform(0,1)")
+    setup = robot_setup(family)
+    assert setup is not None
+    assert setup.loaded.path == folder / "scene.xml"
+    assert family.name == "menagerie:unitree_go2?payload=uniform(0,1)"
+    envs = family.make_envs(1, 2, 5)
+    envs.set_tasks(family.distribution.train_tasks(1))
+    assert np.isfinite(envs.reset(seed=0)[0]).all()
+    envs.close()
+
+
+def test_a_floor_within_a_body_that_does_not_move_is_a_floor(tmp_path: Path) -> None:
+    plane = '    <geom name="floor" type="plane" size="0 0 0.05"/>'
+    for floor, added in ((f"<body>{plane}</body>", 0), ("", 1)):
+        (tmp_path / "robot.xml").write_text(edited("servo_quadruped", (plane, floor)), encoding="utf-8")
+        setup = robot_setup(robot_family(f"mjcf:{tmp_path}/robot.xml?floor_friction=uniform(0.3,1)"))
+        assert setup is not None
+        assert sum("so a plane at z = 0 is added" in note for note in setup.loaded.notes) == added
+        assert (setup.loaded.model.geom_type == 0).sum() == 1
 
 
 def test_own_reward_is_own_code_and_gets_whole_arrays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -87,6 +87,7 @@ def test_push_changes_the_momentum_by_its_impulse(tmp_path: Path) -> None:
 def test_breaking_takes_the_force_of_one_actuator_from_its_moment_on(name: str) -> None:
     tasks = [Task.of("f", breaking=(0.5, 2.0)), Task.of("f", breaking=(0.0, 7.0))]
     envs = made(spec_of(name, "breaking=uniform(0.1,0.9)"), tasks, episodes=2)
+    assert envs.task_bytes == envs.models[0].nbuffer, "another copy of the model, without the actuator"
     actions = moves(4, 8)
     for t in range(20):
         envs.step(actions[t])

@@ -20,6 +20,7 @@ from metarl.learning.networks.acting import GELU_SCALE
 from metarl.learning.networks.cells.aggregated import Aggregated
 from metarl.learning.networks.cells.attention import Attention, AttentionLayer
 from metarl.learning.networks.cells.base import Cell, leaves, rebuilt
+from metarl.learning.networks.cells.convolution import Convolution
 from metarl.learning.networks.cells.gru import Gru
 from metarl.learning.networks.cells.lstm import Lstm
 from metarl.learning.networks.cells.mingru import MinGru
@@ -268,6 +269,16 @@ class OtherStep(CellStep):
         return features[:, 0], torch.cat([part.reshape(1, -1) for part in leaves(after)], dim=1)
 
 
+class ConvolutionStep(OtherStep):
+    """See `Convolution`."""
+
+    def __init__(self, cell: Convolution) -> None:
+        super().__init__(cell)
+        (window,), (_, kept, size) = self.parts, self._shapes[0]
+        meaning = f"of the last {kept} steps, {size} numbers each, newest last"
+        self.parts = (window._replace(name="window", meaning=meaning),)
+
+
 def _there(kept: int, steps: Tensor) -> Tensor:
     """Which of the kept steps and the current one there are, `[1, kept + 1]`."""
     return torch.arange(kept, -1, -1) <= steps
@@ -289,6 +300,7 @@ STEPS: dict[type, Any] = {
     Attention: AttentionStep,
     Snail: SnailStep,
     Aggregated: AggregatedStep,
+    Convolution: ConvolutionStep,
 }
 """The step of each kind of cell; `OtherStep` for any other."""
 
