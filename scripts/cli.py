@@ -13,6 +13,7 @@ from metarl.scripts.ending import Ending
 
 COMMANDS = {
     "train": "train an agent on a family of tasks",
+    "tune": "search settings of an agent on a family, scored on tuning tasks",
     "evaluate": "plot the adaptation curve of a trained agent on held-out tasks",
     "compare": "compare runs in one table and one picture",
     "reproduce": "make a table of docs/results by one command, or check it",

@@ -67,6 +67,9 @@ def quickened(line: str) -> list[str]:
         words += [*TINY, "--iterations", "4" if "--resume" in rest else "3"]
         words += OFF_POLICY if rest[0] in ("pearl", "recurrent-sac") else ()
         words += ("--workers", "0") if rest[1].startswith(("gym:", "my_arm:", "reach:")) else ()
+    elif command == "tune":
+        words += [*TINY, "--iterations", "3"] if "--resume" not in rest else ()
+        words += ["--trials", "3" if "--resume" in rest else "2", *(("--confirm", "1") if "--confirm" in rest else ())]
     elif command in ("evaluate", "compare"):
         if "--protocol" in rest:
             words += FEW[:2]  # it says how many episodes there are
@@ -204,6 +207,12 @@ def test_the_page_on_tables(type_lines) -> None:
 
 
 @pytest.mark.slow
+def test_the_page_on_tuning(type_lines, folder: Path) -> None:
+    type_lines(typed(ROOT / "docs" / "tune.md"))
+    assert (folder / "runs" / "tuned" / "tuning.md").is_file()
+
+
+@pytest.mark.slow
 def test_the_readme_on_meta_world(type_lines) -> None:
     type_lines([line for line in typed(ROOT / "README.md") if {"ml10", "runs/ml10", "ml1:reach-v3"} & set(line)])
 
@@ -219,5 +228,6 @@ def test_all_pages_with_lines_to_type_are_tried() -> None:
         "workers",
         "report",
         "reproduce",
+        "tune",
         *by_hand,
     }

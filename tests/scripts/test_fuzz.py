@@ -36,6 +36,7 @@ from metarl.scripts.render import RenderCommand
 from metarl.scripts.report import ReportCommand
 from metarl.scripts.train import GymDoor
 from metarl.scripts.training_runs import RunDoor
+from metarl.scripts.tune import TuneOptions
 from metarl.stepping import Stepping
 
 SEED, LINES = 17, 300
@@ -159,6 +160,9 @@ VARIATIONS += [
     "gravity=uniform(5,15)",
     "dt=uniform(1,2",
 ]
+RANGES = ["learning_rate=log({},{})", "gamma=uniform({},{})", "units=int({},{})", "tasks=int({},{})"]
+RANGES += ["hidden=choice({}x{},none)", "cell=choice(gru,{})", "anneal=choice(true,false)", "inner-lr=log(0.01,0.1)"]
+RANGES += ["agent.{}=log(1,2)", "seed=int(1,2)", "gamma=choice(0.9", "gamma=choice(,)", "=log(1,2)", "{}"]
 PATHS = [
     "run",
     "run/config.json",
@@ -263,6 +267,7 @@ class CommandLines:
         rng = self.rng
         command = rng.choice(
             ["train"] * 6
+            + ["tune"] * 2
             + ["evaluate", "evaluate", "compare", "render", "export", "report", "list", "check", "check"]
             + ["bench"] * 3
         )
@@ -279,6 +284,11 @@ class CommandLines:
                 words += self.options(agent_class(agent).Config, "agent.", among=2)
             if family.startswith("gym:"):
                 words += ["--vary", self.filled(VARIATIONS), *self.options(Stepping, among=1)]
+        elif command == "tune":
+            agent = rng.choice([*names(AGENTS), "maml-trpo", "rl3", ""])
+            words = [agent, "point-robot" if rng.random() < 0.7 else self.filled(FAMILIES)]
+            words += [*self.options(TrainConfig, among=2), *self.options(TuneOptions)]
+            words += ["--vary", self.filled(RANGES)] if rng.random() < 0.5 else []
         elif command == "bench":
             kinds = {
                 "rollout": RolloutCommand,
@@ -320,6 +330,7 @@ CUT = {
     "metarl.scripts.render": [],
     "metarl.scripts.export": ["onnx_graph"],
     "metarl.scripts.report": ["evaluation_of"],
+    "metarl.scripts.tuning.run": ["tune"],
     "metarl.scripts.check": ["examine"],
     "metarl.scripts.catalogue": ["catalogue"],
     "metarl.scripts.bench.rollout": ["bench_rollout"],
