@@ -11,9 +11,9 @@ from typing import Any
 
 from metarl.registry import is_own_agent
 from metarl.run_setup import RunSettings
-from metarl.scripts.tuning.child import Child, run_all, wait_for_orphans
+from metarl.scripts.child import Child, run_all, wait_for_orphans
 from metarl.scripts.tuning.record import Record
-from metarl.scripts.tuning.search import Machine
+from metarl.scripts.tuning.search import OUTPUT, Machine
 
 FOLDER = "confirm"
 
@@ -124,7 +124,7 @@ def _compare(plan: Plan) -> Child:
     words += ["--split", "tune", "--tasks", str(training.eval_tasks), "--episodes", str(training.episodes)]
     words += ["--family", record.family, "--device", training.device, "--out", str(plan.result)]
     words += ["--agent", record.agent] if is_own_agent(record.agent) else []
-    return Child(words, plan.out / FOLDER, one_thread=False)
+    return Child(words, plan.out / FOLDER / OUTPUT, one_thread=False)
 
 
 def _read(plan: Plan) -> Confirmation:

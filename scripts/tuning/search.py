@@ -11,7 +11,7 @@ from pathlib import Path
 from optuna.trial import Trial
 
 from metarl.run_setup import RunSettings
-from metarl.scripts.tuning.child import TICK_SECONDS, Child, wait_for_orphans
+from metarl.scripts.child import TICK_SECONDS, Child, wait_for_orphans
 from metarl.scripts.tuning.ranges import VariedSetting, with_values
 from metarl.scripts.tuning.record import Record, words_of_preset
 from metarl.scripts.tuning.scores import TrialReading, read_trial
@@ -19,6 +19,8 @@ from metarl.scripts.tuning.study import Tried, TuningStudy, is_preset
 from metarl.scripts.tuning.words import differing_words
 from metarl.workers.blocks import default_blocks
 
+OUTPUT = "output.txt"
+"""File in the folder of a training that holds all that it printed."""
 FIRST_FAILURES = 5
 """Failures without a success after which a study ends: a sixth trial would fail as well."""
 READ_SECONDS = 0.5
@@ -54,7 +56,7 @@ class Machine:
         words += differing_words(dataclasses.replace(settings, training=training), self.base)
         words += ["--seeds", str(seeds)] if seeds else []
         words += ["--workers", "0"] if self.jobs > 1 else []
-        return Child(words, folder, one_thread=self.jobs > 1)
+        return Child(words, folder / OUTPUT, one_thread=self.jobs > 1)
 
 
 def winning_words(record: Record, settings: RunSettings, base: RunSettings) -> list[str]:

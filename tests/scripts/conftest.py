@@ -62,7 +62,7 @@ def plan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]
     (tmp_path / "fake").mkdir()
     (tmp_path / "fake" / "fake_training.py").write_text(FAKE)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path / "fake"))
-    monkeypatch.setattr("metarl.scripts.tuning.child.MODULE", "fake_training")
+    monkeypatch.setattr("metarl.scripts.child.MODULE", "fake_training")
     monkeypatch.setattr("metarl.scripts.tuning.search.READ_SECONDS", 0.01)
 
     def set_plan(**folders: dict[str, Any]) -> None:

@@ -17,9 +17,8 @@ from typing import Any
 
 import pytest
 
-from metarl.scripts import recipes
+from metarl.scripts import child, recipes
 from metarl.scripts.recipes import RECIPES, Bound, Evaluation, Published, Recipe, Row
-from metarl.scripts.reproducing import running
 from metarl.scripts.reproducing.plan import Plan, announcement, in_words, makespan
 from metarl.scripts.reproducing.running import run_trainings
 
@@ -220,13 +219,13 @@ def test_a_training_that_fails_does_not_stop_the_others(run_metarl, tmp_path: Pa
     words = ("--seeds", "1", "--out", tmp_path / "out", "--write", "--docs", tmp_path / "docs")
     code, _, err = run_metarl("reproduce", "tiny", *words)
     assert code == 1
-    assert "failed: bad, seed 0: metarl: error: unknown: --agent.nonsense" in err
+    assert "failed: bad, seed 0: unknown: --agent.nonsense" in err
     assert (
         "1 of 2 trainings failed; nothing was written to the docs; go on with: metarl reproduce tiny --seeds 1" in err
     )
     page = (tmp_path / "out" / "tiny.md").read_text()
     assert "| `oracle` |" in page
-    assert "- bad, seed 0: metarl: error" in page
+    assert "- bad, seed 0: unknown" in page
     assert not list((tmp_path / "docs" / "results").iterdir())
 
 
@@ -258,6 +257,7 @@ raise SystemExit(main())
 """
 
 
+@pytest.mark.slow
 def test_ctrl_c_saves_and_a_resumed_training_ends_as_an_uninterrupted_one(
     run_metarl, tmp_path: Path, assert_same_run
 ) -> None:
@@ -285,18 +285,25 @@ def test_ctrl_c_saves_and_a_resumed_training_ends_as_an_uninterrupted_one(
 
 
 DEAF = """
-import signal, sys, time
-asked = []
-signal.signal(signal.SIGTERM, lambda *_: asked.append(1))
+import signal, time
+signal.signal(signal.SIGTERM, lambda *_: None)
 print("listening", flush=True)
-while len(asked) < 2:
+while True:
     time.sleep(0.01)
-raise SystemExit(130)
 """
+KILLED = "import os; os.kill(os.getpid(), 9)"
 
 
-def test_the_second_ctrl_c_asks_the_trainings_to_leave_at_once(tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setattr(running, "PROGRAM", DEAF)
+@pytest.fixture
+def replace_trainings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Replaces trainings by a program."""
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setattr(child, "MODULE", "in_place_of_a_training")
+    return (tmp_path / "in_place_of_a_training.py").write_text
+
+
+def test_the_second_ctrl_c_ends_the_trainings_at_once(tmp_path: Path, replace_trainings) -> None:
+    replace_trainings(DEAF)
     plan = Plan(TINY, TINY.references[:1], (0, 1), tmp_path)
 
     def press() -> None:
@@ -315,12 +322,13 @@ def test_the_second_ctrl_c_asks_the_trainings_to_leave_at_once(tmp_path: Path, m
     assert any("2 trainings to finish the iteration and save" in line for line in lines)
 
 
-def test_a_killed_training_is_named_with_its_signal(tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setattr(running, "PROGRAM", "import os; os.kill(os.getpid(), 9)")
+def test_a_killed_training_is_named_with_its_signal(tmp_path: Path, replace_trainings) -> None:
+    replace_trainings(KILLED)
     plan = Plan(TINY, TINY.references[:1], (0,), tmp_path)
     outcome = run_trainings(plan, 1, 0.0, lambda _: None)
     (line,) = outcome.failed.values()
-    assert line.startswith("killed by signal 9 (SIGKILL), see ")
+    assert line.startswith("ended by SIGKILL")
+    assert line.endswith(".log has all it printed")
     assert not outcome.stopped
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from metarl.scripts.tuning.child import MODULE, Child, wait_for_orphans
+from metarl.scripts.child import MODULE, Child, wait_for_orphans
 
 SPACE = ("--vary", "learning_rate=log(1e-4,1e-2)")
 REAL = (
@@ -36,7 +36,7 @@ SMALL = ("--agent.units", "8", "--agent.encoder", "8", "--checkpoint-every", "1"
 def parent(words: tuple[str, ...], module: str) -> subprocess.Popen[str]:
     """Runs `metarl WORDS` in a process of its own, whose trainings are a module."""
     heard = "import signal\nsignal.signal(signal.SIGINT, signal.default_int_handler)"
-    fake = f"import metarl.scripts.tuning.child as c\nc.MODULE = {module!r}"
+    fake = f"import metarl.scripts.child as c\nc.MODULE = {module!r}"
     program = f"{heard}\n{fake}\nfrom metarl.scripts.cli import main\nraise SystemExit(main({list(words)!r}))"
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     return subprocess.Popen([sys.executable, "-c", program], stderr=subprocess.PIPE, text=True, env=environment)
@@ -89,10 +89,10 @@ def test_a_training_that_outlives_its_owner_is_not_joined_by_another(
     plan(trial_0={"pause": 5.0})
     assert run_metarl(*study("--budget", "0.005", number=1))[0] == 0
     monkeypatch.setattr("metarl.scripts.tuning.search.wait_for_orphans", lambda f: wait_for_orphans(f, seconds=0.2))
-    held = Child(["train", "--out", str(tmp_path / "study" / "trial-0")], tmp_path / "held", one_thread=False)
+    held = Child(["train", "--out", str(tmp_path / "study" / "trial-0")], tmp_path / "held.txt", one_thread=False)
     try:
         until = time.monotonic() + 20.0
-        while "training" not in (tmp_path / "held" / "output.txt").read_text() and time.monotonic() < until:
+        while "training" not in (tmp_path / "held.txt").read_text() and time.monotonic() < until:
             time.sleep(0.02)
         time.sleep(0.1)
         code, _, err = run_metarl("tune", "rl2", "point-robot", "--out", "study", "--resume", "--trials", "1")

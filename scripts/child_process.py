@@ -1,6 +1,6 @@
-"""The process of a training that `metarl tune` starts: `metarl WORDS`, which ends as soon as its owner does.
+"""The process of a `metarl.scripts.child.Child`: `metarl WORDS`, which ends as soon as its owner does.
 
-`python -P -m metarl.scripts.tuning.trial_process PIPE THREADS WORDS...`: PIPE is the read end of a pipe that only the
+`python -P -m metarl.scripts.child_process PIPE THREADS WORDS...`: PIPE is the read end of a pipe that only the
 owner can write to, THREADS is `one` or `all`.
 """
 

@@ -1,4 +1,4 @@
-"""Trainings as processes of their own: started, stopped, and never outliving this process."""
+"""Commands as processes of their own, such as trainings: started, stopped, and never outliving this process."""
 
 from __future__ import annotations
 
@@ -12,12 +12,10 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-from metarl.scripts.tuning.trial_process import ALL, ONE
+from metarl.scripts.child_process import ALL, ONE
 from metarl.workers.server import ONE_THREAD
 
-OUTPUT = "output.txt"
-"""File in the folder of a training that holds all that it printed."""
-MODULE = "metarl.scripts.tuning.trial_process"
+MODULE = "metarl.scripts.child_process"
 TICK_SECONDS = 0.1
 """Pause between two looks at the processes."""
 ORPHAN_SECONDS = 20.0
@@ -30,27 +28,27 @@ class Child:
 
     Args:
         words: Words after `metarl`.
-        folder: Folder for its output; made if there is none.
+        output: File to which all that it prints is appended; its folder is made if there is none.
         one_thread: Limit it to one thread, since others run beside it.
 
     Attributes:
-        folder: The folder.
+        output: The file.
         asked: Whether it was asked to stop.
         seconds: Seconds since its start, until its end.
     """
 
-    def __init__(self, words: Sequence[str], folder: Path, *, one_thread: bool) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        self.folder, self.asked, self._began, self._took = folder, False, time.monotonic(), 0.0
+    def __init__(self, words: Sequence[str], output: Path, *, one_thread: bool) -> None:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        self.output, self.asked, self._began, self._took = output, False, time.monotonic(), 0.0
         pipe, self._own_end = os.pipe()
         program = [sys.executable, "-P", "-m", MODULE, str(pipe), ONE if one_thread else ALL, *words]
         try:
-            with open(folder / OUTPUT, "ab") as output:
-                self._printed_from = output.tell()
+            with open(output, "ab") as file:
+                self._printed_from = file.tell()
                 self._process = subprocess.Popen(
                     program,
                     stdin=subprocess.DEVNULL,
-                    stdout=output,
+                    stdout=file,
                     stderr=subprocess.STDOUT,
                     pass_fds=(pipe,),
                     start_new_session=True,  # Ctrl-C is ours, and its processes can be ended together
@@ -97,9 +95,9 @@ class Child:
     def error(self) -> str:
         """One line on the cause of its end: the last line that reports an error, else the last line."""
         code = self.exit_code()
-        with open(self.folder / OUTPUT, "rb") as output:
-            output.seek(self._printed_from)
-            lines = [line.strip() for line in output.read().decode(errors="replace").splitlines() if line.strip()]
+        with open(self.output, "rb") as file:
+            file.seek(self._printed_from)
+            lines = [line.strip() for line in file.read().decode(errors="replace").splitlines() if line.strip()]
         found = [line.removeprefix(ERROR) for line in lines if line.startswith(ERROR)] or lines
         said = found[-1] if found else "no output"
         if code is not None and code < 0:
@@ -139,7 +137,7 @@ def run_all(
                 running.remove(child)
                 ended += 1
                 if child.exit_code() and not child.stopped:
-                    raise ValueError(f"{child.folder}: {child.error()}; {child.folder / OUTPUT} has all it printed")
+                    raise ValueError(f"{child.output.parent}: {child.error()}; {child.output} has all it printed")
             tick(ended)
             time.sleep(TICK_SECONDS)
     finally:
