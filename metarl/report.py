@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import math
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,9 @@ from metarl.types import Floats, Task
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+TITLE_WIDTH = 80
+"""Largest number of characters in a line of a picture's title."""
 
 
 def _number(value: float) -> float | None:
@@ -174,6 +178,21 @@ def literal(text: str) -> str:
     return (f" {text}" if text.startswith("_") else text).replace("$", r"\$")
 
 
+def wrapped(text: str, width: int = TITLE_WIDTH) -> str:
+    """Breaks a title into lines of at most `width` characters, after spaces, `?` and `&` where possible.
+
+    The name of a family may be longer than a picture is wide.
+    """
+    lines = [""]
+    for piece in re.findall(r"[^ ?&]*[ ?&]?", text):
+        if lines[-1] and len(lines[-1]) + len(piece.rstrip()) > width:
+            lines.append("")
+        lines[-1] += piece
+        while len(lines[-1].rstrip()) > width:
+            lines[-1:] = [lines[-1][:width], lines[-1][width:]]
+    return "\n".join(line.strip() for line in lines)
+
+
 def _line(axes: Axes, level: float, name: str, label: str) -> None:
     axes.axhline(level, color="0.3", linestyle="--" if name == "multitask" else ":", label=literal(label))
 
@@ -215,7 +234,7 @@ def _picture(result: EvalResult, others: Mapping[str, EvalResult], title: str, l
         axes.text(0.02, 0.02, gain, transform=axes.transAxes, fontsize="small")
     axes.set_ylabel(f"return per episode, {tasks_label(result.split)}")
     _episodes_axis(axes, (n for one in (result, *others.values()) for n in one.episodes))
-    axes.set_title(literal(title), fontsize="medium")
+    axes.set_title(literal(wrapped(title)), fontsize="medium")
     axes.grid(alpha=0.3)
     figure.legend(loc="outside right upper", fontsize="small")
     return png(figure)
@@ -275,7 +294,9 @@ def comparison_picture(curves: Sequence[Curve], title: str) -> bytes:
     _episodes_axis(axes, [n for curve in drawn for n in curve.episodes] or [0])
     axes.set_ylim(*_return_range(curves))
     axes.set_ylabel("return per episode")
-    axes.set_title(f"{literal(title)}\nbands: over tasks, bars: over seeds, rings: single seeds", fontsize="medium")
+    axes.set_title(
+        f"{literal(wrapped(title))}\nbands: over tasks, bars: over seeds, rings: single seeds", fontsize="medium"
+    )
     axes.grid(alpha=0.3)
     figure.legend(loc="outside right upper", fontsize="small")
     return png(figure)
@@ -332,7 +353,7 @@ def training_picture(
             )
     axes.set_xlabel(f"{COUNTED.get(counted, counted)}, millions")
     axes.set_ylabel(SCORES.get(score, score))
-    axes.set_title(literal(title))
+    axes.set_title(literal(wrapped(title)), fontsize="medium")
     axes.grid(alpha=0.3)
     axes.legend(loc="best", fontsize="small")
     return png(figure)

@@ -14,7 +14,7 @@ from PIL import Image, ImageDraw, ImageFont
 from metarl.agent import MetaAgent
 from metarl.evaluation import evaluate
 from metarl.memory import Need, check_memory
-from metarl.report import first_label
+from metarl.report import first_label, wrapped
 from metarl.seeding import Streams
 from metarl.tasks import Family
 from metarl.types import Bools, Floats, Task
@@ -23,7 +23,8 @@ from metarl.vector import TaskVecEnv
 NATIVE_FPS = 30
 """Steps per second of environments without Gymnasium's metadata `render_fps`."""
 CAPTION = 44  # pixels above each picture
-TITLE = 26  # pixels above all
+TITLE_MARGIN, TITLE_LINE = 8, 18  # pixels above all, and of each line of the title
+CHARACTER = 8  # pixels of its width
 GAP = 8
 MOMENTS = 3
 """Number of frames per episode in a picture."""
@@ -239,14 +240,17 @@ def _sheet(
     """Frames with captions on a white sheet; the arguments are rows of takes and frame indices."""
     width, height = size
     columns = len(rows[0])
-    total = (columns * (width + GAP) + GAP, TITLE + len(rows) * (height + CAPTION) + GAP)
+    across = columns * (width + GAP) + GAP
+    title = wrapped(title, max((across - 2 * GAP) // CHARACTER, 1))
+    top = TITLE_MARGIN + TITLE_LINE * (title.count("\n") + 1)
+    total = (across, top + len(rows) * (height + CAPTION) + GAP)
     sheet = Image.new("RGB", (total[0] + total[0] % 2, total[1] + total[1] % 2), "white")
     draw = ImageDraw.Draw(sheet)
     large, small = ImageFont.load_default(15), ImageFont.load_default(13)
     draw.text((GAP, 5), title, fill="black", font=large)
     for i, row in enumerate(rows):
         for j, (take, index) in enumerate(row):
-            x, y = GAP + j * (width + GAP), TITLE + i * (height + CAPTION)
+            x, y = GAP + j * (width + GAP), top + i * (height + CAPTION)
             draw.text((x, y + 4), headings[j], fill="black", font=small)
             facts = f"step {take.steps[index]}, return {take.returns[index]:.1f}"
             draw.text((x, y + 22), facts, fill=(90, 90, 90), font=small)

@@ -28,7 +28,10 @@ WALK_SOURCE = f"PPO's settings of half-cheetah-vel-3, with a larger step and a d
 REACH = {"gamma": 0.95, "min_std": 0.02}
 TRIALS_TO_REACH = {"units": 64, "encoder": (64, 64), "reward_input_scale": 5.0}
 """A goal follows from distances at places by their products, which the layers before the memory compute."""
+HISTORY_TO_REACH = {"phase_two": 0.3, "history_updates": 100, "units": 64, "reward_input_scale": 5.0}
+"""Most of the run is for the history encoder, since the policy of phase 1, which is told the goal, learns quickly."""
 REACH_RUN = {"iterations": 150, "tasks": 40, "episodes": 4, "eval_every": 25, "eval_tasks": 20}
+REACH_PHASES = {**REACH_RUN, "iterations": 300, "episodes": 2, "eval_every": 50}
 REACH_TRIALS = {"iterations": 700, "tasks": 80, "episodes": 1, "eval_every": 50, "eval_tasks": 20}
 REACH_SOURCE = f"PPO's settings of robot-walk, with a discount of 0.95 and a smaller deviation, 0.02 rad: {OWN_RUNS}"
 
@@ -55,7 +58,7 @@ ROBOT_PRESETS: Mapping[tuple[str, str], Preset] = {
             ("rl2", REACH_TRIALS, {**RECURRENT, **TRIALS_TO_REACH}),
             ("multitask", REACH_RUN, FEED_FORWARD),
             ("oracle", REACH_RUN, FEED_FORWARD),
-            ("rma", REACH_RUN, FEED_FORWARD),
+            ("rma", REACH_PHASES, {**FEED_FORWARD, **HISTORY_TO_REACH}),
         )
     },
 }

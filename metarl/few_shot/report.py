@@ -13,7 +13,7 @@ from typing import Any
 from metarl.few_shot.evaluation import ShotResult
 from metarl.files import write_bytes, write_json
 from metarl.intervals import Interval, mean_intervals, rate_intervals
-from metarl.report import interval_json, literal, png, tasks_label
+from metarl.report import interval_json, literal, png, tasks_label, wrapped
 
 
 @dataclass(frozen=True)
@@ -138,7 +138,7 @@ def _picture(contenders: Sequence[Contender], oracle: ShotResult | None, title: 
     panels[0].set_ylabel(f"{SCORES[first.score]}, {tasks_label(first.split)}")
     if first.score == "error" and all((one.over_shots.scores > 0).all() for one in contenders):
         panels[0].set_yscale("log")
-    figure.suptitle(literal(title), fontsize="medium")
+    figure.suptitle(literal(wrapped(title)), fontsize="medium")
     handles, labels = panels[0].get_legend_handles_labels()
     unique = dict(zip(labels, handles, strict=True))
     figure.legend(unique.values(), unique.keys(), loc="outside right upper", fontsize="small")

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from metarl.report import literal, png
+from metarl.report import literal, png, wrapped
 from metarl.scripts.tuning.ranges import VariedSetting
 from metarl.scripts.tuning.result import Result, shown
 from metarl.scripts.tuning.study import State, Tried
@@ -48,7 +48,7 @@ def picture(result: Result) -> bytes:
         if i % COLUMNS == 0:
             panel.set_ylabel(label)
     title = f"{result.record.agent} on {result.record.family}: {len(result.trials)} trials"
-    figure.suptitle(literal(title), fontsize="medium")
+    figure.suptitle(literal(wrapped(title)), fontsize="medium")
     figure.legend(*axes[1].get_legend_handles_labels(), loc="outside lower center", ncols=6, fontsize="small")
     return png(figure)
 

@@ -15,6 +15,7 @@ from metarl.report import (
     comparison_picture,
     first_label,
     training_picture,
+    wrapped,
     write_report,
 )
 from metarl.results import EvalResult
@@ -92,3 +93,15 @@ def test_a_comparison_draws_bands_bars_and_single_seeds_and_its_legend_beside_th
 
 def test_the_first_point_of_an_agent_with_a_memory_is_its_first_episode() -> None:
     assert (first_label(False), first_label(True)) == ("before adaptation", "first episode")
+
+
+def test_a_title_is_broken_where_a_name_can_be() -> None:
+    title = "rl2 on menagerie:go1?payload=uniform(0,5)&floor_friction=uniform(0.3,1.2)"
+    assert wrapped(title, 40).splitlines() == [
+        "rl2 on menagerie:go1?",
+        "payload=uniform(0,5)&",
+        "floor_friction=uniform(0.3,1.2)",
+    ]
+    assert wrapped(title) == title
+    assert wrapped("x" * 7, 3) == "xxx\nxxx\nx"
+    assert wrapped("") == ""

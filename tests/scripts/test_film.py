@@ -7,11 +7,25 @@ import pytest
 
 from metarl.envs.point_robot import point_robot
 from metarl.evaluation import evaluate
+from metarl.report import wrapped
 from metarl.rollout import collect
-from metarl.scripts.film import CAPTION, GAP, TITLE, Filmed, Take, encoded, side_by_side, still
+from metarl.scripts.film import (
+    CAPTION,
+    CHARACTER,
+    GAP,
+    TITLE_LINE,
+    TITLE_MARGIN,
+    Filmed,
+    Take,
+    encoded,
+    side_by_side,
+    still,
+)
 from metarl.seeding import Streams
 from metarl.tasks import Family
 
+TITLE = TITLE_MARGIN + TITLE_LINE
+"""Pixels above all, with a title of one line."""
 SIZE = (40, 30)
 
 
@@ -76,6 +90,14 @@ def test_a_still_shows_three_moments_of_each_take_the_last_one_the_end() -> None
     ys = [TITLE + i * (30 + CAPTION) + CAPTION + 15 for i in range(3)]
     assert [int(sheet[y, GAP + 20, 0]) for y in ys] == [30, 60, 90]
     assert [int(sheet[y, 2 * GAP + 60, 0]) for y in ys] == [30, 60, 90]
+
+
+def test_a_long_title_takes_several_lines() -> None:
+    take = Take([grey(50)], [0], [0.0])
+    sheet = side_by_side([take], ["only"], "rl2 on a robot", SIZE)[0]
+    lines = len(wrapped("rl2 on a robot", 40 // CHARACTER).splitlines())
+    assert lines == 3
+    assert int(sheet[TITLE_MARGIN + lines * TITLE_LINE + CAPTION + 15, GAP + 20, 0]) == 50
 
 
 def test_pictures_of_another_size_are_fitted_with_their_proportions() -> None:
