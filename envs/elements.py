@@ -28,6 +28,17 @@ def position_servos(model: Any) -> Bools:
     return servos
 
 
+def motors(model: Any) -> Bools:
+    """Whether each actuator is a motor of a joint: its force is a factor on the control, `[nu]`."""
+    on_joint = model.actuator_trntype == mujoco.mjtTrn.mjTRN_JOINT
+    fixed = model.actuator_gaintype == mujoco.mjtGain.mjGAIN_FIXED
+    plain = (model.actuator_biastype == mujoco.mjtBias.mjBIAS_NONE) & (
+        model.actuator_dyntype == mujoco.mjtDyn.mjDYN_NONE
+    )
+    found: Bools = on_joint & fixed & plain
+    return found
+
+
 def may_collide(model: Any, geom: int) -> Bools:
     """Whether `contype` and `conaffinity` let each geom collide with a geom, `[ngeom]`; bodies are not considered."""
     mine = model.geom_contype & model.geom_conaffinity[geom]

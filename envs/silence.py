@@ -44,7 +44,7 @@ def silence(envs: TaskVecEnv, name: str, low: Task, high: Task) -> Sequence[Reas
     if not ctrl.any():  # no keyframe has set controls: those of action 0
         envs.step(np.zeros_like(envs.action_space.sample()))
         ctrl = data.ctrl.copy()
-    found = list(model_silence(one, two, start, ctrl))
+    found = list(model_silence(one, two, start, ctrl, name))
     if PLAYED_SIZES.get(name) == len(low[name]) and not differing(one, two):
         return [*_played(name, np.array(low[name]), np.array(high[name]), envs.horizon, two), *found]
     if not differing(one, two) and getattr(envs, "varies_dynamics", False):
@@ -59,7 +59,7 @@ def _model_of(envs: Any, task: Task) -> Any:
     return copy.copy(envs.simulations()[0].model)
 
 
-def model_silence(one: Any, two: Any, qpos: Floats, ctrl: Floats) -> Iterator[Reason]:
+def model_silence(one: Any, two: Any, qpos: Floats, ctrl: Floats, parameter: str = "") -> Iterator[Reason]:
     """Reasons why two models with the same elements move alike.
 
     Args:
@@ -67,6 +67,7 @@ def model_silence(one: Any, two: Any, qpos: Floats, ctrl: Floats) -> Iterator[Re
         two: `MjModel` with those of another.
         qpos: Joint positions at the start, `[nq]`.
         ctrl: Controls that the robot is held with, `[nu]`.
+        parameter: Name of the parameter in which the tasks differ.
     """
     fields = differing(one, two)
     if not fields:
@@ -76,7 +77,7 @@ def model_silence(one: Any, two: Any, qpos: Floats, ctrl: Floats) -> Iterator[Re
     yield from silent_gravity(one, two, fields, qpos)
     yield from silent_medium(one, two, fields)
     yield from silent_drives(one, two, fields, ctrl)
-    yield from silent_friction(one, two, fields, qpos, ctrl)
+    yield from silent_friction(one, two, fields, qpos, ctrl, parameter)
 
 
 def _played(name: str, low: Floats, high: Floats, horizon: int, model: Any) -> Iterator[Reason]:

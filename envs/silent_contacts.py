@@ -20,6 +20,8 @@ from metarl.envs.silent_fields import listed
 from metarl.gymnasium_envs.check.ends import Reason
 from metarl.types import Floats
 
+FLOOR_FRICTION = "floor_friction"
+"""The variation of a robot that changes the friction of all contacts with the ground."""
 SECONDS = 1.0
 """Simulated time in which contacts are counted, s."""
 MOST_STEPS = 2000
@@ -48,9 +50,12 @@ class _Kept:
 
 
 def silent_friction(
-    one: Any, two: Any, fields: Mapping[str, np.ndarray], qpos: Floats, ctrl: Floats
+    one: Any, two: Any, fields: Mapping[str, np.ndarray], qpos: Floats, ctrl: Floats, parameter: str = ""
 ) -> Iterator[Reason]:
-    """Reasons why friction of geoms or pairs has no effect, by the contacts of a short roll-out under the controls."""
+    """Reasons why friction of geoms or pairs has no effect, by the contacts of a short roll-out under the controls.
+
+    If friction of the ground varies, its contacts decide: those between a robot and its fixed base are left out.
+    """
     varied = fields.get("geom_friction", np.zeros(0, dtype=np.int64))
     pairs = fields.get("pair_friction", np.zeros(0, dtype=np.int64))
     if not len(varied) and not len(pairs):
@@ -61,6 +66,7 @@ def silent_friction(
     touching = [*_possible(one, varied), *(key for key, p in explicit.items() if p in pairs or involved & set(key))]
     ground = varied[one.body_weldid[one.geom_bodyid[varied]] == 0]
     varied = ground if len(ground) else varied
+    named = "" if parameter == FLOOR_FRICTION else f" (the variation {FLOOR_FRICTION} does all of it)"
     if not touching:
         yield Reason(f"nothing can touch {listed(one, 'geom', varied)} (contype, conaffinity, contact pairs)")
         return
@@ -69,15 +75,19 @@ def silent_friction(
     kept = {key: _kept(one, two, key, involved, explicit) for key in {*touching, *met}}
     silent = {key: why for key, why in kept.items() if why is not None}
     if alone and len(silent) == len(kept):
-        yield Reason(_because(one, list(silent.values())))
+        yield Reason(_because(one, list(silent.values()), named))
         return
+    of_ground = {key: n for key, n in met.items() if set(ground) & set(key) or explicit.get(key, -1) in pairs}
+    if len(ground) and (of_ground or met.keys() <= silent.keys()):
+        met = of_ground
     total, same = sum(met.values()), sum(n for key, n in met.items() if key in silent)
     if not total:
         if alone:
             what = listed(one, "geom", varied) if len(varied) else "the geoms of the contact pairs"
-            yield Reason(f"nothing touched {what} in {SECONDS:g} s from the start under constant controls")
+            moving = " that moves" if len(ground) else ""
+            yield Reason(f"nothing{moving} touched {what} in {SECONDS:g} s from the start under constant controls")
     elif same >= SHARE * total:
-        words = _because(one, [silent[key] for key in met if key in silent])
+        words = _because(one, [silent[key] for key in met if key in silent], named)
         yield Reason(
             f"{same} of {total} contacts in {SECONDS:g} s from the start, at both ends, keep their friction: {words}",
             "most",
@@ -144,8 +154,8 @@ def _kept(
     return _Kept(geom, other, cause, float(before[0]))
 
 
-def _because(model: Any, kept: list[_Kept]) -> str:
-    """The causes in words, with the geoms that decide."""
+def _because(model: Any, kept: list[_Kept], named: str) -> str:
+    """The causes in words, with the geoms that decide, and a variation that has none of them."""
     words, causes = [], dict.fromkeys(one.cause for one in kept)
     for cause in causes:
         mine = [one for one in kept if one.cause == cause]
@@ -166,5 +176,4 @@ def _because(model: Any, kept: list[_Kept]) -> str:
                 "own": f"contacts of {geoms} and {others} have the same friction ({numbers})",
             }[cause]
         )
-    named = " (the variation floor_friction does all of it)" if causes.keys() & {"pair", "priority", "larger"} else ""
-    return "; ".join(words) + named
+    return "; ".join(words) + (named if causes.keys() & {"pair", "priority", "larger"} else "")

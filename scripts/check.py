@@ -49,6 +49,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     progress.end()
     for sentence in findings.seen:
         print(f"seen: {sentence.message}")
+    for words in family.notes:
+        print(f"note: {words}")
     for note in findings.notes:
         print(f"note: {note.kind}: {note.message}")
     problems = findings.problems

@@ -1,21 +1,52 @@
-"""Messages of `metarl train` about a training that cannot continue."""
+"""Messages of `metarl train` about a training that cannot continue, or whose words are in another order."""
 
 from __future__ import annotations
 
 import dataclasses
+import re
 import shlex
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from metarl.checkpoint import list_checkpoints
 from metarl.few_shot.run import FewShotRun
 from metarl.finite import NotFiniteError, remedies
+from metarl.registry import AGENTS, FAMILIES, FEW_SHOT_FAMILIES, LEARNERS, SCHEMES, names
 from metarl.run_config import BaseRun
 from metarl.scripts.sampling import SamplingOptions
 
 DEFAULT_TRACK = "tensorboard"
 DEFAULT_SAMPLING = SamplingOptions()
 """Trackers of a run without `--track`."""
+
+OWN = r"[A-Za-z_][\w.]*:[A-Za-z_]\w*"
+
+
+def options_first(command: str, words: Sequence[str]) -> str:
+    """A sentence for a command line with options before AGENT or FAMILY; empty if it does not hold both.
+
+    Args:
+        command: `train` or `tune`.
+        words: The words after it.
+    """
+    agents = {*names(AGENTS), *names(LEARNERS)}
+    families = {*names(FAMILIES), *names(FEW_SHOT_FAMILIES), *names(SCHEMES)}
+    found: dict[str, list[str]] = {"agent": [], "family": [], "own": []}
+    # A word after an option may be its value, so the others are asked first.
+    last = [bool(i) and words[i - 1].startswith("--") and "=" not in words[i - 1] for i in range(len(words))]
+    for word in [words[i] for i in sorted(range(len(words)), key=lambda i: last[i])]:
+        kind = "agent" if word in agents else "family" if word.partition(":")[0] in families else "own"
+        if kind != "own" or re.fullmatch(OWN, word):
+            found[kind].append(word)
+    agent = next(iter([*found["agent"], *found["own"]]), "")
+    family = next((word for word in [*found["family"], *found["own"]] if word != agent), "")
+    if not agent or not family:
+        return ""
+    return (
+        f"{command}: got options before AGENT or FAMILY, which come first: "
+        f"metarl {command} {shlex.quote(agent)} {shlex.quote(family)} [options]"
+    )
 
 
 def folder_to_go_on_with(out: Path, seeds: int) -> Path | None:

@@ -37,7 +37,7 @@ from metarl.scripts.report_page.tasks import in_words
 from metarl.scripts.sampling import SamplingOptions
 from metarl.tasks import REPORTED, Family, Split, split_name, split_tasks
 
-ENDINGS = (".html", ".htm")
+ENDING = ".html"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,8 +74,8 @@ class ReportCommand(SamplingOptions):
 
 def _check_out(out: Path) -> None:
     """Raises ValueError if the file cannot be written there."""
-    if out.suffix.lower() not in ENDINGS:
-        raise ValueError(f"--out: got {out}, expected a name that ends in {' or '.join(ENDINGS)}")
+    if out.suffix.lower() != ENDING:
+        raise ValueError(f"--out: got {out}, expected a name that ends in {ENDING}")
     if out.exists():
         raise ValueError(f"--out: got {out}, which exists already; expected another name")
     if not out.parent.is_dir():

@@ -35,7 +35,7 @@ from metarl.runs import RunConfig, TrainConfig
 from metarl.scripts.common import border, option_value, parse, refuse
 from metarl.scripts.ending import run_as_process
 from metarl.scripts.families import GymOptions
-from metarl.scripts.refusals import folder_to_go_on_with
+from metarl.scripts.refusals import folder_to_go_on_with, options_first
 from metarl.scripts.sampling import SamplingOptions
 from metarl.scripts.train_shots import read_few_shot
 from metarl.scripts.training_runs import RunDoor, one_per_seed, train_all
@@ -152,6 +152,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if words and words[0] in ("-h", "--help"):
             print(usage)
             return 0
+        if said := options_first("train", words):
+            refuse(said)
         refuse(
             f"train: got {' '.join(words) or 'nothing'}, expected AGENT and FAMILY; "
             f"agents: {', '.join(names(AGENTS))}; families: {', '.join(names(FAMILIES))}"

@@ -24,6 +24,7 @@ from metarl.run_setup import RunSettings, set_up, starting_settings
 from metarl.runs import TrainConfig
 from metarl.scripts.common import border, end_with_json, option_value, parse, refuse
 from metarl.scripts.ending import StopRequest, run_as_process
+from metarl.scripts.refusals import options_first
 from metarl.scripts.tuning.ranges import FORMS, read_ranges
 from metarl.scripts.tuning.record import Record
 from metarl.scripts.tuning.scores import Metric
@@ -223,6 +224,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if words and words[0] in ("-h", "--help"):
             print(USAGE.format(agents=", ".join(names(AGENTS)), families=", ".join(names(FAMILIES))))
             return 0
+        if said := options_first("tune", words):
+            refuse(said)
         refuse(
             f"tune: got {' '.join(words) or 'nothing'}, expected AGENT and FAMILY; "
             f"agents: {', '.join(names(AGENTS))}; families: {', '.join(names(FAMILIES))}"

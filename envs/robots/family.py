@@ -14,10 +14,11 @@ import mujoco
 import numpy as np
 
 from metarl.envs.draws import Uniform
+from metarl.envs.elements import motors
 from metarl.envs.robots.actions import make_actions
 from metarl.envs.robots.effects import Declared, Effect, Robot
 from metarl.envs.robots.files import menagerie_names, robot_file
-from metarl.envs.robots.goals import reachable_goals
+from metarl.envs.robots.goals import beyond_reach, reachable_goals
 from metarl.envs.robots.loading import LoadedRobot, load_robot
 from metarl.envs.robots.pose import Start, base_body, free_joint, grounds, scalar_joints, start_pose
 from metarl.envs.robots.rewards import Term, terms_of, weights_of
@@ -134,7 +135,8 @@ class _Maker:
             frame_skip=self._frame_skip(),
         )
         rate = f"{1.0 / (setup.frame_skip * self.model.opt.timestep):g} actions per second"
-        notes = (f"task={task}, {rate}; {self.start.note}", actions.note, *self.loaded.notes, *self._unobserved())
+        further = (*self._torques(), *self.loaded.notes, *self._unobserved(), *self._far_goals(site))
+        notes = (f"task={task}, {rate}; {self.start.note}", actions.note, *further)
         return Family(
             name=spec.text,
             summary=f"{spec.place}: {task} with {', '.join(varied)} different in each task",
@@ -143,6 +145,22 @@ class _Maker:
             make_envs=partial(RobotEnvs, setup=setup),
             notes=notes,
         )
+
+    def _torques(self) -> list[str]:
+        """Advice for a robot with a free base whose motors have torques as actions by default."""
+        chosen = "action" in self.spec.options or self.base_joint < 0
+        return [] if chosen or not motors(self.model).any() else ["torques; targets often learn more easily: action=pd"]
+
+    def _far_goals(self, site: tuple[str, int] | None) -> list[str]:
+        """A sentence on goals of the given box that the site cannot reach; refuses a box without any others."""
+        given = self.spec.varied(GOAL)
+        if given is None or site is None or self.base_joint >= 0:
+            return []
+        low, high = (np.array(values, dtype=np.float64) for values in given.values)
+        share, words = beyond_reach(self.model, self.start.qpos, site, low, high)
+        if share == 1.0:
+            raise ValueError(f"{self.spec.what}: got a goal that cannot be reached, expected one nearer: {words}")
+        return [words] if words else []
 
     def _unobserved(self) -> list[str]:
         """A sentence on joints that are neither hinges nor slides, besides that of the base."""

@@ -13,6 +13,9 @@ from metarl.types import Floats
 
 ABOVE = 0.03
 """Lowest goal over z = 0, m, for a robot that has a floor."""
+GRID = 11
+"""Goals per axis of a box that are compared with the reach."""
+SLIDE = int(mujoco.mjtJoint.mjJNT_SLIDE)
 SHARES = np.linspace(1.0, 0.0, 11)
 """Shares of the way from home to a pose that are tried until the site is above the floor."""
 
@@ -78,16 +81,54 @@ def reachable_goals(model: Any, home: Floats, site: tuple[str, int], within: flo
     return ReachableGoals(model, home, joints, low, high, site, floor)
 
 
-def _moving(model: Any, site: tuple[str, int]) -> tuple[int, ...]:
-    """Indices of the actuated hinges and slides between a site and the world, from the world on."""
+def beyond_reach(model: Any, home: Floats, site: tuple[str, int], low: Floats, high: Floats) -> tuple[float, str]:
+    """The share of a box of goals that the site cannot get to for sure, and a sentence on it; empty if it is 0.
+
+    The site is at most as far from the anchor of the first joint as the distances from each joint's anchor to the next,
+    and to the site, add up to: hinges and balls change none of them, a slide one by its travel at most. It may
+    get less far, so goals within this distance may be out of reach too.
+
+    Args:
+        model: The `MjModel` of a robot that is fixed to the world.
+        home: Joint positions of the home pose, `[nq]`.
+        site: The part that reaches, as in `metarl.envs.robots.state.find_site`.
+        low: Lower corner of the box, `[3]`, m.
+        high: Upper corner, `[3]`, m.
+    """
+    chain, data = _chain(model, site), mujoco.MjData(model)
+    slides = [j for j in chain if int(model.jnt_type[j]) == SLIDE]
+    if not chain or not model.jnt_limited[slides].all():
+        return 0.0, ""
+    data.qpos[:] = home
+    mujoco.mj_kinematics(model, data)
+    points = np.vstack([data.xanchor[list(chain)], getattr(data, site[0])[site[1]]])
+    travel = np.abs(model.jnt_range[slides] - home[model.jnt_qposadr[slides]][:, None]).max(axis=1, initial=0.0).sum()
+    reach = float(np.linalg.norm(np.diff(points, axis=0), axis=1).sum() + travel)
+    axes = [np.linspace(a, b, GRID) for a, b in zip(low, high, strict=True)]
+    away = np.linalg.norm(np.stack(np.meshgrid(*axes), axis=-1) - points[0], axis=-1)
+    share = float((away > reach).mean())
+    if not share:
+        return 0.0, ""
+    joint = model.joint(chain[0]).name or f"joint {chain[0]}"
+    return share, (
+        f"goals are up to {away.max():.3g} m from the joint {joint} at ({', '.join(f'{x:.3g}' for x in points[0])}), "
+        f"the site at most {reach:.3g} m: about {max(1, round(100 * share))} % of the goals are out of reach"
+    )
+
+
+def _chain(model: Any, site: tuple[str, int]) -> tuple[int, ...]:
+    """Indices of the joints between a site and the world, from the world on."""
     field, index = site
     owners = {"site_xpos": model.site_bodyid, "geom_xpos": model.geom_bodyid, "xpos": np.arange(model.nbody)}
     body, found = int(owners[field][index]), list[int]()
-    driven = driven_joints(model)
     while body:
         first = int(model.body_jntadr[body])
-        found += [
-            j for j in range(first, first + int(model.body_jntnum[body])) if int(model.jnt_type[j]) in SCALAR_JOINTS
-        ]
+        found += range(first, first + int(model.body_jntnum[body]))
         body = int(model.body_parentid[body])
-    return tuple(sorted(j for j in found if j in driven))
+    return tuple(sorted(found))
+
+
+def _moving(model: Any, site: tuple[str, int]) -> tuple[int, ...]:
+    """Indices of the actuated hinges and slides between a site and the world, from the world on."""
+    driven = driven_joints(model)
+    return tuple(j for j in _chain(model, site) if int(model.jnt_type[j]) in SCALAR_JOINTS and j in driven)

@@ -6,6 +6,7 @@ same, and a copy for each task takes kilobytes instead of megabytes.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -62,7 +63,9 @@ def _compiled(path: Path, spec: RobotSpec, *, drawn: bool) -> tuple[Any, list[st
         edited = mujoco.MjSpec.from_file(str(path))
         if not edited.actuators:
             raise ValueError(
-                "got a model without actuators, expected at least one, such as "
+                _way_from_urdf(path)
+                if _is_urdf(path)
+                else "got a model without actuators, expected at least one, such as "
                 '<actuator><motor joint="NAME" ctrlrange="-1 1"/></actuator>'
             )
         _set_physics(edited, spec)
@@ -76,6 +79,22 @@ def _compiled(path: Path, spec: RobotSpec, *, drawn: bool) -> tuple[Any, list[st
         reason = "; ".join(line.strip() for line in str(error).splitlines() if line.strip())
         expected = "" if "expected" in reason else ", expected a MuJoCo XML file (MJCF) that it can compile"
         raise ValueError(f"{spec.what}: {path.name}: {reason}{expected}") from error
+
+
+def _is_urdf(path: Path) -> bool:
+    """Whether the first element of an XML file is that of a URDF; MuJoCo decides by it too."""
+    text = re.sub(r"<!--.*?-->", "", path.read_text(encoding="utf-8", errors="replace"), flags=re.DOTALL)
+    first = re.search(r"<\s*([A-Za-z][\w:]*)", text)
+    return first is not None and first[1] == "robot"
+
+
+def _way_from_urdf(path: Path) -> str:
+    return (
+        f"{path.name} is a URDF, in which MuJoCo reads no actuators, expected an MJCF with some; make one "
+        f"in its folder with python -c \"import mujoco; mujoco.mj_saveLastXML('{path.stem}.xml', "
+        f"mujoco.MjModel.from_xml_path('{path.name}'))\", then write an actuator for each joint before </mujoco>, "
+        'such as <actuator><motor joint="NAME" ctrlrange="-1 1"/></actuator>'
+    )
 
 
 def _set_physics(edited: Any, spec: RobotSpec) -> None:

@@ -27,6 +27,8 @@ from metarl.names import did_you_mean
 MJCF, MENAGERIE = "mjcf", "menagerie"
 PART = r"\s*([A-Za-z_]\w*)(?:\.(\w+))?\s*=(.*)"
 COMMAND, GOAL, REWARD = "command", "goal", "reward"
+RANGE, GOAL_RANGE = "uniform(LOW,HIGH)", "uniform([X,Y,Z],[X,Y,Z])"
+"""Forms of the distributions, for messages."""
 COMMANDS = 3
 """Numbers of a command: velocity forwards and to the left in m/s, rate of turning to the left in rad/s."""
 OWN_FUNCTION = r"[A-Za-z_][\w.]*:[A-Za-z_]\w*"
@@ -220,7 +222,11 @@ class _Reader:
             self._read_option(name, value)
 
     def _read_word(self, name: str, word: str, value: str) -> None:
+        if name in (*OPTIONS, COMMAND, GOAL):
+            raise ValueError(f"{self._what}: got {name}.{word}={value}, but {name!r} has no further words")
         if name != REWARD:
+            if self._known is not None and name not in self._known:
+                raise ValueError(self._unknown(name))
             self._words.setdefault(name, {})[word] = value
             return
         try:
@@ -234,22 +240,28 @@ class _Reader:
     def _read_variation(self, name: str, text: str) -> None:
         if name in OPTIONS:
             raise ValueError(
-                f"{self._what}: got {text!r}, but {name!r} is the same in all tasks: {OPTIONS[name].possible}"
+                f"{self._what}: got {text!r}, but {name!r} is the same in all tasks: expected {name}=VALUE, "
+                f"{OPTIONS[name].possible}"
             )
         if name not in (COMMAND, GOAL) and self._known is not None and name not in self._known:
             raise ValueError(self._unknown(name))
         found = parse_variation(text, self._what)
         if name not in (COMMAND, GOAL) and (found.is_choice or found.size != 1 or not found.hidden):
-            raise ValueError(f"{self._what}: got {text!r}, expected {name}=uniform(LOW,HIGH)")
+            raise ValueError(f"{self._what}: got {text!r}, expected {name}={RANGE}")
         size = {GOAL: 3, COMMAND: found.size if found.size in (1, COMMANDS) else COMMANDS}.get(name, 1)
         if found.is_choice or found.size != size:
             raise ValueError(
                 f"{self._what}: got {text!r}, expected "
-                + ("goal=uniform([X,Y,Z],[X,Y,Z])" if name == GOAL else "command=uniform(LOW,HIGH), in m/s")
+                + (f"{GOAL}={GOAL_RANGE}" if name == GOAL else "command=uniform(LOW,HIGH), in m/s")
             )
         self._variations.append(found)
 
     def _read_option(self, name: str, value: str) -> None:
+        if name == GOAL or name in (self._known or ()):
+            form, fixed = (GOAL_RANGE, "place") if name == GOAL else (RANGE, "number")
+            raise ValueError(
+                f"{self._what}: got {name}={value}, expected {name}={form}; for a fixed {fixed}, make the range narrow"
+            )
         if name not in OPTIONS:
             raise ValueError(self._unknown(name))
         option = OPTIONS[name]
@@ -291,7 +303,7 @@ class _Reader:
             if name not in varied:
                 raise ValueError(
                     f"{self._what}: got {name}.{next(iter(self._words[name]))} without {name}, expected "
-                    f"{name}=uniform(LOW,HIGH) too"
+                    f"{name}={RANGE} too"
                 )
         command = self._command
         if COMMAND in varied and command:

@@ -25,6 +25,10 @@ TINY = ("--tasks", "2", "--episodes", "2", "--horizon", "10", "--iterations", "1
         ("mjcf:bare.xml?payload=uniform(0,1)", "got a model without actuators"),
         (f"mjcf:{MODELS}/servo_quadruped.xml?weight=uniform(0,1)", "neither a variation nor an option"),
         (f"mjcf:{MODELS}/servo_quadruped.xml?payload=uniform(0,1)&keyframe=sit", "expected 'home'"),
+        (
+            f"mjcf:{MODELS}/gravity_compensated_arm.xml?goal=uniform([5,5,5],[6,6,6])",
+            "got a goal that cannot be reached, expected one nearer",
+        ),
         ("menagerie:unitree_go2?payload=uniform(0,1)", "expected one of its folders with XML files: it has none"),
     ],
 )

@@ -10,6 +10,7 @@ import numpy as np
 from metarl.gymnasium_envs.check.findings import Clock, Note, Problem, Seen
 from metarl.gymnasium_envs.check.playing import Change, Difference, Recording, RewardKind, difference, reward_kind
 from metarl.gymnasium_envs.check.tasks_apart import partners, parts_of, told_apart
+from metarl.gymnasium_envs.family import gymnasium_envs_of
 from metarl.tasks import Family
 from metarl.types import Task
 
@@ -20,6 +21,8 @@ REWARDS: dict[RewardKind, str] = {
     "state": "the reward depended on the state in these episodes; an effect on the reward of other states is possible",
 }
 """Sentences on whether the observed rewards could show an effect."""
+CONSTRUCTED = " (if only the constructor reads it, make it an argument)"
+"""Remedy for an environment of a class, whose parameters may be attributes; other families have no constructor."""
 MUCH_STEPS, MUCH = 20, 200
 """Steps of an episode, and in total, from which the absence of an effect counts as evidence."""
 ALL_COMPONENTS = 16
@@ -151,7 +154,7 @@ def _part_by_part(
             silent.add(part.name)
             yield _nothing(
                 f"the parameter {part.name!r} changes neither rewards nor transitions",
-                "the environment {} use it (if only the constructor reads it, make it an argument)",
+                "the environment {} use it" + (CONSTRUCTED if gymnasium_envs_of(family) else ""),
                 where,
                 kind,
                 reasons(part.name),

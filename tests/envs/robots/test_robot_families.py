@@ -12,6 +12,7 @@ import pytest
 from small_models import MODELS, NAMES, edited, text_of
 
 from metarl.envs.robots.family import full_name, preset_name, robot_family
+from metarl.envs.robots.goals import beyond_reach
 from metarl.envs.robots.robot import RobotEnvs
 from metarl.scripts.reference.robots import PlainRobotEnv, plain_robot, robot_setup
 from metarl.tasks import Family
@@ -239,6 +240,53 @@ def test_goal_is_a_place_that_the_site_reaches() -> None:
     goals = np.array([task["goal"] for task in boxed.distribution.train_tasks(20)])
     assert (goals >= [0.3, -0.1, 0.4]).all()
     assert (goals < [0.5, 0.1, 0.6]).all()
+
+
+def test_goals_beyond_the_links_are_noted_or_refused() -> None:
+    # The site is at most 0.05 + 0.3 + 0.25 + 0.06 m from the first hinge, which is at (0, 0, 0.4).
+    near = family_of("gravity_compensated_arm", "site=tip&goal=uniform([-0.3,-0.3,0.1],[0.3,0.3,0.8])")
+    assert not any("out of reach" in note for note in near.notes)
+    half = family_of("gravity_compensated_arm", "site=tip&goal=uniform([-0.001,-0.001,0.4],[0.001,0.001,1.72])")
+    (note,) = (note for note in half.notes if "out of reach" in note)
+    assert note.startswith(
+        "goals are up to 1.32 m from the joint turn at (0, 0, 0.4), the site at most 0.66 m: about 5"
+    )
+    with pytest.raises(ValueError, match=r"got a goal that cannot be reached.* about 100 % .*out of reach\Z"):
+        family_of("gravity_compensated_arm", "site=tip&goal=uniform([5,5,5],[6,6,6])")
+    own = family_of("gravity_compensated_arm", "site=tip&goal_range=2.5")
+    goals = np.array([task["goal"] for task in own.distribution.train_tasks(100)])
+    assert np.linalg.norm(goals - [0, 0, 0.4], axis=1).max() <= 0.66
+
+
+SLIDE_ARM = """
+<mujoco><worldbody><body><joint name="rail" type="slide" axis="1 0 0" {limits}/><geom size="0.1"/>
+  <body pos="0 0 0.5"><joint name="swing"/><geom size="0.1"/><site name="tip" pos="0 0 0.5"/></body>
+</body></worldbody><actuator><motor joint="rail"/><motor joint="swing"/></actuator></mujoco>
+"""
+
+
+@pytest.mark.parametrize(("limits", "share"), [('range="-1 2"', 1.0), ('range="-1 4"', 0.0), ("", 0.0)])
+def test_a_slide_reaches_farther_by_its_travel(limits: str, share: float) -> None:
+    model = mujoco.MjModel.from_xml_string(SLIDE_ARM.format(limits=limits))
+    box = np.array([4.0, 0.0, 0.0]), np.array([4.5, 0.1, 0.1])
+    found, words = beyond_reach(model, model.qpos0, ("site_xpos", 0), *box)
+    assert found == share
+    assert bool(words) == bool(share)
+
+
+@pytest.mark.parametrize(
+    ("name", "query", "noted"),
+    [
+        ("torque_quadruped", "", True),
+        ("torque_quadruped", "&action=pd", False),
+        ("torque_quadruped", "&action=torque", False),
+        ("servo_quadruped", "", False),
+        ("gravity_compensated_arm", "", False),
+    ],
+)
+def test_targets_are_advised_where_a_free_robot_has_torque_motors(name: str, query: str, noted: bool) -> None:
+    notes = family_of(name, f"payload=uniform(0,1){query}").notes
+    assert ("torques; targets often learn more easily: action=pd" in notes) == noted
 
 
 def test_command_is_observed_and_may_differ_between_tasks() -> None:

@@ -58,6 +58,11 @@ def test_a_name_is_read() -> None:
         (f"{WALKER}?payload=uniform(0,1)&keyframe=sit", "keyframe: got 'sit', expected 'home'"),
         (f"{WALKER}?payload=uniform(0,1)&scale=-1", "got scale=-1, expected a number"),
         (f"{WALKER}?payload=uniform(0,1)&scale=uniform(0,1)", "'scale' is the same in all tasks"),
+        (f"{WALKER}?payload=uniform(0,1)&scale=uniform(0,1)", "expected scale=VALUE, a number"),
+        (f"{WALKER}?payload=uniform(0,1)&scale.body=trunk", "'scale' has no further words"),
+        (f"{WALKER}?command=uniform(0,1)&command.body=trunk", "'command' has no further words"),
+        (f"{WALKER}?payload=uniform(0,1)&paylod.body=trunk", "Did you mean 'payload'"),
+        (f"{ARM}?goal=[0.2,0,0.3]", "expected goal=uniform([X,Y,Z],[X,Y,Z]); for a fixed place, make the range narrow"),
         (f"{WALKER}?payload=uniform(0,1)&action=position", "got action=position, expected servo or torque or pd"),
         (f"{WALKER}?payload=uniform(0,1)&action=pd", "got action=pd for a robot without torque motors"),
         (f"{WALKER}?payload=uniform(0,1)&kp=3", "got kp or kd without action=pd"),
@@ -85,6 +90,17 @@ def test_bad_names_are_refused_in_one_line(spec: str, message: str) -> None:
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("name", KINDS)
+@pytest.mark.parametrize("value", ["3", "0,5", "[0,5]", "much"])
+def test_a_variation_without_a_distribution_is_refused_with_the_right_form(name: str, value: str) -> None:
+    with pytest.raises(ValueError, match=r"\S") as caught:
+        read_spec(f"{WALKER}?{name}={value}", tuple(KINDS))
+    said = str(caught.value)
+    assert f"got {name}={value}, expected {name}=uniform(LOW,HIGH); for a fixed number, make the range narrow" in said
+    assert "Did you mean" not in said
+    assert "neither" not in said
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -101,6 +117,33 @@ def test_files_that_are_no_robot_are_refused_in_one_line(tmp_path: Path, text: s
         robot_family(f"mjcf:{tmp_path}/robot.xml?payload=uniform(0,1)")
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+URDF = """<?xml version="1.0"?>
+<!-- <mujoco/> -->
+<robot name="arm">
+  <link name="base"/>
+  <link name="upper"><inertial><mass value="1"/><origin xyz="0 0 0.1"/>
+    <inertia ixx="0.1" iyy="0.1" izz="0.1" ixy="0" ixz="0" iyz="0"/></inertial></link>
+  <joint name="swing" type="revolute"><parent link="base"/><child link="upper"/><axis xyz="0 1 0"/>
+    <limit lower="-1" upper="1" effort="5" velocity="2"/></joint>
+</robot>
+"""
+
+
+def test_a_urdf_is_refused_with_the_way_to_an_mjcf_that_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "arm.urdf").write_text(URDF, encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match=r"arm\.urdf is a URDF, .*no actuators.*mj_saveLastXML.*\Z") as caught:
+        robot_family("mjcf:arm.urdf?payload=uniform(0,1)")
+    (code,) = re.findall(r'python -c "(.*?)"', str(caught.value))
+    exec(code, {})
+    made = (tmp_path / "arm.xml").read_text(encoding="utf-8")
+    with pytest.raises(ValueError, match="got a model without actuators"):
+        robot_family("mjcf:arm.xml?payload=uniform(0,1)")
+    motor = '<actuator><motor joint="swing" ctrlrange="-5 5"/></actuator></mujoco>'
+    (tmp_path / "arm.xml").write_text(made.replace("</mujoco>", motor), encoding="utf-8")
+    assert robot_family("mjcf:arm.xml?payload=uniform(0,1)").notes
 
 
 def test_menagerie_by_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

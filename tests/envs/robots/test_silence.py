@@ -75,6 +75,9 @@ def switched(flag: str) -> tuple[tuple[str, str], ...]:
     return (('<option timestep="0.002"/>', f'<option timestep="0.002"><flag {flag}="disable"/></option>'),)
 
 
+TURRET_ON_STAND = tuple(
+    (f'{size}" mass', f'{size}" contype="1" conaffinity="1" mass') for size in ("0.06 0.2", "0.05 0.04")
+)
 FIXED = "payload.body=stand"
 WIDE = Uniform(0.3, 1.2)
 SILENT: dict[str, tuple[Any, str, Any, tuple[tuple[str, str], ...], type, str]] = {
@@ -94,7 +97,12 @@ SILENT: dict[str, tuple[Any, str, Any, tuple[tuple[str, str], ...], type, str]] 
     ),
     "friction of a floor that nothing touches": (
         named, "gravity_compensated_arm", "floor_friction=uniform(0.3,1.2)", (), Problem,
-        "nothing touched floor in 1 s from the start",
+        "nothing that moves touched floor in 1 s from the start",
+    ),
+    "friction of a floor that nothing touches, of a turret that rubs on its stand": (
+        named, "gravity_compensated_arm", "floor_friction=uniform(0.3,1)", TURRET_ON_STAND, Problem,
+        r"changes nothing in .* A reason: nothing that moves touched floor in 1 s from the start under constant "
+        r"controls\Z",
     ),
     "torsional friction of contacts without torsion": (
         plain, "torque_quadruped", Change("geom_friction", WIDE, columns=(1,)), (), Problem,
@@ -280,3 +288,14 @@ def test_the_command_reports_a_silent_variation_once_among_others(tmp_path: Path
     assert not [line for line in said if line.startswith("leak: ")], "sensor noise is no leak"
     assert any(line.startswith("seen: 'payload': changes observations") for line in said)
     assert said[-1].endswith("1 problem found")
+
+
+def test_the_command_says_that_nothing_touches_the_floor_and_nothing_of_constructors(tmp_path: Path, capsys) -> None:
+    path = tmp_path / "arm.xml"
+    path.write_text(edited("gravity_compensated_arm", *TURRET_ON_STAND), encoding="utf-8")
+    assert main([f"mjcf:{path}?floor_friction=uniform(0.3,1)&task=hold"]) == 1
+    said = capsys.readouterr().out
+    assert "nothing that moves touched floor" in said
+    assert "constructor" not in said
+    assert "vary theirs" not in said
+    assert "does all of it" not in said

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from small_models import MODELS, NAMES, small_robot
+from small_models import MODELS, NAMES, text_of
 
 from metarl.envs.robots.effects import SENSOR_DEVIATIONS
-from metarl.envs.robots.variations import KINDS, bind, explain
+from metarl.envs.robots.variations import KINDS, explain
 
 ROOT = Path(__file__).resolve().parents[3]
 PAGE = (ROOT / "docs" / "robot-variations.md").read_text(encoding="utf-8")
@@ -47,15 +47,23 @@ def test_the_deviations_of_sensors_are_those_of_the_code() -> None:
         assert f"{deviation:g}{' for a direction' if unit == '1' else f' {unit}'}" in words
 
 
-def test_the_code_of_the_page_fits_a_robot_with_servos() -> None:
-    robot, blocks = small_robot("servo_quadruped"), re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
-    assert len(blocks) == 2
-    found: dict = {}
-    for block in blocks:
-        exec(block, found)
-    assert [effect.factor.name for effect in bind(robot, found["declared"])] == ["payload", "motor_strength"]
-    factors = found["variation"].bind(robot.model).factors
-    assert [factor.variates for factor in factors] == [1, 1, 1]
+def test_the_code_of_the_page_fits_a_robot_with_servos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "my_quadruped.xml").write_text(text_of("servo_quadruped"), encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    named, own = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+    found: dict = {"__name__": "my_robot"}
+    exec(named, found)
+    assert [effect.factor.name for effect in found["effects"]] == ["payload", "motor_strength"]
+    found = {"__name__": "my_robot"}
+    exec(own, found)
+    family = found["family"]()
+    assert [parameter.variates for parameter in family.distribution.parameters] == [1, 1, 1]
+    envs = family.make_envs(2, 1, 3)
+    envs.set_tasks(family.distribution.train_tasks(2))
+    envs.reset(seed=0)
+    observations, *_ = envs.step(np.zeros_like(envs.action_space.sample()))
+    assert np.isfinite(observations).all()
+    envs.close()
 
 
 def test_the_tool_measures_a_difference_at_home_and_in_motion(capsys, monkeypatch) -> None:
