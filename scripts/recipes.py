@@ -34,8 +34,8 @@ class Row:
         label: Name in the table, unique in it. Those of the references are `multitask` and `oracle`.
         agent: Name of the agent.
         minutes: Minutes of a training on one core of an AMD EPYC, to say the cost beforehand: those of `docs/seeds.md`
-            on point-robot and of `docs/results/meta-world.md` for references of reach-v3, otherwise estimated by env
-            steps and times of an iteration.
+            on point-robot, of `docs/robots.md` for robots, and of `docs/results/meta-world.md` for references of
+            reach-v3; otherwise estimated by env steps and times of an iteration.
         options: Options of `metarl train` that differ from the preset.
         bounds: Promises.
     """
@@ -207,16 +207,16 @@ ROBOTS = {
         name="go1",
         title="Unitree Go1: unknown payload, floor friction and motor strength",
         family=GO1,
-        references=_references(30.0, 30.0),
-        rows=(Row("rma", "rma", 35.0), Row("rl2", "rl2", 22.0)),
+        references=_references(21.0, 19.0),
+        rows=(Row("rma", "rma", 47.0), Row("rl2", "rl2", 48.0)),
         about="Every agent has its preset for robots that walk.",
     ),
     "so-arm100": Recipe(
         name="so-arm100",
         title="SO-ARM100: an unknown payload, and a place to reach",
         family=SO_ARM100,
-        references=_references(10.0, 10.0),
-        rows=(Row("rma", "rma", 13.0), Row("rl2", "rl2", 18.0)),
+        references=_references(5.0, 4.0),
+        rows=(Row("rma", "rma", 25.0), Row("rl2", "rl2", 41.0)),
         about="Every agent has its preset for robots that reach.",
     ),
 }
