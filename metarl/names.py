@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
 
 NEAR = 0.75
@@ -28,6 +29,17 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     """` Did you mean 'NAME'?` with the most similar known name, to append to a sentence; empty if none is similar."""
     near = nearest(name, known)
     return f" Did you mean {near!r}?" if near else ""
+
+
+def without_folders(family: str) -> str:
+    """The name of a family without the folders of its files, for others to read.
+
+    `mjcf:/home/me/go1.xml?...` becomes `mjcf:go1.xml?...`, and `xml_file=/home/me/ant.xml` is `xml_file=ant.xml`.
+    Relative paths are left as they are.
+    """
+    place, mark, options = family.partition("?")
+    place = re.sub(r"(?<=[:=])~?/(?:.*/)?(?=[^/])", "", place)
+    return place + mark + re.sub(r"(?<==)~?/(?:[^&]*/)?(?=[^&/])", "", options)
 
 
 def _plain(name: str) -> str:

@@ -99,6 +99,10 @@ class BaseRun(ABC):
         """A new, untrained agent of this configuration."""
         return self.agent_type.build(self.agent_config, self.spaces, device=device, rng=rng)
 
+    def has_family_of(self, other: BaseRun) -> bool:
+        """Whether another run is on the same family."""
+        return self.family == other.family
+
     def changed_fields(self, other: BaseRun, may_change: tuple[str, ...]) -> list[str]:
         """Names of the settings that differ between two configurations, without those in `may_change`."""
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import torch
 
+from metarl import digests
 from metarl.checkpoint import list_checkpoints, newest_iteration
 from metarl.files import read_json, remove_partial, write_json
 from metarl.run_config import BaseRun
@@ -89,6 +90,11 @@ def _check_resumed(out: Path, run: BaseRun) -> list[str]:
     changed = before.changed_fields(run, (*MAY_CHANGE, *(DEVICE_FIELDS if was != is_now else ())))
     if "agent" in changed:
         raise ValueError(f"resume: got the agent {run.agent!r}, but {out} was trained by {before.agent!r}")
+    if "family_digest" in changed:
+        raise ValueError(
+            f"resume: got {run.family!r}, another robot than that which {out} was trained on: its file, or one that it "
+            "includes, has changed since; restore it, or start a new run with another --out"
+        )
     if changed:
         names = {name: name.replace("agent_config.", "agent.").replace("training.", "") for name in changed}
         there = {"family": f"family (there {before.family!r})"}
@@ -97,12 +103,13 @@ def _check_resumed(out: Path, run: BaseRun) -> list[str]:
             f"resume: got a configuration that differs from that of {out} in {fields}; "
             "only iterations, eval_every, device, and the options of this machine (workers, track) may change"
         )
-    if was == is_now:
-        return []
-    return [
-        f"this run was made on {was} and continues on {is_now}: its numbers are no longer the same, bit for bit, as "
-        "without the change"
-    ]
+    warnings = [digests.warning(str(out), run.family, *(getattr(one, "family_digest", "") for one in (before, run)))]
+    if was != is_now:
+        warnings.append(
+            f"this run was made on {was} and continues on {is_now}: its numbers are no longer the same, bit for bit, "
+            "as without the change"
+        )
+    return [line for line in warnings if line]
 
 
 @contextlib.contextmanager

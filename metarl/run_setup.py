@@ -128,6 +128,7 @@ def set_up(
         agent_config=settings.agent,
         spaces=spaces,
         stepping=settings.stepping,
+        family_digest=family.digest(),
         own_agent=kind,
     )
     warnings = refuse_impossible(run, family)

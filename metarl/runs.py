@@ -22,6 +22,7 @@ from metarl import config as settings
 from metarl.agent import MetaAgent
 from metarl.checkpoint import load_checkpoint, load_newest
 from metarl.config import Rows, RowsOrOwn
+from metarl.digests import differ, may_be_same
 from metarl.few_shot.run import FewShotRun, is_few_shot
 from metarl.registry import reward_for, with_reward
 from metarl.run_config import BaseRun, LearningConfig, agent_of_config, read_config
@@ -71,11 +72,13 @@ class RunConfig(BaseRun):
         spaces: Sizes and bounds of the environments that the agent was built for.
         own_agent: See `BaseRun`.
         stepping: Settings of your own Gymnasium environments; None for any other family.
+        family_digest: Digest of the robot's files (`metarl.digests`); empty for any other family, and for early runs.
     """
 
     training: TrainConfig
     spaces: Spaces
     stepping: Stepping | None = None
+    family_digest: str = ""
 
     @property
     def block_tasks(self) -> int:
@@ -91,7 +94,23 @@ class RunConfig(BaseRun):
             "agent_config": settings.to_json(self.agent_config),
             "spaces": _spaces_json(self.spaces),
             "stepping": settings.to_json(self.stepping) if self.stepping else None,
+            **({"family_digest": self.family_digest} if self.family_digest else {}),
         }
+
+    def has_family_of(self, other: BaseRun) -> bool:
+        """Whether the families are the same by name; robots may lie at different paths if their digests allow it."""
+        if self.family == other.family:
+            return True
+        options = [name.partition("?")[2] for name in (self.family, other.family)]
+        digest = other.family_digest if isinstance(other, RunConfig) else ""
+        return options[0] == options[1] and may_be_same(self.family_digest, digest)
+
+    def changed_fields(self, other: BaseRun, may_change: tuple[str, ...]) -> list[str]:
+        """See `BaseRun.changed_fields`; an unknown digest differs from none, and the path of a robot does not count."""
+        alike = ("family",) if self.has_family_of(other) else ()
+        if not (isinstance(other, RunConfig) and differ(self.family_digest, other.family_digest)):
+            alike = (*alike, "family_digest")
+        return super().changed_fields(other, (*may_change, *alike))
 
     @classmethod
     def read(cls, run_dir: Path, agent: type[MetaAgent[Any]] | None = None) -> RunConfig:
@@ -118,6 +137,9 @@ class RunConfig(BaseRun):
             spaces = {"observation_units": [], "task_parameters": [], **value["spaces"]}
             fields = {one.name for one in dataclasses.fields(kind.Config)}
             agent_config = upgraded(value["agent_config"], fields)
+            digest = value.get("family_digest", "")
+            if not isinstance(digest, str):
+                raise ValueError(f"family_digest: got {digest!r}, expected a text")
             return cls(
                 agent=value["agent"],
                 family=upgraded_family(value["family"], [p["name"] for p in spaces["task_parameters"]]),
@@ -125,6 +147,7 @@ class RunConfig(BaseRun):
                 agent_config=settings.from_json(kind.Config, agent_config, "agent."),
                 spaces=_spaces_from_json(spaces, reward_for(kind, value["family"])),
                 stepping=settings.from_json(Stepping, stepping, "stepping.") if stepping else None,
+                family_digest=digest,
                 own_agent=agent,
             )
         except (AttributeError, KeyError, TypeError, ValueError) as error:

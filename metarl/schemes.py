@@ -8,6 +8,10 @@ from dataclasses import dataclass
 from metarl.tasks import Family
 
 
+class MissingFileError(ValueError):
+    """A family's name has the path of a file, and there is none."""
+
+
 def _always(name: str) -> bool:
     return True
 
@@ -29,7 +33,8 @@ class Scheme:
     """Makes the families of a scheme; registered as an entry point of the group `metarl.schemes`.
 
     Args:
-        make_family: Maps a name, scheme included, to its family. Raises ValueError for a name that it cannot read.
+        make_family: Maps a name, scheme included, to its family. Raises ValueError for a name that it cannot read,
+            MissingFileError if a file that the name gives is missing.
         usage: Form of such names, for messages: "gym:ID for a registered Gymnasium environment".
         is_own_code: Whether `make_family` imports code named by `REST`. Such a name is accepted from a command
             line or a call, never from a file. True by default, for every name.

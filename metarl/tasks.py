@@ -217,6 +217,7 @@ class Family:
         reward_version: Name of the reward function, if the benchmark has had several; reported with every number.
         reward: The reward as a function of observations and actions, for planners; None if it is not declared.
         notes: Sentences on what was chosen for the user, printed at the start of a training.
+        digest: Computes the digest of the files that it is made of (`metarl.digests`); empty for a family without any.
     """
 
     name: str
@@ -229,6 +230,7 @@ class Family:
     reward_version: str = ""
     reward: DeclaredReward | None = None
     notes: tuple[str, ...] = ()
+    digest: Callable[[], str] = str
 
     def __post_init__(self) -> None:
         if self.single_envs is not self.make_envs:

@@ -48,7 +48,14 @@ from metarl.scripts.compare_tables import (
     seeds_table,
 )
 from metarl.scripts.ending import run_as_process
-from metarl.scripts.families import agent_of_run, check_named, config_of_run, family_of_run, own_agents
+from metarl.scripts.families import (
+    agent_of_run,
+    check_named,
+    checked_digest,
+    config_of_run,
+    family_of_run,
+    own_agents,
+)
 from metarl.scripts.groups import Group, check_alike, grouped, run_folders
 from metarl.scripts.sampling import SamplingOptions
 from metarl.scripts.terminal import console
@@ -303,6 +310,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         runs = [(path, config_of_run(path, own)) for path in paths]
         check_alike("compare", runs)
         family = family_of_run(runs[0][1], command.family)
+        checked_digest(family, runs)
         if command.out is not None and command.out.is_file():
             raise ValueError(f"--out: got {command.out}, which is a file; expected a folder or a new name")
         if command.out is not None and command.out.exists() and any(command.out.iterdir()):

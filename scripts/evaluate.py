@@ -46,7 +46,14 @@ from metarl.scripts.common import border, end_with_json, option_value, parse
 from metarl.scripts.ending import run_as_process
 from metarl.scripts.evaluate_shots import is_few_shot_command
 from metarl.scripts.evaluate_shots import main as evaluate_few_shot
-from metarl.scripts.families import agent_of_run, check_named, config_of_run, family_of_run, own_agents
+from metarl.scripts.families import (
+    agent_of_run,
+    check_named,
+    checked_digest,
+    config_of_run,
+    family_of_run,
+    own_agents,
+)
 from metarl.scripts.results_folder import results_folder
 from metarl.scripts.sampling import SamplingOptions
 from metarl.seeding import Streams
@@ -253,10 +260,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         check_named(own, [command.run_dir, *command.reference])
         run = config_of_run(command.run_dir, own)
         family = family_of_run(run, command.family)
+        others_read = [(path, config_of_run(path, own)) for path in command.reference]
+        digest = checked_digest(family, [(command.run_dir, run), *others_read])
         agent, progress = agent_of_run(command.run_dir, command.device, command.checkpoint, own, family)
         named: dict[str, Any] = {"own": own, "family": family}
         references = {str(path): agent_of_run(path, command.device, **named)[0] for path in command.reference}
-        kinds = {str(path): config_of_run(path, own).agent for path in command.reference}
+        kinds = {str(path): other.agent for path, other in others_read}
         lines = {label: kind for label, kind in kinds.items() if kind in REFERENCES}
         _check_references(run, agent, references, list(lines.values()))
         tasks = split_tasks(family.distribution, command.split, _count(command, family))
@@ -282,6 +291,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         share, notes = _share_of_gap(result, others, lines), _notes(family, result, others, lines, command.tasks)
         summary = _summary(command, run, family, result, progress, notes, share)
         beyond = {label: difference_between(result, others[label]) for label in references}
+        summary |= {"family_digest": digest} if digest else {}
         summary["differences_to_references"] = {label: interval_json(one) for label, one in beyond.items()}
         title = f"{run.agent} on {family.name} after {millions(progress.env_steps)} steps, {tasks_label(split)}"
         title += f", actions: {result.actions}"

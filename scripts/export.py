@@ -18,7 +18,7 @@ from metarl.exporting.graph import check_packages, onnx_graph
 from metarl.memory import in_units
 from metarl.scripts.common import border, end_with_json, option_value, parse
 from metarl.scripts.ending import run_as_process
-from metarl.scripts.families import agent_of_run, check_named, config_of_run, family_of_run, own_agents
+from metarl.scripts.families import agent_of_run, check_named, checked_digest, config_of_run, family_of_run, own_agents
 from metarl.scripts.render import task_of_split
 from metarl.seeding import Streams
 from metarl.tasks import Split
@@ -71,6 +71,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         check_named(own, [command.run_dir])
         run = config_of_run(command.run_dir, own)
         family = family_of_run(run, command.family)
+        checked_digest(family, [(command.run_dir, run)])
         agent, progress = agent_of_run(command.run_dir, command.device, command.checkpoint, own, family)
         task = task_of_split(family, command.split, command.task)
         step, episodes = step_for_task(

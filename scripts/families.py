@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -12,11 +12,13 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from metarl.agent import MetaAgent
+from metarl.digests import warning
 from metarl.gymnasium_envs.from_gym import named_again
 from metarl.gymnasium_envs.vary import FORMS
 from metarl.registry import AGENTS, agent_class, is_own_agent, is_own_code, make_family
 from metarl.run_config import own_agent_of
 from metarl.runs import RunConfig, load_with_progress
+from metarl.schemes import MissingFileError
 from metarl.tasks import Family
 from metarl.types import Progress
 
@@ -100,11 +102,36 @@ def family_of_run(run: RunConfig, named: str | None) -> Family:
     """The run's family, or the one named on the command line; `gym:ID` alone stands for the run's `gym:ID?...`.
 
     Raises:
-        ValueError: The run's family is the user's own code, and the command line does not name it again.
+        ValueError: The run's family is the user's own code, or its file is missing, and the command line does not name
+            it again.
     """
     if named is None and is_own_code(run.family):
         raise ValueError(
             f"--family: got none, but the run's family {run.family!r} is code of your own; name it again with --family"
         )
-    family = make_family(named_again(run.family, named)).with_finite_train_set(run.training.train_tasks)
+    try:
+        family = make_family(named_again(run.family, named)).with_finite_train_set(run.training.train_tasks)
+    except MissingFileError as error:
+        if named is not None:
+            raise
+        scheme, options = run.family.partition(":")[0], run.family.partition("?")[2]
+        again = f'--family "{scheme}:NEW?{options}"'
+        raise ValueError(f"{error}; if it was moved to NEW, name it anew: {again}") from error
     return family.with_stepping(run.stepping)
+
+
+def checked_digest(family: Family, runs: Iterable[tuple[Path, RunConfig]]) -> str:
+    """The digest of the files that a family is made of; warns on stderr of runs that were trained on others.
+
+    Args:
+        family: The family, as it is now.
+        runs: Folder and configuration of each run.
+
+    Returns:
+        The digest; empty for a family without files.
+    """
+    digest = family.digest()
+    for path, run in runs:
+        if said := warning(str(path), family.name, run.family_digest, digest):
+            print(f"warning: {said}", file=sys.stderr)
+    return digest

@@ -46,7 +46,7 @@ def check_alike(command: str, runs: Sequence[tuple[Path, RunT]]) -> None:
     """Raises ValueError unless all runs have the same family and spaces."""
     first_path, first = runs[0]
     for path, run in runs[1:]:
-        if (run.family, run.spaces) != (first.family, first.spaces):
+        if not run.has_family_of(first) or run.spaces != first.spaces:
             raise ValueError(
                 f"{command}: got {first_path} on {_sizes(first)} and {path} on {_sizes(run)}, expected the same "
                 f"{'family and horizon' if hasattr(first.spaces, 'horizon') else 'few-shot family'} for all"

@@ -17,7 +17,7 @@ from metarl.report import tasks_label
 from metarl.runs import RunConfig
 from metarl.scripts.common import border, end_with_json, option_value, parse, refuse
 from metarl.scripts.ending import run_as_process
-from metarl.scripts.families import agent_of_run, check_named, config_of_run, family_of_run, own_agents
+from metarl.scripts.families import agent_of_run, check_named, checked_digest, config_of_run, family_of_run, own_agents
 from metarl.scripts.film import Take, encoded, recorded, side_by_side, still
 from metarl.scripts.off_screen import use_off_screen_rendering
 from metarl.tasks import Family, Split, split_name, split_tasks
@@ -107,6 +107,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         run = config_of_run(command.run_dir, own)
         problem = use_off_screen_rendering()
         family = family_of_run(run, command.family).drawing()
+        checked_digest(family, [(command.run_dir, run)])
         agent, _ = agent_of_run(command.run_dir, command.device, command.checkpoint, own, family)
         if problem and "mujoco" in sys.modules:  # other families render without OpenGL
             refuse(problem)

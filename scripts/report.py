@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -16,6 +16,7 @@ from metarl.comparison import alike_in_success
 from metarl.config import RowsOrNone, RowsOrOwn, check
 from metarl.few_shot.run import FewShotRun, is_few_shot
 from metarl.files import write_bytes
+from metarl.names import without_folders
 from metarl.own_code.errors import EnvError
 from metarl.registry import AGENTS, LEARNERS
 from metarl.report import tasks_label
@@ -24,7 +25,7 @@ from metarl.runs import RunConfig
 from metarl.scripts.common import border, option_value, parse
 from metarl.scripts.ending import run_as_process
 from metarl.scripts.evaluate_shots import few_shot_family_of_run, reported
-from metarl.scripts.families import OwnAgents, agent_of_run, check_named, family_of_run, own_agents
+from metarl.scripts.families import OwnAgents, agent_of_run, check_named, checked_digest, family_of_run, own_agents
 from metarl.scripts.groups import Group, check_alike, grouped, run_folders
 from metarl.scripts.off_screen import use_off_screen_rendering
 from metarl.scripts.report_page import episodes, shots
@@ -138,7 +139,7 @@ def _files(path: Path, run: BaseRun, wanted: Wanted, command: ReportCommand, *wo
     own = own_agent_of(path)
     named = [spec for spec in command.agent if own and spec.rpartition(":")[2] == own]
     more = (*wanted.words, *words, *(("--agent", *named) if named else ()))
-    _, value = evaluation_of(path, run, Wanted(wanted.split, wanted.tasks, more, wanted.family))
+    _, value = evaluation_of(path, run, replace(wanted, words=more))
     return run_files(path, run, value)
 
 
@@ -153,7 +154,8 @@ def _episodes_page(command: ReportCommand, paths: Sequence[Path], others: Sequen
     groups = grouped("report", runs)
     problem = use_off_screen_rendering() if command.films else None  # before the family imports MuJoCo
     family = family_of_run(runs[0][1], command.family)
-    wanted = _wanted(command, family, few_shot=False)
+    digest = checked_digest(family, runs)
+    wanted = replace(_wanted(command, family, few_shot=False), digest=digest)
     if command.films and command.film_task >= len(wanted.tasks):
         raise ValueError(f"--film-task: got {command.film_task}, expected 0 to {len(wanted.tasks) - 1}")
     configs, entries = dict(runs), []
@@ -207,7 +209,7 @@ def _films(
             )
     except (ValueError, EnvError) as error:
         print(f"warning: no films: {error}", file=sys.stderr)
-        return [], str(error).rstrip(".")
+        return [], str(error).rstrip(".").replace(family.name, without_folders(family.name))
     return films, ""
 
 

@@ -16,6 +16,7 @@ import numpy as np
 from metarl.envs.draws import Uniform
 from metarl.envs.elements import motors
 from metarl.envs.robots.actions import make_actions
+from metarl.envs.robots.digest import robot_digest
 from metarl.envs.robots.effects import Declared, Effect, Robot
 from metarl.envs.robots.files import menagerie_names, robot_file
 from metarl.envs.robots.goals import beyond_reach, reachable_goals
@@ -139,11 +140,12 @@ class _Maker:
         notes = (f"task={task}, {rate}; {self.start.note}", actions.note, *further)
         return Family(
             name=spec.text,
-            summary=f"{spec.place}: {task} with {', '.join(varied)} different in each task",
+            summary=f"{Path(spec.place).name}: {task} with {', '.join(varied)} different in each task",
             distribution=combined_tasks(spec.text, factors),
             horizon=int(spec.number("horizon", HORIZONS.get(task, HORIZONS[WALK]))),
             make_envs=partial(RobotEnvs, setup=setup),
             notes=notes,
+            digest=partial(robot_digest, self.loaded.path, spec.what),
         )
 
     def _torques(self) -> list[str]:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from metarl.envs.robots.spec import MENAGERIE, RobotSpec
 from metarl.names import did_you_mean
+from metarl.schemes import MissingFileError
 
 ROOT = "MENAGERIE_ROOT"
 """Environment variable with the folder of a checkout of MuJoCo Menagerie."""
@@ -17,7 +18,8 @@ def robot_file(spec: RobotSpec) -> Path:
     """Path of a robot's XML file; downloads a robot of Menagerie at its first use.
 
     Raises:
-        ValueError: There is no such file or robot, or it cannot be downloaded.
+        MissingFileError: There is no file at the path.
+        ValueError: There is no such robot, or it cannot be downloaded.
     """
     return _of_menagerie(spec) if spec.scheme == MENAGERIE else _of_path(spec)
 
@@ -31,7 +33,8 @@ def _of_path(spec: RobotSpec) -> Path:
     if not path.is_file():
         folder = path.parent
         near = did_you_mean(path.name, [one.name for one in folder.glob("*.xml")]) if folder.is_dir() else ""
-        raise ValueError(f"{spec.what}: got no file {spec.place}, expected a MuJoCo XML file (MJCF).{near}".rstrip("."))
+        said = f"{spec.what}: got no file {spec.place}, expected a MuJoCo XML file (MJCF).{near}"
+        raise MissingFileError(said.rstrip("."))
     return path.resolve()
 
 

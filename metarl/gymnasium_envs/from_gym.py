@@ -15,7 +15,7 @@ from metarl.gymnasium_envs.delivery import METARLS_OWN, keywords, number_attribu
 from metarl.gymnasium_envs.family import DEFAULT_HORIZON, gymnasium_family, looked_up, made
 from metarl.gymnasium_envs.rows import Env, farewell
 from metarl.gymnasium_envs.vary import Variation, distribution_of, parse_variations
-from metarl.names import did_you_mean
+from metarl.names import did_you_mean, without_folders
 from metarl.own_code.modules import attribute, own_module, own_names
 from metarl.schemes import Scheme
 from metarl.tasks import Family
@@ -104,12 +104,13 @@ def gym_family(spec: str) -> Family:
         )
     if constants:
         make_env = _with_constants(spec, make_env, constants)
+    parts = [*(v.text for v in variations), *(without_folders(c.text) for c in constants)]
     return gymnasium_family(
         make_env,
         name=spec,
         distribution=distribution_of(spec, variations),
         horizon=horizon,
-        summary=f"{name} with {', '.join([*(v.text for v in variations), *(c.text for c in constants)])}",
+        summary=f"{name} with {', '.join(parts)}",
         integers=[v.name for v in variations if v.as_int],
         task_by="auto",
     )

@@ -9,6 +9,7 @@ import numpy as np
 
 from metarl.curves import adaptation_curve, success_rates
 from metarl.intervals import Interval
+from metarl.names import without_folders
 from metarl.report import counted, first_label, last_label, tasks_label
 from metarl.scripts.report_page import adaptation, setup, tasks, training
 from metarl.scripts.report_page.blocks import Block, Film, Films, Page, Section, Text, number
@@ -54,7 +55,7 @@ def page(
     ]
     agents = ", ".join(dict.fromkeys(one.agent for one in main))
     return Page(
-        title=title or f"{agents} on {config.family}",
+        title=title or f"{agents} on {without_folders(config.family)}",
         lead=f"{family.summary[:1].upper()}{family.summary[1:]}. {_lead(main, result.split, len(result.tasks))}",
         facts=[*adaptation.facts(main, entries), *training.cost(main[0].runs, "env steps")],
         sections=[section for section in sections if section],

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from metarl.digests import differ
 from metarl.files import read_json
 from metarl.report import first_label
 from metarl.results import EvalResult
@@ -35,12 +36,14 @@ class Wanted:
         tasks: The tasks.
         words: Options for `metarl evaluate`.
         family: The family on the command line; empty for that of the run.
+        digest: Digest of the files that the family is made of now (`metarl.digests`); empty without any.
     """
 
     split: str
     tasks: tuple[Task, ...]
     words: tuple[str, ...]
     family: str = ""
+    digest: str = ""
 
 
 def evaluation_of(run_dir: Path, run: BaseRun, wanted: Wanted) -> tuple[Path, dict[str, Any]]:
@@ -91,6 +94,7 @@ def fits(value: Any, run: BaseRun, iteration: int, wanted: Wanted) -> bool:
             and value.get("protocol", "curve") == "curve"
             and value.get("actions", "sample") == "sample"
             and not value.get("end_at_success")
+            and not differ(str(value.get("family_digest", "")), wanted.digest)
             and not any(option_value(words, option, "") for option in CHANGING)
             and option_value(words, "--family", "") in ("", wanted.family)
             and [Task.from_json(task) for task in value["task_list"]] == list(wanted.tasks)

@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from metarl.names import without_folders
 from metarl.report import counted, tasks_label
 from metarl.scripts.report_page.blocks import Block, Fold, Section, Table, Text
 from metarl.scripts.report_page.entries import RunFiles
@@ -44,7 +45,7 @@ def section(
         else "The family is too small to hold tasks out, so it is evaluated on training tasks."
     )
     evaluated = counted(len(tasks), tasks_label(split))
-    lines = [f"{first.family}: {summary}. Evaluated on {evaluated}. {held}"]
+    lines = [f"{without_folders(first.family)}: {summary}. Evaluated on {evaluated}. {held}"]
     lines += [f"Reward: {reward_version}."] if reward_version else []
     blocks: list[Block] = [Text(line) for line in lines]
     blocks.append(_parameters(distribution))

@@ -12,6 +12,7 @@ from metarl.few_shot.evaluation import ShotResult
 from metarl.few_shot.family import FewShotFamily
 from metarl.few_shot.report import NOT_ADAPTING, POOLED, SCORES, oracle_label, score_intervals
 from metarl.intervals import UNTOLD, Interval, mean_intervals
+from metarl.names import without_folders
 from metarl.report import counted, tasks_label
 from metarl.scripts.report_page import setup, tasks, training
 from metarl.scripts.report_page.blocks import (
@@ -139,7 +140,7 @@ def page(learners: Sequence[Learner], family: FewShotFamily, title: str, made: s
     shots = f"{counted(result.shots[first.own], 'shots')}{per}"
     lead = f"{family.summary[:1].upper()}{family.summary[1:]}. Adapted with {shots} to each of "
     return Page(
-        title=title or f"{names} on {config.family}",
+        title=title or f"{names} on {without_folders(config.family)}",
         lead=f"{lead}{counted(len(result.tasks), tasks_label(result.split))}.",
         facts=_facts(first, score, shots, len(learners) > 1),
         sections=[section for section in sections if section],
