@@ -396,5 +396,6 @@ class Progress:
     reports_success: bool = False
 
 
-Actions = Literal["sample", "mode"]
-"""How the policy acts: `sample` its distribution, or take its `mode`."""
+Actions = Literal["sample", "mode", "mode-only"]
+"""How the policy acts: `sample` its distribution, or take its `mode`. An evaluation by `mode` adapts from sampled
+episodes; one by `mode-only` samples nothing."""

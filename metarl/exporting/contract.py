@@ -27,6 +27,11 @@ ABOUT = {
 }
 """Meaning of each input."""
 CLOCK = "call the policy once per step, at equal times; its action acts from its observation until the next one"
+QUIET = (
+    "its mode in every step, also while it explores, although it was trained with noise: it may adapt worse without "
+    "it; metarl export --sample keeps the noise"
+)
+"""How a policy acts that adapts in its memory and is exported without its noise."""
 LATENCY = "latency"
 """Name of the task parameter that delays actions, in families that have it."""
 
@@ -67,6 +72,7 @@ def contract(
         "observation": observation,
         "normalisation": _normalisation(step),
         "action": action,
+        "acts_by": acts_by(step),
         "noise": {"size": step.noise, "distribution": f"standard {step.distribution}"} if step.noise else None,
         "memory": {
             "at_start": "zeros",
@@ -88,6 +94,13 @@ def contract(
         "opset": OPSET,
         "versions": _versions(),
     }
+
+
+def acts_by(step: PolicyStep) -> str:
+    """How a step chooses its action, in words; `QUIET` if it lacks the noise that it explored by in training."""
+    if step.noise:
+        return "random numbers: the input `noise`"
+    return QUIET if step.adapts else "its mode"
 
 
 def _delay(family: Family) -> str:

@@ -105,6 +105,7 @@ def test_the_contract_says_what_the_numbers_are(exported_rl2: Path) -> None:
     assert contract["action"]["low"] == pytest.approx([-0.1, -0.1])
     assert contract["memory"]["at_start"] == "zeros"
     assert contract["adaptation"].startswith("in the memory")
+    assert contract["acts_by"].startswith("its mode in every step, also while it explores")
     assert contract["rate"]["steps_per_episode"] == 6
     task = metarl.make_family("point-robot").distribution.held_out(4)[3]
     assert contract["task"] == task.to_json()
@@ -182,6 +183,22 @@ def test_a_bad_run_is_refused_as_by_an_evaluation(run_metarl, trained_run: Path,
         assert refused[0] == 2
         assert len(refused[2].splitlines()) == 1
     assert not Path("robot").exists()
+
+
+def test_a_memory_without_its_noise_is_said(run_metarl, trained_rl2: Path, trained_run: Path) -> None:
+    code, out, err = run_metarl("export", trained_rl2, "--out", "quiet", "--json")
+    assert (code, err) == (0, "")
+    said = next(line for line in out.splitlines() if line.startswith("note: "))
+    assert "acts by its mode, also while it explores, but it was trained with noise" in said
+    assert f"metarl evaluate {trained_rl2} --actions mode-only" in said
+    assert "--sample exports it with its noise" in said
+    assert "trained with noise" in json.loads(out.splitlines()[-1])["acts_by"]
+    _, out, _ = run_metarl("export", trained_rl2, "--out", "loud", "--sample")
+    assert "note: " not in out
+    assert json.loads(Path("loud/contract.json").read_text())["acts_by"] == "random numbers: the input `noise`"
+    _, out, _ = run_metarl("export", trained_run, "--out", "gradient", "--adapt-steps", "0")
+    assert "note: " not in out, "adapted from sampled episodes before"
+    assert json.loads(Path("gradient/contract.json").read_text())["acts_by"] == "its mode"
 
 
 def test_a_memory_needs_no_adaptation_episodes(run_metarl, trained_rl2: Path) -> None:
