@@ -19,10 +19,20 @@ from metarl.exporting.graph import check_packages, onnx_graph
 from metarl.memory import in_units
 from metarl.scripts.common import border, end_with_json, option_value, parse
 from metarl.scripts.ending import run_as_process
-from metarl.scripts.families import agent_of_run, check_named, config_of_run, family_of_run, own_agents
+from metarl.scripts.families import (
+    agent_of_run,
+    check_named,
+    config_of_run,
+    family_name_of_run,
+    family_of_run,
+    own_agents,
+)
 from metarl.scripts.render import task_of_split
 from metarl.seeding import Streams
 from metarl.tasks import Split
+
+FEW_SHOT = "a few-shot learner has no policy to export; metarl.load(RUN) adapts it in Python"
+"""Advice for a few-shot run."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,7 +81,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         check_new(command.out)
         own = own_agents(command.agent)
         check_named(own, [command.run_dir])
-        run = config_of_run(command.run_dir, own)
+        run = config_of_run(command.run_dir, own, FEW_SHOT)
         family = family_of_run(run, command.family)
         agent, progress = agent_of_run(command.run_dir, command.device, command.checkpoint, own, family)
         task = task_of_split(family, command.split, command.task)
@@ -86,7 +96,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             horizon=run.spaces.horizon,
             sampled=command.sample,
         )
-        about = contract(step, run, family, command.family or run.family, task, progress, episodes)
+        about = contract(step, run, family, family_name_of_run(run, command.family), task, progress, episodes)
         if sys.stderr.isatty():
             print("writing the graph, which takes some seconds", file=sys.stderr)
         graph = onnx_graph(step)

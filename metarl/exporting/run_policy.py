@@ -9,10 +9,7 @@ import onnxruntime
 
 
 class Policy:
-    """The policy of a folder: `act` and `observe` in turn, at the contract's rate; `new_trial` before another task.
-
-    Observations are raw, in the contract's order and units. Actions are within its bounds.
-    """
+    """The policy of a folder: `act` on raw observations and `observe` in turn, at the contract's rate."""
 
     def __init__(self, folder: Path) -> None:
         self.contract = json.loads((folder / "contract.json").read_text(encoding="utf-8"))
@@ -20,7 +17,7 @@ class Policy:
         self.new_trial()
 
     def new_trial(self) -> None:
-        """Forgets the task."""
+        """Forgets the task, before another one."""
         self.given = {one["name"]: np.zeros(one["shape"], np.float32) for one in self.contract["inputs"]}
 
     def act(self, observation: np.ndarray) -> np.ndarray:
@@ -45,8 +42,10 @@ if __name__ == "__main__":
     if not words.play:
         print(policy.contract["action"]["names"] or "action", policy.act(policy.given["observation"]))
         parser.exit(0, "the action at an observation of zeros, as the first of a trial; --play N plays episodes\n")
-    from metarl.exporting.playing import environment
-
+    try:
+        from metarl.exporting.playing import environment
+    except ImportError as error:
+        parser.exit(2, f"run_policy.py: error: --play needs metarl: {error}; run: pip install metarl-robots\n")
     env = environment(policy.contract, words.family)
     for episode in range(words.play):
         (seen, _), total, done = env.reset(seed=episode), 0.0, False
