@@ -31,7 +31,7 @@ def home_pose(sensors: Sensors) -> HomePose:
 
 
 def action_controls(loaded: LoadedRobot, actions: Actions) -> ActionControls:
-    """What an action does to each actuator, with the gains of servos before the variations of a task."""
+    """The controls of an action, with the gains of servos before the variations of a task."""
     model = loaded.model
     rows = [_drive(model, i, i in loaded.made_servos) for i in range(model.nu)]
     kinds, units, kp, kd, limits = zip(*rows, strict=True)

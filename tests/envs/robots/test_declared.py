@@ -1,4 +1,4 @@
-"""What a robot's environments declare for the contract of an exported policy: home, kinds of action, gains."""
+"""Declarations of a robot for the contract of an exported policy: home, kinds of action, gains."""
 
 from __future__ import annotations
 
