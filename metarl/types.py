@@ -397,5 +397,4 @@ class Progress:
 
 
 Actions = Literal["sample", "mode", "mode-only"]
-"""How the policy acts: `sample` its distribution, or take its `mode`. An evaluation by `mode` adapts from sampled
-episodes; one by `mode-only` samples nothing."""
+"""How the policy acts: samples, its mode (an evaluation adapts from samples), or its mode and no samples at all."""
