@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import inspect
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 import numpy as np
 
@@ -56,8 +56,10 @@ def evaluate(
         adapt_steps: `K`; by default as in training.
         episodes: `E`, episodes per task and collect.
         horizon: `T`; by default the family's.
-        actions: How the policy acts in the evaluated episodes. Episodes for adaptation are always sampled; with `mode`
-            each point of the curve is therefore a separate collect from the same state.
+        actions: How the policy acts. `sample`: samples in all episodes. `mode`: its mode in the evaluated episodes,
+            samples in those for adaptation, so that each point of the curve is a separate collect from the same state.
+            `mode-only`: its mode in all episodes, as a policy exported without its noise acts; the evaluated episodes
+            are those that it adapts from.
         end_at_success: Truncate an episode at its first success.
         diverged_limit: Largest fraction of episodes whose simulation may diverge. Each of them counts with
             the worst return of its task.
@@ -69,15 +71,19 @@ def evaluate(
         Returns and successes `[task, k, repeat]`, `k` from 0 (before adaptation) to `K`.
 
     Raises:
-        ValueError: There are no tasks, the agent was built for other spaces, the episodes do not fit into memory, or
-            too many simulations diverged.
+        ValueError: There are no tasks, `actions` is unknown, the agent was built for other spaces, the episodes do not
+            fit into memory, or too many simulations diverged.
     """
     if not isinstance(family, Family):
         raise ValueError(f"evaluate: got {family!r}, expected a metarl.Family; else metarl.evaluate_shots")
     if not tasks:
         raise ValueError(f"evaluate: got no tasks of {family.name!r}, expected at least one")
-    if actions == "mode" and "mode" not in inspect.signature(agent.act).parameters:
-        raise ValueError("evaluate: got actions = 'mode', but act() of this agent takes no `mode`; expected 'sample'")
+    if actions not in (known := get_args(Actions)):
+        raise ValueError(f"evaluate: got actions = {actions!r}, expected {', '.join(map(repr, known))}")
+    if actions != "sample" and "mode" not in inspect.signature(agent.act).parameters:
+        raise ValueError(
+            f"evaluate: got actions = {actions!r}, but act() of this agent takes no `mode`; expected 'sample'"
+        )
     k_max = agent.adaptation_steps if adapt_steps is None else adapt_steps
     check_memory(evaluation_memory(agent.spaces, len(tasks), TASKS_AT_ONCE, episodes, k_max))
     check_spaces(agent, family, horizon or family.horizon)
@@ -131,7 +137,7 @@ def evaluate(
 
 
 class _JudgingSampler(BlockSampler):
-    """Collects the evaluated episodes and the episodes for adaptation; these are the same if actions are sampled.
+    """Collects the evaluated episodes and the episodes for adaptation; these differ with the actions `mode` alone.
 
     Args:
         collects: Number of collects, `K + 1`; the last one is not adapted to.

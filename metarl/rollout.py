@@ -212,7 +212,7 @@ def collect(
     m, e = envs.num_tasks, envs.episodes
     observation, _ = envs.reset(seed=int(streams.envs.integers(2**31)))
     builder = TrajectoryBuilder(m, e, envs.spaces, observation, actor.recorded)
-    how = {"mode": True} if actions == "mode" else {}
+    how = {} if actions == "sample" else {"mode": True}
     with threads(actor.acting_threads), np.errstate(over="ignore"):
         while builder.unfinished:
             if on_step is not None:

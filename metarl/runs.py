@@ -125,10 +125,7 @@ class RunConfig(BaseRun):
         """
         path, value = read_config(run_dir)
         if is_few_shot(value):
-            raise ValueError(
-                f"{run_dir}: got a few-shot run, expected one on episodes; few-shot runs are compared by "
-                "metarl evaluate FEW_SHOT_RUN --reference FEW_SHOT_RUN"
-            )
+            raise ValueError(f"{run_dir}: got a few-shot run, expected one on episodes")
         kind = agent_of_config(path, value, agent)
         try:
             # Absent in early runs of version 0.1.

@@ -396,5 +396,5 @@ class Progress:
     reports_success: bool = False
 
 
-Actions = Literal["sample", "mode"]
-"""How the policy acts: `sample` its distribution, or take its `mode`."""
+Actions = Literal["sample", "mode", "mode-only"]
+"""How the policy acts: samples, its mode (an evaluation adapts from samples), or its mode and no samples at all."""

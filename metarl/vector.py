@@ -59,19 +59,49 @@ def fixed_actions(space: spaces.Space[Any]) -> str:
 
 @dataclass(frozen=True)
 class ActionControls:
-    """Controls of a robot's actuators at an action a: `clip(centre + scale * a, low, high)`, in the actuators' units.
+    """Controls of a robot's actuators at an action a: `clip(centre + scale * a, low, high)`.
+
+    A servo's torque is `clip(kp (control - q) - kd q', -limit, limit)`, for the position q of its joint in rad or m and
+    the control in the same unit.
 
     Args:
         centre: `[A]`.
         scale: `[A]`.
         low: Lowest controls, `[A]`; -inf without a bound.
         high: Highest controls, `[A]`.
+        kind: `servo` (of the robot's file), `pd` (a servo that was made of a motor), `torque` or `other`, each.
+        unit: Unit of each control, such as `rad` or `24 N m`; `1` if unknown.
+        kp: Stiffness, `[A]`, N m/rad or N/m; NaN if there is none.
+        kd: Damping, `[A]`, N m s/rad or N s/m; likewise.
+        limit: Largest torque or force of a servo, `[A]`, N m or N; likewise, inf without a limit.
     """
 
     centre: Floats
     scale: Floats
     low: Floats
     high: Floats
+    kind: tuple[str, ...]
+    unit: tuple[str, ...]
+    kp: Floats
+    kd: Floats
+    limit: Floats
+
+
+@dataclass(frozen=True)
+class HomePose:
+    """The pose that observed joint positions are relative to.
+
+    Args:
+        joints: Names of the joints.
+        positions: Their positions, `[J]`.
+        units: `rad` or `m`, each.
+        site: The part whose position is observed, such as `site tip`; empty for none.
+    """
+
+    joints: tuple[str, ...]
+    positions: Floats
+    units: tuple[str, ...]
+    site: str
 
 
 class TaskVecEnv(VectorEnv[Floats, Floats, Any], ABC):
@@ -116,6 +146,8 @@ class TaskVecEnv(VectorEnv[Floats, Floats, Any], ABC):
     """Duration of a step, s; None if steps have none, or if it is unknown."""
     action_controls: ActionControls | None = None
     """Controls of the robot's actuators at an action, likewise; None if actions are the controls themselves."""
+    home_pose: HomePose | None = None
+    """The pose that joint positions of the observation are relative to, likewise; None if they are absolute."""
 
     def __init__(
         self,

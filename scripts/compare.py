@@ -86,7 +86,7 @@ class CompareCommand(SamplingOptions):
     episodes: Rows = 20
     """Episodes per task and collect (E)."""
     actions: Actions = "sample"
-    """Actions in evaluated episodes: samples of the policy, or its mode."""
+    """sample, mode (in evaluated episodes; adaptation episodes are sampled) or mode-only (in all episodes)."""
     over: Over = "tasks"
     """Source of error of the 95 % intervals in the table: tasks, training seeds, or both.
     With several seeds, a second table has all three."""

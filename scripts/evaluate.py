@@ -81,7 +81,9 @@ class EvaluateCommand(SamplingOptions):
     """curve: collect and adapt as in training.
     metaworld: all held-out tasks, 10 adaptation episodes, then 3 evaluated episodes with the policy's mode."""
     actions: Actions | None = None
-    """Actions in evaluated episodes: samples of the policy, or its mode. Adaptation episodes are always sampled.
+    """sample: samples of the policy in all episodes.
+    mode: its mode in evaluated episodes, samples in adaptation episodes.
+    mode-only: its mode in all episodes, as a policy exported without --sample acts.
     By default sample; with --protocol metaworld, mode."""
     end_at_success: bool = False
     """Truncate an episode at its first success."""

@@ -13,10 +13,11 @@ import tyro
 
 from metarl.agent import MetaAgent
 from metarl.digests import warning
+from metarl.few_shot.run import is_few_shot
 from metarl.gymnasium_envs.from_gym import named_again
 from metarl.gymnasium_envs.vary import FORMS
-from metarl.registry import AGENTS, agent_class, is_own_agent, is_own_code, make_family
-from metarl.run_config import own_agent_of
+from metarl.registry import AGENTS, agent_class, full_name, is_own_agent, is_own_code, make_family
+from metarl.run_config import own_agent_of, read_config
 from metarl.runs import RunConfig, load_with_progress
 from metarl.schemes import MissingFileError
 from metarl.tasks import Family
@@ -66,12 +67,23 @@ def check_named(own: OwnAgents, run_dirs: Sequence[Path]) -> None:
             raise ValueError(f"--agent: got {kind.__module__}:{name}, which did not train {folders}; leave --agent out")
 
 
-def config_of_run(run_dir: Path, own: OwnAgents) -> RunConfig:
+COMPARED = "few-shot runs are compared by metarl evaluate FEW_SHOT_RUN --reference FEW_SHOT_RUN"
+"""Advice of commands that compare runs, for few-shot runs."""
+
+
+def config_of_run(run_dir: Path, own: OwnAgents, instead: str = COMPARED) -> RunConfig:
     """The configuration of a run whose agent is registered or named on the command line.
 
+    Args:
+        run_dir: Folder of the run.
+        own: Classes of agents that the command line names.
+        instead: Advice for a few-shot run, which the command does not take.
+
     Raises:
-        ValueError: The folder is no run, or its agent has to be named.
+        ValueError: The folder is no run, it is a few-shot run, or its agent has to be named.
     """
+    if is_few_shot(read_config(run_dir)[1]):
+        raise ValueError(f"{run_dir}: got a few-shot run, expected one on episodes; {instead}")
     return RunConfig.read(run_dir, own.get(own_agent_of(run_dir)))
 
 
@@ -96,6 +108,11 @@ def agent_of_run(
     for line in complaints:
         print(f"warning: {line}", file=sys.stderr)
     return agent, progress
+
+
+def family_name_of_run(run: RunConfig, named: str | None) -> str:
+    """The name of `family_of_run` in full: with the variations of `gym:ID?...`, and a path that holds anywhere."""
+    return full_name(named_again(run.family, named))
 
 
 def family_of_run(run: RunConfig, named: str | None) -> Family:

@@ -25,6 +25,9 @@ from metarl.types import Task
 
 ENDINGS = (".mp4", ".gif", ".png")
 
+FEW_SHOT = "a few-shot run has no episodes to film; metarl evaluate RUN draws its adaptation"
+"""Advice for a few-shot run."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class RenderCommand:
@@ -104,7 +107,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _check_out(command.out)
         own = own_agents(command.agent)
         check_named(own, [command.run_dir])
-        run = config_of_run(command.run_dir, own)
+        run = config_of_run(command.run_dir, own, FEW_SHOT)
         problem = use_off_screen_rendering()
         family = family_of_run(run, command.family).drawing()
         checked_digest(family, [(command.run_dir, run)])

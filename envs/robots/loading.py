@@ -35,12 +35,14 @@ class LoadedRobot:
         edited: The edits of the file that the options ask for.
         model: The `MjModel` that is simulated.
         notes: Sentences on what was added or chosen.
+        made_servos: Indices of the actuators that `action=pd` made servos of.
     """
 
     path: Path
     edited: RobotSpec
     model: Any
     notes: tuple[str, ...] = field(default=())
+    made_servos: tuple[int, ...] = field(default=())
 
     def drawn(self) -> Any:
         """The `MjModel` with all geoms, for pictures; its joints are those of `model`."""
@@ -53,11 +55,11 @@ def load_robot(path: Path, spec: RobotSpec) -> LoadedRobot:
     Raises:
         ValueError: MuJoCo cannot compile the file, it has no actuators, or an option does not fit it.
     """
-    model, notes = _compiled(path, spec, drawn=False)
-    return LoadedRobot(path, spec, model, tuple(notes))
+    model, notes, made_servos = _compiled(path, spec, drawn=False)
+    return LoadedRobot(path, spec, model, tuple(notes), made_servos)
 
 
-def _compiled(path: Path, spec: RobotSpec, *, drawn: bool) -> tuple[Any, list[str]]:
+def _compiled(path: Path, spec: RobotSpec, *, drawn: bool) -> tuple[Any, list[str], tuple[int, ...]]:
     notes: list[str] = []
     try:
         edited = mujoco.MjSpec.from_file(str(path))
@@ -72,9 +74,9 @@ def _compiled(path: Path, spec: RobotSpec, *, drawn: bool) -> tuple[Any, list[st
         if not _grounds(edited) and _has_free_joint(edited):
             edited.worldbody.add_geom(name=_free_name(edited), type=mujoco.mjtGeom.mjGEOM_PLANE, size=[0, 0, 0.05])
             notes.append("the file has no floor, so a plane at z = 0 is added")
-        _set_drive(edited, spec)
+        made_servos = _set_drive(edited, spec)
         edited.compiler.discardvisual = not drawn
-        return edited.compile(), notes
+        return edited.compile(), notes, made_servos
     except (ValueError, TypeError) as error:
         reason = "; ".join(line.strip() for line in str(error).splitlines() if line.strip())
         expected = "" if "expected" in reason else ", expected a MuJoCo XML file (MJCF) that it can compile"
@@ -141,16 +143,16 @@ def is_motor(actuator: Any) -> bool:
     )
 
 
-def _set_drive(edited: Any, spec: RobotSpec) -> None:
-    """Makes servos of motors (`action=pd`) or motors of servos (`action=torque`)."""
-    action = spec.options.get("action")
+def _set_drive(edited: Any, spec: RobotSpec) -> tuple[int, ...]:
+    """Makes servos of motors (`action=pd`) or motors of servos (`action=torque`); indices of the servos made."""
+    action, made = spec.options.get("action"), list[int]()
     on_joints = [one for one in edited.actuators if one.trntype == JOINT]
     if action == PD:
-        motors = [one for one in on_joints if is_motor(one)]
-        if not motors:
+        made = [i for i, one in enumerate(edited.actuators) if one.trntype == JOINT and is_motor(one)]
+        if not made:
             raise ValueError("got action=pd for a robot without torque motors, expected action=servo or none")
-        for one in motors:
-            _make_servo(one, spec)
+        for i in made:
+            _make_servo(edited.actuators[i], spec)
     elif {"kp", "kd"} & set(spec.options):
         raise ValueError("got kp or kd without action=pd, expected both or neither")
     if action == TORQUE:
@@ -159,6 +161,7 @@ def _set_drive(edited: Any, spec: RobotSpec) -> None:
                 _make_motor(one)
     if action == SERVO and not any(map(is_servo, edited.actuators)):
         raise ValueError("got action=servo for a robot without position servos, expected action=pd or action=torque")
+    return tuple(made)
 
 
 def _make_servo(motor: Any, spec: RobotSpec) -> None:

@@ -20,6 +20,7 @@ from metarl.envs.derived_constants import DerivedConstants
 from metarl.envs.models import actuator_names
 from metarl.envs.mujoco_batch import DATA_BYTES, MujocoBatch, Simulation
 from metarl.envs.robots.actions import Actions
+from metarl.envs.robots.declared import action_controls, home_pose
 from metarl.envs.robots.effects import PLAYED, Effect, write_task
 from metarl.envs.robots.loading import LoadedRobot
 from metarl.envs.robots.pose import scalar_joints
@@ -28,7 +29,7 @@ from metarl.envs.robots.spec import COMMAND, GOAL
 from metarl.envs.robots.state import RobotState, Sensors
 from metarl.envs.robots.timing import Breaking, Delay, Push, SensorNoise
 from metarl.types import Bools, Floats, Task
-from metarl.vector import ActionControls, TaskVecEnv
+from metarl.vector import TaskVecEnv
 
 VELOCITY_NOISE = 0.02
 """Half-width of the uniform noise on initial velocities, rad/s or m/s."""
@@ -142,8 +143,8 @@ class RobotEnvs(TaskVecEnv):
         self.observation_units = tuple(feature.unit for feature in features)
         self.observation_names = tuple(feature.name for feature in features)
         self.action_names, self.action_units = actuator_names(model), ("1",) * size
-        actions = setup.actions
-        self.action_controls = ActionControls(actions.centre, actions.half, actions.low, actions.high)
+        self.action_controls = action_controls(setup.loaded, setup.actions)
+        self.home_pose = home_pose(setup.sensors)
         self.models = [copy.copy(model) for _ in range(num_tasks)] if setup.writes else [model] * num_tasks
         self.batch = MujocoBatch(
             [one for one in self.models for _ in range(episodes)],

@@ -114,6 +114,15 @@ class Sensors:
         return found
 
     @property
+    def part(self) -> str:
+        """The part that reaches, such as `site tip`; empty for none."""
+        if self.site is None:
+            return ""
+        field, index = self.site
+        kind = {"site_xpos": "site", "geom_xpos": "geom", "xpos": "body"}[field]
+        return f"{kind} {getattr(self.model, kind)(index).name or index}"
+
+    @property
     def features(self) -> tuple[Feature, ...]:
         """The features of the observation, in order."""
         model, found = self.model, list[Feature]()
@@ -121,14 +130,14 @@ class Sensors:
         for what, index in (("position", 0), ("velocity", 1)):
             for j, name in zip(self.joints, names, strict=True):
                 unit = POSITION_UNITS[int(model.jnt_type[j])][index][0]
-                found.append(Feature(f"{what} of {name}", unit))
+                found.append(Feature(f"{what} of {name}{'' if index else ' relative to home'}", unit))
         if self.base_joint >= 0:
             found += [Feature(f"downward direction, {axis} of the base", "1") for axis in AXES]
             found += [Feature(f"angular velocity, {axis} of the base", "rad/s") for axis in AXES]
             if self.base_velocity:
                 found += [Feature(f"linear velocity, {axis} of the base", "m/s") for axis in AXES]
         if self.site is not None:
-            found += [Feature(f"position of the site, {axis} of the world", "m") for axis in AXES]
+            found += [Feature(f"position of the {self.part}, {axis} of the world", "m") for axis in AXES]
         found += [Feature(f"last action of {_actuator(model, i)}", "1", False) for i in range(model.nu)]
         if self.commanded:
             found += [Feature(f"commanded velocity {way}", "m/s", False) for way in ("forwards", "to the left")]

@@ -27,6 +27,24 @@ ABOUT = {
 }
 """Meaning of each input."""
 CLOCK = "call the policy once per step, at equal times; its action acts from its observation until the next one"
+QUIET = (
+    "its mode in every step, also while it explores, although it was trained with noise: it may adapt worse without "
+    "it; metarl export --sample keeps the noise"
+)
+"""How a policy acts that adapts in its memory and is exported without its noise."""
+DRIVES = {
+    "servo": "target of a position servo of the robot",
+    "pd": "target of a position servo that training made of a torque motor; the robot has to run `gains` itself",
+    "torque": "torque or force of a motor",
+    "other": "control of another actuator, in the units of the MJCF file",
+}
+"""Meaning of each kind of control."""
+GAINS = (
+    "torque = clip(kp * (target - position) - kd * velocity, -limit, limit), of the joint: target is the control in "
+    "rad or m; kp in N m/rad, kd in N m s/rad, limit in N m, of a slide in N/m, N s/m, N; before a task's variations; "
+    "training computed it at every physics step"
+)
+"""The torque of a servo."""
 LATENCY = "latency"
 """Name of the task parameter that delays actions, in families that have it."""
 
@@ -48,6 +66,7 @@ def contract(
     envs = family.make_envs(1, 1, run.spaces.horizon)
     try:
         observation, action, seconds = _observation(run.spaces, envs), _action(run.spaces, envs), envs.step_seconds
+        home = _home(envs)
     finally:
         envs.close()
     return {
@@ -65,8 +84,10 @@ def contract(
             for name, of in zip(OUTPUTS, ("previous_action", "memory"), strict=True)
         ],
         "observation": observation,
+        "home": home,
         "normalisation": _normalisation(step),
         "action": action,
+        "acts_by": acts_by(step),
         "noise": {"size": step.noise, "distribution": f"standard {step.distribution}"} if step.noise else None,
         "memory": {
             "at_start": "zeros",
@@ -88,6 +109,13 @@ def contract(
         "opset": OPSET,
         "versions": _versions(),
     }
+
+
+def acts_by(step: PolicyStep) -> str:
+    """How a step chooses its action, in words; `QUIET` if it lacks the noise that it explored by in training."""
+    if step.noise:
+        return "random numbers: the input `noise`"
+    return QUIET if step.adapts else "its mode"
 
 
 def _delay(family: Family) -> str:
@@ -146,9 +174,28 @@ def _controls(envs: TaskVecEnv) -> dict[str, Any] | None:
     found = envs.action_controls
     if found is None:
         return None
+    gains = {name: _bounds(getattr(found, name)) for name in ("kp", "kd", "limit")}
     return {
-        "formula": "clip(centre + scale * action, low, high), in the units of the robot's actuators",
-        **{name: _bounds(bound) for name, bound in vars(found).items()},
+        "formula": "clip(centre + scale * action, low, high), each in its `unit`",
+        "relative_to": "centre: of a servo or pd, the control that holds `home`; else the middle of its range",
+        "kind": list(found.kind),
+        "kinds": {name: meaning for name, meaning in DRIVES.items() if name in found.kind},
+        "unit": list(found.unit),
+        **{name: _bounds(getattr(found, name)) for name in ("centre", "scale", "low", "high")},
+        "gains": {"formula": GAINS, **gains} if {"servo", "pd"} & set(found.kind) else None,
+    }
+
+
+def _home(envs: TaskVecEnv) -> dict[str, Any] | None:
+    """The pose that joint positions are relative to; None if they are absolute, or have none."""
+    found = envs.home_pose
+    if found is None:
+        return None
+    joints = zip(found.joints, found.positions, found.units, strict=True)
+    return {
+        "meaning": "subtract `position` from the position of each joint; episodes start near this pose",
+        "joints": [{"name": name, "position": float(at), "unit": unit} for name, at, unit in joints],
+        "site": found.site or None,
     }
 
 

@@ -9,10 +9,7 @@ import onnxruntime
 
 
 class Policy:
-    """The policy of a folder: `act` and `observe` in turn, at the contract's rate; `new_trial` before another task.
-
-    Observations are raw, in the contract's order and units. Actions are within its bounds.
-    """
+    """The policy of a folder: `act` on raw observations and `observe` in turn, at the contract's rate."""
 
     def __init__(self, folder: Path) -> None:
         self.contract = json.loads((folder / "contract.json").read_text(encoding="utf-8"))
@@ -20,15 +17,14 @@ class Policy:
         self.new_trial()
 
     def new_trial(self) -> None:
-        """Forgets the task."""
+        """Forgets the task, before another one."""
         self.given = {one["name"]: np.zeros(one["shape"], np.float32) for one in self.contract["inputs"]}
 
     def act(self, observation: np.ndarray) -> np.ndarray:
         """The action; if the robot receives another one, put that into `given["previous_action"]`."""
         self.given["observation"] = np.asarray(observation, np.float32).ravel()
-        if noise := self.contract["noise"]:
-            draw = self.rng.gumbel if "gumbel" in noise["distribution"] else self.rng.standard_normal
-            self.given["noise"] = draw(size=noise["size"]).astype(np.float32)
+        if noise := self.contract["noise"]:  # standard normal or standard gumbel
+            self.given["noise"] = getattr(self.rng, noise["distribution"].split()[1])(size=noise["size"]).astype("f4")
         self.given["previous_action"], self.given["memory"] = self.session.run(None, self.given)
         return self.given["previous_action"]
 
@@ -45,8 +41,10 @@ if __name__ == "__main__":
     if not words.play:
         print(policy.contract["action"]["names"] or "action", policy.act(policy.given["observation"]))
         parser.exit(0, "the action at an observation of zeros, as the first of a trial; --play N plays episodes\n")
-    from metarl.exporting.playing import environment
-
+    try:
+        from metarl.exporting.playing import environment
+    except ImportError as error:
+        parser.exit(2, f"run_policy.py: error: --play needs metarl: {error}; run: pip install metarl-robots\n")
     env = environment(policy.contract, words.family)
     for episode in range(words.play):
         (seen, _), total, done = env.reset(seed=episode), 0.0, False

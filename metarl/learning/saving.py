@@ -19,15 +19,18 @@ def check_tensors(agent: str, got: Mapping[str, Tensor], expected: Mapping[str, 
         expected: Arrays of the agent.
 
     Raises:
-        ValueError: Names or shapes differ; the message lists those that do.
+        ValueError: Names or shapes differ; the message has the first that does, and their number.
     """
     wanted = {name: tuple(t.shape) for name, t in expected.items()}
     found = {name: tuple(t.shape) for name, t in got.items()}
     if found != wanted:
         differ = sorted(name for name in wanted.keys() | found.keys() if wanted.get(name) != found.get(name))
-        shown = {name: found.get(name) for name in differ}
+        name = next((name for name in differ if name in wanted and name in found), differ[0])
+        kind = "sizes" if name in wanted and name in found else "settings, or by another agent"
+        more = f", the first of {len(differ)} that differ" if len(differ) > 1 else ""
         raise ValueError(
-            f"checkpoint of {agent}: got tensors {shown}, expected { ({name: wanted.get(name) for name in differ}) }"
+            f"checkpoint of {agent}: got tensors made by a run with other {kind}: {name!r} has the shape "
+            f"{found.get(name, 'none')}, expected {wanted.get(name, 'none')}{more}"
         )
 
 

@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from metarl.exporting.contract import QUIET, acts_by
 from metarl.learning.networks.cells.base import Cell
 from metarl.learning.networks.cells.settings import CellName
 from metarl.learning.networks.exported.step import Actions, MemorylessStep, Normalise
@@ -79,6 +80,13 @@ def test_a_trial_longer_than_those_of_training_goes_on(cell, build, step_of, tra
     short = dataclasses.replace(build("rl2").spaces, horizon=5)
     agent = build("rl2", short, cell=cell, episodes_per_trial=1)  # the trial that is played has 13 steps
     check(agent, step_of, traced, largest_difference)
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_a_contract_says_who_explores_without_the_noise_of_training(name: str, build, step_of) -> None:
+    quiet = name in ("rl2", "varibad", "recurrent-sac", "rma", "pearl")
+    assert (acts_by(step_of(build(name), False)[0]) == QUIET) == quiet
+    assert acts_by(step_of(build(name), True)[0]) == "random numbers: the input `noise`"
 
 
 def test_an_untrained_planner_has_no_step(build) -> None:

@@ -142,8 +142,22 @@ def test_the_mode_is_judged_and_samples_are_adapted_from(family) -> None:
     assert all(np.std(actions, axis=1).min() > 0 for actions in agent.seen), "adapted from noisy episodes"
     sampled = evaluate(agent, family, tasks, Streams.for_evaluation(0), episodes=3, horizon=4)
     assert (sampled.actions, np.ptp(sampled.returns[0, 0]) > 0) == ("sample", True)
-    with pytest.raises(ValueError, match="takes no `mode`; expected 'sample'"):
-        run(family, tasks, actions="mode")
+    for actions in ("mode", "mode-only"):
+        with pytest.raises(ValueError, match=f"'{actions}', but act.* takes no `mode`; expected 'sample'"):
+            run(family, tasks, actions=actions)
+    with pytest.raises(ValueError, match="got actions = 'modes', expected 'sample', 'mode', 'mode-only'"):
+        run(family, tasks, actions="modes")
+
+
+def test_by_the_mode_only_nothing_is_sampled_in_any_episode(family) -> None:
+    tasks, agent = [Task.of("point-robot", goal=(0.3, 0.0))], Shaky(family.make_envs(1, 1, 4).spaces)
+    settings = {"episodes": 3, "horizon": 4, "adapt_steps": 2}
+    one = evaluate(agent, family, tasks, Streams.for_evaluation(0), actions="mode-only", **settings)
+    assert one.actions == "mode-only"
+    assert len(agent.seen) == 2
+    assert all(np.ptp(actions, axis=1).max() == 0 for actions in agent.seen), "adapted from episodes by its mode"
+    judged = evaluate(agent, family, tasks, Streams.for_evaluation(0), actions="mode", **settings)
+    assert np.allclose(one.returns, judged.returns, atol=1e-5), "this agent does not learn from what it plays"
 
 
 def test_an_episode_ends_at_its_success_only_if_asked_to() -> None:

@@ -87,6 +87,10 @@ def test_actions_reach_the_evaluation_and_stand_beside_the_numbers(run_metarl, t
     assert by_mode["actions"] == "mode"
     saved = json.loads((tmp_path / "mode" / "evaluation.json").read_text())
     assert np.ptp(np.array(saved["returns"])[:, 0], axis=1).max() < 1e-5, "nothing is random but the adaptation"
+    code, out, _ = run_metarl(*words, "--actions", "mode-only", "--out", tmp_path / "only", "--json")
+    assert "actions: mode-only" in out
+    saved = json.loads((tmp_path / "only" / "evaluation.json").read_text())
+    assert np.ptp(np.array(saved["returns"]), axis=2).max() < 1e-5, "nothing is random in any episode"
     code, out, _ = run_metarl(*words, "--out", tmp_path / "sample", "--json")
     assert "actions: sample" in out
     assert json.loads(out.splitlines()[-1])["curve"] != by_mode["curve"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import shutil
@@ -18,6 +19,8 @@ import pytest
 import metarl
 from metarl.checkpoint import list_checkpoints
 from metarl.exporting.playing import environment
+from metarl.runs import RunConfig
+from metarl.scripts.families import family_name_of_run
 
 NO_METARL = """
 import sys
@@ -105,6 +108,7 @@ def test_the_contract_says_what_the_numbers_are(exported_rl2: Path) -> None:
     assert contract["action"]["low"] == pytest.approx([-0.1, -0.1])
     assert contract["memory"]["at_start"] == "zeros"
     assert contract["adaptation"].startswith("in the memory")
+    assert contract["acts_by"].startswith("its mode in every step, also while it explores")
     assert contract["rate"]["steps_per_episode"] == 6
     task = metarl.make_family("point-robot").distribution.held_out(4)[3]
     assert contract["task"] == task.to_json()
@@ -184,6 +188,22 @@ def test_a_bad_run_is_refused_as_by_an_evaluation(run_metarl, trained_run: Path,
     assert not Path("robot").exists()
 
 
+def test_a_memory_without_its_noise_is_said(run_metarl, trained_rl2: Path, trained_run: Path) -> None:
+    code, out, err = run_metarl("export", trained_rl2, "--out", "quiet", "--json")
+    assert (code, err) == (0, "")
+    said = next(line for line in out.splitlines() if line.startswith("note: "))
+    assert "acts by its mode, also while it explores, but it was trained with noise" in said
+    assert f"metarl evaluate {trained_rl2} --actions mode-only" in said
+    assert "--sample exports it with its noise" in said
+    assert "trained with noise" in json.loads(out.splitlines()[-1])["acts_by"]
+    _, out, _ = run_metarl("export", trained_rl2, "--out", "loud", "--sample")
+    assert "note: " not in out
+    assert json.loads(Path("loud/contract.json").read_text())["acts_by"] == "random numbers: the input `noise`"
+    _, out, _ = run_metarl("export", trained_run, "--out", "gradient", "--adapt-steps", "0")
+    assert "note: " not in out, "adapted from sampled episodes before"
+    assert json.loads(Path("gradient/contract.json").read_text())["acts_by"] == "its mode"
+
+
 def test_a_memory_needs_no_adaptation_episodes(run_metarl, trained_rl2: Path) -> None:
     code, _, err = run_metarl("export", trained_rl2, "--out", "robot", "--adapt-steps", "2")
     said = "--adapt-steps: got 2, but rl2 adapts by its memory while it acts; leave it out"
@@ -224,6 +244,37 @@ def test_code_of_ones_own_is_named_again(exported_rl2: Path, tmp_path: Path, mon
     done = run_python(tmp_path, "robot/run_policy.py", "--play", "1", "--family", "mine:points")
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("mine\nepisode 1: return ")
+
+
+def test_playing_without_metarl_is_one_line(exported_rl2: Path) -> None:
+    play = (
+        "import sys, runpy\nsys.modules['metarl'] = None\n"
+        "sys.argv = ['run_policy.py', '--play', '2']\nrunpy.run_path('run_policy.py', run_name='__main__')"
+    )
+    done = run_python(exported_rl2, "-c", play)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("run_policy.py: error: --play needs metarl: ")
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_a_robots_file_is_named_by_its_full_path(run_metarl, tmp_path: Path, monkeypatch) -> None:
+    models = Path(__file__).resolve().parent.parent / "robots" / "models"
+    monkeypatch.chdir(shutil.copytree(models, tmp_path / "models"))
+    family = "mjcf:servo_quadruped.xml?payload=uniform(0,1)&horizon=5"
+    words = ("--iterations", "1", "--tasks", "2", "--episodes", "1", "--workers", "0", "--track", "none")
+    assert run_metarl("train", "multitask", family, "--out", tmp_path / "run", *words)[0] == 0
+    code, _, err = run_metarl("export", tmp_path / "run", "--out", tmp_path / "robot", "--family", family)
+    assert code == 0, err
+    contract = json.loads((tmp_path / "robot" / "contract.json").read_text(encoding="utf-8"))
+    assert contract["family"] == f"mjcf:{tmp_path}/models/servo_quadruped.xml?payload=uniform(0,1)&horizon=5"
+    monkeypatch.chdir(tmp_path)
+    environment(contract).close()
+
+
+def test_a_gymnasium_family_keeps_its_variations(trained_rl2: Path) -> None:
+    run = dataclasses.replace(RunConfig.read(trained_rl2), family="gym:CartPole-v1?gravity=uniform(8,11)")
+    for named in (None, "gym:CartPole-v1"):
+        assert family_name_of_run(run, named) == run.family
 
 
 @pytest.mark.parametrize(
@@ -270,6 +321,16 @@ def test_the_contract_of_a_robot_says_what_an_action_does_and_when(run_metarl, t
     assert controls["centre"] == pytest.approx(home)
     assert controls["scale"] == pytest.approx([0.3] * len(home))
     assert len(set(contract["action"]["names"])) == len(home)
+    assert (controls["kind"], controls["unit"]) == (["servo"] * len(home), ["rad"] * len(home))
+    robot = mujoco.MjModel.from_xml_path(str(model))
+    assert controls["gains"]["kp"] == pytest.approx(robot.actuator_gainprm[:, 0])
+    assert controls["gains"]["kd"] == pytest.approx(-robot.actuator_biasprm[:, 2])
+    at = {one["name"]: (one["position"], one["unit"]) for one in contract["home"]["joints"]}
+    qpos = robot.key("home").qpos
+    for name, (position, unit) in at.items():
+        assert (position, unit) == (pytest.approx(qpos[robot.joint(name).qposadr[0]]), "rad")
+    assert contract["observation"]["names"][: len(at)] == [f"position of {name} relative to home" for name in at]
+    assert contract["home"]["site"] is None
     assert "U(0, 2)" in contract["delay"]
     done = run_python(tmp_path, "robot/run_policy.py")
     assert done.returncode == 0, done.stderr

@@ -118,10 +118,17 @@ def test_bad_words_end_with_one_line_and_code_2(run_metarl, tmp_path: Path, word
 
 
 def test_commands_for_episodes_refuse_a_few_shot_run(run_metarl, run: Path, tmp_path: Path) -> None:
-    for words in (("compare", run), ("render", run, "--out", tmp_path / "film.mp4")):
+    for words, instead in (
+        (("compare", run), "few-shot runs are compared by metarl evaluate"),
+        (
+            ("render", run, "--out", tmp_path / "film.mp4"),
+            "a few-shot run has no episodes to film; metarl evaluate",
+        ),
+        (("export", run, "--out", tmp_path / "robot"), "a few-shot learner has no policy to export; metarl.load(RUN)"),
+    ):
         code, _, err = run_metarl(*words)
         assert code == 2
-        assert "got a few-shot run, expected one on episodes; few-shot runs are compared" in error_of(err)
+        assert f"got a few-shot run, expected one on episodes; {instead}" in error_of(err)
     code, _, err = run_metarl("evaluate", run, "--shots", "5000")
     assert code == 2
     assert "--shots: got 5000, expected 0 to 1,000" in error_of(err)

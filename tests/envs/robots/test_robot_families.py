@@ -207,7 +207,7 @@ def test_keyframe_sets_activations_and_ball_joints_are_named(tmp_path: Path) -> 
     envs.reset(seed=0)
     assert envs.batch.data[0].act.tolist() == [0.6]
     assert len(envs.observation_names) == len(envs.observation_units) == 36
-    assert envs.observation_names[0] == "position of FL_hip"
+    assert envs.observation_names[0] == "position of FL_hip relative to home"
     envs.close()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import numpy as np
@@ -19,11 +20,23 @@ def test_equal_names_and_shapes_pass() -> None:
     ("got", "differs"),
     [({"x": (2, 3)}, "y"), ({"x": (2, 3), "y": (1,), "z": (4,)}, "z"), ({"x": (3, 2), "y": (1,)}, "x")],
 )
-def test_only_what_differs_is_listed(got: dict[str, tuple[int, ...]], differs: str) -> None:
+def test_only_what_differs_is_named(got: dict[str, tuple[int, ...]], differs: str) -> None:
     expected = {"x": torch.zeros(2, 3), "y": torch.zeros(1)}
-    with pytest.raises(ValueError, match=r"^checkpoint of a: got tensors \{.*\}, expected \{.*\}$") as raised:
+    with pytest.raises(ValueError, match=r"^checkpoint of a: got tensors made by a run with other .*") as raised:
         check_tensors("a", {name: torch.zeros(shape) for name, shape in got.items()}, expected)
     assert {name for name in "xyz" if f"'{name}'" in str(raised.value)} == {differs}
+
+
+def test_the_message_is_short_however_much_differs() -> None:
+    got, expected = ({f"layer {i}": torch.zeros(size, 3) for i in range(90)} for size in (2, 4))
+    said = (
+        "checkpoint of a: got tensors made by a run with other sizes: 'layer 0' has the shape (2, 3), expected (4, 3), "
+        "the first of 90 that differ"
+    )
+    with pytest.raises(ValueError, match=re.escape(said)):
+        check_tensors("a", {"an extra": torch.zeros(1), **got}, {"an extra": torch.zeros(1), **expected})
+    with pytest.raises(ValueError, match="other settings, or by another agent: 'y' has the shape none, expected"):
+        check_tensors("a", {}, {"y": torch.zeros(1)})
 
 
 def test_a_restored_generator_goes_on_with_the_same_numbers() -> None:
