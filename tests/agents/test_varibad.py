@@ -289,7 +289,7 @@ def test_a_restored_agent_goes_on_bit_for_bit(tmp_path: Path, some_spaces: Space
 
 def test_a_checkpoint_that_does_not_fit_is_refused(spaces: Spaces, play) -> None:
     agent, other = make(spaces), make(spaces, units=7)
-    with pytest.raises(ValueError, match=r"checkpoint of varibad.*encoder.cell.weight_hh_l0"):
+    with pytest.raises(ValueError, match=r"checkpoint of varibad.*made by a run with other sizes: '.*' has the shape"):
         agent.restore(other.tensors(), other.counters())
     with pytest.raises(ValueError, match="checkpoint of varibad: got generator"):
         agent.restore(agent.tensors(), {**agent.counters(), "vae_generator": {"bit_generator": "MT19937"}})

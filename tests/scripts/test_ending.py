@@ -25,7 +25,8 @@ def ctrl_c(*_: object, **__: object) -> None:
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_ctrl_c_in_any_command_is_one_word(run_metarl, monkeypatch, command: str) -> None:
-    words = {"bench": ("bench", "rollout"), "train": ("train", "maml-trpo", "point-robot")}.get(command, (command,))
+    named = (command, "maml-trpo", "point-robot")
+    words = {"bench": ("bench", "rollout"), "train": named, "tune": named}.get(command, (command,))
     module = _imported("metarl.scripts.bench.rollout" if command == "bench" else f"metarl.scripts.{MODULES[command]}")
     monkeypatch.setattr(module, "report" if command == "versions" else "parse", ctrl_c)
     assert run_metarl(*words) == (130, "", "stopped\n")

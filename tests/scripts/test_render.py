@@ -62,7 +62,7 @@ def test_a_picture_and_a_single_film_without_adaptation(
     assert run_metarl("render", trained_run, "--adapt-steps", "0", "--out", tmp_path / "one.png")[0] == 0
     two, one = (iio.imread(tmp_path / name).shape for name in ("frame.png", "one.png"))
     assert two[1] > 2 * 400 > one[1]
-    assert two[0] == one[0] > 3 * 300
+    assert one[0] >= two[0] > 3 * 300  # its title may need another line
 
 
 def test_an_environment_of_ones_own_is_drawn_by_itself(run_metarl, tmp_path: Path, tiny, robots, without_probe) -> None:
@@ -72,7 +72,7 @@ def test_an_environment_of_ones_own_is_drawn_by_itself(run_metarl, tmp_path: Pat
     code, _, err = run_metarl(*words, "--out", tmp_path / "clip.gif")
     assert code == 0, err
     frames = iio.imread(tmp_path / "clip.gif")
-    brightness = frames[:, 26 + 44 + 2, 8 + 15].mean(axis=-1)  # below title and caption, in the middle of the left one
+    brightness = frames[:, -(8 + 20) + 2, 8 + 15].mean(axis=-1)  # near the upper edge of the left picture
     assert np.abs(brightness - 10 * np.arange(13)).max() < 6
 
 
