@@ -12,6 +12,8 @@ from typing import Literal
 Quantity = Literal["return", "share", "success"]
 """Last return, share of the gap between multitask and oracle, success rate at the last step of the last episode."""
 
+Score = Literal["return", "error", "accuracy"]
+
 
 @dataclass(frozen=True)
 class Bound:
@@ -38,6 +40,7 @@ class Row:
             reach-v3; otherwise estimated by env steps and times of an iteration.
         options: Options of `metarl train` that differ from the preset.
         bounds: Promises.
+        minus: Label of the row that is subtracted from this one, task by task; that of the recipe by default.
     """
 
     label: str
@@ -45,6 +48,7 @@ class Row:
     minutes: float
     options: tuple[str, ...] = ()
     bounds: tuple[Bound, ...] = ()
+    minus: str = ""
 
     @property
     def slug(self) -> str:
@@ -94,12 +98,15 @@ class Recipe:
         name: Name on the command line, and of the page.
         title: Heading of the page.
         family: Family of all rows.
-        references: Rows of `multitask` and `oracle`, between which the share of the gap is measured.
+        references: Rows of `multitask` and `oracle`, between which the share of the gap is measured; of a few-shot
+            family the rows of `pooled`, which does not adapt.
         rows: The other rows.
         seeds: Number of trainings of each row, with seeds from 0 on.
         evaluation: How the trained agents are evaluated.
         published: Published figures on this family, or on the nearest one.
         about: Sentences for the page: what differs between rows or from the published protocol.
+        score: What is measured: `return` of a family of environments, `error` or `accuracy` of a few-shot family.
+        minus: Label of the row that is subtracted from each other one, task by task; empty for none.
     """
 
     name: str
@@ -111,6 +118,18 @@ class Recipe:
     evaluation: Evaluation = Evaluation()
     published: tuple[Published, ...] = ()
     about: str = ""
+    score: Score = "return"
+    minus: str = ""
+
+    @property
+    def few_shot(self) -> bool:
+        """Whether the family is one of examples."""
+        return self.score != "return"
+
+    def subtracted(self, row: Row) -> str:
+        """Label of the row that is subtracted from a row; empty for none."""
+        label = row.minus or self.minus
+        return "" if label == row.label or row in self.references else label
 
     @property
     def every(self) -> tuple[Row, ...]:
@@ -136,6 +155,13 @@ DYNAMICS_ABOUT = (
     "multitask, oracle and rl2 have no preset on this family: here they have the PPO settings of rma, and rl2 has the "
     "network of its preset on half-cheetah-vel-3. Nothing was chosen by results on this family."
 )
+PLANNERS = (
+    Row("rl2, 60,000 steps", "rl2", 0.3, ("--iterations", "15", "--tasks", "10", "--episodes", "1")),
+    Row("mb-mpc", "mb-mpc", 11.0, ("--eval-every", "0")),
+    Row("grbal", "grbal", 12.0, ("--eval-every", "0")),
+)
+"""Agents that plan, and a policy with the same env steps."""
+PLANNERS_ABOUT = "mb-mpc and grbal have their presets of 60,000 env steps; a row of rl2 has as many."
 GO1 = "menagerie:unitree_go1?payload=uniform(0,5)&floor_friction=uniform(0.3,1.2)&motor_strength=uniform(0.7,1.1)"
 GO1 += "&timestep=0.004&cone=pyramidal"
 SO_ARM100 = "menagerie:trs_so_arm100?payload=uniform(0,0.3)&site=fixed_jaw_pad_1&timestep=0.004&cone=pyramidal"
@@ -147,15 +173,23 @@ POINT_ROBOT = Recipe(
     references=_references(0.4, 0.2),
     rows=(
         Row("maml-trpo", "maml-trpo", 1.1),
+        Row("fomaml", "fomaml", 0.6),
+        Row("reptile", "reptile", 0.7),
+        Row("meta-sgd", "meta-sgd", 1.2),
         Row("promp", "promp", 0.6),
+        Row("gbml", "gbml", 1.3),
+        Row("meta-lstm", "meta-lstm", 1.9),
+        Row("meta-networks", "meta-networks", 2.0),
         Row("pearl", "pearl", 2.2, bounds=(Bound("return", -6.0),)),
-        Row("rl2", "rl2", 1.0),
+        Row("rl2 gru", "rl2", 1.0),
+        Row("rl2 attention", "rl2", 7.1, ("--agent.cell", "attention", "--agent.anneal")),
+        Row("rl2 snail", "rl2", 4.7, ("--agent.cell", "snail")),
         Row("varibad", "varibad", 1.9),
         Row("recurrent-sac", "recurrent-sac", 6.1),
         Row("rma", "rma", 1.7),
     ),
-    about="Every agent has its preset. rma is told the goal in training, and estimates it from its history when it is "
-    "evaluated.",
+    about="Every agent has its preset, rl2 with three memories. rma is told the goal in training, and estimates it "
+    "from its history when it is evaluated.",
 )
 
 HALF_CHEETAH_VEL_3 = Recipe(
@@ -192,13 +226,20 @@ DYNAMICS = {
         name="half-cheetah-crippled",
         title="Half-cheetah: one of its motors is dead",
         family="half-cheetah-crippled",
-        references=_references(4.0, 4.0, *PPO_CHEETAH),
-        rows=(
-            Row("rma", "rma", 8.0),
-            Row("rl2", "rl2", 8.0, RL2_DYNAMICS),
-            Row("grbal", "grbal", 30.0),
-        ),
-        about=DYNAMICS_ABOUT,
+        references=_references(1.5, 1.5, *PPO_CHEETAH),
+        rows=(Row("rma", "rma", 8.0), Row("rl2", "rl2", 5.0, RL2_DYNAMICS), *PLANNERS),
+        about=f"{DYNAMICS_ABOUT} {PLANNERS_ABOUT} Two limbs are held out.",
+        minus="mb-mpc",
+    ),
+    "half-cheetah-breaking": Recipe(
+        name="half-cheetah-breaking",
+        title="Half-cheetah: one of its motors dies within the episode",
+        family="half-cheetah-breaking",
+        references=_references(1.5, 1.5, *PPO_CHEETAH),
+        rows=(Row("rl2", "rl2", 5.0, RL2_DYNAMICS), *PLANNERS),
+        evaluation=Evaluation(episodes=4),
+        about=f"{DYNAMICS_ABOUT} {PLANNERS_ABOUT}",
+        minus="mb-mpc",
     ),
 }
 
@@ -231,7 +272,79 @@ REACH = Recipe(
     "a hand that shakes around the middle of the targets passes through many of them.",
 )
 
-RECIPES: dict[str, Recipe] = {
-    recipe.name: recipe for recipe in (POINT_ROBOT, HALF_CHEETAH_VEL_3, *DYNAMICS.values(), *ROBOTS.values(), REACH)
-}
+SINUSOID = Recipe(
+    name="sinusoid",
+    title="Sinusoid waves from 10 examples",
+    family="sinusoid",
+    references=(Row("pooled", "pooled", 0.2),),
+    rows=(
+        Row("maml", "maml", 0.3),
+        Row("fomaml", "fomaml", 0.2),
+        Row("reptile", "reptile", 0.3),
+        Row("meta-sgd", "meta-sgd", 0.3),
+        Row("meta-lstm", "meta-lstm", 0.7),
+        Row("gbml", "gbml", 0.5),
+        Row("versa", "versa", 0.7),
+        Row("amortised-maml", "amortised-maml", 2.0),
+        Row("neural-process", "neural-process", 0.7),
+    ),
+    about="Every learner has its preset: the network 1-40-40-1 of Finn et al. 2017 (section 5.1) for those with an "
+    "update rule. pooled has the same network, and adapts by gradient steps when it is evaluated.",
+    score="error",
+    minus="pooled",
+)
+
+SKILLS = Recipe(
+    name="skills",
+    title="Meta-World skills from 5 examples of each of 5 classes",
+    family="skills:ways=5,shots=5",
+    references=(Row("pooled", "pooled", 0.1),),
+    rows=(
+        Row("matching", "matching", 0.2),
+        Row("prototypical", "prototypical", 0.2),
+        Row("versa", "versa", 0.8),
+        Row("amortised-maml", "amortised-maml", 0.6),
+        Row("neural-process", "neural-process", 0.5),
+    ),
+    about="Every learner has its preset; settings were chosen by the tuning tasks, which consist of the same 14 "
+    "withheld classes as the held-out ones. Chance is 0.2; a nearest-mean classifier on the normalised inputs, without "
+    "training, has 0.81 ([families](../few-shot-families.md#skills)).",
+    score="accuracy",
+    minus="pooled",
+)
+
+LARGE_POOLED = ("--iterations", "1500", "--tasks", "20", "--agent.hidden", "128", "128")
+LARGE_POOLED += ("--agent.learning-rate", "0.002", "--agent.anneal")
+SMALL_POOLED = ("--iterations", "1000", "--tasks", "20", "--agent.hidden", "64", "64")
+SMALL_POOLED += ("--agent.learning-rate", "0.002", "--agent.anneal")
+
+ROBOT_DYNAMICS = Recipe(
+    name="robot-dynamics",
+    title="The next transitions of a half-cheetah with a dead motor, from 32 earlier ones",
+    family="robot-dynamics:half-cheetah-crippled",
+    references=(
+        Row("pooled", "pooled", 1.0),
+        Row("pooled, as versa", "pooled", 1.0, LARGE_POOLED),
+        Row("pooled, as amortised-maml", "pooled", 1.0, SMALL_POOLED),
+    ),
+    rows=(
+        Row("maml", "maml", 3.0),
+        Row("fomaml", "fomaml", 2.0),
+        Row("reptile", "reptile", 2.0),
+        Row("meta-sgd", "meta-sgd", 3.0),
+        Row("meta-lstm", "meta-lstm", 5.0),
+        Row("gbml", "gbml", 4.0),
+        Row("versa", "versa", 1.5, minus="pooled, as versa"),
+        Row("neural-process", "neural-process", 1.5, minus="pooled, as versa"),
+        Row("amortised-maml", "amortised-maml", 4.0, minus="pooled, as amortised-maml"),
+    ),
+    about="Every learner has its preset. Four limbs are training robots; two others, 50 streams each, are the held-out "
+    "tasks. There is a row of pooled for each size of network and number of iterations.",
+    score="error",
+    minus="pooled",
+)
+
+TABLES = (POINT_ROBOT, HALF_CHEETAH_VEL_3, *DYNAMICS.values(), *ROBOTS.values(), REACH)
+TABLES += (SINUSOID, SKILLS, ROBOT_DYNAMICS)
+RECIPES: dict[str, Recipe] = {recipe.name: recipe for recipe in TABLES}
 """The recipes by name."""

@@ -17,8 +17,10 @@ from metarl.scripts.recipes import RECIPES, Recipe, Row
 
 PLAN = "plan.json"
 """File of a results folder with the command of each training, from which a later start sees that a recipe changed."""
-FORCED = ("--workers", "0", "--blocks", "1", "--device", "cpu", "--track", "none")
-"""Options of every training: its bits then depend on no number of cores, and one core suffices."""
+FORCED = ("--device", "cpu", "--track", "none")
+"""Options of every training: on a CPU, without a tracker."""
+SERIAL = ("--workers", "0", "--blocks", "1")
+"""Options of every training that samples: its bits then depend on no number of cores, and one core suffices."""
 State = Literal["missing", "begun", "finished"]
 TAIL = 1 << 16
 """Bytes at the end of a log that are read for its last line."""
@@ -121,7 +123,8 @@ class Plan:
 
 def train_words(recipe: Recipe, row: Row, seed: int) -> tuple[str, ...]:
     """The command of a training after `metarl`, without its folder."""
-    return ("train", row.agent, recipe.family, "--seed", str(seed), *FORCED, *row.options)
+    serial = () if recipe.few_shot else SERIAL
+    return ("train", row.agent, recipe.family, "--seed", str(seed), *serial, *FORCED, *row.options)
 
 
 def find_recipe(name: str) -> Recipe:
