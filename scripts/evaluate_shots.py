@@ -5,10 +5,11 @@ from __future__ import annotations
 import contextlib
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, cast
 
+import numpy as np
 import tyro
 
 from metarl.config import RoundsOrDefault, RowsOrNone, Seed, check
@@ -40,7 +41,6 @@ from metarl.scripts.families import OwnAgents, agent_of_run, check_named, own_ag
 from metarl.scripts.results_folder import results_folder
 from metarl.seeding import Streams
 from metarl.tasks import Split, split_name, split_tasks
-from metarl.types import Task
 
 GRID = (0, 1, 2, 3, 5, 10, 20, 50, 100)
 """Numbers of shots at which the curve has points, up to that of training, which is always one."""
@@ -141,23 +141,43 @@ def _queries(command: EvaluateShotsCommand, family: FewShotFamily, shots: Sequen
     return max(1, min(QUERIES_OF_CLASS, family.most_shots + family.spaces.queries - shots[-1]))
 
 
-class _Evaluation:
-    """The evaluation of several learners on the same examples."""
+class ShotsEvaluation:
+    """The evaluation of several learners on the same examples.
 
-    def __init__(self, command: EvaluateShotsCommand, family: FewShotFamily, tasks: Sequence[Task]) -> None:
-        self.command, self.family, self.tasks = command, family, tasks
+    Args:
+        command: The options; its `run_dir` is not read.
+        family: The family.
+        keep_going: Whether points at which an adaptation diverges are NaN, and do not end the evaluation.
+    """
+
+    def __init__(self, command: EvaluateShotsCommand, family: FewShotFamily, keep_going: bool = False) -> None:
+        self.command, self.family, self.keep_going = command, family, keep_going
+        self.tasks = split_tasks(family.distribution, command.split, command.tasks or reported(family))
         self.shots = _shots(command, family)
         self.queries = _queries(command, family, self.shots)
         self.split = split_name(family.distribution, command.split)
         self._own = self.shots.index(family.spaces.shots)
 
-    def contender(self, label: str, name: str, learner: FewShotLearner[Any]) -> Contender:
-        """Evaluates a learner."""
+    def contender(
+        self, label: str, name: str, learner: FewShotLearner[Any], also_steps: Sequence[int] = ()
+    ) -> Contender:
+        """Evaluates a learner.
+
+        Args:
+            label: Label in tables and pictures.
+            name: Name of the learner.
+            learner: The learner.
+            also_steps: Further numbers of steps of the curve over steps.
+
+        Raises:
+            ValueError: The adaptation diverges, unless the evaluation keeps going.
+        """
         over_shots = self._result(label, learner, self.shots)
         if learner.adapts_in_steps:
-            own = int(getattr(learner.config, "inner_steps", 1))
+            own = own_steps(learner)
             most = max(MOST_STEPS, own) if self.command.adapt_steps is None else self.command.adapt_steps
-            steps = tuple(n for n in range(most + 1) if n <= MOST_STEPS or n % 5 == 0 or n in (own, most))
+            grid = {n for n in range(most + 1) if n <= MOST_STEPS or n % 5 == 0 or n in (own, most)}
+            steps = tuple(sorted(grid | set(also_steps)))
             full = (self.family.spaces.shots,) * len(steps)
             over_steps = self._result(f"{label}, steps", learner, full, steps)
             return Contender(label, name, over_shots, over_steps, self._own, own)
@@ -166,14 +186,40 @@ class _Evaluation:
     def _result(
         self, label: str, learner: FewShotLearner[Any], shots: Sequence[int], steps: Sequence[int] | None = None
     ) -> ShotResult:
+        try:
+            return self._scored(label, learner, shots, steps)
+        except NotFiniteError as error:
+            if not self.keep_going:
+                option = "smaller --shots" if steps is None else "fewer --adapt-steps"
+                raise ValueError(f"{label}: {error}; the adaptation diverges, use {option}, or train again") from error
+        points = [(n, None if steps is None else steps[k]) for k, n in enumerate(shots)]
+        columns = [self._point(learner, n, step) for n, step in points]
+        known = next((one for one in columns if one is not None), None)
+        if known is None:
+            raise ValueError(f"{label}: the predictions are not finite, with or without adaptation; train again")
+        lost = ", ".join(
+            str(n if step is None else step) for (n, step), one in zip(points, columns, strict=True) if not one
+        )
+        print(f"{label}: the adaptation diverges at {lost}", file=sys.stderr, flush=True)
+        unknown = np.full(len(self.tasks), np.nan)
+        found = np.stack([unknown if one is None else one.scores[:, 0] for one in columns], axis=1)
+        return replace(known, scores=found, shots=tuple(shots), steps=None if steps is None else tuple(steps))
+
+    def _point(self, learner: FewShotLearner[Any], shots: int, steps: int | None) -> ShotResult | None:
+        """The scores of one point; None if the adaptation diverges there."""
+        try:
+            return self._scored("", learner, (shots,), None if steps is None else (steps,))
+        except NotFiniteError:
+            return None
+
+    def _scored(
+        self, label: str, learner: FewShotLearner[Any], shots: Sequence[int], steps: Sequence[int] | None
+    ) -> ShotResult:
+        """The scores of all points, with a line of progress if there is a label."""
         streams = Streams.for_evaluation(self.command.seed)
         how: dict[str, Any] = {"queries": self.queries, "most": self.shots[-1], "split": self.split}
-        how["on_progress"] = _progress(label)
-        try:
-            return evaluate_shots(learner, self.family, self.tasks, streams, shots=shots, steps=steps, **how)
-        except NotFiniteError as error:
-            option = "smaller --shots" if steps is None else "fewer --adapt-steps"
-            raise ValueError(f"{label}: {error}; the adaptation diverges, use {option}, or train again") from error
+        how |= {"on_progress": _progress(label)} if label else {}
+        return evaluate_shots(learner, self.family, self.tasks, streams, shots=shots, steps=steps, **how)
 
     def oracle(self, device: str) -> ShotResult:
         """Fits the oracle."""
@@ -210,9 +256,8 @@ def main(words: Sequence[str]) -> int:
         others = {str(path): _read(path, own) for path in command.reference}
         _check_references(run, others)
         learner, progress = agent_of_run(command.run_dir, command.device, command.checkpoint, own)
-        tasks = split_tasks(family.distribution, command.split, command.tasks or reported(family))
+        evaluation = ShotsEvaluation(command, family)
         out = results_folder(command.run_dir, command.out)
-        evaluation = _Evaluation(command, family, tasks)
         contenders = [evaluation.contender(run.agent, run.agent, cast(Any, learner))]
         for path, other in others.items():
             loaded, _ = agent_of_run(Path(path), command.device, own=own)
@@ -224,7 +269,7 @@ def main(words: Sequence[str]) -> int:
             "agent": run.agent,
             "family": run.family if command.family is None else command.family,
             "split": evaluation.split,
-            "tasks": len(tasks),
+            "tasks": len(evaluation.tasks),
             "score": family.spaces.score,
             "queries": evaluation.queries,
             "iteration": progress.iteration,
@@ -246,6 +291,11 @@ def main(words: Sequence[str]) -> int:
 def _read(run_dir: Path, own: OwnAgents) -> FewShotRun:
     """The configuration of a few-shot run whose learner is registered or named on the command line."""
     return FewShotRun.read(run_dir, own.get(own_agent_of(run_dir)))
+
+
+def own_steps(learner: FewShotLearner[Any]) -> int:
+    """Steps of adaptation of a learner that adapts in steps, as in its training."""
+    return int(getattr(learner.config, "inner_steps", 1))
 
 
 def reported(family: FewShotFamily) -> int:
@@ -272,7 +322,7 @@ def _differences(contenders: Sequence[Contender]) -> dict[str, Any]:
 
 
 def _print(
-    contenders: Sequence[Contender], differences: dict[str, Any], oracle: ShotResult | None, evaluation: _Evaluation
+    contenders: Sequence[Contender], differences: dict[str, Any], oracle: ShotResult | None, evaluation: ShotsEvaluation
 ) -> None:
     """Prints curves and differences."""
     first = contenders[0].over_shots

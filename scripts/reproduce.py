@@ -28,7 +28,7 @@ from metarl.scripts.reproducing.agreement import (
     broken_promises,
     check_same_measure,
 )
-from metarl.scripts.reproducing.page import page
+from metarl.scripts.reproducing.making import make, page_of
 from metarl.scripts.reproducing.plan import (
     Plan,
     announcement,
@@ -40,7 +40,7 @@ from metarl.scripts.reproducing.plan import (
     prepare,
 )
 from metarl.scripts.reproducing.running import Outcome, run_trainings
-from metarl.scripts.reproducing.table import evaluated, finished_rows, read_table, table_value, write_table
+from metarl.scripts.reproducing.table import finished_rows, read_table, write_table
 from metarl.scripts.terminal import console
 from metarl.vector import available_cores
 
@@ -124,14 +124,14 @@ def write_results(plan: Plan, table: Mapping[str, Any], picture: bytes, docs: Pa
     name = plan.recipe.name
     write_bytes(plan.out / f"{name}.png", picture)
     write_table(plan.out / f"{name}.json", table)
-    write_bytes(plan.out / f"{name}.md", page(plan.recipe, table, f"{name}.png").encode())
+    write_bytes(plan.out / f"{name}.md", page_of(plan.recipe, table, f"{name}.png").encode())
     print(f"page: {plan.out / f'{name}.md'}\npicture: {plan.out / f'{name}.png'}")
     if docs is not None:
         (docs / "images").mkdir(exist_ok=True)
         image = docs / "images" / f"table-{name}.png"
         write_bytes(image, picture)
         write_table(docs / "results" / f"{name}.json", table)
-        text = page(plan.recipe, table, f"../images/{image.name}")
+        text = page_of(plan.recipe, table, f"../images/{image.name}")
         write_bytes(docs / "results" / f"{name}.md", text.encode())
         print(f"written: {docs / 'results' / f'{name}.md'}, {docs / 'results' / f'{name}.json'}, {image}")
 
@@ -214,9 +214,7 @@ def _make(
         if not finished_rows(plan):
             say(f"metarl: error: every training failed; {how_to_go_on(words)}")
             return FAILED
-        comparison = evaluated(plan)
-        table = table_value(plan, comparison, outcome.failed)
-        picture = comparison.picture(comparison.value()["rows"])
+        table, picture = make(plan, outcome.failed)
     except KeyboardInterrupt:
         say(how_to_go_on(words))
         raise

@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from metarl.few_shot.evaluation import ShotResult
+from metarl.few_shot.picture import Line, ShotCurve, shots_picture
 from metarl.files import write_bytes, write_json
 from metarl.intervals import Interval, mean_intervals, rate_intervals
-from metarl.report import interval_json, literal, png, tasks_label, wrapped
+from metarl.report import interval_json
 
 
 @dataclass(frozen=True)
@@ -111,38 +112,24 @@ def _table(contenders: Sequence[Contender], oracle: ShotResult | None) -> str:
 
 def _picture(contenders: Sequence[Contender], oracle: ShotResult | None, title: str) -> bytes:
     """Score against shots, and beside it against steps if a learner has any."""
-    from matplotlib.figure import Figure
-
-    stepping = [one for one in contenders if one.over_steps]
-    figure = Figure(figsize=(11.0 if stepping else 8.0, 4.5), dpi=150, layout="constrained")
-    panels = list(figure.subplots(1, 2 if stepping else 1, sharey=True, squeeze=False)[0])
-    colours = {one.label: f"C{i % 10}" for i, one in enumerate(contenders)}
     first = contenders[0].over_shots
-    for axes, drawn, name in zip(panels, (contenders, stepping), ("shots per task", "steps"), strict=False):
-        for one in drawn:
-            result = one.over_shots if drawn is contenders else one.over_steps
-            assert result is not None
-            x = result.shots if drawn is contenders else result.steps
-            points = score_intervals(result)
-            axes.plot(x, [p.mean for p in points], marker="o", color=colours[one.label], label=literal(one.label))
-            low, high = [p.low for p in points], [p.high for p in points]
-            axes.fill_between(x, low, high, color=colours[one.label], alpha=0.2, linewidth=0)
-        for one in contenders:
-            if one.learner == POOLED:
-                axes.axhline(float(one.over_shots.scores[:, 0].mean()), color="0.3", linestyle="--", label=NOT_ADAPTING)
-        if oracle:
-            label = f"oracle, {oracle_label(oracle)}"
-            axes.axhline(float(oracle.scores.mean()), color="0.3", linestyle=":", label=label)
-        axes.set_xlabel(name if drawn is not contenders or first.score == "error" else "shots per class")
-        axes.grid(alpha=0.3)
-    panels[0].set_ylabel(f"{SCORES[first.score]}, {tasks_label(first.split)}")
-    if first.score == "error" and all((one.over_shots.scores > 0).all() for one in contenders):
-        panels[0].set_yscale("log")
-    figure.suptitle(literal(wrapped(title)), fontsize="medium")
-    handles, labels = panels[0].get_legend_handles_labels()
-    unique = dict(zip(labels, handles, strict=True))
-    figure.legend(unique.values(), unique.keys(), loc="outside right upper", fontsize="small")
-    return png(figure)
+    pooled = [one.over_shots.scores[:, 0] for one in contenders if one.learner == POOLED]
+    lines = [Line(NOT_ADAPTING, float(scores.mean()), "--") for scores in pooled]
+    if oracle:
+        lines.append(Line(f"oracle, {oracle_label(oracle)}", float(oracle.scores.mean()), ":"))
+    positive = all((one.over_shots.scores > 0).all() for one in contenders)
+    return shots_picture([_curve(one) for one in contenders], lines, first.score, first.split, title, positive)
+
+
+def _curve(one: Contender) -> ShotCurve:
+    steps = one.over_steps
+    return ShotCurve(
+        one.label,
+        one.over_shots.shots,
+        score_intervals(one.over_shots),
+        () if steps is None else steps.steps or (),
+        () if steps is None else score_intervals(steps),
+    )
 
 
 PRINTED_STEPS = (0, 1, 2, 3, 5, 10)
@@ -150,8 +137,6 @@ PRINTED_STEPS = (0, 1, 2, 3, 5, 10)
 POOLED = "pooled"
 """Name of the learner that is drawn as a line as well, where it has not adapted."""
 NOT_ADAPTING = "pooled, not adapting"
-SCORES = {"error": "mean squared error", "accuracy": "accuracy"}
-"""Labels of the scores."""
 
 
 def oracle_label(oracle: ShotResult) -> str:

@@ -10,7 +10,8 @@ import numpy as np
 
 from metarl.few_shot.evaluation import ShotResult
 from metarl.few_shot.family import FewShotFamily
-from metarl.few_shot.report import NOT_ADAPTING, POOLED, SCORES, oracle_label, score_intervals
+from metarl.few_shot.picture import SCORES
+from metarl.few_shot.report import NOT_ADAPTING, POOLED, oracle_label, score_intervals
 from metarl.intervals import UNTOLD, Interval, mean_intervals
 from metarl.names import without_folders
 from metarl.report import counted, tasks_label

@@ -14,11 +14,16 @@ from metarl.intervals import Interval
 from metarl.report import REFERENCES, interval_json
 from metarl.scripts.compare import success_interval
 from metarl.scripts.compare_tables import interval_text
-from metarl.scripts.recipes import Recipe
-from metarl.scripts.reproducing.table import scores_of
+from metarl.scripts.recipes import Recipe, Score
+from metarl.scripts.reproducing.shots import score_interval, shot_measure
+from metarl.scripts.reproducing.table import difference, scores_of
+from metarl.types import Floats
 
 WORDS = {"return": "last return", "share": "share of the gap", "success": "success at the last step"}
+WORDS |= {"error": "last error", "accuracy": "last accuracy", "minus": "minus another row"}
 """Names of the compared numbers."""
+DIGITS = {"return": 1, "error": 3, "accuracy": 3}
+"""Digits of scores after the point; shares and rates have two."""
 RULE = (
     "A number is met if the fresh mean is in the 95 % interval of the docs and the mean of the docs in the fresh one. "
     "Both are over the same seeds if the docs have them; intervals are over tasks and seeds, with one seed over tasks."
@@ -58,7 +63,10 @@ def _within(mean: float, interval: Interval) -> bool:
 
 
 def numbers(table: Mapping[str, Any], label: str, seeds: Sequence[int]) -> dict[str, Interval]:
-    """Last return, share of the gap and success rate of a row over some of its seeds.
+    """The numbers of a row over some of its seeds.
+
+    Last return, share of the gap and success rate; in a few-shot table the last error or accuracy; in both the
+    difference from the row that is subtracted.
 
     Args:
         table: The table.
@@ -71,17 +79,35 @@ def numbers(table: Mapping[str, Any], label: str, seeds: Sequence[int]) -> dict[
     rows = {row["agent"]: row for row in table["rows"]}
     over: Over = "both" if len(seeds) > 1 else "tasks"
     statistic = table["evaluation"]["statistic"]
-    row = rows[label]
+    row, score = rows[label], score_of(table)
     scores = scores_of(row, "scores", seeds)
-    found = {"return": intervals(scores[..., None], over, statistic)[0]}
-    if label not in REFERENCES and set(REFERENCES) <= set(rows):
-        ends = [rows[name] for name in REFERENCES]
-        low, high = (scores_of(end, "scores", [s for s in seeds if s in end["seed_list"]]) for end in ends)
-        if len(low) and len(high):
-            found["share"] = share_interval(scores, low, high, over, statistic)
-    if row["successes"] is not None:
-        found["success"] = success_interval(scores_of(row, "successes", seeds)[..., None], over)
-    return found
+    found: dict[str, Interval] = {}
+    if score != "return":
+        found[score] = score_interval(scores, over, score)
+    else:
+        found["return"] = intervals(scores[..., None], over, statistic)[0]
+        if label not in REFERENCES and set(REFERENCES) <= set(rows):
+            low, high = (_common(rows[name], "scores", seeds) for name in REFERENCES)
+            if len(low) and len(high):
+                found["share"] = share_interval(scores, low, high, over, statistic)
+        if row["successes"] is not None:
+            found["success"] = success_interval(scores_of(row, "successes", seeds)[..., None], over)
+    if row["minus"]:
+        subtracted = _common(rows[row["minus"]["row"]], row["minus"]["scores"], seeds)
+        if len(subtracted):
+            found["minus"] = difference(scores, subtracted, over, statistic)
+    return {name: one for name, one in found.items() if not math.isnan(one.mean)}
+
+
+def _common(row: Mapping[str, Any], name: str, seeds: Sequence[int]) -> Floats:
+    """Scores of a row with those of the seeds that it has."""
+    return scores_of(row, name, [seed for seed in seeds if seed in row["seed_list"]])
+
+
+def score_of(table: Mapping[str, Any]) -> Score:
+    """Name of the score of a table."""
+    score: Score = table["evaluation"].get("score", "return")
+    return score
 
 
 def agreements(fresh: Mapping[str, Any], docs: Mapping[str, Any], labels: Sequence[str]) -> list[Agreement]:
@@ -97,7 +123,7 @@ def agreements(fresh: Mapping[str, Any], docs: Mapping[str, Any], labels: Sequen
         mine, theirs = ({row["agent"]: row for row in table["rows"]}.get(label) for table in (fresh, docs))
         if mine is None or theirs is None:
             side = "in the docs" if theirs is None else "in the fresh table"
-            compared.append(Agreement(label, "return", None, None, f"no such row {side}"))
+            compared.append(Agreement(label, score_of(docs), None, None, f"no such row {side}"))
             continue
         same = set(mine["seed_list"]) <= set(theirs["seed_list"])
         now = numbers(fresh, label, mine["seed_list"])
@@ -109,10 +135,17 @@ def agreements(fresh: Mapping[str, Any], docs: Mapping[str, Any], labels: Sequen
     return compared
 
 
+def measure(recipe: Recipe) -> dict[str, Any]:
+    """The measure of a recipe, as in the entry `evaluation` of its table."""
+    if recipe.few_shot:
+        return shot_measure(recipe)
+    evaluation = recipe.evaluation
+    return {"tasks": evaluation.tasks, "episodes": evaluation.episodes, "actions": evaluation.actions}
+
+
 def check_same_measure(recipe: Recipe, docs: Mapping[str, Any]) -> None:
     """Raises ValueError if a table of the docs was measured in another way than a recipe does now."""
-    evaluation = recipe.evaluation
-    wanted = {"tasks": evaluation.tasks, "episodes": evaluation.episodes, "actions": evaluation.actions}
+    wanted = measure(recipe)
     there = {key: docs["evaluation"].get(key) for key in wanted}
     if docs["family"] != recipe.family or there != wanted:
         raise ValueError(
@@ -124,8 +157,9 @@ def check_same_measure(recipe: Recipe, docs: Mapping[str, Any]) -> None:
 def agreement_table(compared: Sequence[Agreement], title: str) -> Table:
     """The table of met and not met numbers."""
     table = Table("agent", "number", "docs", "fresh", "", title=title, title_justify="left")
+    digits_of = {**DIGITS, "minus": next((DIGITS[one.quantity] for one in compared if one.quantity in DIGITS), 2)}
     for one in compared:
-        digits = 1 if one.quantity == "return" else 2
+        digits = digits_of.get(one.quantity, 2)
         docs, fresh = (interval_text(interval_json(side) if side else None, digits) for side in (one.docs, one.fresh))
         said = "met" if one.met else "NOT MET"
         table.add_row(one.label, WORDS[one.quantity], docs, fresh, f"{said}, {one.note}" if one.note else said)

@@ -1,19 +1,26 @@
-"""The page of a table, in Markdown."""
+"""The page of a table of environments, in Markdown."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from metarl.comparison import OVERS
 from metarl.report import REFERENCES, counted, millions
-from metarl.scripts.bench.tables import markdown, paragraph
+from metarl.scripts.bench.tables import markdown
 from metarl.scripts.compare_tables import interval_text
 from metarl.scripts.recipes import Recipe
 from metarl.scripts.reproducing.agreement import WORDS
-from metarl.scripts.reproducing.plan import in_words
-
-MISSING = "not recorded"
+from metarl.scripts.reproducing.page_parts import (
+    Errors,
+    errors_table,
+    head,
+    over_words,
+    range_text,
+    several_seeds,
+    tail,
+    tasks_words,
+)
 
 
 def page(recipe: Recipe, table: Mapping[str, Any], picture: str) -> str:
@@ -25,59 +32,28 @@ def page(recipe: Recipe, table: Mapping[str, Any], picture: str) -> str:
         picture: Path of the picture from the page.
     """
     parts = [
-        f"# {recipe.title}",
-        paragraph(f"Written by `{table['command']}`. {_origin(table)}"),
-        paragraph(_evaluation(table)),
-        *([paragraph(recipe.about)] if recipe.about else []),
+        *head(recipe, table, _evaluation(table)),
         _main_table(table),
         *([_curve_table(table)] if any(len(row["episodes"]) > 2 for row in table["rows"]) else []),
         f"![{recipe.name}: return against adaptation episodes]({picture})",
     ]
-    if any(len(row["seed_list"]) > 1 for row in table["rows"]):
-        parts += ["## By source of error", _seeds_table(table)]
+    if any(row["minus"] for row in table["rows"]):
+        parts += ["## Differences", _differences_table(table)]
+    if several_seeds(table):
+        parts += ["## By source of error", errors_table(_errors(table))]
     if any(row["bounds"] for row in table["rows"]):
         parts += ["## Promises", _bounds_table(table)]
-    parts += ["## Published figures", _published(recipe)]
-    if table["failed"]:
-        lines = "\n".join(f"- {name}: {line}" for name, line in table["failed"].items())
-        parts += ["## Trainings that failed", lines]
-    return "\n\n".join([*parts, "## Commands", _commands(table)]) + "\n"
-
-
-def _origin(table: Mapping[str, Any]) -> str:
-    """Seeds, commits, versions, machines, reward and date, in sentences."""
-    trained, evaluated = table["trained"], table["evaluated"]
-    commits = ", ".join(map(_short, trained["commits"]))
-    machines = "; ".join(f"{one['processor']}, {one['cores']} cores, {one['system']}" for one in trained["machines"])
-    versions = "; ".join(", ".join(f"{name} {one[name]}" for name in one) for one in trained["packages"])
-    words = [
-        f"Family: `{table['family']}`.",
-        f"Reward: {table['reward_version'] or 'the only version of this family'}.",
-        f"Seeds: {', '.join(map(str, table['seeds']))}.",
-        f"Commit: {commits}, evaluated at {_short(evaluated['commit'])} on {table['date']}.",
-        f"Machine: {machines}; each training on one core.",
-        f"Python {', '.join(trained['python'])}, {versions}.",
-    ]
-    return " ".join(words)
-
-
-def _short(commit: str | None) -> str:
-    """The first digits of a commit, and whether the checkout had changes."""
-    if commit is None:
-        return MISSING
-    return commit[:12] + (" with uncommitted changes" if commit.endswith("+") else "")
+    return "\n\n".join([*parts, *tail(recipe, table)]) + "\n"
 
 
 def _evaluation(table: Mapping[str, Any]) -> str:
     said = table["evaluation"]
-    tasks = {"test": "held-out", "tune": "tuning", "train": "training"}[said["split"]]
-    over = "over tasks and seeds" if said["over"] == "both" else "over tasks; a single seed says nothing about others"
     return (
-        f"{said['tasks']} {tasks} tasks, {counted(said['episodes'], 'episodes')} a point; actions: {said['actions']}. "
-        f"Mean returns with 95 % intervals {over} ([evaluation](../evaluation.md)). *Share*: of the gap between "
-        "`multitask`, which is told nothing, and `oracle`, which observes the task. *First*: before adaptation; for "
-        "agents with a memory the first episode, during which they adapt. *Episodes*: of adaptation, before the last "
-        "point. *Minutes*: of sampling and updates, per seed on one core."
+        f"{tasks_words(said)}, {counted(said['episodes'], 'episodes')} a point; actions: {said['actions']}. "
+        f"Mean returns with 95 % intervals {over_words(said['over'])} ([evaluation](../evaluation.md)). "
+        "*Share*: of the gap between `multitask`, which is told nothing, and `oracle`, which observes the task. "
+        "*First*: before adaptation; for agents with a memory the first episode, during which they adapt. *Episodes*: "
+        "of adaptation, before the last point. *Minutes*: of sampling and updates, per seed on one core."
     )
 
 
@@ -108,8 +84,8 @@ def _main_row(row: Mapping[str, Any], over: str) -> dict[str, str]:
         "any": interval_text(row["success"], 2),
         "episodes": str(row["episodes"][-1]),
         "seeds": str(len(row["seed_list"])),
-        "steps": _range([millions(n) for n in (min(steps), max(steps))]),
-        "minutes": _range([f"{m:.1f}" for m in (min(minutes), max(minutes))]),
+        "steps": range_text([millions(n) for n in (min(steps), max(steps))]),
+        "minutes": range_text([f"{m:.1f}" for m in (min(minutes), max(minutes))]),
     }
 
 
@@ -117,10 +93,6 @@ def _share(row: Mapping[str, Any], over: str) -> str:
     if row["agent"] in REFERENCES:
         return str(list(REFERENCES).index(row["agent"]))
     return interval_text(row["share_of_gap"] and row["share_of_gap"][over], 2)
-
-
-def _range(ends: Sequence[str]) -> str:
-    return ends[0] if ends[0] == ends[1] else f"{ends[0]} to {ends[1]}"
 
 
 def _curve_table(table: Mapping[str, Any]) -> str:
@@ -137,19 +109,31 @@ def _curve_table(table: Mapping[str, Any]) -> str:
     return f"{head}\n\n{markdown(columns, rows)}"
 
 
-def _seeds_table(table: Mapping[str, Any]) -> str:
-    columns: dict[str, str] = {"agent": "agent", "what": "", **{over: f"over {over}" for over in OVERS}}
-    columns["single"] = "single seeds"
-    rows = list[dict[str, str]]()
+def _errors(table: Mapping[str, Any]) -> Iterator[Errors]:
+    """Last returns and shares of rows with several seeds."""
     for row in table["rows"]:
         if len(row["seed_list"]) > 1:
             single = ", ".join(f"{value:.1f}" for value in row["end_of_each_seed"])
-            ends = {str(over): interval_text(row["end"][over]) for over in OVERS}
-            rows.append({"agent": f"`{row['agent']}`", "what": "last return", **ends, "single": single})
+            yield Errors(row["agent"], "last return", row["end"], 1, single)
             if row["share_of_gap"]:
-                shares = {str(over): interval_text(row["share_of_gap"][over], 2) for over in OVERS}
-                rows.append({"agent": "", "what": "share", **shares, "single": ""})
-    return markdown(columns, rows)
+                yield Errors("", "share", row["share_of_gap"], 2)
+
+
+def _differences_table(table: Mapping[str, Any]) -> str:
+    """Each row minus the one that is subtracted from it."""
+    overs = OVERS if several_seeds(table) else OVERS[:1]
+    columns = {"agent": "agent", "minus": "minus", **{str(over): f"over {over}" for over in overs}}
+    rows = [
+        {
+            "agent": f"`{row['agent']}`",
+            "minus": f"`{row['minus']['row']}`",
+            **{str(over): interval_text(row["minus"]["difference"][over]) for over in overs},
+        }
+        for row in table["rows"]
+        if row["minus"]
+    ]
+    about = "Last return of a row minus that of another one, paired by task, with 95 % intervals:"
+    return f"{about}\n\n{markdown(columns, rows)}"
 
 
 def _bounds_table(table: Mapping[str, Any]) -> str:
@@ -165,18 +149,3 @@ def _bounds_table(table: Mapping[str, Any]) -> str:
         for bound in row["bounds"]
     ]
     return markdown({"agent": "agent", "what": "number", "at_least": "at least", "here": "here", "met": "met"}, rows)
-
-
-def _published(recipe: Recipe) -> str:
-    if not recipe.published:
-        return "None are recorded for this family with this protocol."
-    columns = {name: name for name in ("agent", "figure", "budget", "protocol", "source")}
-    return markdown(columns, [vars(one) for one in recipe.published])
-
-
-def _commands(table: Mapping[str, Any]) -> str:
-    """The command of the first seed of each row."""
-    lines = "\n".join(f"    {row['command']}" for row in table["rows"])
-    minutes = sum(sum(row["minutes"]) for row in table["rows"])
-    head = f"The first seed of each row; all trainings together took {in_words(minutes)} of one core:"
-    return f"{head}\n\n{lines}"

@@ -1,58 +1,34 @@
-"""The numbers of a table: its trained agents, evaluated as `metarl compare` does, and where they come from."""
+"""The common part of all tables: runs of each row, where the numbers come from, and the file."""
 
 from __future__ import annotations
 
 import json
+import math
 import shlex
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
-from metarl.config import check
+from metarl.comparison import OVERS, Over, Statistic, paired_difference
 from metarl.files import read_json, write_bytes
+from metarl.intervals import UNTOLD, Interval
 from metarl.metrics_log import read_log
+from metarl.report import interval_json
 from metarl.run_config import BaseRun
-from metarl.runs import RunConfig
-from metarl.scripts.compare import CompareCommand, Comparison, compared, success_at_end
-from metarl.scripts.families import family_of_run
+from metarl.runs import versions
 from metarl.scripts.groups import INERT_FIELDS, Group, check_alike, iterations_done
-from metarl.scripts.recipes import Evaluation, Row
+from metarl.scripts.recipes import Row
 from metarl.scripts.reproducing.plan import Plan, Training, train_words
 from metarl.types import Floats
 
+RunT = TypeVar("RunT", bound=BaseRun)
 FORMAT = 1
 """Version of the file of a table."""
 DIGITS = 6
 """Significant digits of the scores in it."""
-ROW_KEYS: tuple[str, ...] = (
-    "agent",
-    "seed_list",
-    "iterations",
-    "env_steps",
-    "episodes",
-    "first_point",
-    "curve",
-    "difference",
-    "end",
-)
-ROW_KEYS += ("end_of_each_seed", "share_of_gap", "success_last", "success", "diverged_episodes")
-"""Entries of a row that are those of `metarl compare`."""
-
-
-def compare_command(evaluation: Evaluation, seeds: int) -> CompareCommand:
-    """The options of the comparison: intervals over tasks and seeds, over tasks alone with a single seed."""
-    over: Any = "both" if seeds > 1 else "tasks"
-    options: dict[str, Any] = {
-        "tasks": evaluation.tasks,
-        "episodes": evaluation.episodes,
-        "actions": evaluation.actions,
-    }
-    command = CompareCommand(run_dirs=(), over=over, **options)
-    check(command)
-    return command
 
 
 def finished_rows(plan: Plan) -> list[tuple[Row, list[Training]]]:
@@ -61,15 +37,19 @@ def finished_rows(plan: Plan) -> list[tuple[Row, list[Training]]]:
     return [(row, trainings) for row, trainings in rows if trainings]
 
 
-def evaluated(plan: Plan) -> Comparison:
-    """Evaluates all finished trainings on the same held-out tasks.
+def groups_of(plan: Plan, kind: type[RunT]) -> list[Group[RunT]]:
+    """The finished trainings of each row as a group of runs.
+
+    Args:
+        plan: The plan.
+        kind: Their kind of configuration.
 
     Raises:
         ValueError: The seeds of a row differ in a setting, or rows in their spaces.
     """
-    groups, runs = [], list[tuple[Path, BaseRun]]()
+    groups, runs = list[Group[RunT]](), list[tuple[Path, RunT]]()
     for row, trainings in finished_rows(plan):
-        configs = [RunConfig.read(one.out) for one in trainings]
+        configs = [kind.read(one.out) for one in trainings]
         for one, config in zip(trainings, configs, strict=True):
             if changed := config.changed_fields(configs[0], ("training.seed", *INERT_FIELDS)):
                 raise ValueError(
@@ -80,13 +60,16 @@ def evaluated(plan: Plan) -> Comparison:
         groups.append(Group(row.label, paths, configs[0], iterations_done(paths[0])))
         runs += zip(paths, configs, strict=True)
     check_alike("reproduce", runs)
-    family = family_of_run(groups[0].config, None)
-    return compared(groups, family, compare_command(plan.recipe.evaluation, len(plan.seeds)), plan.recipe.family)
+    return groups
 
 
 def rounded(values: Floats) -> list[Any]:
-    """Numbers with few digits, as a JSON value."""
-    return [rounded(one) if one.ndim else float(f"{one:.{DIGITS}g}") for one in values]
+    """Numbers with few digits, as a JSON value; null for one that is not finite."""
+    return [rounded(one) if one.ndim else _rounded(float(one)) for one in values]
+
+
+def _rounded(number: float) -> float | None:
+    return float(f"{number:.{DIGITS}g}") if math.isfinite(number) else None
 
 
 def one_command(plan: Plan) -> str:
@@ -97,38 +80,27 @@ def one_command(plan: Plan) -> str:
     return shlex.join(words)
 
 
-def table_value(plan: Plan, comparison: Comparison, failed: Mapping[Training, str]) -> dict[str, Any]:
-    """The table as a JSON value, with what a check of it needs.
+def table_head(
+    plan: Plan, evaluation: Mapping[str, Any], failed: Mapping[Training, str], **more: Any
+) -> dict[str, Any]:
+    """The first entries of a table: what it is, and where its numbers come from.
 
     Args:
         plan: The plan.
-        comparison: Its evaluated rows.
+        evaluation: The measure.
         failed: Last lines of failed trainings.
+        **more: Further entries.
     """
-    value, kept = comparison.value(), list[dict[str, Any]]()
-    rows = finished_rows(plan)
-    for row, contender, (of_plan, trainings) in zip(value["rows"], comparison.contenders, rows, strict=True):
-        success = success_at_end(contender, "last_step_success")
-        kept.append(
-            {
-                **{key: row[key] for key in ROW_KEYS},
-                "command": shlex.join(("metarl", *train_words(plan.recipe, of_plan, trainings[0].seed))),
-                "minutes": [round(minutes_of(one.out), 2) for one in trainings],
-                "bounds": [bound_value(bound.quantity, bound.at_least, row, value["over"]) for bound in of_plan.bounds],
-                "scores": rounded(contender.scores[..., -1]),
-                "successes": None if success is None else rounded(success[..., 0]),
-            }
-        )
-    starts = [start for _, trainings in rows for one in trainings for start in starts_of(one.out)]
+    starts = [start for _, trainings in finished_rows(plan) for one in trainings for start in starts_of(one.out)]
+    here = versions()
     return {
         "format": FORMAT,
         "table": plan.recipe.name,
         "command": one_command(plan),
         "family": plan.recipe.family,
-        "reward_version": value["reward_version"],
+        **more,
         "seeds": list(plan.seeds),
-        "evaluation": {key: value[key] for key in ("split", "tasks", "actions", "statistic", "over")}
-        | {"episodes": comparison.command.episodes},
+        "evaluation": dict(evaluation),
         "date": time.strftime("%Y-%m-%d", time.gmtime()),
         "trained": {
             "commits": _each(start["commit"] for start in starts),
@@ -136,18 +108,43 @@ def table_value(plan: Plan, comparison: Comparison, failed: Mapping[Training, st
             "python": _each(start["python"] for start in starts),
             "machines": _each(_machine(start["machine"]) for start in starts),
         },
-        "evaluated": {key: value["versions"][key] for key in ("commit", "packages", "python")},
+        "evaluated": {key: here[key] for key in ("commit", "packages", "python")},
         "failed": {one.name: line for one, line in failed.items()},
-        "rows": kept,
     }
 
 
-def bound_value(quantity: str, at_least: float, row: Mapping[str, Any], over: str) -> dict[str, Any]:
-    """A promise, its number, and whether it is met; a number that is missing does not meet it."""
-    last = {"return": row["end"][over], "success": row["success_last"]}
-    last["share"] = row["share_of_gap"] and row["share_of_gap"][over]
-    mean = last[quantity] and last[quantity]["mean"]
-    return {"quantity": quantity, "at_least": at_least, "mean": mean, "met": mean is not None and mean >= at_least}
+def of_trainings(plan: Plan, row: Row, trainings: Sequence[Training]) -> dict[str, Any]:
+    """The command of the first seed of a row, and the minutes of each."""
+    return {
+        "command": shlex.join(("metarl", *train_words(plan.recipe, row, trainings[0].seed))),
+        "minutes": [round(minutes_of(one.out), 2) for one in trainings],
+    }
+
+
+def over_of(seeds: int) -> Over:
+    """The source of error of a table's intervals: tasks and seeds, with a single seed tasks alone."""
+    return "both" if seeds > 1 else "tasks"
+
+
+def minus_value(other: str, name: str, one: Floats, subtracted: Floats, statistic: Statistic) -> dict[str, Any]:
+    """A row minus another one, paired by task, with an interval for each source of error.
+
+    Args:
+        other: Label of the row that is subtracted.
+        name: Entry of that row with the scores that are subtracted; those of this row are `scores`.
+        one: Scores of this row, `[seed, task]`.
+        subtracted: Scores of the other one, `[seed, task]`.
+        statistic: The statistic.
+    """
+    found = {over: interval_json(difference(one, subtracted, over, statistic)) for over in OVERS}
+    return {"row": other, "scores": name, "difference": found}
+
+
+def difference(one: Floats, subtracted: Floats, over: Over, statistic: Statistic) -> Interval:
+    """The paired difference of scores `[seed, task]`; NaN if some of them are not finite."""
+    if not (np.isfinite(one).all() and np.isfinite(subtracted).all()):
+        return Interval(UNTOLD, UNTOLD, UNTOLD)
+    return paired_difference(one, subtracted, over, statistic)
 
 
 def minutes_of(run_dir: Path) -> float:
@@ -198,11 +195,11 @@ def read_table(path: Path) -> dict[str, Any]:
 
 
 def scores_of(row: Mapping[str, Any], name: str, seeds: Sequence[int]) -> Floats:
-    """Scores of a row of a table at its last point, `[seed, task]`.
+    """Scores of a row of a table, `[seed, task]`; NaN for those that are null.
 
     Args:
         row: The row.
-        name: `scores` or `successes`.
+        name: `scores` or `successes`, at the last point, or `first_scores`.
         seeds: Some of its seeds.
     """
     return np.array([row[name][row["seed_list"].index(seed)] for seed in seeds], dtype=np.float64)
