@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 
 from metarl.scripts import child, recipes
+from metarl.scripts.compare_tables import interval_text
 from metarl.scripts.recipes import RECIPES, Bound, Evaluation, Published, Recipe, Row
 from metarl.scripts.reproducing.plan import Plan, announcement, in_words, makespan
 from metarl.scripts.reproducing.running import run_trainings
@@ -33,6 +34,7 @@ TINY = Recipe(
     evaluation=Evaluation(tasks=4, episodes=2),
     published=(Published("RL2", "-3 after 1 episode", "1M", "none", "nobody 2000"),),
     about="Trained hardly at all.",
+    minus="multitask",
 )
 
 
@@ -83,6 +85,21 @@ def test_the_table_has_the_numbers_of_metarl_compare(run_metarl, tiny_table: Pat
             assert mine[key] == theirs[key], key
         for seed, scores in zip(theirs["end_of_each_seed"], mine["scores"], strict=True):
             assert sum(scores) / 4 == pytest.approx(seed, rel=1e-4)
+
+
+def test_a_row_has_its_difference_from_another_one(run_metarl, tiny_table: Path) -> None:
+    runs = [tiny_table / "out" / f"{name}-seed-{seed}" for name in ("rl2-mingru", "multitask") for seed in (0, 1)]
+    code, out, err = run_metarl("compare", *runs, "--tasks", "4", "--episodes", "2", "--json")
+    assert code == 0, err
+    (pair,) = json.loads(out.splitlines()[-1])["differences"]
+    minus = {row["agent"]: row["minus"] for row in table(tiny_table)["rows"]}
+    assert minus["multitask"] is minus["oracle"] is None, "references are what is subtracted"
+    assert minus["rl2 mingru"]["row"] == pair["minus"] == "multitask"
+    assert minus["rl2 mingru"]["difference"] == pair["difference"]
+    text = [interval_text(pair["difference"][over]) for over in ("tasks", "seeds", "both")]
+    page = (tiny_table / "docs" / "results" / "tiny.md").read_text()
+    assert "## Differences\n\nLast return of a row minus that of another one, paired by task" in page
+    assert f"| `rl2 mingru` | `multitask` | {' | '.join(text)} |" in page
 
 
 def test_the_page_says_where_its_numbers_come_from(tiny_table: Path) -> None:
@@ -151,8 +168,8 @@ def checked(run_metarl, folder: Path, *more: str) -> tuple[int, str, str]:
 def test_check_meets_the_docs_that_the_same_command_wrote(run_metarl, tiny_table: Path) -> None:
     code, out, err = checked(run_metarl, tiny_table)
     assert code == 0, err
-    assert "9 of 9 numbers of the docs are met" not in out, "references have no share"
-    assert "7 of 7 numbers of the docs are met" in out
+    assert "10 of 10 numbers of the docs are met" not in out, "references have no share"
+    assert "8 of 8 numbers of the docs are met" in out
     assert "NOT MET" not in out
 
 
@@ -178,7 +195,7 @@ def test_check_names_what_is_not_met(run_metarl, tiny_table: Path) -> None:
     assert code == 1, err
     compared = json.loads(out.splitlines()[-1])["compared"]
     unmet = {(one["agent"], one["number"]) for one in compared if not one["met"]}
-    assert {("rl2 mingru", "return"), ("multitask", "return")} <= unmet
+    assert {("rl2 mingru", "return"), ("multitask", "return"), ("rl2 mingru", "minus")} <= unmet
     assert ("oracle", "return") not in unmet
     assert "no such row in the docs" in out
     code, out, _ = checked(run_metarl, tiny_table, "--rows", "oracle")
