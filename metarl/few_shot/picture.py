@@ -18,7 +18,7 @@ SCORES = {"error": "mean squared error", "accuracy": "accuracy"}
 """Labels of the scores."""
 STYLES = [(f"C{i}", *style) for style, i in product((("o", "-"), ("s", "--"), ("^", "-.")), range(10))]
 """Colour, marker and line of each curve, then again from the first."""
-MARGIN = 1.5
+MARGIN = 2.0
 """Factor between the largest point that has to be seen and the end of a cut axis of errors."""
 
 

@@ -24,7 +24,7 @@ from metarl.scripts.reproducing.page_parts import (
 DIGITS = 3
 """Digits of errors and accuracies after the point."""
 LARGE = 1000.0
-"""Error from which on it is shown in powers of ten."""
+"""Error from which on it is shown as a power of ten, without an interval."""
 Row = Mapping[str, Any]
 
 
@@ -84,13 +84,10 @@ def _best(table: Mapping[str, Any]) -> list[str]:
     row, level = table["best"]["row"], table["best"]["level"]
     least = {"error": "Least error", "accuracy": "Highest accuracy"}[table["evaluation"]["score"]]
     others = ", ".join(f"`{label}`" for label in level)
-    beside = (
-        f"not significantly different from it (paired by task): {others}"
-        if level
-        else ("every other row differs from it significantly (paired by task)")
-    )
+    over = "tasks and seeds" if table["evaluation"]["over"] == "both" else "tasks"
+    beside = f"not significantly different from it: {others}" if level else "every other row differs significantly"
     shots = _shots(table, _last(table)["shots"])
-    return [paragraph(f"{least} after {shots}: `{row}`; {beside}.")]
+    return [paragraph(f"{least} after {shots}: `{row}`; {beside} (95 % intervals over {over}, paired by task).")]
 
 
 def _main_table(table: Mapping[str, Any]) -> str:
@@ -125,7 +122,7 @@ def _main_row(table: Mapping[str, Any], row: Row, over: str) -> dict[str, str]:
         "seeds": str(len(row["seed_list"])),
         "iterations": f"{row['iterations']:,}",
         "examples": range_text([millions(n) for n in (min(examples), max(examples))]),
-        "minutes": range_text([f"{m:.1f}" for m in (min(minutes), max(minutes))]),
+        "minutes": range_text([f"{m:.{1 if m >= 0.1 else 2}f}" for m in (min(minutes), max(minutes))]),
     }
 
 
@@ -142,10 +139,8 @@ def _point(row: Row, point: Mapping[str, Any] | None) -> str:
     if point["diverged"]:
         seeds = len(row["seed_list"])
         return "diverges" + (f" ({point['diverged']} of {seeds} seeds)" if point["diverged"] < seeds else "")
-    if abs(point["mean"]) >= LARGE:
-        return f"{point['mean']:.1e}" + (
-            "" if point["ci_low"] is None else f" [{point['ci_low']:.1e}, {point['ci_high']:.1e}]"
-        )
+    if point["mean"] >= LARGE:
+        return f"{point['mean']:.0e}"
     return interval_text(point, DIGITS)
 
 

@@ -121,13 +121,18 @@ class ShotComparison:
     over: Over
 
     def picture(self) -> bytes:
-        """A PNG of all curves, with each pooled network without adaptation as a line."""
+        """A PNG of all curves, the best first, with each pooled network without adaptation as a line.
+
+        The axis of errors shows all errors without adaptation, with all shots, and up to the own number of steps.
+        """
         family, seen, curves = self.evaluation.family, list[float](), list[ShotCurve]()
-        for one in self.rows:
+        sign = 1.0 if family.spaces.score == "error" else -1.0
+        ends = {one.row.label: sign * float(one.end.mean()) for one in self.rows}
+        for one in sorted(self.rows, key=lambda one: (np.isnan(ends[one.row.label]), ends[one.row.label])):
             over_shots = [self._interval(scores, one) for scores in np.moveaxis(one.over_shots, -1, 0)]
             over_steps = [self._interval(one.after(n), one) for n in one.steps]
             curves.append(ShotCurve(one.row.label, one.shots, over_shots, one.steps, over_steps))
-            seen += [point.mean for point in over_shots]
+            seen += [over_shots[0].mean, over_shots[one.own].mean]
             seen += [point.mean for n, point in zip(one.steps, over_steps, strict=True) if n <= one.own_steps]
         pooled = [one for one in self.rows if one.row.agent == POOLED]
         lines = [
@@ -294,7 +299,7 @@ def _share(one: Floats, other: Floats, over: Over) -> Interval:
     """Mean error as a share of another one, with an interval by Fieller's method; NaN if one of them diverges."""
     if not (np.isfinite(one).all() and np.isfinite(other).all()):
         return Interval(UNTOLD, UNTOLD, UNTOLD)
-    return share_interval(one, np.zeros_like(other), other, over, "mean")
+    return share_interval(one, np.zeros_like(other), other, over, "mean").clipped(0.0, np.inf)
 
 
 def point_value(scores: Floats, over: Over, score: Score) -> dict[str, Any]:
