@@ -28,8 +28,8 @@ from metarl.scripts.reproducing.table import scores_of
 
 WORDS = {"return": "last return", "share": "share of the gap", "success": "success at the last step"}
 """Names of the compared numbers."""
-SCORES = {"return": "scores", "share": "scores", "success": "successes"}
-"""Entry of a row from which each number is computed."""
+Part = tuple[str, str]
+"""Scores `[seed, task]` of which a number is made: their entry, and the row."""
 RULE = (
     "A number is met if the interval of fresh - docs holds 0. Its error is that of trainings, since the tasks are the "
     "same. Docs: over all their seeds, or over the fresh ones if their scores are equal. Without a fault all intervals "
@@ -95,78 +95,93 @@ def numbers(table: Mapping[str, Any], label: str, seeds: Sequence[int]) -> dict[
     return found
 
 
-def twice(fresh: Mapping[str, Any], docs: Mapping[str, Any], scores: str) -> dict[str, Twice]:
+def parts_of(quantity: str, label: str) -> tuple[Part, ...]:
+    """The scores of which a number of a row is made; its own are the first."""
+    if quantity == "share":
+        return tuple(("scores", row) for row in (label, *REFERENCES))
+    return (("successes" if quantity == "success" else "scores", label),)
+
+
+def weights_of(
+    quantity: str, parts: Sequence[Part], rows: Mapping[Part, Twice], errors: Mapping[Part, Spread]
+) -> dict[Part, float] | None:
+    """Weights of the parts of a number in its difference; None for a share whose gap may be zero."""
+    if quantity == "share":
+        agent, low, high = parts
+        return share_weights(agent, low, high, rows, errors)
+    (only,) = parts
+    return {only: 1.0}
+
+
+def twice(fresh: Mapping[str, Any], docs: Mapping[str, Any], entry: str) -> dict[Part, Twice]:
     """The rows of the docs with their scores in both tables.
 
     Args:
         fresh: The fresh table.
         docs: The table of the docs.
-        scores: The entry with the scores, `[seed, task]`.
+        entry: The entry with the scores, `[seed, task]`.
 
     Returns:
-        By name, without rows that lack this entry.
+        By part, without rows that lack this entry in the docs.
     """
-    now, found = {row["agent"]: row for row in fresh["rows"]}, dict[str, Twice]()
+    now, found = {row["agent"]: row for row in fresh["rows"]}, dict[Part, Twice]()
+    statistics = (fresh["evaluation"]["statistic"], docs["evaluation"]["statistic"])
     for then in docs["rows"]:
-        row = now.get(then["agent"])
-        if then[scores] is None:
+        row, part = now.get(then["agent"]), (entry, then["agent"])
+        if then.get(entry) is None:
             continue
-        theirs = scores_of(then, scores, then["seed_list"])
-        if row is None or row[scores] is None:
-            found[then["agent"]] = Twice(theirs, theirs[:0])
+        theirs = scores_of(then, entry, then["seed_list"])
+        if row is None or row.get(entry) is None:
+            found[part] = Twice(theirs, theirs[:0])
             continue
-        mine, size = scores_of(row, scores, row["seed_list"]), float(np.abs(theirs).max())
+        mine, size = scores_of(row, entry, row["seed_list"]), float(np.abs(theirs).max())
         common = [seed for seed in row["seed_list"] if seed in then["seed_list"]]
-        apart = np.abs(scores_of(row, scores, common) - scores_of(then, scores, common))  # [seed, task]
+        apart = np.abs(scores_of(row, entry, common) - scores_of(then, entry, common))  # [seed, task]
         equal = sum(bool((one <= ROUNDING * size).all()) for one in apart)
-        statistics = (fresh["evaluation"]["statistic"], docs["evaluation"]["statistic"])
         sides = zip((mine, theirs), statistics, strict=True)
         mine, theirs = (contributions(side[..., None], statistic)[..., 0] for side, statistic in sides)
-        found[then["agent"]] = Twice(theirs, mine, equal)
+        found[part] = Twice(theirs, mine, equal)
     return found
-
-
-def parts_of(quantity: str, label: str) -> tuple[str, ...]:
-    """The rows from which a number of a row is computed."""
-    return (label, *REFERENCES) if quantity == "share" else (label,)
 
 
 def agreements(fresh: Mapping[str, Any], docs: Mapping[str, Any], labels: Sequence[str]) -> list[Agreement]:
     """Compares all numbers of some rows of two tables.
 
-    The share of the gap is compared if both references are among the rows.
+    A number that is made of several rows is compared if all of them are among the rows.
 
     Args:
         fresh: The fresh table.
         docs: The table of the docs.
         labels: The rows.
     """
-    rows = {name: twice(fresh, docs, name) for name in SCORES.values()}
-    errors = {name: training_errors(of_scores) for name, of_scores in rows.items()}
+    made = {(label, name): parts_of(name, label) for label in labels for name in WORDS}
+    rows, errors = dict[Part, Twice](), dict[Part, Spread]()
+    for entry in sorted({entry for parts in made.values() for entry, _ in parts}):
+        of_entry = twice(fresh, docs, entry)
+        rows, errors = rows | of_entry, errors | training_errors(of_entry)
     compared = list[Agreement]()
     for label in labels:
-        names = [name for name in WORDS if set(parts_of(name, label)) <= set(labels)]
-        compared += _both_sides(fresh, docs, label, names, rows)
-    known = sum(one.docs is not None and one.fresh is not None for one in compared)
-    return [_decided(one, rows[SCORES[one.quantity]], errors[SCORES[one.quantity]], known) for one in compared]
+        parts = {name: made[label, name] for name in WORDS if {row for _, row in made[label, name]} <= set(labels)}
+        compared += _both_sides(fresh, docs, label, parts, rows)
+    count = sum(one.docs is not None and one.fresh is not None for one in compared)
+    return [_decided(one, made[one.label, one.quantity], rows, errors, count) for one in compared]
 
 
 def _both_sides(
     fresh: Mapping[str, Any],
     docs: Mapping[str, Any],
     label: str,
-    names: Sequence[str],
-    rows: Mapping[str, Mapping[str, Twice]],
+    made: Mapping[str, Sequence[Part]],
+    rows: Mapping[Part, Twice],
 ) -> list[Agreement]:
-    """Some numbers of a row in both tables, not decided yet; those of the docs over the fresh seeds if repeated."""
+    """The numbers of a row in both tables, not decided yet; those of the docs over the fresh seeds if repeated."""
     mine, theirs = ({row["agent"]: row for row in table["rows"]}.get(label) for table in (fresh, docs))
     if mine is None or theirs is None:
         side = "in the docs" if theirs is None else "in the fresh table"
-        return [Agreement(label, "return", None, None, note=f"no such row {side}")]
+        return [Agreement(label, next(iter(made)), None, None, note=f"no such row {side}")]
     now, found = numbers(fresh, label, mine["seed_list"]), list[Agreement]()
-    for name in names:
-        parts = parts_of(name, label)
-        repeated = all(part in rows[SCORES[name]] and rows[SCORES[name]][part].repeated for part in parts)
+    for name, parts in made.items():
+        repeated = all(part in rows and rows[part].repeated for part in parts)
         then = numbers(docs, label, mine["seed_list"] if repeated else theirs["seed_list"])
         if name in now and name in then:
             found.append(Agreement(label, name, then[name], now[name]))
@@ -176,25 +191,25 @@ def _both_sides(
     return found
 
 
-def _decided(one: Agreement, rows: Mapping[str, Twice], errors: Mapping[str, Spread], count: int) -> Agreement:
+def _decided(
+    one: Agreement,
+    parts: Sequence[Part],
+    rows: Mapping[Part, Twice],
+    errors: Mapping[Part, Spread],
+    count: int,
+) -> Agreement:
     """The same number with its difference; `count` numbers of the table are compared."""
     if one.docs is None or one.fresh is None:
         return one
-    parts = parts_of(one.quantity, one.label)
     if all(rows[part].repeated for part in parts):
         return replace(one, difference=Interval(0.0, 0.0, 0.0), note="equal scores")
+    untold = Interval(one.fresh.mean - one.docs.mean, UNTOLD, UNTOLD)
     if any(errors[part].degrees == 0 for part in parts):
-        change = Interval(one.fresh.mean - one.docs.mean, UNTOLD, UNTOLD)
-        return replace(one, difference=change, note="one training on each side")
-    weights = {one.label: 1.0}
-    if one.quantity == "share":
-        agent, low, high = parts
-        of_share = share_weights(agent, low, high, rows, errors)
-        if of_share is None:
-            change = Interval(one.fresh.mean - one.docs.mean, UNTOLD, UNTOLD)
-            return replace(one, difference=change, note="the gap may be zero")
-        weights = of_share
-    mine = rows[one.label]
+        return replace(one, difference=untold, note="one training on each side")
+    weights = weights_of(one.quantity, parts, rows, errors)
+    if weights is None:
+        return replace(one, difference=untold, note="the gap may be zero")
+    mine = rows[parts[0]]
     note = f"{mine.equal} of {len(mine.fresh)} trainings equal" if mine.equal else ""
     return replace(one, difference=difference(weights, rows, errors, count), note=note)
 

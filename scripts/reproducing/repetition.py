@@ -8,8 +8,9 @@ hypothesis that nothing has changed it is the same on both sides, so that both e
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from scipy.optimize import brentq
@@ -25,6 +26,7 @@ FEWEST_ROWS = 5
 """Fewest rows from which a typical variance of the seeds is estimated."""
 ROUNDING = 1e-5
 """Relative difference of scores that counts as none; tables store six digits."""
+Name = TypeVar("Name", bound=Hashable)
 LARGEST = 1e4
 """Degrees of freedom of a typical variance that count as infinite."""
 
@@ -115,7 +117,7 @@ def typical(variances: Floats, degrees: Floats) -> tuple[float, float]:
     return float(np.exp(logs.mean() + digamma(worth / 2.0) - np.log(worth / 2.0))), worth
 
 
-def training_errors(rows: Mapping[str, Twice]) -> dict[str, Spread]:
+def training_errors(rows: Mapping[Name, Twice]) -> dict[Name, Spread]:
     """Variance of a training's mean for each row of a table, with its degrees of freedom.
 
     With few trainings a row's own variance is often far too small by accident. It is raised to its average with the
@@ -140,7 +142,7 @@ def training_errors(rows: Mapping[str, Twice]) -> dict[str, Spread]:
 
 
 def difference(
-    weights: Mapping[str, float], rows: Mapping[str, Twice], errors: Mapping[str, Spread], numbers: int
+    weights: Mapping[Name, float], rows: Mapping[Name, Twice], errors: Mapping[Name, Spread], numbers: int
 ) -> Interval:
     """A weighted sum of rows, fresh minus docs, with an interval that holds zero for an honest repetition.
 
@@ -169,8 +171,8 @@ def difference(
 
 
 def share_weights(
-    agent: str, low: str, high: str, rows: Mapping[str, Twice], errors: Mapping[str, Spread]
-) -> dict[str, float] | None:
+    agent: Name, low: Name, high: Name, rows: Mapping[Name, Twice], errors: Mapping[Name, Spread]
+) -> dict[Name, float] | None:
     """Weights of an agent and its references in the share of the gap, by the delta method.
 
     The share and the gap are those of all trainings of both sides.

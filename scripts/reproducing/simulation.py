@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -14,6 +15,7 @@ import numpy as np
 from metarl.comparison import Over, intervals
 from metarl.intervals import Interval
 from metarl.scripts.bench.tables import markdown
+from metarl.scripts.ending import run_as_process
 from metarl.scripts.reproducing.repetition import Twice, difference, share_weights, training_errors
 from metarl.types import Floats
 
@@ -187,6 +189,14 @@ def second_table(tables: int, sizes: Sequence[tuple[int, int]] = ((1, 3), (3, 3)
     return markdown({"world": "34 numbers"} | {str(i): f"{f} and {d}" for i, (f, d) in enumerate(sizes)}, lines)
 
 
-if __name__ == "__main__":
-    print(first_table(TABLES))
+def main() -> int:
+    """Prints both tables; returns the exit code."""
+    print(f"{TABLES:,} simulated tables a line, about four minutes", file=sys.stderr, flush=True)
+    print(first_table(TABLES), flush=True)
+    print()
     print(second_table(TABLES))
+    return 0
+
+
+if __name__ == "__main__":
+    run_as_process(main)
