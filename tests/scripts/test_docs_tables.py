@@ -11,7 +11,7 @@ import pytest
 
 from metarl.scripts.compare_tables import interval_text
 from metarl.scripts.recipes import RECIPES, Recipe
-from metarl.scripts.reproducing.agreement import check_same_measure
+from metarl.scripts.reproducing.agreement import DIGITS, check_same_measure, score_of
 from metarl.scripts.reproducing.plan import makespan
 from metarl.scripts.reproducing.table import read_table
 
@@ -39,7 +39,8 @@ def test_every_table_of_the_docs_fits_its_recipe_and_its_page() -> None:
         page = (DOCS / "results" / f"{name}.md").read_text(encoding="utf-8")
         assert f"`{table['command']}`" in page.replace("\n", " ")
         for row in table["rows"]:
-            assert interval_text(row["end"][table["evaluation"]["over"]]) in page, row["agent"]
+            end = row["end"][table["evaluation"]["over"]]
+            assert interval_text(end, DIGITS[score_of(table)]) in page, row["agent"]
         assert (DOCS / "images" / f"table-{name}.png").is_file()
 
 
