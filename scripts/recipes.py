@@ -313,9 +313,9 @@ SKILLS = Recipe(
     minus="pooled",
 )
 
-LARGE_POOLED = ("--iterations", "1500", "--tasks", "20", "--agent.hidden", "128", "128")
+LARGE_POOLED: tuple[str, ...] = ("--iterations", "1500", "--tasks", "20", "--agent.hidden", "128", "128")
 LARGE_POOLED += ("--agent.learning-rate", "0.002", "--agent.anneal")
-SMALL_POOLED = ("--iterations", "1000", "--tasks", "20", "--agent.hidden", "64", "64")
+SMALL_POOLED: tuple[str, ...] = ("--iterations", "1000", "--tasks", "20", "--agent.hidden", "64", "64")
 SMALL_POOLED += ("--agent.learning-rate", "0.002", "--agent.anneal")
 
 ROBOT_DYNAMICS = Recipe(
