@@ -24,6 +24,7 @@ from metarl.scripts.reproducing.agreement import (
     RULE,
     agreement_json,
     agreement_table,
+    agreement_title,
     agreements,
     broken_promises,
     check_same_measure,
@@ -153,13 +154,12 @@ def compare_with_docs(
     labels = [row.label for row in plan.rows]
     labels += [] if chosen else [row["agent"] for row in docs["rows"] if row["agent"] not in labels]
     compared, broken = agreements(table, docs, labels), broken_promises(table, docs)
-    met = sum(one.met for one in compared)
-    title = f"{plan.recipe.name}: {met} of {len(compared)} numbers of the docs are met"
-    console().print(agreement_table(compared, title))
+    console().print(agreement_table(compared, agreement_title(plan.recipe.name, compared)))
     for line in broken:
         print(f"promise not met any more: {line}")
     print(RULE)
-    return (FAILED if broken or met < len(compared) else 0), agreement_json(compared)
+    failed = broken or any(one.verdict == "NOT MET" for one in compared)
+    return (FAILED if failed else 0), agreement_json(compared)
 
 
 def _read(words: Sequence[str]) -> tuple[ReproduceCommand, Recipe | None, int]:
