@@ -105,7 +105,7 @@ class Recipe:
         evaluation: How the trained agents are evaluated.
         published: Published figures on this family, or on the nearest one.
         about: Sentences for the page: what differs between rows or from the published protocol.
-        score: What is measured: `return` of a family of environments, `error` or `accuracy` of a few-shot family.
+        score: The measured number: `return` of a family of environments, `error` or `accuracy` of a few-shot family.
         minus: Label of the row that is subtracted from each other one, task by task; empty for none.
     """
 
@@ -313,9 +313,9 @@ SKILLS = Recipe(
     minus="pooled",
 )
 
-LARGE_POOLED = ("--iterations", "1500", "--tasks", "20", "--agent.hidden", "128", "128")
+LARGE_POOLED: tuple[str, ...] = ("--iterations", "1500", "--tasks", "20", "--agent.hidden", "128", "128")
 LARGE_POOLED += ("--agent.learning-rate", "0.002", "--agent.anneal")
-SMALL_POOLED = ("--iterations", "1000", "--tasks", "20", "--agent.hidden", "64", "64")
+SMALL_POOLED: tuple[str, ...] = ("--iterations", "1000", "--tasks", "20", "--agent.hidden", "64", "64")
 SMALL_POOLED += ("--agent.learning-rate", "0.002", "--agent.anneal")
 
 ROBOT_DYNAMICS = Recipe(
