@@ -105,7 +105,7 @@ class Recipe:
         evaluation: How the trained agents are evaluated.
         published: Published figures on this family, or on the nearest one.
         about: Sentences for the page: what differs between rows or from the published protocol.
-        score: The number: `return` of a family of environments, `error` or `accuracy` of a few-shot family.
+        score: The measured number: `return` of a family of environments, `error` or `accuracy` of a few-shot family.
         minus: Label of the row that is subtracted from each other one, task by task; empty for none.
     """
 

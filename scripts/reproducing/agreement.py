@@ -104,8 +104,8 @@ def numbers(table: Mapping[str, Any], label: str, seeds: Sequence[int]) -> dict[
                 found["share"] = share_interval(scores, low, high, over, statistic)
         if row["successes"] is not None:
             found["success"] = success_interval(scores_of(row, "successes", seeds)[..., None], over)
-    if row["minus"] and row["minus"]["row"] in rows:
-        subtracted = _common(rows[row["minus"]["row"]], row["minus"]["scores"], seeds)
+    if (minus := row.get("minus")) and minus["row"] in rows:
+        subtracted = _common(rows[minus["row"]], minus["scores"], seeds)
         if len(subtracted):
             found["minus"] = row_difference(scores, subtracted, over, statistic)
     return {name: one for name, one in found.items() if not math.isnan(one.mean)}
@@ -196,7 +196,7 @@ def agreements(fresh: Mapping[str, Any], docs: Mapping[str, Any], labels: Sequen
     """
     score = score_of(docs)
     names = ("return", "share", "success", "minus") if score == "return" else (score, "minus")
-    minus = {row["agent"]: row["minus"] for table in (fresh, docs) for row in table["rows"] if row["minus"]}
+    minus = {row["agent"]: row["minus"] for table in (fresh, docs) for row in table["rows"] if row.get("minus")}
     made = {(label, name): parts_of(name, label, minus.get(label)) for label in labels for name in names}
     made = {key: parts for key, parts in made.items() if parts}
     rows, errors = dict[Part, Twice](), dict[Part, Spread]()

@@ -124,3 +124,50 @@ def test_finite_trials_leave_nothing_after_any_episode_whose_end_cuts_the_return
     trajectories, _ = play(agent)
     expected = by_hand(trajectories, np.zeros(LENGTHS.shape))
     assert learnt(agent, trajectories, monkeypatch) == pytest.approx(np.array(expected), abs=1e-5)
+
+
+def linear_baseline(episodes: list[Trajectories], row: tuple[int, ...]) -> list[np.ndarray]:
+    """Values of a trial's episodes by ridge regression of its returns, written out step by step."""
+    seen, targets = [], []
+    for k, episode in enumerate(episodes):
+        for t in range(LENGTHS[k][row]):
+            o = episode.observations[row][t].astype(np.float64)
+            seen.append([*o, *o**2, t / 100, (t / 100) ** 2, (t / 100) ** 3, 1.0])
+            targets.append(float(episode.rewards[row][t]))
+    for t in reversed(range(len(targets) - 1)):
+        targets[t] += 0.5 * targets[t + 1]  # the discount; returns go on into the next episode
+    x, y = np.array(seen), np.array(targets)
+    weights = np.linalg.solve(x.T @ x + 1e-5 * np.eye(x.shape[1]), x.T @ y)
+    return np.split(x @ weights, np.cumsum([LENGTHS[k][row] for k in range(len(episodes))])[:-1])
+
+
+@pytest.mark.parametrize("which", ["rl2 gru", "rl2 in segments", "varibad", "rma"])
+def test_the_linear_critic_is_fitted_to_each_trial_and_ends_with_it(
+    spaces: Spaces, monkeypatch: pytest.MonkeyPatch, which: str
+) -> None:
+    name, settings = AGENTS[which]
+    agent = make(name, spaces, critic="linear", episodes_cut_returns=False, **settings)
+    trajectories, _ = play(agent)
+    expected = []
+    for row in np.ndindex(3, 2):
+        values = np.concatenate(linear_baseline(trajectories, row))
+        rewards = np.concatenate([e.rewards[row][: LENGTHS[k][row]] for k, e in enumerate(trajectories)])
+        advantage, backwards = 0.0, []
+        for reward, value, following in zip(rewards[::-1], values[::-1], [0.0, *values[:0:-1]], strict=True):
+            advantage = reward + 0.5 * following - value + 0.4 * advantage
+            backwards.append(advantage)
+        expected += backwards[::-1]
+    assert learnt(agent, trajectories, monkeypatch) == pytest.approx(np.array(expected), abs=1e-5)
+
+
+def test_the_linear_critic_leaves_the_value_function_untrained(spaces: Spaces) -> None:
+    changed = {}
+    for critic in ("network", "linear"):
+        agent = make("rl2", spaces, critic=critic, epochs=1)
+        before = {name: t.clone() for name, t in agent.tensors().items()}
+        agent.meta_update(MetaBatch(TASKS, tuple(play(agent)[0])))
+        changed[critic] = {
+            n for n, t in agent.tensors().items() if n.startswith("parameters.") and (t != before[n]).any()
+        }
+    assert {n.split(".")[1] for n in changed["network"] - changed["linear"]} == {"value", "critic"}
+    assert changed["linear"]

@@ -11,7 +11,7 @@ import pytest
 from scipy import stats
 
 from metarl.intervals import Interval
-from metarl.scripts.reproducing.agreement import RULE, Agreement, agreement_title, agreements
+from metarl.scripts.reproducing.agreement import RULE, Agreement, agreement_json, agreement_title, agreements
 from metarl.scripts.reproducing.repetition import (
     LARGEST,
     Twice,
@@ -209,6 +209,42 @@ def test_a_gap_that_may_be_zero_gives_shares_that_cannot_be_told(scores: dict[st
         ("cannot be told", "the gap may be zero")
     }
     assert agreement_title("x", found) == "x: 5 of 8 numbers of the docs are met, 3 cannot be told"
+
+
+def test_one_training_on_each_side_tells_nothing_about_others(scores: dict[str, np.ndarray]) -> None:
+    docs, fresh = ({name: one[seed : seed + 1] for name, one in scores.items()} for seed in (0, 1))
+    found = agreements(table(fresh, 1), table(docs), [*scores])
+    assert {(one.verdict, one.note) for one in found} == {("cannot be told", "one training on each side")}
+    assert agreement_title("x", found) == "x: 0 of 8 numbers of the docs are met, 8 cannot be told"
+    for one, value in zip(found, agreement_json(found), strict=True):
+        assert one.docs is not None
+        assert one.fresh is not None
+        difference = {"mean": pytest.approx(one.fresh.mean - one.docs.mean), "ci_low": None, "ci_high": None}
+        assert (value["met"], value["difference"]) == (None, difference)
+
+
+def test_shares_are_compared_if_both_references_are_among_the_rows(scores: dict[str, np.ndarray]) -> None:
+    fresh, docs = ({name: one[part] for name, one in scores.items()} for part in (slice(3, 6), slice(0, 3)))
+    without = {name: one for name, one in fresh.items() if name != "oracle"}
+    (only,) = agreements(table(without, 3), table(docs), ["rl2"])
+    assert (only.quantity, only.verdict) == ("return", "met")
+    found = {(one.label, one.quantity): one for one in agreements(table(without, 3), table(docs), [*scores])}
+    assert found["oracle", "return"].note == "no such row in the fresh table"
+    assert found["rl2", "share"].note == "missing in the fresh table"
+    failed = [key for key, one in found.items() if one.verdict == "NOT MET"]
+    assert failed == [("oracle", "return"), ("rl2", "share"), ("varibad", "share"), ("pearl", "share")]
+
+
+def test_success_is_compared_if_a_side_has_it(scores: dict[str, np.ndarray]) -> None:
+    docs, fresh = (table({name: one[:3] for name, one in scores.items()}) for _ in range(2))
+    fresh["rows"][2]["successes"] = np.ones((3, 40)).tolist()
+    found = agreements(fresh, docs, [*scores])
+    assert [(one.label, one.note) for one in found if one.quantity == "success"] == [("rl2", "missing in the docs")]
+    docs["rows"][2]["successes"] = np.zeros((3, 40)).tolist()
+    (one,) = [one for one in agreements(fresh, docs, ["rl2"]) if one.quantity == "success"]
+    assert one.verdict == "NOT MET"
+    assert one.difference is not None
+    assert (one.difference.mean, one.difference.low) == (1.0, pytest.approx(1.0, abs=1e-3))
 
 
 def test_missing_sides_are_not_met_and_the_rule_states_its_level() -> None:

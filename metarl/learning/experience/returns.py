@@ -74,14 +74,19 @@ def in_dual_form(features: int, steps: int) -> bool:
     return features > max(steps, PRIMAL_FEATURES)
 
 
-def baseline_features(observations: Floats) -> Floats:
-    """`[o, o^2, t/100, (t/100)^2, (t/100)^3, 1]` (Duan et al. 2016, arXiv:1604.06778), `[M, E, T, 2 O + 4]`."""
-    t, o = observations.shape[2:]
+def baseline_features(observations: Floats, steps: Floats | None = None) -> Floats:
+    """`[o, o^2, t/100, (t/100)^2, (t/100)^3, 1]` (Duan et al. 2016, arXiv:1604.06778), `[M, E, T, 2 O + 4]`.
+
+    Args:
+        observations: `o`, `[M, E, T, O]`.
+        steps: `t`, `[M, E, T]`; by default 0, 1, 2, ... along the last axis.
+    """
+    o = observations.shape[-1]
     features = np.empty((*observations.shape[:3], baseline_size(o)))
     features[..., :o] = observations
     np.square(features[..., :o], out=features[..., o : 2 * o])
-    time = np.arange(t) / 100.0
-    features[..., 2 * o :] = np.stack([time, time**2, time**3, np.ones(t)], axis=-1)
+    time = (np.arange(observations.shape[2]) if steps is None else steps) / 100.0
+    features[..., 2 * o :] = np.stack([time, time**2, time**3, np.ones_like(time)], axis=-1)
     return features
 
 

@@ -82,3 +82,15 @@ def last_steps(mask: Bools) -> Bools:
 def step_after(values: Tensor, mask: Bools) -> Tensor:
     """The entry after each trial's last step, `[B, ...]`, of `[B, L + 1, ...]`."""
     return values[torch.arange(len(mask)), torch.tensor(mask.sum(axis=1))]
+
+
+def steps_in_episode(over: Bools) -> Floats:
+    """Steps since the start of the episode, from 0 on, `[B, L]`.
+
+    Args:
+        over: True on the last step of each episode, `[B, L]`.
+    """
+    index = np.arange(over.shape[-1])
+    starts = np.zeros(over.shape, dtype=np.int64)
+    starts[..., 1:] = np.where(over[..., :-1], index[1:], 0)
+    return (index - np.maximum.accumulate(starts, axis=-1)).astype(np.float64)

@@ -28,6 +28,7 @@ class PpoAgent(MetaAgent[StateT], Generic[StateT]):
         spaces: Sizes and action bounds of the environments.
         learns: The module whose parameters PPO trains, on the device.
         forward: Passes the inputs of a minibatch through the network; `learns` itself by default.
+        settings: Settings of the learner; the config by default.
         statistics: Running statistics by their names in the checkpoint; the statistics of the returns are added.
         device: Device of the networks and their training.
         rng: Source of the minibatches.
@@ -47,11 +48,12 @@ class PpoAgent(MetaAgent[StateT], Generic[StateT]):
         device: torch.device,
         rng: np.random.Generator,
         forward: Forward | None = None,
+        settings: PpoSettings | None = None,
     ) -> None:
         self.config, self.spaces, self._name, self._device = config, spaces, name, device
         self.recorded = {"policy_output": (spaces.action_size,), "log_prob": (), "value": ()}
         self._actions = ActionMap(spaces, config.action_scale)
-        self._learner = PpoLearner(learns, config, rng, forward)
+        self._learner = PpoLearner(learns, settings or config, rng, forward)
         self._return_moments = ReturnScale(config.deviation_floor)
         self._statistics = {**statistics, "return_moments": self._return_moments}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any, ClassVar, Generic
 
@@ -16,7 +17,7 @@ from metarl.learning.networks.distributions import Distribution, sample_with_log
 from metarl.learning.networks.sequence import SequenceNetwork, memories_after_episodes, unroll
 from metarl.learning.ppo.agent import PpoAgent
 from metarl.learning.ppo.learner import PpoSamples
-from metarl.learning.ppo.trials import TrialSettings, trial_returns, trial_samples
+from metarl.learning.ppo.trials import TrialSettings, linear_values, trial_returns, trial_samples
 from metarl.learning.trials.actor import Memory, TrialActor
 from metarl.learning.trials.settings import trial_ends
 from metarl.types import Floats, MetaBatch, Spaces, Trajectories
@@ -58,9 +59,9 @@ class TrialAgent(TrialActor[MemoryT], PpoAgent[Memory[MemoryT]], Generic[MemoryT
         actions = ActionMap(spaces, config.action_scale)
         TrialActor.__init__(self, name, config, spaces, network, actions, device=device)
         learned, statistics = network if learns is None else learns, {"observation_moments": self._observation_moments}
-        PpoAgent.__init__(
-            self, name, config, spaces, learned, statistics, device=device, rng=rng, forward=self._forward
-        )
+        settings = dataclasses.replace(config, value_weight=0.0) if config.critic == "linear" else config
+        how: dict[str, Any] = {"device": device, "rng": rng, "forward": self._forward, "settings": settings}
+        PpoAgent.__init__(self, name, config, spaces, learned, statistics, **how)
 
     # Acting ---------------------------------------------------------------------------------------------
 
@@ -114,8 +115,12 @@ class TrialAgent(TrialActor[MemoryT], PpoAgent[Memory[MemoryT]], Generic[MemoryT
         """The samples for PPO, `[B, L, ...]`, on the device."""
         config = self.config
         scale = self._return_moments.scale if config.normalise_rewards else 1.0
-        final_values = None if config.finite_trials else self._final_values(trials)
         ends = trial_ends(trials, config.episodes_cut_returns)
+        if config.critic == "linear":
+            returns = trial_returns(trials.rewards.astype(np.float64) / scale, ends, config.gamma)
+            values = linear_values(self._seen(trials.observations), trials, returns)
+            return trial_samples(trials, ends, scale, config, self._device, values=values)
+        final_values = None if config.finite_trials else self._final_values(trials)
         return trial_samples(trials, ends, scale, config, self._device, final_values)
 
     @torch.no_grad()
