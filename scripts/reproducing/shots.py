@@ -141,7 +141,7 @@ class ShotComparison:
         ]
         tasks = f"{len(self.evaluation.tasks)} {tasks_label(self.evaluation.split)}"
         over = "tasks and seeds" if self.over == "both" else "tasks"
-        title = f"{family.name}, {tasks}; means and 95 % intervals over {over}"
+        title = f"{family.name}, {tasks}, 95 % intervals over {over}"
         top = float(np.nanmax(seen)) if family.spaces.score == "error" else None
         positive = all(np.nanmin(one.over_shots) > 0 for one in self.rows)
         return shots_picture(curves, lines, family.spaces.score, self.evaluation.split, title, positive, top)
