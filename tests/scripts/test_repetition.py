@@ -166,6 +166,7 @@ def table(scores: dict[str, np.ndarray], first_seed: int = 0) -> dict:
             "seed_list": list(range(first_seed, first_seed + len(of_row))),
             "scores": of_row.tolist(),
             "successes": None,
+            "minus": None,
         }
         for name, of_row in scores.items()
     ]
