@@ -96,11 +96,19 @@ def shots_picture(
         panels[0].set_yscale("log")
     if top is not None and panels[0].get_ylim()[1] > MARGIN * top:
         panels[0].set_ylim(top=MARGIN * top)
+        if logarithmic:
+            panels[0].set_ylim(bottom=_lowest(curves) / MARGIN)
     figure.suptitle(literal(wrapped(title)), fontsize="medium")
     handles, labels = panels[0].get_legend_handles_labels()
     unique = dict(zip(labels, handles, strict=True))
     figure.legend(unique.values(), unique.keys(), loc="outside right upper", fontsize="small")
     return png(figure)
+
+
+def _lowest(curves: Sequence[ShotCurve]) -> float:
+    """The smallest positive bound or mean of all curves."""
+    points = [point for one in curves for point in (*one.over_shots, *one.over_steps)]
+    return min(value for point in points for value in (point.low, point.mean) if value > 0)
 
 
 def _draw(axes: Axes, label: str, x: Sequence[int], points: Sequence[Interval], style: tuple[str, str, str]) -> None:
