@@ -119,7 +119,7 @@ def share_of_the_gap(after: float, told_nothing: float, told_the_task: float) ->
 
 def share_interval(
     after: Floats, told_nothing: Floats, told_the_task: Floats, over: Over, statistic: Statistic
-) -> Interval:
+) -> Interval | None:
     """The share of the gap with its 95 % interval, by Fieller's method.
 
     A share s is not rejected if `after - s * told_the_task - (1 - s) * told_nothing` may be zero. The three agents
@@ -133,10 +133,12 @@ def share_interval(
         statistic: As in `intervals`.
 
     Returns:
-        The interval. Its bounds are NaN if the gap is not significantly different from zero, for a single task, or,
-        over seeds, for a single seed.
+        The interval; None if there is no gap: the two references have the same score. Its bounds are NaN if the gap is
+        not significantly different from zero, for a single task, or, over seeds, for a single seed.
     """
     parts = [contributions(s[..., None], statistic) for s in (after, told_nothing, told_the_task)]
+    if parts[2].mean() == parts[1].mean():
+        return None
     share = share_of_the_gap(*(float(p.mean()) for p in parts))
     if (over != "seeds" and after.shape[1] < 2) or (over != "tasks" and min(len(p) for p in parts) < 2):
         return Interval(share, UNTOLD, UNTOLD)

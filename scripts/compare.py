@@ -149,7 +149,8 @@ def _row(one: Contender, ends: Mapping[str, Contender], command: CompareCommand)
     share = None
     if set(ends) == set(REFERENCES) and one.label not in ends:
         after, low, high = (c.scores[..., -1] for c in (one, ends["multitask"], ends["oracle"]))
-        share = {o: interval_json(share_interval(after, low, high, o, statistic)) for o in OVERS}
+        found = {o: share_interval(after, low, high, o, statistic) for o in OVERS}
+        share = {o: interval_json(one) for o, one in found.items() if one} or None
     rates = {
         name: interval_json(success_interval(arrays, over))
         if (arrays := success_at_end(one, name)) is not None

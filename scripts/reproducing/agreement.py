@@ -101,7 +101,8 @@ def numbers(table: Mapping[str, Any], label: str, seeds: Sequence[int]) -> dict[
         if label not in REFERENCES and set(REFERENCES) <= set(rows):
             low, high = (_common(rows[name], "scores", seeds) for name in REFERENCES)
             if len(low) and len(high):
-                found["share"] = share_interval(scores, low, high, over, statistic)
+                share = share_interval(scores, low, high, over, statistic)
+                found |= {"share": share} if share else {}
         if row["successes"] is not None:
             found["success"] = success_interval(scores_of(row, "successes", seeds)[..., None], over)
     if (minus := row.get("minus")) and minus["row"] in rows:

@@ -296,10 +296,11 @@ def _beside(one: ShotRow, other: ShotRow, over: Over) -> dict[str, Any]:
 
 
 def _share(one: Floats, other: Floats, over: Over) -> Interval:
-    """Mean error as a share of another one, with an interval by Fieller's method; NaN if one of them diverges."""
+    """Mean error as a share of another one, with an interval by Fieller's method; NaN if one diverges or is zero."""
     if not (np.isfinite(one).all() and np.isfinite(other).all()):
         return Interval(UNTOLD, UNTOLD, UNTOLD)
-    return share_interval(one, np.zeros_like(other), other, over, "mean").clipped(0.0, np.inf)
+    share = share_interval(one, np.zeros_like(other), other, over, "mean")
+    return share.clipped(0.0, np.inf) if share else Interval(UNTOLD, UNTOLD, UNTOLD)
 
 
 def point_value(scores: Floats, over: Over, score: Score) -> dict[str, Any]:

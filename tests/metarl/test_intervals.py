@@ -137,7 +137,9 @@ def test_the_share_of_a_gap_holds_the_true_share(over: Over, seeds: int) -> None
             level + weight * difficulty + run_sd * rng.normal(size=(seeds, 1)) + 2.0 * rng.normal(size=(seeds, tasks))
             for level, weight in ((-10.0, 0.5), (-40.0, 1.0), (0.0, 0.0))
         )
-        held.append(share_interval(agent, multitask, oracle, over, "mean"))
+        share = share_interval(agent, multitask, oracle, over, "mean")
+        assert share
+        held.append(share)
     assert AT_LEAST <= coverage(held, 0.75) <= AT_MOST
 
 
@@ -145,14 +147,25 @@ def test_a_gap_that_may_be_zero_has_no_share_with_bounds() -> None:
     rng = np.random.default_rng(0)
     agent, multitask, oracle = (rng.normal(size=(3, 30)) for _ in range(3))
     share = share_interval(agent, multitask, oracle, "tasks", "mean")
+    assert share
     assert math.isnan(share.low)
     assert math.isnan(share.high)
-    assert math.isnan(share_interval(agent[:1], multitask - 50, oracle, "seeds", "mean").low), "a single training"
+    single = share_interval(agent[:1], multitask - 50, oracle, "seeds", "mean")
+    assert single
+    assert math.isnan(single.low)
+
+
+@pytest.mark.parametrize("over", ["tasks", "seeds", "both"])
+def test_references_with_the_same_score_leave_no_gap_to_share(over: Over) -> None:
+    """As on a sparse reward that neither finds."""
+    nothing = np.zeros((3, 4))
+    assert share_interval(np.ones((3, 4)), nothing, nothing, over, "mean") is None
 
 
 def test_without_noise_in_the_gap_a_share_has_the_interval_of_the_mean() -> None:
     agent = np.array([[0.2, 0.4, 0.3, 0.5]])
     share = share_interval(agent, np.zeros((1, 4)), np.ones((1, 4)), "tasks", "mean")
+    assert share
     (mean,) = mean_intervals(agent.T)
     assert (share.mean, share.low, share.high) == pytest.approx((mean.mean, mean.low, mean.high))
 
