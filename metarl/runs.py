@@ -35,6 +35,7 @@ STEPPING_FIELDS = ("stepping.timeout",)
 RETIRED_STEPPING = ("workers", "processes")
 """Settings of single environments in early runs of version 0.1; the option `--workers` replaces them."""
 ADDED = {"max_std": 0.0, "std": "shared", "mean": "linear", "deviation_floor": 0.0}
+ADDED |= {"aggregate": "none", "head": "mlp", "critic": "network"}
 """Settings of agents that were added later, with the value that reproduces earlier runs."""
 RETIRED = ("task_parameters", "context_collects", "context_size", "anneal_iterations")
 """Settings that agents no longer have; `Spaces.task_parameters`, PEARL's whole trials and `anneal` replace them."""

@@ -18,6 +18,8 @@ SCORES = {"error": "mean squared error", "accuracy": "accuracy"}
 """Labels of the scores."""
 STYLES = [(f"C{i}", *style) for style, i in product((("o", "-"), ("s", "--"), ("^", "-.")), range(10))]
 """Colour, marker and line of each curve, then again from the first."""
+BESIDE_LEGEND = 60
+"""Characters of a line of the title, which starts at the left: the legend is at the right."""
 MARGIN = 2.0
 """Factor between the largest point that has to be seen and the end of a cut axis of errors."""
 
@@ -98,7 +100,7 @@ def shots_picture(
         panels[0].set_ylim(top=MARGIN * top)
         if logarithmic:
             panels[0].set_ylim(bottom=_lowest(curves) / MARGIN)
-    figure.suptitle(literal(wrapped(title)), fontsize="medium")
+    figure.suptitle(literal(wrapped(title, BESIDE_LEGEND)), fontsize="medium", x=0.02, horizontalalignment="left")
     handles, labels = panels[0].get_legend_handles_labels()
     unique = dict(zip(labels, handles, strict=True))
     figure.legend(unique.values(), unique.keys(), loc="outside right upper", fontsize="small")

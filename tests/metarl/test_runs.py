@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from metarl.agents.rl2 import Rl2Config
+from metarl.config import to_json
 from metarl.registry import make_family
 from metarl.runs import RunConfig
 
@@ -102,3 +104,9 @@ def test_an_earlier_run_on_random_bodies_goes_on_under_its_new_name(run_metarl, 
     code, out, err = run_metarl("evaluate", tmp_path / "run", "--tasks", "2", "--json")
     assert code == 0, err
     assert json.loads(out.splitlines()[-1])["family"] == "hopper-rand-params-published"
+
+
+def test_an_rl2_run_from_before_its_later_options_has_their_first_values(tmp_path: Path) -> None:
+    kept = {k: v for k, v in to_json(Rl2Config()).items() if k not in ("aggregate", "head", "critic")}
+    config = read(tmp_path, "rl2", kept)
+    assert (config.aggregate, config.head, config.critic) == ("none", "mlp", "network")
