@@ -13,10 +13,17 @@ from metarl.checkpoint import newest_iteration
 from metarl.envs.few_shot import skills
 from metarl.envs.few_shot.skill_recordings import FRAME, Size
 from metarl.registry import AGENTS, FEW_SHOT_FAMILIES, LEARNERS, names
+from metarl.report import REFERENCES
+from metarl.scripts.compare_tables import interval_text
+from metarl.scripts.reproducing.agreement import DIGITS, score_of
+from metarl.scripts.reproducing.table import read_table
 from metarl.scripts.train import main
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
-ROWS = re.findall(r"^\| (?!method ).*", (DOCS / "seeds.md").read_text(encoding="utf-8"), re.MULTILINE)
+LINES = [line for line in (DOCS / "seeds.md").read_text(encoding="utf-8").splitlines() if line.startswith("| ")]
+ROWS = [line for line in LINES if not line.startswith("| method ")]
+HEADINGS = {row: next(one for one in LINES[LINES.index(row) :: -1] if one.startswith("| method ")) for row in ROWS}
+"""Each row with the headings above it."""
 COMMANDS = re.findall(r"`metarl train ([^`]+)`", "\n".join(ROWS))
 PROGRAM = "(coming-from-learn2learn.md#a-complete-program)"
 SMALL = ("--iterations", "2", "--tasks", "2", "--eval-every", "0", "--track", "none")
@@ -74,3 +81,34 @@ def test_every_agent_and_every_learner_has_a_row() -> None:
     agents = {command.split()[0] for command in COMMANDS if not learns_from_examples(command)}
     assert agents == set(names(AGENTS))
     assert learners == set(names(LEARNERS))
+
+
+def without_forced(command: str) -> str:
+    """Agent, family and options of a command of a table, without those that all trainings of tables have."""
+    words, kept = shlex.split(command)[2:], list[str]()
+    while words:
+        if words[0] in ("--seed", "--workers", "--blocks", "--device", "--track"):
+            del words[:2]
+        else:
+            kept.append(words.pop(0))
+    return shlex.join(kept)
+
+
+def test_the_numbers_of_a_row_are_those_of_its_table() -> None:
+    """Every row whose command made a row of a table of docs/results repeats its numbers."""
+    by_command, checked = {re.findall(r"`metarl train ([^`]+)`", row)[0]: row for row in ROWS if "`metarl" in row}, 0
+    for path in sorted((DOCS / "results").glob("*.json")):
+        table = read_table(path)
+        over, digits = table["evaluation"]["over"], DIGITS[score_of(table)]
+        for of_table in table["rows"]:
+            if row := by_command.get(without_forced(of_table["command"])):
+                minus, alone = of_table["minus"], of_table["agent"] in (*REFERENCES, "pooled")
+                end = of_table["curve"][0] if alone else of_table["end"][over]
+                numbers = [interval_text(end, digits)]
+                numbers += [interval_text(minus["difference"][over], digits)] if minus else []
+                if of_table.get("share_of_gap") and "share" in HEADINGS[row]:
+                    numbers.append(interval_text(of_table["share_of_gap"][over], 2))
+                for number in numbers:
+                    assert f"| {number} |" in row, row
+                checked += 1
+    assert checked > 25
