@@ -292,7 +292,7 @@ def versions() -> dict[str, Any]:
     return {
         "packages": packages,
         "python": platform.python_version(),
-        "commit": _git_commit(),
+        "commit": commit_of(Path(__file__).resolve().parent.parent),
         "machine": {
             "system": platform.platform(),
             "processor": _processor(),
@@ -303,12 +303,16 @@ def versions() -> dict[str, Any]:
     }
 
 
-def _git_commit() -> str | None:
-    """The commit of this checkout, with `+` if it has changes; None outside a checkout."""
-    folder = Path(__file__).resolve().parent.parent
+RESULTS = ("docs/results", "docs/images")
+"""Folders that change no run: a table that `metarl reproduce --write` has written is no change of the code."""
+
+
+def commit_of(folder: Path) -> str | None:
+    """The commit of a checkout, with `+` if it has changes outside of `RESULTS`; None outside a checkout."""
     if not (folder / ".git").exists():
         return None
-    calls = ["git", "rev-parse", "HEAD"], ["git", "status", "--porcelain"]
+    changes = ["git", "status", "--porcelain", "--untracked-files=all", "--", ".", *(f":(exclude){r}" for r in RESULTS)]
+    calls = ["git", "rev-parse", "HEAD"], changes
     try:
         commit, status = (subprocess.run(c, cwd=folder, capture_output=True, text=True, timeout=10) for c in calls)
     except (OSError, subprocess.SubprocessError):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import re
+import subprocess
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,7 @@ import pytest
 from metarl.agents.rl2 import Rl2Config
 from metarl.config import to_json
 from metarl.registry import make_family
-from metarl.runs import RunConfig
+from metarl.runs import RunConfig, commit_of
 
 TRAINING = {
     "seed": 0, "iterations": 200, "tasks": 40, "episodes": 2, "horizon": 200, "train_tasks": 0, "device": "cpu",
@@ -110,3 +112,17 @@ def test_an_rl2_run_from_before_its_later_options_has_their_first_values(tmp_pat
     kept = {k: v for k, v in to_json(Rl2Config()).items() if k not in ("aggregate", "head", "critic")}
     config = read(tmp_path, "rl2", kept)
     assert (config.aggregate, config.head, config.critic) == ("none", "mlp", "network")
+
+
+def test_a_commit_is_marked_if_code_has_changed_and_not_if_a_table_was_written(tmp_path: Path) -> None:
+    assert commit_of(tmp_path) is None
+    name = ("-c", "user.name=nobody", "-c", "user.email=nobody@example.org")
+    for words in (("init", "-q"), (*name, "commit", "-q", "--allow-empty", "-m", "first")):
+        subprocess.run(["git", *words], cwd=tmp_path, check=True)
+    commit = commit_of(tmp_path)
+    assert re.fullmatch("[0-9a-f]{40}", commit or "")
+    (tmp_path / "docs" / "results").mkdir(parents=True)
+    (tmp_path / "docs" / "results" / "table.md").touch()
+    assert commit_of(tmp_path) == commit
+    (tmp_path / "docs" / "page.md").touch()
+    assert commit_of(tmp_path) == f"{commit}+"
