@@ -96,7 +96,10 @@ def without_forced(command: str) -> str:
 
 def test_the_numbers_of_a_row_are_those_of_its_table() -> None:
     """Every row whose command made a row of a table of docs/results repeats its numbers."""
-    by_command, checked = {re.findall(r"`metarl train ([^`]+)`", row)[0]: row for row in ROWS if "`metarl" in row}, 0
+    by_command, checked = (
+        {re.findall(r"`metarl train ([^`]+)`", row)[0]: row for row in ROWS if "`metarl train " in row},
+        0,
+    )
     for path in sorted((DOCS / "results").glob("*.json")):
         table = read_table(path)
         over, digits = table["evaluation"]["over"], DIGITS[score_of(table)]
