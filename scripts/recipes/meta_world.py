@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from metarl.scripts.recipes.kinds import Bound, Evaluation, Published, Recipe, Row, references
 
-GOALS = Evaluation(tasks=50, episodes=3, actions="mode")
-"""All held-out goals of a class, three trials of each; the mode of the policy, which adapts from sampled episodes."""
+GOALS = Evaluation(tasks=50, episodes=3)
+"""All held-out goals of a class, three trials of each.
+
+Actions are sampled: a policy with a memory finds the target by the reward of its own noise. Trained with a deviation of
+0.7, it has a return of 4,600 on training goals with samples, and of 3,600 on held-out goals by the mode.
+"""
 ANY_STEP = (
     "A rate of success at any step is no sign of skill here: a hand that shakes around the middle of the targets "
     "passes through many of them."
