@@ -176,7 +176,7 @@ def checked(run_metarl, folder: Path, *more: str) -> tuple[int, str, str]:
     return run_metarl("reproduce", TINY.name, *words)
 
 
-def test_check_meets_the_docs_that_the_same_command_wrote(run_metarl, tiny_table: Path) -> None:
+def test_check_meets_the_docs_of_examples_that_the_same_command_wrote(run_metarl, tiny_table: Path) -> None:
     code, out, err = checked(run_metarl, tiny_table, "--json")
     assert code == 0, out + err
     compared = json.loads(out.splitlines()[-1])["compared"]
