@@ -7,8 +7,9 @@ from metarl.scripts.recipes.kinds import Bound, Evaluation, Published, Recipe, R
 GOALS = Evaluation(tasks=50, episodes=3)
 """All held-out goals of a class, three trials of each.
 
-Actions are sampled: a policy with a memory finds the target by the reward of its own noise. Trained with a deviation of
-0.7, it has a return of 4,600 on training goals with samples, and of 3,600 on held-out goals by the mode.
+Actions are sampled: a policy with a memory finds the target by the reward of its own noise. `PUBLISHED` with seed 0 has
+in its second episode a return of 4381 [4124, 4581] on 40 held-out goals with samples, of 3744 [3415, 4029] by the mode
+(`metarl evaluate RUN --tasks 40 --episodes 1 --adapt-steps 1 --actions sample`, and `mode` with `--adapt-steps 9`).
 """
 ANY_STEP = (
     "A rate of success at any step is no sign of skill here: a hand that shakes around the middle of the targets "
